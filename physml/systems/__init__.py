@@ -1,0 +1,1 @@
+"""Physics-informed machine learning for ordinary differential equations, in JAX and Flax."""
