@@ -116,9 +116,9 @@ class Run:
 
     def save_model(self, name: str, model: Any) -> Path:
         """Write a model, any pytree, to `models/NAME`; `fit.checkpoint.load` reads it back."""
+        path = self._path("models", _checked_name(name))
         from physml.fit import checkpoint  # Orbax is slow to import and not every run saves
 
-        path = self._path("models", _checked_name(name))
         checkpoint.save(path, model)
         return path
 
@@ -126,9 +126,9 @@ class Run:
         (self.out_dir / folder).mkdir(exist_ok=True)
         return self.out_dir / folder / name
 
-    def _record_span(self, event: str, start: float, end: float, **_: Any) -> None:
+    def _record_span(self, event: str, start_time: float, end_time: float, **_: Any) -> None:
         if event in _COMPILE_EVENTS:
-            self._spans.append((start, end))
+            self._spans.append((start_time, end_time))
 
     def _provenance(self) -> dict[str, Any]:
         device = jax.devices()[0]

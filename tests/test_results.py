@@ -1,0 +1,192 @@
+"""A run's folder holds whole files, strict JSON and honest provenance."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from physml import results
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 7
+    rate: float = math.inf
+    out: Path = Path("somewhere")
+    widths: tuple[int, ...] = (8, 8)
+
+
+def strict_json(path):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_config_is_written_on_entry(tmp_path):
+    with results.Run(tmp_path / "deep" / "run", Config()):
+        written = strict_json(tmp_path / "deep" / "run" / "config.json")
+    assert written == {"seed": 7, "rate": "inf", "out": "somewhere", "widths": [8, 8]}
+
+
+def test_metrics_are_flat_strict_and_complete(tmp_path):
+    values = {
+        "mlp.eps1": jnp.asarray(1e-12),
+        "mlp.count": np.int64(3),
+        "mlp.ok": np.bool_(True),
+        "mlp.note": "fine",
+        "mlp.none": None,
+        "bad.nan": math.nan,
+        "bad.low": -jnp.inf,
+    }
+    with results.Run(tmp_path, Config()) as run:
+        returned = run.metrics(values)
+    written = strict_json(tmp_path / "metrics.json")
+    assert written["mlp.eps1"] == 1e-12
+    assert written["mlp.count"] == 3 and written["mlp.ok"] is True
+    assert written["mlp.note"] == "fine" and written["mlp.none"] is None
+    assert math.isnan(float(written["bad.nan"])) and float(written["bad.low"]) == -math.inf
+    assert written["seed"] == 7 and written["dtype"] == "float64"
+    assert written["device"].startswith(jax.devices()[0].platform)
+    assert written["versions.jax"] == jax.__version__
+    for package in ("flax", "optax", "diffrax", "physml", "python", "platform"):
+        assert written[f"versions.{package}"]
+    assert returned.keys() == written.keys()
+    assert all(not isinstance(value, dict | list) for value in written.values())
+
+
+def test_metrics_accumulate(tmp_path):
+    with results.Run(tmp_path, Config()) as run:
+        run.metrics({"first": 1})
+        run.metrics({"second": 2})
+    written = strict_json(tmp_path / "metrics.json")
+    assert written["first"] == 1 and written["second"] == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"mlp": {"eps1": 1.0}}, TypeError, "'mlp', got a nested mapping"),
+        ({"vpt": np.ones(3)}, TypeError, "'vpt', got ndarray"),
+        ({"vpt": jnp.ones((1,))}, TypeError, "scalar for 'vpt'"),
+        ({"vpt": [1.0]}, TypeError, "'vpt', got list"),
+        ({"vpt": 1j}, TypeError, "'vpt', got complex"),
+        ({3: 1.0}, TypeError, "names as strings"),
+        ({"wall_s": 1.0}, ValueError, "'wall_s' is recorded by the run"),
+    ],
+)
+def test_metrics_refuse(tmp_path, values, error, words):
+    with results.Run(tmp_path, Config()) as run, pytest.raises(error, match=words):
+        # Past the signature's own check, as a caller without run-time type checks arrives.
+        getattr(results.Run.metrics, "__wrapped__", results.Run.metrics)(run, values)
+    assert files(tmp_path) == {"config.json"}
+
+
+def test_compile_time_is_counted_once_and_only_inside(tmp_path):
+    @jax.jit
+    def inner(x):
+        return jnp.sin(x)
+
+    with results.Run(tmp_path, Config()) as run:
+        before = run.metrics({})
+        jax.jit(lambda x: inner(x) + jnp.linalg.svd(x)[0])(jnp.ones((3, 3)))
+        after = run.metrics({})
+    assert before["compile_s"] == 0.0
+    assert 0.0 < after["compile_s"] <= after["wall_s"]
+    spans = len(run._spans)
+    jax.jit(lambda x: x * 3)(jnp.ones(5))
+    assert len(run._spans) == spans
+
+
+@pytest.mark.parametrize(
+    ("spans", "total"),
+    [
+        ([], 0.0),
+        ([(1.0, 2.0), (4.0, 6.0)], 3.0),
+        ([(1.0, 5.0), (2.0, 3.0)], 4.0),
+        ([(2.0, 5.0), (1.0, 3.0)], 4.0),
+    ],
+)
+def test_nested_and_overlapping_spans(spans, total):
+    assert results._covered(spans) == total
+
+
+def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path):
+    class Broken(Figure):
+        def savefig(self, fname, **_):
+            Path(fname).write_bytes(b"half")
+            raise OSError("disk full")
+
+    with results.Run(tmp_path, Config()) as run:
+        good = run.figure("plot", Figure())
+        content = good.read_bytes()
+        with pytest.raises(OSError, match="disk full"):
+            run.figure("plot", Broken())
+        with pytest.raises(OSError, match="disk full"):
+            run.figure("other", Broken())
+    assert content.startswith(b"\x89PNG")
+    assert good.read_bytes() == content
+    assert files(tmp_path) == {"config.json", "figures/plot.png"}
+
+
+def test_a_new_run_drops_the_old_claims(tmp_path):
+    with results.Run(tmp_path, Config()) as run:
+        run.metrics({"a": 1})
+        run.table([["a", 1]], ["name", "value"])
+    with pytest.raises(RuntimeError, match="stop"), results.Run(tmp_path, Config(seed=8)):
+        raise RuntimeError("stop")
+    assert files(tmp_path) == {"config.json"}
+    assert strict_json(tmp_path / "config.json")["seed"] == 8
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
+def test_names_stay_in_the_folder(tmp_path, name):
+    with results.Run(tmp_path, Config()) as run:
+        with pytest.raises(ValueError, match=re.escape(repr(name))):
+            run.figure(name, Figure())
+        with pytest.raises(ValueError, match=re.escape(repr(name))):
+            run.save_model(name, {})
+
+
+def test_bad_config_and_folder(tmp_path):
+    with pytest.raises(TypeError, match="config: expected a dataclass instance"):
+        results.Run(tmp_path, {"seed": 0})
+    with pytest.raises(TypeError, match="config: expected a dataclass instance"):
+        results.Run(tmp_path, Config)
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match="out_dir: expected a folder"):
+        results.Run(tmp_path / "taken", Config())
+
+
+def test_table_is_aligned_printed_and_written(tmp_path, capsys):
+    rows = [["MLP", 20.71234, 7.1e-12, None], ["GRU, frozen", 8.0, jnp.asarray(2e-3), 12]]
+    columns = ["model", "VPT (LT)", "eps1", "seconds"]
+    with results.Run(tmp_path, Config()) as run:
+        text = run.table(rows, columns, title="Lorenz")
+        run.table([["PINN", 1]], ["model", "n"])
+    assert text.splitlines() == [
+        "Lorenz",
+        "model        VPT (LT)     eps1  seconds",
+        "-----------  --------  -------  -------",
+        "MLP             20.71  7.1e-12        -",
+        "GRU, frozen         8  2.0e-03       12",
+    ]
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert (tmp_path / "table.txt").read_text() == (text + "\n\nmodel  n\n-----  -\nPINN   1\n")
+
+
+def test_table_refuses_ragged_rows():
+    with pytest.raises(ValueError, match="expected 2 cells"):
+        results.format_table([["a", 1], ["b"]], ["name", "value"])
