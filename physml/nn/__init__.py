@@ -1,1 +1,7 @@
-"""Physics-informed machine learning for ordinary differential equations, in JAX and Flax."""
+"""Architectures: networks that can be fitted, and nothing about how they are fitted."""
+
+from physml.nn.common import ACTIVATIONS, Frozen
+from physml.nn.mlp import MLP
+from physml.nn.recurrent import RNN
+
+__all__ = ["ACTIVATIONS", "MLP", "RNN", "Frozen"]

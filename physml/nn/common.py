@@ -1,0 +1,107 @@
+"""What every architecture shares: frozen variables, activations by name, the dtype rule."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, DTypeLike, Float
+
+A = TypeVar("A")
+
+Activation = Callable[[Array], Array]
+
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+    {
+        "tanh": jnp.tanh,
+        "sigmoid": jax.nn.sigmoid,
+        "relu": jax.nn.relu,
+        "elu": jax.nn.elu,
+        "gelu": jax.nn.gelu,
+        "silu": jax.nn.silu,
+        "softplus": jax.nn.softplus,
+        "sin": jnp.sin,
+        "identity": jax.nn.identity,
+    }
+)
+"""The activations that can be asked for by name."""
+
+
+class Frozen(nnx.Variable[A]):
+    """A weight that is set once and not trained.
+
+    It is no `nnx.Param`, so whatever is fitted `wrt=nnx.Param` leaves it alone; it is saved, cast
+    and moved between devices with the rest of its module.
+    """
+
+
+def find_activation(activation: str | Activation) -> Activation:
+    """The function behind an activation's name; a function is handed back as it is.
+
+    Raises:
+        ValueError: the name is not one of `ACTIVATIONS`.
+    """
+    if not isinstance(activation, str):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"activation must be a function or one of {', '.join(ACTIVATIONS)}; got {activation!r}"
+        )
+    return ACTIVATIONS[activation]
+
+
+def find_dtype(dtype: DTypeLike | None) -> jnp.dtype:
+    """The dtype of a network's weights; None means JAX's default float (float64 under x64).
+
+    Raises:
+        ValueError: the dtype is no floating dtype, or float64 is asked for while x64 is off.
+    """
+    found = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+    if not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"dtype must be a floating dtype; got {found}")
+    if found == jnp.float64 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue] -- made at run time
+        raise ValueError(
+            "dtype float64 was asked for while x64 is off: "
+            'call jax.config.update("jax_enable_x64", True) first, or ask for float32'
+        )
+    return found
+
+
+def check_positive(**sizes: int) -> None:
+    """Raise a ValueError that names the first size below one."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1; got {size}")
+
+
+def frozen_inputs(
+    data: Float[Array, "rows dim"],
+    width: int,
+    scale: float,
+    rngs: nnx.Rngs,
+) -> tuple[Float[Array, "dim width"], Float[Array, " width"]]:
+    """Weights and biases of `width` random ridges that bend where the data are.
+
+    Unit j computes w_j . (x - c_j): w_ij = scale * n_ij / sd_i with n standard normal and sd_i the
+    standard deviation of component i, c_j a row of the data drawn at random (with replacement).
+    The bias is -w_j . c_j.
+
+    Raises:
+        ValueError: the data are empty or not finite, a component does not vary, or the scale is
+            not positive.
+    """
+    rows = np.asarray(data)  # numpy, so that the checks also run while keys are traced (ensembles)
+    if rows.shape[0] == 0 or not np.isfinite(rows).all():
+        raise ValueError(f"data must be finite and have rows; got {data}")
+    if not scale > 0:
+        raise ValueError(f"scale must be positive; got {scale}")
+    sd = rows.std(axis=0)
+    if not (sd > 0).all():
+        raise ValueError(f"data must vary in every component; got standard deviations {sd}")
+    normal = jax.random.normal(rngs.params(), (data.shape[1], width), data.dtype)
+    weights = scale * normal / sd[:, None]
+    centres = jax.random.choice(rngs.params(), data, (width,))
+    return weights, -jnp.einsum("iw,wi->w", weights, centres)
