@@ -1,0 +1,140 @@
+"""The one solution type: what the reference, and a network that solves an equation, answer."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from physml._checks import is_concrete
+
+
+class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+    """How a solve ended: Diffrax's results and three more.
+
+    `RESULTS.promote` takes a result of Diffrax, Optimistix or Lineax. Printing one gives its
+    message. `nonfinite` is inherited: the right-hand side returned NaN or an infinity.
+    """
+
+    successful = ""
+    diverged = (
+        "The solution could not be continued: its steps shrank to round-off. It blows up near "
+        "the time reached, or it is too stiff for an explicit solver (try `stiff=True`)."
+    )
+    window_failed = (
+        "A window could not be solved to tolerance at the smallest allowed width. The solution "
+        "is good up to the time reached."
+    )
+    suspect = (
+        "The equation's residual is small, but the error estimate is not: the values may "
+        "belong to another solution of the same equation."
+    )
+
+
+class Dense(eqx.Module):
+    """A function of continuous time, `u(t)` for t in [t0, t1], and its derivative."""
+
+    @abc.abstractmethod
+    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """u(t) for a scalar t."""
+
+    @abc.abstractmethod
+    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """du/dt at a scalar t."""
+
+
+class Solution(eqx.Module):
+    """The solution of an initial value problem, on a grid and in between.
+
+    `solution(t)` is u(t) for a scalar t or for times of shape (k,). It is a pytree: it passes
+    through `jax.jit`, and a `jax.vmap` of a solver returns a batch of solutions.
+
+    Attributes:
+        ts: the times that were asked for.
+        ys: the solution at `ts`; NaN at times that were not reached (`result` says why).
+        t0: where the solution starts.
+        t1: the last time it reaches, `ts[-1]` when it succeeded.
+        dense: the solution in continuous time.
+        result: how the solve ended, one of `RESULTS`.
+        stats: what the solver counted (steps, right-hand sides, iterations).
+        error: a function of a scalar t, the absolute error estimated per component.
+    """
+
+    ts: Float[Array, " n"]
+    ys: Float[Array, "n dim"]
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+    dense: Dense
+    result: RESULTS
+    stats: dict[str, Any]
+    error: Callable[[Float[Array, ""]], Float[Array, " dim"]] | None = None
+
+    def __call__(self, t: Any) -> Float[Array, "*time dim"]:
+        """u(t), of shape (dim,) for a scalar t and (k, dim) for times of shape (k,).
+
+        Raises:
+            ValueError: t is outside [t0, t1] (a runtime error where t is traced), or has more
+                than one axis.
+        """
+        return self._map(self.dense.evaluate, t)
+
+    def derivative(self, t: Any) -> Float[Array, "*time dim"]:
+        """du/dt at t: shapes and errors as for `solution(t)`."""
+        return self._map(self.dense.derivative, t)
+
+    def error_estimate(self, t: Any) -> Float[Array, "*time dim"]:
+        """The absolute error of u(t) per component, as estimated: shapes as for `solution(t)`.
+
+        Raises:
+            ValueError: the solution carries no estimate, or t is outside [t0, t1].
+        """
+        return self._map(self._require_error(), t)
+
+    def valid_until(self, rtol: float) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+        """The time until which the estimated relative error stays within `rtol`.
+
+        The error of component i at time t is taken relative to max |u_i| over [t0, t], so that
+        a zero crossing is no alarm and components of different units count alike. It is looked
+        at on `ts` and on 1000 even points, and the time returned is the last good one.
+
+        Returns:
+            The time, and whether it is censored: the bound still held at the end, t1.
+
+        Raises:
+            ValueError: the solution carries no estimate, or `rtol` is not positive.
+        """
+        if is_concrete(rtol) and not rtol > 0:
+            raise ValueError(f"rtol must be positive, got {rtol}")
+        error = self._require_error()
+        even = self.t0 + (self.t1 - self.t0) * jnp.linspace(0.0, 1.0, 1000, dtype=self.ts.dtype)
+        times = jnp.sort(jnp.clip(jnp.concatenate([even, self.ts]), self.t0, self.t1))
+        scale = jax.lax.cummax(jnp.abs(jax.vmap(self.dense.evaluate)(times)), axis=0)
+        good = jnp.all(jax.vmap(error)(times) <= rtol * scale, axis=1)
+        num_good = jnp.sum(jnp.cumprod(good))
+        return times[jnp.maximum(num_good - 1, 0)], num_good == times.shape[0]
+
+    def _require_error(self) -> Callable[[Float[Array, ""]], Float[Array, " dim"]]:
+        if self.error is None:
+            raise ValueError(
+                "this solution carries no error estimate: ask for one with "
+                "reference.solve(..., certify=True)"
+            )
+        return self.error
+
+    def _map(self, function: Callable, t: Any) -> Array:
+        t = jnp.asarray(t, self.ts.dtype)
+        if t.ndim > 1:
+            raise ValueError(f"t must be a scalar or have shape (k,), got shape {t.shape}")
+        outside = jnp.any(~((t >= self.t0) & (t <= self.t1)))
+        if is_concrete(outside):
+            if outside:
+                raise ValueError(
+                    f"t must lie in [{self.t0}, {self.t1}], where the solution is known, got {t}"
+                )
+        else:
+            t = eqx.error_if(t, outside, "t lies outside [t0, t1], where the solution is known")
+        return function(t) if t.ndim == 0 else jax.vmap(function)(t)
