@@ -1,0 +1,382 @@
+"""Figures of a run: arrays in, a Matplotlib `Figure` out, with no pyplot state.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; truth is black, and the
+names given keep their order and colour from figure to figure. With `lambda1`, the leading Lyapunov
+exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Series = Float[Array | np.ndarray, " time"]
+Trajectory = Float[Array | np.ndarray, "time dim"]
+
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_TRUTH = "#000000"
+_FAINT = "#B0B0B0"
+_DASHES = ("-", "--", "-.", ":")  # for lines that may lie on each other
+
+
+def attractor_3d(
+    truth: Trajectory,
+    forecasts: Mapping[str, Trajectory],
+    *,
+    names: Sequence[str] = ("x", "y", "z"),
+    truth_name: str = "truth",
+) -> Figure:
+    """Trajectories in three dimensions, a panel each: the truth, then every forecast over it.
+
+    Args:
+        truth: (time, 3), in the system's own units.
+        forecasts: each (time, 3); its own length, as a forecast may leave the attractor early.
+
+    Raises:
+        ValueError: if an array is not (time, 3).
+    """
+    truth = np.asarray(truth)
+    panels = {truth_name: truth} | {name: np.asarray(path) for name, path in forecasts.items()}
+    for name, path in panels.items():
+        if path.ndim != 2 or path.shape[1] != 3:
+            raise ValueError(f"{name}: expected an array of shape (time, 3), got {path.shape}")
+
+    fig = Figure(figsize=(4.0 * len(panels), 3.8))
+    fig.subplots_adjust(left=0.0, right=0.97, bottom=0.04, top=0.96, wspace=0.08)
+    margin = 0.05 * np.ptp(truth, axis=0)
+    lows, highs = truth.min(axis=0) - margin, truth.max(axis=0) + margin
+    for i, (name, path) in enumerate(panels.items()):
+        ax: Any = fig.add_subplot(1, len(panels), i + 1, projection="3d")
+        title = name
+        if i > 0:
+            ax.plot(*truth.T, color=_FAINT, linewidth=0.5, label=truth_name)
+            title = f"{name} (grey: {truth_name})"
+        # A forecast that has left the frame would be drawn across its neighbours.
+        inside = np.all((path >= lows) & (path <= highs), axis=1, keepdims=True)
+        shown = np.where(inside, path, np.nan)
+        ax.plot(*shown.T, color=_colour(i - 1), linewidth=0.7, label=name)
+        ax.set(xlabel=names[0], ylabel=names[1], zlabel=names[2])
+        ax.set(xlim=(lows[0], highs[0]), ylim=(lows[1], highs[1]), zlim=(lows[2], highs[2]))
+        ax.set_title(title, y=1.0, fontsize=11)
+        ax.view_init(elev=18, azim=-55)
+        ax.set_box_aspect((1, 1, 0.9), zoom=1.08)
+        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+            axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
+            axis.set_major_locator(MaxNLocator(4))
+    return fig
+
+
+def forecast_series(
+    ts: Series,
+    truth: Series,
+    forecasts: Mapping[str, Series],
+    *,
+    divergence: Mapping[str, float] | None = None,
+    name: str = "x",
+    unit: str | None = None,
+    time_unit: str | None = None,
+    lambda1: float | None = None,
+) -> Figure:
+    """One coordinate in time, a panel a forecast, with the moment that it leaves the truth.
+
+    Args:
+        ts: (time,) times of every series.
+        truth: (time,).
+        forecasts: each (time,).
+        divergence: for each name the time of divergence, in the units of `ts`: the valid
+            prediction time. A time at or past the end of `ts` marks nothing.
+
+    Raises:
+        ValueError: if a series has not the length of `ts`.
+    """
+    ts = np.asarray(ts)
+    truth = _series("truth", truth, ts)
+    fig, axes = _panels(len(forecasts), height=2.0)
+    low, high = truth.min(), truth.max()
+    pad = 0.18 * (high - low)
+    for i, (label, values) in enumerate(forecasts.items()):
+        ax, forecast = axes[i], _series(label, values, ts)
+        ax.plot(ts, truth, color=_TRUTH, linewidth=1.1, label="truth")
+        ax.plot(ts, forecast, color=_colour(i), linewidth=1.1, linestyle="--", label=label)
+        ax.set(ylabel=_labelled(name, unit), ylim=(low - pad, high + pad))
+        moment = (divergence or {}).get(label)
+        if moment is not None and moment < ts[-1]:
+            time = f"t = {moment:.1f}" if lambda1 is None else f"{moment * lambda1:.1f} LT"
+            ax.axvline(moment, color=_colour(i), linewidth=1.4, label=f"diverges at {time}")
+            ax.axvspan(moment, ts[-1], color=_colour(i), alpha=0.07, linewidth=0)
+        _legend(ax)
+    _time_axis(axes, ts, time_unit, lambda1)
+    return fig
+
+
+def error_growth(
+    ts: Series,
+    errors: Mapping[str, Series],
+    *,
+    lambda1: float | None = None,
+    threshold: float | None = 0.4,
+    time_unit: str | None = None,
+) -> Figure:
+    """The forecast error in time on a log scale, beside the slope exp(lambda1 t) of chaos.
+
+    The slope starts at the first error of the best forecast: no forecast with that error can do
+    better for long.
+
+    Args:
+        ts: (time,).
+        errors: each (time,), in standard deviations of the attractor.
+        threshold: where a forecast is said to have failed.
+
+    Raises:
+        ValueError: if a series has not the length of `ts`.
+    """
+    ts = np.asarray(ts)
+    fig, axes = _panels(1, height=4.4)
+    ax = axes[0]
+    curves = {name: np.abs(_series(name, values, ts)) for name, values in errors.items()}
+    for i, (name, error) in enumerate(curves.items()):
+        _semilogy(ax, ts, error, color=_colour(i), linewidth=1.4, label=name)
+    if threshold is not None:
+        ax.axhline(threshold, color=_TRUTH, linewidth=1, linestyle=":", label=f"error {threshold}")
+    if lambda1 is not None:
+        start = min(error[error > 0][0] for error in curves.values())
+        slope = start * np.exp(lambda1 * (ts - ts[0]))
+        top = max(np.nanmax(np.where(np.isfinite(e), e, np.nan)) for e in curves.values())
+        ax.plot(
+            ts[slope <= top],
+            slope[slope <= top],
+            color=_FAINT,
+            linestyle="--",
+            label=r"$\propto \exp(\lambda_1 t)$",
+        )
+    ax.set_ylabel("error / standard deviation")
+    _legend(ax)
+    _time_axis(axes, ts, time_unit, lambda1)
+    return fig
+
+
+def solution_error(
+    ts: Series,
+    truth: Trajectory,
+    solution: Trajectory,
+    *,
+    names: Sequence[str],
+    label: str = "PINN",
+    estimate: Trajectory | None = None,
+    time_unit: str | None = None,
+    lambda1: float | None = None,
+) -> Figure:
+    """A solution over the truth, and below it the error of every component on a log scale.
+
+    Args:
+        ts: (time,).
+        truth: (time, dim).
+        solution: (time, dim).
+        names: the names of the components, which are also the labels.
+        estimate: (time, dim), the solution's own estimate of its error, drawn dotted.
+
+    Raises:
+        ValueError: if the shapes differ or there is not one name for each component.
+    """
+    ts = np.asarray(ts)
+    truth, solution = _paths("truth", truth, ts, names), _paths("solution", solution, ts, names)
+    guess = None if estimate is None else _paths("estimate", estimate, ts, names)
+    fig, axes = _panels(2, height=2.6)
+    for i, name in enumerate(names):
+        axes[0].plot(ts, truth[:, i], color=_FAINT, linewidth=3.0, label=None if i else "truth")
+        axes[0].plot(ts, solution[:, i], color=_colour(i), linewidth=1.0, label=f"{name}, {label}")
+        error = np.abs(solution[:, i] - truth[:, i])
+        _semilogy(axes[1], ts, error, color=_colour(i), linewidth=1.0, label=f"{name}, error")
+        if guess is not None:
+            style = dict(color=_colour(i), linewidth=1.2, linestyle=":")
+            _semilogy(axes[1], ts, np.abs(guess[:, i]), label=f"{name}, estimated", **style)
+    axes[0].set_ylabel("state")
+    axes[1].set_ylabel("absolute error")
+    for ax in axes:
+        _legend(ax)
+    _time_axis(axes, ts, time_unit, lambda1)
+    return fig
+
+
+def compare_solutions(
+    ts: Series,
+    truth: Series,
+    solutions: Mapping[str, Series],
+    *,
+    name: str = "x",
+    unit: str | None = None,
+    truth_name: str = "exact",
+    time_unit: str | None = None,
+) -> Figure:
+    """One coordinate by several methods over the truth, and the error of each on a log scale.
+
+    Args:
+        ts: (time,).
+        truth: (time,), for instance the closed form.
+        solutions: each (time,).
+
+    Raises:
+        ValueError: if a series has not the length of `ts`.
+    """
+    ts = np.asarray(ts)
+    truth = _series("truth", truth, ts)
+    fig, axes = _panels(2, height=2.6)
+    axes[0].plot(ts, truth, color=_FAINT, linewidth=4.0, label=truth_name)
+    for i, (label, values) in enumerate(solutions.items()):
+        solution = _series(label, values, ts)
+        axes[0].plot(ts, solution, color=_colour(i), linestyle=_DASHES[i % 4], label=label)
+        _semilogy(axes[1], ts, np.abs(solution - truth), color=_colour(i), lw=1.0, label=label)
+    axes[0].set_ylabel(_labelled(name, unit))
+    axes[1].set_ylabel(_labelled(f"error of {name}", unit))
+    _legend(axes[0])  # the colours hold for both panels
+    _time_axis(axes, ts, time_unit, None)
+    return fig
+
+
+def loss_curves(
+    histories: Mapping[str, Mapping[str, Series]], *, xlabel: str = "step", ylabel: str = "loss"
+) -> Figure:
+    """Losses against the step on a log scale; training solid, everything else dashed.
+
+    Args:
+        histories: for each model its curves by name, such as {"train": (n,), "valid": (m,)}.
+            The curves of one model share its axis: a curve of m points spreads over the steps
+            1..n of the longest one.
+
+    Raises:
+        ValueError: if a model has no curves, or a curve is empty or not of one dimension.
+    """
+    fig, axes = _panels(1, height=4.0)
+    ax = axes[0]
+    for i, (model, curves) in enumerate(histories.items()):
+        if not curves or any(np.ndim(c) != 1 or np.size(c) == 0 for c in curves.values()):
+            raise ValueError(f"histories: expected curves of shape (steps,) for {model!r}")
+        steps = max(np.size(curve) for curve in curves.values())
+        for j, (name, curve) in enumerate(curves.items()):
+            at = np.arange(1, np.size(curve) + 1) * (steps / np.size(curve))
+            style = dict(color=_colour(i), linestyle="-" if j == 0 else "--", linewidth=1.3)
+            _semilogy(ax, at, np.abs(np.asarray(curve)), label=f"{model}, {name}", **style)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.margins(x=0.01)
+    _legend(ax)
+    return fig
+
+
+def phase_portrait(
+    trajectories: Mapping[str, Trajectory],
+    *,
+    names: Sequence[str] = ("x", "v"),
+    units: Sequence[str] | None = None,
+) -> Figure:
+    """Trajectories in the plane of two coordinates, each with a dot where it starts.
+
+    Args:
+        trajectories: each (time, 2).
+
+    Raises:
+        ValueError: if an array is not (time, 2).
+    """
+    fig = Figure(figsize=(6.4, 4.6), layout="constrained")
+    ax = _bare(fig.add_subplot())
+    for i, (label, values) in enumerate(trajectories.items()):
+        path = np.asarray(values)
+        if path.ndim != 2 or path.shape[1] != 2:
+            raise ValueError(f"{label}: expected an array of shape (time, 2), got {path.shape}")
+        ax.plot(*path.T, color=_colour(i), linestyle=_DASHES[i % 4], linewidth=1.4, label=label)
+        ax.plot(*path[0], color=_colour(i), marker="o", markersize=5)
+    first, second = units or (None, None)
+    ax.set(xlabel=_labelled(names[0], first), ylabel=_labelled(names[1], second))
+    _legend(ax)
+    return fig
+
+
+def partial_sums(
+    ts: Series,
+    forcing: Series,
+    sums: Mapping[str, Series],
+    *,
+    name: str = "F",
+    unit: str | None = None,
+    time_unit: str | None = None,
+) -> Figure:
+    """A periodic force and the partial sums of its Fourier series.
+
+    Args:
+        ts: (time,).
+        forcing: (time,).
+        sums: each (time,), from few terms to many.
+
+    Raises:
+        ValueError: if a series has not the length of `ts`.
+    """
+    ts = np.asarray(ts)
+    forcing = _series("forcing", forcing, ts)
+    fig, axes = _panels(1, height=3.6)
+    axes[0].plot(ts, forcing, color=_TRUTH, linewidth=1.6, label="force")
+    for i, (label, values) in enumerate(sums.items()):
+        axes[0].plot(ts, _series(label, values, ts), color=_colour(i), linewidth=1.1, label=label)
+    axes[0].set_ylabel(_labelled(name, unit))
+    _legend(axes[0])
+    _time_axis(axes, ts, time_unit, None)
+    return fig
+
+
+def _colour(i: int) -> str:
+    return _TRUTH if i < 0 else _PALETTE[i % len(_PALETTE)]
+
+
+def _series(name: str, values: Any, ts: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    if ts.ndim != 1 or values.shape != ts.shape:
+        raise ValueError(f"{name}: expected the shape of ts, {ts.shape}, got {values.shape}")
+    return values
+
+
+def _paths(name: str, values: Any, ts: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    values, expected = np.asarray(values), (*ts.shape, len(names))
+    if values.shape != expected:
+        raise ValueError(f"{name}: expected the shape {expected}, got {values.shape}")
+    return values
+
+
+def _labelled(name: str, unit: str | None) -> str:
+    return name if unit is None else f"{name} [{unit}]"
+
+
+def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
+    """A column of panels over one time axis, with room to the right for the legends."""
+    fig = Figure(figsize=(9.0, height * count + 0.8), layout="constrained")
+    axes = fig.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    return fig, [_bare(ax) for ax in axes]
+
+
+def _bare(ax: Axes) -> Axes:
+    ax.grid(color="#E4E4E4", linewidth=0.6)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def _legend(ax: Axes) -> None:
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False)
+
+
+def _time_axis(
+    axes: Sequence[Axes], ts: np.ndarray, unit: str | None, lambda1: float | None
+) -> None:
+    axes[-1].set_xlabel(_labelled("t", unit))
+    axes[-1].set_xlim(ts[0], ts[-1])
+    if lambda1 is not None:
+        to_lyapunov = (lambda t: t * lambda1, lambda n: n / lambda1)
+        top = axes[0].secondary_xaxis("top", functions=to_lyapunov, zorder=3)
+        top.set_xlabel("Lyapunov times")
+
+
+def _semilogy(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
+    ax.plot(x, y, **style)
+    ax.set_yscale("log", nonpositive="mask")  # an error of exactly zero leaves a gap, not a spike
