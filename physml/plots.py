@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-Series = Float[Array | np.ndarray, " time"]
-Trajectory = Float[Array | np.ndarray, "time dim"]
+Series = Float[Array | np.ndarray, " _time"]
+Trajectory = Float[Array | np.ndarray, "_time _dim"]
 
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _TRUTH = "#000000"
 _FAINT = "#B0B0B0"
+_SATURATED = 10.0  # standard deviations; two unrelated states are about 1.4 apart
 _DASHES = ("-", "--", "-.", ":")  # for lines that may lie on each other
 
 
@@ -46,7 +47,7 @@ def attractor_3d(
             raise ValueError(f"{name}: expected an array of shape (time, 3), got {path.shape}")
 
     fig = Figure(figsize=(4.0 * len(panels), 3.8))
-    fig.subplots_adjust(left=0.0, right=0.97, bottom=0.04, top=0.96, wspace=0.08)
+    fig.subplots_adjust(left=0.0, right=0.98, bottom=0.05, top=0.98, wspace=0.04)
     margin = 0.05 * np.ptp(truth, axis=0)
     lows, highs = truth.min(axis=0) - margin, truth.max(axis=0) + margin
     for i, (name, path) in enumerate(panels.items()):
@@ -63,7 +64,7 @@ def attractor_3d(
         ax.set(xlim=(lows[0], highs[0]), ylim=(lows[1], highs[1]), zlim=(lows[2], highs[2]))
         ax.set_title(title, y=1.0, fontsize=11)
         ax.view_init(elev=18, azim=-55)
-        ax.set_box_aspect((1, 1, 0.9), zoom=1.08)
+        ax.set_box_aspect((1, 1, 0.9), zoom=0.98)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
             axis.set_major_locator(MaxNLocator(4))
@@ -123,8 +124,7 @@ def error_growth(
 ) -> Figure:
     """The forecast error in time on a log scale, beside the slope exp(lambda1 t) of chaos.
 
-    The slope starts at the first error of the best forecast: no forecast with that error can do
-    better for long.
+    The slope starts at the smallest first error: the pace at which, on average, an error grows.
 
     Args:
         ts: (time,).
@@ -142,17 +142,14 @@ def error_growth(
         _semilogy(ax, ts, error, color=_colour(i), linewidth=1.4, label=name)
     if threshold is not None:
         ax.axhline(threshold, color=_TRUTH, linewidth=1, linestyle=":", label=f"error {threshold}")
-    if lambda1 is not None:
-        start = min(error[error > 0][0] for error in curves.values())
-        slope = start * np.exp(lambda1 * (ts - ts[0]))
-        top = max(np.nanmax(np.where(np.isfinite(e), e, np.nan)) for e in curves.values())
-        ax.plot(
-            ts[slope <= top],
-            slope[slope <= top],
-            color=_FAINT,
-            linestyle="--",
-            label=r"$\propto \exp(\lambda_1 t)$",
-        )
+    starts = [error[error > 0][0] for error in curves.values() if np.any(error > 0)]
+    if lambda1 is not None and starts:
+        slope = min(starts) * np.exp(lambda1 * (ts - ts[0]))
+        below = slope <= _SATURATED
+        label = r"$\propto \exp(\lambda_1 t)$"
+        ax.plot(ts[below], slope[below], color=_FAINT, linestyle="--", label=label)
+    # Past a few standard deviations the size of an error says nothing; a blow-up keeps the scale.
+    ax.set_ylim(top=min(ax.get_ylim()[1], _SATURATED))
     ax.set_ylabel("error / standard deviation")
     _legend(ax)
     _time_axis(axes, ts, time_unit, lambda1)
@@ -379,4 +376,5 @@ def _time_axis(
 
 def _semilogy(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     ax.plot(x, y, **style)
-    ax.set_yscale("log", nonpositive="mask")  # an error of exactly zero leaves a gap, not a spike
+    if np.any(y > 0):  # a method may be exact; zeros leave gaps, not spikes
+        ax.set_yscale("log", nonpositive="mask")

@@ -1,0 +1,182 @@
+"""Figures show the data they were given, on the scales and under the labels they promise."""
+
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from physml import plots
+
+TS = np.linspace(0.0, 10.0, 101)
+WAVE = np.sin(TS)
+PATH = np.stack([np.sin(TS), np.cos(TS), TS], axis=1)
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.lines}
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def lyapunov_axis(ax):
+    (axis,) = ax.child_axes
+    return axis
+
+
+def test_attractor_has_a_panel_for_each_and_hides_what_left_the_frame():
+    escaped = PATH.copy()
+    escaped[60:] *= 1e6
+    fig = plots.attractor_3d(
+        PATH, {"MLP": jnp.asarray(PATH[:80]), "GRU": escaped}, names=("a", "b", "c")
+    )
+    truth, mlp, gru = fig.axes
+    assert [ax.get_title() for ax in fig.axes] == [
+        "truth",
+        "MLP (grey: truth)",
+        "GRU (grey: truth)",
+    ]
+    for ax in fig.axes:
+        assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_zlabel()) == ("a", "b", "c")
+        assert ax.get_xlim() == truth.get_xlim() and ax.get_zlim() == truth.get_zlim()
+    assert set(lines(truth)) == {"truth"} and set(lines(mlp)) == {"truth", "MLP"}
+    np.testing.assert_array_equal(np.stack(lines(mlp)["MLP"].get_data_3d(), axis=1), PATH[:80])
+    drawn = np.stack(lines(gru)["GRU"].get_data_3d(), axis=1)
+    np.testing.assert_array_equal(drawn[:60], PATH[:60])
+    assert np.all(np.isnan(drawn[60:]))
+
+
+def test_forecast_series_marks_the_divergence():
+    fig = plots.forecast_series(
+        TS,
+        WAVE,
+        {"MLP": WAVE + 0.1, "GRU": -WAVE, "RNN": WAVE},
+        divergence={"MLP": 10.0, "GRU": 2.5},
+        unit="m",
+        time_unit="s",
+        lambda1=0.8,
+    )
+    mlp, gru, rnn = fig.axes
+    assert mlp.get_ylabel() == "x [m]" and rnn.get_xlabel() == "t [s]"
+    np.testing.assert_array_equal(lines(gru)["GRU"].get_ydata(), -WAVE)
+    np.testing.assert_array_equal(lines(gru)["truth"].get_ydata(), WAVE)
+    assert legend(gru) == ["truth", "GRU", "diverges at 2.0 LT"]
+    np.testing.assert_array_equal(lines(gru)["diverges at 2.0 LT"].get_xdata(), [2.5, 2.5])
+    assert legend(mlp) == ["truth", "MLP"] and legend(rnn) == ["truth", "RNN"]
+    assert lyapunov_axis(mlp).get_xlabel() == "Lyapunov times"
+    fig.draw_without_rendering()
+    np.testing.assert_allclose(lyapunov_axis(mlp).get_xlim(), (0.0, 8.0))
+
+
+def test_forecast_series_in_plain_time():
+    fig = plots.forecast_series(TS, WAVE, {"GRU": -WAVE}, divergence={"GRU": 2.5})
+    (ax,) = fig.axes
+    assert legend(ax)[-1] == "diverges at t = 2.5"
+    assert not ax.child_axes and ax.get_xlabel() == "t"
+
+
+def test_error_growth_draws_the_slope_from_the_smallest_error():
+    errors = {"MLP": 1e-8 * np.exp(0.9 * TS), "GRU": np.concatenate([[0.0], 1e-4 * TS[1:]])}
+    fig = plots.error_growth(TS, errors, lambda1=0.9)
+    (ax,) = fig.axes
+    assert ax.get_yscale() == "log" and "standard deviation" in ax.get_ylabel()
+    curves = lines(ax)
+    np.testing.assert_allclose(curves[r"$\propto \exp(\lambda_1 t)$"].get_ydata(), errors["MLP"])
+    np.testing.assert_array_equal(curves["error 0.4"].get_ydata(), [0.4, 0.4])
+    np.testing.assert_array_equal(curves["GRU"].get_ydata(), errors["GRU"])
+    assert lyapunov_axis(ax).get_xlabel() == "Lyapunov times"
+
+
+def test_error_growth_survives_a_blow_up_and_a_perfect_forecast():
+    blown = np.exp(np.linspace(0.0, 700.0, TS.size))
+    blown[-5:] = np.nan
+    fig = plots.error_growth(TS, {"MLP": blown, "itself": np.zeros_like(TS)}, lambda1=0.9)
+    assert fig.axes[0].get_ylim()[1] <= 10.0
+    flat = plots.error_growth(TS, {"itself": np.zeros_like(TS)}, lambda1=0.9, threshold=None)
+    assert list(lines(flat.axes[0])) == ["itself"]
+
+
+def test_solution_error():
+    off = PATH + np.array([1e-9, -2e-9, 3e-9])
+    fig = plots.solution_error(TS, PATH, off, names="xyz", estimate=np.full_like(PATH, 5e-9))
+    state, error = fig.axes
+    assert legend(state) == ["truth", "x, PINN", "y, PINN", "z, PINN"]
+    np.testing.assert_array_equal(lines(state)["z, PINN"].get_ydata(), off[:, 2])
+    assert error.get_yscale() == "log" and error.get_ylabel() == "absolute error"
+    np.testing.assert_allclose(lines(error)["y, error"].get_ydata(), 2e-9, rtol=1e-6)
+    np.testing.assert_array_equal(lines(error)["x, estimated"].get_ydata(), 5e-9)
+
+
+def test_compare_solutions():
+    fig = plots.compare_solutions(
+        TS, WAVE, {"RK4": WAVE + 1e-6, "PINN": WAVE}, name="v", unit="m/s", time_unit="s"
+    )
+    series, error = fig.axes
+    assert legend(series) == ["exact", "RK4", "PINN"]
+    assert (series.get_ylabel(), error.get_xlabel()) == ("v [m/s]", "t [s]")
+    assert error.get_ylabel() == "error of v [m/s]" and error.get_yscale() == "log"
+    np.testing.assert_allclose(lines(error)["RK4"].get_ydata(), 1e-6, rtol=1e-6)
+    assert lines(error)["RK4"].get_color() == lines(series)["RK4"].get_color()
+
+
+def test_loss_curves_share_the_axis_of_steps():
+    histories = {"MLP": {"train": np.geomspace(1, 1e-3, 100), "valid": np.geomspace(2, 1e-2, 10)}}
+    fig = plots.loss_curves(histories, xlabel="epoch")
+    (ax,) = fig.axes
+    assert ax.get_yscale() == "log" and ax.get_xlabel() == "epoch"
+    train, valid = lines(ax)["MLP, train"], lines(ax)["MLP, valid"]
+    np.testing.assert_array_equal(train.get_xdata(), np.arange(1, 101))
+    np.testing.assert_array_equal(valid.get_xdata(), np.arange(10, 101, 10))
+    assert train.get_color() == valid.get_color() and train.get_linestyle() != valid.get_linestyle()
+
+
+def test_phase_portrait():
+    fig = plots.phase_portrait({"exact": PATH[:, :2]}, units=("m", "m/s"))
+    (ax,) = fig.axes
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x [m]", "v [m/s]")
+    np.testing.assert_array_equal(lines(ax)["exact"].get_xydata(), PATH[:, :2])
+    (start,) = [line for line in ax.lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal(start.get_xydata(), PATH[:1, :2])
+
+
+def test_partial_sums():
+    fig = plots.partial_sums(TS, np.sign(WAVE), {"1 term": WAVE, "0 terms": 0 * TS}, unit="N")
+    (ax,) = fig.axes
+    assert legend(ax) == ["force", "1 term", "0 terms"]
+    assert ax.get_ylabel() == "F [N]"
+    np.testing.assert_array_equal(lines(ax)["force"].get_ydata(), np.sign(WAVE))
+    np.testing.assert_array_equal(lines(ax)["1 term"].get_ydata(), WAVE)
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: plots.attractor_3d(PATH, {"MLP": PATH[:, :2]}), r"MLP: expected .*\(101, 2\)"),
+        (lambda: plots.attractor_3d(PATH[:, :2], {}), "truth: expected"),
+        (lambda: plots.forecast_series(TS, WAVE, {"MLP": WAVE[:-1]}), r"MLP: .*\(100,\)"),
+        (lambda: plots.error_growth(TS, {"MLP": WAVE[:-1]}), "MLP: expected the shape of ts"),
+        (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution: expected"),
+        (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth: expected"),
+        (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4: expected"),
+        (lambda: plots.loss_curves({"MLP": {"train": np.array([])}}), "histories: .*'MLP'"),
+        (lambda: plots.loss_curves({"MLP": {}}), "histories: .*'MLP'"),
+        (lambda: plots.phase_portrait({"exact": PATH}), r"exact: expected .*\(101, 3\)"),
+        (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term: expected"),
+    ],
+)
+def test_shapes_that_do_not_fit(draw, words):
+    with pytest.raises(ValueError, match=words):
+        draw()
+
+
+def test_no_pyplot_and_no_settings_changed():
+    before = dict(matplotlib.rcParams)
+    fig = plots.loss_curves({"MLP": {"train": np.ones(3)}})
+    assert isinstance(fig, Figure) and dict(matplotlib.rcParams) == before
+    code = "import sys; from physml import plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
