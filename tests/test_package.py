@@ -1,0 +1,48 @@
+"""Importing the library does nothing but import it."""
+
+import os
+import subprocess
+import sys
+
+# In a fresh interpreter: this one has set JAX's options and holds everything in memory already.
+CODE = """
+import pkgutil, sys
+import jax, flax.nnx, optax, diffrax
+
+settings, loaded = dict(jax.config.values), set(sys.modules)
+import physml
+
+names = [
+    module.name
+    for module in pkgutil.walk_packages(physml.__path__, "physml.")
+    if module.name not in ("physml.plots", "physml.results")
+]
+for name in names:
+    __import__(name)
+changed = {key for key, value in settings.items() if jax.config.values[key] != value}
+assert not changed, f"import physml changed jax.config: {changed}"
+tops = {name.partition(".")[0] for name in set(sys.modules) - loaded}
+heavy = tops & {"matplotlib", "orbax", "tqdm", "sklearn", "tyro", "IPython"}
+assert not heavy, f"import physml loaded {heavy}"
+assert len(names) > 10, names
+"""
+
+
+def test_import_is_free_of_side_effects(tmp_path):
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "TMPDIR": str(tmp_path),
+        # A backend that does not exist: choosing a device or making an array would fail.
+        "JAX_PLATFORMS": "nowhere",
+    }
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "error", "-c", CODE],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout and not done.stderr
+    assert list(tmp_path.iterdir()) == []

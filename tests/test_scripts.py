@@ -1,0 +1,73 @@
+"""Every script runs quickly as a user runs it, and keeps the contract of its folder."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+
+# What each script promises to measure; a new script says so here.
+KEYS = {
+    "lorenz": {
+        "mlp_trained.vpt_mean",
+        "mlp_frozen.vpt_mean",
+        "mlp_frozen.vpt_p5",
+        "mlp_frozen.eps1",
+        "gru_trained.vpt_mean",
+        "rnn_frozen.vpt_mean",
+        "pinn.rel_l2_t20",
+        "pinn.seconds",
+    },
+    "oscillator": {
+        "rk4.max_err",
+        "diffrax.max_err",
+        "mlp.max_err",
+        "gru.max_err",
+        "duffing_mlp.max_err",
+        "pinn.max_err",
+        "pinn_adam.rel_l2",
+        "pulse.max_err",
+    },
+}
+RECORDED = {"seed", "dtype", "device", "versions.jax", "versions.physml", "wall_s", "compile_s"}
+TIMES = ("seconds", "wall_s", "compile_s", "_s", "speedup")
+
+
+def run_script(script, out, *options):
+    command = [sys.executable, str(script), "--quick", "--out", str(out), *options]
+    # Elsewhere than in the repository: what a script needs it must import or carry.
+    done = subprocess.run(command, cwd=out.parent, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done, json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_quick_run(script, tmp_path):
+    out = tmp_path / "run"
+    done, metrics = run_script(script, out, "--seed", "3")
+
+    assert KEYS[script.stem] | RECORDED <= metrics.keys()
+    assert not [key for key, value in metrics.items() if isinstance(value, dict | list)]
+    assert metrics["seed"] == 3
+    for key in KEYS[script.stem]:
+        assert math.isfinite(float(metrics[key])), (key, metrics[key])
+    assert json.loads((out / "config.json").read_text())["quick"] is True
+    assert (out / "table.txt").read_text().strip() in done.stdout
+    figures = list((out / "figures").glob("*.png"))
+    assert figures and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
+    assert not [path for path in out.rglob("*") if path.name.endswith(".part")]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_same_seed_same_figures(script, tmp_path):
+    first, second = (run_script(script, tmp_path / name)[1] for name in ("first", "second"))
+    differing = {key for key in first if first[key] != second[key] and not key.endswith(TIMES)}
+    assert not differing
