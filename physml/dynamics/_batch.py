@@ -1,0 +1,41 @@
+"""Leading axes gathered into one, and the checks on what comes in."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, DTypeLike
+
+
+def flatten(
+    history: Array, t0: ArrayLike, name: str = "history"
+) -> tuple[Array, Array, tuple[int, ...]]:
+    """Gather the leading axes of trajectories and their times into one; the axes come third."""
+    if history.ndim < 2 or history.shape[-2] == 0:
+        raise ValueError(
+            f"{name} must have shape (*batch, time, dim) with at least one row; "
+            f"got shape {history.shape}"
+        )
+    check_finite(name, history)
+    *batch, time, dim = history.shape
+    t0s = per_item("t0", t0, tuple(batch), history.dtype)
+    return history.reshape(-1, time, dim), t0s.reshape(-1), tuple(batch)
+
+
+def per_item(name: str, value: ArrayLike, batch: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """A scalar or one value for each item of the batch, as an array of the batch's shape."""
+    shape = np.shape(value)
+    if shape not in ((), batch):
+        raise ValueError(f"{name} must be a scalar or of shape {batch}; got shape {shape}")
+    return jnp.broadcast_to(jnp.asarray(value, dtype), batch)
+
+
+def check_finite(name: str, values: Array) -> None:
+    if not isinstance(values, Tracer) and not np.isfinite(np.asarray(values)).all():
+        raise ValueError(f"{name} must be finite; got inf or NaN")
+
+
+def check_scale(scale: Array, dim: int) -> None:
+    if scale.shape != (dim,):
+        raise ValueError(f"scale must have shape ({dim},); got {scale.shape}")
+    if not isinstance(scale, Tracer) and not (np.asarray(scale) > 0).all():
+        raise ValueError(f"scale must be positive; got {scale}")
