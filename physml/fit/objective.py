@@ -1,0 +1,87 @@
+"""The weighted mean square of a residual: a loss for gradients, scaled blocks for Gauss-Newton."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
+
+from physml._types import Loss, Residual
+
+Weights = Mapping[str, int | float | Array]
+
+
+def mean_square(residual: Residual, weights: Weights | None = None) -> Loss:
+    r"""The weighted mean square of a residual, as a loss.
+
+    $$L = \sum_b \frac{1}{n_b} \sum_i w_{b,i}\, r_{b,i}^2$$
+
+    over the blocks b of the residual: the entries of the dict it returns, or the one array. A block
+    that is itself a pytree counts as all its $n_b$ entries together.
+
+    Args:
+        residual: `residual(model, batch, key) -> blocks`, zero where the model is right.
+        weights: by block name, a number, or an array shaped like the block to weigh point by
+            point; none of them negative. A block without a weight has weight 1.
+
+    Returns:
+        A loss `(model, batch, key) -> (value, aux)`. If the residual names its blocks, aux holds
+        the unweighted mean square of each.
+
+    Raises:
+        ValueError: when called, if `weights` names a block that the residual does not have, or the
+            residual returns an empty block.
+    """
+    return _MeanSquare(residual, dict(weights or {}))
+
+
+class _MeanSquare(eqx.Module):
+    residual: Residual
+    weights: dict[str, Any]
+
+    def __call__(
+        self, model: Any, batch: Any, key: PRNGKeyArray | None
+    ) -> tuple[Scalar, dict[str, Array]]:
+        residual = self.residual(model, batch, key)
+        blocks = _blocks(residual, self.weights)
+        terms = [_mean_square(block, weight) for block, weight in blocks.values()]
+        aux = {name: _mean_square(block, 1.0) for name, (block, _) in blocks.items()}
+        return sum(terms[1:], terms[0]), aux if isinstance(residual, dict) else {}
+
+
+def scaled(residual: PyTree[Array], weights: Weights) -> list[PyTree[Array]]:
+    r"""The blocks of a residual, scaled so that their sum of squares is their `mean_square`.
+
+    $$\tilde r_{b,i} = r_{b,i} \sqrt{w_{b,i} / n_b}$$
+
+    What `least_squares` hands to its solver: it minimises the same number as gradient descent.
+
+    Raises:
+        ValueError: as `mean_square`.
+    """
+    return [
+        jax.tree.map(lambda leaf, w=weight, n=_size(block): leaf * jnp.sqrt(w / n), block)
+        for block, weight in _blocks(residual, weights).values()
+    ]
+
+
+def _blocks(residual: PyTree[Array], weights: Weights) -> dict[str, tuple[PyTree[Array], Any]]:
+    blocks = residual if isinstance(residual, dict) else {"residual": residual}
+    unknown = sorted(set(weights) - set(blocks))
+    if unknown:
+        raise ValueError(f"weights name {unknown}, but the residual's blocks are {sorted(blocks)}")
+    empty = [name for name, block in blocks.items() if _size(block) == 0]
+    if empty or not blocks:
+        raise ValueError(f"the residual returned nothing in {empty or 'any block'}")
+    return {name: (block, weights.get(name, 1.0)) for name, block in blocks.items()}
+
+
+def _mean_square(block: PyTree[Array], weight: Any) -> Scalar:
+    sums = [jnp.sum(weight * jnp.square(leaf)) for leaf in jax.tree.leaves(block)]
+    return sum(sums[1:], sums[0]) / _size(block)
+
+
+def _size(block: PyTree[Array]) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(block))

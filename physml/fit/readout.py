@@ -1,0 +1,125 @@
+"""Linear least squares in the last layer: blocked QR, then an SVD of the triangle."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from physml.fit._compiled import compiled
+
+
+class Readout(eqx.Module):
+    """The weights of a linear readout and how well they are determined."""
+
+    weights: Float[Array, "features outputs"]
+    rank: Int[Array, ""]  # singular values that were kept
+    singular_values: Float[Array, " features"]  # of the features, descending
+    residual_norm: Float[Array, " outputs"]  # 2-norm of features @ weights - targets
+
+
+def readout(
+    features: Float[Array | np.ndarray, "rows features"] | Callable[..., Any],
+    targets: Float[Array | np.ndarray, "rows outputs"],
+    *,
+    inputs: PyTree[Any] = None,
+    rcond: float | None = None,
+    block_size: int | None = None,
+) -> Readout:
+    r"""The weights of least norm among those that minimise $\|F W - T\|$.
+
+    The rows of (F, T) are reduced block by block to one triangle by Householder QR (TSQR),
+
+    $$(F, T) = Q \begin{pmatrix} R & Q_1^T T \\ 0 & \rho \end{pmatrix},$$
+
+    and W = pinv(R) Q_1^T T by an SVD of R, singular values below `rcond` times the largest left
+    out. Q is never formed, and no more than a block and a triangle are held at a time. Neither step
+    squares the condition number, as the normal equations would. For features that sum up
+    columns of very different size, scale the columns first.
+
+    Args:
+        features: the matrix F, or a function that maps a block of `inputs`, rows first, to its rows
+            of F. The function may be a pytree or a bound method of one (`net.features`), whose
+            arrays are then traced.
+        targets: T, a column for each output; in the dtype of the features.
+        inputs: pytree of arrays of the same number of rows, if `features` is a function.
+        rcond: relative size of the smallest singular value that is kept; by default the number of
+            features times the dtype's epsilon.
+        block_size: rows taken at once; by default 8 times the number of features and outputs, where
+            the work is an eighth more than that of one large QR.
+
+    Raises:
+        ValueError: if rows differ in number, there are none, `rcond` is not in [0, 1), features are
+            not a matrix, `inputs` are missing or given without a function, or dtypes differ.
+
+    References:
+        Demmel, Grigori, Hoemmen and Langou, Communication-optimal parallel and sequential QR and
+        LU factorizations, SIAM J. Sci. Comput. 34 (2012).
+    """
+    if callable(features) == (inputs is None):
+        raise ValueError("inputs go with features that are a function, and only with those")
+    function, inputs = (features, inputs) if callable(features) else (_identity, features)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    targets = jnp.asarray(targets)
+    lengths = sorted({x.shape[0] if x.ndim else 0 for x in [targets, *jax.tree.leaves(inputs)]})
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise ValueError(f"targets and features or inputs have {lengths} rows, expected one length")
+    if rcond is not None and not 0 <= rcond < 1:
+        raise ValueError(f"rcond is {rcond}, expected 0 <= rcond < 1")
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size is {block_size}, expected a positive number")
+    program, _ = compiled(_readout, function, inputs, targets, block_size, rcond)
+    return program(function, inputs, targets, block_size, rcond)
+
+
+def _readout(
+    function: Callable[..., Any],
+    inputs: Any,
+    targets: Float[Array, "rows outputs"],
+    block_size: int | None,
+    rcond: float | None,
+) -> Readout:
+    num_rows, num_outputs = targets.shape
+    once = jax.jit(lambda block: function(block))  # one trace for the shape and the loop's body
+    row = jax.eval_shape(once, jax.tree.map(lambda x: x[:1], inputs))
+    if row.ndim != 2 or row.dtype != targets.dtype:
+        raise ValueError(
+            f"features are {row.dtype} with {row.ndim} axes, expected a matrix of the dtype of the "
+            f"targets, {targets.dtype}"
+        )
+    num_features = row.shape[1]
+    width = num_features + num_outputs
+    size = min(8 * width if block_size is None else block_size, num_rows)
+
+    def absorb(i: Any, triangle: Array) -> Array:
+        # The last block starts early enough to be whole; rows seen before are set to zero.
+        start = jnp.minimum(i * size, num_rows - size)
+        x, t = jax.tree.map(
+            lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (inputs, targets)
+        )
+        new = (start + jnp.arange(size) >= i * size)[:, None]
+        block = jnp.where(new, jnp.concatenate([once(x), t], axis=1), 0)
+        return jnp.linalg.qr(jnp.concatenate([triangle, block]), mode="r")
+
+    start = jnp.zeros((width, width), targets.dtype)
+    triangle = jax.lax.fori_loop(0, -(-num_rows // size), absorb, start)
+    right = triangle[:, num_features:]
+    u, s, vt = jnp.linalg.svd(triangle[:num_features, :num_features])
+    cutoff = (num_features * jnp.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
+    kept = (s > cutoff)[:, None]
+    projected = u.T @ right[:num_features]
+    weights = vt.T @ jnp.where(kept, projected / jnp.where(kept, s[:, None], 1), 0)
+    missed = jnp.concatenate([jnp.where(kept, 0, projected), right[num_features:]])
+    return Readout(
+        weights=weights,
+        rank=jnp.sum(kept),
+        singular_values=s,
+        residual_norm=jnp.linalg.norm(missed, axis=0),
+    )
+
+
+def _identity(block: Any) -> Any:
+    return block
