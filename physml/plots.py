@@ -235,28 +235,34 @@ def compare_solutions(
 
 
 def loss_curves(
-    histories: Mapping[str, Mapping[str, Series]], *, xlabel: str = "step", ylabel: str = "loss"
+    histories: Mapping[str, Mapping[str, Any]], *, xlabel: str = "step", ylabel: str = "loss"
 ) -> Figure:
-    """Losses against the step on a log scale; training solid, everything else dashed.
+    """Losses against the step on a log scale: training solid, validation dashed.
 
     Args:
-        histories: for each model its curves by name, such as {"train": (n,), "valid": (m,)}.
-            The curves of one model share its axis: a curve of m points spreads over the steps
-            1..n of the longest one.
+        histories: for each model what `fit.gradient` recorded: "loss" (n,) and, if they are there,
+            its "step" (n,), otherwise 1..n, and "valid_loss" (m,) with its "valid_step" (m,).
 
     Raises:
-        ValueError: if a model has no curves, or a curve is empty or not of one dimension.
+        ValueError: if a model has no "loss", or a curve has not one value for each of its steps.
     """
     fig, axes = _panels(1, height=4.0)
     ax = axes[0]
-    for i, (model, curves) in enumerate(histories.items()):
-        if not curves or any(np.ndim(c) != 1 or np.size(c) == 0 for c in curves.values()):
-            raise ValueError(f"histories: expected curves of shape (steps,) for {model!r}")
-        steps = max(np.size(curve) for curve in curves.values())
-        for j, (name, curve) in enumerate(curves.items()):
-            at = np.arange(1, np.size(curve) + 1) * (steps / np.size(curve))
-            style = dict(color=_colour(i), linestyle="-" if j == 0 else "--", linewidth=1.3)
-            _semilogy(ax, at, np.abs(np.asarray(curve)), label=f"{model}, {name}", **style)
+    for i, (model, history) in enumerate(histories.items()):
+        loss = np.asarray(history.get("loss", ()))
+        steps = np.asarray(history.get("step", np.arange(1, loss.size + 1)))
+        curves = {"train": (steps, loss, "-")}
+        if "valid_loss" in history:
+            valid = np.asarray(history["valid_loss"])
+            curves["valid"] = (np.asarray(history["valid_step"]), valid, "--")
+        for name, (at, curve, dashes) in curves.items():
+            if curve.ndim != 1 or curve.size == 0 or at.shape != curve.shape:
+                raise ValueError(
+                    f"histories: the {name} curve of {model!r} must have one value a step, "
+                    f"got {curve.shape} for {at.shape}"
+                )
+            style = dict(color=_colour(i), linestyle=dashes, linewidth=1.3)
+            _semilogy(ax, at, curve, label=f"{model}, {name}", **style)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.01)
     _legend(ax)

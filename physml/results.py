@@ -32,6 +32,7 @@ class Run:
         with Run("results/lorenz", config) as run:
             ...
             run.figure("attractor", fig)           # figures/attractor.png
+            run.history("mlp", fitted.history)     # history/mlp.npz
             run.save_model("mlp", stepper)         # models/mlp
             run.table(rows, columns)               # printed, and table.txt
             metrics = run.metrics({"mlp.vpt_mean": 20.1})   # metrics.json
@@ -112,6 +113,12 @@ class Run:
         """Write a figure to `figures/NAME.png` and return the path."""
         path = self._path("figures", f"{_checked_name(name)}.png")
         _write(path, lambda temporary: fig.savefig(temporary, format="png", dpi=dpi))
+        return path
+
+    def history(self, name: str, history: Mapping[str, Any]) -> Path:
+        """Write what a fit recorded, arrays by name, to `history/NAME.npz` and return the path."""
+        path = self._path("history", f"{_checked_name(name)}.npz")
+        _write(path, lambda temporary: _save_arrays(temporary, history))
         return path
 
     def save_model(self, name: str, model: Any) -> Path:
@@ -229,6 +236,11 @@ def _jsonable(value: Any) -> Any:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     _write_text(path, json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    with path.open("wb") as file:  # given a name, NumPy would put .npz behind it
+        np.savez(file, allow_pickle=False, **{name: np.asarray(a) for name, a in arrays.items()})
 
 
 def _write_text(path: Path, text: str) -> None:

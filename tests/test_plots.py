@@ -124,14 +124,23 @@ def test_compare_solutions():
     assert lines(error)["RK4"].get_color() == lines(series)["RK4"].get_color()
 
 
-def test_loss_curves_share_the_axis_of_steps():
-    histories = {"MLP": {"train": np.geomspace(1, 1e-3, 100), "valid": np.geomspace(2, 1e-2, 10)}}
-    fig = plots.loss_curves(histories, xlabel="epoch")
+def test_loss_curves_of_a_fit():
+    fitted = {
+        "loss": np.geomspace(1, 1e-3, 100),
+        "step": np.arange(51, 151),
+        "valid_loss": np.geomspace(2, 1e-2, 4),
+        "valid_step": np.array([75, 100, 125, 150]),
+    }
+    fig = plots.loss_curves({"MLP": fitted, "PINN": {"loss": np.ones(7)}}, xlabel="epoch")
     (ax,) = fig.axes
     assert ax.get_yscale() == "log" and ax.get_xlabel() == "epoch"
+    assert legend(ax) == ["MLP, train", "MLP, valid", "PINN, train"]
     train, valid = lines(ax)["MLP, train"], lines(ax)["MLP, valid"]
-    np.testing.assert_array_equal(train.get_xdata(), np.arange(1, 101))
-    np.testing.assert_array_equal(valid.get_xdata(), np.arange(10, 101, 10))
+    np.testing.assert_array_equal(train.get_xdata(), fitted["step"])
+    np.testing.assert_array_equal(train.get_ydata(), fitted["loss"])
+    np.testing.assert_array_equal(valid.get_xdata(), fitted["valid_step"])
+    np.testing.assert_array_equal(valid.get_ydata(), fitted["valid_loss"])
+    np.testing.assert_array_equal(lines(ax)["PINN, train"].get_xdata(), np.arange(1, 8))
     assert train.get_color() == valid.get_color() and train.get_linestyle() != valid.get_linestyle()
 
 
@@ -163,8 +172,14 @@ def test_partial_sums():
         (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution: expected"),
         (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth: expected"),
         (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4: expected"),
-        (lambda: plots.loss_curves({"MLP": {"train": np.array([])}}), "histories: .*'MLP'"),
-        (lambda: plots.loss_curves({"MLP": {}}), "histories: .*'MLP'"),
+        (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
+        (lambda: plots.loss_curves({"MLP": {}}), "histories: the train curve of 'MLP'"),
+        (
+            lambda: plots.loss_curves(
+                {"MLP": {"loss": TS, "valid_loss": TS, "valid_step": TS[1:]}}
+            ),
+            "valid curve of 'MLP'",
+        ),
         (lambda: plots.phase_portrait({"exact": PATH}), r"exact: expected .*\(101, 3\)"),
         (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term: expected"),
     ],
@@ -176,7 +191,7 @@ def test_shapes_that_do_not_fit(draw, words):
 
 def test_no_pyplot_and_no_settings_changed():
     before = dict(matplotlib.rcParams)
-    fig = plots.loss_curves({"MLP": {"train": np.ones(3)}})
+    fig = plots.loss_curves({"MLP": {"loss": np.ones(3)}})
     assert isinstance(fig, Figure) and dict(matplotlib.rcParams) == before
     code = "import sys; from physml import plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -140,6 +140,16 @@ def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path):
     assert files(tmp_path) == {"config.json", "figures/plot.png"}
 
 
+def test_history_is_read_back(tmp_path):
+    recorded = {"loss": jnp.arange(3.0), "valid_loss": np.ones(1)}
+    with results.Run(tmp_path, Config()) as run:
+        path = run.history("mlp", recorded)
+    assert path == tmp_path / "history" / "mlp.npz"
+    with np.load(path) as arrays:
+        assert set(arrays) == set(recorded)
+        np.testing.assert_array_equal(arrays["loss"], [0.0, 1.0, 2.0])
+
+
 def test_a_new_run_drops_the_old_claims(tmp_path):
     with results.Run(tmp_path, Config()) as run:
         run.metrics({"a": 1})
