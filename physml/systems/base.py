@@ -2,13 +2,21 @@
 
 import abc
 import dataclasses
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Real
+
+if TYPE_CHECKING:
+    # A type checker would take an AbstractVar for the first argument of every constructor.
+    from typing import ClassVar as Fact
+else:
+    from equinox import AbstractVar as Fact
 
 Parameter: TypeAlias = float | Float[Array, "..."]
 """A real number of a system. A Python float is weakly typed, so dtypes follow the state."""
@@ -31,45 +39,56 @@ def parameter(default: Any = dataclasses.MISSING) -> Any:
     return eqx.field(default=default, converter=as_parameter)
 
 
+def as_pytree(function: Callable) -> Callable:
+    """A function as a pytree: a plain function becomes static, a callable pytree keeps its leaves.
+
+    Raises:
+        TypeError: `function` cannot be called.
+    """
+    if not callable(function):
+        raise TypeError(f"function is {function!r}; expected something that can be called")
+    plain = jax.tree_util.all_leaves([function])
+    return jax.tree_util.Partial(function) if plain else function
+
+
 def is_traced(value: Any) -> bool:
     """Whether a number is not known yet, so that its value cannot be asked for."""
     return isinstance(value, Tracer)
 
 
-def require_finite(owner: Any, *names: str) -> None:
-    """Raise unless the named fields are real, and finite wherever they are known.
+def require_finite(owner: str, **values: Any) -> None:
+    """Raise unless the named numbers are real, and finite wherever they are known.
 
     Raises:
-        TypeError: a field is not a float or a floating array.
-        ValueError: a field is infinite or not a number.
+        TypeError: one is not a float or a floating array.
+        ValueError: one is infinite or not a number.
     """
-    for name in names:
-        value = getattr(owner, name)
+    for name, value in values.items():
         kind = getattr(value, "dtype", None)
         floating = kind is not None and jnp.issubdtype(kind, jnp.floating)
         if not (isinstance(value, float) or floating):
-            raise TypeError(
-                f"{type(owner).__name__}: `{name}` is {value!r}; expected a real number"
-            )
+            raise TypeError(f"{owner}: `{name}` is {value!r}; expected a real number")
         if not is_traced(value) and not np.all(np.isfinite(value)):
-            raise ValueError(
-                f"{type(owner).__name__}: `{name}` is {value}; expected a finite number"
-            )
+            raise ValueError(f"{owner}: `{name}` is {value}; expected a finite number")
 
 
-def require_positive(owner: Any, *names: str) -> None:
-    """Raise `ValueError` unless the named numbers are positive, wherever they are known."""
-    for name in names:
-        value = getattr(owner, name)
+def require_positive(owner: str, **values: Any) -> None:
+    """Raise as `require_finite` does, and `ValueError` for a known number that is not positive."""
+    require_finite(owner, **values)
+    for name, value in values.items():
         if not is_traced(value) and not np.all(np.asarray(value) > 0):
-            raise ValueError(
-                f"{type(owner).__name__}: `{name}` is {value}; expected a positive number"
-            )
+            raise ValueError(f"{owner}: `{name}` is {value}; expected a positive number")
 
 
 def is_close(value: Parameter, constant: float) -> bool:
     """Whether a number is known, single, and equal to a constant up to float32 rounding."""
     return not is_traced(value) and np.ndim(value) == 0 and bool(np.isclose(value, constant, 1e-6))
+
+
+def times_within(times: Sequence[float] | np.ndarray, t0: float, t1: float) -> np.ndarray:
+    """Those of some times that lie in [t0, t1], increasing."""
+    times = np.sort(np.asarray(times, dtype=float))
+    return times[(times >= t0) & (times <= t1)]
 
 
 class System(eqx.Module):
@@ -81,25 +100,25 @@ class System(eqx.Module):
     is known of it (fixed points, divergence, symmetry, ...) is asked of the system itself.
     """
 
-    dim: eqx.AbstractVar[int]
+    dim: Fact[int]
     """The number of state variables."""
 
-    state_names: eqx.AbstractVar[tuple[str, ...]]
+    state_names: Fact[tuple[str, ...]]
     """A short name for each state variable."""
 
-    autonomous: eqx.AbstractVar[bool]
+    autonomous: Fact[bool]
     """Whether the right-hand side is free of the time."""
 
-    period: eqx.AbstractVar[Parameter | None]
+    period: Fact[Parameter | None]
     """The period of the explicit time dependence; None if there is none or it has no period."""
 
-    box: eqx.AbstractVar[tuple[tuple[float, ...], tuple[float, ...]]]
+    box: Fact[tuple[tuple[float, ...], tuple[float, ...]]]
     """Corners `(low, high)` of the box that random starts are drawn from by default."""
 
-    symmetry: eqx.AbstractVar[tuple[tuple[float, ...], ...] | None]
+    symmetry: Fact[tuple[tuple[float, ...], ...] | None]
     """A matrix S with S S = 1 and f(t, S y) = S f(t, y), by rows; None if none is known."""
 
-    lyapunov_exponents: eqx.AbstractVar[tuple[float, ...] | None]
+    lyapunov_exponents: Fact[tuple[float, ...] | None]
     """Published exponents, largest first, in inverse time units; all of them or the leading ones.
 
     None where no source is known for the parameters at hand.

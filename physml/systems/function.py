@@ -9,19 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml.systems.base import Parameter, System, Time
-
-
-def as_pytree(function: Callable) -> Callable:
-    """A function as a pytree: a plain function becomes static, a callable pytree keeps its leaves.
-
-    Raises:
-        TypeError: `function` cannot be called.
-    """
-    if not callable(function):
-        raise TypeError(f"function is {function!r}; expected something that can be called")
-    plain = jax.tree_util.all_leaves([function])
-    return jax.tree_util.Partial(function) if plain else function
+from physml.systems.base import Parameter, System, Time, as_parameter, as_pytree, times_within
 
 
 class FunctionSystem(System):
@@ -75,8 +63,7 @@ class FunctionSystem(System):
         return jnp.zeros((0, self.dim))
 
     def jump_times(self, t0: float, t1: float) -> np.ndarray:
-        jumps = np.asarray(self.jumps, dtype=float)
-        return jumps[(jumps >= t0) & (jumps <= t1)]
+        return times_within(self.jumps, t0, t1)
 
 
 def from_function(
@@ -139,7 +126,7 @@ def from_function(
         dim=dim,
         state_names=names,
         autonomous=not timed if autonomous is None else autonomous,
-        period=period,
+        period=as_parameter(period),
         box=(low, high),
         symmetry=symmetry,
         lyapunov_exponents=None if lyapunov_exponents is None else tuple(lyapunov_exponents),

@@ -40,7 +40,7 @@ class Lorenz(AutonomousSystem):
     symmetry = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 
     def __check_init__(self):
-        require_finite(self, "sigma", "rho", "beta")
+        require_finite("Lorenz", **self.parameters)
 
     def vector_field(self, t: Time, y: Float[Array, "3 *batch"], args: Any) -> Array:
         x, y_, z = y
