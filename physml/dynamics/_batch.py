@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, DTypeLike
+
+from physml._checks import is_concrete, require_finite
 
 
 def flatten(
@@ -15,7 +16,7 @@ def flatten(
             f"{name} must have shape (*batch, time, dim) with at least one row; "
             f"got shape {history.shape}"
         )
-    check_finite(name, history)
+    require_finite(name, history)
     *batch, time, dim = history.shape
     t0s = per_item("t0", t0, tuple(batch), history.dtype)
     return history.reshape(-1, time, dim), t0s.reshape(-1), tuple(batch)
@@ -29,13 +30,8 @@ def per_item(name: str, value: ArrayLike, batch: tuple[int, ...], dtype: DTypeLi
     return jnp.broadcast_to(jnp.asarray(value, dtype), batch)
 
 
-def check_finite(name: str, values: Array) -> None:
-    if not isinstance(values, Tracer) and not np.isfinite(np.asarray(values)).all():
-        raise ValueError(f"{name} must be finite; got inf or NaN")
-
-
 def check_scale(scale: Array, dim: int) -> None:
     if scale.shape != (dim,):
         raise ValueError(f"scale must have shape ({dim},); got {scale.shape}")
-    if not isinstance(scale, Tracer) and not (np.asarray(scale) > 0).all():
+    if is_concrete(scale) and not (np.asarray(scale) > 0).all():
         raise ValueError(f"scale must be positive; got {scale}")

@@ -6,11 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from physml._checks import is_concrete, require_finite
 from physml._types import StepMap
-from physml.dynamics._batch import check_finite, check_scale, flatten, per_item
+from physml.dynamics._batch import check_scale, flatten, per_item
 
 
 class ValidTime(NamedTuple):
@@ -148,7 +148,7 @@ def normalized_error(
         raise ValueError(
             f"predicted and truth must have one shape; got {predicted.shape} and {truth.shape}"
         )
-    check_finite("truth", truth)
+    require_finite("truth", truth)
     check_scale(scale, truth.shape[-1])
     return _normalized_error(predicted, truth, scale)
 
@@ -198,7 +198,7 @@ def valid_prediction_time(
     times = jnp.arange(rows).astype(errors.dtype) * dt
     if horizon is None:
         horizon = times[-1]
-    elif not isinstance(horizon, Tracer) and not (np.asarray(horizon) > 0).all():
+    elif is_concrete(horizon) and not (np.asarray(horizon) > 0).all():
         raise ValueError(f"horizon must be positive; got {horizon}")
     limit = jnp.minimum(per_item("horizon", horizon, tuple(batch), errors.dtype), times[-1])
     wrong = errors > threshold

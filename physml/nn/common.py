@@ -10,6 +10,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._checks import floating_array, require_finite
+
 A = TypeVar("A")
 
 Activation = Callable[[Array], Array]
@@ -62,9 +64,9 @@ def find_dtype(dtype: DTypeLike | None) -> jnp.dtype:
     found = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     if not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"dtype must be a floating dtype; got {found}")
-    if found == jnp.float64 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue] -- made at run time
+    if jax.dtypes.canonicalize_dtype(found) != found:
         raise ValueError(
-            "dtype float64 was asked for while x64 is off: "
+            f"dtype {found} was asked for while x64 is off: "
             'call jax.config.update("jax_enable_x64", True) first, or ask for float32'
         )
     return found
@@ -77,11 +79,26 @@ def check_positive(**sizes: int) -> None:
             raise ValueError(f"{name} must be at least 1; got {size}")
 
 
+def check_rows(data: Array) -> Float[Array, "rows dim"]:
+    """The data from which frozen weights are drawn, as a matrix whose columns all vary.
+
+    Raises:
+        TypeError: the data are no array of real numbers.
+        ValueError: the data are no matrix with rows, not finite, or constant in a component.
+    """
+    data = floating_array("data", data)
+    if data.ndim != 2 or data.size == 0:
+        raise ValueError(f"data must have shape (rows, dim), not empty; got {data.shape}")
+    require_finite("data", data)
+    # In numpy, so that an ensemble may be built under vmap, where only the keys are traced.
+    sd = np.asarray(data).std(axis=0)
+    if not (sd > 0).all():
+        raise ValueError(f"data must vary in every component; got standard deviations {sd}")
+    return data
+
+
 def frozen_inputs(
-    data: Float[Array, "rows dim"],
-    width: int,
-    scale: float,
-    rngs: nnx.Rngs,
+    data: Float[Array, "rows dim"], width: int, scale: float, rngs: nnx.Rngs
 ) -> tuple[Float[Array, "dim width"], Float[Array, " width"]]:
     """Weights and biases of `width` random ridges that bend where the data are.
 
@@ -90,18 +107,11 @@ def frozen_inputs(
     The bias is -w_j . c_j.
 
     Raises:
-        ValueError: the data are empty or not finite, a component does not vary, or the scale is
-            not positive.
+        ValueError: the scale is not positive.
     """
-    rows = np.asarray(data)  # numpy, so that the checks also run while keys are traced (ensembles)
-    if rows.shape[0] == 0 or not np.isfinite(rows).all():
-        raise ValueError(f"data must be finite and have rows; got {data}")
     if not scale > 0:
         raise ValueError(f"scale must be positive; got {scale}")
-    sd = rows.std(axis=0)
-    if not (sd > 0).all():
-        raise ValueError(f"data must vary in every component; got standard deviations {sd}")
     normal = jax.random.normal(rngs.params(), (data.shape[1], width), data.dtype)
-    weights = scale * normal / sd[:, None]
+    weights = scale * normal / data.std(axis=0)[:, None]
     centres = jax.random.choice(rngs.params(), data, (width,))
     return weights, -jnp.einsum("iw,wi->w", weights, centres)

@@ -10,6 +10,7 @@ from physml.nn.common import (
     Activation,
     Frozen,
     check_positive,
+    check_rows,
     find_activation,
     find_dtype,
     frozen_inputs,
@@ -112,9 +113,10 @@ class MLP(nnx.Module):
             rngs: the random numbers.
 
         Raises:
-            ValueError: as the constructor; or the data are empty, not finite or constant in a
-                component, or the scale is not positive.
+            ValueError: as the constructor; or the data are no matrix with rows, not finite or
+                constant in a component, or the scale is not positive.
         """
+        data = check_rows(data)
         model = cls(
             data.shape[1],
             (width,),

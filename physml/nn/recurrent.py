@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml.nn.common import Frozen, check_positive, find_dtype, frozen_inputs
+from physml.nn.common import Frozen, check_positive, check_rows, find_dtype, frozen_inputs
 
 Cell = Literal["simple", "gru", "lstm"]
 
@@ -120,11 +120,12 @@ class RNN(nnx.Module):
             rngs: the random numbers.
 
         Raises:
-            ValueError: as the constructor; or the data are empty, not finite or constant in a
-                component, the scale is not positive or the spectral radius negative.
+            ValueError: as the constructor; or the data are no matrix with rows, not finite or
+                constant in a component, the scale is not positive or the spectral radius negative.
         """
         if spectral_radius < 0:
             raise ValueError(f"spectral_radius must not be negative; got {spectral_radius}")
+        data = check_rows(data)
         model = cls(
             cell,
             data.shape[1],
