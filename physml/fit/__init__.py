@@ -1,9 +1,12 @@
 """How a model is fitted: one loop, gradient descent, least squares and a linear readout."""
 
-from physml.fit.gradient import Fit, State, gradient
-from physml.fit.loop import RESULTS, Outcome, Report, loop
+from physml.fit import checkpoint
+from physml.fit.gradient import State, gradient
+from physml.fit.least_squares import least_squares
+from physml.fit.loop import Outcome, Report, loop
 from physml.fit.objective import mean_square
 from physml.fit.readout import Readout, readout
+from physml.fit.result import RESULTS, Fit
 
 __all__ = [
     "RESULTS",
@@ -12,7 +15,9 @@ __all__ = [
     "Readout",
     "Report",
     "State",
+    "checkpoint",
     "gradient",
+    "least_squares",
     "loop",
     "mean_square",
     "readout",

@@ -13,7 +13,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 from physml._types import Loss
 from physml.fit._compiled import compiled
 from physml.fit._parts import Parts, take_apart
-from physml.fit.loop import RESULTS, Callback, loop
+from physml.fit.loop import Callback, loop
+from physml.fit.result import RESULTS, Fit
 
 
 class Best(eqx.Module):
@@ -37,19 +38,6 @@ class State(eqx.Module):
     step: Int[Array, ""]  # steps made
     key: PRNGKeyArray | None
     best: Best | None  # None without validation data
-
-
-class Fit(eqx.Module):
-    """A fitted model and how it came about."""
-
-    model: Any
-    history: dict[str, np.ndarray]  # by metric, a row per step; "valid_loss" has its "valid_step"
-    result: RESULTS
-    state: Any  # what to give back as `state=` to go on; None where there is no going on
-    step: int  # steps made in all
-    nonfinite_step: int | None  # the step (from 0) at which the loss was not finite
-    seconds: float  # without compiling
-    compile_seconds: float
 
 
 def gradient(
@@ -117,46 +105,51 @@ def gradient(
             or what `fit.loop` refuses.
         TypeError: if the loss does not return a scalar and a dict.
     """
-    if (steps is None) == (epochs is None):
-        raise ValueError(f"give steps or epochs, one of them; got {steps=} and {epochs=}")
     if valid is None and not (patience is None and valid_loss is None and valid_every is None):
         raise ValueError("patience, valid_loss and valid_every need validation data, valid is None")
     if patience is not None and patience < 1:
         raise ValueError(f"patience is {patience}, expected a positive number of validations")
     per_epoch = _steps_per_epoch(data, batch_size)
-    num_steps = epochs * per_epoch if steps is None else steps
+    if epochs is not None and steps is None:
+        num_steps = epochs * per_epoch
+    elif steps is not None and epochs is None:
+        num_steps = steps
+    else:
+        raise ValueError(f"give one of steps and epochs, got {steps=} and {epochs=}")
     if valid is not None and valid_every is None:
         valid_every = 100 if batch_size is None else per_epoch
 
     parts, params, rest = take_apart(model, wrt)
     optimizer = optax.with_extra_args_support(optimizer)
     best = None if valid is None else Best(jnp.asarray(jnp.inf), params, rest, _zero())
+    key = key if state is None else state.key
     fresh = State(params, rest, optimizer.init(params), _zero(), key, best)
-    state = fresh if state is None else _checked(state, fresh)
+    begin = fresh if state is None else _checked(state, fresh)
     valid = jax.tree.map(jnp.asarray, valid)
+    judge = loss if valid_loss is None else valid_loss
+    validate: Any = None
+    compile_seconds = 0.0
+    if valid is not None and int(begin.step) < num_steps:
+        validate, compile_seconds = compiled(_validate, judge, parts, begin, valid)
 
     def review(state: State) -> tuple[State, dict[str, Any], RESULTS | None]:
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
             return state, {}, RESULTS.nonfinite
-        if state.best is None:
+        if valid is None:
             return state, {}, None
-        best, value = validate(valid_loss or loss, parts, state, valid)
-        worn_out = patience is not None and int(best.age) >= patience
-        state = eqx.tree_at(lambda s: s.best, state, best)
+        best, value = validate(judge, parts, state, valid)
+        state = State(state.params, state.rest, state.opt_state, state.step, state.key, best)
         metrics = {"valid_loss": float(value), "valid_step": int(state.step)}
+        worn_out = patience is not None and int(best.age) >= patience
         return state, metrics, RESULTS.early_stopped if worn_out else None
 
-    validate: Any = None
-    compile_seconds = 0.0
-    if valid is not None and int(state.step) < num_steps:
-        validate, compile_seconds = compiled(_validate, valid_loss or loss, parts, state, valid)
     outcome = loop(
         _Step(loss, optimizer, parts),
-        state,
+        begin,
         data,
         num_steps=num_steps,
-        start=int(state.step),
-        key=state.key,
+        start=int(begin.step),
+        key=key,
         batch_size=batch_size,
         chunk=chunk,
         review=review,
@@ -164,13 +157,13 @@ def gradient(
         progress=progress,
         callback=callback,
     )
-    state = outcome.state
-    chosen = state if state.best is None or jnp.isinf(state.best.loss) else state.best
+    last = outcome.state
+    chosen = last if last.best is None or jnp.isinf(last.best.loss) else last.best
     return Fit(
         model=parts.merge(chosen.params, chosen.rest),
         history=outcome.history,
         result=outcome.result,
-        state=state,
+        state=last,
         step=outcome.step,
         nonfinite_step=outcome.nonfinite_step,
         seconds=outcome.seconds,
@@ -210,8 +203,8 @@ def _validate(loss: Loss, parts: Parts, state: State, valid: Any) -> tuple[Best,
     model = parts.merge(state.params, state.rest)
     for module in [node for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Module)]:
         module.eval()
-    # No step folds in this number: steps are counted from 0.
-    key = None if state.key is None else jax.random.fold_in(state.key, 2**32 - 1)
+    # Neither of the two keys that the loop splits off for the steps and the order of the data.
+    key = None if state.key is None else jax.random.fold_in(state.key, 2)
     value, _ = _called(loss, model, valid, key)
     best = state.best
     assert best is not None

@@ -14,23 +14,13 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from physml.fit._compiled import compiled
+from physml.fit.result import RESULTS
 
 Step = Callable[[Any, Any, PRNGKeyArray | None], tuple[Any, dict[str, Array]]]
 """`step(state, batch, key) -> (state, metrics)`."""
 
 CAPACITY = 1000  # a chunk whose length is left to the clock has at most so many steps,
 CHUNK_SECONDS = 0.5  # and as many as take about this long: what Ctrl-C may have to wait
-
-
-class RESULTS(eqx.Enumeration):
-    """How a fit ended."""
-
-    completed = "All steps were made, or the solver converged."
-    early_stopped = "The validation loss stopped improving, or a callback asked to stop."
-    nonfinite = "The loss became infinite or NaN; the last good model is returned."
-    interrupted = "Ctrl-C: the model as it was then is returned."
-    max_steps_reached = "The solver did not converge in the steps it was allowed."
-    failed = "The solver could not make a step, for instance because a linear solve broke down."
 
 
 class Report(eqx.Module):
@@ -219,6 +209,7 @@ def _advance(
         carry = (state, _buffers(metrics, capacity))
         return run((first, last), carry, lambda i: data)
 
+    assert order_key is not None, "batches need a key"
     num_rows = jax.tree.leaves(data)[0].shape[0]
     per_epoch = num_rows // batch_size
 

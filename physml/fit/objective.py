@@ -61,10 +61,12 @@ def scaled(residual: PyTree[Array], weights: Weights) -> list[PyTree[Array]]:
     Raises:
         ValueError: as `mean_square`.
     """
-    return [
-        jax.tree.map(lambda leaf, w=weight, n=_size(block): leaf * jnp.sqrt(w / n), block)
-        for block, weight in _blocks(residual, weights).values()
-    ]
+
+    def scale(block: PyTree[Array], weight: Any) -> PyTree[Array]:
+        factor = jnp.sqrt(weight / _size(block))
+        return jax.tree.map(lambda leaf: factor * leaf, block)
+
+    return [scale(block, weight) for block, weight in _blocks(residual, weights).values()]
 
 
 def _blocks(residual: PyTree[Array], weights: Weights) -> dict[str, tuple[PyTree[Array], Any]]:
