@@ -1,0 +1,324 @@
+"""The loop: batches, chunks, ends, and what the host sees of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from physml import fit
+from physml.fit import RESULTS
+
+
+class Walk(eqx.Module):
+    """x <- 0.9 x + noise; the loss is x itself, or NaN at one step."""
+
+    bad_step: int = -1
+
+    def __call__(self, state, batch, key):
+        x, i = state
+        noise = jnp.zeros(()) if key is None else jax.random.normal(key)
+        loss = jnp.where(i == self.bad_step, jnp.nan, x)
+        return (0.9 * x + noise, i + 1), {"loss": loss, "noise": noise}
+
+
+START = (jnp.asarray(1.0), jnp.asarray(0))
+
+
+def seen(state, batch, key):
+    """A step that only records its batch."""
+    return state + 1, {"batch": batch}
+
+
+def test_is_the_python_loop():
+    key = jax.random.key(0)
+    out = fit.loop(Walk(), START, num_steps=25, key=key)
+    step_key = jax.random.split(key)[0]
+    x, losses = 1.0, []
+    for i in range(25):
+        losses.append(x)
+        x = 0.9 * x + float(jax.random.normal(jax.random.fold_in(step_key, i)))
+    np.testing.assert_allclose(out.history["loss"], losses, rtol=1e-14)
+    np.testing.assert_allclose(out.state[0], x, rtol=1e-14)
+    np.testing.assert_array_equal(out.history["step"], np.arange(25))
+    assert out.step == 25 and out.nonfinite_step is None
+    assert bool(out.result == RESULTS.completed)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 25, 1000, None])
+def test_chunks_do_not_change_the_numbers(chunk):
+    expected = fit.loop(Walk(), START, num_steps=25, key=jax.random.key(0), chunk=10)
+    out = fit.loop(Walk(), START, num_steps=25, key=jax.random.key(0), chunk=chunk)
+    assert out.state[0] == expected.state[0]
+    for name, rows in expected.history.items():
+        np.testing.assert_array_equal(out.history[name], rows)
+
+
+def test_continues_bit_for_bit():
+    data, key = jnp.arange(10.0), jax.random.key(3)
+    options = dict(key=key, batch_size=3)
+    whole = fit.loop(seen, jnp.zeros(()), data, num_steps=20, **options)
+    head = fit.loop(seen, jnp.zeros(()), data, num_steps=11, **options)
+    tail = fit.loop(seen, head.state, data, num_steps=20, start=head.step, **options)
+    joined = np.concatenate([head.history["batch"], tail.history["batch"]])
+    np.testing.assert_array_equal(joined, whole.history["batch"])
+    np.testing.assert_array_equal(tail.history["step"], np.arange(11, 20))
+    assert tail.state == 20
+
+
+def test_an_epoch_visits_each_row_once():
+    data = {"a": jnp.arange(12), "b": jnp.arange(12.0)[:, None] * 10}
+    out = fit.loop(
+        seen_pairs, jnp.zeros(()), data, num_steps=9, key=jax.random.key(0), batch_size=4, chunk=5
+    )
+    a = out.history["a"].reshape(3, 12)
+    np.testing.assert_array_equal(np.sort(a, axis=1), np.tile(np.arange(12), (3, 1)))
+    assert len({tuple(epoch) for epoch in a}) == 3, "every epoch has an order of its own"
+    np.testing.assert_array_equal(out.history["b"].reshape(3, 12), 10.0 * a)
+
+
+def seen_pairs(state, batch, key):
+    return state, {"a": batch["a"], "b": batch["b"]}
+
+
+def test_the_remainder_sits_out():
+    out = fit.loop(
+        seen, jnp.zeros(()), jnp.arange(10), num_steps=60, key=jax.random.key(0), batch_size=4
+    )
+    epochs = out.history["batch"].reshape(30, 8)
+    assert all(len(set(epoch)) == 8 for epoch in epochs)
+    counts = np.bincount(epochs.ravel(), minlength=10)
+    assert counts.min() > 15, "another remainder in each epoch"
+
+
+def test_without_batches_each_step_gets_the_data_as_they_are():
+    out = fit.loop(seen, jnp.zeros(()), jnp.arange(4), num_steps=2)
+    np.testing.assert_array_equal(out.history["batch"], [[0, 1, 2, 3]] * 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+@pytest.mark.parametrize("bad_step", [1, 8, 9, 17])
+def test_nonfinite_loss_returns_the_last_good_state(chunk, bad_step):
+    good = fit.loop(Walk(), START, num_steps=20, key=jax.random.key(0)).history["loss"]
+    out = fit.loop(
+        Walk(bad_step=bad_step), START, num_steps=20, key=jax.random.key(0), chunk=chunk
+    )
+    assert bool(out.result == RESULTS.nonfinite)
+    assert out.nonfinite_step == bad_step
+    assert out.step == bad_step - 1 == out.state[1]
+    assert out.state[0] == good[bad_step - 1], "the state at which step bad_step - 1 found its loss"
+    np.testing.assert_array_equal(out.history["loss"], good[: bad_step - 1])
+
+
+def test_nonfinite_first_loss_returns_the_start():
+    out = fit.loop(Walk(bad_step=0), START, num_steps=20)
+    assert out.nonfinite_step == 0 and out.step == 0
+    assert out.state[0] == 1.0
+    assert out.history["loss"].shape == (0,)
+
+
+def test_many_models_stop_only_when_all_are_lost():
+    def step(state, batch, key):
+        return state + 1, {"loss": jnp.where(state < jnp.asarray([3, 6]), 1.0, jnp.nan)}
+
+    out = fit.loop(step, jnp.zeros(2, int), num_steps=10)
+    assert out.nonfinite_step == 6
+
+
+def test_review_is_on_time_and_may_change_the_state():
+    steps = []
+
+    def review(state):
+        steps.append(int(state[1]))
+        return (state[0] * 0, state[1]), {"seen": float(state[0])}, None
+
+    out = fit.loop(
+        Walk(), START, num_steps=10, chunk=3, review=review, review_every=4, callback=None
+    )
+    assert steps == [4, 8, 10]
+    np.testing.assert_allclose(out.history["seen"], [0.9**4, 0, 0])
+    assert out.state[0] == 0
+
+
+def test_review_verdict_stops():
+    def review(state):
+        return state, {}, RESULTS.early_stopped if state[1] >= 8 else None
+
+    out = fit.loop(Walk(), START, num_steps=100, review=review, review_every=4)
+    assert out.step == 8 and bool(out.result == RESULTS.early_stopped)
+    assert len(out.history["loss"]) == 8
+
+
+def test_review_that_finds_the_state_bad_goes_back():
+    def review(state):
+        return state, {"count": 1}, RESULTS.nonfinite if state[1] == 8 else None
+
+    out = fit.loop(Walk(), START, num_steps=100, review=review, review_every=4)
+    assert bool(out.result == RESULTS.nonfinite)
+    assert out.nonfinite_step == 8 and out.step == 7 == out.state[1]
+    assert len(out.history["count"]) == 1
+
+
+def test_callback_sees_each_chunk_and_may_stop():
+    reports = []
+
+    def callback(report):
+        reports.append(report)
+        return report.step >= 12
+
+    out = fit.loop(Walk(), START, num_steps=100, chunk=5, callback=callback)
+    assert [report.step for report in reports] == [5, 10, 15]
+    assert all(report.num_steps == 100 for report in reports)
+    assert [len(report.metrics["loss"]) for report in reports] == [5, 5, 5]
+    assert reports[-1].state[0] == out.state[0]
+    assert bool(out.result == RESULTS.early_stopped) and out.step == 15
+    rows = np.concatenate([report.metrics["loss"] for report in reports])
+    np.testing.assert_array_equal(rows, out.history["loss"])
+
+
+def interrupt(report):
+    if report.step == 10:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_returns_what_there_is():
+    before = signal.getsignal(signal.SIGINT)
+    out = fit.loop(Walk(), START, num_steps=100, key=jax.random.key(0), chunk=5, callback=interrupt)
+    assert bool(out.result == RESULTS.interrupted)
+    assert out.step == 10 == out.state[1]
+    assert signal.getsignal(signal.SIGINT) is before
+    whole = fit.loop(Walk(), START, num_steps=100, key=jax.random.key(0), chunk=5)
+    rest = fit.loop(
+        Walk(), out.state, num_steps=100, start=out.step, key=jax.random.key(0), chunk=5
+    )
+    assert rest.state[0] == whole.state[0]
+
+
+def test_second_ctrl_c_acts_at_once():
+    before = signal.getsignal(signal.SIGINT)
+
+    def twice(report):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit.loop(Walk(), START, num_steps=100, chunk=5, callback=twice)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_handler_is_restored_after_an_exception():
+    before = signal.getsignal(signal.SIGINT)
+
+    def fail(report):
+        raise RuntimeError("from the callback")
+
+    with pytest.raises(RuntimeError, match="from the callback"):
+        fit.loop(Walk(), START, num_steps=10, callback=fail)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_runs_in_another_thread():
+    outs = []
+    thread = threading.Thread(target=lambda: outs.append(fit.loop(Walk(), START, num_steps=10)))
+    thread.start()
+    thread.join()
+    assert outs[0].step == 10
+
+
+def test_progress_bar_shows_the_loss(capsys):
+    fit.loop(Walk(), START, num_steps=10, progress=True, chunk=10)
+    shown = capsys.readouterr().err
+    assert "10/10" in shown and f"loss={0.9**9:.3g}" in shown
+
+
+def test_progress_may_be_a_callback():
+    steps = []
+    fit.loop(Walk(), START, num_steps=10, progress=lambda r: steps.append(r.step), chunk=5)
+    assert steps == [5, 10]
+
+
+def test_compiles_once(monkeypatch):
+    traces = []
+
+    def step(state, batch, key):
+        traces.append(batch.shape)
+        return state + jnp.sum(batch), {"loss": state}
+
+    first = fit.loop(
+        step, jnp.zeros(()), jnp.ones(6), num_steps=25, chunk=10, batch_size=2, key=jax.random.key(0)
+    )
+    assert traces == [(2,)], "one trace for all chunks, the short last one included"
+    again = fit.loop(
+        step, jnp.ones(()), jnp.ones(6), num_steps=40, chunk=10, batch_size=2, key=jax.random.key(1)
+    )
+    assert traces == [(2,)], "none for a second loop with the same shapes"
+    assert first.state == 50 and again.state == 81
+    assert again.compile_seconds < first.compile_seconds
+
+
+def test_static_numbers_are_told_apart_by_type():
+    class Add(eqx.Module):
+        amount: float
+
+        def __call__(self, state, batch, key):
+            return state, {"sum": jnp.asarray(self.amount)}
+
+    kinds = [
+        fit.loop(Add(amount), START, num_steps=1).history["sum"].dtype.kind
+        for amount in (1, 1.0, True)
+    ]
+    assert kinds == ["i", "f", "b"]
+
+
+def test_state_is_not_donated_and_may_be_weakly_typed():
+    def step(state, batch, key):
+        return state * jnp.ones((), jnp.float32), {"loss": state}
+
+    start = jnp.asarray(2.0, jnp.float32) * 1.0
+    out = fit.loop(step, start, num_steps=3)
+    assert out.state.dtype == jnp.float32 and start == 2
+
+
+def test_no_steps():
+    out = fit.loop(Walk(), START, num_steps=0)
+    assert out.step == 0 and out.state[0] == 1
+    assert bool(out.result == RESULTS.completed)
+    assert out.compile_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(num_steps=5, start=6), "start is 6"),
+        (dict(num_steps=-1), "num_steps = -1"),
+        (dict(num_steps=5, chunk=0), "chunk is 0"),
+        (dict(num_steps=5, batch_size=0), "batch_size is 0"),
+        (dict(num_steps=5, review_every=0), "review_every is 0"),
+        (dict(num_steps=5, batch_size=2), "needs a key"),
+        (dict(num_steps=5, batch_size=9, key=jax.random.key(0)), "more than the 4 rows"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        fit.loop(seen, jnp.zeros(()), jnp.arange(4), **options)
+
+
+def test_data_of_different_lengths():
+    data = (jnp.zeros(3), jnp.zeros((4, 2)))
+    with pytest.raises(ValueError, match=r"leading lengths \[3, 4\]"):
+        fit.loop(seen, jnp.zeros(()), data, num_steps=1, batch_size=1, key=jax.random.key(0))
+
+
+def test_import_brings_neither_orbax_nor_tqdm():
+    code = (
+        "import sys, physml.fit; "
+        "print([m for m in ('orbax', 'tqdm') if any(n.split('.')[0] == m for n in sys.modules)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "tqdm" not in done.stdout and "orbax" not in done.stdout, done.stdout
