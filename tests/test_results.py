@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from physml import results
+from physml import fit, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +148,17 @@ def test_history_is_read_back(tmp_path):
     with np.load(path) as arrays:
         assert set(arrays) == set(recorded)
         np.testing.assert_array_equal(arrays["loss"], [0.0, 1.0, 2.0])
+
+
+def test_model_is_read_back_by_fit_checkpoint(tmp_path):
+    model = {"weights": jnp.arange(3.0), "count": 4}
+    with results.Run(tmp_path, Config()) as run:
+        path = run.save_model("mlp", model)
+    assert path == tmp_path / "models" / "mlp"
+    blank = {"weights": jnp.zeros(3), "count": 0}
+    loaded = fit.checkpoint.load(path, blank)
+    assert loaded["count"] == 4
+    np.testing.assert_array_equal(loaded["weights"], model["weights"])
 
 
 def test_a_new_run_drops_the_old_claims(tmp_path):
