@@ -97,7 +97,7 @@ def test_mlp_shapes_and_dtypes(hidden, batch, dtype):
 
 
 def test_mlp_weights_have_the_default_float_dtype():
-    assert nn.MLP(1, (2,), 1, rngs=nnx.Rngs(0)).readout.kernel.dtype == jnp.float64
+    assert nn.MLP(3, (4,), 2, rngs=nnx.Rngs(0)).readout.kernel.dtype == jnp.float64
 
 
 def test_mlp_initialisers():
@@ -117,13 +117,12 @@ def test_mlp_is_a_pytree_that_jax_takes():
     def loss(net):
         return (net(x) ** 2).mean()
 
-    ensemble = jax.vmap(lambda key: nn.MLP(3, (5,), 2, rngs=nnx.Rngs(key)))(
-        jax.random.split(jax.random.key(0), 6)
-    )
+    build = jax.vmap(lambda key: nn.MLP(3, (4,), 2, rngs=nnx.Rngs(key)))
+    ensemble = jax.jit(build)(jax.random.split(jax.random.key(0), 6))
     losses = jax.jit(jax.vmap(loss))(ensemble)
     assert losses.shape == (6,)
     assert len(np.unique(losses)) == 6
-    net = nn.MLP(3, (5,), 2, rngs=nnx.Rngs(0))
+    net = nn.MLP(3, (4,), 2, rngs=nnx.Rngs(0))
     gradient = jax.grad(loss)(net)
     step = 1e-6
     w = net.readout.kernel[...]
@@ -160,8 +159,8 @@ def test_frozen_weights_are_in_units_of_the_data(scale):
 
 
 def test_frozen_scale_is_a_quarter_unless_given():
-    given_scale = nn.MLP.frozen(DATA, 5, 1, scale=0.25, rngs=nnx.Rngs(3))
-    default = nn.MLP.frozen(DATA, 5, 1, rngs=nnx.Rngs(3))
+    given_scale = nn.MLP.frozen(DATA, 8, 2, scale=0.25, rngs=nnx.Rngs(3))
+    default = nn.MLP.frozen(DATA, 8, 2, rngs=nnx.Rngs(3))
     np.testing.assert_array_equal(dense(default.hidden[0])[0], dense(given_scale.hidden[0])[0])
 
 
@@ -189,9 +188,8 @@ def test_frozen_features_fit_a_smooth_function():
 
 
 def test_ensembles_of_frozen_networks():
-    ensemble = jax.vmap(lambda key: nn.MLP.frozen(DATA, 8, 2, rngs=nnx.Rngs(key)))(
-        jax.random.split(jax.random.key(0), 3)
-    )
+    build = jax.vmap(lambda key: nn.MLP.frozen(DATA, 8, 2, rngs=nnx.Rngs(key)))
+    ensemble = jax.jit(build)(jax.random.split(jax.random.key(0), 3))
     kernels = ensemble.hidden[0].kernel[...]
     assert kernels.shape == (3, 3, 8)
     assert len(np.unique(kernels[:, 0, 0])) == 3
@@ -218,7 +216,7 @@ def test_mlp_refuses_float64_while_x64_is_off():
     with jax.enable_x64(False):
         with pytest.raises(ValueError, match="float64 was asked for while x64 is off"):
             nn.MLP(1, (2,), 1, dtype=jnp.float64, rngs=nnx.Rngs(0))
-        assert nn.MLP(1, (2,), 1, rngs=nnx.Rngs(0)).readout.kernel.dtype == jnp.float32
+        assert nn.MLP(3, (4,), 2, rngs=nnx.Rngs(0)).readout.kernel.dtype == jnp.float32
 
 
 @pytest.mark.usefixtures("as_a_user")

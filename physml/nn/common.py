@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml._checks import floating_array, require_finite
+from physml._checks import floating_array, is_concrete, require_finite
 
 A = TypeVar("A")
 
@@ -90,10 +90,9 @@ def check_rows(data: Array) -> Float[Array, "rows dim"]:
     if data.ndim != 2 or data.size == 0:
         raise ValueError(f"data must have shape (rows, dim), not empty; got {data.shape}")
     require_finite("data", data)
-    # In numpy, so that an ensemble may be built under vmap, where only the keys are traced.
-    sd = np.asarray(data).std(axis=0)
-    if not (sd > 0).all():
-        raise ValueError(f"data must vary in every component; got standard deviations {sd}")
+    if is_concrete(data) and not (np.ptp(data, axis=0) > 0).all():
+        spans = np.ptp(data, axis=0)
+        raise ValueError(f"data must vary in every component; got max - min = {spans}")
     return data
 
 
