@@ -106,9 +106,7 @@ def test_without_batches_each_step_gets_the_data_as_they_are():
 @pytest.mark.parametrize("bad_step", [1, 8, 9, 17])
 def test_nonfinite_loss_returns_the_last_good_state(chunk, bad_step):
     good = fit.loop(Walk(), START, num_steps=20, key=jax.random.key(0)).history["loss"]
-    out = fit.loop(
-        Walk(bad_step=bad_step), START, num_steps=20, key=jax.random.key(0), chunk=chunk
-    )
+    out = fit.loop(Walk(bad_step=bad_step), START, num_steps=20, key=jax.random.key(0), chunk=chunk)
     assert bool(out.result == RESULTS.nonfinite)
     assert out.nonfinite_step == bad_step
     assert out.step == bad_step - 1 == out.state[1]
@@ -251,7 +249,13 @@ def test_compiles_once(monkeypatch):
         return state + jnp.sum(batch), {"loss": state}
 
     first = fit.loop(
-        step, jnp.zeros(()), jnp.ones(6), num_steps=25, chunk=10, batch_size=2, key=jax.random.key(0)
+        step,
+        jnp.zeros(()),
+        jnp.ones(6),
+        num_steps=25,
+        chunk=10,
+        batch_size=2,
+        key=jax.random.key(0),
     )
     assert traces == [(2,)], "one trace for all chunks, the short last one included"
     again = fit.loop(

@@ -210,7 +210,7 @@ def _validate(loss: Loss, parts: Parts, state: State, valid: Any) -> tuple[Best,
     assert best is not None
     new = Best(value.astype(best.loss.dtype), state.params, state.rest, _zero())
     old = eqx.tree_at(lambda b: b.age, best, best.age + 1)
-    return jax.tree.map(lambda n, o: jnp.where(value < best.loss, n, o), new, old), value
+    return jax.tree.map(lambda n, o: jnp.where(new.loss < best.loss, n, o), new, old), value
 
 
 def _called(
