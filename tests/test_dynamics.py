@@ -115,7 +115,7 @@ def as_a_user():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-refuses = pytest.mark.usefixtures("as_a_user")
+user = pytest.mark.usefixtures("as_a_user")
 
 
 # Rollout
@@ -186,11 +186,12 @@ def test_rollout_of_a_recurrent_network_continues_its_warm_up():
     np.testing.assert_allclose(ys, jnp.stack([first, net(carry, first)[1]]), rtol=1e-13)
 
 
-@refuses
+@user
 @pytest.mark.parametrize(
     ("history", "num_steps", "t0", "message"),
     [
         (jnp.ones(3), 5, 0.0, "history must have shape"),
+        (jnp.ones((0, 1, 3)), 5, 0.0, "history must have shape"),
         (jnp.ones((0, 3)), 5, 0.0, "history must have shape"),
         (jnp.full((1, 3), jnp.nan), 5, 0.0, "history must be finite"),
         (jnp.ones((1, 3)), -1, 0.0, "num_steps must not be negative; got -1"),
@@ -200,6 +201,16 @@ def test_rollout_of_a_recurrent_network_continues_its_warm_up():
 def test_rollout_refuses(history, num_steps, t0, message):
     with pytest.raises(ValueError, match=message):
         dynamics.rollout(LINEAR, history, num_steps, t0=t0)
+
+
+@user
+def test_numpy_arrays_and_lists_are_taken():
+    ys = dynamics.rollout(LINEAR, [[1.0, 2.0, 3.0]], 5)
+    truth = np.asarray(ys)
+    valid = dynamics.valid_prediction_time(truth, truth, 0.1, scale=[1.0, 1.0, 1.0])
+    assert valid.censored
+    assert dynamics.one_step_error(LINEAR, truth, scale=np.ones(3)) < 1e-15
+    assert dynamics.lyapunov_spectrum(LINEAR, truth[:1], 10).dimension == 3
 
 
 # One-step error
@@ -233,7 +244,7 @@ def test_one_step_error_warms_up_a_recurrent_network():
     np.testing.assert_allclose(eps1, jnp.sqrt(((out - ys[0, 4]) ** 2).mean()), rtol=1e-12)
 
 
-@refuses
+@user
 def test_one_step_error_refuses_too_long_a_history():
     with pytest.raises(ValueError, match="less than the 5 rows; got 5"):
         dynamics.one_step_error(LINEAR, jnp.ones((5, 3)), scale=jnp.ones(3), history=5)
@@ -295,7 +306,7 @@ def test_valid_prediction_time_threshold_and_batch():
     np.testing.assert_array_equal(valid.censored, [True, False])
 
 
-@refuses
+@user
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -320,7 +331,7 @@ def test_valid_prediction_time_refuses(change, message):
         dynamics.valid_prediction_time(**(arguments | change))
 
 
-@refuses
+@user
 def test_normalized_error_refuses_different_lengths():
     with pytest.raises(ValueError, match="predicted and truth must have one shape"):
         dynamics.normalized_error(jnp.zeros((4, 2)), jnp.zeros((5, 2)), SCALE)
@@ -360,7 +371,7 @@ def test_growth_rate_of_forecasts_from_perturbed_starts_is_the_exponent():
     np.testing.assert_allclose(rate, np.log(np.linalg.eigvals(A).real.max()) / 0.1, rtol=1e-2)
 
 
-@refuses
+@user
 def test_growth_rate_refuses_an_empty_window():
     with pytest.raises(ValueError, match="three rows between floor"):
         dynamics.growth_rate(jnp.array([1e-3, 0.5, 0.9]), 0.1)
@@ -460,7 +471,7 @@ def test_standard_error_is_that_of_batch_means():
         spectrum.standard_error(blocks=1)
 
 
-@refuses
+@user
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,17 +4,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike
 
-from physml._checks import is_concrete, require_finite
+from physml._checks import floating_array, is_concrete, require_finite
 
 
 def flatten(
     history: Array, t0: ArrayLike, name: str = "history"
 ) -> tuple[Array, Array, tuple[int, ...]]:
     """Gather the leading axes of trajectories and their times into one; the axes come third."""
-    if history.ndim < 2 or history.shape[-2] == 0:
+    history = floating_array(name, history)
+    if history.ndim < 2 or history.size == 0:
         raise ValueError(
-            f"{name} must have shape (*batch, time, dim) with at least one row; "
-            f"got shape {history.shape}"
+            f"{name} must have shape (*batch, time, dim), not empty; got {history.shape}"
         )
     require_finite(name, history)
     *batch, time, dim = history.shape
@@ -30,8 +30,11 @@ def per_item(name: str, value: ArrayLike, batch: tuple[int, ...], dtype: DTypeLi
     return jnp.broadcast_to(jnp.asarray(value, dtype), batch)
 
 
-def check_scale(scale: Array, dim: int) -> None:
+def as_scale(scale: Array, dim: int) -> Array:
+    """A positive scale for each component, as an array."""
+    scale = floating_array("scale", scale)
     if scale.shape != (dim,):
         raise ValueError(f"scale must have shape ({dim},); got {scale.shape}")
     if is_concrete(scale) and not (np.asarray(scale) > 0).all():
         raise ValueError(f"scale must be positive; got {scale}")
+    return scale

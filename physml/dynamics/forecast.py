@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from physml._checks import is_concrete, require_finite
+from physml._checks import floating_array, is_concrete, require_finite
 from physml._types import StepMap
-from physml.dynamics._batch import check_scale, flatten, per_item
+from physml.dynamics._batch import as_scale, flatten, per_item
 
 
 class ValidTime(NamedTuple):
@@ -99,11 +99,10 @@ def one_step_error(
             not fit.
     """
     trajectories, t0s, _ = flatten(ys, t0, name="ys")
-    check_scale(scale, ys.shape[-1])
-    if not 1 <= history < ys.shape[-2]:
-        raise ValueError(
-            f"history must be at least 1 and less than the {ys.shape[-2]} rows; got {history}"
-        )
+    *_, rows, dim = trajectories.shape
+    scale = as_scale(scale, dim)
+    if not 1 <= history < rows:
+        raise ValueError(f"history must be at least 1 and less than the {rows} rows; got {history}")
     return _one_step_error(step_map, trajectories, t0s, scale, history)
 
 
@@ -142,6 +141,7 @@ def normalized_error(
         ValueError: the shapes differ or are empty, the truth is not finite, or the scale is not
             positive.
     """
+    predicted, truth = floating_array("predicted", predicted), floating_array("truth", truth)
     if truth.ndim < 2 or truth.size == 0:
         raise ValueError(f"truth must have shape (*batch, time, dim), not empty; got {truth.shape}")
     if predicted.shape != truth.shape:
@@ -149,8 +149,7 @@ def normalized_error(
             f"predicted and truth must have one shape; got {predicted.shape} and {truth.shape}"
         )
     require_finite("truth", truth)
-    check_scale(scale, truth.shape[-1])
-    return _normalized_error(predicted, truth, scale)
+    return _normalized_error(predicted, truth, as_scale(scale, truth.shape[-1]))
 
 
 @jax.jit

@@ -62,7 +62,7 @@ def lyapunov_spectrum(
     The coordinates are the floating leaves of the state that a step changes: a recurrent map's
     hidden carry counts, an integer step count or a start time that is handed on untouched does not.
     The result states their number. The exponents of all coordinates add up to the mean of
-    log |det J| / (every dt).
+    log |det J| / (every dt); coordinates that the others determine have exponent -inf.
 
     Args:
         step_map: the map.
@@ -113,7 +113,8 @@ def lyapunov_spectrum(
 def _moving(step_map: StepMap, state: State) -> list[bool]:
     """For each leaf of a state, whether it is a coordinate: floating, and changed by a step.
 
-    A leaf that a step hands on untouched comes out of the trace as the very object that went in.
+    A leaf that a step hands on untouched comes out of the trace as the very object that went in
+    (not through a `jax.jit` inside the step, which hides it: then it counts, with exponent zero).
     """
     changed = []
 
