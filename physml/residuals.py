@@ -6,7 +6,35 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from physml._types import StepMap
+from physml._types import Residual, StepMap
+from physml.systems import System
+
+
+def equation(system: System, args: Any = None) -> Residual:
+    r"""The residual of a differential equation: $du/dt - f(t, u)$ at given times.
+
+    It returns `residual(model, times, key=None)`, of shape (times, dim): the model is a function
+    of a scalar t that answers u(t), of shape (dim,), and is differentiated in t (forward mode);
+    `times` has shape (times,).
+
+    Args:
+        system: the right-hand side f.
+        args: passed on to it.
+
+    Example:
+        >>> residuals.equation(system)(solution, jnp.linspace(0.0, 1.0, 101))
+    """
+
+    def residual(
+        model: Any, times: Float[Array, " times"], key: PRNGKeyArray | None = None
+    ) -> Float[Array, "times dim"]:
+        def at(t: Array) -> tuple[Array, Array]:
+            return jax.jvp(model, (t,), (jnp.ones_like(t),))
+
+        values, slopes = jax.vmap(at)(times)
+        return slopes - system(times, values.T, args).T
+
+    return residual
 
 
 def step(

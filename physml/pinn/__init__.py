@@ -1,1 +1,3 @@
-"""Physics-informed machine learning for ordinary differential equations, in JAX and Flax."""
+"""Equations solved by neural networks."""
+
+from physml.pinn.ivp import solve as solve

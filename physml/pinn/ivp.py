@@ -1,0 +1,341 @@
+"""An initial value problem solved by networks, window after window."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
+
+from physml._checks import is_concrete, require_finite, require_increasing
+from physml.pinn.features import Tables, hidden_layer, tabulate
+from physml.pinn.window import Window, fit_window, hand_over
+from physml.reference.initial_value import check_problem, check_tolerances
+from physml.solution import RESULTS, Dense, Solution
+from physml.systems import System
+
+# In float64 and float32: near what the residual of a window can be brought down to.
+_DEFAULT_RTOL = (1e-10, 1e-4)
+
+
+def solve(
+    system: System,
+    y0: Any,
+    t1: float,
+    *,
+    t0: float = 0.0,
+    ts: Any = None,
+    args: Any = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    width: int = 40,
+    num_points: int = 36,
+    key: PRNGKeyArray | None = None,
+    network: nnx.Module | None = None,
+    window: float | None = None,
+    max_iterations: int = 10,
+    max_windows: int = 4096,
+    throw: bool = True,
+) -> Solution:
+    r"""Solves $dy/dt = f(t, y), y(t_0) = y_0$ by neural networks, to an integrator's precision.
+
+    [t0, t1] is cut into windows. In each one the solution is a network with a frozen hidden
+    layer in the scaled time $s \in [-1, 1]$, the same in all windows, and a readout of its own;
+    the initial condition is built in. Gauss-Newton finds the readout that minimises the
+    equation's residual at Gauss points, quadratically, and the value at the window's end starts
+    the next window. A window whose residual, judged in between those points, is above
+    `atol + rtol |u|` (times its width, so that it is a change of u) is rejected and tried
+    narrower; the widths follow the residual, whatever the time scale. No window crosses a jump
+    of the right-hand side. It handles stiff problems too.
+
+    It may be called under `jax.jit` and `jax.vmap` with `system`, `y0` and `args` traced; each
+    solution then keeps buffers of `max_windows` windows, and a batch marches as long as its
+    slowest member.
+
+    Args:
+        system: the right-hand side.
+        y0: the state at `t0`, shape (dim,); its dtype is the solution's.
+        t1: the end; later than `t0`.
+        t0: the time of `y0`.
+        ts: increasing times in [t0, t1] at which `solution.ys` is wanted; 1001 even ones unless
+            given. `solution(t)` answers in between.
+        args: passed on to the right-hand side.
+        rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
+            float32; `atol` defaults to `rtol`.
+        width: the number of tanh units of the hidden layer.
+        num_points: the number of Gauss points in a window.
+        key: draws the hidden layer at random; by default it is deterministic, and better.
+        network: a network to take the hidden layer from instead: a module whose `features`
+            turns (..., 1) into (..., width), such as `nn.MLP(1, (32, 32), dim, ...)`.
+        window: the width of the first window in units of time; found from f unless given.
+        max_iterations: Gauss-Newton steps after which a window is tried narrower.
+        max_windows: the number of windows after which the march stops.
+        throw: raise if the march stops before `t1`; otherwise `solution.result` says why, the
+            solution is defined up to `solution.t1`, and rows of `ys` after that are NaN.
+
+    Returns:
+        A `Solution`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`, and for each
+        window its `edges` and `residuals` (in units of the tolerance; 1 is what is accepted).
+        `solution.dense.network(i)` is the network of window i.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape, order or precision.
+        RuntimeError: the march stopped early; the message says where and why.
+
+    Source: G. Fabiani, E. Galaris, L. Russo, C. Siettos, "Parsimonious physics-informed random
+    projection neural networks for initial value problems", Chaos 33 (2023), arXiv 2203.05337.
+
+    Example:
+        >>> solution = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], t1=20.0)
+        >>> solution(3.7), solution.derivative(3.7), solution.stats["num_windows"]
+    """
+    t0, t1 = check_interval(t0, t1)
+    system, y0 = check_problem(system, y0, args)
+    dtype = y0.dtype
+    if all(is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
+        require_finite("the right-hand side at t0", system(jnp.asarray(t0, dtype), y0, args))
+    tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
+    ts = check_times(ts, t0, t1, dtype)
+    for name, value, least in (
+        ("width", width, 2),
+        ("num_points", num_points, 2),
+        ("max_iterations", max_iterations, 1),
+        ("max_windows", max_windows, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if window is not None and not 0 < window < np.inf:
+        raise ValueError(f"window must be positive and finite, got {window}")
+    if network is not None and key is not None:
+        raise ValueError("give a network or a key that draws one, not both")
+    if key is not None and not is_concrete(key):
+        raise ValueError("key must not be traced: the hidden layer it draws is a constant")
+    if network is None:
+        with jax.ensure_compile_time_eval():
+            network = hidden_layer(width, system.dim, key=key, dtype=dtype)
+    tables = tabulate(network, num_points, dtype)
+    stops = np.append(system.jump_times(t0, t1), t1)
+    stops = jnp.asarray(np.unique(stops[stops > t0]), dtype)
+
+    first = None if window is None else jnp.asarray(window, dtype)
+    solution = _march(
+        system,
+        tables,
+        network,
+        y0,
+        jnp.asarray(t0, dtype),
+        stops,
+        ts,
+        args,
+        *tolerances,
+        first,
+        max_iterations,
+        max_windows,
+    )
+    if is_concrete(solution.t1):
+        solution = _trim(solution)
+    return _throw(solution, t1) if throw else solution
+
+
+def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
+    """Both ends as floats.
+
+    Raises:
+        ValueError: they are traced, not finite, or t1 is not after t0.
+    """
+    if not (is_concrete(t0) and is_concrete(t1)):
+        raise ValueError("t0 and t1 must not be traced: jumps in between are looked up")
+    t0, t1 = float(t0), float(t1)
+    if not (np.isfinite(t0) and np.isfinite(t1) and t1 > t0):
+        raise ValueError(f"t1 must be finite and later than t0 = {t0}, got t1 = {t1}")
+    return t0, t1
+
+
+def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array, " n"]:
+    """Times in [t0, t1]; 1001 even ones where none were asked for.
+
+    Raises:
+        ValueError: they do not increase, or leave [t0, t1].
+    """
+    if ts is None:
+        ts = np.linspace(t0, t1, 1001)
+    ts = jnp.asarray(ts, dtype)
+    require_increasing("ts", ts)
+    low, high = jnp.asarray(t0, dtype), jnp.asarray(t1, dtype)
+    if is_concrete(ts) and not (ts[0] >= low and ts[-1] <= high):
+        raise ValueError(f"ts must lie in [{t0}, {t1}], got {ts[0]} to {ts[-1]}")
+    return ts
+
+
+class WindowNetworks(Dense):
+    """The networks of all windows: one hidden layer, a readout each.
+
+    The buffers may be longer than the number of windows; the starts of unused ones are infinite.
+    """
+
+    hidden: nnx.Module  # its readout is not used
+    starts: Float[Array, " windows"]
+    widths: Float[Array, " windows"]
+    ys: Float[Array, "windows dim"]  # at the starts
+    slopes: Float[Array, "windows dim"]
+    readouts: Float[Array, "windows width dim"]
+
+    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """u(t), by the network of the window that t lies in."""
+        index = jnp.searchsorted(self.starts, t, side="right") - 1
+        index = jnp.maximum(index, 0)
+        half = self.widths[index] / 2
+        s = (t - self.starts[index]) / half - 1
+        with jax.default_matmul_precision("highest"):
+            features = self._features(s) - self._features(-jnp.ones_like(s))
+            return self.ys[index] + half * (
+                (s + 1) * self.slopes[index] + features @ self.readouts[index]
+            )
+
+    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """The derivative of the network."""
+        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
+
+    def network(self, index: int) -> nnx.Module:
+        r"""The network N of one window, with its readout in place.
+
+        $u(t) = y + \\frac{width}{2} ((s + 1) slope + N(s))$, N(-1) = 0, with s in [-1, 1].
+
+        Raises:
+            IndexError: there is no such window.
+        """
+        num_windows = int(jnp.sum(jnp.isfinite(self.starts)))
+        if not 0 <= index < num_windows:
+            raise IndexError(f"index must be in [0, {num_windows}), got {index}")
+        network: Any = nnx.clone(self.hidden)
+        kernel = self.readouts[index]
+        network.readout = nnx.Linear(*kernel.shape, param_dtype=kernel.dtype, rngs=nnx.Rngs(0))
+        network.readout.kernel[...] = kernel
+        network.readout.bias[...] = -self._features(-jnp.ones((), kernel.dtype)) @ kernel
+        return network
+
+    def _features(self, s: Float[Array, ""]) -> Float[Array, " width"]:
+        hidden: Any = self.hidden
+        return hidden.features(s[None]).astype(s.dtype)
+
+
+class _March(eqx.Module):
+    """Where the march stands, and what it has left behind."""
+
+    t: Float[Array, ""]
+    y: Float[Array, " dim"]
+    width: Float[Array, ""]
+    num_windows: Array
+    num_rejected: Array
+    num_iterations: Array
+    windows: Window  # each field with a leading axis
+
+
+@eqx.filter_jit
+def _march(
+    system,
+    tables: Tables,
+    network,
+    y0,
+    t0,
+    stops,
+    ts,
+    args,
+    rtol,
+    atol,
+    first,
+    max_iterations: int,
+    size: int,
+) -> Solution:
+    def field(t, y):
+        return system(t, y, args)
+
+    def fit(t, width, y):
+        return fit_window(field, tables, t, width, y, rtol, atol, max_iterations)
+
+    def shortest(t):
+        return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(t1))
+
+    def advance(march: _March) -> _March:
+        stop = stops[jnp.searchsorted(stops, march.t, side="right")]
+        # No sliver is left before a stop: what remains is taken whole, or halved.
+        left = stop - march.t
+        near = march.t + jnp.minimum(march.width, 0.5 * left)
+        end = jnp.where(march.width > 0.99 * left, stop, near)
+        window = fit(march.t, end - march.t, march.y)
+        accepted = window.error <= 1
+        one = accepted.astype(march.num_windows.dtype)
+        factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
+        count = march.num_windows
+        return _March(
+            t=jnp.where(accepted, end, march.t),
+            y=jnp.where(accepted, hand_over(tables, window), march.y),
+            width=window.width * factor,
+            num_windows=count + one,
+            num_rejected=march.num_rejected + 1 - one,
+            num_iterations=march.num_iterations + window.num_iterations,
+            # A rejected window is overwritten by the next.
+            windows=jax.tree.map(lambda rows, row: rows.at[count].set(row), march.windows, window),
+        )
+
+    t1 = stops[-1]
+    with jax.default_matmul_precision("highest"):
+        slope = field(t0, y0)
+        if first is None:
+            # A tenth of the time in which some component changes by its own size.
+            rate = jnp.max(jnp.abs(slope) / (jnp.abs(y0) + atol / rtol))
+            first = 0.1 / jnp.maximum(rate, 1 / (t1 - t0))
+        zero = jnp.asarray(0)
+        shapes = jax.eval_shape(fit, t0, t0, y0)
+        empty = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), shapes)
+        march = jax.lax.while_loop(
+            lambda m: (m.t < t1) & (m.num_windows < size) & (m.width > shortest(m.t)),
+            advance,
+            _March(t0, y0, first, zero, zero, zero, empty),
+        )
+        windows, count = march.windows, march.num_windows
+        readouts = jnp.einsum("wr,nrd->nwd", tables.readout, windows.coefficients)
+
+    used = jnp.arange(size) < count
+    starts = jnp.where(used, windows.start, jnp.inf)
+    dense = WindowNetworks(network, starts, windows.width, windows.y, windows.slope, readouts)
+    finite = jnp.all(jnp.isfinite(field(march.t, march.y)))
+    result: Any = RESULTS.where(finite, RESULTS.window_failed, RESULTS.nonfinite)
+    result = RESULTS.where(count == size, RESULTS.max_steps_reached, result)
+    result = RESULTS.where(march.t >= t1, RESULTS.successful, result)
+    ys = jnp.where((ts <= march.t)[:, None], jax.vmap(dense.evaluate)(ts), jnp.nan)
+    stats = {
+        "num_windows": count,
+        "num_rejected": march.num_rejected,
+        "num_iterations": march.num_iterations,
+        "edges": jnp.append(jnp.where(used, windows.start, march.t), march.t),
+        "residuals": jnp.where(used, windows.error, 0.0),
+    }
+    return Solution(ts, ys, t0, march.t, dense, result, stats)
+
+
+def _trim(solution: Solution) -> Solution:
+    """Buffers cut to a power of two past the windows used, so that few shapes are compiled."""
+    count = int(solution.stats["num_windows"])
+    size = max(64, 1 << (count - 1).bit_length()) if count else 64
+    dense: Any = solution.dense
+    rows = jax.tree.map(lambda x: x[:size], eqx.tree_at(lambda d: d.hidden, dense, None))
+    dense = eqx.tree_at(lambda d: d.hidden, rows, dense.hidden, is_leaf=lambda x: x is None)
+    stats = dict(solution.stats)
+    stats["edges"] = stats["edges"][: count + 1]
+    stats["residuals"] = stats["residuals"][:count]
+    return eqx.tree_at(lambda s: (s.dense, s.stats), solution, (dense, stats))
+
+
+def _throw(solution: Solution, t1: float) -> Solution:
+    failed = solution.result != RESULTS.successful
+    if not is_concrete(failed):
+        return solution.result.error_if(solution, failed)
+    if failed:
+        raise RuntimeError(
+            f"pinn.solve stopped at t = {solution.t1}, before t1 = {t1}, after "
+            f"{solution.stats['num_windows']} windows: {RESULTS[solution.result]}"
+        )
+    return solution
