@@ -81,3 +81,20 @@ def require_increasing(name: str, value: Any) -> None:
             f"{name} must increase, got {name}[{i}] = {array[i]} then "
             f"{name}[{i + 1}] = {array[i + 1]}"
         )
+
+
+def require_uniform(name: str, times: np.ndarray) -> None:
+    """Raises ValueError unless `times` has two or more entries, increasing in equal steps."""
+    require_increasing(name, times)
+    if len(times) < 2:
+        raise ValueError(f"{name} must have at least 2 entries, got {len(times)}")
+    steps = np.diff(times.astype(float))
+    mean = steps.mean()
+    # Times are rounded, to an ulp where they are computed, to a few digits in a printed table.
+    slack = 1e-4 * mean + 4 * np.finfo(times.dtype).eps * np.abs(times).max()
+    if (np.abs(steps - mean) > slack).any():
+        i = int(np.argmax(np.abs(steps - mean)))
+        raise ValueError(
+            f"{name} must be uniform, got a step of {steps[i]} from index {i} to {i + 1} "
+            f"where the mean step is {mean}"
+        )

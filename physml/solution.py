@@ -137,4 +137,9 @@ class Solution(eqx.Module):
                 )
         else:
             t = eqx.error_if(t, outside, "t lies outside [t0, t1], where the solution is known")
-        return function(t) if t.ndim == 0 else jax.vmap(function)(t)
+        return _evaluate(function, t)
+
+
+@eqx.filter_jit
+def _evaluate(function: Callable, t: Array) -> Array:
+    return function(t) if t.ndim == 0 else jax.vmap(function)(t)
