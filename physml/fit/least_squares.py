@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -30,8 +30,8 @@ def least_squares(
     *,
     weights: Weights | None = None,
     wrt: Any = nnx.Param,
-    method: Literal["gauss_newton", "levenberg_marquardt"] = "gauss_newton",
-    linear: Literal["qr", "svd"] = "qr",
+    method: str = "gauss_newton",
+    linear: str = "qr",
     rcond: float | None = None,
     rtol: float | None = None,
     atol: float | None = None,

@@ -22,8 +22,8 @@ class Readout(eqx.Module):
 
 
 def readout(
-    features: Float[Array | np.ndarray, "rows features"] | Callable[..., Any],
-    targets: Float[Array | np.ndarray, "rows outputs"],
+    features: Float[Array | np.ndarray, "_ features"] | Callable[..., Any],
+    targets: Float[Array | np.ndarray, "_ outputs"],
     *,
     inputs: PyTree[Any] = None,
     rcond: float | None = None,
@@ -85,10 +85,11 @@ def _readout(
     num_rows, num_outputs = targets.shape
     once = jax.jit(lambda block: function(block))  # one trace for the shape and the loop's body
     row = jax.eval_shape(once, jax.tree.map(lambda x: x[:1], inputs))
-    if row.ndim != 2 or row.dtype != targets.dtype:
+    floating = jnp.issubdtype(targets.dtype, jnp.floating)
+    if row.ndim != 2 or row.dtype != targets.dtype or not floating:
         raise ValueError(
-            f"features are {row.dtype} with {row.ndim} axes, expected a matrix of the dtype of the "
-            f"targets, {targets.dtype}"
+            f"features are {row.dtype} with {row.ndim} axes and targets {targets.dtype}, "
+            "expected a matrix and one floating dtype"
         )
     num_features = row.shape[1]
     width = num_features + num_outputs
@@ -100,7 +101,7 @@ def _readout(
         x, t = jax.tree.map(
             lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (inputs, targets)
         )
-        new = (start + jnp.arange(size) >= i * size)[:, None]
+        new = (start + jnp.arange(size, dtype=start.dtype) >= i * size)[:, None]
         block = jnp.where(new, jnp.concatenate([once(x), t], axis=1), 0)
         return jnp.linalg.qr(jnp.concatenate([triangle, block]), mode="r")
 

@@ -1,0 +1,167 @@
+"""The linear readout against numpy, and on systems that normal equations cannot solve."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from physml import fit
+
+RNG = np.random.default_rng(0)
+A = RNG.normal(size=(50, 6))
+B = RNG.normal(size=(50, 2))
+
+
+@pytest.mark.parametrize("block_size", [None, 1, 7, 16, 50, 1000])
+def test_is_least_squares(block_size):
+    out = fit.readout(A, B, block_size=block_size)
+    weights, residuals, rank, singular_values = np.linalg.lstsq(A, B)
+    np.testing.assert_allclose(out.weights, weights, rtol=1e-11)
+    np.testing.assert_allclose(out.residual_norm, np.sqrt(residuals), rtol=1e-13)
+    np.testing.assert_allclose(out.singular_values, singular_values, rtol=1e-13)
+    assert int(out.rank) == rank == 6
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    rows=st.integers(1, 30), block=st.integers(1, 40), features=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_any_shape(rows, block, features, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(rows, features)), rng.normal(size=(rows, 1))
+    out = fit.readout(a, b, block_size=block)
+    weights, *_, singular_values = np.linalg.lstsq(a, b)
+    # Least norm where there are fewer rows than features.
+    scale = np.linalg.norm(weights) * singular_values[0] / singular_values[-1]
+    np.testing.assert_allclose(out.weights, weights, atol=1e-12 * scale)
+    assert out.rank == min(rows, features)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_dtype_follows_the_data(dtype):
+    out = fit.readout(A.astype(dtype), B.astype(dtype), block_size=9)
+    assert out.weights.dtype == out.residual_norm.dtype == out.singular_values.dtype == dtype
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(out.weights, np.linalg.lstsq(A, B)[0], atol=tolerance)
+
+
+@pytest.mark.parametrize("block_size", [None, 20])
+def test_keeps_digits_that_normal_equations_lose(block_size):
+    t = np.linspace(0.0, 1.0, 200)
+    vandermonde = np.vander(t, 13)  # condition number 7e8
+    weights = np.ones((13, 1))
+    targets = vandermonde @ weights
+    out = fit.readout(vandermonde, targets, block_size=block_size)
+    normal = np.linalg.solve(vandermonde.T @ vandermonde, vandermonde.T @ targets)
+    error = np.max(np.abs(out.weights - weights))
+    assert error < 1e-6 < 1e-2 < np.max(np.abs(normal - weights))
+    assert np.linalg.norm(out.residual_norm) < 1e-13 * np.linalg.norm(targets)
+
+
+def test_rcond_cuts_singular_values():
+    u, _ = np.linalg.qr(RNG.normal(size=(40, 4)))
+    v, _ = np.linalg.qr(RNG.normal(size=(4, 4)))
+    s = np.array([1.0, 1e-2, 1e-5, 1e-9])
+    a, b = (u * s) @ v.T, RNG.normal(size=(40, 2))
+    for rcond, rank in [(1e-12, 4), (1e-7, 3), (1e-3, 2), (0.5, 1)]:
+        out = fit.readout(a, b, rcond=rcond, block_size=11)
+        expected = (v[:, :rank] / s[:rank]) @ u[:, :rank].T @ b
+        assert out.rank == rank
+        np.testing.assert_allclose(out.weights, expected, rtol=1e-6)
+        norm = np.linalg.norm(b - u[:, :rank] @ u[:, :rank].T @ b, axis=0)
+        np.testing.assert_allclose(out.residual_norm, norm, rtol=1e-7)
+        np.testing.assert_allclose(out.singular_values[:3], s[:3], rtol=1e-9)
+
+
+def test_default_rcond_cuts_what_is_rounding():
+    a = np.c_[A, A[:, 0] + A[:, 1]]  # a column too many
+    out = fit.readout(a, B)
+    assert out.rank == 6
+    np.testing.assert_allclose(out.weights, np.linalg.pinv(a, rcond=1e-12) @ B, atol=1e-12)
+
+
+def test_no_signal():
+    out = fit.readout(np.zeros((5, 2)), np.ones((5, 1)))
+    np.testing.assert_array_equal(out.weights, np.zeros((2, 1)))
+    assert out.rank == 0
+    np.testing.assert_allclose(out.residual_norm, np.sqrt(5))
+
+
+class Features(nnx.Module):
+    def __init__(self):
+        self.linear = nnx.Linear(3, 5, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+
+    def features(self, x):
+        return jnp.tanh(self.linear(x))
+
+    def __call__(self, x):
+        return self.features(x)
+
+
+@pytest.mark.parametrize("kind", ["function", "method", "module"])
+def test_features_as_a_function_of_blocks(kind):
+    net = Features()
+    function = {"function": lambda x: jnp.tanh(x), "method": net.features, "module": net}[kind]
+    x = RNG.normal(size=(50, 3))
+    out = fit.readout(function, B, inputs=x, block_size=8)
+    np.testing.assert_allclose(out.weights, np.linalg.lstsq(function(x), B)[0], rtol=1e-9)
+
+
+def test_inputs_may_be_a_pytree():
+    inputs = {"x": A[:, :2], "t": A[:, 2]}
+    out = fit.readout(
+        lambda b: jnp.concatenate([b["x"], b["t"][:, None]], axis=1), B, inputs=inputs, block_size=8
+    )
+    np.testing.assert_allclose(out.weights, np.linalg.lstsq(A[:, :3], B)[0], rtol=1e-11)
+
+
+def test_module_that_has_changed_since():
+    net = Features()
+    x = RNG.normal(size=(50, 3))
+    before = fit.readout(net.features, B, inputs=x)
+    net.linear.kernel[...] = net.linear.kernel[...] * 2.0
+    after = fit.readout(net.features, B, inputs=x)
+    np.testing.assert_allclose(after.weights, np.linalg.lstsq(net.features(x), B)[0], rtol=1e-8)
+    assert not np.allclose(before.weights, after.weights)
+
+
+def test_never_holds_more_than_a_block_of_features():
+    shapes = []
+
+    def function(x):
+        shapes.append(x.shape[0])
+        return jnp.concatenate([x, x**2], axis=1)
+
+    fit.readout(function, B, inputs=A, block_size=4)
+    assert max(shapes) == 4
+
+
+@pytest.mark.parametrize(
+    ("features", "targets", "options", "message"),
+    [
+        (A, B[:-1], {}, r"\[49, 50\] rows"),
+        (A[:0], B[:0], {}, r"\[0\] rows"),
+        (A, B, dict(rcond=1.0), "rcond is 1.0"),
+        (A, B, dict(rcond=-0.1), "rcond is -0.1"),
+        (A, B, dict(block_size=0), "block_size is 0"),
+        (A, B, dict(inputs=A), "inputs go with"),
+        (jnp.tanh, B, {}, "inputs go with"),
+        (jnp.sum, B, dict(inputs=A), "0 axes"),
+        (A.astype(np.float32), B, {}, "float32"),
+        (A.astype(int), B.astype(int), {}, "int64|i64"),
+    ],
+)
+def test_bad_arguments(features, targets, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit.readout(features, targets, **options)
+
+
+def test_nan_does_not_pass_in_silence():
+    a = A.copy()
+    a[3, 2] = np.nan
+    out = fit.readout(a, B)
+    assert not np.any(np.isfinite(jax.device_get(out.weights)))
