@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     from equinox import AbstractVar as Fact
 
-Parameter: TypeAlias = float | Float[Array, "..."]
+Parameter: TypeAlias = float | int | Float[Array, "..."]
 """A real number of a system. A Python float is weakly typed, so dtypes follow the state."""
 
 Time: TypeAlias = Real[ArrayLike, "..."]
@@ -85,7 +85,9 @@ def is_close(value: Parameter, constant: float) -> bool:
     return not is_traced(value) and np.ndim(value) == 0 and bool(np.isclose(value, constant, 1e-6))
 
 
-def times_within(times: Sequence[float] | np.ndarray, t0: float, t1: float) -> np.ndarray:
+def times_within(
+    times: Sequence[float] | np.ndarray, t0: float | int, t1: float | int
+) -> np.ndarray:
     """Those of some times that lie in [t0, t1], increasing."""
     times = np.sort(np.asarray(times, dtype=float))
     return times[(times >= t0) & (times <= t1)]
@@ -143,7 +145,7 @@ class System(eqx.Module):
         """
 
     @abc.abstractmethod
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         """The times in [t0, t1] at which the right-hand side jumps, increasing.
 
         A solver of high order has to stop at each of them.
@@ -204,7 +206,7 @@ class AutonomousSystem(System):
     def period(self) -> None:
         return None
 
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return np.zeros(0)
 
 

@@ -41,7 +41,7 @@ class Forcing(eqx.Module):
         """The force at one or many times, of the shape of `t`."""
 
     @abc.abstractmethod
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         """The times in [t0, t1] at which the force jumps, increasing."""
 
     @abc.abstractmethod
@@ -101,7 +101,7 @@ class Cosine(Forcing):
     def __call__(self, t: Time) -> Float[Array, "..."]:
         return self.amplitude * jnp.cos(self.frequency * as_floating(t) + self.phase)
 
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return np.zeros(0)
 
     def steady_state(
@@ -161,7 +161,7 @@ class FourierSeries(Forcing):
         a, b = self.a.astype(t.dtype), self.b.astype(t.dtype)
         return 0.5 * self.a0 + self._sum(t, a, b, 0.0)
 
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return np.zeros(0)
 
     def steady_state(
@@ -232,9 +232,10 @@ class SquareWave(Forcing):
         inside = (t >= middle - half) & (t < middle + half)
         return jnp.where(inside, self.high, self.low)
 
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         period, center, half = float(self.period), float(self.center), 0.5 * float(self.width)
-        first, last = (t0 - center) / period - 1.0, (t1 - center) / period + 1.0
+        first = (t0 - center) / period - 1.0
+        last = (t1 - center) / period + 1.0
         middles = np.arange(math.floor(first), math.ceil(last) + 1) * period + center
         return times_within(np.concatenate([middles - half, middles + half]), t0, t1)
 
@@ -274,10 +275,10 @@ class SquareWave(Forcing):
 
         The inverse is the geometric series over all earlier periods, so no period is looped over.
         """
-        # In (-period/2, period/2), rounding apart; the solution is continuous at the edges.
+        # Within half a period; the motion is continuous, so a rounding at an edge does no harm.
         offset = t - self._middle(t)
         half = 0.5 * self.width
-        inside = jnp.abs(offset) < half
+        inside = (offset >= -half) & (offset < half)
         since_fall = jnp.where(offset < half, offset + self.period, offset) - half
         since_rise = jnp.where(offset < -half, offset + self.period, offset) + half
 
@@ -320,7 +321,7 @@ class FunctionForcing(Forcing):
     def __call__(self, t: Time) -> Float[Array, "..."]:
         return jnp.vectorize(self.function)(as_floating(t))
 
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return times_within(self.jumps, t0, t1)
 
     def steady_state(

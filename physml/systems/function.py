@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from physml.systems.base import Parameter, System, Time, as_parameter, as_pytree, times_within
@@ -35,17 +36,18 @@ class FunctionSystem(System):
             )
         return dy
 
-    def _batched(self, single: Callable, t: Time, y: Array, args: Any, out_axes: int) -> Array:
-        for _ in range(y.ndim - 1):
-            single = jax.vmap(
-                single, in_axes=(0 if jnp.ndim(t) else None, -1, None), out_axes=out_axes
-            )
+    def _batched(self, single: Callable, t: Time, y: Array, args: Any) -> Array:
+        """A function of one (t, y, args) over y's trailing axes, and over t's if it has any."""
+        args = self.args if args is None else args
+        timed = jnp.ndim(t) > 0
+        for axis in range(1, y.ndim):
+            # The last vmap to be wrapped around is the outermost: it takes the last axis.
+            t_axis = axis - 1 if timed else None
+            single = jax.vmap(single, in_axes=(t_axis, axis, None), out_axes=-1)
         return single(t, y, args)
 
     def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
-        args = self.args if args is None else args
-        # The outermost vmap takes the last batch axis of y, so t's axes have to be met in reverse.
-        return self._batched(self._single, jnp.transpose(jnp.asarray(t)), y, args, -1)
+        return self._batched(self._single, t, y, args)
 
     def divergence(
         self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
@@ -55,15 +57,19 @@ class FunctionSystem(System):
         def trace(t, y, args):
             return jnp.trace(jax.jacfwd(self._single, argnums=1)(t, y, args))
 
-        args = self.args if args is None else args
-        return self._batched(trace, jnp.transpose(jnp.asarray(t)), y, args, -1)
+        return self._batched(trace, t, y, args)
 
     def fixed_points(self) -> Float[Array, "0 dim"]:
         """None are known."""
         return jnp.zeros((0, self.dim))
 
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return times_within(self.jumps, t0, t1)
+
+
+def as_tuple(matrix: np.ndarray) -> Any:
+    """A matrix as a tuple of rows, which can be hashed."""
+    return tuple(tuple(float(entry) for entry in row) for row in matrix)
 
 
 def from_function(
@@ -72,10 +78,10 @@ def from_function(
     *,
     state_names: Sequence[str] | None = None,
     args: Any = None,
-    period: float | None = None,
+    period: Parameter | None = None,
     autonomous: bool | None = None,
-    box: tuple[Sequence[float], Sequence[float]] | None = None,
-    symmetry: Sequence[Sequence[float]] | None = None,
+    box: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    symmetry: npt.ArrayLike | None = None,
     lyapunov_exponents: Sequence[float] | None = None,
     jumps: Sequence[float] = (),
 ) -> FunctionSystem:
@@ -103,18 +109,20 @@ def from_function(
     Example:
         >>> system = from_function(lambda t, y, k: [y[1], -k * y[0]], dim=2, args=4.0)
     """
+    if dim < 1:
+        raise ValueError(f"dim is {dim}; expected at least 1")
     names = tuple(f"y{i}" for i in range(dim)) if state_names is None else tuple(state_names)
-    low, high = ((-1.0,) * dim, (1.0,) * dim) if box is None else box
-    low, high = tuple(map(float, low)), tuple(map(float, high))
-    if len(low) != dim or len(high) != dim or any(a > b for a, b in zip(low, high, strict=True)):
-        raise ValueError(f"box is {(low, high)}; expected two corners of length {dim}, low <= high")
+    low, high = (-np.ones(dim), np.ones(dim)) if box is None else map(np.asarray, box)
+    if low.shape != (dim,) or high.shape != (dim,) or not np.all(low <= high):
+        raise ValueError(f"box is {box}; expected two corners of length {dim}, low <= high")
+    rows = None
     if symmetry is not None:
         matrix = np.asarray(symmetry, dtype=float)
         if matrix.shape != (dim, dim) or not np.allclose(matrix @ matrix, np.eye(dim)):
             raise ValueError(
                 f"symmetry is {symmetry}; expected a ({dim}, {dim}) matrix that is its own inverse"
             )
-        symmetry = tuple(tuple(float(entry) for entry in row) for row in matrix)
+        rows = as_tuple(matrix)
     timed = period is not None or len(jumps) > 0
     if autonomous and timed:
         raise ValueError("autonomous is True; expected False with a period or jumps")
@@ -127,8 +135,8 @@ def from_function(
         state_names=names,
         autonomous=not timed if autonomous is None else autonomous,
         period=as_parameter(period),
-        box=(low, high),
-        symmetry=symmetry,
+        box=as_tuple(np.stack([low, high])),
+        symmetry=rows,
         lyapunov_exponents=None if lyapunov_exponents is None else tuple(lyapunov_exponents),
         jumps=tuple(sorted(float(time) for time in jumps)),
     )

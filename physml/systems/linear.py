@@ -75,10 +75,13 @@ def free_motion(
     under = (z < 0) & ~near
     angle = jnp.sqrt(jnp.where(under, -z, 1.0))
 
-    # The growing exponential joins the decay before it can overflow.
+    # The growing exponential joins the decay before it can overflow: the slower of the two rates,
+    # sqrt(z) - gamma t, by the product of the two and so without cancellation.
     over = (z > 0) & ~near
     rate = jnp.sqrt(jnp.where(over, z, 1.0))
-    slow = jnp.exp(rate - jnp.where(over, gamma * t, 1.0))
+    total = rate + jnp.abs(gamma * t)
+    exponent = jnp.where(gamma * t > 0, -((omega0 * t) ** 2) / total, total)
+    slow = jnp.exp(jnp.where(over, exponent, 0.0))
     fast = -jnp.expm1(-2.0 * rate)  # 1 - exp(-2 rate)
 
     c = jnp.where(over, slow * (1.0 - fast / 2), decay * jnp.where(under, jnp.cos(angle), cosine))

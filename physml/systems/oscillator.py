@@ -65,7 +65,7 @@ class Oscillator(System):
         """Minus one without a forcing, None with one."""
         return ((-1.0, 0.0), (0.0, -1.0)) if self.forcing is None else None
 
-    def jump_times(self, t0: float, t1: float) -> np.ndarray:
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         """The forcing's jumps."""
         return np.zeros(0) if self.forcing is None else self.forcing.jump_times(t0, t1)
 

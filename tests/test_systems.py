@@ -1,0 +1,489 @@
+"""Every system against formulas written out by hand, autodiff, and short runs."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from physml import systems
+
+COSINE = systems.Cosine(0.7, 1.3, 0.2)
+DRIVE = lambda t: 0.7 * np.cos(1.3 * t + 0.2)  # noqa: E731
+
+
+def lorenz96_by_index(t, y):
+    n = len(y)
+    return [(y[(i + 1) % n] - y[(i - 2) % n]) * y[(i - 1) % n] - y[i] + 7.5 for i in range(n)]
+
+
+# Each system at parameters of no special value, beside its equations written out once more.
+CASES = {
+    "lorenz": (
+        systems.Lorenz(9.0, 27.0, 2.5),
+        lambda t, y: [9 * (y[1] - y[0]), y[0] * (27 - y[2]) - y[1], y[0] * y[1] - 2.5 * y[2]],
+    ),
+    "rossler": (
+        systems.Rossler(0.1, 0.3, 6.0),
+        lambda t, y: [-y[1] - y[2], y[0] + 0.1 * y[1], 0.3 + y[2] * (y[0] - 6)],
+    ),
+    "lorenz96": (systems.Lorenz96(6, 7.5), lorenz96_by_index),
+    "lotka_volterra": (
+        systems.LotkaVolterra(1.2, 0.5, 0.2, 0.7),
+        lambda t, y: [1.2 * y[0] - 0.5 * y[0] * y[1], 0.2 * y[0] * y[1] - 0.7 * y[1]],
+    ),
+    "oscillator": (
+        systems.DrivenOscillator(0.3, 1.5, 2.0, COSINE),
+        lambda t, y: [y[1], (DRIVE(t) - 2 * 2.0 * 0.3 * y[1] - 2.0 * 1.5**2 * y[0]) / 2.0],
+    ),
+    "oscillator_free": (
+        systems.DrivenOscillator(0.3, 1.5, 2.0, None),
+        lambda t, y: [y[1], -0.6 * y[1] - 2.25 * y[0]],
+    ),
+    "duffing": (
+        systems.Duffing(-1.1, 0.9, 0.2, COSINE),
+        lambda t, y: [y[1], DRIVE(t) - 0.2 * y[1] + 1.1 * y[0] - 0.9 * y[0] ** 3],
+    ),
+    "duffing_free": (
+        systems.Duffing(-1.1, 0.9, 0.2, None),
+        lambda t, y: [y[1], -0.2 * y[1] + 1.1 * y[0] - 0.9 * y[0] ** 3],
+    ),
+    "duffing_hardening": (
+        systems.Duffing(1.1, 0.9, 0.0, None),
+        lambda t, y: [y[1], -1.1 * y[0] - 0.9 * y[0] ** 3],
+    ),
+    "van_der_pol": (
+        systems.VanDerPol(1.7),
+        lambda t, y: [y[1], 1.7 * (1 - y[0] ** 2) * y[1] - y[0]],
+    ),
+    "van_der_pol_driven": (
+        systems.VanDerPol(1.7, COSINE),
+        lambda t, y: [y[1], DRIVE(t) + 1.7 * (1 - y[0] ** 2) * y[1] - y[0]],
+    ),
+    "pendulum": (
+        systems.Pendulum(9.81, 0.5, 0.1),
+        lambda t, y: [y[1], -0.1 * y[1] - 9.81 / 0.5 * np.sin(y[0])],
+    ),
+    "pendulum_driven": (
+        systems.Pendulum(9.81, 0.5, 0.1, COSINE),
+        lambda t, y: [y[1], DRIVE(t) - 0.1 * y[1] - 9.81 / 0.5 * np.sin(y[0])],
+    ),
+    "function": (
+        systems.from_function(
+            lambda t, y, k: [y[1] * y[0] + t, -k * y[0] ** 2], dim=2, args=3.0, autonomous=False
+        ),
+        lambda t, y: [y[1] * y[0] + t, -3 * y[0] ** 2],
+    ),
+}
+DEFAULTS = [
+    systems.Lorenz(),
+    systems.Rossler(),
+    systems.Lorenz96(),
+    systems.Lorenz96(5),
+    systems.LotkaVolterra(),
+    systems.DrivenOscillator(),
+    systems.Duffing(),
+    systems.VanDerPol(),
+    systems.Pendulum(),
+]
+
+every_system = pytest.mark.parametrize("system, rhs", CASES.values(), ids=CASES.keys())
+
+
+def random_states(system, shape, dtype=float, seed=0):
+    """States in general position, positive so that populations make sense."""
+    key = jax.random.key(seed)
+    return jax.random.uniform(key, (system.dim, *shape), dtype, 0.3, 3.0)
+
+
+@every_system
+def test_right_hand_side(system, rhs):
+    states = random_states(system, (5,))
+    for i, t in enumerate((0.0, 0.4, 1.1, 2.0, 7.3)):
+        expected = np.array(rhs(t, np.asarray(states[:, i])))
+        np.testing.assert_allclose(system(t, states[:, i]), expected, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(
+            diffrax.ODETerm(system).vf(t, states[:, i], None), expected, rtol=1e-13, atol=1e-13
+        )
+
+
+@every_system
+def test_batches_are_trailing_axes(system, rhs):
+    states = random_states(system, (3, 2))
+    times = jnp.linspace(0.0, 5.0, 6).reshape(3, 2)
+    evaluate = jax.jit(lambda t, y: (system(t, y), system.divergence(t, y)))
+    at_once, shared = evaluate(times, states), evaluate(0.4, states)
+    assert at_once[1].shape == shared[1].shape == (3, 2)
+    for i in range(3):
+        for j in range(2):
+            for t, batched in ((times[i, j], at_once), (0.4, shared)):
+                one = evaluate(t, states[:, i, j])
+                np.testing.assert_allclose(batched[0][:, i, j], one[0], rtol=1e-13)
+                np.testing.assert_allclose(batched[1][i, j], one[1], rtol=1e-13)
+
+
+@every_system
+def test_divergence_is_the_trace_of_the_jacobian(system, rhs):
+    for seed in range(3):
+        y = random_states(system, (), seed=seed)
+        trace = jnp.trace(jax.jacfwd(lambda y: system(0.4, y))(y))
+        np.testing.assert_allclose(system.divergence(0.4, y), trace, rtol=1e-12, atol=1e-12)
+
+
+@every_system
+def test_fixed_points_are_at_rest(system, rhs):
+    points = system.fixed_points()
+    assert points.shape[1:] == (system.dim,)
+    for point in points:
+        np.testing.assert_allclose(rhs(0.4, np.asarray(point)), np.zeros(system.dim), atol=1e-12)
+    if isinstance(system, systems.Oscillator):
+        assert (len(points) == 0) == (system.forcing is not None)
+
+
+@pytest.mark.parametrize(
+    "system, points",
+    [
+        (systems.Lorenz(), [[0, 0, 0], [72**0.5, 72**0.5, 27], [-(72**0.5), -(72**0.5), 27]]),
+        (systems.Lorenz(rho=0.5), [[0, 0, 0]]),
+        (systems.Duffing(-4.0, 1.0, forcing=None), [[0, 0], [2, 0], [-2, 0]]),
+        (systems.Duffing(4.0, -1.0, forcing=None), [[0, 0], [2, 0], [-2, 0]]),
+        (systems.Duffing(1.0, 1.0, forcing=None), [[0, 0]]),
+        (systems.Pendulum(), [[0, 0], [np.pi, 0]]),
+        (systems.VanDerPol(), [[0, 0]]),
+        (systems.DrivenOscillator(forcing=None), [[0, 0]]),
+        (systems.LotkaVolterra(), [[0, 0], [4.0, 2.75]]),
+        (systems.Lorenz96(4), [[8.0] * 4]),
+        (systems.Rossler(0.0, 1.0, 2.0), [[0, -0.5, 0.5]]),
+        (systems.Rossler(0.2, 0.2, 0.1), np.zeros((0, 3))),
+        (systems.Rossler(0.25, 3.0, 2.0), [[0.5, -2.0, 2.0], [1.5, -6.0, 6.0]]),
+        (systems.Rossler(0.25, 3.0, -2.0), [[-0.5, 2.0, -2.0], [-1.5, 6.0, -6.0]]),
+    ],
+)
+def test_fixed_points_are_all_there(system, points):
+    np.testing.assert_allclose(system.fixed_points(), points, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [case for case, _ in CASES.values() if case.symmetry is not None] + [systems.Lorenz96(8)],
+)
+def test_symmetry(system):
+    matrix = np.array(system.symmetry)
+    assert not np.array_equal(matrix, np.eye(system.dim))
+    np.testing.assert_array_equal(matrix @ matrix, np.eye(system.dim))
+    y = random_states(system, ())
+    np.testing.assert_allclose(system(0.4, matrix @ y), matrix @ system(0.4, y), rtol=1e-13)
+
+
+def test_who_has_a_symmetry():
+    assert systems.Lorenz().symmetry == ((-1, 0, 0), (0, -1, 0), (0, 0, 1))
+    assert systems.Lorenz96(5).symmetry is None
+    for kind in (systems.Duffing, systems.VanDerPol, systems.Pendulum, systems.DrivenOscillator):
+        assert kind(forcing=None).symmetry == ((-1, 0), (0, -1))
+        assert kind(forcing=COSINE).symmetry is None
+
+
+@pytest.mark.parametrize("system", DEFAULTS, ids=lambda system: type(system).__name__)
+def test_declared_facts_fit_together(system):
+    assert len(system.state_names) == system.dim == len(set(system.state_names))
+    low, high = np.array(system.box)
+    assert low.shape == high.shape == (system.dim,) and np.all(low < high)
+    driven = getattr(system, "forcing", None) is not None
+    assert system.autonomous == (not driven) == (system.period is None)
+    assert system.jump_times(0.0, 10.0).shape == (0,)
+
+
+def test_parameters_by_name():
+    assert systems.Lorenz().parameters == {"sigma": 10.0, "rho": 28.0, "beta": 8 / 3}
+    assert systems.Lorenz96(5, force=8).parameters == {"force": 8.0}
+    assert systems.Duffing().parameters["forcing"] == systems.Cosine(0.5, 1.2)
+    assert systems.Lorenz().box == ((-15.0,) * 3, (15.0,) * 3)
+
+
+@every_system
+def test_single_precision_stays_single(system, rhs):
+    states = random_states(system, (4,), jnp.float32)
+    times = jnp.linspace(0.0, 1.0, 4, dtype=jnp.float32)
+    evaluate = jax.jit(lambda system, t, y: (system(t, y), system.divergence(t, y)))
+    for t in (0, 0.5, times):
+        for dy, divergence in (evaluate(system, t, states), (system(t, states),) * 2):
+            assert dy.dtype == divergence.dtype == jnp.float32
+    np.testing.assert_allclose(
+        system(times, states),
+        system(times.astype(float), states.astype(float)),
+        rtol=2e-5,
+        atol=2e-5,
+    )
+
+
+@pytest.mark.parametrize("name", ["lorenz", "rossler", "lorenz96", "lotka_volterra", "oscillator"])
+def test_gradients_in_the_parameters(name):
+    system, _ = CASES[name]
+    y = random_states(system, ())
+    value = lambda system: jnp.sum(jnp.sin(system(0.4, y)))  # noqa: E731
+    leaves, tree = jax.tree.flatten(system)
+    gradient = jax.tree.leaves(jax.grad(value)(system))
+    assert len(gradient) == len(leaves) >= 1
+    for i, slope in enumerate(gradient):
+        step = [leaf + 1e-6 * (i == j) for j, leaf in enumerate(leaves)]
+        back = [leaf - 1e-6 * (i == j) for j, leaf in enumerate(leaves)]
+        secant = (value(jax.tree.unflatten(tree, step)) - value(jax.tree.unflatten(tree, back))) / (
+            2e-6
+        )
+        np.testing.assert_allclose(slope, secant, rtol=1e-6, atol=1e-8)
+
+
+def test_systems_are_vmapped_over_and_built_under_a_trace():
+    rhos = jnp.array([0.5, 14.0, 28.0])
+    y = jnp.array([1.0, 2.0, 3.0])
+    expected = jnp.stack([systems.Lorenz(rho=float(rho))(0.0, y) for rho in rhos])
+    inside = jax.jit(jax.vmap(lambda rho: systems.Lorenz(rho=rho)(0.0, y)))(rhos)
+    stacked = eqx.filter_vmap(lambda system: system(0.0, y))(
+        systems.Lorenz(jnp.full(3, 10.0), rhos, jnp.full(3, 8 / 3))
+    )
+    np.testing.assert_allclose(inside, expected)
+    np.testing.assert_allclose(stacked, expected)
+    assert jax.jit(lambda rho: jnp.zeros(systems.Lorenz(rho=rho).dim))(28.0).shape == (3,)
+    for kind in (systems.Lorenz, systems.Rossler, systems.Lorenz96):
+        traced = jax.jit(lambda tree: jnp.zeros(tree.lyapunov_exponents is None))(kind())
+        assert traced.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "system, conserved",
+    [
+        (CASES["lotka_volterra"][0], "invariant"),
+        (systems.Duffing(-1.1, 0.9, 0.0, None), "energy"),
+        (systems.Pendulum(9.81, 0.5), "energy"),
+        (systems.DrivenOscillator(0.0, 1.5, 2.0, None), "energy"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_conserved_quantities(system, conserved):
+    quantity = getattr(system, conserved)
+    for seed in range(3):
+        y = random_states(system, (), seed=seed)
+        slope = jax.grad(quantity)(y)
+        assert jnp.linalg.norm(slope) > 0.1
+        np.testing.assert_allclose(slope @ system(0.0, y), 0.0, atol=1e-12)
+    assert quantity(random_states(system, (4,))).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "system, power",
+    [
+        (systems.Duffing(-1.1, 0.9, 0.2, COSINE), lambda t, v: v * (DRIVE(t) - 0.2 * v)),
+        (systems.Pendulum(9.81, 0.5, 0.2, COSINE), lambda t, v: v * (DRIVE(t) - 0.2 * v)),
+        (
+            systems.DrivenOscillator(0.3, 1.5, 2.0, COSINE),
+            lambda t, v: v * (DRIVE(t) - 2 * 2.0 * 0.3 * v),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_energy_changes_by_the_work_done(system, power):
+    y = random_states(system, ())
+    rate = jax.grad(system.energy)(y) @ system(0.4, y)
+    np.testing.assert_allclose(rate, power(0.4, float(y[1])), rtol=1e-12)
+
+
+def tangent_exponents(system, y0, dt, transient, steps, num):
+    """Lyapunov exponents by RK4 and QR, and the mean divergence along the run."""
+
+    def step(y):
+        f = lambda y: system(0.0, y)  # noqa: E731
+        k1 = f(y)
+        k2 = f(y + dt / 2 * k1)
+        k3 = f(y + dt / 2 * k2)
+        return y + dt / 6 * (k1 + 2 * k2 + 2 * k3 + f(y + dt * k3))
+
+    def advance(carry, _):
+        y, frame = carry
+        tangents = jax.vmap(lambda v: jax.jvp(step, (y,), (v,))[1], 1, 1)(frame)
+        frame, triangle = jnp.linalg.qr(tangents)
+        growth = jnp.log(jnp.abs(jnp.diagonal(triangle)))
+        return (step(y), frame), (growth, system.divergence(0.0, y))
+
+    @jax.jit
+    def run(y):
+        y = jax.lax.fori_loop(0, transient, lambda _, y: step(y), y)
+        frame = jnp.eye(system.dim)[:, :num]
+        _, (growth, divergence) = jax.lax.scan(advance, (y, frame), None, length=steps)
+        return jnp.mean(growth, axis=0) / dt, jnp.mean(divergence)
+
+    return run(y0)
+
+
+@pytest.mark.parametrize(
+    "system, y0, dt, steps, atol",
+    [
+        (systems.Lorenz(), [1.0, 1.0, 20.0], 0.01, 100_000, 0.02),
+        (systems.Rossler(), [1.0, 1.0, 0.0], 0.02, 200_000, 0.01),
+    ],
+    ids=["lorenz", "rossler"],
+)
+def test_lyapunov_exponents(system, y0, dt, steps, atol):
+    found, divergence = tangent_exponents(system, jnp.array(y0), dt, 5_000, steps, 3)
+    np.testing.assert_allclose(found, system.lyapunov_exponents, atol=atol)
+    np.testing.assert_allclose(sum(system.lyapunov_exponents), divergence, atol=atol / 2)
+
+
+def test_leading_exponent_of_lorenz96():
+    system = systems.Lorenz96()
+    y0 = 8.0 + jax.random.normal(jax.random.key(1), (40,))
+    (found,), divergence = tangent_exponents(system, y0, 0.025, 2_000, 40_000, 1)
+    np.testing.assert_allclose(found, system.lyapunov_exponents[0], atol=0.06)
+    assert divergence == -40.0
+
+
+def test_exponents_are_claimed_only_where_they_were_published():
+    assert systems.Lorenz(beta=jnp.float32(8 / 3)).lyapunov_exponents is not None
+    np.testing.assert_allclose(sum(systems.Lorenz().lyapunov_exponents), -41 / 3, rtol=1e-14)
+    for system in (
+        systems.Lorenz(sigma=9.0),
+        systems.Lorenz(rho=20.0),
+        systems.Lorenz(beta=2.5),
+        systems.Lorenz(rho=jnp.array([28.0, 28.0])),
+        systems.Rossler(a=0.1),
+        systems.Rossler(b=0.1),
+        systems.Rossler(c=5.0),
+        systems.Lorenz96(20),
+        systems.Lorenz96(40, 7.0),
+        systems.Duffing(),
+    ):
+        assert system.lyapunov_exponents is None
+
+
+def test_starts_in_the_rossler_box_stay_bounded():
+    system = systems.Rossler()
+    low, high = np.array(system.box)
+    starts = jax.random.uniform(jax.random.key(0), (3, 200)) * (high - low)[:, None] + low[:, None]
+    corners = jnp.asarray(np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, 8))
+    y = jnp.concatenate([starts, corners], axis=1)
+
+    def step(_, y):
+        half = y + 0.0025 * system(0.0, y)
+        return y + 0.005 * system(0.0, half)
+
+    assert jnp.max(jnp.abs(jax.lax.fori_loop(0, 20_000, step, y))) < 60.0
+
+
+@pytest.mark.parametrize(
+    "build, error, message",
+    [
+        (lambda: systems.Lorenz(sigma="ten"), TypeError, "sigma"),
+        (lambda: systems.Lorenz(rho=True), TypeError, "rho"),
+        (lambda: systems.Lorenz(beta=np.nan), ValueError, "`beta` is nan; expected a finite"),
+        (lambda: systems.Rossler(c=jnp.inf), ValueError, "`c` is inf"),
+        (lambda: systems.Lorenz96(3), ValueError, "`n` is 3; expected a whole number of at least"),
+        (lambda: systems.Lorenz96(force=np.inf), ValueError, "`force` is inf"),
+        (lambda: systems.LotkaVolterra(beta=-0.1), ValueError, "`beta` is -0.1; expected a pos"),
+        (lambda: systems.Duffing(delta=np.nan), ValueError, "`delta` is nan"),
+        (lambda: systems.VanDerPol(mu=np.nan), ValueError, "`mu` is nan"),
+        (lambda: systems.Pendulum(length=0.0), ValueError, "`length` is 0.0; expected a positive"),
+        (lambda: systems.Pendulum(damping=np.inf), ValueError, "`damping` is inf"),
+        (lambda: systems.VanDerPol(forcing=3.0), TypeError, "forcing"),
+    ],
+)
+def test_bad_parameters(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_bad_states():
+    with pytest.raises(ValueError, match=r"y has shape \(2,\); expected \(3,\) or \(3, \*batch\)"):
+        systems.Lorenz()(0.0, jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"y has shape \(5, 3\)"):
+        systems.Lorenz()(0.0, jnp.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"t has shape \(2,\)"):
+        systems.Lorenz()(jnp.zeros(2), jnp.zeros((3, 4)))
+
+
+class Spring(eqx.Module):
+    """A callable pytree, as a network would be."""
+
+    stiffness: jax.Array
+
+    def __call__(self, t, y, args):
+        return jnp.stack([y[1], -self.stiffness * y[0]])
+
+
+def test_from_function_takes_arguments_and_callable_pytrees():
+    y = jnp.array([2.0, 3.0])
+    system = systems.from_function(lambda t, y, k: [y[1], -k * y[0]], 2, args=4.0)
+    np.testing.assert_array_equal(system(0.0, y), [3.0, -8.0])
+    np.testing.assert_array_equal(system(0.0, y, 5.0), [3.0, -10.0])
+    assert system.divergence(0.0, y, 5.0) == 0.0
+    assert system.parameters["args"] == 4.0
+    assert jax.grad(lambda system: system(0.0, y)[1])(system).args == -2.0
+    pytree = systems.from_function(Spring(jnp.asarray(4.0)), 2)
+    np.testing.assert_array_equal(jax.jit(lambda system: system(0.0, y))(pytree), [3.0, -8.0])
+    assert jax.grad(lambda system: system(0.0, y)[1])(pytree).function.stiffness == -2.0
+
+
+def test_from_function_keeps_what_it_is_told():
+    system = systems.from_function(
+        lambda t, y, args: -y,
+        2,
+        state_names=("a", "b"),
+        period=3,
+        box=([0, 0], [1, 2]),
+        symmetry=np.array([[0, 1], [1, 0]]),
+        lyapunov_exponents=[-1.0, -1.0],
+        jumps=(5.0, 1.0, 2.0),
+    )
+    assert system.state_names == ("a", "b") and system.dim == 2
+    assert system.period == 3.0 and not system.autonomous
+    assert system.box == ((0.0, 0.0), (1.0, 2.0))
+    assert system.symmetry == ((0.0, 1.0), (1.0, 0.0))
+    assert system.lyapunov_exponents == (-1.0, -1.0)
+    np.testing.assert_array_equal(system.jump_times(1.0, 4.0), [1.0, 2.0])
+    plain = systems.from_function(lambda t, y, args: -y, 2)
+    assert plain.autonomous and plain.period is None and plain.symmetry is None
+    assert plain.state_names == ("y0", "y1") and plain.box == ((-1.0, -1.0), (1.0, 1.0))
+    assert not systems.from_function(lambda t, y, args: -y, 2, autonomous=False).autonomous
+    assert not systems.from_function(lambda t, y, args: -y, 2, jumps=(1.0,)).autonomous
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"dim": 0}, "dim is 0"),
+        ({"state_names": ("a",)}, "state_names has 1 names"),
+        ({"box": ([0], [1])}, "expected two corners of length 2"),
+        ({"box": ([0, 2], [1, 1])}, "low <= high"),
+        ({"symmetry": [[0, 1], [-1, 0]]}, "its own inverse"),
+        ({"symmetry": [[1]]}, r"expected a \(2, 2\) matrix"),
+        ({"period": -1.0}, "period is -1.0; expected a positive number"),
+        ({"period": 1.0, "autonomous": True}, "autonomous is True; expected False"),
+    ],
+)
+def test_from_function_bad_facts(options, message):
+    with pytest.raises(ValueError, match=message):
+        systems.from_function(lambda t, y, args: -y, **{"dim": 2, **options})
+
+
+def test_from_function_bad_function():
+    with pytest.raises(TypeError, match=r"can be called|Callable"):
+        systems.from_function(3.0, 2)  # pyright: ignore[reportArgumentType]
+    wrong = systems.from_function(lambda t, y, args: y[:1], 2)
+    with pytest.raises(ValueError, match=r"returned shape \(1,\) for y of shape \(2,\)"):
+        wrong(0.0, jnp.zeros(2))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    batch=st.lists(st.integers(1, 3), max_size=2).map(tuple),
+    name=st.sampled_from(["lorenz", "lorenz96", "duffing", "function"]),
+    dtype=st.sampled_from([jnp.float32, jnp.float64]),
+)
+def test_shape_and_dtype_follow_the_state(batch, name, dtype):
+    system, _ = CASES[name]
+    y = jnp.ones((system.dim, *batch), dtype)
+    for t in (0.5, jnp.ones(batch, dtype)):
+        dy, divergence = system(t, y), system.divergence(t, y)
+        assert (dy.shape, dy.dtype) == (y.shape, dtype)
+        assert (divergence.shape, divergence.dtype) == (batch, dtype)
