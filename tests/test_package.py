@@ -1,8 +1,10 @@
-"""Importing the library does nothing but import it."""
+"""Importing the library does nothing but import it, and README's example works."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 # In a fresh interpreter: this one has set JAX's options and holds everything in memory already.
 CODE = """
@@ -46,3 +48,12 @@ def test_import_is_free_of_side_effects(tmp_path):
     assert done.returncode == 0, done.stderr
     assert not done.stdout and not done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_readme_example_runs(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
