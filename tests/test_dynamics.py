@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from physml import dynamics, nn
+from physml import dynamics, nn, reference, systems
 from physml._types import StepMap
 
 A = jnp.array([[0.9, 0.5, 0.0], [0.0, 0.7, 0.3], [0.0, 0.1, 1.1]])
@@ -441,6 +441,13 @@ def test_lyapunov_spectrum_of_lorenz():
     np.testing.assert_allclose(mean, [0.9056, 0.0, -14.572], atol=0.015)
     dimension = dynamics.kaplan_yorke_dimension(mean)
     np.testing.assert_allclose(dimension, 2.062, atol=2e-3)
+
+
+def test_lyapunov_exponents_of_the_flow_add_up_to_its_divergence():
+    flow = reference.FlowMap(systems.Lorenz(), 0.01)
+    spectrum = dynamics.lyapunov_spectrum(flow, jnp.array([[1.0, 1.0, 20.0]]), 20)
+    assert spectrum.dimension == 3
+    np.testing.assert_allclose(spectrum.exponents.sum(), -41 / 3, rtol=1e-12)
 
 
 def test_lyapunov_spectrum_counts_a_hidden_carry():

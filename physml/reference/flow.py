@@ -51,7 +51,8 @@ class FlowMap(StepMap):
 
     def step(self, state: tuple) -> tuple:
         y, count, t0 = state
-        solver, term = diffrax.Dopri8(), diffrax.ODETerm(self.system)
+        # Bounded, so that the step can be differentiated forwards (Lyapunov spectra) and backwards.
+        solver, term = diffrax.Dopri8(scan_kind="bounded"), diffrax.ODETerm(self.system)
         h = jnp.asarray(self.dt, y.dtype) / self.substeps
         t = t0 + count.astype(y.dtype) * self.dt
         fsal = solver.init(term, t, t + h, y, self.args)
