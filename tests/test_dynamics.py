@@ -443,6 +443,16 @@ def test_lyapunov_spectrum_of_lorenz():
     np.testing.assert_allclose(dimension, 2.062, atol=2e-3)
 
 
+def test_lyapunov_transient_is_a_tenth_unless_given():
+    unit = jnp.ones((1, 3))
+    default, given_transient, none = (
+        dynamics.lyapunov_spectrum(LINEAR, unit, 100, **options)
+        for options in ({}, {"transient": 10}, {"transient": 0})
+    )
+    np.testing.assert_array_equal(default.rates, given_transient.rates)
+    np.testing.assert_array_equal(default.rates[:90], none.rates[10:])
+
+
 def test_lyapunov_exponents_of_the_flow_add_up_to_its_divergence():
     flow = reference.FlowMap(systems.Lorenz(), 0.01)
     spectrum = dynamics.lyapunov_spectrum(flow, jnp.array([[1.0, 1.0, 20.0]]), 20)
