@@ -1,5 +1,6 @@
 """A run's folder: its configuration, metrics, table, figures and models, written whole or not."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -9,7 +10,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ _COMPILE_EVENTS = frozenset(
     for phase in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+@dataclasses.dataclass
+class Timing:
+    """Seconds that a block took without compiling, and seconds that JAX spent compiling in it."""
+
+    seconds: float = math.nan
+    compile_seconds: float = math.nan
 
 
 class Run:
@@ -98,6 +107,21 @@ class Run:
         everything = self._metrics | recorded
         _write_json(self.out_dir / "metrics.json", everything)
         return everything
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator["Timing"]:
+        """Time a block, the compiling in it apart; the numbers are there once the block is left.
+
+        The block must wait for its results (`jax.block_until_ready`), or work that is still under
+        way is not counted.
+        """
+        timing = Timing()
+        before, begin = _covered(self._spans), time.perf_counter()
+        try:
+            yield timing
+        finally:
+            timing.compile_seconds = _covered(self._spans) - before
+            timing.seconds = time.perf_counter() - begin - timing.compile_seconds
 
     def table(
         self, rows: Sequence[Sequence[Any]], columns: Sequence[str], *, title: str | None = None

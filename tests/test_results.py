@@ -211,3 +211,13 @@ def test_table_is_aligned_printed_and_written(tmp_path, capsys):
 def test_table_refuses_ragged_rows():
     with pytest.raises(ValueError, match="expected 2 cells"):
         results.format_table([["a", 1], ["b"]], ["name", "value"])
+
+
+def test_a_timed_block_keeps_compiling_apart(tmp_path):
+    with results.Run(tmp_path, Config()) as run:
+        with run.timed() as first:
+            jax.jit(lambda x: jnp.sin(x) * 3.25)(jnp.ones(7)).block_until_ready()
+        with run.timed() as nothing:
+            pass
+    assert first.compile_seconds > 0.0 and first.seconds >= 0.0
+    assert nothing.compile_seconds == 0.0 and nothing.seconds < first.compile_seconds
