@@ -340,6 +340,16 @@ def test_normalized_error_refuses_different_lengths():
 # Error growth
 
 
+def test_relative_l2_of_each_component():
+    truth = jnp.stack([jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0])], axis=-1)
+    predicted = truth + jnp.array([[0.3, 1.0], [0.4, 0.0]])
+    np.testing.assert_allclose(dynamics.relative_l2(predicted, truth), [0.1, 0.5])
+    both = dynamics.relative_l2(jnp.stack([predicted, truth]), jnp.stack([truth, truth]))
+    np.testing.assert_allclose(both, [[0.1, 0.5], [0.0, 0.0]])
+    with pytest.raises(ValueError, match="one shape"):
+        dynamics.relative_l2(predicted[:1], truth)
+
+
 def test_error_growth_is_the_median():
     predicted, truth = forecast_with_errors([[0.1, 0.2], [0.3, np.nan], [0.5, 0.4]])
     np.testing.assert_allclose(dynamics.error_growth(predicted, truth, SCALE), [0.3, 0.4])

@@ -10,6 +10,7 @@ from physml.dynamics.forecast import (
     growth_rate,
     normalized_error,
     one_step_error,
+    relative_l2,
     rollout,
     valid_prediction_time,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "lyapunov_spectrum",
     "normalized_error",
     "one_step_error",
+    "relative_l2",
     "rollout",
     "valid_prediction_time",
 ]

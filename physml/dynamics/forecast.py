@@ -141,14 +141,7 @@ def normalized_error(
         ValueError: the shapes differ or are empty, the truth is not finite, or the scale is not
             positive.
     """
-    predicted, truth = floating_array("predicted", predicted), floating_array("truth", truth)
-    if truth.ndim < 2 or truth.size == 0:
-        raise ValueError(f"truth must have shape (*batch, time, dim), not empty; got {truth.shape}")
-    if predicted.shape != truth.shape:
-        raise ValueError(
-            f"predicted and truth must have one shape; got {predicted.shape} and {truth.shape}"
-        )
-    require_finite("truth", truth)
+    predicted, truth = _pair(predicted, truth)
     return _normalized_error(predicted, truth, as_scale(scale, truth.shape[-1]))
 
 
@@ -157,6 +150,37 @@ def _normalized_error(predicted: Array, truth: Array, scale: Array) -> Array:
     spread = scale.reshape((1,) * (truth.ndim - 1) + (-1,))
     errors = jnp.sqrt((((predicted - truth) / spread) ** 2).mean(axis=-1))
     return jnp.where(jnp.isnan(errors), jnp.inf, errors)
+
+
+def _pair(predicted: Array, truth: Array) -> tuple[Array, Array]:
+    """Both as arrays of one shape (*batch, time, dim), the truth finite."""
+    predicted, truth = floating_array("predicted", predicted), floating_array("truth", truth)
+    if truth.ndim < 2 or truth.size == 0:
+        raise ValueError(f"truth must have shape (*batch, time, dim), not empty; got {truth.shape}")
+    if predicted.shape != truth.shape:
+        raise ValueError(
+            f"predicted and truth must have one shape; got {predicted.shape} and {truth.shape}"
+        )
+    require_finite("truth", truth)
+    return predicted, truth
+
+
+def relative_l2(
+    predicted: Float[Array, "*batch time dim"], truth: Float[Array, "*batch time dim"]
+) -> Float[Array, "*batch dim"]:
+    """||predicted_i - truth_i|| / ||truth_i|| in time, for each component i.
+
+    The measure of PINN benchmarks, on the rows given; they report its worst component.
+
+    Args:
+        predicted: a solution; where it is not finite, so is the result.
+        truth: the truth on the same rows, nowhere zero for a whole component.
+
+    Raises:
+        ValueError: the shapes differ or are empty, or the truth is not finite.
+    """
+    predicted, truth = _pair(predicted, truth)
+    return jnp.linalg.norm(predicted - truth, axis=-2) / jnp.linalg.norm(truth, axis=-2)
 
 
 def valid_prediction_time(
