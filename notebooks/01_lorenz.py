@@ -125,8 +125,8 @@ print("inputs", pairs.inputs.shape, "targets", pairs.targets.shape)
 #
 # The second has a hidden layer of random $\tanh$ units that is never trained, with small slopes so that the
 # features are smooth. Only the last layer is fitted, and since the output is *linear* in it that is one
-# least-squares problem with one solution, which is found to the last digit. Its units know nothing but the
-# data's mean and spread.
+# least-squares problem with one solution, which is found to the last digit. Its units know nothing but
+# where the data lie and how far they spread.
 #
 # The Lorenz system looks the same after $(x, y, z) \to (-x, -y, z)$. Passing `symmetry` builds that in.
 

@@ -21,6 +21,10 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _TRUTH = "#000000"
 _FAINT = "#B0B0B0"
 _SATURATED = 10.0  # standard deviations; two unrelated states are about 1.4 apart
+_LOSS_STYLES: dict[str, dict[str, Any]] = {  # what a batch makes noisy stays in the background
+    "train": {"linewidth": 0.8, "alpha": 0.6},
+    "valid": {"linewidth": 2.0, "linestyle": "--"},
+}
 _DASHES = ("-", "--", "-.", ":")  # for lines that may lie on each other
 
 
@@ -251,18 +255,17 @@ def loss_curves(
     for i, (model, history) in enumerate(histories.items()):
         loss = np.asarray(history.get("loss", ()))
         steps = np.asarray(history.get("step", np.arange(1, loss.size + 1)))
-        curves = {"train": (steps, loss, "-")}
+        curves = {"train": (steps, loss)}
         if "valid_loss" in history:
-            valid = np.asarray(history["valid_loss"])
-            curves["valid"] = (np.asarray(history["valid_step"]), valid, "--")
-        for name, (at, curve, dashes) in curves.items():
+            curves["valid"] = np.asarray(history["valid_step"]), np.asarray(history["valid_loss"])
+        for name, (at, curve) in curves.items():
             if curve.ndim != 1 or curve.size == 0 or at.shape != curve.shape:
                 raise ValueError(
                     f"histories: the {name} curve of {model!r} must have one value a step, "
                     f"got {curve.shape} for {at.shape}"
                 )
-            style = dict(color=_colour(i), linestyle=dashes, linewidth=1.3)
-            _semilogy(ax, at, curve, label=f"{model}, {name}", **style)
+            style = _LOSS_STYLES[name]
+            _semilogy(ax, at, curve, color=_colour(i), label=f"{model}, {name}", **style)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.01)
     _legend(ax)
