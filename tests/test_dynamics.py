@@ -340,7 +340,7 @@ def test_normalized_error_refuses_different_lengths():
 # Error growth
 
 
-def test_relative_l2_of_each_component():
+def test_relative_l2_of_each_component(as_a_user):
     truth = jnp.stack([jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0])], axis=-1)
     predicted = truth + jnp.array([[0.3, 1.0], [0.4, 0.0]])
     np.testing.assert_allclose(dynamics.relative_l2(predicted, truth), [0.1, 0.5])
