@@ -133,7 +133,7 @@ def gradient(
         validate, compile_seconds = compiled(_validate, judge, parts, begin, valid)
 
     def review(state: State) -> tuple[State, dict[str, Any], RESULTS | None]:
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
             return state, {}, RESULTS.nonfinite
         if valid is None:
             return state, {}, None

@@ -11,15 +11,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
 from physml.fit._compiled import compiled
+from physml.fit._shuffle import shuffle_words, shuffled
 from physml.fit.result import RESULTS
 
 Step = Callable[[Any, Any, PRNGKeyArray | None], tuple[Any, dict[str, Array]]]
 """`step(state, batch, key) -> (state, metrics)`."""
 
-CAPACITY = 1000  # a chunk whose length is left to the clock has at most so many steps,
+CAPACITY = 10_000  # a chunk whose length is left to the clock has at most so many steps,
 CHUNK_SECONDS = 0.5  # and as many as take about this long: what Ctrl-C may have to wait
 
 
@@ -111,9 +112,13 @@ def loop(
     if batch_size is not None:
         _check_batches(data, batch_size, key)
 
+    # Derived out here, since each use of the generator takes a compiler a tenth of a second.
+    step_key, order_key = (None, None) if key is None else jax.random.split(key)
+    keys = (step_key, None if order_key is None else shuffle_words(order_key))
+
     def arguments(state: Any, first: int, last: int) -> tuple[Any, ...]:
         span = (_int32(first), _int32(last))
-        return step, state, data, key, span, batch_size, chunk or CAPACITY
+        return step, state, data, keys, span, batch_size, chunk or CAPACITY
 
     program: Any = None
     compile_seconds = 0.0
@@ -180,7 +185,7 @@ def _advance(
     step: Step,
     state: Any,
     data: Any,
-    key: PRNGKeyArray | None,
+    keys: tuple[PRNGKeyArray | None, UInt32[Array, " rounds"] | None],
     span: tuple[Int[Array, ""], Int[Array, ""]],
     batch_size: int | None,
     capacity: int,
@@ -190,48 +195,30 @@ def _advance(
     The ends are traced, so chunks of every length share one program.
     """
     first, last = span
-    step_key, order_key = (None, None) if key is None else jax.random.split(key)
+    step_key, words = keys
     once = jax.jit(lambda *args: step(*args))  # one trace for the metrics' shapes and the body
 
-    def call(state: Any, i: Any, batch: Any) -> tuple[Any, dict[str, Array]]:
-        return once(state, batch, None if step_key is None else jax.random.fold_in(step_key, i))
+    def batch(i: Int[Array, ""]) -> Any:
+        if batch_size is None or words is None:
+            return data
+        num_rows = jax.tree.leaves(data)[0].shape[0]
+        epoch, position = jnp.divmod(i, num_rows // batch_size)
+        places = position * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+        rows = shuffled(places, num_rows, epoch, words)
+        return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
 
-    def run(bounds: tuple[Any, Any], carry: Any, batch: Callable[[Any], Any]) -> Any:
-        def body(i: Any, carry: Any) -> Any:
-            state, buffers = carry
-            state, metrics = call(state, i, batch(i))
-            return state, {n: b.at[i - first].set(metrics[n]) for n, b in buffers.items()}
+    def call(state: Any, i: Int[Array, ""]) -> tuple[Any, dict[str, Array]]:
+        key = None if step_key is None else jax.random.fold_in(step_key, i)
+        return once(state, batch(i), key)
 
-        return jax.lax.fori_loop(*bounds, body, carry)
+    def body(i: Int[Array, ""], carry: Any) -> Any:
+        state, rows = carry
+        state, metrics = call(state, i)
+        return state, {name: rows[name].at[i - first].set(metrics[name]) for name in rows}
 
-    if batch_size is None:
-        _, metrics = jax.eval_shape(call, state, first, data)
-        carry = (state, _buffers(metrics, capacity))
-        return run((first, last), carry, lambda i: data)
-
-    assert order_key is not None, "batches need a key"
-    num_rows = jax.tree.leaves(data)[0].shape[0]
-    per_epoch = num_rows // batch_size
-
-    def rows(indices: Array) -> Any:
-        return jax.tree.map(lambda x: x.at[indices].get(mode="promise_in_bounds"), data)
-
-    def epoch(number: Any, carry: Any) -> Any:
-        order = jnp.arange(num_rows, dtype=jnp.int32)
-        order = jax.random.permutation(jax.random.fold_in(order_key, number), order)
-        order = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
-        begin, end = number * per_epoch, (number + 1) * per_epoch
-        bounds = (jnp.maximum(first, begin), jnp.minimum(last, end))
-        return run(bounds, carry, lambda i: rows(order[i - begin]))
-
-    batch = jax.eval_shape(rows, jax.ShapeDtypeStruct((batch_size,), jnp.int32))
-    _, metrics = jax.eval_shape(call, state, first, batch)
-    carry = (state, _buffers(metrics, capacity))
-    return jax.lax.fori_loop(first // per_epoch, -(-last // per_epoch), epoch, carry)
-
-
-def _buffers(metrics: dict[str, Any], capacity: int) -> dict[str, Array]:
-    return {name: jnp.zeros((capacity, *m.shape), m.dtype) for name, m in metrics.items()}
+    _, metrics = jax.eval_shape(call, state, first)
+    rows = {name: jnp.zeros((capacity, *m.shape), m.dtype) for name, m in metrics.items()}
+    return jax.lax.fori_loop(first, last, body, (state, rows))
 
 
 def _stacked(parts: list[dict[str, Any]], length: int | None) -> dict[str, np.ndarray]:
