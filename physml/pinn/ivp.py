@@ -66,7 +66,7 @@ def solve(
             float32; `atol` defaults to `rtol`.
         width: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
-        key: draws the hidden layer at random; by default it is deterministic, and better.
+        key: draws the hidden layer at random; without one it is deterministic.
         network: a network to take the hidden layer from instead: a module whose `features`
             turns (..., 1) into (..., width), such as `nn.MLP(1, (32, 32), dim, ...)`.
         window: the width of the first window in units of time; found from f unless given.
@@ -212,8 +212,9 @@ class WindowNetworks(Dense):
         network: Any = nnx.clone(self.hidden)
         kernel = self.readouts[index]
         network.readout = nnx.Linear(*kernel.shape, param_dtype=kernel.dtype, rngs=nnx.Rngs(0))
-        network.readout.kernel[...] = kernel
-        network.readout.bias[...] = -self._features(-jnp.ones((), kernel.dtype)) @ kernel
+        network.readout.kernel = nnx.Param(kernel)
+        start = self._features(-jnp.ones((), kernel.dtype))
+        network.readout.bias = nnx.Param(-start @ kernel)
         return network
 
     def _features(self, s: Float[Array, ""]) -> Float[Array, " width"]:
@@ -302,9 +303,10 @@ def _march(
     starts = jnp.where(used, windows.start, jnp.inf)
     dense = WindowNetworks(network, starts, windows.width, windows.y, windows.slope, readouts)
     finite = jnp.all(jnp.isfinite(field(march.t, march.y)))
-    result: Any = RESULTS.where(finite, RESULTS.window_failed, RESULTS.nonfinite)
-    result = RESULTS.where(count == size, RESULTS.max_steps_reached, result)
-    result = RESULTS.where(march.t >= t1, RESULTS.successful, result)
+    choose: Any = RESULTS.where  # its annotations take a member for a plain literal
+    result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)
+    result = choose(count == size, RESULTS.max_steps_reached, result)
+    result = choose(march.t >= t1, RESULTS.successful, result)
     ys = jnp.where((ts <= march.t)[:, None], jax.vmap(dense.evaluate)(ts), jnp.nan)
     stats = {
         "num_windows": count,
