@@ -144,17 +144,25 @@ class Stepper(StepMap):
                 "net must have a readout and either features(x) or advance(carry, x), as nn.MLP "
                 f"and nn.RNN do; got {type(net).__name__}"
             )
+        outputs = net.readout.out_features  # pyright: ignore[reportAttributeAccessIssue]
+        if outputs != dim:
+            raise ValueError(f"net must give {dim} outputs, got {outputs}")
         increments = Standardizer.fit(train.ys[:, 1:] - train.ys[:, :-1])
         inputs = Standardizer.fit(train.ys[:, :-1])
         period = None if period is None else float(period)
-        stepper = cls(_cast(net, dtype), inputs, increments.std, symmetry, train.dt, period)
+        stepper = cls(
+            net=_cast(net, dtype),
+            inputs=inputs,
+            scale=increments.std,
+            symmetry=symmetry,
+            dt=train.dt,
+            period=period,
+        )
         size = dim if period is None else dim + 2
         try:
-            out = jax.eval_shape(stepper.increments, train.ys[0, :1], train.t0s[0])
+            jax.eval_shape(stepper.increments, train.ys[0, :1], train.t0s[0])
         except (TypeError, ValueError) as error:
             raise ValueError(f"net must take {size} inputs: {error}") from error
-        if out.shape != (1, dim):
-            raise ValueError(f"net must give {dim} outputs, got {net.readout.out_features}")  # pyright: ignore[reportAttributeAccessIssue]
         return stepper
 
     @property
@@ -346,9 +354,10 @@ def fit_readout(
     r"""A next-step map whose hidden part stays as it is; the readout is fitted by least squares.
 
     Minimises the sum over all steps of |increment predicted - increment|^2 by blocked QR and SVD.
-    With a symmetry S the problem splits exactly: with $\phi$ the features (and 1 for the bias),
-    $\phi_\pm = (\phi(y) \pm \phi(S y)) / 2$ and $P_\pm = (1 \pm S) / 2$, the weights are
-    $\phi_+^{-1} T P_+^\top + \phi_-^{-1} T P_-^\top$.
+    With a symmetry S the sum runs over the data and their mirror images (for an orthogonal S that
+    changes nothing), and the problem splits in two: with $\phi$ the features (and 1 for the bias),
+    T the increments, $\phi_\pm = (\phi(y) \pm \phi(S y)) / 2$ and $P_\pm = (1 \pm S) / 2$, the
+    weights are $\phi_+^{-1} T P_+^\top + \phi_-^{-1} T P_-^\top$ with pseudo-inverses.
 
     Args:
         net: an `nn.MLP` or `nn.RNN`, usually made by `.frozen` from `network_inputs(train)`.

@@ -1,0 +1,309 @@
+"""Surrogates: exact phase, built-in symmetry, normalisation, memory, training and refitting."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from physml import dynamics, fit, nn, reference, residuals, surrogate, systems
+from physml.data import Trajectories, Windows, from_arrays
+
+LORENZ_SPREAD = jnp.array([7.92, 9.01, 8.63])
+SWAP = ((0.0, 1.0), (1.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def lorenz() -> Trajectories:
+    """20 trajectories of 200 steps, by the module that is trusted to 1e-12."""
+    system, ts = systems.Lorenz(), jnp.linspace(0.0, 2.0, 201)
+    return reference.trajectories(system, jax.random.key(0), 20, ts)
+
+
+@pytest.fixture(scope="module")
+def driven() -> tuple[systems.DrivenOscillator, float, Trajectories]:
+    """The driven oscillator from many starts and phases, by its closed form."""
+    system = systems.DrivenOscillator()
+    assert system.period is not None
+    period = float(system.period)
+    keys = jax.random.split(jax.random.key(1))
+    y0s = jax.random.uniform(keys[0], (30, 2), minval=-2, maxval=2)
+    t0s = jax.random.uniform(keys[1], (30,), maxval=period)
+    ts = jnp.linspace(0.0, 5.0, 101)
+    ys = jax.vmap(lambda y, t: system.exact(t + ts, y, t))(y0s, t0s)
+    return system, period, from_arrays(ts, ys, t0s=t0s)
+
+
+def random_trajectories(dtype=float) -> Trajectories:
+    ys = jax.random.normal(jax.random.key(2), (3, 9, 2), dtype)
+    return from_arrays(np.arange(9) * 0.1, ys, t0s=[0.3, 1.7, 2.9])
+
+
+def network(kind: str, inputs: int = 2, dtype=float) -> nnx.Module:
+    if kind == "mlp":
+        return nn.MLP(inputs, (8,), 2, dtype=dtype, rngs=nnx.Rngs(3))
+    return nn.RNN(kind, inputs, 8, 2, dtype=dtype, rngs=nnx.Rngs(3))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(jnp.float32, 1.2e-7), (jnp.float64, 1e-14)])
+@pytest.mark.parametrize("period", [4 * np.pi, 0.2, 0.013])
+def test_the_phase_stays_exact_over_many_steps(dtype, bound, period):
+    dt = 0.01
+    counts = np.concatenate([np.arange(-500, 500), np.arange(19_000, 20_001), [10**6]])
+    found = jax.vmap(lambda k: surrogate.turns(k, jnp.zeros((), dtype), dt, period))(
+        jnp.asarray(counts, jnp.int32)
+    )
+    assert found.dtype == dtype
+    exact = [int(k) * Fraction(dt / period) for k in counts]
+    errors = [Fraction(float(f)) - e for f, e in zip(found, exact, strict=True)]
+    assert max(abs(float(e - round(e))) for e in errors) < bound * (
+        1 if dtype == jnp.float32 else 9
+    )
+
+
+def test_the_phase_starts_at_t0():
+    found = surrogate.turns(jnp.int32(3), jnp.asarray(2.75), 0.25, 2.0)
+    assert (float(found) - (2.75 + 3 * 0.25) / 2.0) % 1.0 == 0.0
+
+
+def test_network_inputs_are_standardised_states_and_the_phase():
+    train = random_trajectories()
+    rows = surrogate.network_inputs(train, period=0.7)
+    states, angle = np.asarray(train.ys[:, :-1]), 2 * np.pi * np.asarray(train.pairs().times) / 0.7
+    states = ((states - states.mean((0, 1))) / states.std((0, 1))).reshape(-1, 2)
+    np.testing.assert_allclose(
+        rows, np.column_stack([states, np.cos(angle), np.sin(angle)]), rtol=0, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("kind", ["mlp", "gru"])
+def test_a_step_is_the_formula(kind):
+    train = random_trajectories()
+    net: nnx.Module = network(kind)
+    stepper = surrogate.Stepper.create(net, train)
+    y = train.ys[0, 0]
+    x = (y - train.ys[:, :-1].mean((0, 1))) / train.ys[:, :-1].std((0, 1))
+    spread = (train.ys[:, 1:] - train.ys[:, :-1]).std((0, 1))
+    out = net(x) if kind == "mlp" else net(net.initial_carry(), x)[1]  # pyright: ignore
+    np.testing.assert_allclose(
+        stepper.step(stepper.init(y[None], 0.0)).y, y + spread * out, rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize("symmetry", [((-1.0, 0.0), (0.0, 1.0)), SWAP, ((1.0, 2.0), (0.0, -1.0))])
+@pytest.mark.parametrize("kind", ["mlp", "lstm"])
+def test_steps_commute_with_the_symmetry(kind, symmetry):
+    train, matrix = random_trajectories(), jnp.asarray(symmetry)
+    stepper = surrogate.Stepper.create(network(kind), train, symmetry=symmetry)
+    history = train.ys[0, :3]
+    paths = dynamics.rollout(stepper, jnp.stack([history, history @ matrix.T]), 4)
+    np.testing.assert_allclose(paths[1], paths[0] @ matrix.T, rtol=1e-11, atol=1e-11)
+    assert float(jnp.abs(paths[1] - paths[0]).max()) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["mlp", "simple"])
+def test_warming_up_on_a_history_is_following_it(kind):
+    """Memory and phase at the end of a history are those of going through it from its start."""
+    train = random_trajectories()
+    stepper = surrogate.Stepper.create(network(kind, 4), train, symmetry=SWAP, period=0.7)
+    history, t0 = train.ys[0, :5], train.t0s[0]
+    state = stepper.init(history, t0 + 4 * stepper.dt)
+    followed = stepper.increments(history, t0)
+    np.testing.assert_allclose(
+        stepper.step(state).y, history[-1] + followed[-1], rtol=0, atol=1e-12
+    )
+    memoryless = stepper.step(stepper.init(history[-1:], t0 + 4 * stepper.dt)).y
+    forgot = float(jnp.abs(memoryless - history[-1] - followed[-1]).max())
+    assert forgot < 1e-12 if kind == "mlp" else forgot > 1e-3
+
+
+def test_the_step_residual_is_the_error_of_the_increments_in_units_of_their_spread():
+    train = random_trajectories()
+    net = nn.MLP(2, (), 2, kernel_init=nnx.initializers.zeros_init(), rngs=nnx.Rngs(0))
+    net.readout.bias[...] = jnp.array([1.0, -2.0])
+    stepper = surrogate.Stepper.create(net, train)
+    windows = train.windows(4)
+    steps = np.diff(np.asarray(windows.ys), axis=1)
+    spread = np.diff(np.asarray(train.ys), axis=1).std((0, 1))
+    np.testing.assert_allclose(
+        residuals.step(stepper, windows), [1.0, -2.0] - steps / spread, rtol=1e-12
+    )
+    forecast = np.asarray(windows.ys)[:, :1] + np.arange(1, 4)[:, None] * spread * [1.0, -2.0]
+    np.testing.assert_allclose(
+        residuals.rollout(stepper, windows),
+        (forecast - np.asarray(windows.ys)[:, 1:]) / spread,
+        rtol=1e-11,
+        atol=1e-11,
+    )
+
+
+@pytest.mark.parametrize("symmetry", [None, SWAP, ((1.0, 2.0), (0.0, -1.0))])
+@pytest.mark.parametrize("kind", ["mlp", "simple"])
+def test_the_refitted_readout_is_stationary(kind, symmetry):
+    """No readout does better on the data and their mirror images: the slope in it is zero."""
+    train, warmup = random_trajectories(), 2
+    stepper = surrogate.fit_readout(
+        network(kind, 4), train, symmetry=symmetry, period=0.7, warmup=warmup
+    )
+
+    def loss(kernel, bias):
+        net = nnx.clone(stepper.net)
+        net.readout.kernel[...], net.readout.bias[...] = kernel, bias  # pyright: ignore
+        changed = surrogate.Stepper(
+            net=net,
+            inputs=stepper.inputs,
+            scale=stepper.scale,
+            symmetry=stepper.symmetry,
+            dt=stepper.dt,
+            period=stepper.period,
+        )
+        wrong = residuals.step(changed, Windows(train.ys, train.t0s))[:, warmup:]
+        errors = wrong * stepper.scale[None, None]
+        mirrored = errors if symmetry is None else errors @ jnp.asarray(symmetry).T
+        return (errors**2 + mirrored**2).mean()
+
+    readout = stepper.net.readout  # pyright: ignore[reportAttributeAccessIssue]
+    value, slopes = jax.value_and_grad(loss, (0, 1))(readout.kernel[...], readout.bias[...])
+    assert value > 1e-3
+    assert max(float(jnp.abs(slope).max()) for slope in slopes) < 1e-10
+
+
+def test_a_frozen_network_forecasts_lorenz(lorenz):
+    net = nn.MLP.frozen(surrogate.network_inputs(lorenz), 60, 3, scale=0.08, rngs=nnx.Rngs(0))
+    symmetry = systems.Lorenz().symmetry
+    stepper = surrogate.fit_readout(net, lorenz, symmetry=symmetry)
+    plain = surrogate.fit_readout(net, lorenz)
+    errors = [
+        float(dynamics.one_step_error(s, lorenz.ys[:, 100:], scale=LORENZ_SPREAD))
+        for s in (stepper, plain)
+    ]
+    assert errors[0] < 1e-6
+    assert errors[0] < errors[1] / 5
+    assert stepper.dt == 0.01
+
+
+@pytest.mark.parametrize("cell", [None, "simple"])
+def test_a_driven_oscillator_is_followed_from_any_phase(driven, cell):
+    system, period, train = driven
+    x = surrogate.network_inputs(train, period=period)
+    if cell is None:
+        net, warmup = nn.MLP.frozen(x, 60, 2, scale=0.005, rngs=nnx.Rngs(0)), 0
+    else:
+        net = nn.RNN.frozen(cell, x, 60, 2, scale=0.005, spectral_radius=0.3, rngs=nnx.Rngs(0))
+        warmup = 30
+    stepper = surrogate.fit_readout(net, train, period=period, warmup=warmup)
+    y0, t0 = jnp.array([0.5, -1.0]), 17.3
+    exact = system.exact(t0 + np.arange(431) * stepper.dt, y0, t0)
+    history = exact[:31]
+    found = dynamics.rollout(stepper, history, 400, t0=t0 + 30 * stepper.dt)
+    assert float(jnp.abs(found - exact[30:]).max()) < (1e-7 if cell is None else 1e-5)
+    wrong = dynamics.rollout(stepper, history, 400, t0=t0 + 1.0)
+    assert float(jnp.abs(wrong - exact[30:]).max()) > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["mlp", "gru"])
+def test_training_moves_all_parameters_and_refitting_goes_further(lorenz, kind):
+    symmetry = systems.Lorenz().symmetry
+    net = (
+        nn.MLP(3, (16,), 3, dtype=jnp.float32, rngs=nnx.Rngs(0))
+        if kind == "mlp"
+        else nn.RNN("gru", 3, 8, 3, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    )
+    before = jax.tree.map(jnp.copy, nnx.state(net))
+    fitted = surrogate.fit(
+        net,
+        lorenz,
+        lorenz[:2],
+        optimizer=optax.adam(1e-2),
+        key=jax.random.key(0),
+        steps=60,
+        batch_size=64,
+        window=1 if kind == "mlp" else 5,
+        symmetry=symmetry,
+        warmup=0 if kind == "mlp" else 20,
+    )
+    assert fitted.result == fit.RESULTS.completed
+    assert fitted.history["loss"][-10:].mean() < 0.7 * fitted.history["loss"][:10].mean()
+    assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, before, nnx.state(net))))
+    after = nnx.state(fitted.trained.net, nnx.Param)
+    assert all(
+        (np.asarray(a) != np.asarray(b)).any()
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    )
+    assert {x.dtype for x in jax.tree.leaves(nnx.state(fitted.step_map.net))} == {
+        jnp.dtype("float64")
+    }
+    windows = Windows(lorenz.ys, lorenz.t0s)
+    rms = [
+        float(jnp.sqrt((residuals.step(s, windows)[:, 20:] ** 2).mean()))
+        for s in (fitted.trained, fitted.step_map)
+    ]
+    assert rms[1] < 0.7 * rms[0]
+
+
+def test_training_on_rollouts_lowers_their_error():
+    train = random_trajectories()
+    loss = fit.mean_square(residuals.rollout)
+    fitted = surrogate.fit(
+        network("mlp"),
+        train,
+        optimizer=optax.adam(1e-2),
+        key=jax.random.key(0),
+        steps=40,
+        batch_size=8,
+        window=3,
+        residual=residuals.rollout,
+        refit=False,
+    )
+    start = surrogate.Stepper.create(network("mlp"), train)
+    windows = train.windows(4)
+    assert loss(fitted.step_map, windows, None)[0] < 0.8 * loss(start, windows, None)[0]
+
+
+def test_float32_data_give_a_float32_map(driven):
+    _, period, train = driven
+    small = from_arrays(
+        np.asarray(train.ts), train.ys.astype(jnp.float32), t0s=np.asarray(train.t0s)
+    )
+    net = nn.MLP(4, (4,), 2, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    stepper = surrogate.fit_readout(net, small, period=period)
+    state = stepper.step(stepper.init(small.ys[0, :1], 0.0))
+    assert state.y.dtype == jnp.float32
+    assert state.count == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "options"),
+    [
+        (ValueError, "symmetry must have shape", {"symmetry": np.eye(3)}),
+        (ValueError, "own inverse", {"symmetry": [[0.0, 2.0], [1.0, 0.0]]}),
+        (ValueError, "period must be positive", {"period": -1.0}),
+        (ValueError, "net must take 4 inputs", {"period": 1.0}),
+        (ValueError, "warmup must leave some of the 8 steps", {"warmup": 8}),
+        (
+            ValueError,
+            "net must give 2 outputs, got 3",
+            {"net": nn.MLP(2, (3,), 3, rngs=nnx.Rngs(0))},
+        ),
+        (TypeError, "net must have a readout", {"net": nnx.Linear(2, 2, rngs=nnx.Rngs(0))}),
+    ],
+)
+def test_bad_input_is_named(error, match, options):
+    options = {"net": network("mlp"), **options}
+    with pytest.raises(error, match=match):
+        surrogate.fit_readout(options.pop("net"), random_trajectories(), **options)
+
+
+def test_bad_windows_and_data_are_named():
+    train = random_trajectories()
+    options = {"optimizer": optax.adam(1e-3), "key": jax.random.key(0), "steps": 1}
+    with pytest.raises(ValueError, match="window must be at least 1"):
+        surrogate.fit(network("mlp"), train, window=0, **options)
+    with pytest.raises(ValueError, match=r"length must be in 1\.\.9"):
+        surrogate.fit(network("mlp"), train, window=9, **options)
+    broken = Trajectories(train.ts, train.ys.at[1, 2, 0].set(jnp.nan), train.t0s, train.names)
+    with pytest.raises(ValueError, match=r"train.ys must be finite.*\(1, 2, 0\)"):
+        surrogate.fit_readout(network("mlp"), broken)
