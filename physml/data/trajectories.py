@@ -205,6 +205,11 @@ def from_arrays(
     require_uniform("ts", times)
     starts = np.full(len(ys), times[0]) if t0s is None else np.asarray(t0s, float)
     require_finite("t0s", starts)
+    if ys.shape[:2] != (*starts.shape, *times.shape):
+        raise ValueError(
+            f"ys of shape {ys.shape} needs ts of shape ({ys.shape[1]},) and t0s of shape "
+            f"({ys.shape[0]},), got {times.shape} and {starts.shape}"
+        )
     return Trajectories(
         jnp.asarray(times - times[0] if t0s is None else times, ys.dtype),
         ys,

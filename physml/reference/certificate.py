@@ -35,8 +35,9 @@ def certificate(
 ) -> Difference:
     """The difference of a solution from SciPy's, by DOP853 or, for a stiff system, Radau.
 
-    They are compared at the solution's own times and at 256 even ones. The difference bounds
-    the error of the better of the two, and estimates that of the worse.
+    They are compared at the solution's own times and at 256 even ones. SciPy's tolerance is a
+    hundred times tighter, down to round-off: at the same one, the errors of two methods of
+    order 8 are alike, and their difference is smaller than either.
     """
     t0, t1 = float(solution.t0), float(solution.t1)
     own = np.asarray(solution.ts, float)
@@ -69,7 +70,7 @@ def integrate(
     right = jax.jit(lambda t, y: system(t, y.reshape(shape), args).reshape(-1))
     jacobian = jax.jit(jax.jacfwd(lambda y, t: system(t, y.reshape(shape), args).reshape(-1)))
     rtol, atol = map(float, tolerances)
-    options: dict[str, Any] = {"rtol": max(rtol, 3e-14), "atol": atol}
+    options: dict[str, Any] = {"rtol": max(rtol / 100, 3e-14), "atol": atol / 100}
     if stiff:
         method = scipy_integrate.Radau
         options["jac"] = lambda t, y: np.asarray(jacobian(y.astype(dtype), dtype.type(t)))

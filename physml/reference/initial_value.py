@@ -23,7 +23,7 @@ def solve(
     y0: Any,
     ts: Any,
     *,
-    t0: float | None = None,
+    t0: Any = None,
     args: Any = None,
     rtol: float | None = None,
     atol: float | None = None,

@@ -47,7 +47,7 @@ def march(
     if max_substeps < 1:
         raise ValueError(f"max_substeps must be at least 1, got {max_substeps}")
     on_cpu = jax.default_backend() == "cpu"
-    limit = chunk or (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK)
+    limit = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
     if limit < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     size = min(limit, 1 << (num - 1).bit_length())  # powers of two: few shapes to compile

@@ -1,0 +1,221 @@
+"""Trajectories as data: counts and order of pairs and windows, splits, files, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from physml import data
+
+
+def coded(num, time, dim=2):
+    """States that say where they come from: trajectory * 1000 + row + component / 10."""
+    i, j, k = np.ogrid[:num, :time, :dim]
+    return data.from_arrays(0.5 * np.arange(time), 1000.0 * i + j + k / 10)
+
+
+def test_the_lectures_data_set_has_80000_pairs():
+    pairs = data.from_arrays(np.linspace(0, 8, 801), np.zeros((100, 801, 3))).pairs()
+    assert pairs.inputs.shape == pairs.targets.shape == (80_000, 3)
+    assert pairs.times.shape == (80_000,)
+
+
+@settings(deadline=None, max_examples=20)
+@given(num=st.integers(1, 4), time=st.integers(2, 7))
+def test_pairs_are_one_step_apart_in_one_trajectory(num, time):
+    pairs = coded(num, time).pairs()
+    assert pairs.inputs.shape == (num * (time - 1), 2)
+    np.testing.assert_array_equal(pairs.targets - pairs.inputs, 1.0)
+    np.testing.assert_array_equal(pairs.times, 0.5 * (pairs.inputs[:, 0] % 1000))
+    assert len(np.unique(pairs.inputs[:, 0])) == num * (time - 1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    num=st.integers(1, 3),
+    time=st.integers(2, 9),
+    length=st.integers(1, 9),
+    stride=st.integers(1, 4),
+)
+def test_windows_never_cross_trajectories(num, time, length, stride):
+    trajectories = coded(num, time)
+    if length > time:
+        with pytest.raises(ValueError, match="length must be in"):
+            trajectories.windows(length)
+        return
+    windows = trajectories.windows(length, stride)
+    assert windows.ys.shape == (num * ((time - length) // stride + 1), length, 2)
+    np.testing.assert_array_equal(np.diff(windows.ys[:, :, 0], axis=1), 1.0)
+    np.testing.assert_array_equal(windows.times, 0.5 * (windows.ys[:, 0, 0] % 1000))
+    assert (windows.ys[:, 0, 0] % 1000 % stride == 0).all()
+
+
+def test_times_hold_each_trajectorys_own_start():
+    trajectories = data.from_arrays([0.0, 0.1, 0.2], np.zeros((2, 3, 1)), t0s=[5.0, 7.0])
+    np.testing.assert_allclose(trajectories.pairs().times, [5.0, 5.1, 7.0, 7.1])
+    np.testing.assert_allclose(trajectories.windows(3).times, [5.0, 7.0])
+    own = data.from_arrays([3.0, 3.5], np.zeros((2, 2, 1)))
+    np.testing.assert_allclose(own.t0s, [3.0, 3.0])
+    np.testing.assert_allclose(own.ts, [0.0, 0.5])
+
+
+def test_split_is_a_partition_by_trajectory():
+    trajectories = coded(20, 3)
+    parts = data.split(trajectories, (0.7, 0.2, 0.1), jax.random.key(0))
+    assert [len(part) for part in parts] == [14, 4, 2]
+    ids = [set(np.asarray(part.ys[:, 0, 0] // 1000)) for part in parts]
+    assert set.union(*ids) == set(range(20)) and sum(map(len, ids)) == 20
+    again = data.split(trajectories, (0.7, 0.2, 0.1), jax.random.key(0))
+    np.testing.assert_array_equal(parts[0].ys, again[0].ys)
+    other = data.split(trajectories, (0.7, 0.2, 0.1), jax.random.key(1))
+    assert not np.array_equal(parts[0].ys, other[0].ys)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.4), (1.2, -0.2), (), (0.99, 0.01)])
+def test_split_refuses(fractions):
+    with pytest.raises(ValueError, match="fractions"):
+        data.split(coded(20, 3), fractions, jax.random.key(0))
+
+
+def test_standardizer_gives_mean_0_and_deviation_1_and_back():
+    x = jax.random.normal(jax.random.key(0), (5, 40, 3)) * 7.0 + 2.0
+    x = x.at[..., 1].set(1e9 / 3)
+    standardizer = data.Standardizer.fit(x)
+    z = standardizer(x)
+    np.testing.assert_allclose(z.mean(axis=(0, 1)), 0.0, atol=1e-13)
+    np.testing.assert_allclose(z.std(axis=(0, 1)), [1.0, 0.0, 1.0], atol=1e-13)
+    np.testing.assert_allclose(standardizer.inverse(z), x, rtol=1e-14)
+    np.testing.assert_allclose(standardizer.inverse(z[0, 0]), x[0, 0], rtol=1e-14)
+    with pytest.raises(ValueError, match="rows"):
+        data.Standardizer.fit(jnp.zeros((0, 3)))
+
+
+def test_npz_round_trip_keeps_everything(tmp_path):
+    made = data.from_arrays(
+        [0.0, 0.1], np.ones((3, 2, 2)), t0s=[0.0, 1.0, 2.0], names=("x", "v"), system="Test"
+    )
+    data.save_npz(tmp_path / "a.npz", made)
+    read = data.load_npz(tmp_path / "a.npz")
+    for name in ("ts", "ys", "t0s"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(made, name))
+    assert (read.names, read.system, read.dt) == (made.names, "Test", made.dt)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_failed_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    data.save_npz(path, coded(1, 3))
+
+    def fail(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="disk full"):
+        data.save_npz(path, coded(2, 3))
+    assert len(data.load_npz(path)) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_load_refuses_what_is_not_ours(tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    np.savez(tmp_path / "new.npz", ts=0, ys=0, t0s=0, metadata='{"format": "x/9"}')
+    for name, message in (("text", "no file"), ("other", "no file"), ("new", "x/9")):
+        with pytest.raises(ValueError, match=message):
+            data.load_npz(tmp_path / f"{name}.npz")
+    with pytest.raises(FileNotFoundError):
+        data.load_npz(tmp_path / "none.npz")
+
+
+def test_csv_of_one_trajectory(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("t, x, y\n0.0,1,2\n0.1,3,4\n\n0.2,5,6\n")
+    trajectories = data.from_csv(path)
+    assert trajectories.names == ("x", "y") and trajectories.system == "a.csv"
+    np.testing.assert_allclose(trajectories.ts, [0, 0.1, 0.2])
+    np.testing.assert_array_equal(trajectories.ys[0], [[1, 2], [3, 4], [5, 6]])
+    np.testing.assert_array_equal(data.from_csv(path, columns=("y",)).ys[0, :, 0], [2, 4, 6])
+
+
+def test_csv_of_several_trajectories(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("run;x;time\na;1;0.0\nb;10;5.0\na;2;0.5\nb;20;5.5\n")
+    trajectories = data.from_csv(path, time="time", trajectory="run", delimiter=";")
+    np.testing.assert_array_equal(trajectories.ys[:, :, 0], [[1, 2], [10, 20]])
+    np.testing.assert_allclose(trajectories.t0s, [0.0, 5.0])
+    np.testing.assert_allclose(trajectories.ts, [0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("a,b\n1,2\n", "must have columns"),
+        ("t\n1\n", "must have columns"),
+        ("t,x\n0,1\n1,nan\n", "line 3, column x.*'nan'"),
+        ("t,x\n0,1\n1,two\n", "line 3, column x.*'two'"),
+        ("t,x\n0,1\n1\n", "line 3: expected 2 cells, got 1"),
+        ("t,x\n0,1\n1,2\n1,3\n", "must increase"),
+        ("t,x\n0,1\n1,2\n3,3\n", "uniform"),
+        ("t,x\n0,1\n", "at least 2"),
+    ],
+)
+def test_csv_errors_say_where(tmp_path, text, message):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        data.from_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a,0,1\na,1,2\nb,0,1\n", "equally many rows"),
+        ("a,0,1\na,1,2\nb,0,1\nb,2,1\n", "share one time step"),
+    ],
+)
+def test_csv_trajectories_share_a_grid(tmp_path, rows, message):
+    path = tmp_path / "bad.csv"
+    path.write_text("id,t,x\n" + rows)
+    with pytest.raises(ValueError, match=message):
+        data.from_csv(path, trajectory="id")
+
+
+def test_printed_times_count_as_uniform():
+    ts = np.round(np.linspace(0, 20, 3001), 6)
+    assert data.from_arrays(ts, np.zeros((3001, 1))).dt == pytest.approx(20 / 3000)
+
+
+@pytest.mark.parametrize(
+    ("ts", "ys", "options", "error", "message"),
+    [
+        ([0, 1], np.array([[[0.0], [np.nan]]]), {}, ValueError, r"nan at index \(0, 1, 0\)"),
+        ([0, 1], [["a"], ["b"]], {}, TypeError, "real numbers"),
+        ([0, 1], [[1.0], [1j]], {}, TypeError, "real numbers"),
+        ([0, 1], [[1.0], [2.0, 3.0]], {}, TypeError, "real numbers"),
+        ([0, 1, 2], np.zeros((2, 2, 1)), {}, ValueError, "needs ts"),
+        ([0, 1], np.zeros(2), {}, ValueError, "ys must have shape"),
+        ([0, 1], np.zeros((0, 2, 1)), {}, ValueError, "ys must have shape"),
+        ([0], np.zeros((1, 1, 1)), {}, ValueError, "at least 2"),
+        ([1, 0], np.zeros((2, 1)), {}, ValueError, "must increase"),
+        ([0, np.inf], np.zeros((2, 1)), {}, ValueError, "finite"),
+        ([0, 1], np.zeros((2, 1)), {"names": ("a", "b")}, ValueError, "names"),
+        ([0, 1], np.zeros((2, 1)), {"t0s": [0.0, 1.0]}, ValueError, "needs ts of"),
+        ([0, 1], np.zeros((2, 1)), {"t0s": [np.nan]}, ValueError, "t0s must be finite"),
+        ([0, 1], np.zeros((2, 1)), {"dtype": int}, TypeError, "floating dtype"),
+    ],
+)
+def test_from_arrays_refuses(ts, ys, options, error, message):
+    with pytest.raises(error, match=message):
+        data.from_arrays(ts, ys, **options)
+
+
+def test_float64_is_never_rounded_in_silence():
+    with jax.enable_x64(False):
+        with pytest.raises(ValueError, match="jax_enable_x64"):
+            data.from_arrays([0, 1], np.zeros((2, 1)))
+        assert data.from_arrays([0, 1], np.zeros((2, 1)), dtype="float32").ys.dtype == "float32"
+        assert data.from_arrays([0, 1], [[0.0], [1.0]]).ys.dtype == "float32"

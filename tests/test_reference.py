@@ -1,0 +1,415 @@
+"""The reference against closed forms, published values, SciPy and itself at other tolerances."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from physml import data, dynamics, reference, systems
+from physml.solution import RESULTS
+
+LORENZ = systems.Lorenz()
+SPRING = systems.from_function(lambda t, y, k: [y[1], -k * y[0]], 2, args=1.0)
+PULSED = systems.DrivenOscillator(forcing=systems.SquareWave())
+SCALE = (7.92, 9.01, 8.63)
+
+
+def circle(t):
+    return jnp.stack([jnp.cos(t), -jnp.sin(t)], axis=-1)
+
+
+def largest(difference):
+    return float(jnp.max(jnp.abs(difference)))
+
+
+# --- solve -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num", [2, 201])
+def test_nothing_is_lost_on_the_grid_or_between(num):
+    solution = reference.solve(SPRING, [1.0, 0.0], jnp.linspace(0, 20, num))
+    between = jnp.linspace(0.0, 20.0, 777)
+    assert largest(solution.ys - circle(solution.ts)) < 2e-13
+    assert largest(solution(between) - circle(between)) < 2e-13
+    slope = jnp.stack([-jnp.sin(between), -jnp.cos(between)], axis=-1)
+    assert largest(solution.derivative(between) - slope) < 2e-13
+    assert largest(solution(solution.ts) - solution.ys) == 0.0
+    assert solution.result == RESULTS.successful and solution.t1 == 20.0
+
+
+def test_starts_before_the_first_time_asked_for():
+    solution = reference.solve(SPRING, [1.0, 0.0], [2.0, 3.0], t0=-1.0, args=4.0)
+    ts = jnp.array([-1.0, 0.5, 2.0, 3.0])
+    np.testing.assert_allclose(solution(ts)[:, 0], jnp.cos(2 * (ts + 1)), atol=1e-12)
+    np.testing.assert_allclose(solution.ys[:, 0], jnp.cos(2 * (ts[2:] + 1)), atol=1e-12)
+
+
+@pytest.mark.parametrize("system", [systems.DrivenOscillator(), PULSED], ids=["cosine", "pulses"])
+def test_driven_oscillator_against_its_exact_solution(system):
+    # Every jump of the pulses is, up to rounding, a time of the grid.
+    y0, ts = jnp.array([1.0, 0.0]), jnp.linspace(0, 20, 401)
+    solution = reference.solve(system, y0, ts)
+    between = jnp.linspace(0.0, 20.0, 1777)
+    assert largest(solution.ys - system.exact(ts, y0)) < 1e-12
+    assert largest(solution(between) - system.exact(between, y0)) < 1e-12
+
+
+def test_answers_at_jumps_and_an_ulp_beside_them():
+    y0 = jnp.array([1.0, 0.0])
+    jumps = PULSED.jump_times(0.01, 0.66)
+    assert len(jumps) == 7
+    solution = reference.solve(PULSED, y0, [0.0, jumps[-1]])
+    for t in (jumps, np.nextafter(jumps, 0), np.nextafter(jumps[:-1], 1)):
+        assert largest(solution(t) - PULSED.exact(t, y0)) < 1e-13
+
+
+def test_certificate_knows_the_error_and_the_horizon_of_chaos():
+    ts = jnp.linspace(0, 25, 251)
+    solution = reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, certify=True)
+    # A perturbation grows by about 8e3 to t = 20: small there, and larger afterwards.
+    assert largest(solution.error_estimate(5.0)) < 1e-11
+    assert 1e-13 < largest(solution.error_estimate(20.0)) < 1e-8
+    soon, _ = solution.valid_until(1e-12)
+    late, censored = solution.valid_until(1e-6)
+    assert 5.0 < soon < 20.0 and late == 25.0 and censored
+    # A loose solve is found out, and its own estimate says by how much.
+    loose = reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, rtol=1e-7, certify=True)
+    time, censored = loose.valid_until(1e-3)
+    wrong = jnp.max(
+        jnp.abs(loose.ys - solution.ys) / jnp.max(jnp.abs(solution.ys), axis=0)[None], 1
+    )
+    assert not censored
+    assert wrong[ts <= time].max() < 1e-2
+    assert wrong[-1] > 1e-3
+
+
+def test_certificate_goes_through_jumps_and_stiffness():
+    jumpy = reference.solve(PULSED, [1.0, 0.0], [0.0, 1.0, 2.0], certify=True)
+    assert jumpy.valid_until(1e-11)[1]
+    relaxing = systems.from_function(
+        lambda t, y, k: -k * (y - jnp.cos(t)), 1, args=1e3, autonomous=False
+    )
+    stiff = reference.solve(relaxing, [0.0], [0.0, 3.0], stiff=True, rtol=1e-7, certify=True)
+    assert stiff.valid_until(1e-5)[1] and not stiff.valid_until(1e-13)[1]
+
+
+def test_robertson_against_published_values():
+    """SUNDIALS' cvRoberts_dns prints t = 0.4, 40, 4e4 to the digits below (LLNL, user guide)."""
+
+    def f(t, y, args):
+        a, b, c = y
+        slow, fast = 0.04 * a - 1e4 * b * c, 3e7 * b * b
+        return [-slow, slow - fast, fast]
+
+    robertson = systems.from_function(f, 3)
+    ts = [0.0, 0.4, 40.0, 4e4]
+    solution = reference.solve(robertson, [1.0, 0.0, 0.0], ts, stiff=True, atol=1e-14)
+    published = [
+        [9.8517e-01, 3.3864e-05, 1.4794e-02],
+        [7.1583e-01, 9.1855e-06, 2.8416e-01],
+        [3.8983e-02, 1.6218e-07, 9.6102e-01],
+    ]
+    np.testing.assert_allclose(solution.ys[1:], published, rtol=3e-5)
+    np.testing.assert_allclose(solution.ys.sum(axis=1), 1.0, atol=1e-13)
+    # Between the solver's own steps too: against a solve that lands there.
+    between = jnp.geomspace(1e-3, 3e4, 9)
+    landed = reference.solve(robertson, [1.0, 0.0, 0.0], between, t0=0.0, stiff=True, atol=1e-14)
+    np.testing.assert_allclose(solution(between), landed.ys, rtol=1e-9)
+
+
+def test_van_der_pol_against_published_values():
+    """mu = 1000 at t = 2000: the reference solution of the IVP test set (Mazzia & Magherini)."""
+    system = systems.VanDerPol(1000.0)
+    solution = reference.solve(system, [2.0, 0.0], [0.0, 2000.0], stiff=True)
+    np.testing.assert_allclose(solution.ys[1, 0], 1.706167732170483, rtol=5e-8)
+    np.testing.assert_allclose(solution.ys[1, 1], -0.8928097010247975e-3, rtol=5e-8)
+
+
+@pytest.mark.parametrize(
+    ("f", "result", "low", "high"),
+    [
+        (lambda t, y, _: y**2, RESULTS.diverged, 0.99, 1.0),
+        (lambda t, y, _: -1 - jnp.sqrt(y), RESULTS.nonfinite, 0.6, 0.6138),
+        (lambda t, y, _: jnp.where(t > 1.3, jnp.nan, y), RESULTS.nonfinite, 1.2, 1.3),
+        (lambda t, y, _: y * jnp.nan, RESULTS.nonfinite, 0.0, 0.0),
+        (lambda t, y, _: 500.0 * y, RESULTS.nonfinite, 1.2, 1.5),
+    ],
+    ids=["blows up", "leaves its domain", "NaN from a time on", "always NaN", "overflows"],
+)
+def test_a_failed_solve_says_how_and_where(f, result, low, high):
+    system, ts = systems.from_function(f, 1, autonomous=False), jnp.linspace(0, 5, 11)
+    solution = reference.solve(system, [1.0], ts, throw=False)
+    assert solution.result == result
+    assert low <= solution.t1 <= high
+    np.testing.assert_array_equal(jnp.isnan(solution.ys[:, 0]), ts > solution.t1)
+    assert jnp.isfinite(solution(solution.t1)).all()
+    with pytest.raises(ValueError, match="t must lie in"):
+        solution(2.0)
+    with pytest.raises(RuntimeError, match=r"stopped at t = .* before ts\[-1\] = 5\.0"):
+        reference.solve(system, [1.0], ts)
+
+
+def test_running_out_of_steps_says_so():
+    ts = jnp.linspace(0, 20, 5)
+    solution = reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, max_steps=100, throw=False)
+    assert solution.result == RESULTS.max_steps_reached and 0 < solution.t1 < 20
+    with pytest.raises(RuntimeError, match="max_steps"):
+        reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, max_steps=100)
+    with pytest.raises(RuntimeError, match="max_steps"):
+        jax.jit(lambda y: reference.solve(LORENZ, y, ts, max_steps=100).ys)(jnp.ones(3))
+
+
+def test_under_jit_vmap_and_grad():
+    ts = jnp.linspace(0.0, 3.0, 4)
+
+    def end(y0, k):
+        return reference.solve(SPRING, y0, ts, args=k, max_steps=64, throw=False)
+
+    ks = jnp.array([1.0, 4.0, 9.0])
+    batch = jax.jit(jax.vmap(end, in_axes=(None, 0)))(jnp.array([1.0, 0.0]), ks)
+    np.testing.assert_allclose(batch.ys[:, -1, 0], jnp.cos(3 * jnp.sqrt(ks)), atol=1e-11)
+    np.testing.assert_allclose(
+        jax.vmap(lambda s: s(1.3))(batch)[:, 0], jnp.cos(1.3 * jnp.sqrt(ks)), atol=1e-11
+    )
+    # d/dk cos(3 sqrt k)
+    slope = jax.grad(lambda k: end(jnp.array([1.0, 0.0]), k).ys[-1, 0])(4.0)
+    assert slope == pytest.approx(-3 * np.sin(6) / 4, abs=1e-10)
+
+
+def test_float32_data_stay_float32():
+    y0 = np.array([1.0, 0.0], np.float32)
+    solution = reference.solve(SPRING, y0, np.linspace(0, 3, 4))
+    assert solution.ys.dtype == solution(1.5).dtype == jnp.float32
+    np.testing.assert_allclose(solution.ys, circle(solution.ts), atol=3e-5)
+    with pytest.raises(ValueError, match=r"rtol .*float32.*jax_enable_x64"):
+        reference.solve(SPRING, y0, [0.0, 1.0], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"system": lambda t, y, a: y}, TypeError, "system"),
+        ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\), got \(1,\)"),
+        ({"y0": 1.0}, ValueError, "y0 must have shape"),
+        ({"y0": [1.0, np.nan]}, ValueError, r"y0 must be finite, got nan at index \(1,\)"),
+        ({"y0": ["a", "b"]}, TypeError, "y0 must hold real numbers"),
+        ({"ts": [0.0, 1.0, 1.0]}, ValueError, r"ts must increase, got ts\[1\] = 1.0"),
+        ({"ts": [0.0, np.inf]}, ValueError, "ts must be finite"),
+        ({"ts": []}, ValueError, "ts must have shape"),
+        ({"ts": [0.0]}, ValueError, "less than ts"),
+        ({"t0": 0.5}, ValueError, "t0 must be at most"),
+        ({"t0": np.nan}, ValueError, "t0 must be at most"),
+        ({"rtol": 1e-17}, ValueError, "rtol must be at least"),
+        ({"rtol": np.nan}, ValueError, "rtol must be at least"),
+        ({"atol": -1.0}, ValueError, "atol must be finite and not negative"),
+        ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
+    ],
+)
+def test_solve_refuses(changes, error, message):
+    call = {"system": SPRING, "y0": [1.0, 0.0], "ts": [0.0, 1.0]} | changes
+    with pytest.raises(error, match=message):
+        reference.solve(**call)
+
+
+def test_solve_refuses_what_tracing_does_not_allow():
+    with pytest.raises(ValueError, match="certify=True runs SciPy"):
+        jax.jit(lambda y: reference.solve(SPRING, y, [0.0, 1.0], certify=True).ys)(jnp.ones(2))
+    with pytest.raises(ValueError, match="ts and t0 must not be traced"):
+        jax.jit(lambda ts: reference.solve(PULSED, [1.0, 0.0], ts).ys)(jnp.arange(3.0))
+    with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
+        reference.solve(SPRING, np.array([1.0, 0.0]), [0.0, 1.0])
+
+
+# --- trajectories ----------------------------------------------------------------------------
+
+
+def test_trajectories_make_one_step_errors_below_tolerance():
+    ts = np.linspace(0, 1, 101)  # the transients, where errors are largest
+    trajectories = reference.trajectories(LORENZ, jax.random.key(0), 64, ts)
+    assert trajectories.ys.shape == (64, 101, 3)
+    assert trajectories.names == ("x", "y", "z") and trajectories.system == "Lorenz"
+    pairs = trajectories.pairs()
+    solver, term = diffrax.Dopri8(), diffrax.ODETerm(LORENZ)
+
+    def tight(y):
+        for k in range(8):
+            state = (jnp.asarray(False), LORENZ(0.0, y))
+            h = 0.01 / 8
+            y, *_ = solver.step(term, k * h, (k + 1) * h, y, None, state, False)
+        return y
+
+    assert largest(jax.jit(tight)(pairs.inputs.T).T - pairs.targets) < 1e-11
+    loose = reference.trajectories(LORENZ, jax.random.key(0), 64, ts, rtol=1e-6)
+    error = largest(jax.jit(tight)(loose.pairs().inputs.T).T - loose.pairs().targets)
+    assert 1e-11 < error < 1e-6
+
+
+def test_trajectories_agree_with_scipy():
+    ts = np.linspace(0, 2, 21)
+    trajectories = reference.trajectories(LORENZ, jax.random.key(1), 3, ts)
+    f = jax.jit(lambda y: LORENZ(0.0, y))
+    for ys in np.asarray(trajectories.ys):
+        other = solve_ivp(
+            lambda t, y: np.asarray(f(y)),
+            (0, 2), ys[0], "DOP853", t_eval=ts[[-1]], rtol=1e-12, atol=1e-12,
+        )  # fmt: skip
+        np.testing.assert_allclose(ys[-1], other.y[:, 0], rtol=1e-8)
+
+
+def test_starts_fill_the_box_and_follow_the_key():
+    ts, key = [0.0, 0.01], jax.random.key(2)
+    starts = reference.trajectories(LORENZ, key, 500, ts).ys[:, 0]
+    assert starts.min() < -14.5 and starts.max() > 14.5 and largest(starts) <= 15
+    again = reference.trajectories(LORENZ, key, 500, ts).ys[:, 0]
+    np.testing.assert_array_equal(starts, again)
+    box = ((1.0, 2.0, 3.0), (1.0, 2.5, 3.5))
+    boxed = reference.trajectories(LORENZ, key, 500, ts, box=box).ys[:, 0]
+    np.testing.assert_allclose(boxed.min(axis=0), box[0], atol=0.01)
+    np.testing.assert_allclose(boxed.max(axis=0), box[1], atol=0.01)
+
+
+def test_chunks_change_nothing_but_rounding():
+    y0s = jax.random.uniform(jax.random.key(3), (11, 3), minval=-15.0, maxval=15.0)
+    ts = np.linspace(0, 0.5, 26)
+    whole = reference.trajectories_from(LORENZ, y0s, ts)
+    parts = reference.trajectories_from(LORENZ, y0s, ts, chunk=4)
+    np.testing.assert_array_equal(parts.ys[:, 0], y0s)
+    np.testing.assert_allclose(parts.ys, whole.ys, atol=1e-9)
+
+
+@pytest.mark.parametrize("system", [systems.DrivenOscillator(), PULSED], ids=["cosine", "pulses"])
+def test_driven_trajectories_start_at_their_own_times(system):
+    t0s = jnp.array([0.0, 0.013, 0.05, 3.7])  # jumps inside, and at the ends, of intervals
+    y0s = jax.random.normal(jax.random.key(4), (4, 2))
+    ts = jnp.linspace(0, 2, 41)
+    trajectories = reference.trajectories_from(system, y0s, ts, t0s=t0s)
+    np.testing.assert_array_equal(trajectories.t0s, t0s)
+    for y0, t0, ys in zip(y0s, t0s, trajectories.ys, strict=True):
+        assert largest(ys - system.exact(t0 + ts, y0, t0)) < 1e-12
+
+
+def test_diverging_trajectories_are_named():
+    system = systems.from_function(lambda t, y, a: y**2, 1)
+    y0s, ts = jnp.array([[-1.0], [1.0], [0.2], [0.5]]), np.linspace(0, 3, 31)
+    with pytest.raises(RuntimeError, match=r"2 of 4 .* numbers \[1, 3\], the first at t = 0\.9"):
+        reference.trajectories_from(system, y0s, ts)
+    ys = reference.trajectories_from(system, y0s, ts, throw=False).ys[:, :, 0]
+    exact = y0s / (1 - y0s * ts[None])
+    finite = (y0s * ts[None] < 1 - 1e-9) | (y0s < 0)
+    np.testing.assert_array_equal(jnp.isnan(ys), ~finite)
+    np.testing.assert_allclose(ys[finite], exact[finite], rtol=1e-10)
+
+
+def test_trajectories_in_float32():
+    trajectories = reference.trajectories(
+        SPRING, jax.random.key(5), 3, np.linspace(0, 1, 11), dtype="float32", args=1.0
+    )
+    assert trajectories.ys.dtype == jnp.float32
+    x, v = trajectories.ys[:, 0].T
+    np.testing.assert_allclose(
+        trajectories.ys[:, -1, 0], x * jnp.cos(1.0) + v * jnp.sin(1.0), atol=1e-5
+    )
+    with jax.enable_x64(False):  # set by a context, which threads do not inherit
+        inside = reference.trajectories(SPRING, jax.random.key(5), 3, np.linspace(0, 1, 11))
+        assert inside.ys.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"y0s": jnp.ones(2)}, ValueError, "y0s must have shape"),
+        ({"y0s": jnp.ones((2, 3))}, ValueError, "y0 must have shape"),
+        ({"y0s": jnp.full((2, 2), jnp.inf)}, ValueError, "must be finite"),
+        ({"ts": [0.0, 1.0, 3.0]}, ValueError, "ts must be uniform"),
+        ({"ts": [0.0]}, ValueError, "at least 2"),
+        ({"t0s": [0.0]}, ValueError, "t0s must have shape"),
+        ({"chunk": 0}, ValueError, "chunk must be at least 1"),
+        ({"max_substeps": 0}, ValueError, "max_substeps must be at least 1"),
+        ({"rtol": 1e-18}, ValueError, "rtol must be at least"),
+        ({"system": None}, TypeError, "system"),
+    ],
+)
+def test_trajectories_refuse(changes, error, message):
+    call = {"system": SPRING, "y0s": jnp.ones((2, 2)), "ts": [0.0, 1.0]} | changes
+    with pytest.raises(error, match=message):
+        reference.trajectories_from(**call)
+
+
+def test_trajectories_refuse_a_bad_box():
+    for box in (((0.0,), (1.0,)), ((0.0, 0.0), (1.0, -1.0))):
+        with pytest.raises(ValueError, match="box must be corners"):
+            reference.trajectories(SPRING, jax.random.key(0), 2, [0.0, 1.0], box=box)
+    with pytest.raises(ValueError, match="num must be at least 1"):
+        reference.trajectories(SPRING, jax.random.key(0), 0, [0.0, 1.0])
+
+
+def test_attractor_starts_have_the_attractors_statistics():
+    starts = reference.attractor_starts(LORENZ, jax.random.key(6), 512, 15.0)
+    assert starts.shape == (512, 3)
+    # Long-time means 0, 0, 23.54 and deviations SCALE; four standard errors of 512 draws.
+    np.testing.assert_allclose(starts.mean(axis=0), [0, 0, 23.54], atol=4 * 9 / np.sqrt(512))
+    np.testing.assert_allclose(starts.std(axis=0), SCALE, rtol=0.15)
+
+
+def test_attractor_starts_of_a_driven_system_are_at_time_zero():
+    system = systems.DrivenOscillator()
+    starts = reference.attractor_starts(system, jax.random.key(7), 4, 150.0, 0.5)
+    steady = system.forcing.steady_state(jnp.zeros(4), system.gamma, system.omega0)
+    np.testing.assert_allclose(starts, steady, atol=1e-11)
+
+
+def test_agreement_horizon_is_where_two_solutions_part():
+    # Data that grow as exp(1.01 t) against the law exp(t): apart by the threshold 0.1 where
+    # exp(1.01 t) - exp(t) = 0.1 * 2.
+    growth = systems.from_function(lambda t, y, a: y, 1)
+    ts = np.linspace(0, 4, 401)
+    made = data.from_arrays(ts, np.stack([np.exp(1.01 * ts), np.exp(ts)])[:, :, None])
+    horizon = reference.agreement_horizon(growth, made, scale=[2.0], threshold=0.1)
+    crossing = ts[np.argmax(np.exp(1.01 * ts) - np.exp(ts) > 0.2)]
+    np.testing.assert_allclose(horizon, [crossing, 4.0], atol=1e-12)
+    with pytest.raises(ValueError, match="scale must be 1 positive"):
+        reference.agreement_horizon(growth, made, scale=[0.0])
+
+
+def test_lorenz_can_be_trusted_for_25_lyapunov_times():
+    starts = reference.attractor_starts(LORENZ, jax.random.key(8), 16, 5.0)
+    truth = reference.trajectories_from(LORENZ, starts, np.linspace(0, 38, 3801), rtol=1e-13)
+    times = reference.agreement_horizon(LORENZ, truth, scale=SCALE) * 0.9056
+    assert 25 < times.mean() < 38 and times.min() > 20
+
+
+# --- FlowMap ---------------------------------------------------------------------------------
+
+
+def test_flow_map_has_the_order_of_its_method():
+    y0, dt = jnp.array([1.0, 0.0]), 0.8
+    system = systems.DrivenOscillator()
+    errors = []
+    for substeps in (1, 2, 4):
+        flow = reference.FlowMap(system, dt, substeps)
+        rows = dynamics.rollout(flow, y0[None], 5, t0=0.3)
+        exact = system.exact(0.3 + dt * jnp.arange(6.0), y0, 0.3)
+        errors.append(largest(rows - exact))
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert (orders > 7.5).all() and (orders < 9.5).all(), (errors, orders)
+
+
+def test_flow_map_is_what_the_trajectories_follow():
+    truth = reference.trajectories(LORENZ, jax.random.key(9), 2, np.linspace(0, 0.5, 51))
+    rows = dynamics.rollout(reference.FlowMap(LORENZ, 0.01), truth.ys[:, :1], 50)
+    np.testing.assert_allclose(rows, truth.ys, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"dt": 0.0}, ValueError, "dt must be positive"),
+        ({"substeps": 0}, ValueError, "substeps must be at least 1"),
+        ({"system": PULSED}, ValueError, "cannot stop at jumps"),
+    ],
+)
+def test_flow_map_refuses(changes, error, message):
+    with pytest.raises(error, match=message):
+        reference.FlowMap(**({"system": LORENZ, "dt": 0.01, "substeps": 2} | changes))
