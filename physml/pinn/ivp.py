@@ -336,8 +336,10 @@ def _throw(solution: Solution, t1: float) -> Solution:
     if not is_concrete(failed):
         return solution.result.error_if(solution, failed)
     if failed:
+        full = solution.result == RESULTS.max_steps_reached
+        reason = "that is max_windows" if full else RESULTS[solution.result]
         raise RuntimeError(
             f"pinn.solve stopped at t = {solution.t1}, before t1 = {t1}, after "
-            f"{solution.stats['num_windows']} windows: {RESULTS[solution.result]}"
+            f"{solution.stats['num_windows']} windows: {reason}"
         )
     return solution

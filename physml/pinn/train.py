@@ -134,7 +134,8 @@ def train(
     model = TrainedNetwork(
         network, y0, *(jnp.asarray(x, dtype) for x in (t0, (t0 + t1) / 2, time_scale))
     )
-    out = jax.eval_shape(model.evaluate, model.t0)
+    with jax.numpy_dtype_promotion("standard"):  # for a message of our own
+        out = jax.eval_shape(model.evaluate, model.t0)
     if (out.shape, out.dtype) != (y0.shape, dtype):
         raise ValueError(
             f"network must turn (..., 1) into (..., {system.dim}) in {dtype}, the dtype of y0; "
