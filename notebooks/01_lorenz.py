@@ -226,7 +226,7 @@ plots.attractor_3d(test.ys[0], first)
 t1 = 5.0 if QUICK else 20.0
 solution = pinn.solve(lorenz, y0, t1)
 grid = jnp.linspace(0.0, t1, 2001)
-error = jnp.linalg.norm(solution(grid) - truth(grid), axis=0) / jnp.linalg.norm(truth(grid), axis=0)
+error = dynamics.relative_l2(solution(grid), truth(grid))
 print(f"relative L2 error of x, y, z on [0, {t1:.0f}]:", error)
 print("at t = 3.7:", solution(3.7), "with the slope", solution.derivative(3.7))
 plots.solution_error(grid, truth(grid), solution(grid), names=lorenz.state_names, lambda1=lambda1)
