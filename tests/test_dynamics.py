@@ -350,6 +350,36 @@ def test_relative_l2_of_each_component(as_a_user):
         dynamics.relative_l2(predicted[:1], truth)
 
 
+def test_forecast_skill_is_made_of_its_parts():
+    truth = jax.random.normal(jax.random.key(4), (6, 40, 3)).cumsum(axis=1)
+    scale, t0 = jnp.array([1.0, 2.0, 3.0]), jnp.arange(6.0)
+    step_map = Clock(dt=0.5)
+    skill = dynamics.forecast_skill(
+        step_map, truth, scale=scale, history=5, threshold=2.0, horizon=9.0, t0=t0
+    )
+    predicted = dynamics.rollout(step_map, truth[:, :5], 35, t0=t0 + 2.0)
+    valid = dynamics.valid_prediction_time(
+        predicted, truth[:, 4:], 0.5, scale=scale, threshold=2.0, horizon=9.0
+    )
+    np.testing.assert_array_equal(skill.predicted, predicted)
+    np.testing.assert_array_equal(skill.times, valid.times)
+    np.testing.assert_array_equal(skill.censored, valid.censored)
+    eps1 = dynamics.one_step_error(step_map, truth[:, :25], scale=scale, history=5, t0=t0)
+    np.testing.assert_array_equal(skill.eps1, eps1)
+    errors = dynamics.error_growth(predicted, truth[:, 4:], scale)
+    np.testing.assert_array_equal(skill.errors, errors)
+    summary = skill.summary(unit=2.0)
+    assert summary["vpt_mean"] == pytest.approx(float(valid.times.mean()) / 2)
+    assert summary["vpt_p5"] <= summary["vpt_median"]
+    assert summary["censored"] == pytest.approx(float(valid.censored.mean()))
+
+
+@user
+def test_forecast_skill_refuses_a_history_without_a_future():
+    with pytest.raises(ValueError, match="history must be at least 1 and less than the 4 rows"):
+        dynamics.forecast_skill(LINEAR, jnp.ones((2, 4, 3)), scale=jnp.ones(3), history=4)
+
+
 def test_error_growth_is_the_median():
     predicted, truth = forecast_with_errors([[0.1, 0.2], [0.3, np.nan], [0.5, 0.4]])
     np.testing.assert_allclose(dynamics.error_growth(predicted, truth, SCALE), [0.3, 0.4])

@@ -19,11 +19,14 @@ from physml.dynamics.lyapunov import (
     kaplan_yorke_dimension,
     lyapunov_spectrum,
 )
+from physml.dynamics.skill import Skill, forecast_skill
 
 __all__ = [
     "LyapunovSpectrum",
+    "Skill",
     "ValidTime",
     "error_growth",
+    "forecast_skill",
     "growth_rate",
     "kaplan_yorke_dimension",
     "lyapunov_spectrum",
