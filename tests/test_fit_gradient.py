@@ -396,6 +396,16 @@ def test_bad_arguments(options, message):
         fit.gradient(LINE, weights(), (X, Y), **(GOOD | options))
 
 
+def test_float64_while_x64_is_off():
+    with jax.enable_x64(False):
+        single = {"w": np.zeros(3, np.float32)}
+        with pytest.raises(ValueError, match=r"data\[1\] is float64"):
+            fit.gradient(LINE, single, (SINGLE[0], Y), **GOOD)
+        with pytest.raises(ValueError, match=r"model\['w'\] is float64"):
+            fit.gradient(LINE, weights(), SINGLE, **GOOD)
+        assert fit.gradient(LINE, single, SINGLE, **GOOD).model["w"].dtype == np.float32
+
+
 def test_nothing_to_train():
     with pytest.raises(ValueError, match="nothing to train"):
         fit.gradient(LINE, {"w": np.zeros(3, int)}, (X, Y), **GOOD)

@@ -160,8 +160,21 @@ def test_bad_arguments(features, targets, options, message):
         fit.readout(features, targets, **options)
 
 
-def test_nan_does_not_pass_in_silence():
-    a = A.copy()
-    a[3, 2] = np.nan
-    out = fit.readout(a, B)
-    assert not np.any(np.isfinite(jax.device_get(out.weights)))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite(value):
+    a, b = A.copy(), B.copy()
+    a[3, 2] = b[4, 1] = value
+    with pytest.raises(ValueError, match="features must be finite"):
+        fit.readout(a, B)
+    with pytest.raises(ValueError, match=r"targets must be finite, got .* at index \(4, 1\)"):
+        fit.readout(A, b)
+
+
+def test_float64_while_x64_is_off():
+    with jax.enable_x64(False):
+        with pytest.raises(ValueError, match="targets is float64"):
+            fit.readout(A.astype(np.float32), B)
+        with pytest.raises(ValueError, match="features is float64"):
+            fit.readout(A, B.astype(np.float32))
+        out = fit.readout(A.astype(np.float32), B.astype(np.float32))
+    assert out.weights.dtype == np.float32

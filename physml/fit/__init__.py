@@ -3,13 +3,14 @@
 from physml.fit import checkpoint
 from physml.fit.gradient import State, gradient
 from physml.fit.least_squares import least_squares
-from physml.fit.loop import Outcome, Report, loop
+from physml.fit.loop import Callback, Outcome, Report, loop
 from physml.fit.objective import mean_square
 from physml.fit.readout import Readout, readout
 from physml.fit.result import RESULTS, Fit
 
 __all__ = [
     "RESULTS",
+    "Callback",
     "Fit",
     "Outcome",
     "Readout",

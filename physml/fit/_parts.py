@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from physml._checks import floating_array
+
 
 class Parts(eqx.Module):
     """How a model is put together from its trained arrays and its other arrays.
@@ -45,7 +47,9 @@ def take_apart(model: Any, wrt: Any) -> tuple[Parts, Any, Any]:
     else:
         if wrt is not nnx.Param:
             raise ValueError(f"wrt selects Flax variables; {type(model).__name__} holds none")
-        arrays, static = eqx.partition(jax.tree.map(_as_jax, model), eqx.is_array)
+        numpy, model = eqx.partition(model, lambda leaf: isinstance(leaf, np.ndarray))
+        model = eqx.combine(as_arrays("model", numpy), model)
+        arrays, static = eqx.partition(model, eqx.is_array)
         params, rest = eqx.partition(arrays, eqx.is_inexact_array)
         parts = Parts(graph=None, wrt=None, static=static)
     if not jax.tree.leaves(params):
@@ -53,5 +57,16 @@ def take_apart(model: Any, wrt: Any) -> tuple[Parts, Any, Any]:
     return parts, params, rest
 
 
-def _as_jax(leaf: Any) -> Any:
-    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
+def as_arrays(name: str, tree: Any) -> Any:
+    """The leaves of a pytree of data as JAX arrays.
+
+    Raises:
+        ValueError: if a NumPy array is float64 while `jax_enable_x64` is off.
+    """
+
+    def convert(path: Any, leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray | np.generic) and np.issubdtype(leaf.dtype, np.floating):
+            return floating_array(name + jax.tree_util.keystr(path), leaf)
+        return jnp.asarray(leaf)
+
+    return jax.tree.map_with_path(convert, tree)

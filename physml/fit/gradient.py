@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._types import Loss
 from physml.fit._compiled import compiled
-from physml.fit._parts import Parts, take_apart
+from physml.fit._parts import Parts, as_arrays, take_apart
 from physml.fit.loop import Callback, loop
 from physml.fit.result import RESULTS, Fit
 
@@ -125,7 +125,7 @@ def gradient(
     key = key if state is None else state.key
     fresh = State(params, rest, optimizer.init(params), _zero(), key, best)
     begin = fresh if state is None else _checked(state, fresh)
-    valid = jax.tree.map(jnp.asarray, valid)
+    valid = as_arrays("valid", valid)
     judge = loss if valid_loss is None else valid_loss
     validate: Any = None
     compile_seconds = 0.0

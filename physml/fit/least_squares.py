@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._types import Residual
 from physml.fit._compiled import compiled
-from physml.fit._parts import Parts, take_apart
+from physml.fit._parts import Parts, as_arrays, take_apart
 from physml.fit.objective import Weights, scaled
 from physml.fit.result import RESULTS, Fit
 
@@ -87,7 +87,7 @@ def least_squares(
             raise ValueError(f"{name} is {limit}, expected a positive number")
 
     parts, params, rest = take_apart(model, wrt)
-    batch = jax.tree.map(jnp.asarray, batch)
+    batch = as_arrays("batch", batch)
     tolerance = float(jnp.finfo(jax.tree.leaves(params)[0].dtype).eps) ** 0.5
     inner = _solver(method, linear, rcond, rtol or tolerance, atol or tolerance)
     solver = _Recording(inner.rtol, inner.atol, inner.norm, inner, max_steps)

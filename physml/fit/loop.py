@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
 from physml.fit._compiled import compiled
+from physml.fit._parts import as_arrays
 from physml.fit._shuffle import shuffle_words, shuffled
 from physml.fit.result import RESULTS
 
@@ -99,7 +100,8 @@ def loop(
 
     Raises:
         ValueError: before compiling, if a count is out of range, `data` has arrays of different
-            lengths or fewer rows than `batch_size`, or batches are asked for without a key.
+            lengths, fewer rows than `batch_size` or float64 while x64 is off, or batches are asked
+            for without a key.
     """
     counts = {"batch_size": batch_size, "chunk": chunk, "review_every": review_every}
     for name, count in counts.items():
@@ -107,7 +109,7 @@ def loop(
             raise ValueError(f"{name} is {count}, expected a positive number")
     if not 0 <= start <= num_steps:
         raise ValueError(f"start is {start}, expected from 0 to num_steps = {num_steps}")
-    data = jax.tree.map(jnp.asarray, data)
+    data = as_arrays("data", data)
     state = jax.tree.map(_strong, state)
     if batch_size is not None:
         _check_batches(data, batch_size, key)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from physml._checks import require_finite
 from physml.fit._compiled import compiled
+from physml.fit._parts import as_arrays
 
 
 class Readout(eqx.Module):
@@ -53,7 +55,8 @@ def readout(
 
     Raises:
         ValueError: if rows differ in number, there are none, `rcond` is not in [0, 1), features are
-            not a matrix, `inputs` are missing or given without a function, or dtypes differ.
+            not a matrix, `inputs` are missing or given without a function, dtypes differ or are
+            float64 while x64 is off, or features or targets are not finite.
 
     References:
         Demmel, Grigori, Hoemmen and Langou, Communication-optimal parallel and sequential QR and
@@ -61,9 +64,12 @@ def readout(
     """
     if callable(features) == (inputs is None):
         raise ValueError("inputs go with features that are a function, and only with those")
-    function, inputs = (features, inputs) if callable(features) else (_identity, features)
-    inputs = jax.tree.map(jnp.asarray, inputs)
-    targets = jnp.asarray(targets)
+    if callable(features):
+        function, inputs = features, as_arrays("inputs", inputs)
+    else:
+        function, inputs = _identity, as_arrays("features", features)
+    targets = as_arrays("targets", targets)
+    require_finite("targets", targets)
     lengths = sorted({x.shape[0] if x.ndim else 0 for x in [targets, *jax.tree.leaves(inputs)]})
     if len(lengths) != 1 or lengths[0] == 0:
         raise ValueError(f"targets and features or inputs have {lengths} rows, expected one length")
@@ -72,7 +78,10 @@ def readout(
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size is {block_size}, expected a positive number")
     program, _ = compiled(_readout, function, inputs, targets, block_size, rcond)
-    return program(function, inputs, targets, block_size, rcond)
+    fitted = program(function, inputs, targets, block_size, rcond)
+    if not np.isfinite(fitted.singular_values).all():
+        raise ValueError("features must be finite, some are infinite or NaN")
+    return fitted
 
 
 def _readout(
