@@ -361,16 +361,18 @@ def test_attractor_starts_of_a_driven_system_are_at_time_zero():
 
 
 def test_agreement_horizon_is_where_two_solutions_part():
-    # Data that grow as exp(1.01 t) against the law exp(t): apart by the threshold 0.1 where
-    # exp(1.01 t) - exp(t) = 0.1 * 2.
-    growth = systems.from_function(lambda t, y, a: y, 1)
+    # Data that grow as exp(1.01 t) against the law exp(t), and a component that stays as it is:
+    # sqrt(mean of squares) is |exp(1.01 t) - exp(t)| / 2 / sqrt(2).
+    growth = systems.from_function(lambda t, y, a: [y[0], 0.0 * y[1]], 2)
     ts = np.linspace(0, 4, 401)
-    made = data.from_arrays(ts, np.stack([np.exp(1.01 * ts), np.exp(ts)])[:, :, None])
-    horizon = reference.agreement_horizon(growth, made, scale=[2.0], threshold=0.1)
-    crossing = ts[np.argmax(np.exp(1.01 * ts) - np.exp(ts) > 0.2)]
+    still = np.ones_like(ts)
+    rows = [np.stack([np.exp(rate * ts), still], axis=1) for rate in (1.01, 1.0)]
+    made = data.from_arrays(ts, np.stack(rows))
+    horizon = reference.agreement_horizon(growth, made, scale=[2.0, 1.0], threshold=0.1)
+    crossing = ts[np.argmax(np.exp(1.01 * ts) - np.exp(ts) > 0.2 * np.sqrt(2))]
     np.testing.assert_allclose(horizon, [crossing, 4.0], atol=1e-12)
-    with pytest.raises(ValueError, match="scale must be 1 positive"):
-        reference.agreement_horizon(growth, made, scale=[0.0])
+    with pytest.raises(ValueError, match="scale must be 2 positive"):
+        reference.agreement_horizon(growth, made, scale=[0.0, 1.0])
 
 
 def test_lorenz_can_be_trusted_for_25_lyapunov_times():

@@ -95,7 +95,7 @@ def march(
             f"t = {t0s[worst] + times[reached[worst]]:.6g} from {np.asarray(y0s[worst])}. "
             "throw=False keeps all, with NaN from there on"
         )
-    return jnp.asarray(out)
+    return jax.device_put(out, may_alias=True)
 
 
 @eqx.filter_jit
