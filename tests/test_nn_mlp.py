@@ -233,3 +233,20 @@ def test_mlp_refuses_float64_while_x64_is_off():
 def test_frozen_refuses(data, scale, message):
     with pytest.raises(ValueError, match=message):
         nn.MLP.frozen(data, 8, 1, scale=scale, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("net", "matrices"),
+    [
+        (nn.MLP(3, (4, 5), 2, rngs=nnx.Rngs(0)), [(3, 4), (4, 5)]),
+        (nn.RNN("simple", 3, 4, 2, rngs=nnx.Rngs(0)), [(3, 4), (4, 4)]),
+    ],
+    ids=["mlp", "rnn"],
+)
+def test_hidden_kernels_are_all_matrices_but_the_readouts(net, matrices):
+    params = nnx.state(net, nnx.Param)
+    chosen = jax.tree.map(
+        lambda p, keep: p.shape if keep else None, params, nn.hidden_kernels(params)
+    )
+    shapes = jax.tree.leaves(chosen, is_leaf=lambda x: isinstance(x, tuple))
+    assert sorted(shapes) == matrices

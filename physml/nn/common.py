@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from physml._checks import floating_array, is_concrete, require_finite
 
@@ -114,3 +114,14 @@ def frozen_inputs(
     weights = scale * normal / data.std(axis=0)[:, None]
     centres = jax.random.choice(rngs.params(), data, (width,))
     return weights, -jnp.einsum("iw,wi->w", weights, centres)
+
+
+def hidden_kernels(params: PyTree) -> PyTree:
+    """Which parameters weight decay is to keep small: every matrix but the readout's.
+
+    A mask for `optax.adamw(..., mask=nn.hidden_kernels)`. Small hidden weights make smooth
+    features, and for smooth maps these are what a readout fitted afterwards needs.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim > 1 and "readout" not in jax.tree_util.keystr(path), params
+    )
