@@ -82,7 +82,7 @@ def test_network_inputs_are_standardised_states_and_the_phase():
 @pytest.mark.parametrize("kind", ["mlp", "gru"])
 def test_a_step_is_the_formula(kind):
     train = random_trajectories()
-    net: nnx.Module = network(kind)
+    net = network(kind)
     stepper = surrogate.Stepper.create(net, train)
     y = train.ys[0, 0]
     x = (y - train.ys[:, :-1].mean((0, 1))) / train.ys[:, :-1].std((0, 1))
@@ -123,7 +123,7 @@ def test_warming_up_on_a_history_is_following_it(kind):
 def test_the_step_residual_is_the_error_of_the_increments_in_units_of_their_spread():
     train = random_trajectories()
     net = nn.MLP(2, (), 2, kernel_init=nnx.initializers.zeros_init(), rngs=nnx.Rngs(0))
-    net.readout.bias[...] = jnp.array([1.0, -2.0])
+    net.readout.bias[...] = jnp.array([1.0, -2.0])  # pyright: ignore[reportOptionalSubscript]
     stepper = surrogate.Stepper.create(net, train)
     windows = train.windows(4)
     steps = np.diff(np.asarray(windows.ys), axis=1)
