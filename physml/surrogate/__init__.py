@@ -1,0 +1,18 @@
+"""Next-step maps: networks that learn y(t + dt) from y(t), and never see the equation.
+
+The network predicts the increment over a step in units of its spread, from standardised inputs;
+what it learns is small and smooth, and the identity comes for free.
+"""
+
+from physml.surrogate.stepper import State, Stepper, network_inputs, turns
+from physml.surrogate.training import SurrogateFit, fit, fit_readout
+
+__all__ = [
+    "State",
+    "Stepper",
+    "SurrogateFit",
+    "fit",
+    "fit_readout",
+    "network_inputs",
+    "turns",
+]
