@@ -1,0 +1,200 @@
+"""Lorenz from truth to forecast: four networks that step the equations, one that solves them.
+
+The lecture's data, made accurately: 100 starts uniform in [-15, 15]^3, dt 0.01, t to 8, which is
+80,000 next-step pairs. An MLP and a recurrent network learn the next step from them alone, each
+twice: trained in all its parameters by gradient (then its readout by least squares), and with a
+frozen hidden part and a readout by least squares. They forecast from starts on the attractor that
+they have never seen. A PINN solves the equations from (1, 1, 1) without data.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)  # before anything is computed
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+
+from physml import data, dynamics, nn, pinn, plots, reference, surrogate, systems
+from physml.results import Run
+
+DT = 0.01
+HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
+LORENZ = systems.Lorenz()
+LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the experiment."""
+
+    out: Path = Path("results/lorenz")
+    """Folder for the table, metrics, figures and models."""
+    seed: int = 0
+    """Seed of everything drawn at random."""
+    quick: bool = False
+    """Smaller networks, shorter training, fewer starts: a look in half a minute."""
+    starts: int = 200
+    """Starts on the attractor that forecasts are scored on (20 if quick)."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment, write its folder, and return its metrics."""
+    with Run(config.out, config) as run:
+        forecast(run, config)
+        solve(run)
+        return run.metrics({})
+
+
+def forecast(run: Run, config: Config) -> None:
+    """Fit the surrogates, and score them on starts of their own."""
+    num, steps = (20, 2600) if config.quick else (config.starts, 3200)
+    data_key, test_key, *keys = jax.random.split(jax.random.key(config.seed), 6)
+    train = reference.trajectories(LORENZ, data_key, 100, DT * np.arange(801))
+    starts = reference.attractor_starts(LORENZ, test_key, num)
+    test = reference.trajectories_from(LORENZ, starts, DT * np.arange(HISTORY + steps))
+    scale = data.Standardizer.fit(test.ys).std
+    horizon = reference.agreement_horizon(LORENZ, test, scale=scale) - DT * (HISTORY - 1)
+    run.metrics({"starts": num, "truth.horizon": LAMBDA1 * horizon.mean()})
+
+    def score(step_map: surrogate.Stepper) -> dynamics.Skill:
+        return dynamics.forecast_skill(
+            step_map, test.ys, scale=scale, history=HISTORY, horizon=horizon
+        )
+
+    rows, skills, losses = [], {}, {}
+    for name, fit in surrogates(train, keys, config.quick):
+        with run.timed() as timing:
+            fitted = jax.block_until_ready(fit())
+        training = isinstance(fitted, surrogate.SurrogateFit)
+        step_map = fitted.step_map if training else fitted
+        skills[name] = skill = score(step_map)
+        figures: dict[str, Any] = skill.summary(1 / LAMBDA1)
+        if training:
+            before = score(fitted.trained).summary(1 / LAMBDA1)
+            figures["vpt_mean_before_refit"] = before["vpt_mean"]
+            losses[name] = fitted.history
+        spectrum = dynamics.lyapunov_spectrum(step_map, test.ys[:10, :HISTORY], 3000, num=1)
+        figures["lambda1"] = spectrum.exponents.mean()
+        figures["seconds"], figures["compile_s"] = timing.seconds, timing.compile_seconds
+        run.metrics({f"{name}.{key}": value for key, value in figures.items()})
+        run.save_model(name, step_map)
+        rows.append([name, *(figures.get(key) for key in COLUMNS)])
+    run.table(
+        rows,
+        ["network", *COLUMNS.values()],
+        title=f"Valid prediction time in Lyapunov times from {num} starts, float64",
+    )
+    draw(run, DT * np.arange(steps + 1), test.ys[0, HISTORY - 1 :], skills, losses)
+
+
+COLUMNS = {
+    "eps1": "eps1",
+    "vpt_mean": "mean",
+    "vpt_median": "median",
+    "vpt_p5": "5 %",
+    "censored": "censored",
+    "vpt_mean_before_refit": "mean before refit",
+    "lambda1": "lambda1",
+    "seconds": "seconds",
+    "compile_s": "compiling",
+}
+
+
+def surrogates(
+    train: data.Trajectories, keys: list[jax.Array], quick: bool
+) -> Iterator[tuple[str, Callable[[], surrogate.SurrogateFit | surrogate.Stepper]]]:
+    """What is fitted, by name."""
+    inputs, symmetry = surrogate.network_inputs(train), LORENZ.symmetry
+    rngs = [nnx.Rngs(key) for key in keys]
+
+    def trained(net: nnx.Module, steps: int, **options: Any) -> surrogate.SurrogateFit:
+        steps = steps // 8 if quick else steps
+        rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
+        adam = optax.adamw(rate, weight_decay=0.5, mask=nn.hidden_kernels)
+        return surrogate.fit(
+            net, train, optimizer=adam, steps=steps, key=keys[0], symmetry=symmetry, **options
+        )
+
+    single = jnp.float32  # what training runs in; the readout is refitted in float64
+    mlp = nn.MLP(3, (256,), 3, dtype=single, rngs=rngs[0])
+    yield "mlp_trained", lambda: trained(mlp, 1500, batch_size=1024, progress=True)
+    mlp = nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=rngs[1])
+    yield "mlp_frozen", lambda: surrogate.fit_readout(mlp, train, symmetry=symmetry)
+    gru = nn.RNN("gru", 3, 96, 3, dtype=single, rngs=rngs[2])
+    yield (
+        "gru_trained",
+        lambda: trained(gru, 1000, batch_size=64, window=8, warmup=50, progress=True),
+    )
+    rnn = nn.RNN.frozen("simple", inputs, 200, 3, scale=0.05, spectral_radius=0.3, rngs=rngs[3])
+    yield (
+        "rnn_frozen",
+        lambda: surrogate.fit_readout(rnn, train, symmetry=symmetry, warmup=50, rcond=1e-14),
+    )
+
+
+def draw(
+    run: Run,
+    ts: np.ndarray,
+    truth: jax.Array,
+    skills: dict[str, dynamics.Skill],
+    losses: dict[str, Any],
+) -> None:
+    """The figures of the first start's forecasts, of all errors and of the training."""
+    paths = {name: skill.predicted[0] for name, skill in skills.items()}
+    shown = {name: paths[name] for name in ("mlp_frozen", "gru_trained")}
+    run.figure("attractor", plots.attractor_3d(truth, shown))
+    run.figure(
+        "forecasts",
+        plots.forecast_series(
+            ts,
+            truth[:, 0],
+            {name: path[:, 0] for name, path in paths.items()},
+            divergence={name: float(skill.times[0]) for name, skill in skills.items()},
+            lambda1=LAMBDA1,
+        ),
+    )
+    errors = {name: skill.errors for name, skill in skills.items()}
+    run.figure("error_growth", plots.error_growth(ts, errors, lambda1=LAMBDA1))
+    run.figure("losses", plots.loss_curves(losses))
+
+
+def solve(run: Run) -> None:
+    """Solve the equations by a PINN, and compare it with the truth."""
+    y0, ts = jnp.ones(3), DT * np.arange(2001)
+    truth = reference.solve(LORENZ, y0, ts, certify=True)
+    with run.timed() as timing:
+        solution = jax.block_until_ready(pinn.solve(LORENZ, y0, t1=20.0))
+    ys = solution(ts)
+    rows = {end: slice(0, 100 * end + 1) for end in (5, 10, 15, 20)}
+    errors = {
+        end: float(dynamics.relative_l2(ys[part], truth.ys[part]).max())
+        for end, part in rows.items()
+    }
+    seconds = [timing.seconds, timing.compile_seconds]
+    run.table(
+        [["PINN", *errors.values(), *seconds]],
+        ["network", *(f"t = {end}" for end in errors), "seconds", "compiling"],
+        title="Relative L2 error on [0, t] from (1, 1, 1), worst component, float64",
+    )
+    run.metrics({f"pinn.rel_l2_t{end}": error for end, error in errors.items()})
+    run.metrics({"pinn.seconds": seconds[0], "pinn.compile_s": seconds[1]})
+    run.metrics({"truth.rel_l2_t20": certified(truth, ts)})
+    names = LORENZ.state_names
+    run.figure("pinn", plots.solution_error(ts, truth.ys, ys, names=names, lambda1=LAMBDA1))
+
+
+def certified(truth: Any, ts: np.ndarray) -> float:
+    """The truth's own relative L2 error, as its certificate estimates it."""
+    return float(dynamics.relative_l2(truth.ys + truth.error_estimate(ts), truth.ys).max())
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
