@@ -14,7 +14,7 @@ from physml._checks import is_concrete
 from physml.nn import MLP, Frozen
 
 # Slope of the sharpest unit over half a window. Between 2 and 4 it makes little difference.
-_SLOPE = 3.0
+_SLOPE = 2.0
 
 
 def hidden_layer(
@@ -26,7 +26,7 @@ def hidden_layer(
 ) -> MLP:
     r"""An MLP of one frozen tanh layer for s in [-1, 1], and a readout that is zero.
 
-    Unit j is $\tanh(w_j (s - c_j))$ with $w_j \in (0, 3)$ and $c_j \in (-1, 1)$. The pairs
+    Unit j is $\tanh(w_j (s - c_j))$ with $w_j \in (0, 2)$ and $c_j \in (-1, 1)$. The pairs
     $(w_j, c_j)$ fill their rectangle evenly: they are points of a Kronecker sequence, or, with a
     key, one random point in each row and column of a width x width grid (a Latin hypercube).
 

@@ -31,7 +31,7 @@ def solve(
     rtol: float | None = None,
     atol: float | None = None,
     width: int = 40,
-    num_points: int = 36,
+    num_points: int = 30,
     key: PRNGKeyArray | None = None,
     network: nnx.Module | None = None,
     window: float | None = None,
@@ -65,7 +65,10 @@ def solve(
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32; `atol` defaults to `rtol`.
         width: the number of tanh units of the hidden layer.
-        num_points: the number of Gauss points in a window.
+        num_points: the number of Gauss points in a window. The least-squares problems have
+            `dim * num_points` rows. With the defaults and dim <= 3 they are small enough for
+            OpenBLAS to run them on one thread; larger ones run much slower on a busy machine
+            (`OPENBLAS_NUM_THREADS=1` helps).
         key: draws the hidden layer at random; without one it is deterministic.
         network: a network to take the hidden layer from instead: a module whose `features`
             turns (..., 1) into (..., width), such as `nn.MLP(1, (32, 32), dim, ...)`.
