@@ -130,7 +130,7 @@ class Run:
         text = format_table(rows, columns, title=title)
         self._tables.append(text)
         _write_text(self.out_dir / "table.txt", "\n\n".join(self._tables) + "\n")
-        print(text, flush=True)
+        print(text, end="\n\n", flush=True)
         return text
 
     def figure(self, name: str, fig: Figure, *, dpi: float = 160) -> Path:
