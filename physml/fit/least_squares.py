@@ -13,6 +13,7 @@ import optimistix as optx
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
+from physml._blas import single_threaded_blas
 from physml._types import Residual
 from physml.fit._compiled import compiled
 from physml.fit._parts import Parts, as_arrays, take_apart
@@ -99,7 +100,8 @@ def least_squares(
     )
     program, compile_seconds = compiled(_solve, *arguments)
     begin = time.perf_counter()
-    params, losses, steps, verdict = program(*arguments)
+    with single_threaded_blas():
+        params, losses, steps, verdict = jax.block_until_ready(program(*arguments))
     loss = np.asarray(losses)[: int(steps)]
     bad = np.flatnonzero(~np.isfinite(loss))
     return Fit(

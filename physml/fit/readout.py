@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from physml._blas import single_threaded_blas
 from physml._checks import require_finite
 from physml.fit._compiled import compiled
 from physml.fit._parts import as_arrays
@@ -78,7 +79,8 @@ def readout(
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size is {block_size}, expected a positive number")
     program, _ = compiled(_readout, function, inputs, targets, block_size, rcond)
-    fitted = program(function, inputs, targets, block_size, rcond)
+    with single_threaded_blas():
+        fitted = jax.block_until_ready(program(function, inputs, targets, block_size, rcond))
     if not np.isfinite(fitted.singular_values).all():
         raise ValueError("features must be finite, some are infinite or NaN")
     return fitted

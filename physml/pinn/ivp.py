@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
+from physml._blas import single_threaded_blas
 from physml._checks import is_concrete, require_finite, require_increasing
 from physml.pinn.features import Tables, hidden_layer, tabulate
 from physml.pinn.window import Window, fit_window, hand_over
@@ -65,10 +66,7 @@ def solve(
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32; `atol` defaults to `rtol`.
         width: the number of tanh units of the hidden layer.
-        num_points: the number of Gauss points in a window. The least-squares problems have
-            `dim * num_points` rows. With the defaults and dim <= 3 they are small enough for
-            OpenBLAS to run them on one thread; larger ones run much slower on a busy machine
-            (`OPENBLAS_NUM_THREADS=1` helps).
+        num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
         network: a network to take the hidden layer from instead: a module whose `features`
             turns (..., 1) into (..., width), such as `nn.MLP(1, (32, 32), dim, ...)`.
@@ -123,20 +121,22 @@ def solve(
     stops = jnp.asarray(np.unique(stops[stops > t0]), dtype)
 
     first = None if window is None else jnp.asarray(window, dtype)
-    solution = _march(
-        system,
-        tables,
-        network,
-        y0,
-        jnp.asarray(t0, dtype),
-        stops,
-        ts,
-        args,
-        *tolerances,
-        first,
-        max_iterations,
-        max_windows,
-    )
+    with single_threaded_blas():
+        solution = _march(
+            system,
+            tables,
+            network,
+            y0,
+            jnp.asarray(t0, dtype),
+            stops,
+            ts,
+            args,
+            *tolerances,
+            first,
+            max_iterations,
+            max_windows,
+        )
+        solution = jax.block_until_ready(solution)
     if is_concrete(solution.t1):
         solution = _trim(solution)
     return _throw(solution, t1) if throw else solution
