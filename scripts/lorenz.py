@@ -118,7 +118,7 @@ def surrogates(
     def trained(net: nnx.Module, steps: int, **options: Any) -> surrogate.SurrogateFit:
         steps = steps // 8 if quick else steps
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
-        adam = optax.adamw(rate, weight_decay=0.5, mask=nn.hidden_kernels)
+        adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)
         return surrogate.fit(
             net, train, optimizer=adam, steps=steps, key=keys[0], symmetry=symmetry, **options
         )
