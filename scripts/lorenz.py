@@ -26,7 +26,7 @@ from physml import data, dynamics, nn, pinn, plots, reference, surrogate, system
 from physml.results import Run
 
 DT = 0.01
-HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
+HISTORY = 51  # true rows before each forecast; a recurrent network is warmed up on them
 LORENZ = systems.Lorenz()
 LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
 

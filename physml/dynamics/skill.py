@@ -20,8 +20,8 @@ class Skill(NamedTuple):
 
     Attributes:
         predicted: the forecasts, row 0 at their starts.
-        eps1: the one-step error relative to the spread, over each forecast's first 20 steps, every
-            one made from true rows.
+        eps1: the one-step error relative to the spread, over each forecast's first five steps,
+            every one made from true rows.
         times: the valid prediction times, in the units of `dt`.
         censored: which of them the truth's own horizon cut short.
         errors: the typical (median) error at each row.
@@ -82,7 +82,7 @@ def forecast_skill(
     valid = valid_prediction_time(
         predicted, ahead, step_map.dt, scale=scale, threshold=threshold, horizon=horizon
     )
-    near = truth[:, : history + 20]  # a few steps of each trajectory are many together
+    near = truth[:, : history + 5]  # a few steps of each trajectory are many together
     return Skill(
         predicted,
         one_step_error(step_map, near, scale=scale, history=history, t0=t0),
