@@ -183,7 +183,7 @@ def pulses(run: Run, config: Config) -> None:
         title="Response to the pulse train over 20 time units against Diffrax, float64",
     )
     short = np.linspace(0.0, 0.6, 1201)
-    sums = {f"{n} harmonics": pulse.fourier_series(n)(short) for n in (1, 5, 25)}
+    sums = {f"up to harmonic {n}": pulse.fourier_series(n)(short) for n in (1, 5, 25)}
     run.figure("pulses", plots.partial_sums(short, pulse(short), sums))
     paths = {"superposition": ys[:, 0], "Diffrax": truth[:, 0]}
     run.figure("pulse_response", plots.compare_solutions(ts, closed[:, 0], paths))

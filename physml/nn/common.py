@@ -1,8 +1,9 @@
 """What every architecture shares: frozen variables, activations by name, the dtype rule."""
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -110,9 +111,14 @@ def frozen_inputs(
     """
     if not scale > 0:
         raise ValueError(f"scale must be positive; got {scale}")
-    normal = jax.random.normal(rngs.params(), (data.shape[1], width), data.dtype)
+    return _ridges(data, width, scale, rngs.params(), rngs.params())
+
+
+@functools.partial(jax.jit, static_argnums=1)  # one program in place of a dozen small ones
+def _ridges(data: Array, width: int, scale: Array, key: Array, row_key: Array) -> Any:
+    normal = jax.random.normal(key, (data.shape[1], width), data.dtype)
     weights = scale * normal / data.std(axis=0)[:, None]
-    centres = jax.random.choice(rngs.params(), data, (width,))
+    centres = jax.random.choice(row_key, data, (width,))
     return weights, -jnp.einsum("iw,wi->w", weights, centres)
 
 

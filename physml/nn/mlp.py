@@ -122,6 +122,7 @@ class MLP(nnx.Module):
             (width,),
             out_features,
             activation=activation,
+            kernel_init=nnx.initializers.zeros_init(),  # replaced below
             readout_init=readout_init,
             dtype=data.dtype,
             rngs=rngs,

@@ -50,7 +50,9 @@ def march(
     limit = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
     if limit < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    size = min(limit, 1 << (num - 1).bit_length())  # powers of two: few shapes to compile
+    workers = _num_cores() if on_cpu else 1
+    share = -(-num // workers)  # a chunk for each core at least
+    size = min(limit, 1 << (share - 1).bit_length())  # powers of two: few shapes to compile
     dt = (times[-1] - times[0]) / (len(times) - 1)
     jumps = _Jumps.of(system, times, t0s)
     out = _aligned_empty((num, 1 if last_only else len(times), system.dim), dtype)
@@ -81,8 +83,7 @@ def march(
         reached[part] = np.asarray(steps)[: part.stop - first]
 
     # JAX lets go of the interpreter while it computes, so that threads use all cores.
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(workers if on_cpu else 1) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, range(0, num, size)))
 
     failed = np.flatnonzero(reached < len(times) - 1)
@@ -210,6 +211,13 @@ class _Jumps(NamedTuple):
         padded = np.concatenate([self.times, np.full(self.most + 1, np.inf)])
         inner = [np.minimum(padded[first + j], end) for j in range(self.most)]
         return np.stack([start, *inner, end], axis=1)
+
+
+def _num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
