@@ -11,6 +11,7 @@ table says.
 
 import dataclasses
 import json
+import os
 import pathlib
 import resource
 import subprocess
@@ -72,14 +73,17 @@ def run_row(name: str, num: int) -> dict:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     if name != "odeint":
-        # The batch's shapes are those of its chunks: what compiles is one chunk.
-        chunk = min(num, 512)
-        small = reference.trajectories_from(lorenz, y0s[:chunk], ts) if name == "physml" else None
+        # The batch's shapes are those of its chunks: what compiles is one chunk a core.
+        few = min(num, 512 * (os.cpu_count() or 1))
+        small = reference.trajectories_from(lorenz, y0s[:few], ts) if name == "physml" else None
         jax.block_until_ready(small if small is not None else compute())
     compile_s = time.perf_counter() - start
-    start = time.perf_counter()
-    ys = jax.block_until_ready(compute())
-    seconds = time.perf_counter() - start
+    seconds = float("inf")
+    for _ in range(3):  # the best of three: another process can only add to the time
+        ys = None  # or two batches would be held at once
+        start = time.perf_counter()
+        ys = jax.block_until_ready(compute())
+        seconds = min(seconds, time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     some = np.asarray(ys[: max(1, 200_000 // NUM_STEPS)])
