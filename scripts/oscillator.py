@@ -29,6 +29,7 @@ from physml.results import Run
 T1 = 20.0
 Y0 = (1.0, 0.0)
 DT = 0.05  # of the next-step maps
+STEPS = 400  # of theirs in 20 time units
 WARMUP = 31  # true rows that a recurrent network sees before a forecast
 
 
@@ -113,44 +114,44 @@ def rk4(system: systems.System, y0: jax.Array, dt: float, num_steps: int) -> jax
 def next_step_maps(run: Run, config: Config) -> None:
     """Maps learned from many starts and phases, rolled out from starts and phases never seen."""
     keys = jax.random.split(jax.random.key(config.seed), 4)
-    linear, duffing = systems.DrivenOscillator(), systems.Duffing()
     width = 300 if config.quick else 600
-    fits = {
-        "linear": (linear, lambda x: nn.MLP(x.shape[1], (), 2, rngs=nnx.Rngs(keys[2])), 1),
-        "mlp": (linear, lambda x: nn.MLP.frozen(x, 200, 2, scale=0.01, rngs=nnx.Rngs(keys[2])), 1),
-        "gru": (
-            linear,
-            lambda x: nn.RNN.frozen(
-                "gru", x, 60, 2, scale=0.005, spectral_radius=0.3, rngs=nnx.Rngs(keys[2])
-            ),
-            WARMUP,
-        ),
-        "duffing_linear": (duffing, lambda x: nn.MLP(4, (), 2, rngs=nnx.Rngs(keys[2])), 1),
-        "duffing_mlp": (
-            duffing,
-            lambda x: nn.MLP.frozen(x, width, 2, scale=0.03, rngs=nnx.Rngs(keys[2])),
-            1,
-        ),
+    driven, duffing = systems.DrivenOscillator(), systems.Duffing()
+    problems: dict[str, tuple[Any, tuple[data.Trajectories, ...]]] = {
+        "driven": (driven, many(driven, *keys[:2])),
+        "duffing": (duffing, many(duffing, *keys[:2])),
     }
-    rows, portraits = [], {}
-    for name, (system, make, history) in fits.items():
-        train, test = many(system, keys[0], 200, 201), many(system, keys[1], 50, 400 + history)
+    rngs = nnx.Rngs(keys[2])
+    fits = {
+        "linear": ("driven", lambda x: nn.MLP(4, (), 2, rngs=rngs)),
+        "mlp": ("driven", lambda x: nn.MLP.frozen(x, 200, 2, scale=0.01, rngs=rngs)),
+        "gru": (
+            "driven",
+            lambda x: nn.RNN.frozen("gru", x, 60, 2, scale=0.005, spectral_radius=0.3, rngs=rngs),
+        ),
+        "duffing_linear": ("duffing", lambda x: nn.MLP(4, (), 2, rngs=rngs)),
+        "duffing_mlp": ("duffing", lambda x: nn.MLP.frozen(x, width, 2, scale=0.03, rngs=rngs)),
+    }
+    rows, models, portraits = [], {}, {}
+    for name, (problem, make) in fits.items():
+        system, (train, test) = problems[problem]
         period = float(system.period)
+        warmup = WARMUP - 1 if name == "gru" else 0
         with run.timed() as timing:
             net = make(surrogate.network_inputs(train, period=period))
-            step_map = surrogate.fit_readout(net, train, period=period, warmup=history - 1)
+            step_map = surrogate.fit_readout(net, train, period=period, warmup=warmup)
             jax.block_until_ready(step_map)
-        start = test.t0s + (history - 1) * DT
-        ys = dynamics.rollout(step_map, test.ys[:, :history], 400, t0=start)
-        truth = test.ys[:, history - 1 :]
+        start = test.t0s + (WARMUP - 1) * DT
+        truth = test.ys[:, WARMUP - 1 :]
+        ys = dynamics.rollout(step_map, test.ys[:, :WARMUP], STEPS, t0=start)
         worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
         figures = {"max_err": worst.max(), "median_err": jnp.median(worst)}
         run.metrics({f"{name}.{key}": value for key, value in figures.items()})
         run.metrics({f"{name}.seconds": timing.seconds})
-        run.save_model(name, step_map)
+        models[name] = step_map
         rows.append([name, *map(float, figures.values()), timing.seconds, timing.compile_seconds])
-        if system is duffing:
+        if problem == "duffing":
             portraits |= {"truth": truth[0], name: ys[0]}
+    run.save_model("maps", models)
     run.table(
         rows,
         ["map", "max |x error|", "median", "seconds", "compiling"],
@@ -160,12 +161,13 @@ def next_step_maps(run: Run, config: Config) -> None:
     run.figure("duffing", plots.phase_portrait(portraits))
 
 
-def many(system: Any, key: jax.Array, num: int, rows: int) -> data.Trajectories:
-    """Trajectories from starts in [-2, 2]^2 at any phase of the drive."""
+def many(system: Any, key: jax.Array, split_key: jax.Array) -> tuple[data.Trajectories, ...]:
+    """Trajectories from starts in [-2, 2]^2 at any phase of the drive: 200 to fit, 50 to test."""
     start, phase = jax.random.split(key)
-    t0s = jax.random.uniform(phase, (num,), maxval=float(system.period))
-    box = ((-2.0, -2.0), (2.0, 2.0))
-    return reference.trajectories(system, start, num, DT * np.arange(rows), box=box, t0s=t0s)
+    t0s = jax.random.uniform(phase, (250,), maxval=float(system.period))
+    ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
+    trajectories = reference.trajectories(system, start, 250, ts, box=box, t0s=t0s)
+    return data.split(trajectories, (0.8, 0.2), split_key)
 
 
 def pulses(run: Run, config: Config) -> None:
