@@ -40,7 +40,7 @@ class Config:
     seed: int = 0
     """Seed of everything drawn at random."""
     quick: bool = False
-    """Smaller networks, shorter training, fewer starts: a look in half a minute."""
+    """Smaller networks, shorter training, fewer starts: a look, most of it compiling."""
     starts: int = 200
     """Starts on the attractor that forecasts are scored on (20 if quick)."""
 

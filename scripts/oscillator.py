@@ -42,7 +42,7 @@ class Config:
     seed: int = 0
     """Seed of everything drawn at random."""
     quick: bool = False
-    """Smaller networks and shorter training: a look in half a minute."""
+    """Smaller networks and shorter training: a look, most of it compiling."""
     harmonics: int = 1000
     """Harmonics of the pulses' Fourier series."""
 
