@@ -78,7 +78,7 @@ def trajectories_from(
         rtol, atol: tolerances of one step of the grid; in float64 1e-12, in float32 1e-5.
         max_substeps: the number of steps in an interval of the grid at which a trajectory
             counts as failed.
-        chunk: trajectories in a chunk; by default 512 on a CPU.
+        chunk: trajectories in a chunk at most; by default 512 on a CPU.
         throw: raise if trajectories fail; otherwise their rows are NaN from there on.
 
     Raises:
