@@ -1,9 +1,16 @@
-"""What a step map does over time: rollouts, valid prediction time, error growth, Lyapunov spectra.
+"""What a step map does over time: rollouts, valid prediction time, Lyapunov spectra, climate.
 
 Everything here asks only what a `StepMap` offers: `init`, `step`, `observe` and `dt`. The functions
 take any leading axes as a batch and are compiled once for each set of shapes.
 """
 
+from physml.dynamics.climate import (
+    Climate,
+    Distances,
+    climate_distances,
+    climate_floor,
+    measure_climate,
+)
 from physml.dynamics.forecast import (
     ValidTime,
     error_growth,
@@ -20,19 +27,38 @@ from physml.dynamics.lyapunov import (
     lyapunov_spectrum,
 )
 from physml.dynamics.skill import Skill, forecast_skill
+from physml.dynamics.statistics import (
+    hellinger,
+    jensen_shannon,
+    kullback_leibler,
+    maxima,
+    power_spectrum,
+    return_map_error,
+)
 
 __all__ = [
+    "Climate",
+    "Distances",
     "LyapunovSpectrum",
     "Skill",
     "ValidTime",
+    "climate_distances",
+    "climate_floor",
     "error_growth",
     "forecast_skill",
     "growth_rate",
+    "hellinger",
+    "jensen_shannon",
     "kaplan_yorke_dimension",
+    "kullback_leibler",
     "lyapunov_spectrum",
+    "maxima",
+    "measure_climate",
     "normalized_error",
     "one_step_error",
+    "power_spectrum",
     "relative_l2",
+    "return_map_error",
     "rollout",
     "valid_prediction_time",
 ]

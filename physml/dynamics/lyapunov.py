@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from physml._types import State, StepMap
 from physml.dynamics._batch import flatten
@@ -25,6 +25,17 @@ class LyapunovSpectrum(eqx.Module):
     rates: Float[Array, "*batch stretches num"]
     dimension: int = eqx.field(static=True)
 
+    @classmethod
+    def of(cls, rates: Float[Array, "*batch stretches num"], dimension: int) -> "LyapunovSpectrum":
+        """The spectrum of growth rates in any order."""
+        exponents = rates.mean(axis=-2)
+        order = jnp.argsort(-exponents, axis=-1)
+        return cls(
+            jnp.take_along_axis(exponents, order, axis=-1),
+            jnp.take_along_axis(rates, order[..., None, :], axis=-1),
+            dimension,
+        )
+
     def standard_error(self, blocks: int = 20) -> Float[Array, "*batch num"]:
         """The exponents' statistical error, by batch means.
 
@@ -35,12 +46,42 @@ class LyapunovSpectrum(eqx.Module):
         Raises:
             ValueError: there are fewer than two blocks, or fewer rates than blocks.
         """
+        return self._block_means(blocks).std(axis=-2, ddof=1) / blocks**0.5
+
+    def bootstrap(
+        self, key: PRNGKeyArray, *, blocks: int = 20, samples: int = 2000
+    ) -> Float[Array, "samples num"]:
+        """Exponents as they might have come out: a block bootstrap over time and trajectories.
+
+        The rates of every trajectory are cut into `blocks` consecutive blocks; all blocks of all
+        trajectories, which are taken to lie on one attractor, are drawn with replacement, as many
+        as there are, and averaged. Percentiles over the samples are an interval of the exponents'
+        mean over all trajectories; those of a function of the samples, such as
+        `kaplan_yorke_dimension`, one of that function.
+
+        Args:
+            key: for what is drawn.
+            blocks: of each trajectory; a block must be long against the correlation time.
+            samples: how many are drawn.
+
+        Raises:
+            ValueError: there are fewer than two blocks, or fewer rates than blocks.
+
+        References:
+            Kuensch, The jackknife and the bootstrap for general stationary observations, Annals
+            of Statistics 17 (1989).
+        """
+        means = self._block_means(blocks).reshape(-1, self.rates.shape[-1])
+        drawn = jax.random.randint(key, (samples, len(means)), 0, len(means))
+        return means[drawn].mean(axis=1)
+
+    def _block_means(self, blocks: int) -> Array:
         *batch, stretches, num = self.rates.shape
         if not 2 <= blocks <= stretches:
             raise ValueError(f"blocks must be from 2 to the {stretches} stretches; got {blocks}")
         length = stretches // blocks
         kept = self.rates[..., : blocks * length, :].reshape(*batch, blocks, length, num)
-        return kept.mean(axis=-2).std(axis=-2, ddof=1) / blocks**0.5
+        return kept.mean(axis=-2)
 
 
 def lyapunov_spectrum(
@@ -91,23 +132,33 @@ def lyapunov_spectrum(
     if transient < 0:
         raise ValueError(f"transient must not be negative; got {transient}")
     histories, t0s, batch = flatten(history, t0)
-    start = jax.eval_shape(step_map.init, histories[0], t0s[0])
-    leaves = zip(jax.tree.leaves(start), _moving(step_map, start), strict=True)
-    dimension = sum(leaf.size for leaf, moves in leaves if moves)
+    dimension = dimension_of(step_map, histories[0], t0s[0])
     num = dimension if num is None else num
     if not 1 <= num <= dimension:
         raise ValueError(f"num must be from 1 to the state's dimension {dimension}; got {num}")
-    rates = _lyapunov_rates(
-        step_map, histories, t0s, num, -(-transient // every), num_steps // every, every
-    )
-    rates = rates.reshape(*batch, *rates.shape[1:])
-    exponents = rates.mean(axis=-2)
-    order = jnp.argsort(-exponents, axis=-1)
-    return LyapunovSpectrum(
-        jnp.take_along_axis(exponents, order, axis=-1),
-        jnp.take_along_axis(rates, order[..., None, :], axis=-1),
-        dimension,
-    )
+    rates = _rates(step_map, histories, t0s, num, -(-transient // every), num_steps // every, every)
+    return LyapunovSpectrum.of(rates.reshape(*batch, *rates.shape[1:]), dimension)
+
+
+@eqx.filter_jit
+def _rates(
+    step_map: StepMap,
+    histories: Array,
+    t0s: Array,
+    num: int,
+    transient: int,
+    stretches: int,
+    every: int,
+) -> Array:
+    start, _, _ = advance(step_map, tangents(step_map, histories, t0s, num), transient, every)
+    return advance(step_map, start, stretches, every)[2]
+
+
+def dimension_of(step_map: StepMap, history: Array, t0: Array) -> int:
+    """The number of coordinates that a step changes: what can be differentiated."""
+    start = jax.eval_shape(step_map.init, history, t0)
+    leaves = zip(jax.tree.leaves(start), _moving(step_map, start), strict=True)
+    return sum(leaf.size for leaf, moves in leaves if moves)
 
 
 def _moving(step_map: StepMap, state: State) -> list[bool]:
@@ -129,55 +180,69 @@ def _moving(step_map: StepMap, state: State) -> list[bool]:
     return [a and b for a, b in zip(floating, changed, strict=True)]
 
 
+class Tangents(eqx.Module):
+    """A state, and the orthonormal directions in its tangent space that go along with it."""
+
+    state: State
+    q: Float[Array, "*batch coordinates num"]
+
+
 @eqx.filter_jit
-def _lyapunov_rates(
-    step_map: StepMap,
-    histories: Array,
-    t0s: Array,
-    num: int,
-    transient: int,
-    stretches: int,
-    every: int,
-) -> Array:
-    def along(history, t0):
+def tangents(step_map: StepMap, histories: Array, t0s: Array, num: int) -> Tangents:
+    """States at the ends of histories (batch, time, dim), each with `num` directions."""
+
+    def start(history, t0):
         state = step_map.init(history, t0)
-        moving, structure = _moving(step_map, state), jax.tree.structure(state)
-
-        def split(state):
-            leaves = list(zip(jax.tree.leaves(state), moving, strict=True))
-            return [x for x, moves in leaves if moves], [x for x, moves in leaves if not moves]
-
-        coordinates, held = split(state)
-        y, unravel = ravel_pytree(coordinates)
-
-        def step(y, held):
-            coordinates, others = iter(unravel(y)), iter(held)
-            leaves = [next(coordinates if moves else others) for moves in moving]
-            state = jax.tree.unflatten(structure, leaves)
-            coordinates, held = split(step_map.step(state))
-            return ravel_pytree(coordinates)[0], held
-
-        def push(carry, _):
-            y, held, q = carry
-            y, q, held = jax.vmap(
-                lambda v: jax.jvp(lambda y: step(y, held), (y,), (v,), has_aux=True),
-                in_axes=1,
-                out_axes=(None, 1, None),
-            )(q)
-            return (y, held, q), None
-
-        def stretch(carry, _):
-            (y, held, q), _ = jax.lax.scan(push, carry, length=every)
-            q, r = jnp.linalg.qr(q)
-            return (y, held, q), jnp.log(jnp.abs(jnp.diagonal(r))) / (every * step_map.dt)
-
+        leaves = zip(jax.tree.leaves(state), _moving(step_map, state), strict=True)
+        y, _ = ravel_pytree([leaf for leaf, moves in leaves if moves])
         # Directions that no symmetry of the map singles out, without a random number.
         grid = jnp.outer(jnp.arange(1, y.size + 1), jnp.arange(1, num + 1))
-        q, _ = jnp.linalg.qr(jnp.cos(grid.astype(y.dtype)))
-        carry, _ = jax.lax.scan(stretch, (y, held, q), length=transient)
-        return jax.lax.scan(stretch, carry, length=stretches)[1]
+        return Tangents(state, jnp.linalg.qr(jnp.cos(grid.astype(y.dtype)))[0])
 
-    return jax.vmap(along)(histories, t0s)
+    return jax.vmap(start)(histories, t0s)
+
+
+@eqx.filter_jit
+def advance(
+    step_map: StepMap, start: Tangents, stretches: int, every: int
+) -> tuple[Tangents, Float[Array, "batch steps dim"], Float[Array, "batch stretches num"]]:
+    """Go on for `stretches` times `every` steps: where that ends, observations, growth rates.
+
+    The primal step is computed once for all directions.
+    """
+
+    def push(carry: Tangents, _):
+        leaves, structure = jax.tree.flatten(carry.state)
+        moving = _moving(step_map, carry.state)
+        y, unravel = ravel_pytree([x for x, moves in zip(leaves, moving, strict=True) if moves])
+
+        def step(y):
+            coordinates = iter(unravel(y))
+            joined = [
+                next(coordinates) if moves else x for x, moves in zip(leaves, moving, strict=True)
+            ]
+            state = step_map.step(jax.tree.unflatten(structure, joined))
+            changed = zip(jax.tree.leaves(state), moving, strict=True)
+            return ravel_pytree([x for x, moves in changed if moves])[0], state
+
+        def along(v):
+            _, pushed, state = jax.jvp(step, (y,), (v,), has_aux=True)
+            return pushed, state
+
+        q, state = jax.vmap(along, in_axes=1, out_axes=(1, None))(carry.q)
+        return Tangents(state, q), step_map.observe(state)
+
+    def stretch(carry: Tangents, _):
+        carry, ys = jax.lax.scan(push, carry, length=every)
+        q, r = jnp.linalg.qr(carry.q)
+        rates = jnp.log(jnp.abs(jnp.diagonal(r))) / (every * step_map.dt)
+        return Tangents(carry.state, q), (ys, rates)
+
+    def along(start: Tangents):
+        end, (ys, rates) = jax.lax.scan(stretch, start, length=stretches)
+        return end, ys.reshape(-1, ys.shape[-1]), rates
+
+    return jax.vmap(along)(start)
 
 
 def kaplan_yorke_dimension(exponents: Float[Array, "*batch num"]) -> Float[Array, "*batch"]:

@@ -1,0 +1,259 @@
+"""Oracles: closed-form divergences and spectra, a cosine's maxima, the tent map, Lorenz's sum."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+import scipy.signal
+import scipy.stats
+
+from physml import dynamics, reference, systems
+from physml._types import StepMap
+from physml.dynamics import statistics
+
+BOUNDS = ((-25.0, -30.0, 0.0), (25.0, 30.0, 52.0))
+
+
+class Map(StepMap):
+    """y -> matrix y."""
+
+    matrix: jax.Array
+    dt: float = 1.0
+
+    def init(self, history, t0):
+        return history[-1]
+
+    def step(self, state):
+        return self.matrix @ state
+
+    def observe(self, state):
+        return state
+
+
+@pytest.fixture
+def as_a_user():
+    """The library's own checks, without the run-time type checks of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+user = pytest.mark.usefixtures("as_a_user")
+
+
+# Distances
+
+
+def test_kullback_leibler_of_finely_binned_normals():
+    edges = np.linspace(-12.0, 14.0, 4001)
+    p, q = (np.diff(scipy.stats.norm(m, s).cdf(edges)) for m, s in ((0.0, 1.0), (1.0, 1.5)))
+    expected = np.log(1.5) + (1 + 1) / (2 * 1.5**2) - 0.5
+    np.testing.assert_allclose(dynamics.kullback_leibler(p, q), expected, rtol=1e-4)
+    np.testing.assert_allclose(dynamics.kullback_leibler(7 * p, 3 * q), expected, rtol=1e-4)
+
+
+def test_divergences_by_hand():
+    p, q = np.array([[1, 1, 0], [0, 2, 0]]), np.array([[2, 1, 1], [5, 0, 5]])
+    np.testing.assert_allclose(
+        dynamics.kullback_leibler(p, q), [0.5 * np.log(2), np.inf], rtol=1e-14
+    )
+    half = 0.5 * (0.5 * np.log(0.5 / 0.375) + 0.5 * np.log(0.5 / 0.375))
+    other = 0.5 * (0.5 * np.log(0.5 / 0.5) + 0.25 * np.log(0.25 / 0.375) + 0.25 * np.log(2))
+    mixed = 0.5 * (0.5 * np.log(1.0) + 0.5 * np.log(0.5 / 0.375)) + other
+    assert mixed < half  # the bins are not those of equal weights
+    np.testing.assert_allclose(dynamics.jensen_shannon(p, q), [mixed, np.log(2)], rtol=1e-14)
+    np.testing.assert_array_equal(dynamics.jensen_shannon(p, p), 0)
+    cosine = np.sqrt(0.5 * 0.5) + np.sqrt(0.5 * 0.25)
+    np.testing.assert_allclose(dynamics.hellinger(p, q), [np.sqrt(1 - cosine), 1], rtol=1e-14)
+
+
+def test_hellinger_of_normals():
+    edges = np.linspace(-12.0, 14.0, 4001)
+    p, q = (np.diff(scipy.stats.norm(m, s).cdf(edges)) for m, s in ((0.0, 1.0), (1.0, 1.5)))
+    overlap = np.sqrt(2 * 1.5 / (1 + 1.5**2)) * np.exp(-0.25 / (1 + 1.5**2))
+    np.testing.assert_allclose(dynamics.hellinger(p, q), np.sqrt(1 - overlap), rtol=1e-5)
+
+
+# Histograms, spectra, maxima
+
+
+def test_histograms_are_numpys_with_the_outside_counted():
+    ys = np.random.default_rng(0).normal(size=(2, 500, 2))
+    ys[0, 0], ys[1, 7, 0] = (np.nan, -np.inf), np.inf
+    low, high = np.array([-1.0, -2.0]), np.array([2.0, 1.0])
+    counts = statistics.histogram(ys, low, high, 6)
+    assert (counts.sum(axis=-1) == 500).all()
+    for i in range(2):
+        for d in range(2):
+            inside = np.histogram(ys[i, :, d], 6, (low[d], high[d]))[0]
+            np.testing.assert_array_equal(counts[i, d, 1:-1], inside)
+    assert counts[0, 0, -1] == (ys[0, :, 0] >= 2).sum() + 1  # NaN
+    assert counts[0, 1, 0] == (ys[0, :, 1] < -2).sum()  # -inf among them
+    joint = statistics.joint_histogram(ys, low, high, 6).reshape(2, 8, 8)
+    np.testing.assert_array_equal(joint.sum(axis=2), counts[:, 0])
+    np.testing.assert_array_equal(joint.sum(axis=1), counts[:, 1])
+    both = np.histogramdd(ys[1, np.isfinite(ys[1]).all(axis=1)], 6, [(-1.0, 2.0), (-2.0, 1.0)])[0]
+    np.testing.assert_array_equal(joint[1, 1:-1, 1:-1], both)
+
+
+def test_power_spectrum_of_an_autoregression():
+    # x_k = a x_{k-1} + e_k has the spectrum 2 dt / |1 - a exp(-2 pi i f dt)|^2, one-sided.
+    rng, a, dt = np.random.default_rng(1), 0.8, 0.5
+    noise = rng.normal(size=(8, 60_000, 1))
+    ys = scipy.signal.lfilter([1.0], [1.0, -a], noise, axis=1)
+    frequencies, density = dynamics.power_spectrum(ys, dt, 256)
+    expected = 2 * dt / np.abs(1 - a * np.exp(-2j * np.pi * frequencies * dt)) ** 2
+    inner = slice(3, -1)  # a window's own mean and the edges of the band are not the process's
+    np.testing.assert_allclose(density.mean(axis=0)[0, inner], expected[inner], rtol=0.1)
+    total = density.sum(axis=-1) * frequencies[1]
+    np.testing.assert_allclose(total.mean(), 1 / (1 - a**2), rtol=0.05)
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.05])
+def test_maxima_of_a_cosine(dt):
+    ts = np.arange(0.3, 40.0, dt)
+    found = dynamics.maxima(3.0 + 2.0 * np.cos(ts))
+    assert len(found) == 6
+    np.testing.assert_allclose(found, 5.0, atol=2.0 * dt**4 * 3 / 128)  # 3 A / 128 at half a step
+
+
+def test_maxima_of_a_plateau_counts_once():
+    np.testing.assert_array_equal(dynamics.maxima(np.array([0.0, 1.0, 1.0, 0.0, -1.0])), [1.125])
+
+
+def test_return_map_error_of_a_shifted_tent():
+    truth = np.stack([x := np.linspace(0.0, 1.0, 1001), 1 - np.abs(2 * x - 1)], axis=1)
+    pairs = np.stack([x := np.linspace(0.05, 0.95, 77), 1 - np.abs(2 * x - 1)], axis=1)
+    assert dynamics.return_map_error(pairs, truth) < 1e-14
+    error = dynamics.return_map_error(pairs + np.array([0.0, 0.03]), truth[::-1])
+    np.testing.assert_allclose(error, 0.03 * np.sqrt(12), rtol=2e-3)
+
+
+# Climate
+
+
+@pytest.fixture(scope="module")
+def lorenz():
+    """The truth's climate from eight starts, and that of another rho from four."""
+    flow = reference.FlowMap(systems.Lorenz(), 0.01, substeps=1)
+    starts = reference.attractor_starts(systems.Lorenz(), jax.random.key(0), 8)
+    options = {"bounds": BOUNDS, "bins": 40, "joint_bins": 10, "segment": 1000, "chunk": 2000}
+    truth = dynamics.measure_climate(flow, starts[:, None], 6000, **options)
+    other = reference.FlowMap(systems.Lorenz(rho=32.0), 0.01, substeps=1)
+    return truth, dynamics.measure_climate(other, starts[:4, None], 6000, **options)
+
+
+def test_climate_is_that_of_the_rollout():
+    flow = reference.FlowMap(systems.Lorenz(), 0.01, substeps=1)
+    start = jnp.array([[[1.0, 2.0, 20.0]], [[3.0, 4.0, 15.0]]])
+    options = {"bounds": BOUNDS, "transient": 0, "segment": 150, "every": 5}
+    whole, parts = (
+        dynamics.measure_climate(flow, start, 600, chunk=chunk, **options) for chunk in (600, 150)
+    )
+    ys = np.asarray(dynamics.rollout(flow, start, 600))[:, 1:]
+    low, high = map(np.asarray, BOUNDS)
+    for found in (whole, parts):
+        np.testing.assert_array_equal(found.counts, statistics.histogram(ys, low, high, 100))
+        for each, series in zip(found.maxima, ys[..., 2], strict=True):
+            np.testing.assert_allclose(each[~np.isnan(each)], dynamics.maxima(series), rtol=1e-12)
+    np.testing.assert_array_equal(whole.joint, parts.joint)
+    np.testing.assert_allclose(whole.rates, parts.rates, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(whole.spectra, dynamics.power_spectrum(ys, 0.01, 150)[1], rtol=1e-12)
+    spectrum = dynamics.lyapunov_spectrum(flow, start, 600, transient=0, every=5)
+    np.testing.assert_allclose(whole.lyapunov.exponents, spectrum.exponents, rtol=1e-12)
+
+
+def test_climate_of_lorenz(lorenz):
+    truth, _ = lorenz
+    assert len(truth) == 8 and not truth.diverged.any()
+    np.testing.assert_allclose(truth.lyapunov.exponents.sum(axis=1), -41 / 3, rtol=1e-8)
+    np.testing.assert_allclose(np.nanmean(truth.maxima), 38.11, atol=0.5)
+    np.testing.assert_allclose(np.nanstd(truth.maxima), 3.04, atol=0.25)
+    samples = truth.lyapunov.bootstrap(jax.random.key(1), blocks=5, samples=500)
+    low, high = np.percentile(samples, [0.1, 99.9], axis=0)
+    assert (low < [0.9056, 0.0, -14.572]).all() and ([0.9056, 0.0, -14.572] < high).all()
+    assert (high - low < 0.2).all()
+
+
+def test_another_climate_is_farther_away_than_the_floor(lorenz):
+    truth, other = lorenz
+    floor = dynamics.climate_floor(truth, jax.random.key(2), samples=20)
+    assert floor.divergence.shape == (20, 3) and floor.joint.shape == (20,)
+    apart = dynamics.climate_distances(other, truth[:4])
+    same = dynamics.climate_distances(truth[4:], truth[:4])
+    for far, near, limit in zip(apart, same, floor, strict=True):
+        assert (near <= 1.5 * limit.max(axis=0)).all()
+        assert np.max(far / limit.max(axis=0)) > 1.5
+    zero = dynamics.climate_distances(truth, truth)
+    assert all((np.abs(value) < 1e-12).all() for value in zero)
+
+
+def test_a_diverging_trajectory_is_counted_and_left_out():
+    # The first grows past any bounds, the second decays to the origin.
+    grown = Map(jnp.diag(jnp.array([3.0, 0.5])), 1.0)
+    starts = jnp.array([[[1.0, 1.0]], [[0.0, 1.0]]])
+    climate = dynamics.measure_climate(
+        grown, starts, 900, bounds=((-1.0, -1.0), (1.0, 1.0)), transient=100, segment=100
+    )
+    np.testing.assert_array_equal(climate.diverged, [True, False])
+    assert climate.counts[0, 0, -1] == 900
+    kept = climate.survivors
+    assert len(kept) == 1
+    np.testing.assert_allclose(kept.lyapunov.exponents, [[np.log(3.0), np.log(0.5)]], rtol=1e-12)
+
+
+def test_block_bootstrap_of_independent_rates():
+    # The mean of n independent numbers of unit variance has standard deviation 1 / sqrt(n).
+    rates = jax.random.normal(jax.random.key(3), (4, 1000, 2)) + jnp.array([[[5.0, 1.0]]])
+    spectrum = dynamics.LyapunovSpectrum.of(rates, 2)
+    samples = spectrum.bootstrap(jax.random.key(4), blocks=50, samples=4000)
+    assert samples.shape == (4000, 2)
+    np.testing.assert_allclose(samples.std(axis=0), 1 / np.sqrt(4000), rtol=0.12)
+    np.testing.assert_allclose(samples.mean(axis=0), rates.mean(axis=(0, 1)), atol=2e-3)
+
+
+def test_block_bootstrap_sees_correlation():
+    # Runs of ten equal numbers: ten times the variance, which blocks of one would not see.
+    draws = jax.random.normal(jax.random.key(5), (400,))
+    spectrum = dynamics.LyapunovSpectrum.of(jnp.repeat(draws, 10)[:, None], 1)
+    samples = spectrum.bootstrap(jax.random.key(6), blocks=100, samples=4000)
+    np.testing.assert_allclose(samples.std(), 1 / np.sqrt(400), rtol=0.15)
+
+
+@user
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"history": jnp.ones((1, 2))}, "history must have shape"),
+        ({"bounds": ((0.0, 0.0), (1.0, 0.0))}, "bounds must be corners"),
+        ({"bounds": ((0.0,), (1.0,))}, "bounds must be corners"),
+        ({"chunk": 30}, "num_steps must be a multiple of chunk"),
+        ({"every": 7}, "chunk and transient of every"),
+        ({"segment": 101}, "segment must be from 1 to the chunk's 100 rows"),
+        ({"joint_bins": 1000}, "joint_bins must give at most"),
+        ({"exponents": 3}, "exponents must be from 1 to 2"),
+    ],
+)
+def test_measure_climate_refuses(changes, message):
+    arguments = {
+        "history": jnp.ones((2, 1, 2)),
+        "num_steps": 100,
+        "bounds": ((0.0, 0.0), (1.0, 1.0)),
+        "segment": 50,
+    } | changes
+    with pytest.raises(ValueError, match=message):
+        dynamics.measure_climate(Map(jnp.eye(2)), **arguments)
+
+
+def test_comparisons_refuse(lorenz):
+    truth, _ = lorenz
+    with pytest.raises(ValueError, match="even number of trajectories"):
+        dynamics.climate_floor(truth[:3], jax.random.key(0))
+    options = {"bounds": BOUNDS, "joint_bins": 10, "segment": 50, "transient": 0}
+    coarse = dynamics.measure_climate(Map(jnp.eye(3)), jnp.ones((2, 1, 3)), 100, bins=20, **options)
+    with pytest.raises(ValueError, match="same bounds and bins"):
+        dynamics.climate_distances(coarse, truth)
+    short = dynamics.measure_climate(Map(jnp.eye(3)), jnp.ones((2, 1, 3)), 100, bins=40, **options)
+    with pytest.raises(ValueError, match="same segment and time step"):
+        dynamics.climate_distances(short, truth)
