@@ -6,13 +6,17 @@ from physml.reference.batch import (
     trajectories,
     trajectories_from,
 )
+from physml.reference.extended import TaylorFlow, extended_horizon, extended_trajectories
 from physml.reference.flow import FlowMap
 from physml.reference.initial_value import solve
 
 __all__ = [
     "FlowMap",
+    "TaylorFlow",
     "agreement_horizon",
     "attractor_starts",
+    "extended_horizon",
+    "extended_trajectories",
     "solve",
     "trajectories",
     "trajectories_from",

@@ -171,16 +171,31 @@ def agreement_horizon(
         ValueError: `scale` is not dim positive numbers, or `threshold` is not positive.
     """
     ys, times = trajectories.ys, np.asarray(trajectories.ts, float)
+    scale = check_scale(trajectories, scale, threshold)
+    if ys.dtype == jnp.float64:
+        options = {"rtol": 1e-13} | options
+    t0s = np.asarray(trajectories.t0s, float)
+    other = march(system, ys[:, 0], times, t0s, solver=diffrax.Tsit5(), **options)
+    return first_disagreement(trajectories, other, scale, threshold)
+
+
+def check_scale(trajectories: Trajectories, scale: Any, threshold: float) -> Float[Array, " dim"]:
+    """The scale of a comparison as an array, if it and the threshold are positive."""
+    ys = trajectories.ys
     scale = jnp.asarray(scale, ys.dtype)
     if scale.shape != ys.shape[2:] or not jnp.all(scale > 0) or not threshold > 0:
         raise ValueError(
             f"scale must be {ys.shape[2]} positive numbers and threshold positive, "
             f"got {scale} and {threshold}"
         )
-    if ys.dtype == jnp.float64:
-        options = {"rtol": 1e-13} | options
-    t0s = np.asarray(trajectories.t0s, float)
-    other = march(system, ys[:, 0], times, t0s, solver=diffrax.Tsit5(), **options)
+    return scale
+
+
+def first_disagreement(
+    trajectories: Trajectories, other: Array, scale: Float[Array, " dim"], threshold: float
+) -> Float[Array, " num"]:
+    """The relative time at which each trajectory is first too far from another, or the last."""
+    ys = trajectories.ys
     relative = (ys - other) / jnp.broadcast_to(scale, ys.shape)
     apart = ~(jnp.sqrt(jnp.mean(relative**2, axis=2)) <= threshold)
     first = jnp.where(apart.any(axis=1), apart.argmax(axis=1), ys.shape[1] - 1)

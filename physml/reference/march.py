@@ -50,7 +50,7 @@ def march(
     limit = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
     if limit < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    workers = _num_cores() if on_cpu else 1
+    workers = num_cores() if on_cpu else 1
     share = -(-num // workers)  # a chunk for each core at least
     size = min(limit, 1 << (share - 1).bit_length())  # powers of two: few shapes to compile
     dt = (times[-1] - times[0]) / (len(times) - 1)
@@ -213,7 +213,7 @@ class _Jumps(NamedTuple):
         return np.stack([start, *inner, end], axis=1)
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
