@@ -368,10 +368,86 @@ def test_forecast_skill_is_made_of_its_parts():
     np.testing.assert_array_equal(skill.eps1, eps1)
     errors = dynamics.error_growth(predicted, truth[:, 4:], scale)
     np.testing.assert_array_equal(skill.errors, errors)
+    assert skill.at == {}
     summary = skill.summary(unit=2.0)
     assert summary["vpt_mean"] == pytest.approx(float(valid.times.mean()) / 2)
     assert summary["vpt_p5"] <= summary["vpt_median"]
     assert summary["censored"] == pytest.approx(float(valid.censored.mean()))
+
+
+def test_forecast_skill_at_other_thresholds_and_who_diverged():
+    # y' = 3 y from truths that stay where they are: two at rest, one a unit, one four from it.
+    truth = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, -1.0])[:, None, None], (4, 6, 1))
+    skill = dynamics.forecast_skill(
+        Map(lambda y: 3.0 * y, (), 0.5),
+        truth,
+        scale=jnp.ones(1),
+        thresholds=(1.0, 3.0, 1e6),
+        escape=100.0,
+    )
+    growing = [0.0, 2.0, 8.0, 26.0, 80.0, 242.0]  # |3^k - 1|
+    np.testing.assert_allclose(skill.at[1.0].times, [2.5, 2.5, 0.5, 0.5])
+    np.testing.assert_allclose(skill.at[3.0].times, [2.5, 2.5, 1.0, 1.0])
+    assert bool(skill.at[1e6].censored.all())
+    np.testing.assert_array_equal(skill.diverged, [False, False, True, True])
+    np.testing.assert_allclose(skill.errors, np.array(growing) / 2)
+    summary = skill.summary(unit=0.5)
+    assert summary["vpt_mean_at_3"] == pytest.approx(3.5)
+    assert summary["vpt_median_at_1"] == pytest.approx(3.0)
+    assert summary["censored_at_1"] == summary["diverged"] == pytest.approx(0.5)
+
+
+def test_a_forecast_that_is_not_finite_has_diverged():
+    truth = jnp.zeros((2, 4, 1)) + jnp.array([1.0, -1.0])[:, None, None]
+    skill = dynamics.forecast_skill(
+        Map(lambda y: jnp.where(y > 0, jnp.nan, y), (), 0.5), truth, scale=jnp.ones(1)
+    )
+    np.testing.assert_array_equal(skill.diverged, [True, False])
+
+
+def test_the_bootstrap_interval_covers_the_mean_of_crossed_effects():
+    # value = seed effect + start effect + noise: var(mean) = 1/seeds + 4/starts + 1/(both).
+    seeds, starts, hits, widths = 8, 60, 0, []
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        values = random.normal(size=(seeds, 1)) + 2 * random.normal(size=(1, starts))
+        values = values + random.normal(size=(seeds, starts))
+        low, high = dynamics.bootstrap(values, random, resamples=200)
+        hits += low <= 0.0 <= high
+        widths.append(high - low)
+    expected = 2 * 1.96 * (1 / seeds + 4 / starts + 1 / (seeds * starts)) ** 0.5
+    assert 0.85 <= hits / 200 <= 0.99
+    assert np.median(widths) == pytest.approx(expected, rel=0.15)
+
+
+def test_the_bootstrap_of_one_seed_is_that_of_its_starts():
+    values = np.random.default_rng(1).normal(size=(1, 400))
+    low, high = dynamics.bootstrap(values, np.random.default_rng(2), level=0.9)
+    assert high - low == pytest.approx(2 * 1.645 * values.std() / 20, rel=0.1)
+    same = dynamics.bootstrap(values, np.random.default_rng(2), level=0.9)
+    assert same == (low, high)
+    median = dynamics.bootstrap(values, np.random.default_rng(2), statistic=np.median)
+    assert median[0] < np.median(values) < median[1]
+
+
+@user
+@pytest.mark.parametrize(
+    ("values", "options", "match"),
+    [
+        (np.ones(3), {}, "seeds, starts"),
+        (np.ones((2, 3)), {"level": 1.0}, "level"),
+        (np.ones((2, 3)), {"resamples": 0}, "resamples"),
+    ],
+)
+def test_the_bootstrap_refuses(values, options, match):
+    with pytest.raises(ValueError, match=match):
+        dynamics.bootstrap(values, np.random.default_rng(0), **options)
+
+
+@user
+def test_forecast_skill_refuses_an_escape_within_the_attractor():
+    with pytest.raises(ValueError, match="escape must be above 1"):
+        dynamics.forecast_skill(LINEAR, jnp.ones((2, 4, 3)), scale=jnp.ones(3), escape=1.0)
 
 
 @user

@@ -26,7 +26,7 @@ from physml.dynamics.lyapunov import (
     kaplan_yorke_dimension,
     lyapunov_spectrum,
 )
-from physml.dynamics.skill import Skill, forecast_skill
+from physml.dynamics.skill import Skill, bootstrap, forecast_skill
 from physml.dynamics.statistics import (
     hellinger,
     jensen_shannon,
@@ -42,6 +42,7 @@ __all__ = [
     "LyapunovSpectrum",
     "Skill",
     "ValidTime",
+    "bootstrap",
     "climate_distances",
     "climate_floor",
     "error_growth",
