@@ -164,6 +164,30 @@ def test_back_propagation_through_time():
 
 
 @pytest.mark.parametrize("kind", CELLS)
+def test_initializers_draw_what_they_are_named_for(kind):
+    constants = {"kernel_init": 1.0, "bias_init": 2.0, "recurrent_init": 3.0, "readout_init": 4.0}
+    draws = {name: nnx.initializers.constant(value) for name, value in constants.items()}
+    net = nn.RNN(kind, 2, (4, 4), 3, rngs=nnx.Rngs(0), **draws)
+    for cell in net.cells:
+        for found, value in zip(parameters(cell), (1.0, 2.0, 3.0), strict=True):
+            np.testing.assert_array_equal(found, value)
+    np.testing.assert_array_equal(net.readout.kernel[...], 4.0)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_keep_bias_is_the_share_of_the_memory_that_is_kept(kind):
+    """Without input and recurrence a memory fades by sigma(keep_bias) a step."""
+    zero = nnx.initializers.zeros_init()
+    net = nn.RNN(
+        kind, 2, (4, 4), 3, kernel_init=zero, recurrent_init=zero, keep_bias=-2.0, rngs=nnx.Rngs(0)
+    )
+    ones = jax.tree.map(jnp.ones_like, net.initial_carry())
+    carry, _ = net.advance(ones, DATA[0])
+    kept = [layer[0] if kind == "lstm" else layer for layer in carry]
+    np.testing.assert_allclose(kept, sigma(-2.0), rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", CELLS)
 def test_frozen_recurrent_matrices_have_the_spectral_radius(kind):
     net = nn.RNN.frozen(kind, DATA, 4, 3, spectral_radius=0.8, rngs=nnx.Rngs(0))
     u = np.asarray(net.cells[0].dense_h.kernel[...])
@@ -230,6 +254,10 @@ def test_frozen_network_takes_the_dtype_of_the_data(kind):
         ({"in_features": 0}, "in_features must be at least 1"),
         ({"out_features": 0}, "out_features must be at least 1"),
         ({"dtype": "int32"}, "dtype must be a floating dtype"),
+        (
+            {"cell": "simple", "keep_bias": 1.0},
+            "keep_bias needs a cell with gates; got 1.0 for 'simple'",
+        ),
     ],
 )
 def test_rnn_refuses(change, message):

@@ -21,6 +21,9 @@ _CELLS: dict[str, Callable[..., Any]] = {
     "lstm": nnx.OptimizedLSTMCell,
 }
 
+_KEEPING = 1
+"""Which gate keeps the memory: z of the GRU's (r, z, n), f of the LSTM's (i, f, g, o)."""
+
 
 class RNN(nnx.Module):
     """A recurrent network: carry in, carry out, and a linear readout of the last layer's h.
@@ -50,7 +53,11 @@ class RNN(nnx.Module):
         hidden: int | Sequence[int],
         out_features: int,
         *,
+        kernel_init: nnx.Initializer = nnx.initializers.lecun_normal(),  # noqa: B008 -- a pure function
+        recurrent_init: nnx.Initializer = nnx.initializers.orthogonal(),  # noqa: B008 -- a pure function
+        bias_init: nnx.Initializer = nnx.initializers.zeros_init(),  # noqa: B008 -- a pure function
         readout_init: nnx.Initializer = nnx.initializers.lecun_normal(),  # noqa: B008 -- a pure function
+        keep_bias: float = 0.0,
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -60,15 +67,27 @@ class RNN(nnx.Module):
             in_features: the number of inputs.
             hidden: the width of the layer, or of each of several stacked layers, first to last.
             out_features: the number of outputs.
+            kernel_init: draws the input matrices W, those of all gates as one (inputs, gates width)
+                matrix, by default with variance 1 / (number of inputs).
+            recurrent_init: draws the recurrent matrices U likewise, by default with orthonormal
+                rows; `nnx.initializers.orthogonal(0.1)` makes a memory that fades.
+            bias_init: draws the biases b, by default zero.
             readout_init: draws the readout's matrix.
+            keep_bias: added to the bias of the gate that keeps the memory, the GRU's z or the
+                LSTM's f: where nothing else drives the gate, a share sigma(keep_bias) of the memory
+                is kept a step. Positive for long memories (Jozefowicz et al., ICML 2015; Tallec,
+                Ollivier, arXiv 1804.11188), negative for short ones.
             dtype: the weights' dtype; JAX's default float unless given.
             rngs: the random numbers, `nnx.Rngs(seed)` or `nnx.Rngs(key)`.
 
         Raises:
-            ValueError: an unknown cell, no layer, a size below one, or a dtype that cannot be had.
+            ValueError: an unknown cell, no layer, a size below one, a dtype that cannot be had, or
+                a `keep_bias` for the simple cell, which has no gate.
         """
         if cell not in _CELLS:
             raise ValueError(f"cell must be one of {', '.join(get_args(Cell))}; got {cell!r}")
+        if keep_bias and cell == "simple":
+            raise ValueError(f"keep_bias needs a cell with gates; got {keep_bias} for {cell!r}")
         widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
         if not widths:
             raise ValueError("hidden must have at least one layer; got none")
@@ -80,9 +99,23 @@ class RNN(nnx.Module):
         # dtype=None lets the inputs take part in promotion, so that a float64 sequence is never
         # quietly rounded to float32 weights.
         self.cells = nnx.List(
-            _CELLS[cell](m, n, dtype=None, param_dtype=self.dtype, rngs=rngs)
+            _CELLS[cell](
+                m,
+                n,
+                kernel_init=kernel_init,
+                recurrent_kernel_init=recurrent_init,
+                bias_init=bias_init,
+                dtype=None,
+                param_dtype=self.dtype,
+                rngs=rngs,
+            )
             for m, n in zip((in_features, *widths[:-1]), widths, strict=True)
         )
+        if keep_bias:
+            for layer in self.cells:
+                bias, width = _biased(layer).bias, layer.hidden_features
+                gate = slice(_KEEPING * width, (_KEEPING + 1) * width)
+                bias[...] = bias[...].at[gate].add(keep_bias)
         self.readout = nnx.Linear(
             widths[-1], out_features, kernel_init=readout_init, param_dtype=self.dtype, rngs=rngs
         )
@@ -148,9 +181,7 @@ class RNN(nnx.Module):
             axis=1,
         )
         layer.dense_i.kernel, layer.dense_h.kernel = Frozen(weights), Frozen(recurrent)
-        # The two affine maps are summed; Flax gives the bias to one of them.
-        biased = layer.dense_i if layer.dense_i.use_bias else layer.dense_h
-        biased.bias = Frozen(biases)
+        _biased(layer).bias = Frozen(biases)
         return model
 
     def initial_carry(
@@ -186,3 +217,8 @@ class RNN(nnx.Module):
         """One step: the next carry and the readout of its features."""
         carry, features = self.advance(carry, x)
         return carry, self.readout(features)
+
+
+def _biased(cell: Any) -> nnx.Linear:
+    """The two affine maps of a cell are summed; this is the one to which Flax gives the bias."""
+    return cell.dense_i if cell.dense_i.use_bias else cell.dense_h
