@@ -1,4 +1,4 @@
-"""How a model is fitted: one loop, gradient descent, least squares and a linear readout."""
+"""How a model is fitted: one loop, gradient descent, sweeps of it, least squares and a readout."""
 
 from physml.fit import checkpoint
 from physml.fit.gradient import State, gradient
@@ -7,6 +7,7 @@ from physml.fit.loop import Callback, Outcome, Report, loop
 from physml.fit.objective import mean_square
 from physml.fit.readout import Readout, readout
 from physml.fit.result import RESULTS, Fit
+from physml.fit.sweep import Sweep, sweep
 
 __all__ = [
     "RESULTS",
@@ -16,10 +17,12 @@ __all__ = [
     "Readout",
     "Report",
     "State",
+    "Sweep",
     "checkpoint",
     "gradient",
     "least_squares",
     "loop",
     "mean_square",
     "readout",
+    "sweep",
 ]

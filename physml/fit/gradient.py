@@ -130,7 +130,7 @@ def gradient(
     validate: Any = None
     compile_seconds = 0.0
     if valid is not None and int(begin.step) < num_steps:
-        validate, compile_seconds = compiled(_validate, judge, parts, begin, valid)
+        validate, compile_seconds = compiled(validated, judge, parts, begin, valid)
 
     def review(state: State) -> tuple[State, dict[str, Any], RESULTS | None]:
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
@@ -144,7 +144,7 @@ def gradient(
         return state, metrics, RESULTS.early_stopped if worn_out else None
 
     outcome = loop(
-        _Step(loss, optimizer, parts),
+        GradientStep(loss, optimizer, parts),
         begin,
         data,
         num_steps=num_steps,
@@ -171,7 +171,7 @@ def gradient(
     )
 
 
-class _Step(eqx.Module):
+class GradientStep(eqx.Module):
     loss: Any
     optimizer: optax.GradientTransformationExtraArgs
     parts: Parts
@@ -199,7 +199,7 @@ class _Step(eqx.Module):
         return state, {"loss": value, **aux}
 
 
-def _validate(loss: Loss, parts: Parts, state: State, valid: Any) -> tuple[Best, Scalar]:
+def validated(loss: Loss, parts: Parts, state: State, valid: Any) -> tuple[Best, Scalar]:
     model = parts.merge(state.params, state.rest)
     for module in [node for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Module)]:
         module.eval()

@@ -1,0 +1,271 @@
+"""A sweep's members are single fits: against fit.gradient, closed forms, divergence, resuming."""
+
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from physml import fit
+from physml.fit import RESULTS
+
+KEY = jax.random.key(3)
+X = np.random.default_rng(0).normal(size=(40, 3))
+Y = X @ np.array([1.0, -2.0, 0.5]) + 0.1 * np.random.default_rng(1).normal(size=40)
+VALID = (X[:10], Y[:10])
+
+
+class Net(nnx.Module):
+    def __init__(self, key):
+        rngs = nnx.Rngs(key)
+        self.inner = nnx.Linear(3, 8, rngs=rngs, param_dtype=jnp.float64)
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        self.readout = nnx.Linear(8, 1, rngs=rngs, param_dtype=jnp.float64)
+
+    def __call__(self, x):
+        return self.readout(self.dropout(jnp.tanh(self.inner(x))))[..., 0]
+
+
+def residual(model, batch, key):
+    x, y = batch
+    return model(x) - y
+
+
+LOSS = fit.mean_square(residual)
+
+
+def net(setting):
+    return Net(setting["key"])
+
+
+def momentum(setting):
+    return optax.sgd(setting["rate"], momentum=0.9)
+
+
+def settings_of(*rates):
+    return {"rate": jnp.asarray(rates), "key": jax.random.split(jax.random.key(7), len(rates))}
+
+
+def member(tree, i):
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def params_of(model):
+    return jax.tree.leaves(nnx.state(model, nnx.Param))
+
+
+def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone():
+    settings = settings_of(1e-2, 1e9, 1e-1)
+    options = dict(steps=30, batch_size=12, key=KEY, valid=VALID, valid_every=8)
+    swept = fit.sweep(LOSS, net, (X, Y), settings=settings, optimizer=momentum, **options)
+    assert len(swept) == 3 and swept.step == 30 and bool(swept.result == RESULTS.completed)
+    np.testing.assert_array_equal(swept.diverged, [False, True, False])
+    assert swept.history["loss"].shape == (30, 3) and swept.history["valid_loss"].shape == (4, 3)
+    for i in range(3):
+        setting = member(settings, i)
+        single = fit.gradient(LOSS, net(setting), (X, Y), optimizer=momentum(setting), **options)
+        one = swept[i]
+        assert bool(one.result == single.result) and one.step == single.step
+        assert one.nonfinite_step == single.nonfinite_step
+        for name in ("step", "loss"):
+            np.testing.assert_allclose(one.history[name], single.history[name], rtol=1e-9)
+        for a, b in zip(params_of(one.model), params_of(single.model), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    for name in ("valid_step", "valid_loss"):
+        np.testing.assert_allclose(one.history[name], single.history[name], rtol=1e-9)
+    assert np.isnan(swept.history["loss"][swept.nonfinite_step[1] :, 1]).all()
+
+
+class Ridge(eqx.Module):
+    """A network and what the loss needs of the setting."""
+
+    net: nnx.Linear
+    strength: jax.Array
+
+
+def build_ridge(setting):
+    start = nnx.initializers.zeros_init()
+    linear = nnx.Linear(
+        3, 1, use_bias=False, kernel_init=start, param_dtype=jnp.float64, rngs=nnx.Rngs(0)
+    )
+    return Ridge(linear, setting)
+
+
+def ridge(model, batch, key):
+    x, y = batch
+    error = model.net(x)[:, 0] - y
+    return jnp.mean(error**2) + model.strength * jnp.sum(model.net.kernel[...] ** 2), {}
+
+
+@pytest.mark.parametrize("optimizer", [optax.lbfgs(), optax.sgd(0.2)])
+def test_ridge_regression(optimizer):
+    strengths = jnp.asarray([0.0, 0.03, 0.3, 3.0])
+    # Steepest descent is stable below 2 / (largest curvature), about 0.25 for the last one.
+    swept = fit.sweep(
+        ridge, build_ridge, (X, Y), settings=strengths, optimizer=lambda _: optimizer, steps=150
+    )
+    exact = [
+        np.linalg.solve(X.T @ X / 40 + s * np.eye(3), X.T @ Y / 40) for s in np.asarray(strengths)
+    ]
+    np.testing.assert_allclose(swept.models.net.kernel[..., 0], exact, atol=1e-9)
+    np.testing.assert_array_equal(swept.models.strength, strengths)
+
+
+def quadratic(model, batch, key):
+    return jnp.sum((model - batch) ** 2), {}
+
+
+def test_a_diverged_member_keeps_its_last_finite_state():
+    # x <- 1 + (1 - 2 rate) (x - 1): the distance from 1 grows by |1 - 2 rate| a step.
+    rates = np.array([0.25, 1e80])
+    swept = fit.sweep(
+        quadratic,
+        lambda rate: jnp.zeros(()),
+        np.ones(()),
+        settings=rates,
+        optimizer=lambda rate: optax.sgd(rate),
+        steps=20,
+    )
+    np.testing.assert_allclose(swept.models[0], 1 - 0.5**20)
+    # Distances 1, 2e80, 4e160: the square of the third is beyond float64.
+    assert swept.nonfinite_step[1] == 2
+    np.testing.assert_allclose(swept.models[1], 2e80)
+    assert not np.isfinite(swept.history["loss"][2:, 1]).any()
+    assert swept[1].step == 1 and bool(swept[1].result == RESULTS.nonfinite)
+
+
+def test_all_diverged():
+    swept = fit.sweep(
+        quadratic,
+        lambda rate: jnp.zeros(()),
+        np.ones(()),
+        settings=np.array([1e80, 1e60, 1e200]),
+        optimizer=lambda rate: optax.sgd(rate),
+        steps=50,
+    )
+    assert bool(swept.result == RESULTS.nonfinite) and swept.diverged.all()
+    np.testing.assert_array_equal(swept.nonfinite_step, [2, 3, 1])
+    np.testing.assert_allclose(swept.models, [2e80, -4e120, 0.0])
+
+
+def test_parameters_spoiled_by_the_last_step():
+    def root(model, batch, key):  # finite, with a gradient that is not where the argument is 0
+        return jnp.sum(jnp.sqrt(model - batch)), {}
+
+    swept = fit.sweep(
+        root,
+        lambda start: start,
+        np.zeros(()),
+        settings=np.array([1.0, 0.0]),
+        optimizer=lambda _: optax.sgd(0.1),
+        steps=1,
+    )
+    np.testing.assert_array_equal(swept.nonfinite_step, [-1, 1])
+    np.testing.assert_allclose(swept.models, [0.95, 0.0])
+
+
+def test_interrupted_goes_on_where_it_was(tmp_path):
+    settings = settings_of(1e-2, 1e9, 1e-1)
+    options = dict(settings=settings, optimizer=momentum, steps=30, batch_size=12, key=KEY)
+    options |= dict(valid=VALID, valid_every=8, chunk=5)
+    whole = fit.sweep(LOSS, net, (X, Y), **options)
+    path = tmp_path / "sweep"
+    head = fit.sweep(
+        LOSS, net, (X, Y), checkpoint=path, callback=lambda report: report.step >= 12, **options
+    )
+    assert bool(head.result == RESULTS.early_stopped) and head.step == 15
+    seen = []
+    tail = fit.sweep(
+        LOSS, net, (X, Y), checkpoint=path, callback=lambda r: seen.append(r.step), **options
+    )
+    assert seen[0] == 16 and tail.step == 30
+    again = fit.sweep(
+        LOSS,
+        net,
+        (X, Y),
+        checkpoint=path,
+        callback=lambda r: pytest.fail("done already"),
+        **options,
+    )
+    for one in (tail, again):
+        assert bool(one.result == RESULTS.completed)
+        np.testing.assert_array_equal(one.nonfinite_step, whole.nonfinite_step)
+        for name, rows in whole.history.items():
+            np.testing.assert_array_equal(one.history[name], rows)
+        for a, b in zip(params_of(one.models), params_of(whole.models), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    for changed, words in [
+        (dict(settings=settings_of(1e-2, 1e9, 2e-1)), "other settings"),
+        (dict(key=jax.random.key(4)), "another key"),
+        (dict(steps=40), r"loss was saved as float64\[30, 3\]"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            fit.sweep(LOSS, net, (X, Y), checkpoint=path, **(options | changed))
+
+
+def test_a_killed_process_loses_little(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["physml.fit.sweep"], "SAVE_SECONDS", 0.0)
+    options = dict(settings=settings_of(1e-2, 1e-1), optimizer=momentum, steps=20, chunk=5)
+    whole = fit.sweep(LOSS, net, (X, Y), **options)
+
+    def kill(report):
+        if report.step == 15:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        fit.sweep(LOSS, net, (X, Y), checkpoint=tmp_path / "sweep", callback=kill, **options)
+    seen = []
+    tail = fit.sweep(
+        LOSS, net, (X, Y), checkpoint=tmp_path / "sweep",
+        callback=lambda report: seen.append(report.step), **options,
+    )  # fmt: skip
+    assert seen[0] == 20
+    np.testing.assert_array_equal(tail.history["loss"], whole.history["loss"])
+
+
+def test_a_second_sweep_compiles_nothing():
+    traces = []
+
+    def counted(model, batch, key):
+        traces.append(1)
+        return residual(model, batch, key)
+
+    for seed in (0, 1):
+        settings = settings_of(1e-2, 1e-1 + seed)
+        fit.sweep(
+            fit.mean_square(counted), net, (X, Y), settings=settings, optimizer=momentum, steps=2
+        )
+        assert len(traces) == 1
+
+
+GOOD = dict(settings=settings_of(0.1, 0.2), optimizer=momentum, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(settings={"rate": np.ones(3), "key": np.ones(2)}), r"leading lengths \[2, 3\]"),
+        (dict(settings={"rate": np.ones(())}), r"leading lengths \[0\]"),
+        (dict(settings={}), r"leading lengths \[\]"),
+        (dict(settings=np.ones((0, 2))), r"leading lengths \[0\]"),
+        (dict(valid_loss=LOSS), "valid is None"),
+        (dict(steps=-1), "steps is -1"),
+        (dict(valid=VALID, valid_every=0), "valid_every is 0"),
+        (dict(batch_size=7), "needs a key"),
+    ],
+)
+def test_refuses(options, words):
+    with pytest.raises(ValueError, match=words):
+        fit.sweep(LOSS, net, (X, Y), **(GOOD | options))
+
+
+def test_no_such_member():
+    swept = fit.sweep(LOSS, net, (X, Y), **GOOD)
+    with pytest.raises(IndexError, match="model 2 of 2"):
+        swept[2]
+    assert len(list(swept)) == 2
