@@ -45,6 +45,22 @@ def test_every_activation_has_an_oracle():
     assert set(NUMPY_ACTIVATIONS) == set(nn.ACTIVATIONS)
 
 
+def test_dropout_keeps_the_mean_and_ends_with_training():
+    net = nn.MLP(3, (4000,), 1, dropout=0.25, rngs=nnx.Rngs(0))
+    plain = nn.MLP(3, (4000,), 1, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(size=3)
+    whole = np.asarray(plain.features(x))
+    dropped = np.asarray(net.features(x))
+    assert abs(np.mean(dropped == 0) - 0.25) < 0.03
+    kept = dropped != 0
+    np.testing.assert_allclose(dropped[kept], whole[kept] / 0.75)
+    assert np.any(np.asarray(net.features(x)) != dropped), "each call draws anew"
+    net.eval()
+    np.testing.assert_array_equal(net(x), plain(x))
+    with pytest.raises(ValueError, match=r"dropout must be .*got 1\.0"):
+        nn.MLP(3, (4,), 1, dropout=1.0, rngs=nnx.Rngs(0))
+
+
 @pytest.mark.parametrize("activation", nn.ACTIVATIONS)
 def test_mlp_is_its_formula(activation):
     net = nn.MLP(

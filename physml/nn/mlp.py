@@ -41,6 +41,7 @@ class MLP(nnx.Module):
         kernel_init: nnx.Initializer = nnx.initializers.lecun_normal(),  # noqa: B008 -- a pure function
         bias_init: nnx.Initializer = nnx.initializers.zeros_init(),  # noqa: B008 -- a pure function
         readout_init: nnx.Initializer | None = None,
+        dropout: float = 0.0,
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -54,18 +55,23 @@ class MLP(nnx.Module):
             bias_init: draws the biases, by default zero.
             readout_init: draws the last matrix; `kernel_init` unless given. With
                 `nnx.initializers.zeros_init()` the untrained network is zero.
+            dropout: the share of each hidden layer's outputs that is set to zero in training, the
+                rest scaled up; `model.eval()` switches it off.
             dtype: the weights' dtype; JAX's default float unless given. The computation runs in
                 the dtype that weights and inputs promote to.
             rngs: the random numbers, `nnx.Rngs(seed)` or `nnx.Rngs(key)`.
 
         Raises:
-            ValueError: a size below one, an unknown activation, or a dtype that cannot be had.
+            ValueError: a size below one, an unknown activation, a dropout outside [0, 1), or a
+                dtype that cannot be had.
         """
         widths = (in_features, *hidden)
         check_positive(in_features=in_features, out_features=out_features)
         for index, width in enumerate(hidden):
             check_positive(**{f"hidden[{index}]": width})
         dtype = find_dtype(dtype)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
         self.activation = find_activation(activation)
         self.hidden = nnx.List(
             nnx.Linear(
@@ -81,6 +87,9 @@ class MLP(nnx.Module):
             param_dtype=dtype,
             rngs=rngs,
         )
+        self.dropout = (
+            nnx.Dropout(dropout, rngs=rngs) if dropout else None
+        )  # last: the weights are those without
 
     @classmethod
     def frozen(
@@ -138,6 +147,7 @@ class MLP(nnx.Module):
         """The last hidden layer's output, what the readout sees."""
         for layer in self.hidden:
             x = self.activation(layer(x))
+            x = x if self.dropout is None else self.dropout(x)
         return x
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
