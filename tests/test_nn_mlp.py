@@ -48,7 +48,7 @@ def test_every_activation_has_an_oracle():
 def test_dropout_keeps_the_mean_and_ends_with_training():
     net = nn.MLP(3, (4000,), 1, dropout=0.25, rngs=nnx.Rngs(0))
     plain = nn.MLP(3, (4000,), 1, rngs=nnx.Rngs(0))
-    x = np.random.default_rng(0).normal(size=3)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=3))
     whole = np.asarray(plain.features(x))
     dropped = np.asarray(net.features(x))
     assert abs(np.mean(dropped == 0) - 0.25) < 0.03
