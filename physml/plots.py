@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from physml.dynamics import Climate
+
 Series = Float[Array | np.ndarray, " _time"]
 Trajectory = Float[Array | np.ndarray, "_time _dim"]
 
@@ -329,6 +331,81 @@ def partial_sums(
     _legend(axes[0])
     _time_axis(axes, ts, time_unit, None)
     return fig
+
+
+def climate(
+    truth: Climate, climates: Mapping[str, Climate], *, names: Sequence[str] = ("x", "y", "z")
+) -> Figure:
+    """Long-time statistics beside the truth's: histograms, power spectra and the return map.
+
+    A column for each component, densities above and spectra below, and a last one with the map
+    from each maximum to the next, the truth's above and everyone's differences from it below.
+    Trajectories that diverged are left out, with a word in the legend.
+
+    Args:
+        truth: `dynamics.measure_climate` of the truth.
+        climates: the same of others, with the same bounds and segment.
+        names: of the components.
+
+    Raises:
+        ValueError: if there is not one name for each component.
+    """
+    dim = truth.edges.shape[0]
+    if len(names) != dim:
+        raise ValueError(f"names must have {dim} entries, got {tuple(names)}")
+    fig = Figure(figsize=(3.3 * (dim + 1), 6.6), layout="constrained")
+    panels = fig.subplots(2, dim + 1)
+    for ax in panels.flat:
+        _bare(ax)
+    exact = truth.survivors
+    shown = np.flatnonzero(_mean_spectrum(exact).max(axis=0) > 1e-11)[-1]
+    for i, (label, whole) in enumerate({"truth": truth, **climates}.items()):
+        found = whole.survivors
+        if not len(found):
+            continue
+        lost = int(whole.diverged.sum())
+        style: dict[str, Any] = {
+            "color": _TRUTH if i == 0 else _colour(i - 1),
+            "linewidth": 2.6 if i == 0 else 1.2,
+            "linestyle": "-" if i == 0 else _DASHES[i % 4],
+            "label": label if lost == 0 else f"{label} ({lost} of {len(whole)} diverged)",
+        }
+        spectra = _mean_spectrum(found)
+        counts = found.counts.sum(axis=0)
+        for d in range(dim):
+            width = np.diff(truth.edges[d])
+            density = counts[d, 1:-1] / counts[d].sum() / width
+            panels[0, d].plot(truth.edges[d, :-1] + width / 2, density, **style)
+            _semilogy(panels[1, d], truth.frequencies[1:shown], spectra[d, 1:shown], **style)
+        pairs = found.return_map[: 4000 if i == 0 else 1500]
+        dots = dict(color=style["color"], linestyle="none", marker="o", markeredgewidth=0)
+        panels[0, dim].plot(*pairs.T, **dots, markersize=4 if i == 0 else 1.6)
+        if i > 0:
+            curve = exact.return_map[np.argsort(exact.return_map[:, 0])]
+            off = np.abs(pairs[:, 1] - np.interp(pairs[:, 0], *curve.T))
+            _semilogy(panels[1, dim], pairs[:, 0], off, **dots, markersize=2.5)
+    for d, name in enumerate(names):
+        panels[0, d].set(
+            xlabel=name, ylabel="probability density" if d == 0 else "", ylim=(0, None)
+        )
+        panels[1, d].set(
+            xlabel=f"frequency of {name}", ylabel="power spectral density" if d == 0 else ""
+        )
+    panels[0, dim].set(xlabel="maximum", ylabel="next maximum")
+    panels[1, dim].set(xlabel="maximum", ylabel="distance from the truth's map")
+    fig.legend(
+        *panels[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=6,
+        frameon=False,
+    )
+    return fig
+
+
+def _mean_spectrum(climate: Climate) -> np.ndarray:
+    """Of all trajectories, each component's as a share of its power."""
+    spectra = climate.spectra.mean(axis=0)
+    return spectra / (spectra.sum(axis=-1, keepdims=True) * climate.frequencies[1])
 
 
 def _colour(i: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from physml import plots
+from physml import dynamics, plots
 
 TS = np.linspace(0.0, 10.0, 101)
 WAVE = np.sin(TS)
@@ -187,6 +187,49 @@ def test_partial_sums():
 def test_shapes_that_do_not_fit(draw, words):
     with pytest.raises(ValueError, match=words):
         draw()
+
+
+def toy_climate(num, shift=0.0, diverged=()):
+    """A climate of normal noise, its maxima on a tent."""
+    rng = np.random.default_rng(0)
+    top = rng.uniform(size=(num, 50))
+    return dynamics.Climate(
+        dt=0.1,
+        num_steps=1000,
+        diverged=np.isin(np.arange(num), diverged),
+        counts=np.tile(np.arange(1, 23), (num, 2, 1)),
+        joint=np.ones((num, 4), int),
+        edges=np.tile(np.linspace(-1.0, 1.0, 21), (2, 1)),
+        frequencies=np.linspace(0.0, 5.0, 51),
+        spectra=np.tile(np.exp(-np.linspace(0.0, 60.0, 51)), (num, 2, 1)),
+        maxima=top + shift,
+        rates=np.zeros((num, 10, 2)),
+        dimension=2,
+    )
+
+
+def test_climate_shows_densities_spectra_and_the_return_map():
+    truth, lost = toy_climate(4), toy_climate(3, diverged=[1])
+    fig = plots.climate(
+        truth,
+        {"MLP": toy_climate(3, shift=0.1), "GRU": lost, "gone": lost[1:2]},
+        names=("u", "v"),
+    )
+    assert len(fig.axes) == 6
+    density, _, pairs = fig.axes[:3]
+    named = lines(density)
+    assert list(named) == ["truth", "MLP", "GRU (1 of 3 diverged)"]  # nothing is left of "gone"
+    width = 0.1
+    np.testing.assert_allclose(named["truth"].get_ydata(), np.arange(2, 22) / 253 / width)
+    np.testing.assert_allclose(named["truth"].get_xdata(), np.linspace(-0.95, 0.95, 20))
+    spectrum, _, apart = fig.axes[3:]
+    shown = lines(spectrum)["truth"]
+    assert spectrum.get_yscale() == apart.get_yscale() == "log"
+    assert np.diff(np.log(shown.get_ydata())) == pytest.approx(-1.2)
+    assert len(pairs.lines) == 3 and len(pairs.lines[1].get_xdata()) == 3 * 49
+    assert len(apart.lines) == 2
+    with pytest.raises(ValueError, match="names must have 2 entries"):
+        plots.climate(truth, {})
 
 
 def test_no_pyplot_and_no_settings_changed():

@@ -6,7 +6,6 @@ Plain functions of NumPy arrays on the host: what they count is large and used o
 from typing import Any
 
 import numpy as np
-import scipy.signal
 from jaxtyping import Float, Int
 
 Values = Float[np.ndarray, "..."]
@@ -137,7 +136,9 @@ def power_spectrum(
 
     Source: Welch, IEEE Trans. Audio Electroacoust. 15 (1967) 70.
     """
-    frequencies, density = scipy.signal.welch(ys, 1 / dt, nperseg=segment, axis=1)
+    from scipy import signal  # a second to import, and few need it
+
+    frequencies, density = signal.welch(ys, 1 / dt, nperseg=segment, axis=1)
     return frequencies, np.moveaxis(density, 1, 2)
 
 
