@@ -219,6 +219,6 @@ class RNN(nnx.Module):
         return carry, self.readout(features)
 
 
-def _biased(cell: Any) -> nnx.Linear:
+def _biased(cell: Any) -> Any:
     """The two affine maps of a cell are summed; this is the one to which Flax gives the bias."""
     return cell.dense_i if cell.dense_i.use_bias else cell.dense_h
