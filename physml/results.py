@@ -9,6 +9,7 @@ import numbers
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ class Run:
             run.figure("attractor", fig)           # figures/attractor.png
             run.history("mlp", fitted.history)     # history/mlp.npz
             run.save_model("mlp", stepper)         # models/mlp
+            run.part("widths", compute)            # kept if the run is interrupted
             run.table(rows, columns)               # printed, and table.txt
             metrics = run.metrics({"mlp.vpt_mean": 20.1})   # metrics.json
 
@@ -76,10 +78,17 @@ class Run:
         self.out_dir.mkdir(parents=True, exist_ok=True)
         for stale in ("metrics.json", "table.txt"):
             (self.out_dir / stale).unlink(missing_ok=True)
-        _write_json(self.out_dir / "config.json", dataclasses.asdict(self.config))
+        config = dataclasses.asdict(self.config)
+        _write_json(self.out_dir / "config.json", config)
+        # Where the results go does not change them.
+        self._identity = _jsonable({key: value for key, value in config.items() if key != "out"})
+        if self._parts.exists() and _read_json(self._parts / "config.json") != self._identity:
+            shutil.rmtree(self._parts)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if exc_info[0] is None and self._parts.exists():
+            shutil.rmtree(self._parts)
         jax.monitoring.unregister_event_time_span_listener(self._record_span)
 
     def metrics(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,6 +161,33 @@ class Run:
 
         checkpoint.save(path, model)
         return path
+
+    def part(
+        self, name: str, compute: Callable[[Path], Mapping[str, Any]]
+    ) -> dict[str, np.ndarray]:
+        """A part of a long run: computed, or what an interrupted run of this configuration left.
+
+        Parts are kept in `parts/NAME.npz` until the run is left without an error; a run of another
+        configuration does away with them.
+
+        Args:
+            compute: `compute(path)` returns arrays by name. The path, `parts/NAME`, is for a
+                checkpoint of its own, and goes when it is done.
+        """
+        path = self._path("parts", _checked_name(name))
+        stored = path.with_name(f"{name}.npz")
+        if not stored.exists():
+            _write_json(self._parts / "config.json", self._identity)
+            arrays = compute(path)
+            _write(stored, lambda temporary: _save_arrays(temporary, arrays))
+            if path.exists():
+                shutil.rmtree(path)
+        with np.load(stored) as file:
+            return dict(file)
+
+    @property
+    def _parts(self) -> Path:
+        return self.out_dir / "parts"
 
     def _path(self, folder: str, name: str) -> Path:
         (self.out_dir / folder).mkdir(exist_ok=True)
@@ -260,6 +296,10 @@ def _jsonable(value: Any) -> Any:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     _write_text(path, json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -221,3 +221,39 @@ def test_a_timed_block_keeps_compiling_apart(tmp_path):
             pass
     assert first.compile_seconds > 0.0 and first.seconds >= 0.0
     assert nothing.compile_seconds == 0.0 and nothing.seconds < first.compile_seconds
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    calls = []
+
+    def part(name, fails=False):
+        def compute(path):
+            calls.append(name)
+            path.mkdir(exist_ok=True)
+            (path / "checkpoint").write_text("half")
+            if fails:
+                raise KeyboardInterrupt
+            return {"x": np.arange(3), "y": np.full((), len(calls))}
+
+        return compute
+
+    def interrupted(config):
+        with pytest.raises(KeyboardInterrupt), results.Run(tmp_path, config) as run:
+            run.part("first", part("first"))
+            run.part("second", part("second", fails=True))
+
+    interrupted(Config())
+    assert calls == ["first", "second"]
+    assert files(tmp_path / "parts") == {"config.json", "first.npz", "second/checkpoint"}
+    with results.Run(tmp_path, Config(out=tmp_path)) as run:  # the same, but for where it is
+        first = run.part("first", part("first"))
+        np.testing.assert_array_equal(first["x"], np.arange(3))
+        assert first["y"] == 1
+        assert run.part("second", part("second"))["y"] == 3
+        assert not (tmp_path / "parts" / "second").exists()
+    assert calls == ["first", "second", "second"]
+    assert not (tmp_path / "parts").exists(), "what is done starts anew"
+
+    interrupted(Config())
+    with results.Run(tmp_path, Config(seed=8)) as run:
+        assert run.part("first", part("first"))["y"] == 6
