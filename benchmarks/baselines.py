@@ -1,0 +1,320 @@
+"""What surrogates are held against: from persistence to the perfect map, each a `StepMap`.
+
+Every baseline that has something to choose (a ridge, a recipe) chooses it on validation
+trajectories, and every one predicts increments from standardised states, so that none loses by the
+way it is set up.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from physml import dynamics, fit
+from physml._types import StepMap
+from physml.data import Standardizer, Trajectories
+from physml.systems import System
+
+RIDGES = tuple(10.0**k for k in range(-14, -3))  # relative to the largest singular value squared
+
+
+class Persistence(StepMap):
+    """Tomorrow is as today."""
+
+    dt: float = eqx.field(static=True)
+
+    def init(self, history, t0):
+        return history[-1]
+
+    def step(self, state):
+        return state
+
+    def observe(self, state):
+        return state
+
+
+class RungeKutta4(StepMap):
+    """One step of the classical method: what most published data are made with."""
+
+    system: System
+    dt: float = eqx.field(static=True)
+
+    def init(self, history, t0):
+        return history[-1]
+
+    def step(self, state):
+        def f(y):
+            return self.system(0.0, y)
+
+        k1 = f(state)
+        k2 = f(state + 0.5 * self.dt * k1)
+        k3 = f(state + 0.5 * self.dt * k2)
+        k4 = f(state + self.dt * k3)
+        return state + self.dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
+
+    def observe(self, state):
+        return state
+
+
+class Single(StepMap):
+    """Another map wholly in float32, from float64 observations and back."""
+
+    inner: StepMap
+    dt: float = eqx.field(static=True)
+
+    def init(self, history, t0):
+        return self.inner.init(history.astype(jnp.float32), jnp.asarray(t0, jnp.float32))
+
+    def step(self, state):
+        return self.inner.step(state)
+
+    def observe(self, state):
+        return self.inner.observe(state).astype(jnp.float64)
+
+
+class Polynomial(StepMap):
+    """y + P(y), P of some total degree in products of Chebyshev polynomials."""
+
+    weights: Float[Array, "terms dim"]
+    centre: Float[Array, " dim"]
+    reach: Float[Array, " dim"]
+    powers: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+
+    def init(self, history, t0):
+        return history[-1]
+
+    def step(self, state):
+        return state + self.features(state) @ self.weights
+
+    def observe(self, state):
+        return state
+
+    def features(self, y: Float[Array, " dim"]) -> Float[Array, " terms"]:
+        """T_a(x_1) T_b(x_2) ... with x in [-1, 1] over the training data."""
+        powers = np.asarray(self.powers)
+        x = (y - self.centre) / self.reach
+        ladder = [jnp.ones_like(x), x]
+        for _ in range(2, powers.max() + 1):
+            ladder.append(2.0 * x * ladder[-1] - ladder[-2])
+        values = jnp.stack(ladder)
+        factors = [values[powers[:, i], i] for i in range(len(x))]
+        return jnp.prod(jnp.stack(factors), axis=0)
+
+
+def polynomial(train: Trajectories, degree: int, *, signs: Sequence[float] | None = None):
+    """Least squares for all polynomials of a total degree, by QR and SVD.
+
+    Args:
+        train: the trajectories.
+        degree: the total degree, at least 1.
+        signs: a symmetry that turns the sign of some components, +1 or -1 for each; the odd and
+            the even components of the increment are then fitted by odd and by even polynomials.
+    """
+    inputs, targets, _ = train.pairs()
+    dim = inputs.shape[1]
+    parity = np.ones(dim) if signs is None else np.asarray(signs)
+    low, high = inputs.min(axis=0), inputs.max(axis=0)
+    centre = jnp.where(jnp.asarray(parity) < 0, 0.0, (low + high) / 2)
+    reach = jnp.maximum(high - centre, centre - low)
+    powers = [p for p in itertools.product(range(degree + 1), repeat=dim) if sum(p) <= degree]
+    weights = np.zeros((len(powers), dim))
+    # T_n is odd or even as n is.
+    signs_of = np.prod(parity ** np.asarray(powers), axis=1)
+    for sign in np.unique(parity):
+        kept = np.flatnonzero(signs_of == sign) if signs is not None else np.arange(len(powers))
+        part = Polynomial(
+            weights=jnp.zeros((len(kept), dim)), centre=centre, reach=reach,
+            powers=tuple(powers[i] for i in kept), dt=train.dt,
+        )  # fmt: skip
+        components = np.flatnonzero(parity == sign)
+        fitted = fit.readout(
+            _Rows(part.features),
+            (targets - inputs)[:, components],
+            inputs=inputs,
+            rcond=1e-15,
+        )
+        weights[np.ix_(kept, components)] = fitted.weights
+    return Polynomial(
+        weights=jnp.asarray(weights), centre=centre, reach=reach, powers=tuple(powers), dt=train.dt
+    )  # fmt: skip
+
+
+class _Rows(eqx.Module):
+    """A function of one state for a block of them."""
+
+    function: Callable
+
+    def __call__(self, rows: Array) -> Array:
+        return jax.vmap(self.function)(rows)
+
+
+class NextGeneration(StepMap):
+    """A next-generation reservoir: y + monomials of the last two states, by ridge regression.
+
+    Source: D. J. Gauthier, E. Bollt, A. Griffith, W. A. S. Barbosa, Nat. Commun. 12 (2021) 5564.
+    """
+
+    weights: Float[Array, "terms dim"]
+    inputs: Standardizer
+    factors: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+
+    def init(self, history, t0):
+        return history[-1], history[-2] if history.shape[0] > 1 else history[-1]
+
+    def step(self, state):
+        y, before = state
+        return y + self.features(y, before) @ self.weights, y
+
+    def observe(self, state):
+        return state[0]
+
+    def features(self, y: Array, before: Array) -> Float[Array, " terms"]:
+        """1, and the products of up to `order` of the standardised components."""
+        # A component of index 0 is one, which pads the shorter products.
+        x = jnp.concatenate([jnp.ones(1, y.dtype), self.inputs(y), self.inputs(before)])
+        return jnp.prod(x[np.asarray(self.factors)], axis=1)
+
+
+def next_generation(
+    train: Trajectories, valid: Trajectories, order: int, ridges: Sequence[float] = RIDGES
+) -> StepMap:
+    """The reservoir whose ridge gives the longest forecasts on validation."""
+    dim = train.ys.shape[2]
+    factors = tuple(itertools.combinations_with_replacement(range(2 * dim + 1), order))
+    model = NextGeneration(
+        weights=jnp.zeros((len(factors), dim)), inputs=Standardizer.fit(train.ys[:, :-1]),
+        factors=factors, dt=train.dt,
+    )  # fmt: skip
+    rows = jax.vmap(jax.vmap(model.features))
+    features = np.asarray(jax.jit(rows)(train.ys[:, 1:-1], train.ys[:, :-2]))
+    increments = np.asarray(train.ys[:, 2:] - train.ys[:, 1:-1])
+    blocks = [(features.reshape(-1, len(factors)), increments.reshape(-1, dim))]
+    return _best_ridge(model, blocks, valid, ridges, history=2)
+
+
+class EchoState(StepMap):
+    """A leaky echo state network: r' = (1 - a) r + a tanh(W r + V u + b), y' = y + C (1, u, r').
+
+    Source: H. Jaeger, The echo state approach, GMD report 148 (2001); leaky units as in M.
+    Lukosevicius, A practical guide to applying echo state networks, LNCS 7700 (2012).
+    """
+
+    weights: Float[Array, "features dim"]
+    inputs: Standardizer
+    recurrent: Float[Array, "units units"]
+    incoming: Float[Array, "dim units"]
+    bias: Float[Array, " units"]
+    leak: float = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+
+    def init(self, history, t0):
+        memory, _ = self.features_along(history[:-1])
+        return history[-1], memory
+
+    def step(self, state):
+        y, memory = state
+        memory, features = self.features(memory, y)
+        return y + features @ self.weights, memory
+
+    def observe(self, state):
+        return state[0]
+
+    def features(self, memory: Array, y: Array) -> tuple[Array, Array]:
+        u = self.inputs(y)
+        drive = jnp.tanh(memory @ self.recurrent + u @ self.incoming + self.bias)
+        memory = (1.0 - self.leak) * memory + self.leak * drive
+        return memory, jnp.concatenate([jnp.ones(1, y.dtype), u, memory])
+
+    def features_along(self, ys: Float[Array, "time dim"]) -> tuple[Array, Array]:
+        """The memory after a stretch of observations, from none, and the features of each."""
+        start = jnp.zeros_like(self.bias)
+        return jax.lax.scan(lambda memory, y: self.features(memory, y), start, ys)
+
+
+def echo_state(
+    train: Trajectories,
+    valid: Trajectories,
+    seed: int,
+    *,
+    units: int = 1000,
+    radius: float = 0.4,
+    input_scale: float = 0.1,
+    leak: float = 1.0,
+    washout: int = 100,
+    ridges: Sequence[float] = RIDGES,
+) -> StepMap:
+    """An echo state network; its ridge, and the defaults here, give the longest valid forecasts.
+
+    Args:
+        train, valid: the trajectories; they must be longer than `washout`.
+        seed: of the network's fixed weights.
+        units: their number; each is connected to 10 % of the others.
+        radius: the spectral radius of the recurrent weights.
+        input_scale: the incoming weights and biases are uniform in [-1, 1] times this.
+        leak: the share of a unit that is new in each step.
+        washout: steps left out at the start of each trajectory, while the memory fills.
+        ridges: those tried.
+    """
+    random = np.random.default_rng(seed)
+    dim = train.ys.shape[2]
+    recurrent = random.normal(size=(units, units)) * (random.random((units, units)) < 0.1)
+    recurrent *= radius / np.abs(np.linalg.eigvals(recurrent)).max()
+    model = EchoState(
+        weights=jnp.zeros((1 + dim + units, dim)),
+        inputs=Standardizer.fit(train.ys[:, :-1]),
+        recurrent=jnp.asarray(recurrent),
+        incoming=jnp.asarray(input_scale * random.uniform(-1, 1, (dim, units))),
+        bias=jnp.asarray(input_scale * random.uniform(-1, 1, units)),
+        leak=leak,
+        dt=train.dt,
+    )
+    features = eqx.filter_jit(lambda model, ys: jax.vmap(model.features_along)(ys)[1])
+
+    def blocks():
+        for first in range(0, len(train), 10):  # a trajectory's features are 6 MB
+            ys = train.ys[first : first + 10]
+            rows = np.asarray(features(model, ys[:, :-1]))[:, washout:]
+            increments = np.asarray(ys[:, 1:] - ys[:, :-1])[:, washout:]
+            yield rows.reshape(-1, rows.shape[-1]), increments.reshape(-1, dim)
+
+    return _best_ridge(model, blocks(), valid, ridges, history=washout + 1)
+
+
+def _best_ridge(
+    model: Any,
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+    valid: Trajectories,
+    ridges: Sequence[float],
+    history: int,
+) -> StepMap:
+    """The model with the weights of that ridge whose forecasts of validation last longest.
+
+    W = V s / (s^2 + ridge s_1^2) U' T by the SVD of the features, reduced block by block by QR.
+    """
+    size, dim = model.weights.shape
+    triangle = np.zeros((0, size + dim))
+    for features, targets in blocks:
+        block = np.concatenate([features, targets], axis=1)
+        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, block]), mode="r"))
+    u, s, vt = np.linalg.svd(triangle[:size, :size])
+    projected = u.T @ triangle[:size, size:]
+    scale = valid.ys.reshape(-1, valid.ys.shape[2]).std(axis=0)
+    tried = []
+    for ridge in ridges:
+        weights = vt.T @ ((s / (s**2 + ridge * s[0] ** 2))[:, None] * projected)
+        fitted = eqx.tree_at(lambda m: m.weights, model, jnp.asarray(weights))
+        predicted = dynamics.rollout(
+            fitted, valid.ys[:, :history], valid.ys.shape[1] - history, t0=0.0
+        )
+        times = dynamics.valid_prediction_time(
+            predicted, valid.ys[:, history - 1 :], fitted.dt, scale=scale
+        ).times
+        tried.append((float(times.mean()), ridge, fitted))
+    return max(tried, key=lambda trial: trial[:2])[2]

@@ -1,0 +1,312 @@
+"""How long forecasts of the Lorenz system hold: surrogates beside baselines and perfect maps.
+
+    python benchmarks/lorenz_forecast.py [--out DIR] [--seed N] [--quick]
+
+Each seed draws the lecture's training data anew, 100 starts uniform in [-15, 15]^3, dt 0.01, t to
+8, and the surrogate's random numbers. All forecast from the same starts, which none has seen: set A
+has 1000 on the attractor, set B 1000 in the box of the training starts; what has a memory sees 100
+true steps first. The truth is a Taylor series in double-double and good for all of the 45 time
+units. Times are in Lyapunov times, 1 / 0.9056 time units, until the error first passes a threshold
+in standard deviations of the attractor; intervals are 95 % bootstrap intervals of the mean at 0.4
+over seeds and starts.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)  # before anything is computed
+
+import baselines
+import jax.numpy as jnp
+import numpy as np
+import recipes
+import tyro
+from matplotlib.figure import Figure
+
+from physml import dynamics, plots, reference, systems
+from physml._types import StepMap
+from physml.data import Trajectories
+from physml.results import Run
+
+DT = 0.01
+STEPS = 4500  # of a forecast
+HISTORY = 101  # true rows that a map with a memory sees before it
+THRESHOLDS = (0.1, 0.3, 0.4, 0.5)
+LORENZ = systems.Lorenz()
+LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the benchmark."""
+
+    out: Path = Path("results/lorenz_forecast")
+    """Folder for the tables, metrics and figures."""
+    seed: int = 0
+    """Seed of the first training data and network, and of the test starts."""
+    quick: bool = False
+    """The surrogates and the best polynomial only, one seed, 100 starts, short training."""
+    rows: tuple[str, ...] = ()
+    """Rows by name; all unless given."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: how its step map is made, and what it needs."""
+
+    name: str
+    make: Callable[[Trajectories, Trajectories, int], StepMap]
+    quick: dict[str, Any] | None = None  # options of a quick run; None if it is left out of one
+    history: int = 1
+    dtype: str = "float64"
+    fitted: bool = True  # to data: the others have one seed
+
+
+def polynomial_row(degree: int, symmetric: bool) -> Row:
+    signs = tuple(np.diag(np.asarray(LORENZ.symmetry))) if symmetric else None
+    # The best is the one that surrogates are to beat.
+    quick = {} if degree == 10 and symmetric else None
+    return Row(
+        f"poly{degree}" if symmetric else f"poly{degree}_plain",
+        lambda train, valid, seed: baselines.polynomial(train, degree, signs=signs),
+        quick=quick,
+    )
+
+
+def perfect(order: int) -> StepMap:
+    return reference.TaylorFlow.create(LORENZ, DT, order=order)
+
+
+ROWS = (
+    Row("mlp", recipes.mlp, quick={}),
+    Row("rnn", recipes.rnn, quick={}, history=HISTORY),
+    Row("mlp_trained", recipes.mlp_trained, quick={"steps": 200}),
+    Row("gru_trained", recipes.gru_trained, quick={"steps": 200}, history=HISTORY),
+    Row("mlp32", recipes.mlp32, quick={}, dtype="float32"),
+    Row("persistence", lambda *_: baselines.Persistence(dt=DT), fitted=False),
+    Row("linear", lambda train, valid, seed: baselines.polynomial(train, 1)),
+    *(polynomial_row(degree, False) for degree in range(2, 11)),
+    *(polynomial_row(degree, True) for degree in range(2, 11)),
+    *(
+        Row(
+            f"ngrc{order}",
+            lambda train, valid, seed, order=order: baselines.next_generation(train, valid, order),
+            history=HISTORY,
+        )
+        for order in (2, 3)
+    ),
+    Row("esn", baselines.echo_state, history=HISTORY),
+    Row("rk4", lambda *_: baselines.RungeKutta4(system=LORENZ, dt=DT), fitted=False),
+    Row(
+        "perfect32",
+        lambda *_: baselines.Single(inner=perfect(12), dt=DT),
+        dtype="float32",
+        fitted=False,
+    ),
+    Row("perfect", lambda *_: perfect(20), fitted=False),
+)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the benchmark, write its folder, and return its metrics."""
+    rows = [row for row in ROWS if row.quick is not None or not config.quick]
+    if config.rows:
+        rows = [row for row in ROWS if row.name in config.rows]
+    starts, seeds = (100, 1) if config.quick else (1000, 5)
+    with Run(config.out, config) as run:
+        problem = Problem.make(config.seed, starts, seeds)
+        check_truth(run, problem, 10 if config.quick else 100)
+        scores = {}
+        for row in rows:
+            scores[row.name] = score = measure(run, row, problem, config.quick)
+            record(run, row, score)
+        for key, title in problem.titles.items():
+            lines = [line(row, scores[row.name], key) for row in rows]
+            run.table(lines, ["", *COLUMNS], title=title)
+        figures(run, scores)
+        return run.metrics({})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The data: training trajectories by seed, validation, and the test sets A and B."""
+
+    seed: int
+    trains: list[Trajectories]
+    valid: Trajectories
+    tests: dict[str, Trajectories]
+    scale: jax.Array
+
+    @classmethod
+    def make(cls, seed: int, starts: int, seeds: int) -> "Problem":
+        """Draw the starts, each set by a key of its own, and integrate them."""
+        test_key, box_key, valid_key = jax.random.split(jax.random.key(1000 + seed), 3)
+
+        def box(key, num):
+            return jax.random.uniform(key, (num, 3), minval=-15.0, maxval=15.0)
+
+        def solve(starts, steps):
+            return reference.extended_trajectories(LORENZ, starts, DT * np.arange(steps + 1))
+
+        length = HISTORY - 1 + STEPS
+        tests = {
+            "a": solve(reference.attractor_starts(LORENZ, test_key, starts), length),
+            "b": solve(box(box_key, starts), length),
+        }
+        return cls(
+            seed=seed,
+            trains=[solve(box(jax.random.key(seed + i), 100), 800) for i in range(seeds)],
+            valid=solve(reference.attractor_starts(LORENZ, valid_key, 24), 2300),
+            tests=tests,
+            scale=tests["a"].ys.reshape(-1, 3).std(axis=0),
+        )
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What stands over the tables."""
+        num, seeds = len(self.tests["a"]), len(self.trains)
+        unit = f"Valid prediction time in Lyapunov times, {num} starts"
+        return {
+            "a": f"A. {unit} on the attractor, {seeds} seeds",
+            "b": f"B. {unit} in the box, {seeds} seeds",
+        }
+
+
+def check_truth(run: Run, problem: Problem, num: int) -> None:
+    """How far the truth agrees with a better one, on some trajectories of each set."""
+    for key, test in problem.tests.items():
+        horizon = reference.extended_horizon(LORENZ, test[:num], scale=problem.scale)
+        run.metrics({f"truth.horizon_{key}": LAMBDA1 * horizon.min(), "truth.checked": num})
+
+
+@dataclass
+class Score:
+    """A row's figures on both sets, over its seeds."""
+
+    skills: dict[str, list[dynamics.Skill]] = field(default_factory=lambda: {"a": [], "b": []})
+    seconds: list[float] = field(default_factory=list)
+    compile_seconds: float = 0.0
+    parameters: int = 0
+    exponents: np.ndarray | None = None
+
+    def summary(self, key: str) -> dict[str, float]:
+        """The figures of all seeds and starts together."""
+        skills = self.skills[key]
+        together = jax.tree.map(lambda *x: jnp.concatenate([jnp.atleast_1d(a) for a in x]), *skills)
+        together = together._replace(eps1=jnp.sqrt(jnp.mean(together.eps1**2)))
+        figures = together.summary(1 / LAMBDA1)
+        times = LAMBDA1 * np.stack([skill.times for skill in skills])
+        low, high = dynamics.bootstrap(times, np.random.default_rng(0))
+        return figures | {"vpt_low": low, "vpt_high": high}
+
+
+def measure(run: Run, row: Row, problem: Problem, quick: bool) -> Score:
+    """Make a row's map for each seed and forecast both test sets with it."""
+    score = Score()
+    make = functools.partial(row.make, **(row.quick or {} if quick else {}))
+    for i, train in enumerate(problem.trains if row.fitted else problem.trains[:1]):
+        with run.timed() as timing:
+            step_map = jax.block_until_ready(make(train, problem.valid, problem.seed + i))
+        score.seconds.append(timing.seconds)
+        score.compile_seconds += timing.compile_seconds
+        for key, test in problem.tests.items():
+            truth = test.ys[:, : row.history + STEPS]
+            skill = dynamics.forecast_skill(
+                step_map, truth, scale=problem.scale, history=row.history, thresholds=THRESHOLDS
+            )
+            # A hundred megabytes of forecasts are not kept for every seed.
+            score.skills[key].append(skill._replace(predicted=jnp.zeros((0, 1, 3))))
+        if i == 0:
+            arrays = [x for x in jax.tree.leaves(step_map) if hasattr(x, "size")]
+            score.parameters = sum(x.size for x in arrays) if row.fitted else 0
+        if i == 0 and row.name == "mlp":
+            history = problem.tests["a"].ys[:10, : row.history]
+            spectrum = dynamics.lyapunov_spectrum(step_map, history, 3000)
+            score.exponents = np.asarray(spectrum.exponents.mean(axis=0))
+    return score
+
+
+COLUMNS = (
+    "dtype", "seeds", "warm-up", "eps1", "at 0.1", "at 0.3", "at 0.4", "at 0.5", "95 %", "median",
+    "5 %", "diverged", "censored", "parameters", "fit s",
+)  # fmt: skip
+
+
+def line(row: Row, score: Score, key: str) -> list[Any]:
+    """A row's cells in the table of one test set."""
+    figures = score.summary(key)
+    return [
+        row.name,
+        row.dtype,
+        len(score.seconds),
+        row.history - 1,
+        figures["eps1"],
+        *(figures[f"vpt_mean_at_{threshold:g}"] for threshold in THRESHOLDS),
+        f"{figures['vpt_low']:.2f} .. {figures['vpt_high']:.2f}",
+        figures["vpt_median"],
+        figures["vpt_p5"],
+        figures["diverged"],
+        figures["censored"],
+        score.parameters,
+        float(np.mean(score.seconds)),
+    ]
+
+
+def record(run: Run, row: Row, score: Score) -> None:
+    """A row's metrics: those of set A under its own name, those of set B under `box`."""
+    figures: dict[str, Any] = {
+        "seeds": len(score.seconds),
+        "dtype": row.dtype,
+        "parameters": score.parameters,
+        "seconds": float(np.mean(score.seconds)),
+        "compile_s": score.compile_seconds,
+    }
+    figures |= score.summary("a")
+    figures |= {f"box.{name}": value for name, value in score.summary("b").items()}
+    run.metrics({f"{row.name}.{name}": value for name, value in figures.items()})
+    if score.exponents is not None:
+        run.metrics({f"lambda{k + 1}": value for k, value in enumerate(score.exponents)})
+    print(f"{row.name:14}{figures['vpt_mean']:8.2f} LT{figures['seconds']:9.1f} s", flush=True)
+
+
+def figures(run: Run, scores: dict[str, Score]) -> None:
+    """How errors grow for the main rows, and the valid times of all."""
+    main_rows = [row.name for row in ROWS if row.quick is not None] + ["esn", "perfect"]
+    errors = {
+        name: np.median([skill.errors for skill in scores[name].skills["a"]], axis=0)
+        for name in main_rows
+        if name in scores
+    }
+    if errors:
+        ts = DT * np.arange(STEPS + 1)
+        run.figure("error_growth", plots.error_growth(ts, errors, lambda1=LAMBDA1))
+    run.figure("valid_times", bars({name: score.summary("a") for name, score in scores.items()}))
+
+
+def bars(summaries: dict[str, dict[str, float]]) -> Figure:
+    """Mean valid prediction times with their intervals, a bar each, the longest on top."""
+    names = sorted(summaries, key=lambda name: summaries[name]["vpt_mean"])
+    mean, low, high = (
+        np.array([summaries[name][key] for name in names])
+        for key in ("vpt_mean", "vpt_low", "vpt_high")
+    )
+    fig = Figure(figsize=(8.0, 1.0 + 0.28 * len(names)), layout="constrained")
+    ax = fig.add_subplot()
+    ax.barh(names, mean, color="#56B4E9", height=0.7)
+    ax.errorbar(mean, names, xerr=[mean - low, high - mean], fmt="none", ecolor="#000000", lw=1.2)
+    for at, (value, end) in enumerate(zip(mean, high, strict=True)):
+        ax.text(end + 0.3, at, f"{value:.1f}", va="center", fontsize=8)
+    ax.set(xlabel="valid prediction time [Lyapunov times], threshold 0.4, on the attractor")
+    ax.margins(x=0.08, y=0.01)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return fig
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
