@@ -91,7 +91,7 @@ ROWS = (
     Row("persistence", lambda *_: baselines.Persistence(dt=DT), fitted=False),
     Row("linear", lambda train, valid, seed: baselines.polynomial(train, 1)),
     *(polynomial_row(degree, False) for degree in range(2, 11)),
-    *(polynomial_row(degree, True) for degree in range(2, 11)),
+    *(polynomial_row(degree, True) for degree in range(2, 13)),
     *(
         Row(
             f"ngrc{order}",
