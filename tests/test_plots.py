@@ -144,6 +144,44 @@ def test_loss_curves_of_a_fit():
     assert train.get_color() == valid.get_color() and train.get_linestyle() != valid.get_linestyle()
 
 
+def test_heat_map_shows_numbers_and_what_diverged():
+    values = np.array([[1e-3, 2.5], [np.nan, 40.0]])
+    fig = plots.heat_map(
+        values, [0.1, "sin"], [1e-4, 2], row_name="rate", column_name="decay", name="error"
+    )
+    ax, bar = fig.axes
+    assert (ax.get_xlabel(), ax.get_ylabel(), bar.get_ylabel()) == ("decay", "rate", "error")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.1", "sin"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.0001", "2"]
+    cells = {text.get_position(): text.get_text() for text in ax.texts}
+    assert cells == {(0, 0): "1.0e-03", (1, 0): "2.5", (0, 1): "diverged", (1, 1): "40"}
+    (hatched,) = ax.patches
+    assert hatched.get_xy() == (-0.5, 0.5)
+    (image,) = ax.images
+    np.testing.assert_array_equal(image.get_array().mask, ~np.isfinite(values))
+    assert image.norm.vmin == 1e-3 and image.norm.vmax == 40.0
+
+
+def test_heat_map_in_which_all_diverged():
+    fig = plots.heat_map(
+        np.full((1, 2), np.nan), [1], [1, 2], row_name="a", column_name="b", name="c"
+    )
+    fig.draw_without_rendering()
+    assert [text.get_text() for text in fig.axes[0].texts] == ["diverged"] * 2
+
+
+def test_bands_are_the_median_and_the_middle_share():
+    values = np.array([[1.0, 2.0, 3.0, 4.0, 50.0], [1.0, 2.0, 3.0, 4.0, np.nan]])
+    values = np.vstack([values, np.full((1, 5), np.nan)])
+    fig = plots.bands({"MLP": ([10, 20, 30], values)}, xlabel="step", ylabel="loss", share=1.0)
+    (ax,) = fig.axes
+    assert ax.get_yscale() == "log" and ax.get_xlabel() == "step" and legend(ax) == ["MLP"]
+    np.testing.assert_allclose(lines(ax)["MLP"].get_xydata(), [[10, 3.0], [20, 2.5]])
+    (band,) = ax.collections
+    corners = {tuple(point) for point in band.get_paths()[0].vertices}
+    assert corners == {(10, 1), (10, 50), (20, 1), (20, 4)}
+
+
 def test_phase_portrait():
     fig = plots.phase_portrait({"exact": PATH[:, :2]}, units=("m", "m/s"))
     (ax,) = fig.axes
@@ -180,6 +218,19 @@ def test_partial_sums():
             ),
             "valid curve of 'MLP'",
         ),
+        (
+            lambda: plots.heat_map(
+                np.ones((2, 3)), [1], [1, 2, 3], row_name="a", column_name="b", name="c"
+            ),
+            r"expected the shape \(1, 3\), got \(2, 3\)",
+        ),
+        (
+            lambda: plots.heat_map(
+                np.zeros((1, 1)), [1], [1], row_name="a", column_name="b", name="c"
+            ),
+            "expected positive numbers, got 0",
+        ),
+        (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"'a' must have .*\(101,\)"),
         (lambda: plots.phase_portrait({"exact": PATH}), r"exact: expected .*\(101, 3\)"),
         (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term: expected"),
     ],
