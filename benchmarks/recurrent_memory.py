@@ -1,6 +1,6 @@
 """Recurrent Lorenz surrogates by stage of their training, and what their memory is worth.
 
-    python benchmarks/recurrent_memory.py [--out DIR] [--seed N] [--seeds N] [--quick]
+    python benchmarks/recurrent_memory.py [--out DIR] [--seed N] [--seeds N] [--cells ...] [--quick]
 
 Trained on the lecture's data (100 starts uniform in [-15, 15]^3, dt 0.01, 800 steps; a tenth of the
 trajectories is kept for validation), scored on starts on the attractor against truth computed in
@@ -14,7 +14,7 @@ where they were drawn, relative to their norm.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -35,7 +35,7 @@ DT = 0.01
 WARM = 100  # true steps before a forecast
 LORENZ = systems.Lorenz()
 LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
-CELLS = {
+RECIPES = {
     "simple": recipes.simple_trained,
     "gru": recipes.gru_trained,
     "lstm": recipes.lstm_trained,
@@ -52,6 +52,8 @@ class Config:
     """Seed of everything drawn at random."""
     seeds: int = 3
     """Networks of each kind (1 if quick)."""
+    cells: tuple[Literal["simple", "gru", "lstm"], ...] = ("simple", "gru", "lstm")
+    """Which networks."""
     quick: bool = False
     """Smaller networks, shorter training, fewer starts."""
 
@@ -96,12 +98,13 @@ def measure(run: Run, config: Config) -> None:
         return skill.summary(1 / LAMBDA1)
 
     forecasts, trainings = [], []
-    for cell, recipe in CELLS.items():
+    for cell in config.cells:
         scores: dict[str, list[list[float]]] = {}
         trained: list[list[float]] = []
         for seed in range(config.seed, config.seed + seeds):
             with run.timed() as timing:
-                stages: Any = jax.block_until_ready(recipe(train, valid, seed, config.quick))
+                stages: Any = RECIPES[cell](train, valid, seed, config.quick)
+                jax.block_until_ready(stages)
             for stage, stepper in stages.items():
                 ways = (
                     score(stepper, WARM),
@@ -110,6 +113,7 @@ def measure(run: Run, config: Config) -> None:
                 )
                 figures = [way[figure] for way in ways for figure in FIGURES]
                 scores.setdefault(stage, []).append(figures)
+                print(f"{cell} {seed} {stage}: {figures[1]:.2f} Lyapunov times", flush=True)
             first, last = stages["untrained"], stages["adam"]
             losses = [rms_residual(stage, valid) for stage in (first, last)]
             trained.append(
