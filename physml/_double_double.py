@@ -3,11 +3,12 @@ r"""Double-double arithmetic: a number as the unevaluated sum of two float64, so
 $x = x_{hi} + x_{lo}$ with $|x_{lo}| \le \tfrac12 \mathrm{ulp}(x_{hi})$. Arrays of any shape, in any
 JAX transformation.
 
-A compiler may contract $a b + c$ to a fused multiply-add, XLA's CPU backend does, and it may do so
-in one place where a value is used and not in another: the textbook's error of a product is then
-that of a number nobody has. Here a product is pinned by clearing its last bit, an operation on
-integers that no contraction passes, and its factors are split by clearing bits too. All that is
-left to contract are products that are exact, or too small for their rounding to count.
+A compiler may contract $a b + c$ to a fused multiply-add (XLA does for a product that is used once,
+on a CPU too), and it may do so in one place where a value is used and not in another: the
+textbook's error of a product would then be that of a number nobody has. So a product is pinned by
+clearing its last bit, an operation on integers that no contraction passes, and its factors are
+split by clearing bits. All that is left to contract are products that are exact, or too small for
+their rounding to count.
 
 Sources: T. J. Dekker, Numer. Math. 18 (1971) 224; Y. Hida, X. S. Li, D. H. Bailey, Algorithms for
 quad-double precision floating point arithmetic, 15th IEEE Symposium on Computer Arithmetic (2001).
