@@ -22,6 +22,12 @@ data do not remove it. What is tried:
 Validation is by forecasts of noisy trajectories that are left out of training. Forecasts are scored
 from exact starts and from noisy ones, for which the exact flow's row says what is possible; the
 climate is that of ten rollouts.
+
+Measured (seed 0): smoothing first comes as far from noisy starts as the exact flow at every level,
+and has the truth's climate even at 10 %, where every one-step fit of the noisy rows has collapsed
+to a fixed point. The pull shows first in the third exponent (-27 at 1 % for the refitted readout,
+-14.6 is true). Of the trainings by gradient only the multi-step loss takes it away; injection does
+not, as it adds to the noise in the inputs.
 """
 
 import functools
