@@ -12,8 +12,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
+# Those whose quick look takes more than a few seconds' compiling.
+SLOW = {"architecture_study"}
+EACH = [
+    pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem)
+    for path in SCRIPTS
+]
+
 # What each script promises to measure; a new script says so here.
 KEYS = {
+    "architecture_study": {
+        "lorenz.shape.32_x_2.eps1",
+        "lorenz.shape.32_x_2.forecast_refit",
+        "lorenz.activation.relu.eps1",
+        "lorenz.schedule.cosine.forecast",
+        "lorenz.regularisation.dropout_0.1.eps1",
+        "lorenz.optimizer.adam.eps1",
+        "lorenz.gradient.sigmoid_16",
+    },
     "lorenz": {
         "mlp_trained.vpt_mean",
         "mlp_frozen.vpt_mean",
@@ -47,7 +63,7 @@ def run_script(script, out, *options):
     return done, json.loads((out / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", EACH)
 def test_quick_run(script, tmp_path):
     out = tmp_path / "run"
     done, metrics = run_script(script, out, "--seed", "3")

@@ -1,5 +1,6 @@
 """Many fits of one shape at once: seeds and hyper-parameters along an axis of one program."""
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from physml.fit.loop import Callback, Report, loop
 from physml.fit.result import RESULTS, Fit
 
 SAVE_SECONDS = 20.0  # a process that is killed loses about so much
+_RUN_ONCE = {"xla_backend_optimization_level": 0}  # a third of the time to compile
 
 
 class Sweep(eqx.Module):
@@ -299,8 +301,7 @@ def _validate_all(loss: Loss, parts: Parts, state: _State, valid: Any) -> tuple[
     )(state.members)
 
 
-@eqx.filter_jit
-def _begin(
+def _begun(
     build_model: Any,
     optimizer: Any,
     settings: Any,
@@ -321,7 +322,10 @@ def _begin(
     return parts, _State(members, jnp.zeros((), jnp.int32), key)
 
 
-@jax.jit
+_begin: Any = eqx.filter_jit(_begun, compiler_options=_RUN_ONCE)  # pyright: ignore[reportCallIssue]
+
+
+@functools.partial(jax.jit, compiler_options=_RUN_ONCE)
 def _chosen(members: _Member) -> tuple[Bool[Array, " models"], tuple[Any, Any]]:
     """Which models the last step spoiled spoiled, and the arrays of those to be returned."""
 

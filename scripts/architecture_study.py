@@ -1,0 +1,469 @@
+"""What makes a next-step network good: the lecture's study, for Lorenz and the driven oscillator.
+
+Width and depth, activation, regularisation (L2, L1, dropout, input noise), learning-rate schedule
+and optimizer of an MLP that learns y(t + dt) - y(t) from y(t), and the vanishing gradient of deep
+sigmoid networks. Fits of one shape run as one program over seeds and hyper-parameters. Each is
+scored on trajectories that it has not seen, by its one-step error and by its forecast, as training
+left it and with its last layer refitted by least squares. The same command after an interruption
+goes on where it was.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)  # data and scores; networks are trained in float32
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+
+from physml import data, dynamics, fit, nn, plots, reference, surrogate, systems
+from physml.results import Run
+
+LAMBDA1 = 0.9056  # of Lorenz; 1 / LAMBDA1 is a Lyapunov time
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the experiment."""
+
+    out: Path = Path("results/architecture_study")
+    """Folder for the tables, metrics and figures."""
+    seed: int = 0
+    """Seed of everything drawn at random."""
+    quick: bool = False
+    """A few short fits: a look, most of it compiling."""
+    problems: tuple[str, ...] = ("lorenz", "oscillator")
+    """What to study (Lorenz only if quick)."""
+    steps: int = 3000
+    """Steps of each fit by batches of 64 (200 if quick)."""
+    seeds: int = 3
+    """Fits of each setting that differ in their first weights (2 if quick)."""
+
+
+class Problem(eqx.Module):
+    """What is learned, and how a map is judged."""
+
+    name: str = eqx.field(static=True)
+    rows: dict[str, tuple[jax.Array, jax.Array]]  # of the parts: network inputs, targets; float64
+    stepper: surrogate.Stepper  # holds the normalisation; its network is a placeholder
+    truth: data.Trajectories  # what forecasts are scored on
+    scale: jax.Array  # the standard deviation of each component
+    chaotic: bool = eqx.field(static=True)
+
+    @property
+    def forecast(self) -> str:
+        """What the forecast's score is."""
+        return "valid time [LT]" if self.chaotic else "max |x error|"
+
+    def pairs(self, part: str, num: int | None = None) -> tuple[jax.Array, jax.Array]:
+        """Rows to train on, float32."""
+        first, second = (x[:num].astype(jnp.float32) for x in self.rows[part])
+        return first, second
+
+
+def lorenz(key: jax.Array) -> Problem:
+    """The lecture's 100 trajectories to learn from; starts on the attractor to be judged on."""
+    system, (train_key, other_key) = systems.Lorenz(), jax.random.split(key)
+    train = reference.trajectories(system, train_key, 100, 0.01 * np.arange(801))
+    starts = reference.attractor_starts(system, other_key, 40)
+    others = reference.trajectories_from(system, starts, 0.01 * np.arange(1001))
+    return prepared("lorenz", train, others, chaotic=True)
+
+
+def oscillator(key: jax.Array) -> Problem:
+    """Starts in [-2, 2]^2 at any phase of the drive, over 20 time units."""
+    system: Any = systems.DrivenOscillator()
+    start, phase = jax.random.split(key)
+    t0s = jax.random.uniform(phase, (240,), maxval=float(system.period))
+    box = ((-2.0, -2.0), (2.0, 2.0))
+    whole = reference.trajectories(system, start, 240, 0.05 * np.arange(401), box=box, t0s=t0s)
+    return prepared("oscillator", whole[:200], whole[200:], period=float(system.period))
+
+
+PROBLEMS = {"lorenz": lorenz, "oscillator": oscillator}
+
+
+def prepared(
+    name: str,
+    train: data.Trajectories,
+    others: data.Trajectories,
+    *,
+    chaotic: bool = False,
+    period: float | None = None,
+) -> Problem:
+    dim = train.ys.shape[-1]
+    size = dim if period is None else dim + 2
+    net = nn.MLP(size, (1,), dim, rngs=nnx.Rngs(0))
+    stepper = surrogate.Stepper.create(net, train, period=period)
+    parts = {"train": train, "valid": others[:20], "test": others[20:]}
+    rows = {}
+    for part, trajectories in parts.items():
+        pairs = trajectories.pairs()
+        inputs = stepper.inputs(pairs.inputs)
+        if period is not None:
+            angle = 2 * np.pi / period * pairs.times[:, None]
+            inputs = jnp.concatenate([inputs, jnp.cos(angle), jnp.sin(angle)], axis=1)
+        order = np.random.default_rng(0).permutation(len(inputs))
+        rows[part] = inputs[order], ((pairs.targets - pairs.inputs) / stepper.scale[None])[order]
+    scale = data.Standardizer.fit(others.ys).std
+    return Problem(name, rows, stepper, parts["test"], scale, chaotic)
+
+
+class Regularised(eqx.Module):
+    """A network and how it is held back."""
+
+    net: nn.MLP
+    l2: jax.Array
+    l1: jax.Array
+    noise: jax.Array
+
+    def loss(self, x: jax.Array, y: jax.Array, key: Any) -> jax.Array:
+        """Mean square error with noisy inputs, and the norms of the kernels."""
+        noise = self.noise * jax.random.normal(key, x.shape, x.dtype)
+        kernels = [layer.kernel[...] for layer in (*self.net.hidden, self.net.readout)]
+        l2 = sum(jnp.sum(kernel**2) for kernel in kernels)
+        l1 = sum(jnp.sum(jnp.abs(kernel)) for kernel in kernels)
+        return jnp.mean((self.net(x + noise) - y) ** 2) + self.l2 * l2 + self.l1 * l1
+
+
+def train_loss(model: Regularised, batch: Any, key: Any) -> tuple[jax.Array, dict]:
+    x, y = batch
+    return model.loss(x, y, key), {}
+
+
+def valid_loss(model: Regularised, batch: Any, key: Any) -> tuple[jax.Array, dict]:
+    x, y = batch
+    return jnp.mean((model.net(x) - y) ** 2), {}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A fit's hyper-parameters that share a compiled program."""
+
+    rate: float = 3e-3
+    schedule: str = "cosine"
+    l2: float = 0.0
+    l1: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
+
+
+SCHEDULES = ("constant", "exponential", "cosine", "warm-up, cosine", "one-cycle")
+
+
+@cache
+def schedule_tables(steps: int) -> dict[str, np.ndarray]:
+    """The learning rate of every step, the largest 1."""
+    schedules: tuple[optax.Schedule, ...] = (
+        optax.constant_schedule(1.0),
+        optax.exponential_decay(1.0, steps, 1e-3),
+        optax.cosine_decay_schedule(1.0, steps),
+        optax.warmup_cosine_decay_schedule(0.0, 1.0, steps // 10 + 1, steps + 1),
+        optax.cosine_onecycle_schedule(steps, 1.0),
+    )
+    tables = jax.jit(lambda n: [jax.vmap(f)(n) for f in schedules])(jnp.arange(steps))
+    return dict(zip(SCHEDULES, map(np.asarray, tables), strict=True))
+
+
+def stacked(settings: list[Setting], steps: int, key: jax.Array) -> dict[str, jax.Array]:
+    """Settings as arrays; a schedule becomes the table of its values."""
+    tables = schedule_tables(steps)
+    columns = {
+        name: [getattr(setting, name) for setting in settings] for name in ("l2", "l1", "noise")
+    }
+    columns["rates"] = [setting.rate * tables[setting.schedule] for setting in settings]
+    arrays = {name: jnp.asarray(np.array(x, np.float32)) for name, x in columns.items()}
+    return arrays | {"key": jnp.stack([jax.random.fold_in(key, s.seed) for s in settings])}
+
+
+Optimizer = Callable[[Callable[[Any], Any]], optax.GradientTransformation]
+OPTIMIZERS: dict[str, tuple[Optimizer, bool, tuple[float, ...]]] = {  # in batches?, rates
+    "gradient descent": (optax.sgd, False, (0.03, 0.1, 0.3)),
+    "momentum": (partial(optax.sgd, momentum=0.9), False, (0.01, 0.03, 0.1)),
+    "batches": (optax.sgd, True, (0.03, 0.1, 0.3)),
+    "batches, momentum": (partial(optax.sgd, momentum=0.9), True, (0.01, 0.03, 0.1)),
+    "RMSprop": (optax.rmsprop, True, (3e-4, 1e-3, 3e-3)),
+    "Adam": (optax.adam, True, (1e-3, 3e-3, 1e-2)),
+    "Muon": (optax.contrib.muon, True, (1e-3, 3e-3, 1e-2)),
+    "L-BFGS": (lambda rate: optax.lbfgs(), False, (1.0,)),
+}
+
+
+def adam(setting: Any) -> optax.GradientTransformation:
+    return optax.adam(lambda count: setting["rates"][count])
+
+
+class Study:
+    """One problem's sweeps and their scores."""
+
+    def __init__(self, run: Run, problem: Problem, config: Config):
+        self.run, self.problem, self.config = run, problem, config
+        self.steps = 200 if config.quick else config.steps
+        self.seeds = range(2 if config.quick else config.seeds)
+        self.key = jax.random.key(config.seed)
+
+    def settings(self, **grids: Iterable[Any]) -> list[Setting]:
+        """Every combination, seeds last."""
+        combinations = itertools.product(*grids.values(), self.seeds)
+        return [
+            Setting(**dict(zip((*grids, "seed"), values, strict=True))) for values in combinations
+        ]
+
+    def sweep(
+        self,
+        name: str,
+        settings: list[Setting],
+        *,
+        hidden: tuple[int, ...] = (32, 32),
+        activation: str = "tanh",
+        dropout: float = 0.0,
+        optimizer: Callable[[Any], optax.GradientTransformation] = adam,
+        rows: int | None = None,
+        batch_size: int | None = 64,
+        steps: int | None = None,
+        validations: int = 20,
+    ) -> dict[str, np.ndarray]:
+        """Fit every setting of one shape, and score what comes out."""
+        num_steps = steps or self.steps
+        train, valid = self.problem.pairs("train", rows), self.problem.pairs("valid")
+        sizes = train[0].shape[1], train[1].shape[1]
+
+        def build(setting: Any) -> Regularised:
+            rngs = nnx.Rngs(setting["key"])
+            net = nn.MLP(
+                sizes[0], hidden, sizes[1], activation=activation, dropout=dropout,
+                dtype=jnp.float32, rngs=rngs,
+            )  # fmt: skip
+            return Regularised(net, setting["l2"], setting["l1"], setting["noise"])
+
+        def compute(path: Path) -> dict[str, Any]:
+            swept = fit.sweep(
+                train_loss,
+                build,
+                train,
+                settings=stacked(settings, num_steps, self.key),
+                optimizer=optimizer,
+                steps=num_steps,
+                batch_size=batch_size,
+                key=self.key,
+                valid=valid,
+                valid_loss=valid_loss,
+                valid_every=max(1, num_steps // validations),
+                checkpoint=path,
+            )
+            if bool(swept.result == fit.RESULTS.interrupted):
+                raise KeyboardInterrupt
+            nets = swept.models.net
+            nets.eval()
+            scores = judged(self.problem, nets)
+            lost = np.where(swept.diverged, np.nan, 1.0)
+            return {
+                **{name: np.asarray(values) * lost for name, values in scores.items()},
+                "curves": swept.history["valid_loss"],
+                "at": swept.history["valid_step"],
+                "seconds": swept.seconds,
+                "compile_s": swept.compile_seconds,
+            }
+
+        return self.run.part(f"{self.problem.name}.{name}", compute)
+
+
+@eqx.filter_jit
+def judged(problem: Problem, nets: nn.MLP) -> dict[str, jax.Array]:
+    """The scores of every network, as it is and with its last layer refitted, in float64."""
+    x, y = (rows[::4] for rows in problem.rows["train"])
+    inputs, targets = problem.rows["test"]
+    truth = problem.truth
+    nets = jax.tree.map(
+        lambda a: a.astype(x.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, nets
+    )
+
+    def refitted(net: Any) -> nn.MLP:
+        features = jnp.pad(net.features(x), ((0, 0), (0, 1)), constant_values=1.0)
+        num = features.shape[1]
+        triangle = jnp.linalg.qr(jnp.concatenate([features, y], axis=1), mode="r")
+        weights = jnp.linalg.lstsq(triangle[:, :num], triangle[:, num:])[0]
+        net.readout.kernel[...], net.readout.bias[...] = weights[:-1], weights[-1]
+        return net
+
+    def scores(net: nn.MLP) -> tuple[jax.Array, jax.Array]:
+        step_map = eqx.tree_at(lambda s: s.net, problem.stepper, net)
+        one_step = (net(inputs) - targets) * (step_map.scale / problem.scale)[None]
+        num_steps = truth.ys.shape[1] - 1
+        ys = dynamics.rollout(step_map, truth.ys[:, :1], num_steps, t0=truth.t0s + truth.ts[0])
+        if problem.chaotic:
+            valid = dynamics.valid_prediction_time(ys, truth.ys, step_map.dt, scale=problem.scale)
+            forecast = LAMBDA1 * valid.times.mean()
+        else:
+            forecast = jnp.median(jnp.abs(ys - truth.ys)[..., 0].max(axis=1))
+        return jnp.sqrt(jnp.mean(one_step**2)), forecast
+
+    every = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), nets, jax.lax.map(refitted, nets))
+    eps1, forecast = (jnp.split(values, 2) for values in jax.lax.map(scores, every))
+    return {
+        "eps1": eps1[0], "forecast": forecast[0],
+        "eps1_refit": eps1[1], "forecast_refit": forecast[1],
+    }  # fmt: skip
+
+
+def gradient_norms(problem: Problem, depth: int, activation: str, keys: jax.Array) -> np.ndarray:
+    """The norm of the loss's gradient in each layer's matrix at the start: (layers, keys)."""
+    x, y = problem.pairs("train", 1024)
+
+    @jax.jit
+    @jax.vmap
+    def norms(key: jax.Array) -> jax.Array:
+        net = nn.MLP(
+            x.shape[1], (32,) * depth, y.shape[1], activation=activation, dtype=x.dtype,
+            rngs=nnx.Rngs(key),
+        )  # fmt: skip
+        grads = nnx.grad(lambda net: jnp.mean((net(x) - y) ** 2))(net)
+        layers = [*(grads["hidden"][i] for i in range(depth)), grads["readout"]]
+        return jnp.stack([jnp.linalg.norm(layer["kernel"][...]) for layer in layers])
+
+    return np.asarray(norms(keys)).T
+
+
+def by_setting(values: np.ndarray, seeds: int) -> np.ndarray:
+    """The median over seeds, NaN where one has diverged."""
+    return np.median(values.reshape(-1, seeds), axis=1)
+
+
+def best(result: dict[str, np.ndarray], seeds: int) -> int:
+    """The setting whose median validation loss is least."""
+    return int(np.nan_to_num(by_setting(result["curves"].min(axis=0), seeds), nan=np.inf).argmin())
+
+
+SCORES = ("eps1", "forecast", "eps1_refit", "forecast_refit")
+
+
+def study(run: Run, problem: Problem, config: Config) -> None:
+    """Everything that is asked of one problem."""
+    sweeps = Study(run, problem, config)
+    quick, num = config.quick, len(sweeps.seeds)
+    rates = (3e-3, 1e-2) if quick else (1e-3, 3e-3, 1e-2)
+    widths, depths = ((8, 32), (2,)) if quick else ((8, 16, 32, 64), (1, 2, 4))
+
+    def report(group: str, rows: dict[str, tuple[list[Setting], dict[str, np.ndarray]]]) -> None:
+        table, curves = [], {}
+        for label, (settings, result) in rows.items():
+            chosen = best(result, num)
+            scores = [by_setting(result[name], num)[chosen] for name in SCORES]
+            lost = float(np.isnan(result["eps1"]).mean())
+            table.append([label, settings[chosen * num].rate, *scores, lost])
+            columns = slice(chosen * num, chosen * num + num)
+            passes = result["at"] / result["at"][-1]
+            curves[label] = passes, result["curves"][:, columns]
+            prefix = f"{problem.name}.{group}.{slug(label)}"
+            run.metrics({f"{prefix}.{k}": v for k, v in zip(SCORES, scores, strict=True)})
+            run.metrics({f"{prefix}.rate": settings[chosen * num].rate, f"{prefix}.diverged": lost})
+        run.table(
+            table,
+            [group, "rate", "eps1", problem.forecast, "eps1, refit", f"{problem.forecast}, refit",
+             "diverged"],
+            title=f"{problem.name}: {group}, medians of {num} seeds at the best rate",
+        )  # fmt: skip
+        figure = plots.bands(
+            curves, xlabel="share of the training", ylabel="validation loss", share=1.0,
+            title=f"{problem.name}: {group}",
+        )  # fmt: skip
+        run.figure(f"{problem.name}_{group}", figure)
+
+    adams = sweeps.settings(rate=rates)
+    shapes = {
+        (width, depth): sweeps.sweep(f"shape_{width}x{depth}", adams, hidden=(width,) * depth)
+        for width in widths
+        for depth in depths
+    }
+    base = shapes[32, 2]
+    report("shape", {f"{w} x {d}": (adams, result) for (w, d), result in shapes.items()})
+    eps1 = {k: by_setting(result["eps1"], num)[best(result, num)] for k, result in shapes.items()}
+    figure = plots.heat_map(
+        np.array([[eps1[w, d] for d in depths] for w in widths]),
+        widths, depths, row_name="width", column_name="hidden layers", name="one-step error",
+        title=problem.name,
+    )  # fmt: skip
+    run.figure(f"{problem.name}_width_depth", figure)
+
+    activations = ("relu",) if quick else ("sigmoid", "relu", "gelu", "sin")
+    results = {name: sweeps.sweep(name, adams, activation=name) for name in activations}
+    report("activation", {n: (adams, result) for n, result in {"tanh": base, **results}.items()})
+
+    etas = (3e-3, 1e-2) if quick else (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1.0)
+    strengths = (1e-4,) if quick else (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+    blocks = {"rate x L2": sweeps.settings(rate=etas, l2=(0.0, *strengths))}
+    for name in SCHEDULES:
+        blocks[name] = sweeps.settings(rate=rates, schedule=(name,))
+    blocks["none"] = sweeps.settings()
+    blocks |= {f"L2 {x:g}": sweeps.settings(l2=(x,)) for x in strengths}
+    blocks |= {f"L1 {x:g}": sweeps.settings(l1=(x,)) for x in strengths}
+    blocks |= {f"noise {x:g}": sweeps.settings(noise=(x,)) for x in (0.001, 0.01, 0.1)}
+    together = sweeps.sweep("settings", [setting for block in blocks.values() for setting in block])
+    found, first = {}, 0
+    for name, block in blocks.items():
+        part = slice(first, first := first + len(block))
+        mine = {key: together[key][part] for key in SCORES}
+        found[name] = block, {**mine, "curves": together["curves"][:, part], "at": together["at"]}
+    report("schedule", {name: found[name] for name in SCHEDULES})
+    at_rate = [setting for setting in adams if setting.rate == 3e-3]
+    dropped = sweeps.sweep("dropout", at_rate, dropout=0.1)
+    held = {n: f for n, f in found.items() if n.split()[0] in ("none", "L2", "L1", "noise")}
+    report("regularisation", {**held, "dropout 0.1": (at_rate, dropped)})
+    figure = plots.heat_map(
+        by_setting(found["rate x L2"][1]["eps1"], num).reshape(len(etas), -1),
+        etas, (0.0, *strengths), row_name="learning rate", column_name="L2 strength",
+        name="one-step error", title=problem.name,
+    )  # fmt: skip
+    run.figure(f"{problem.name}_rate_l2", figure)
+
+    optimizers = ("batches, momentum", "Adam") if quick else tuple(OPTIMIZERS)
+    passes, found = (3 if quick else 100), {}
+    for name in optimizers:
+        make, batches, tried = OPTIMIZERS[name]
+        settings = sweeps.settings(rate=tried, schedule=("constant",))
+        found[name] = settings, sweeps.sweep(
+            slug(name), settings, rows=2048, batch_size=32 if batches else None,
+            steps=passes * (64 if batches else 1),
+            optimizer=lambda s, make=make: make(lambda count: s["rates"][count]),
+        )  # fmt: skip
+    report("optimizer", found)
+
+    keys = jax.random.split(sweeps.key, 5)
+    norms = {}
+    for activation, depth in itertools.product(("sigmoid", "tanh", "relu"), (4, 16)):
+        found = gradient_norms(problem, depth, activation, keys)
+        norms[f"{activation}, {depth} layers"] = np.arange(1, depth + 2), found
+        ratio = np.median(found[0] / found[-2])
+        run.metrics({f"{problem.name}.gradient.{activation}_{depth}": ratio})
+    figure = plots.bands(
+        norms, xlabel="layer", ylabel="gradient norm at the start", share=1.0, title=problem.name
+    )
+    run.figure(f"{problem.name}_gradients", figure)
+
+
+def slug(label: str) -> str:
+    """A label as a part of a file's or a metric's name."""
+    return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in label).split()).lower()
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment, write its folder, and return its metrics."""
+    with Run(config.out, config) as run:
+        key = jax.random.key(config.seed)
+        for name in config.problems[: 1 if config.quick else None]:
+            study(run, PROBLEMS[name](key), config)
+        return run.metrics({})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
