@@ -164,6 +164,23 @@ def test_climate_is_that_of_the_rollout():
     np.testing.assert_allclose(whole.lyapunov.exponents, spectrum.exponents, rtol=1e-12)
 
 
+def test_no_maximum_is_lost_or_counted_twice_between_chunks():
+    angle = 0.7
+    c, s = np.cos(angle), np.sin(angle)
+    turning = Map(jnp.array([[c, -s], [s, c]]))
+    found = dynamics.measure_climate(
+        turning,
+        jnp.array([[[1.0, 0.0]]]),
+        200,
+        bounds=((-2.0, -2.0), (2.0, 2.0)),
+        transient=0,
+        segment=10,
+        chunk=10,
+    )
+    series = np.sin(angle * np.arange(1, 201))
+    np.testing.assert_allclose(found.maxima[0], dynamics.maxima(series), rtol=1e-12)
+
+
 def test_climate_of_lorenz(lorenz):
     truth, _ = lorenz
     assert len(truth) == 8 and not truth.diverged.any()
