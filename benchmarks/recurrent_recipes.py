@@ -60,7 +60,7 @@ def _stages(
     seed: int,
     quick: bool,
 ) -> dict[str, StepMap]:
-    width, steps = (128, 400) if quick else (256, 1500)
+    width, steps = (128, 400) if quick else (192, 1000)
     net_key, order_key = jax.random.split(jax.random.key(seed))
     net = nn.RNN(
         cell,
