@@ -51,7 +51,7 @@ class Skill(NamedTuple):
         figures = {
             "eps1": float(self.eps1),
             **_percentiles(ValidTime(self.times, self.censored), unit),
-            "diverged": float(np.mean(self.diverged)),
+            "diverged": float(np.asarray(self.diverged).mean()),
         }
         for threshold, valid in self.at.items():
             named = _percentiles(valid, unit)
@@ -65,7 +65,7 @@ def _percentiles(valid: ValidTime, unit: float) -> dict[str, float]:
         "vpt_mean": float(times.mean()),
         "vpt_median": float(np.median(times)),
         "vpt_p5": float(np.percentile(times, 5)),
-        "censored": float(np.mean(valid.censored)),
+        "censored": float(np.asarray(valid.censored).mean()),
     }
 
 
