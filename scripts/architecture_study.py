@@ -150,7 +150,7 @@ def valid_loss(model: Regularised, batch: Any, key: Any) -> tuple[jax.Array, dic
 class Setting:
     """A fit's hyper-parameters that share a compiled program."""
 
-    rate: float = 3e-3
+    rate: float = 1e-2
     schedule: str = "cosine"
     l2: float = 0.0
     l1: float = 0.0
@@ -203,12 +203,18 @@ def adam(setting: Any) -> optax.GradientTransformation:
     return optax.adam(lambda count: setting["rates"][count])
 
 
+SCORES = ("eps1", "forecast", "eps1_refit", "forecast_refit")
+Found = tuple[list[Setting], dict[str, np.ndarray]]  # what was fitted, and what came of it
+
+
 class Study:
     """One problem's sweeps and their scores."""
 
     def __init__(self, run: Run, problem: Problem, config: Config):
         self.run, self.problem, self.config = run, problem, config
+        self.quick = config.quick
         self.steps = 200 if config.quick else config.steps
+        self.rates = (3e-3, 1e-2) if config.quick else (1e-3, 3e-3, 1e-2, 3e-2)
         self.seeds = range(2 if config.quick else config.seeds)
         self.key = jax.random.key(config.seed)
 
@@ -277,6 +283,47 @@ class Study:
 
         return self.run.part(f"{self.problem.name}.{name}", compute)
 
+    def by_setting(self, values: np.ndarray) -> np.ndarray:
+        """The median over seeds, NaN where one has diverged."""
+        return np.median(values.reshape(-1, len(self.seeds)), axis=1)
+
+    def report(self, group: str, rows: dict[str, Found]) -> dict[str, dict[str, float]]:
+        """A table, learning curves and metrics, each row at its best rate on validation data."""
+        name, num = self.problem.name, len(self.seeds)
+        table, curves, scores = [], {}, {}
+        for label, (settings, result) in rows.items():
+            losses = self.by_setting(result["curves"].min(axis=0))
+            chosen = int(np.nan_to_num(losses, nan=np.inf).argmin())
+            own = slice(chosen * num, (chosen + 1) * num)
+            curves[label] = result["at"] / result["at"][-1], result["curves"][:, own]
+            scores[label] = {key: self.by_setting(result[key])[chosen] for key in SCORES}
+            scores[label]["rate"] = settings[chosen * num].rate
+            scores[label]["diverged"] = np.isnan(result["eps1"]).mean()
+            table.append([label, *scores[label].values()])
+            prefix = f"{name}.{group}.{slug(label)}"
+            self.run.metrics({f"{prefix}.{key}": value for key, value in scores[label].items()})
+        forecast = self.problem.forecast
+        self.run.table(
+            table,
+            [group, "eps1", forecast, "eps1, refit", f"{forecast}, refit", "rate", "diverged"],
+            title=f"{name}: {group}, medians of {num} seeds at the best rate",
+        )
+        figure = plots.bands(
+            curves, xlabel="share of the training", ylabel="validation loss", share=1.0,
+            title=f"{name}: {group}",
+        )  # fmt: skip
+        self.run.figure(f"{name}_{group}", figure)
+        return scores
+
+    def heat_map(
+        self, name: str, eps1: np.ndarray, rows: Any, columns: Any, row_name: str, column_name: str
+    ) -> None:
+        figure = plots.heat_map(
+            eps1, rows, columns, row_name=row_name, column_name=column_name,
+            name="one-step error", title=self.problem.name,
+        )  # fmt: skip
+        self.run.figure(f"{self.problem.name}_{name}", figure)
+
 
 @eqx.filter_jit
 def judged(problem: Problem, nets: nn.MLP) -> dict[str, jax.Array]:
@@ -334,121 +381,82 @@ def gradient_norms(problem: Problem, depth: int, activation: str, keys: jax.Arra
     return np.asarray(norms(keys)).T
 
 
-def by_setting(values: np.ndarray, seeds: int) -> np.ndarray:
-    """The median over seeds, NaN where one has diverged."""
-    return np.median(values.reshape(-1, seeds), axis=1)
-
-
-def best(result: dict[str, np.ndarray], seeds: int) -> int:
-    """The setting whose median validation loss is least."""
-    return int(np.nan_to_num(by_setting(result["curves"].min(axis=0), seeds), nan=np.inf).argmin())
-
-
-SCORES = ("eps1", "forecast", "eps1_refit", "forecast_refit")
-
-
-def study(run: Run, problem: Problem, config: Config) -> None:
-    """Everything that is asked of one problem."""
-    sweeps = Study(run, problem, config)
-    quick, num = config.quick, len(sweeps.seeds)
-    rates = (3e-3, 1e-2) if quick else (1e-3, 3e-3, 1e-2)
-    widths, depths = ((8, 32), (2,)) if quick else ((8, 16, 32, 64), (1, 2, 4))
-
-    def report(group: str, rows: dict[str, tuple[list[Setting], dict[str, np.ndarray]]]) -> None:
-        table, curves = [], {}
-        for label, (settings, result) in rows.items():
-            chosen = best(result, num)
-            scores = [by_setting(result[name], num)[chosen] for name in SCORES]
-            lost = float(np.isnan(result["eps1"]).mean())
-            table.append([label, settings[chosen * num].rate, *scores, lost])
-            columns = slice(chosen * num, chosen * num + num)
-            passes = result["at"] / result["at"][-1]
-            curves[label] = passes, result["curves"][:, columns]
-            prefix = f"{problem.name}.{group}.{slug(label)}"
-            run.metrics({f"{prefix}.{k}": v for k, v in zip(SCORES, scores, strict=True)})
-            run.metrics({f"{prefix}.rate": settings[chosen * num].rate, f"{prefix}.diverged": lost})
-        run.table(
-            table,
-            [group, "rate", "eps1", problem.forecast, "eps1, refit", f"{problem.forecast}, refit",
-             "diverged"],
-            title=f"{problem.name}: {group}, medians of {num} seeds at the best rate",
-        )  # fmt: skip
-        figure = plots.bands(
-            curves, xlabel="share of the training", ylabel="validation loss", share=1.0,
-            title=f"{problem.name}: {group}",
-        )  # fmt: skip
-        run.figure(f"{problem.name}_{group}", figure)
-
-    adams = sweeps.settings(rate=rates)
-    shapes = {
-        (width, depth): sweeps.sweep(f"shape_{width}x{depth}", adams, hidden=(width,) * depth)
+def shapes(study: Study) -> None:
+    """Width, depth and activation: a program for each."""
+    adams = study.settings(rate=study.rates)
+    widths, depths = ((8, 32), (2,)) if study.quick else ((8, 16, 32, 64), (1, 2, 4))
+    results = {
+        (width, depth): study.sweep(f"shape_{width}x{depth}", adams, hidden=(width,) * depth)
         for width in widths
         for depth in depths
     }
-    base = shapes[32, 2]
-    report("shape", {f"{w} x {d}": (adams, result) for (w, d), result in shapes.items()})
-    eps1 = {k: by_setting(result["eps1"], num)[best(result, num)] for k, result in shapes.items()}
-    figure = plots.heat_map(
-        np.array([[eps1[w, d] for d in depths] for w in widths]),
-        widths, depths, row_name="width", column_name="hidden layers", name="one-step error",
-        title=problem.name,
-    )  # fmt: skip
-    run.figure(f"{problem.name}_width_depth", figure)
+    scores = study.report("shape", {f"{w} x {d}": (adams, r) for (w, d), r in results.items()})
+    eps1 = np.array([[scores[f"{w} x {d}"]["eps1"] for d in depths] for w in widths])
+    study.heat_map("width_depth", eps1, widths, depths, "width", "hidden layers")
 
-    activations = ("relu",) if quick else ("sigmoid", "relu", "gelu", "sin")
-    results = {name: sweeps.sweep(name, adams, activation=name) for name in activations}
-    report("activation", {n: (adams, result) for n, result in {"tanh": base, **results}.items()})
+    activations = ("relu",) if study.quick else ("sigmoid", "relu", "gelu", "sin")
+    others = {name: (adams, study.sweep(name, adams, activation=name)) for name in activations}
+    study.report("activation", {"tanh": (adams, results[32, 2]), **others})
 
-    etas = (3e-3, 1e-2) if quick else (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1.0)
-    strengths = (1e-4,) if quick else (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-    blocks = {"rate x L2": sweeps.settings(rate=etas, l2=(0.0, *strengths))}
-    for name in SCHEDULES:
-        blocks[name] = sweeps.settings(rate=rates, schedule=(name,))
-    blocks["none"] = sweeps.settings()
-    blocks |= {f"L2 {x:g}": sweeps.settings(l2=(x,)) for x in strengths}
-    blocks |= {f"L1 {x:g}": sweeps.settings(l1=(x,)) for x in strengths}
-    blocks |= {f"noise {x:g}": sweeps.settings(noise=(x,)) for x in (0.001, 0.01, 0.1)}
-    together = sweeps.sweep("settings", [setting for block in blocks.values() for setting in block])
-    found, first = {}, 0
+
+def hyper_parameters(study: Study) -> None:
+    """Learning rate, schedule and regularisation: one program, and one more for dropout."""
+    etas = (3e-3, 1e-2) if study.quick else (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1.0)
+    strengths = (1e-4,) if study.quick else (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+    schedules = {s: study.settings(rate=study.rates, schedule=(s,)) for s in SCHEDULES}
+    penalties = {
+        "none": study.settings(),
+        **{f"L2 {x:g}": study.settings(l2=(x,)) for x in strengths},
+        **{f"L1 {x:g}": study.settings(l1=(x,)) for x in strengths},
+        **{f"noise {x:g}": study.settings(noise=(x,)) for x in (0.001, 0.01, 0.1)},
+    }
+    grid = {"grid": study.settings(rate=etas, l2=(0.0, *strengths))}
+    blocks = {**grid, **schedules, **penalties}
+    together = study.sweep("settings", [setting for block in blocks.values() for setting in block])
+    found: dict[str, Found] = {}
+    first = 0
     for name, block in blocks.items():
         part = slice(first, first := first + len(block))
-        mine = {key: together[key][part] for key in SCORES}
-        found[name] = block, {**mine, "curves": together["curves"][:, part], "at": together["at"]}
-    report("schedule", {name: found[name] for name in SCHEDULES})
-    at_rate = [setting for setting in adams if setting.rate == 3e-3]
-    dropped = sweeps.sweep("dropout", at_rate, dropout=0.1)
-    held = {n: f for n, f in found.items() if n.split()[0] in ("none", "L2", "L1", "noise")}
-    report("regularisation", {**held, "dropout 0.1": (at_rate, dropped)})
-    figure = plots.heat_map(
-        by_setting(found["rate x L2"][1]["eps1"], num).reshape(len(etas), -1),
-        etas, (0.0, *strengths), row_name="learning rate", column_name="L2 strength",
-        name="one-step error", title=problem.name,
-    )  # fmt: skip
-    run.figure(f"{problem.name}_rate_l2", figure)
+        own = {key: together[key][..., part] for key in (*SCORES, "curves")}
+        found[name] = block, {**own, "at": together["at"]}
+    study.report("schedule", {name: found[name] for name in schedules})
+    dropped = study.sweep("dropout", study.settings(), dropout=0.1)
+    held = {name: found[name] for name in penalties}
+    study.report("regularisation", {**held, "dropout 0.1": (study.settings(), dropped)})
+    eps1 = study.by_setting(found["grid"][1]["eps1"]).reshape(len(etas), -1)
+    study.heat_map("rate_l2", eps1, etas, (0.0, *strengths), "learning rate", "L2 strength")
 
-    optimizers = ("batches, momentum", "Adam") if quick else tuple(OPTIMIZERS)
-    passes, found = (3 if quick else 100), {}
-    for name in optimizers:
-        make, batches, tried = OPTIMIZERS[name]
-        settings = sweeps.settings(rate=tried, schedule=("constant",))
-        found[name] = settings, sweeps.sweep(
+
+def optimizers(study: Study) -> None:
+    """As many passes over 2048 pairs for each, so that full-batch methods can be had."""
+    names = ("batches, momentum", "Adam") if study.quick else tuple(OPTIMIZERS)
+    passes = 3 if study.quick else 100
+    found: dict[str, Found] = {}
+    for name in names:
+        make, batches, rates = OPTIMIZERS[name]
+        settings = study.settings(rate=rates, schedule=("constant",))
+        found[name] = settings, study.sweep(
             slug(name), settings, rows=2048, batch_size=32 if batches else None,
             steps=passes * (64 if batches else 1),
             optimizer=lambda s, make=make: make(lambda count: s["rates"][count]),
         )  # fmt: skip
-    report("optimizer", found)
+    study.report("optimizer", found)
 
-    keys = jax.random.split(sweeps.key, 5)
+
+def vanishing_gradients(study: Study) -> None:
+    """The gradient in every layer of deep networks before training."""
+    keys = jax.random.split(study.key, 5)
     norms = {}
     for activation, depth in itertools.product(("sigmoid", "tanh", "relu"), (4, 16)):
-        found = gradient_norms(problem, depth, activation, keys)
+        found = gradient_norms(study.problem, depth, activation, keys)
         norms[f"{activation}, {depth} layers"] = np.arange(1, depth + 2), found
-        ratio = np.median(found[0] / found[-2])
-        run.metrics({f"{problem.name}.gradient.{activation}_{depth}": ratio})
+        first_to_last = np.median(found[0] / found[-2])
+        study.run.metrics({f"{study.problem.name}.gradient.{activation}_{depth}": first_to_last})
     figure = plots.bands(
-        norms, xlabel="layer", ylabel="gradient norm at the start", share=1.0, title=problem.name
-    )
-    run.figure(f"{problem.name}_gradients", figure)
+        norms, xlabel="layer", ylabel="gradient norm before training", share=1.0,
+        title=study.problem.name,
+    )  # fmt: skip
+    study.run.figure(f"{study.problem.name}_gradients", figure)
 
 
 def slug(label: str) -> str:
@@ -461,7 +469,11 @@ def main(config: Config) -> dict[str, Any]:
     with Run(config.out, config) as run:
         key = jax.random.key(config.seed)
         for name in config.problems[: 1 if config.quick else None]:
-            study(run, PROBLEMS[name](key), config)
+            study = Study(run, PROBLEMS[name](key), config)
+            shapes(study)
+            hyper_parameters(study)
+            optimizers(study)
+            vanishing_gradients(study)
         return run.metrics({})
 
 

@@ -1,10 +1,10 @@
 """Many fits of one shape at once: seeds and hyper-parameters along an axis of one program."""
 
+import contextlib
 import functools
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -159,8 +159,9 @@ def sweep(
     num_valid = 0 if valid is None else -(-steps // valid_every)
     blanks = (np.full((rows, num), np.nan) for rows in (steps, num_valid))
     saved = _Saved(fresh, settings, *blanks)
-    if checkpoint is not None and Path(checkpoint).exists():
-        saved = _resumed(checkpoint, saved)
+    if checkpoint is not None:
+        with contextlib.suppress(FileNotFoundError):  # nothing saved as yet
+            saved = _resumed(checkpoint, saved)
     start = int(saved.state.step)
 
     judge = loss if valid_loss is None else valid_loss
