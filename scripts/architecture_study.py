@@ -401,14 +401,14 @@ def shapes(study: Study) -> None:
 
 def hyper_parameters(study: Study) -> None:
     """Learning rate, schedule and regularisation: one program, and one more for dropout."""
-    etas = (3e-3, 1e-2) if study.quick else (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1.0)
-    strengths = (1e-4,) if study.quick else (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+    etas = (3e-3, 1e-2) if study.quick else (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)
+    strengths = (1e-4,) if study.quick else (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
     schedules = {s: study.settings(rate=study.rates, schedule=(s,)) for s in SCHEDULES}
     penalties = {
         "none": study.settings(),
-        **{f"L2 {x:g}": study.settings(l2=(x,)) for x in strengths},
-        **{f"L1 {x:g}": study.settings(l1=(x,)) for x in strengths},
-        **{f"noise {x:g}": study.settings(noise=(x,)) for x in (0.001, 0.01, 0.1)},
+        **{f"L2 {x:g}": study.settings(l2=(x,)) for x in strengths[-3:]},
+        **{f"L1 {x:g}": study.settings(l1=(x,)) for x in strengths[-3:]},
+        **{f"noise {x:g}": study.settings(noise=(x,)) for x in (0.01, 0.1)},
     }
     grid = {"grid": study.settings(rate=etas, l2=(0.0, *strengths))}
     blocks = {**grid, **schedules, **penalties}
