@@ -84,6 +84,29 @@ def test_default_rcond_cuts_what_is_rounding():
     np.testing.assert_allclose(out.weights, np.linalg.pinv(a, rcond=1e-12) @ B, atol=1e-12)
 
 
+def test_refinement_takes_the_residual_to_rounding():
+    # Smooth features, which span the targets to rounding and have singular values down to it.
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-1.0, 1.0, (4000, 2))
+    features = np.sin(x @ rng.normal(size=(2, 200)) + rng.uniform(-3, 3, 200))
+    targets = np.c_[np.exp(x[:, 0]) * x[:, 1], np.sin(x.sum(axis=1))]
+
+    def error(refinements):
+        out = fit.readout(features, targets, rcond=1e-16, refinements=refinements)
+        return np.sqrt(np.mean((features @ np.asarray(out.weights) - targets) ** 2))
+
+    assert error(1) < 0.5 * error(0)
+    assert error(2) < 2 * error(1)
+
+
+def test_refinement_leaves_a_well_conditioned_fit_alone():
+    weights = np.linalg.lstsq(A, B)[0]
+    out = fit.readout(A, B, refinements=2, block_size=7)
+    np.testing.assert_allclose(out.weights, weights, rtol=1e-12)
+    np.testing.assert_allclose(out.residual_norm, np.linalg.norm(A @ weights - B, axis=0))
+    assert out.rank == 6
+
+
 def test_no_signal():
     out = fit.readout(np.zeros((5, 2)), np.ones((5, 1)))
     np.testing.assert_array_equal(out.weights, np.zeros((2, 1)))

@@ -31,6 +31,7 @@ def readout(
     inputs: PyTree[Any] = None,
     rcond: float | None = None,
     block_size: int | None = None,
+    refinements: int = 0,
 ) -> Readout:
     r"""The weights of least norm among those that minimise $\|F W - T\|$.
 
@@ -43,6 +44,10 @@ def readout(
     squares the condition number, as the normal equations would. For features that sum up
     columns of very different size, scale the columns first.
 
+    Each refinement does the same with the targets T - F W that are left, and adds what it finds.
+    Smooth features have singular values down to rounding; the solution's own rounding error then
+    exceeds that of the targets by one or two digits, and one refinement brings it back.
+
     Args:
         features: the matrix F, or a function that maps a block of `inputs`, rows first, to its rows
             of F. The function may be a pytree or a bound method of one (`net.features`), whose
@@ -53,13 +58,16 @@ def readout(
             features times the dtype's epsilon.
         block_size: rows taken at once; by default 8 times the number of features and outputs, where
             the work is an eighth more than that of one large QR.
+        refinements: how often the fit is repeated on what it left; each costs as much again.
 
     Raises:
-        ValueError: if rows differ in number, there are none, `rcond` is not in [0, 1), features are
-            not a matrix, `inputs` are missing or given without a function, dtypes differ or are
-            float64 while x64 is off, or features or targets are not finite.
+        ValueError: if rows differ in number, there are none, `rcond` is not in [0, 1),
+            `refinements` is negative, features are not a matrix, `inputs` are missing or given
+            without a function, dtypes differ or are float64 while x64 is off, or features or
+            targets are not finite.
 
     References:
+        Golub and Van Loan, Matrix Computations (4th ed., 2013), section 5.3.8 on refinement;
         Demmel, Grigori, Hoemmen and Langou, Communication-optimal parallel and sequential QR and
         LU factorizations, SIAM J. Sci. Comput. 34 (2012).
     """
@@ -78,9 +86,12 @@ def readout(
         raise ValueError(f"rcond is {rcond}, expected 0 <= rcond < 1")
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size is {block_size}, expected a positive number")
-    program, _ = compiled(_readout, function, inputs, targets, block_size, rcond)
+    if refinements < 0:
+        raise ValueError(f"refinements is {refinements}, expected 0 or more")
+    arguments = (function, inputs, targets, block_size, rcond, refinements)
+    program, _ = compiled(_readout, *arguments)
     with single_threaded_blas():
-        fitted = jax.block_until_ready(program(function, inputs, targets, block_size, rcond))
+        fitted = jax.block_until_ready(program(*arguments))
     if not np.isfinite(fitted.singular_values).all():
         raise ValueError("features must be finite, some are infinite or NaN")
     return fitted
@@ -92,6 +103,7 @@ def _readout(
     targets: Float[Array, "rows outputs"],
     block_size: int | None,
     rcond: float | None,
+    refinements: int,
 ) -> Readout:
     num_rows, num_outputs = targets.shape
     once = jax.jit(lambda block: function(block))  # one trace for the shape and the loop's body
@@ -106,31 +118,39 @@ def _readout(
     width = num_features + num_outputs
     size = min(8 * width if block_size is None else block_size, num_rows)
 
-    def absorb(i: Any, triangle: Array) -> Array:
-        # The last block starts early enough to be whole; rows seen before are set to zero.
-        start = jnp.minimum(i * size, num_rows - size)
-        x, t = jax.tree.map(
-            lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (inputs, targets)
-        )
-        new = (start + jnp.arange(size, dtype=start.dtype) >= i * size)[:, None]
-        block = jnp.where(new, jnp.concatenate([once(x), t], axis=1), 0)
-        return jnp.linalg.qr(jnp.concatenate([triangle, block]), mode="r")
+    def solve(weights: Array) -> Readout:
+        """The fit to what `weights` leave, added to them."""
 
-    start = jnp.zeros((width, width), targets.dtype)
-    triangle = jax.lax.fori_loop(0, -(-num_rows // size), absorb, start)
-    right = triangle[:, num_features:]
-    u, s, vt = jnp.linalg.svd(triangle[:num_features, :num_features])
-    cutoff = (num_features * jnp.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
-    kept = (s > cutoff)[:, None]
-    projected = u.T @ right[:num_features]
-    weights = vt.T @ jnp.where(kept, projected / jnp.where(kept, s[:, None], 1), 0)
-    missed = jnp.concatenate([jnp.where(kept, 0, projected), right[num_features:]])
-    return Readout(
-        weights=weights,
-        rank=jnp.sum(kept),
-        singular_values=s,
-        residual_norm=jnp.linalg.norm(missed, axis=0),
-    )
+        def absorb(i: Any, triangle: Array) -> Array:
+            # The last block starts early enough to be whole; rows seen before are set to zero.
+            start = jnp.minimum(i * size, num_rows - size)
+            x, t = jax.tree.map(
+                lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (inputs, targets)
+            )
+            rows = once(x)
+            new = (start + jnp.arange(size, dtype=start.dtype) >= i * size)[:, None]
+            block = jnp.where(new, jnp.concatenate([rows, t - rows @ weights], axis=1), 0)
+            return jnp.linalg.qr(jnp.concatenate([triangle, block]), mode="r")
+
+        start = jnp.zeros((width, width), targets.dtype)
+        triangle = jax.lax.fori_loop(0, -(-num_rows // size), absorb, start)
+        left, right = triangle[:num_features, :num_features], triangle[:, num_features:]
+        u, s, vt = jnp.linalg.svd(left)
+        cutoff = (num_features * jnp.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
+        kept = (s > cutoff)[:, None]
+        projected = u.T @ right[:num_features]
+        found = vt.T @ jnp.where(kept, projected / jnp.where(kept, s[:, None], 1), 0)
+        missed = jnp.concatenate([jnp.where(kept, 0, projected), right[num_features:]])
+        return Readout(
+            weights=weights + found,
+            rank=jnp.sum(kept),
+            singular_values=s,
+            residual_norm=jnp.linalg.norm(missed, axis=0),
+        )
+
+    first = jax.eval_shape(solve, jax.ShapeDtypeStruct((num_features, num_outputs), targets.dtype))
+    empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), first)
+    return jax.lax.fori_loop(0, 1 + refinements, lambda _, fitted: solve(fitted.weights), empty)
 
 
 def _identity(block: Any) -> Any:
