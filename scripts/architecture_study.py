@@ -188,8 +188,8 @@ def stacked(settings: list[Setting], steps: int, key: jax.Array) -> dict[str, ja
 
 Optimizer = Callable[[Callable[[Any], Any]], optax.GradientTransformation]
 OPTIMIZERS: dict[str, tuple[Optimizer, bool, tuple[float, ...]]] = {  # in batches?, rates
-    "gradient descent": (optax.sgd, False, (0.03, 0.1, 0.3)),
-    "momentum": (partial(optax.sgd, momentum=0.9), False, (0.01, 0.03, 0.1)),
+    "gradient descent": (optax.sgd, False, (0.1, 0.3, 1.0)),
+    "momentum": (partial(optax.sgd, momentum=0.9), False, (0.03, 0.1, 0.3)),
     "batches": (optax.sgd, True, (0.03, 0.1, 0.3)),
     "batches, momentum": (partial(optax.sgd, momentum=0.9), True, (0.01, 0.03, 0.1)),
     "RMSprop": (optax.rmsprop, True, (3e-4, 1e-3, 3e-3)),
