@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from physml import systems
+from physml import reference, systems
 
 COSINE = systems.Cosine(0.7, 1.3, 0.2)
 DRIVE = lambda t: 0.7 * np.cos(1.3 * t + 0.2)  # noqa: E731
@@ -77,6 +77,24 @@ CASES = {
         ),
         lambda t, y: [y[1] * y[0] + t, -3 * y[0] ** 2],
     ),
+    "lorenz_of_rho_and_sigma": (
+        systems.with_parameters(systems.Lorenz(beta=2.5), rho=(20, 35), sigma=(9, 11)),
+        lambda t, y: [
+            y[4] * (y[1] - y[0]),
+            y[0] * (y[3] - y[2]) - y[1],
+            y[0] * y[1] - 2.5 * y[2],
+            0,
+            0,
+        ],
+    ),
+    "lorenz96_of_force": (
+        systems.with_parameters(systems.Lorenz96(6), force=(4, 10)),
+        lambda t, y: [*(np.array(lorenz96_by_index(t, y[:6])) - 7.5 + y[6]), 0],
+    ),
+    "duffing_of_delta": (
+        systems.with_parameters(systems.Duffing(-1.1, 0.9, forcing=COSINE), delta=(0.1, 0.3)),
+        lambda t, y: [y[1], DRIVE(t) - y[2] * y[1] + 1.1 * y[0] - 0.9 * y[0] ** 3, 0],
+    ),
 }
 DEFAULTS = [
     systems.Lorenz(),
@@ -88,6 +106,7 @@ DEFAULTS = [
     systems.Duffing(),
     systems.VanDerPol(),
     systems.Pendulum(),
+    systems.with_parameters(systems.Lorenz(), rho=(20.0, 35.0)),
 ]
 
 every_system = pytest.mark.parametrize("system, rhs", CASES.values(), ids=CASES.keys())
@@ -487,3 +506,44 @@ def test_shape_and_dtype_follow_the_state(batch, name, dtype):
         dy, divergence = system(t, y), system.divergence(t, y)
         assert (dy.shape, dy.dtype) == (y.shape, dtype)
         assert (divergence.shape, divergence.dtype) == (batch, dtype)
+
+
+def test_a_parameter_in_the_state_is_that_parameter():
+    whole = systems.with_parameters(systems.Lorenz(), rho=(20.0, 35.0))
+    assert whole.state_names == ("x", "y", "z", "rho")
+    assert whole.box == ((-15.0, -15.0, -15.0, 20.0), (15.0, 15.0, 15.0, 35.0))
+    y = jnp.array([1.0, 2.0, 20.0, 31.0])
+    together = reference.FlowMap(whole, 0.05)
+    alone = lambda rho: reference.FlowMap(systems.Lorenz(rho=rho), 0.05)  # noqa: E731
+    step = lambda flow, y: flow.step(flow.init(y[None], 0.0))[0]  # noqa: E731
+    ahead, sensitivity = jax.jvp(lambda y: step(together, y), (y,), (jnp.eye(4)[3],))
+    found, derivative = jax.jvp(lambda rho: step(alone(rho), y[:3]), (31.0,), (1.0,))
+    np.testing.assert_allclose(ahead, [*found, 31.0], rtol=1e-14)
+    np.testing.assert_allclose(sensitivity, [*derivative, 1.0], rtol=1e-12)
+
+
+def test_trajectories_of_many_parameters_at_once():
+    whole = systems.with_parameters(systems.Lorenz(), rho=(20.0, 35.0))
+    ts = 0.05 * np.arange(5)
+    batch = reference.trajectories(whole, jax.random.key(0), 6, ts)
+    rho = batch.ys[:, :, 3]
+    assert np.all((20 < rho) & (rho < 35)) and np.all(rho == rho[:, :1]) and np.ptp(rho) > 3
+    one = reference.trajectories_from(
+        systems.Lorenz(rho=float(rho[2, 0])), batch.ys[2:3, 0, :3], ts
+    )
+    np.testing.assert_allclose(batch.ys[2, :, :3], one.ys[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "system, ranges, message",
+    [
+        (systems.Lorenz(), {}, "ranges must name parameters of Lorenz"),
+        (systems.Lorenz(), {"tau": (0, 1)}, r"\['sigma', 'rho', 'beta'\]; got \['tau'\]"),
+        (systems.Duffing(), {"forcing": (0, 1)}, "'alpha', 'beta', 'delta'"),
+        (systems.Lorenz(), {"rho": (35, 20)}, "rho must have a range low <= high"),
+        (systems.Lorenz(), {"rho": (20, np.inf)}, "rho must have a range"),
+    ],
+)
+def test_parameters_that_cannot_join_the_state(system, ranges, message):
+    with pytest.raises(ValueError, match=message):
+        systems.with_parameters(system, **ranges)

@@ -17,4 +17,5 @@ from physml.systems.nonlinear import Pendulum as Pendulum
 from physml.systems.nonlinear import VanDerPol as VanDerPol
 from physml.systems.oscillator import DrivenOscillator as DrivenOscillator
 from physml.systems.oscillator import Oscillator as Oscillator
+from physml.systems.parametric import with_parameters as with_parameters
 from physml.systems.rossler import Rossler as Rossler

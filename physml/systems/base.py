@@ -213,3 +213,12 @@ class AutonomousSystem(System):
 def per_member(value: Parameter, y: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
     """A number that is the same all over state space, once for each member of a batch."""
     return jnp.broadcast_to(jnp.asarray(value, y.dtype), y.shape[1:])
+
+
+def over_batch(single: Callable[[Any, Any], Any], t: Time, y: Float[Array, "dim *batch"]) -> Array:
+    """A function of one time and state over the trailing axes of y, and over those of t if any."""
+    for axis in range(1, y.ndim):
+        # The last vmap to be wrapped around is the outermost: it takes the last axis.
+        t_axis = axis - 1 if jnp.ndim(t) > 0 else None
+        single = jax.vmap(single, in_axes=(t_axis, axis), out_axes=-1)
+    return single(t, y)

@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Float
 
-from physml.systems.base import Parameter, System, Time, as_parameter, as_pytree, times_within
+from physml.systems.base import (
+    Parameter,
+    System,
+    Time,
+    as_parameter,
+    as_pytree,
+    over_batch,
+    times_within,
+)
 
 
 class FunctionSystem(System):
@@ -36,28 +44,20 @@ class FunctionSystem(System):
             )
         return dy
 
-    def _batched(self, single: Callable, t: Time, y: Array, args: Any) -> Array:
-        """A function of one (t, y, args) over y's trailing axes, and over t's if it has any."""
-        args = self.args if args is None else args
-        timed = jnp.ndim(t) > 0
-        for axis in range(1, y.ndim):
-            # The last vmap to be wrapped around is the outermost: it takes the last axis.
-            t_axis = axis - 1 if timed else None
-            single = jax.vmap(single, in_axes=(t_axis, axis, None), out_axes=-1)
-        return single(t, y, args)
-
     def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
-        return self._batched(self._single, t, y, args)
+        args = self.args if args is None else args
+        return over_batch(lambda t, y: self._single(t, y, args), t, y)
 
     def divergence(
         self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
     ) -> Float[Array, "*batch"]:
         """The trace of the Jacobian by forward-mode differentiation."""
+        args = self.args if args is None else args
 
-        def trace(t, y, args):
+        def trace(t, y):
             return jnp.trace(jax.jacfwd(self._single, argnums=1)(t, y, args))
 
-        return self._batched(trace, t, y, args)
+        return over_batch(trace, t, y)
 
     def fixed_points(self) -> Float[Array, "0 dim"]:
         """None are known."""
