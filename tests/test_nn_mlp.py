@@ -166,6 +166,21 @@ def test_frozen_units_bend_at_data_rows():
     np.testing.assert_allclose(net.features(DATA), np.tanh(arguments), atol=1e-12)
 
 
+def test_frozen_units_may_share_the_mean_as_centre():
+    net = nn.MLP.frozen(DATA, 40, 2, centres="mean", rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(net.features(DATA.mean(axis=0)), 0, atol=1e-14)
+
+
+@pytest.mark.parametrize("width", [4, 5])
+def test_fourier_features_are_sines_and_versines(width):
+    x = jnp.linspace(-4.0, 4.0, 3 * width).reshape(3, width)
+    half = width // 2
+    expected = np.c_[np.sin(x[:, :half]), 1 - np.cos(x[:, half:])]
+    np.testing.assert_allclose(nn.fourier(x), expected, atol=1e-15)
+    # No digit of a small 1 - cos x = x^2 / 2 is lost.
+    np.testing.assert_allclose(nn.fourier(jnp.full(2, 1e-9))[1], 5e-19, rtol=1e-14)
+
+
 @pytest.mark.parametrize("scale", [0.25, 1.5])
 def test_frozen_weights_are_in_units_of_the_data(scale):
     net = nn.MLP.frozen(DATA, 4000, 1, scale=scale, rngs=nnx.Rngs(0))

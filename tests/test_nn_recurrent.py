@@ -210,6 +210,19 @@ def test_frozen_weights_are_in_units_of_the_data():
     np.testing.assert_allclose(weights.std(axis=1), 0.5, rtol=0.2)
 
 
+def test_frozen_simple_cell_takes_an_activation():
+    net = nn.RNN.frozen(
+        "simple", DATA, 6, 2, centres="mean", activation=nn.fourier, rngs=nnx.Rngs(0)
+    )
+    (cell,) = net.cells
+    h, x = jnp.linspace(-1.0, 1.0, 6), DATA[0]
+    _, features = net.advance((h,), x)
+    u = x @ cell.dense_i.kernel[...] + cell.dense_i.bias[...] + h @ cell.dense_h.kernel[...]
+    np.testing.assert_allclose(features, np.r_[np.sin(u[:3]), 1 - np.cos(u[3:])], atol=1e-14)
+    _, at_mean = net.advance((jnp.zeros(6),), DATA.mean(axis=0))
+    np.testing.assert_allclose(at_mean, 0, atol=1e-13)
+
+
 def test_frozen_simple_cell_without_memory_is_the_frozen_mlp():
     net = nn.RNN.frozen("simple", DATA, 4, 3, spectral_radius=0.0, rngs=nnx.Rngs(0))
     w, b, _ = parameters(net.cells[0])

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +105,93 @@ def test_steps_commute_with_the_symmetry(kind, symmetry):
     assert float(jnp.abs(paths[1] - paths[0]).max()) > 0.1
 
 
+def test_what_rounding_takes_is_given_back():
+    """A constant increment far below y's last place: 2^12 steps of it arrive all the same."""
+    train = from_arrays(
+        [0.0, 1.0], np.ones((2, 2, 2)) * [[[0.0, 0.0], [1.0, 2.0]]] + [[[0.0]], [[1.0]]]
+    )
+    net = nn.MLP(2, (), 2, kernel_init=nnx.initializers.zeros_init(), rngs=nnx.Rngs(0))
+    tiny, steps = 2.0**-60, 2**12
+    stepper = surrogate.Stepper.create(net, train)
+    stepper = eqx.tree_at(lambda s: s.scale, stepper, jnp.ones(2))
+    stepper.net.readout.bias[...] = jnp.array([tiny, -tiny])  # pyright: ignore
+    end = dynamics.rollout(stepper, jnp.ones((1, 2)), steps)[-1]
+    np.testing.assert_array_equal(end, [1 + steps * tiny, 1 - steps * tiny])
+    spectrum = dynamics.lyapunov_spectrum(stepper, jnp.ones((1, 2)), 4)
+    assert spectrum.dimension == 2  # the rest is no coordinate
+    np.testing.assert_allclose(spectrum.exponents, 0, atol=1e-12)
+
+
+def test_a_known_vector_field_is_stepped_and_the_rest_is_learned(lorenz):
+    """With the right field and no network the step is Runge-Kutta's; a network mends it."""
+    system = systems.Lorenz()
+    nothing = nn.MLP(3, (), 3, kernel_init=nnx.initializers.zeros_init(), rngs=nnx.Rngs(0))
+    hybrid = surrogate.Stepper.create(nothing, lorenz, known=system)
+
+    def classical(y, h=0.01):
+        k1 = system(0.0, y)
+        k2 = system(0.0, y + h / 2 * k1)
+        k3 = system(0.0, y + h / 2 * k2)
+        return y + h / 6 * (k1 + 2 * k2 + 2 * k3 + system(0.0, y + h * k3))
+
+    y = lorenz.ys[0, 50]
+    np.testing.assert_allclose(hybrid.step(hybrid.init(y[None], 0.0)).y, classical(y), rtol=1e-14)
+    # What the network is shown is what Runge-Kutta leaves.
+    left = lorenz.ys[:, 1:] - jax.vmap(jax.vmap(classical))(lorenz.ys[:, :-1])
+    np.testing.assert_allclose(hybrid.scale, left.std((0, 1)), rtol=1e-6)
+    net = nn.MLP.frozen(surrogate.network_inputs(lorenz), 60, 3, scale=0.2, rngs=nnx.Rngs(0))
+    almost = systems.Lorenz(rho=27.0)
+    errors = [
+        float(dynamics.one_step_error(s, lorenz.ys[:, 100:], scale=LORENZ_SPREAD))
+        for s in (
+            surrogate.Stepper.create(nothing, lorenz, known=almost),
+            surrogate.fit_readout(net, lorenz),
+            surrogate.fit_readout(net, lorenz, known=almost),
+            surrogate.fit_readout(net, lorenz, known=system),
+        )
+    ]
+    assert errors[2] < 0.1 * min(errors[:2])
+    assert errors[3] < 0.1 * errors[2]
+
+
+def test_a_known_drive_is_stepped_at_its_time(driven):
+    system, _, train = driven
+    nothing = nn.MLP(2, (), 2, kernel_init=nnx.initializers.zeros_init(), rngs=nnx.Rngs(0))
+    hybrid = surrogate.Stepper.create(nothing, train, known=system)
+    y0, t0 = jnp.array([0.5, -1.0]), 17.3
+    path = dynamics.rollout(hybrid, y0[None], 100, t0=t0)
+    exact = system.exact(t0 + np.arange(101) * hybrid.dt, y0, t0)
+    np.testing.assert_allclose(path, exact, atol=1e-6)
+
+
+def test_jacobians_of_a_field_are_worth_more_rows(lorenz):
+    """36 pairs for 60 units: with the flow's derivative they are enough."""
+    few = from_arrays(lorenz.ts[:4], lorenz.ys[:12, 20:24])
+    net = nn.MLP.frozen(surrogate.network_inputs(few), 60, 3, scale=0.1, rngs=nnx.Rngs(0))
+    with_field = surrogate.fit_readout(net, few, field=systems.Lorenz())
+    without = surrogate.fit_readout(net, few)
+    test = lorenz.ys[:12, 24:34]
+    errors = [
+        float(dynamics.one_step_error(s, test, scale=LORENZ_SPREAD)) for s in (without, with_field)
+    ]
+    assert errors[1] < 0.4 * errors[0]
+
+
+def test_jacobians_fit_a_linear_map_from_one_pair():
+    """One pair does not tell a matrix; its Jacobian does: exp(A dt) of the free oscillator."""
+    matrix = jnp.array([[0.0, 1.0], [-4.0, -0.3]])
+    system = systems.from_function(lambda t, y, args: matrix @ y, 2)
+    dt, starts = 0.1, jnp.array([[1.0, 0.5], [1.1, 0.4]])
+    flow = jax.scipy.linalg.expm(matrix * dt)
+    train = from_arrays([0.0, dt], jnp.stack([starts, starts @ flow.T], axis=1))
+    affine = nn.MLP(2, (), 2, rngs=nnx.Rngs(0))
+    stepper = surrogate.fit_readout(affine, train, field=system)
+    y = jnp.array([-3.0, 2.0])
+    np.testing.assert_allclose(stepper.step(stepper.init(y[None], 0.0)).y, flow @ y, rtol=1e-10)
+    with pytest.raises(ValueError, match="field must be None for a driven system"):
+        surrogate.fit_readout(affine, train, field=system, known=system)
+
+
 @pytest.mark.parametrize("kind", ["mlp", "simple"])
 def test_warming_up_on_a_history_is_following_it(kind):
     """Memory and phase at the end of a history are those of going through it from its start."""
@@ -157,6 +245,7 @@ def test_the_refitted_readout_is_stationary(kind, symmetry):
             inputs=stepper.inputs,
             scale=stepper.scale,
             symmetry=stepper.symmetry,
+            known=None,
             dt=stepper.dt,
             period=stepper.period,
         )

@@ -31,6 +31,7 @@ def readout(
     inputs: PyTree[Any] = None,
     rcond: float | None = None,
     block_size: int | None = None,
+    equilibrate: bool = False,
     refinements: int = 0,
 ) -> Readout:
     r"""The weights of least norm among those that minimise $\|F W - T\|$.
@@ -39,10 +40,11 @@ def readout(
 
     $$(F, T) = Q \begin{pmatrix} R & Q_1^T T \\ 0 & \rho \end{pmatrix},$$
 
-    and W = pinv(R) Q_1^T T by an SVD of R, singular values below `rcond` times the largest left
-    out. Q is never formed, and no more than a block and a triangle are held at a time. Neither step
-    squares the condition number, as the normal equations would. For features that sum up
-    columns of very different size, scale the columns first.
+    triangles of blocks being merged in pairs, and W = pinv(R) Q_1^T T by an SVD of R, singular
+    values below `rcond` times the largest left out. Q is never formed, and no more than a block and
+    a few triangles are held at a time. Neither step squares the condition number, as the normal
+    equations would. `equilibrate` brings columns of different size to norm one first; the weights
+    are then those of least norm for these columns.
 
     Each refinement does the same with the targets T - F W that are left, and adds what it finds.
     Smooth features have singular values down to rounding; the solution's own rounding error then
@@ -58,6 +60,7 @@ def readout(
             features times the dtype's epsilon.
         block_size: rows taken at once; by default 8 times the number of features and outputs, where
             the work is an eighth more than that of one large QR.
+        equilibrate: whether the columns of R are scaled to norm one before the SVD.
         refinements: how often the fit is repeated on what it left; each costs as much again.
 
     Raises:
@@ -88,7 +91,7 @@ def readout(
         raise ValueError(f"block_size is {block_size}, expected a positive number")
     if refinements < 0:
         raise ValueError(f"refinements is {refinements}, expected 0 or more")
-    arguments = (function, inputs, targets, block_size, rcond, refinements)
+    arguments = (function, inputs, targets, block_size, rcond, equilibrate, refinements)
     program, _ = compiled(_readout, *arguments)
     with single_threaded_blas():
         fitted = jax.block_until_ready(program(*arguments))
@@ -103,6 +106,7 @@ def _readout(
     targets: Float[Array, "rows outputs"],
     block_size: int | None,
     rcond: float | None,
+    equilibrate: bool,
     refinements: int,
 ) -> Readout:
     num_rows, num_outputs = targets.shape
@@ -117,11 +121,13 @@ def _readout(
     num_features = row.shape[1]
     width = num_features + num_outputs
     size = min(8 * width if block_size is None else block_size, num_rows)
+    num_blocks = -(-num_rows // size)
+    levels = num_blocks.bit_length()
 
     def solve(weights: Array) -> Readout:
         """The fit to what `weights` leave, added to them."""
 
-        def absorb(i: Any, triangle: Array) -> Array:
+        def absorb(i: Any, stack: Array) -> Array:
             # The last block starts early enough to be whole; rows seen before are set to zero.
             start = jnp.minimum(i * size, num_rows - size)
             x, t = jax.tree.map(
@@ -130,19 +136,34 @@ def _readout(
             rows = once(x)
             new = (start + jnp.arange(size, dtype=start.dtype) >= i * size)[:, None]
             block = jnp.where(new, jnp.concatenate([rows, t - rows @ weights], axis=1), 0)
-            return jnp.linalg.qr(jnp.concatenate([triangle, block]), mode="r")
 
-        start = jnp.zeros((width, width), targets.dtype)
-        triangle = jax.lax.fori_loop(0, -(-num_rows // size), absorb, start)
+            # As in a binary counter, triangles of as many blocks are merged to one of twice as
+            # many: rounding errors grow with the number of levels, not with that of blocks.
+            def occupied(state: Any) -> Array:
+                return (i >> state[0]) & 1 == 1
+
+            def merge(state: Any) -> Any:
+                level, triangle = state
+                return level + 1, _triangle(jnp.concatenate([stack[level], triangle]))
+
+            level, triangle = jax.lax.while_loop(occupied, merge, (0 * i, _triangle(block)))
+            below = jnp.arange(levels, dtype=level.dtype)[:, None, None] < level
+            return jnp.where(below, 0, stack).at[level].set(triangle)
+
+        stack = jnp.zeros((levels, width, width), targets.dtype)
+        stack = jax.lax.fori_loop(0, num_blocks, absorb, stack)
+        triangle = _triangle(stack.reshape(-1, width))
         left, right = triangle[:num_features, :num_features], triangle[:, num_features:]
-        u, s, vt = jnp.linalg.svd(left)
+        norms = jnp.linalg.norm(left, axis=0) if equilibrate else jnp.ones_like(left[0])
+        norms = jnp.where(norms > 0, norms, 1)
+        u, s, vt = jnp.linalg.svd(left / norms[None, :])
         cutoff = (num_features * jnp.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
         kept = (s > cutoff)[:, None]
         projected = u.T @ right[:num_features]
         found = vt.T @ jnp.where(kept, projected / jnp.where(kept, s[:, None], 1), 0)
         missed = jnp.concatenate([jnp.where(kept, 0, projected), right[num_features:]])
         return Readout(
-            weights=weights + found,
+            weights=weights + found / norms[:, None],
             rank=jnp.sum(kept),
             singular_values=s,
             residual_norm=jnp.linalg.norm(missed, axis=0),
@@ -151,6 +172,12 @@ def _readout(
     first = jax.eval_shape(solve, jax.ShapeDtypeStruct((num_features, num_outputs), targets.dtype))
     empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), first)
     return jax.lax.fori_loop(0, 1 + refinements, lambda _, fitted: solve(fitted.weights), empty)
+
+
+def _triangle(rows: Array) -> Array:
+    """The (columns, columns) triangle of a QR decomposition, of fewer rows too."""
+    triangle = jnp.linalg.qr(rows, mode="r")
+    return jnp.pad(triangle, ((0, rows.shape[1] - triangle.shape[0]), (0, 0)))
 
 
 def _identity(block: Any) -> Any:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ from jaxtyping import Array, DTypeLike, Float, PyTree
 from physml._checks import floating_array, is_concrete, require_finite
 
 A = TypeVar("A")
+
+Centres = Literal["data", "mean"]
+"""Where frozen units are zero: each at a random row of the data, or all at their mean."""
 
 Activation = Callable[[Array], Array]
 
@@ -31,6 +34,21 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     }
 )
 """The activations that can be asked for by name."""
+
+
+def fourier(x: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
+    r"""Fourier features that are zero at zero: sin x for the first half of the units, 1 - cos x
+    for the others.
+
+    An activation for a frozen layer whose units are centred at the mean. A unit of slope s is then
+    of the size s or s^2, as are the linear and the quadratic part that it stands for, so that the
+    large weights that small slopes ask for multiply no rounding error: with a cosine, or a tanh
+    bent anywhere else, 1 / s^2 multiplies that of a number near one. And the Taylor series of sine
+    and cosine, unlike that of tanh, converge everywhere, which allows slopes several times as
+    large. 1 - cos x is computed as 2 sin^2(x / 2).
+    """
+    half = x.shape[-1] // 2
+    return jnp.concatenate([jnp.sin(x[..., :half]), 2 * jnp.sin(0.5 * x[..., half:]) ** 2], axis=-1)
 
 
 class Frozen(nnx.Variable[A]):
@@ -98,28 +116,35 @@ def check_rows(data: Array) -> Float[Array, "rows dim"]:
 
 
 def frozen_inputs(
-    data: Float[Array, "rows dim"], width: int, scale: float, rngs: nnx.Rngs
+    data: Float[Array, "rows dim"], width: int, scale: float, centres: Centres, rngs: nnx.Rngs
 ) -> tuple[Float[Array, "dim width"], Float[Array, " width"]]:
-    """Weights and biases of `width` random ridges that bend where the data are.
+    """Weights and biases of `width` random ridges made for the data.
 
     Unit j computes w_j . (x - c_j): w_ij = scale * n_ij / sd_i with n standard normal and sd_i the
-    standard deviation of component i, c_j a row of the data drawn at random (with replacement).
+    standard deviation of component i. With centres "data", c_j is a row of the data drawn at random
+    (with replacement), and the units bend where the data are; with "mean" it is the data's mean.
     The bias is -w_j . c_j.
 
     Raises:
-        ValueError: the scale is not positive.
+        ValueError: the scale is not positive, or the centres are unknown.
     """
     if not scale > 0:
         raise ValueError(f"scale must be positive; got {scale}")
-    return _ridges(data, width, scale, rngs.params(), rngs.params())
+    if centres not in get_args(Centres):
+        raise ValueError(f"centres must be one of {', '.join(get_args(Centres))}; got {centres!r}")
+    return _ridges(data, width, scale, centres, rngs.params(), rngs.params())
 
 
-@functools.partial(jax.jit, static_argnums=1)  # one program in place of a dozen small ones
-def _ridges(data: Array, width: int, scale: Array, key: Array, row_key: Array) -> Any:
+@functools.partial(jax.jit, static_argnums=(1, 3))  # one program in place of a dozen small ones
+def _ridges(
+    data: Array, width: int, scale: Array, centres: Centres, key: Array, row_key: Array
+) -> Any:
     normal = jax.random.normal(key, (data.shape[1], width), data.dtype)
     weights = scale * normal / data.std(axis=0)[:, None]
-    centres = jax.random.choice(row_key, data, (width,))
-    return weights, -jnp.einsum("iw,wi->w", weights, centres)
+    if centres == "mean":
+        return weights, -data.mean(axis=0) @ weights
+    rows = jax.random.choice(row_key, data, (width,))
+    return weights, -jnp.einsum("iw,wi->w", weights, rows)
 
 
 def hidden_kernels(params: PyTree) -> PyTree:

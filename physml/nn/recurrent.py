@@ -8,7 +8,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml.nn.common import Frozen, check_positive, check_rows, find_dtype, frozen_inputs
+from physml.nn.common import (
+    Activation,
+    Centres,
+    Frozen,
+    check_positive,
+    check_rows,
+    find_activation,
+    find_dtype,
+    frozen_inputs,
+)
 
 Cell = Literal["simple", "gru", "lstm"]
 
@@ -58,6 +67,7 @@ class RNN(nnx.Module):
         bias_init: nnx.Initializer = nnx.initializers.zeros_init(),  # noqa: B008 -- a pure function
         readout_init: nnx.Initializer = nnx.initializers.lecun_normal(),  # noqa: B008 -- a pure function
         keep_bias: float = 0.0,
+        activation: str | Activation = "tanh",
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -77,6 +87,7 @@ class RNN(nnx.Module):
                 LSTM's f: where nothing else drives the gate, a share sigma(keep_bias) of the memory
                 is kept a step. Positive for long memories (Jozefowicz et al., ICML 2015; Tallec,
                 Ollivier, arXiv 1804.11188), negative for short ones.
+            activation: what stands in place of tanh above, a name in `ACTIVATIONS` or a function.
             dtype: the weights' dtype; JAX's default float unless given.
             rngs: the random numbers, `nnx.Rngs(seed)` or `nnx.Rngs(key)`.
 
@@ -105,6 +116,7 @@ class RNN(nnx.Module):
                 kernel_init=kernel_init,
                 recurrent_kernel_init=recurrent_init,
                 bias_init=bias_init,
+                activation_fn=find_activation(activation),
                 dtype=None,
                 param_dtype=self.dtype,
                 rngs=rngs,
@@ -129,7 +141,9 @@ class RNN(nnx.Module):
         out_features: int,
         *,
         scale: float = 0.25,
+        centres: Centres = "data",
         spectral_radius: float = 0.5,
+        activation: str | Activation = "tanh",
         readout_init: nnx.Initializer = nnx.initializers.zeros_init(),  # noqa: B008 -- a pure function
         rngs: nnx.Rngs,
     ) -> "RNN":
@@ -138,9 +152,9 @@ class RNN(nnx.Module):
         With the simple cell this is an echo state network (Jaeger, GMD report 148, 2001), with the
         others a frozen gated one. Input weights and biases of every gate are those of
         `MLP.frozen`: W x + b = w . (x - c), w_ij normal of standard deviation `scale` / sd_i and c
-        a row of the data. Every recurrent matrix U is a random orthogonal matrix times
-        `spectral_radius`: all its eigenvalues have that modulus and so has its norm, so below one
-        the simple cell is a contraction in h and forgets its first carry.
+        a row of the data or their mean. Every recurrent matrix U is a random orthogonal matrix
+        times `spectral_radius`: all its eigenvalues have that modulus and so has its norm, so below
+        one the simple cell is a contraction in h and forgets its first carry.
 
         Args:
             cell: "simple", "gru" or "lstm".
@@ -148,7 +162,9 @@ class RNN(nnx.Module):
             width: the number of hidden units.
             out_features: the number of outputs.
             scale: the slope of a unit over one standard deviation of the data.
+            centres: where the units are zero, see `MLP.frozen`.
             spectral_radius: the strength of the memory; zero for none.
+            activation: as in the constructor.
             readout_init: draws the readout's matrix, by default zero.
             rngs: the random numbers.
 
@@ -164,13 +180,14 @@ class RNN(nnx.Module):
             data.shape[1],
             width,
             out_features,
+            activation=activation,
             readout_init=readout_init,
             dtype=data.dtype,
             rngs=rngs,
         )
         (layer,) = model.cells
         gates = layer.dense_i.out_features // width
-        weights, biases = frozen_inputs(data, gates * width, scale, rngs)
+        weights, biases = frozen_inputs(data, gates * width, scale, centres, rngs)
         recurrent = jnp.concatenate(
             [
                 nnx.initializers.orthogonal(spectral_radius)(

@@ -15,7 +15,9 @@ from physml import residuals
 from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.fit.loop import Callback
-from physml.surrogate.stepper import Matrix, Stepper, cast, rows_of
+from physml.reference import FlowMap
+from physml.surrogate.stepper import Matrix, Stepper, cast, rows_of, unknown_increments
+from physml.systems import System
 
 
 class SurrogateFit(eqx.Module):
@@ -51,6 +53,7 @@ def fit(
     window: int = 1,
     residual: Residual = residuals.step,
     symmetry: Matrix | None = None,
+    known: System | None = None,
     period: float | None = None,
     refit: bool = True,
     warmup: int = 0,
@@ -83,6 +86,7 @@ def fit(
         residual: `residuals.step` (each step from the true row) or `residuals.rollout` (the
             network feeds itself for the whole window).
         symmetry: a matrix S to build in, see `Stepper`; often `system.symmetry`.
+        known: the part of the vector field that is known, see `Stepper`.
         period: the period of the drive, often `system.period`.
         refit: whether to refit the readout as `fit_readout` does.
         warmup: see `fit_readout`.
@@ -94,7 +98,7 @@ def fit(
         TypeError, ValueError: as `Stepper.create`, `fit.gradient` and `fit_readout`; or a window is
             no number of steps that the trajectories hold.
     """
-    start = Stepper.create(net, train, symmetry=symmetry, period=period)
+    start = Stepper.create(net, train, symmetry=symmetry, known=known, period=period)
     if window < 1:
         raise ValueError(f"window must be at least 1 step, got {window}")
     _check_warmup(warmup, train)
@@ -132,9 +136,12 @@ def fit_readout(
     train: Trajectories,
     *,
     symmetry: Matrix | None = None,
+    known: System | None = None,
+    field: System | None = None,
     period: float | None = None,
     warmup: int = 0,
     rcond: float | None = None,
+    refinements: int = 1,
 ) -> Stepper:
     r"""A next-step map whose hidden part stays as it is; the readout is fitted by least squares.
 
@@ -144,49 +151,88 @@ def fit_readout(
     T the increments, $\phi_\pm = (\phi(y) \pm \phi(S y)) / 2$ and $P_\pm = (1 \pm S) / 2$, the
     weights are $\phi_+^{-1} T P_+^\top + \phi_-^{-1} T P_-^\top$ with pseudo-inverses.
 
+    With a vector field the fit is physics-informed (Jacobian matching; Sobolev training: Czarnecki
+    et al., NeurIPS 2017): each row also tells the derivative of the increment in every direction,
+    Delta'(y_k) = D Phi(y_k) - 1 with Phi the field's flow over dt. The rows of component i, times
+    its standard deviation, join the least squares; the step does not evaluate the field.
+
     Args:
         net: an `nn.MLP` or `nn.RNN`, usually made by `.frozen` from `network_inputs(train)`.
         train: the trajectories to learn from; their time step is the map's.
         symmetry: a matrix S to build in, see `Stepper`.
+        known: the part of the vector field that is known and stepped, see `Stepper`.
+        field: the autonomous vector field of the data, for a network without memory. Worth its
+            dim + 1 times as many rows where data are few.
         period: the period of the drive.
         warmup: rows left out at the start of each trajectory, where a recurrent network's memory
             still fills. A recurrent network's features of all rows are held at once.
         rcond: singular values below this share of the largest are left out; 5 machine epsilons
             unless given. Smooth features have singular values down to rounding, and it is the
             smallest that carry the last digits.
+        refinements: how often the fit is repeated on what it left, see `fit.readout`.
 
     Raises:
-        TypeError, ValueError: as `Stepper.create`; or the warm-up leaves no step.
+        TypeError, ValueError: as `Stepper.create`; or the warm-up leaves no step, or a field is
+            given with a period, a known part or a network that has a memory.
     """
-    stepper = Stepper.create(net, train, symmetry=symmetry, period=period)
+    stepper = Stepper.create(net, train, symmetry=symmetry, known=known, period=period)
     _check_warmup(warmup, train)
-    return _refit(stepper, train, warmup, rcond)
+    if field is not None and (period or known is not None or stepper.recurrent):
+        raise ValueError(
+            "field must be None for a driven system, a known part or a network with a memory; "
+            f"got {type(field).__name__}"
+        )
+    return _refit(stepper, train, warmup, rcond, refinements, field)
 
 
 class _Design(eqx.Module):
-    """The readout's features of a block of rows, and 1; of one parity if there is a symmetry."""
+    """The readout's features of a block of rows, and 1; of one parity if there is a symmetry.
+
+    Rows may come with a direction of the state, along which the features are differentiated.
+    """
 
     stepper: Stepper
     parity: Float[Array, ""]
 
     def __call__(self, rows: Any) -> Float[Array, "rows columns"]:
         if self.stepper.recurrent:
-            features = rows
-        else:
-            features = jax.vmap(lambda y, t0, k: self.stepper.features((), y, t0, k)[1])(*rows)
+            return self._combined(rows)
+        ys, t0s, counts, *directions = rows
+
+        def columns(ys: Array) -> Array:
+            features = jax.vmap(lambda y, t0, k: self.stepper.features((), y, t0, k)[1])
+            return self._combined(features(ys, t0s, counts))
+
+        if not directions:
+            return columns(ys)
+        values, slopes = jax.jvp(columns, (ys,), tuple(directions))
+        along = jnp.any(directions[0] != 0, axis=1, keepdims=True)
+        return jnp.where(along, slopes, values)
+
+    def _combined(self, features: tuple[Array, ...]) -> Array:
         if len(features) == 1:
             return jnp.pad(features[0], ((0, 0), (0, 1)), constant_values=1.0)
         combined = 0.5 * (features[0] + self.parity * features[1])
         return jnp.pad(combined, ((0, 0), (0, 1)), constant_values=0.5 * (1 + self.parity))
 
 
-def _refit(stepper: Stepper, train: Trajectories, warmup: int, rcond: float | None) -> Stepper:
+def _refit(
+    stepper: Stepper,
+    train: Trajectories,
+    warmup: int,
+    rcond: float | None,
+    refinements: int = 1,
+    field: System | None = None,
+) -> Stepper:
     dim, dtype = train.ys.shape[-1], train.ys.dtype
     rcond = 5 * float(jnp.finfo(dtype).eps) if rcond is None else rcond
-    increments = (train.ys[:, 1:] - train.ys[:, :-1])[:, warmup:].reshape(-1, dim)
+    increments = unknown_increments(train, stepper.known)[:, warmup:].reshape(-1, dim)
     rows: Any = rows_of(train, warmup)
     if stepper.recurrent:
         rows = _recurrent_rows(stepper, train.ys[:, :-1], train.t0s + train.ts[0], warmup)
+    if field is not None:
+        flow = FlowMap(system=field, dt=train.dt)
+        rows, increments = _with_jacobians(flow, rows, increments, stepper.inputs.std)
     parities = (1.0,) if stepper.symmetry is None else (1.0, -1.0)
     weights = jnp.zeros((), dtype)
     for parity in parities:
@@ -194,12 +240,36 @@ def _refit(stepper: Stepper, train: Trajectories, warmup: int, rcond: float | No
         if stepper.symmetry is not None:
             targets = 0.5 * (increments + parity * increments @ stepper.symmetry.T)
         design = _Design(stepper, jnp.asarray(parity, dtype))
-        weights = weights + fitting.readout(design, targets, inputs=rows, rcond=rcond).weights
+        fitted = fitting.readout(
+            design, targets, inputs=rows, rcond=rcond, equilibrate=True, refinements=refinements
+        )
+        weights = weights + fitted.weights
     weights = weights / jnp.broadcast_to(stepper.scale, weights.shape)
     net: Any = nnx.clone(stepper.net)
     net.readout.kernel[...] = weights[:-1]
     net.readout.bias[...] = weights[-1]
     return eqx.tree_at(lambda s: s.net, stepper, net)
+
+
+@eqx.filter_jit
+def _with_jacobians(flow: FlowMap, rows: Any, increments: Array, sd: Array) -> tuple[Any, Array]:
+    """The rows, and below them a direction for each component with the increment's slope in it."""
+    ys = rows[0]
+    dim = ys.shape[1]
+
+    def slopes(y: Array) -> Array:
+        def increment(y: Array) -> Array:
+            return flow.observe(flow.step(flow.init(y[None], 0.0))) - y
+
+        return jax.vmap(lambda v: jax.jvp(increment, (y,), (v,))[1])(jnp.diag(sd))
+
+    targets = jnp.swapaxes(jax.vmap(slopes)(ys), 0, 1).reshape(-1, dim)
+    directions = jnp.repeat(jnp.diag(sd), len(ys), axis=0)
+    again = [jnp.concatenate([x] * (dim + 1)) for x in rows]
+    return (
+        (*again, jnp.concatenate([jnp.zeros_like(ys), directions])),
+        jnp.concatenate([increments, targets]),
+    )
 
 
 @eqx.filter_jit
