@@ -94,7 +94,7 @@ def surrogates(train: data.Trajectories, seed: int) -> dict[str, StepMap]:
     the attractor's third takes its place. The trajectories are not the worse for it.
     """
     return {
-        "mlp_frozen": recipes.mlp(train, train, seed),
+        "mlp_frozen": recipes.mlp(train, train, seed)["mlp"],
         "rnn_frozen": recipes.rnn(train, train, seed),
         "polynomial_10": baselines.polynomial(train, 10, signs=(-1.0, -1.0, 1.0)),
     }

@@ -12,7 +12,7 @@ over seeds and starts.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: how its step map is made, and what it needs."""
+    """A line of the table, or several: how its step maps are made, and what they need."""
 
     name: str
-    make: Callable[[Trajectories, Trajectories, int], StepMap]
+    make: Callable[[Trajectories, Trajectories, int], StepMap | Mapping[str, StepMap]]
     quick: dict[str, Any] | None = None  # options of a quick run; None if it is left out of one
     history: int = 1
     dtype: str = "float64"
@@ -85,10 +85,14 @@ def perfect(order: int) -> StepMap:
 
 ROWS = (
     Row("mlp", recipes.mlp, quick={}),
+    Row("mlp_tanh", recipes.mlp_tanh),
     Row("rnn", recipes.rnn, quick={}, history=HISTORY),
+    Row("rnn_cold", recipes.rnn),
     Row("mlp_trained", recipes.mlp_trained, quick={"steps": 200}),
-    Row("gru_trained", recipes.gru_trained, quick={"steps": 200}, history=HISTORY),
+    Row("gru_trained", recipes.gru_trained, quick={"quick": True}, history=HISTORY),
     Row("mlp32", recipes.mlp32, quick={}, dtype="float32"),
+    Row("hybrids", recipes.hybrids),
+    Row("few", recipes.few),
     Row("persistence", lambda *_: baselines.Persistence(dt=DT), fitted=False),
     Row("linear", lambda train, valid, seed: baselines.polynomial(train, 1)),
     *(polynomial_row(degree, False) for degree in range(2, 11)),
@@ -124,10 +128,11 @@ def main(config: Config) -> dict[str, Any]:
         check_truth(run, problem, 10 if config.quick else 100)
         scores = {}
         for row in rows:
-            scores[row.name] = score = measure(run, row, problem, config.quick)
-            record(run, row, score)
+            for name, score in measure(run, row, problem, config.quick).items():
+                scores[name] = score
+                record(run, name, score)
         for key, title in problem.titles.items():
-            lines = [line(row, scores[row.name], key) for row in rows]
+            lines = [line(name, score, key) for name, score in scores.items()]
             run.table(lines, ["", *COLUMNS], title=title)
         figures(run, scores)
         return run.metrics({})
@@ -187,8 +192,9 @@ def check_truth(run: Run, problem: Problem, num: int) -> None:
 
 @dataclass
 class Score:
-    """A row's figures on both sets, over its seeds."""
+    """A map's figures on both sets, over its seeds."""
 
+    row: Row
     skills: dict[str, list[dynamics.Skill]] = field(default_factory=lambda: {"a": [], "b": []})
     seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
@@ -206,30 +212,32 @@ class Score:
         return figures | {"vpt_low": low, "vpt_high": high}
 
 
-def measure(run: Run, row: Row, problem: Problem, quick: bool) -> Score:
-    """Make a row's map for each seed and forecast both test sets with it."""
-    score = Score()
+def measure(run: Run, row: Row, problem: Problem, quick: bool) -> dict[str, Score]:
+    """Make a row's maps for each seed and forecast both test sets with them."""
+    scores: dict[str, Score] = {}
     make = functools.partial(row.make, **(row.quick or {} if quick else {}))
     for i, train in enumerate(problem.trains if row.fitted else problem.trains[:1]):
         with run.timed() as timing:
-            step_map = jax.block_until_ready(make(train, problem.valid, problem.seed + i))
-        score.seconds.append(timing.seconds)
-        score.compile_seconds += timing.compile_seconds
-        for key, test in problem.tests.items():
-            truth = test.ys[:, : row.history + STEPS]
-            skill = dynamics.forecast_skill(
-                step_map, truth, scale=problem.scale, history=row.history, thresholds=THRESHOLDS
-            )
-            # A hundred megabytes of forecasts are not kept for every seed.
-            score.skills[key].append(skill._replace(predicted=jnp.zeros((0, 1, 3))))
-        if i == 0:
-            arrays = [x for x in jax.tree.leaves(step_map) if hasattr(x, "size")]
-            score.parameters = sum(x.size for x in arrays) if row.fitted else 0
-        if i == 0 and row.name == "mlp":
-            history = problem.tests["a"].ys[:10, : row.history]
-            spectrum = dynamics.lyapunov_spectrum(step_map, history, 3000)
-            score.exponents = np.asarray(spectrum.exponents.mean(axis=0))
-    return score
+            made = jax.block_until_ready(make(train, problem.valid, problem.seed + i))
+        for name, step_map in (made if isinstance(made, Mapping) else {row.name: made}).items():
+            score = scores.setdefault(name, Score(row))
+            score.seconds.append(timing.seconds)
+            score.compile_seconds += timing.compile_seconds
+            for key, test in problem.tests.items():
+                truth = test.ys[:, : row.history + STEPS]
+                skill = dynamics.forecast_skill(
+                    step_map, truth, scale=problem.scale, history=row.history, thresholds=THRESHOLDS
+                )
+                # A hundred megabytes of forecasts are not kept for every seed.
+                score.skills[key].append(skill._replace(predicted=jnp.zeros((0, 1, 3))))
+            if i == 0:
+                arrays = [x for x in jax.tree.leaves(step_map) if hasattr(x, "size")]
+                score.parameters = sum(x.size for x in arrays) if row.fitted else 0
+            if i == 0 and name == "mlp":
+                history = problem.tests["a"].ys[:20, : row.history]
+                spectrum = dynamics.lyapunov_spectrum(step_map, history, 10_000)
+                score.exponents = np.asarray(spectrum.exponents.mean(axis=0))
+    return scores
 
 
 COLUMNS = (
@@ -238,11 +246,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def line(row: Row, score: Score, key: str) -> list[Any]:
-    """A row's cells in the table of one test set."""
-    figures = score.summary(key)
+def line(name: str, score: Score, key: str) -> list[Any]:
+    """A map's cells in the table of one test set."""
+    figures, row = score.summary(key), score.row
     return [
-        row.name,
+        name,
         row.dtype,
         len(score.seconds),
         row.history - 1,
@@ -258,21 +266,21 @@ def line(row: Row, score: Score, key: str) -> list[Any]:
     ]
 
 
-def record(run: Run, row: Row, score: Score) -> None:
-    """A row's metrics: those of set A under its own name, those of set B under `box`."""
+def record(run: Run, name: str, score: Score) -> None:
+    """A map's metrics: those of set A under its own name, those of set B under `box`."""
     figures: dict[str, Any] = {
         "seeds": len(score.seconds),
-        "dtype": row.dtype,
+        "dtype": score.row.dtype,
         "parameters": score.parameters,
         "seconds": float(np.mean(score.seconds)),
         "compile_s": score.compile_seconds,
     }
     figures |= score.summary("a")
-    figures |= {f"box.{name}": value for name, value in score.summary("b").items()}
-    run.metrics({f"{row.name}.{name}": value for name, value in figures.items()})
+    figures |= {f"box.{key}": value for key, value in score.summary("b").items()}
+    run.metrics({f"{name}.{key}": value for key, value in figures.items()})
     if score.exponents is not None:
         run.metrics({f"lambda{k + 1}": value for k, value in enumerate(score.exponents)})
-    print(f"{row.name:14}{figures['vpt_mean']:8.2f} LT{figures['seconds']:9.1f} s", flush=True)
+    print(f"{name:18}{figures['vpt_mean']:8.2f} LT{figures['seconds']:9.1f} s", flush=True)
 
 
 def figures(run: Run, scores: dict[str, Score]) -> None:

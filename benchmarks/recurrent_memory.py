@@ -14,7 +14,7 @@ where they were drawn, relative to their norm.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
@@ -29,17 +29,13 @@ from jaxtyping import Array, Float
 
 from physml import data, dynamics, nn, reference, residuals, surrogate, systems
 from physml._types import StepMap
+from physml.nn.recurrent import Cell
 from physml.results import Run
 
 DT = 0.01
 WARM = 100  # true steps before a forecast
 LORENZ = systems.Lorenz()
 LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
-RECIPES = {
-    "simple": recipes.simple_trained,
-    "gru": recipes.gru_trained,
-    "lstm": recipes.lstm_trained,
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Config:
     """Seed of everything drawn at random."""
     seeds: int = 3
     """Networks of each kind (1 if quick)."""
-    cells: tuple[Literal["simple", "gru", "lstm"], ...] = ("simple", "gru", "lstm")
+    cells: tuple[Cell, ...] = ("simple", "gru", "lstm")
     """Which networks."""
     quick: bool = False
     """Smaller networks, shorter training, fewer starts."""
@@ -103,7 +99,7 @@ def measure(run: Run, config: Config) -> None:
         trained: list[list[float]] = []
         for seed in range(config.seed, config.seed + seeds):
             with run.timed() as timing:
-                stages: Any = RECIPES[cell](train, valid, seed, config.quick)
+                stages: Any = recipes.stages(cell, train, valid, seed, config.quick)
                 jax.block_until_ready(stages)
             for stage, stepper in stages.items():
                 ways = (

@@ -1,7 +1,7 @@
 """How a recurrent network is trained through time into a next-step map of the Lorenz system.
 
-Each recipe takes trajectories to learn from and to validate on, a seed and whether to be quick, and
-returns the step map of every stage, by name:
+`stages` takes a cell, trajectories to learn from and to validate on, a seed and whether to be
+quick, and returns the step map of every stage, by name:
 
 - untrained: the network as it was drawn;
 - untrained_refit: its readout fitted by least squares, so that what training adds can be seen;
@@ -15,8 +15,6 @@ memories fade (windows are short, and nothing else says how a long memory should
 the hidden matrices small, and the readout learns faster than what is below it.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -25,57 +23,52 @@ from flax import nnx
 from physml import nn, surrogate, systems
 from physml._types import StepMap
 from physml.data import Trajectories
+from physml.nn.recurrent import Cell
 
 WINDOW = 8  # steps that are back-propagated through
 WARMUP = 50  # rows in which a memory has filled, and a start has come to the attractor
 SYMMETRY = systems.Lorenz().symmetry
+KEEP_BIAS = {"simple": 0.0, "gru": -2.0, "lstm": -3.0}
 
 
-def simple_trained(
-    train: Trajectories, valid: Trajectories, seed: int, quick: bool
+def stages(
+    cell: Cell, train: Trajectories, valid: Trajectories, seed: int, quick: bool
 ) -> dict[str, StepMap]:
-    """An Elman network, see the module."""
-    return _stages("simple", 0.0, train, valid, seed, quick)
+    """The step map of every stage, see the module."""
+    net = network(cell, seed, quick)
+    fitted = trained(cell, train, valid, seed, quick)
+    return {
+        "untrained": surrogate.Stepper.create(net, train, symmetry=SYMMETRY),
+        "untrained_refit": surrogate.fit_readout(net, train, symmetry=SYMMETRY, warmup=WARMUP),
+        "adam": fitted.trained,
+        "refit": fitted.step_map,
+        "refit_cold": surrogate.fit_readout(fitted.trained.net, train, symmetry=SYMMETRY),
+    }
 
 
-def gru_trained(
-    train: Trajectories, valid: Trajectories, seed: int, quick: bool
-) -> dict[str, StepMap]:
-    """A gated recurrent unit, see the module."""
-    return _stages("gru", -2.0, train, valid, seed, quick)
-
-
-def lstm_trained(
-    train: Trajectories, valid: Trajectories, seed: int, quick: bool
-) -> dict[str, StepMap]:
-    """A long short-term memory, see the module."""
-    return _stages("lstm", -3.0, train, valid, seed, quick)
-
-
-def _stages(
-    cell: Literal["simple", "gru", "lstm"],
-    keep_bias: float,
-    train: Trajectories,
-    valid: Trajectories,
-    seed: int,
-    quick: bool,
-) -> dict[str, StepMap]:
-    width, steps = (128, 400) if quick else (192, 1000)
-    net_key, order_key = jax.random.split(jax.random.key(seed))
-    net = nn.RNN(
+def network(cell: Cell, seed: int, quick: bool) -> nn.RNN:
+    """The network as it is drawn; training runs in float32, readouts are fitted in float64."""
+    return nn.RNN(
         cell,
-        train.ys.shape[-1],
-        width,
-        train.ys.shape[-1],
+        3,
+        128 if quick else 192,
+        3,
         kernel_init=nnx.initializers.normal(0.1),
         recurrent_init=nnx.initializers.orthogonal(0.1),
         bias_init=nnx.initializers.normal(0.2),
-        keep_bias=keep_bias,
-        dtype=jnp.float32,  # what training runs in; readouts are fitted in float64
-        rngs=nnx.Rngs(net_key),
+        keep_bias=KEEP_BIAS[cell],
+        dtype=jnp.float32,
+        rngs=nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0)),
     )
-    fitted = surrogate.fit(
-        net,
+
+
+def trained(
+    cell: Cell, train: Trajectories, valid: Trajectories, seed: int, quick: bool
+) -> surrogate.SurrogateFit:
+    """The network trained through time, and its readout fitted after."""
+    steps = 400 if quick else 1000
+    return surrogate.fit(
+        network(cell, seed, quick),
         train,
         valid,
         optimizer=optimizer(steps),
@@ -84,15 +77,8 @@ def _stages(
         window=WINDOW,
         symmetry=SYMMETRY,
         warmup=WARMUP,
-        key=order_key,
+        key=jax.random.fold_in(jax.random.key(seed), 1),
     )
-    return {
-        "untrained": surrogate.Stepper.create(net, train, symmetry=SYMMETRY),
-        "untrained_refit": surrogate.fit_readout(net, train, symmetry=SYMMETRY, warmup=WARMUP),
-        "adam": fitted.trained,
-        "refit": fitted.step_map,
-        "refit_cold": surrogate.fit_readout(fitted.trained.net, train, symmetry=SYMMETRY),
-    }
 
 
 def optimizer(steps: int) -> optax.GradientTransformation:
