@@ -373,6 +373,52 @@ def bands(
     return fig
 
 
+def parameter_scan(
+    parameters: Series,
+    values: Mapping[str, Any],
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """A figure of merit against a parameter, each repeat a dot and the median a line.
+
+    The first, usually the truth, has rings, so that dots upon them can be told apart.
+
+    Args:
+        parameters: (n,).
+        values: each (n, repeats).
+
+    Raises:
+        ValueError: if values have not one row for each parameter.
+    """
+    x = np.asarray(parameters)
+    fig, (ax,) = _panels(1, height=4.0)
+    for i, (name, repeats) in enumerate(values.items()):
+        repeats = np.asarray(repeats)
+        if repeats.ndim != 2 or x.shape != repeats.shape[:1]:
+            raise ValueError(
+                f"{name}: expected a row of values for each parameter, got {repeats.shape} "
+                f"for {x.shape}"
+            )
+        colour = _colour(i - 1)
+        ax.plot(
+            np.repeat(x, repeats.shape[1]),
+            repeats.ravel(),
+            linestyle="none",
+            marker="o",
+            markersize=7 if i == 0 else 3.5,
+            markerfacecolor="none" if i == 0 else colour,
+            markeredgecolor=colour,
+            markeredgewidth=0.8 if i == 0 else 0,
+        )
+        width = 2.4 if i == 0 else 1.2
+        middle = np.median(repeats, axis=1)
+        ax.plot(x, middle, color=colour, linewidth=width, linestyle=_DASHES[i % 4], label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    _legend(ax)
+    return fig
+
+
 def phase_portrait(
     trajectories: Mapping[str, Trajectory],
     *,

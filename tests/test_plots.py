@@ -170,6 +170,22 @@ def test_heat_map_in_which_all_diverged():
     assert [text.get_text() for text in fig.axes[0].texts] == ["diverged"] * 2
 
 
+def test_a_parameter_scan_shows_every_repeat_and_the_median():
+    values = {
+        "truth": [[1.0, 2.0, 9.0], [3.0, 4.0, 5.0]],
+        "net": [[0.0, 0.0, 0.0], [1.0, 1.0, 2.0]],
+    }
+    fig = plots.parameter_scan(np.array([20.0, 30.0]), values, xlabel="rho", ylabel="exponent")
+    (ax,) = fig.axes
+    dots, line = ax.lines[:2]
+    np.testing.assert_array_equal(dots.get_xydata()[:, 0], [20, 20, 20, 30, 30, 30])
+    np.testing.assert_array_equal(dots.get_xydata()[:, 1], [1, 2, 9, 3, 4, 5])
+    np.testing.assert_array_equal(line.get_xydata(), [[20, 2], [30, 4]])
+    assert [text.get_text() for text in ax.get_legend().texts] == ["truth", "net"]
+    with pytest.raises(ValueError, match=r"truth: expected a row of values for each parameter"):
+        plots.parameter_scan(np.array([20.0]), values, xlabel="", ylabel="")
+
+
 def test_bands_are_the_median_and_the_middle_share():
     values = np.array([[1.0, 2.0, 3.0, 4.0, 50.0], [1.0, 2.0, 3.0, 4.0, np.nan]])
     values = np.vstack([values, np.full((1, 5), np.nan)])

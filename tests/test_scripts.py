@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 # Those whose quick look takes more than a few seconds' compiling.
-SLOW = {"architecture_study"}
+SLOW = {"architecture_study", "other_systems"}
 EACH = [
     pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem)
     for path in SCRIPTS
@@ -39,6 +39,21 @@ KEYS = {
         "rnn_frozen.vpt_mean",
         "pinn.rel_l2_t20",
         "pinn.seconds",
+    },
+    "other_systems": {
+        "rossler.eps1",
+        "rossler.vpt_mean",
+        "rossler.lambda1",
+        "rossler.lambda1_truth",
+        "thomas.vpt_mean",
+        "lorenz96.vpt_mean",
+        "lorenz_rho.vpt_mean",
+        "rho_28.5.lambda1_truth",
+        "rho_28.5.lambda1_surrogate",
+        "duffing.max_err",
+        "driven.max_err",
+        "driven32.max_err",
+        "file.max_err",
     },
     "oscillator": {
         "rk4.max_err",

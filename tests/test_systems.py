@@ -513,8 +513,8 @@ def test_a_parameter_in_the_state_is_that_parameter():
     assert whole.state_names == ("x", "y", "z", "rho")
     assert whole.box == ((-15.0, -15.0, -15.0, 20.0), (15.0, 15.0, 15.0, 35.0))
     y = jnp.array([1.0, 2.0, 20.0, 31.0])
-    together = reference.FlowMap(whole, 0.05)
-    alone = lambda rho: reference.FlowMap(systems.Lorenz(rho=rho), 0.05)  # noqa: E731
+    together = reference.FlowMap(system=whole, dt=0.05)
+    alone = lambda rho: reference.FlowMap(system=systems.Lorenz(rho=rho), dt=0.05)  # noqa: E731
     step = lambda flow, y: flow.step(flow.init(y[None], 0.0))[0]  # noqa: E731
     ahead, sensitivity = jax.jvp(lambda y: step(together, y), (y,), (jnp.eye(4)[3],))
     found, derivative = jax.jvp(lambda rho: step(alone(rho), y[:3]), (31.0,), (1.0,))
