@@ -127,7 +127,7 @@ def test_the_benchmark_makes_a_table_of_seeds_and_sets(tmp_path, monkeypatch):
     monkeypatch.setattr(lorenz_forecast, "STEPS", 300)
     monkeypatch.setattr(lorenz_forecast, "VALID_STEPS", 10)
     monkeypatch.setattr(
-        lorenz_forecast.Problem, "make", classmethod(lambda cls, seed, *_: make(seed, 4, 2))
+        lorenz_forecast.Problem, "make", classmethod(lambda cls, seed, *_: make(seed, 4, 2, False))
     )
     monkeypatch.setattr(lorenz_forecast, "check_truth", lambda *_: None)
     config = lorenz_forecast.Config(out=tmp_path, rows=("linear", "rk4"))
