@@ -1,5 +1,7 @@
 """Surrogates of driven and parametric systems, by the call that any system takes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from flax import nnx
 from physml import dynamics, nn, reference, surrogate, systems
 
 
-def fitted(system, train, units, scale):
+def fitted(system: Any, train, units, scale):
     """What `scripts/other_systems.py` does for every system."""
     inputs = surrogate.network_inputs(train, period=system.period)
     net = nn.MLP.frozen(
@@ -41,7 +43,8 @@ def test_one_surrogate_of_many_parameters():
 
 @pytest.mark.parametrize("dtype, bound", [(jnp.float64, 1e-11), (jnp.float32, 1e-5)])
 def test_a_driven_oscillator_for_long(dtype, bound):
-    system, dt, steps = systems.DrivenOscillator(), 0.05, 20_000
+    system: Any = systems.DrivenOscillator()
+    dt, steps = 0.05, 20_000
     start_key, phase_key = jax.random.split(jax.random.key(0))
     # Numbers of float32, so that both precisions start at the same phases.
     t0s = jax.random.uniform(phase_key, (110,), jnp.float32, maxval=float(system.period))

@@ -45,8 +45,6 @@ KEYS = {
         "rossler.vpt_mean",
         "rossler.lambda1",
         "rossler.lambda1_truth",
-        "thomas.vpt_mean",
-        "lorenz96.vpt_mean",
         "lorenz_rho.vpt_mean",
         "rho_28.5.lambda1_truth",
         "rho_28.5.lambda1_surrogate",
