@@ -235,7 +235,11 @@ def learn(
     else:
         last = slice(-500, None)
         figure = plots.compare_solutions(
-            ts[last], truth[last, 0], {"surrogate": found[last, 0]}, name=test.names[0]
+            ts[last],
+            truth[last, 0],
+            {"surrogate": found[last, 0]},
+            name=test.names[0],
+            truth_name="truth",
         )
     run.figure(problem.name, figure)
     return step_map, [problem.name, *(figures.get(column) for column in COLUMNS)]
