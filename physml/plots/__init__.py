@@ -1,0 +1,40 @@
+"""Figures of a run: arrays in, a Matplotlib `Figure` out, with no pyplot state.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; truth is black, and the
+names given keep their order and colour from figure to figure. With `lambda1`, the leading Lyapunov
+exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1.
+"""
+
+from physml.plots.solutions import (
+    attractor_3d,
+    compare_solutions,
+    error_growth,
+    forecast_series,
+    partial_sums,
+    phase_portrait,
+    solution_error,
+)
+from physml.plots.statistics import (
+    climate,
+    parameter_scan,
+)
+from physml.plots.training import (
+    bands,
+    heat_map,
+    loss_curves,
+)
+
+__all__ = [
+    "attractor_3d",
+    "bands",
+    "climate",
+    "compare_solutions",
+    "error_growth",
+    "forecast_series",
+    "heat_map",
+    "loss_curves",
+    "parameter_scan",
+    "partial_sums",
+    "phase_portrait",
+    "solution_error",
+]

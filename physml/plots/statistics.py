@@ -1,0 +1,140 @@
+"""Figures of long times: the climate of step maps, exponents over a parameter."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from physml.dynamics import Climate
+from physml.plots._common import (
+    DASHES,
+    TRUTH,
+    Series,
+    add_legend,
+    bare_axes,
+    colour_of,
+    draw_semilogy,
+    make_panels,
+)
+
+
+def climate(
+    truth: Climate, climates: Mapping[str, Climate], *, names: Sequence[str] = ("x", "y", "z")
+) -> Figure:
+    """Long-time statistics beside the truth's: histograms, power spectra and the return map.
+
+    A column for each component, densities above and spectra below, and a last one with the map
+    from each maximum to the next, the truth's above and everyone's differences from it below.
+    Trajectories that diverged are left out, with a word in the legend.
+
+    Args:
+        truth: `dynamics.measure_climate` of the truth.
+        climates: the same of others, with the same bounds and segment.
+        names: of the components.
+
+    Raises:
+        ValueError: if there is not one name for each component.
+    """
+    dim = truth.edges.shape[0]
+    if len(names) != dim:
+        raise ValueError(f"names must have {dim} entries, got {tuple(names)}")
+    fig = Figure(figsize=(3.3 * (dim + 1), 6.6), layout="constrained")
+    panels = fig.subplots(2, dim + 1)
+    for ax in panels.flat:
+        bare_axes(ax)
+    exact = truth.survivors
+    shown = np.flatnonzero(_mean_spectrum(exact).max(axis=0) > 1e-11)[-1]
+    for i, (label, whole) in enumerate({"truth": truth, **climates}.items()):
+        found = whole.survivors
+        if not len(found):
+            continue
+        lost = int(whole.diverged.sum())
+        style: dict[str, Any] = {
+            "color": TRUTH if i == 0 else colour_of(i - 1),
+            "linewidth": 2.6 if i == 0 else 1.2,
+            "linestyle": "-" if i == 0 else DASHES[i % 4],
+            "label": label if lost == 0 else f"{label} ({lost} of {len(whole)} diverged)",
+        }
+        spectra = _mean_spectrum(found)
+        counts = found.counts.sum(axis=0)
+        for d in range(dim):
+            width = np.diff(truth.edges[d])
+            density = counts[d, 1:-1] / counts[d].sum() / width
+            panels[0, d].plot(truth.edges[d, :-1] + width / 2, density, **style)
+            draw_semilogy(panels[1, d], truth.frequencies[1:shown], spectra[d, 1:shown], **style)
+        pairs = found.return_map[: 4000 if i == 0 else 1500]
+        dots = dict(color=style["color"], linestyle="none", marker="o", markeredgewidth=0)
+        panels[0, dim].plot(*pairs.T, **dots, markersize=4 if i == 0 else 1.6)
+        if i > 0:
+            curve = exact.return_map[np.argsort(exact.return_map[:, 0])]
+            off = np.abs(pairs[:, 1] - np.interp(pairs[:, 0], *curve.T))
+            draw_semilogy(panels[1, dim], pairs[:, 0], off, **dots, markersize=2.5)
+    for d, name in enumerate(names):
+        panels[0, d].set(
+            xlabel=name, ylabel="probability density" if d == 0 else "", ylim=(0, None)
+        )
+        panels[1, d].set(
+            xlabel=f"frequency of {name}", ylabel="power spectral density" if d == 0 else ""
+        )
+    panels[0, dim].set(xlabel="maximum", ylabel="next maximum")
+    panels[1, dim].set(xlabel="maximum", ylabel="distance from the truth's map")
+    fig.legend(
+        *panels[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=6,
+        frameon=False,
+    )
+    return fig
+
+
+def _mean_spectrum(climate: Climate) -> np.ndarray:
+    """Of all trajectories, each component's as a share of its power."""
+    spectra = climate.spectra.mean(axis=0)
+    return spectra / (spectra.sum(axis=-1, keepdims=True) * climate.frequencies[1])
+
+
+def parameter_scan(
+    parameters: Series,
+    values: Mapping[str, Any],
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """A figure of merit against a parameter, each repeat a dot and the median a line.
+
+    The first, usually the truth, has rings, so that dots upon them can be told apart.
+
+    Args:
+        parameters: (n,).
+        values: each (n, repeats).
+
+    Raises:
+        ValueError: if values have not one row for each parameter.
+    """
+    x = np.asarray(parameters)
+    fig, (ax,) = make_panels(1, height=4.0)
+    for i, (name, repeats) in enumerate(values.items()):
+        repeats = np.asarray(repeats)
+        if repeats.ndim != 2 or x.shape != repeats.shape[:1]:
+            raise ValueError(
+                f"{name}: expected a row of values for each parameter, got {repeats.shape} "
+                f"for {x.shape}"
+            )
+        colour = colour_of(i - 1)
+        ax.plot(
+            np.repeat(x, repeats.shape[1]),
+            repeats.ravel(),
+            linestyle="none",
+            marker="o",
+            markersize=7 if i == 0 else 3.5,
+            markerfacecolor="none" if i == 0 else colour,
+            markeredgecolor=colour,
+            markeredgewidth=0.8 if i == 0 else 0,
+        )
+        width = 2.4 if i == 0 else 1.2
+        middle = np.median(repeats, axis=1)
+        ax.plot(x, middle, color=colour, linewidth=width, linestyle=DASHES[i % 4], label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    add_legend(ax)
+    return fig

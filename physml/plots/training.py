@@ -1,0 +1,153 @@
+"""Figures of fits: loss curves, bands over seeds, heat maps of settings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from physml.plots._common import (
+    DASHES,
+    FAINT,
+    LOSS_STYLES,
+    PALETTE,
+    add_legend,
+    colour_of,
+    draw_semilogy,
+    make_panels,
+    tick_text,
+)
+
+
+def loss_curves(
+    histories: Mapping[str, Mapping[str, Any]], *, xlabel: str = "step", ylabel: str = "loss"
+) -> Figure:
+    """Losses against the step on a log scale: training solid, validation dashed.
+
+    Args:
+        histories: for each model what `fit.gradient` recorded: "loss" (n,) and, if they are there,
+            its "step" (n,), otherwise 1..n, and "valid_loss" (m,) with its "valid_step" (m,).
+
+    Raises:
+        ValueError: if a model has no "loss", or a curve has not one value for each of its steps.
+    """
+    fig, axes = make_panels(1, height=4.0)
+    ax = axes[0]
+    for i, (model, history) in enumerate(histories.items()):
+        loss = np.asarray(history.get("loss", ()))
+        steps = np.asarray(history.get("step", np.arange(1, loss.size + 1)))
+        curves = {"train": (steps, loss)}
+        if "valid_loss" in history:
+            curves["valid"] = np.asarray(history["valid_step"]), np.asarray(history["valid_loss"])
+        for name, (at, curve) in curves.items():
+            if curve.ndim != 1 or curve.size == 0 or at.shape != curve.shape:
+                raise ValueError(
+                    f"histories: the {name} curve of {model!r} must have one value a step, "
+                    f"got {curve.shape} for {at.shape}"
+                )
+            style = LOSS_STYLES[name]
+            draw_semilogy(ax, at, curve, color=colour_of(i), label=f"{model}, {name}", **style)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.margins(x=0.01)
+    add_legend(ax)
+    return fig
+
+
+def heat_map(
+    values: Float[Array | np.ndarray, "_rows _columns"],
+    rows: Sequence[Any],
+    columns: Sequence[Any],
+    *,
+    row_name: str,
+    column_name: str,
+    name: str,
+    title: str | None = None,
+) -> Figure:
+    """A table of positive numbers as colours on a log scale, with the numbers in the cells.
+
+    A cell that is not finite, where a fit has diverged, is hatched and says so.
+
+    Args:
+        values: (rows, columns); the first row is drawn at the bottom.
+        rows, columns: what the rows and columns stand for, numbers or words.
+        row_name, column_name: the labels of the axes.
+        name: what the values are; the label of the colours.
+
+    Raises:
+        ValueError: if the shape is not that of the rows and columns, or a finite value is not
+            positive.
+    """
+    values = np.asarray(values, float)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(
+            f"values: expected the shape {(len(rows), len(columns))}, got {values.shape}"
+        )
+    finite = np.isfinite(values)
+    if np.any(values[finite] <= 0):
+        raise ValueError(f"values: expected positive numbers, got {values[finite].min()}")
+    fig = Figure(figsize=(2.4 + 0.8 * len(columns), 1.5 + 0.55 * len(rows)), layout="constrained")
+    ax = fig.add_subplot()
+    shown = np.ma.masked_where(~finite, values)
+    ends = (values[finite].min(), values[finite].max()) if finite.any() else (1.0, 10.0)
+    norm = LogNorm(*ends)
+    image = ax.imshow(shown, cmap="cividis", norm=norm, origin="lower", aspect="auto")
+    ax.set_facecolor("#F0F0F0")
+    for (i, j), value in np.ndenumerate(values):
+        if not finite[i, j]:
+            cell = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor=FAINT)
+            ax.add_patch(cell)
+        red, green, blue, _ = image.to_rgba(value) if finite[i, j] else (1.0, 1.0, 1.0, 1.0)
+        bright = 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
+        text = f"{value:.1e}" if value < 0.1 or value >= 1000 else f"{value:.3g}"
+        ax.text(
+            j, i, text if finite[i, j] else "diverged",
+            ha="center", va="center", fontsize=8, color="black" if bright else "white",
+        )  # fmt: skip
+    ax.set_xticks(range(len(columns)), [tick_text(value) for value in columns])
+    ax.set_yticks(range(len(rows)), [tick_text(value) for value in rows])
+    ax.set(xlabel=column_name, ylabel=row_name, title=title or "")
+    ax.tick_params(length=0)
+    fig.colorbar(image, label=name)
+    return fig
+
+
+def bands(
+    curves: Mapping[str, tuple[Any, Any]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    share: float = 0.8,
+    title: str | None = None,
+) -> Figure:
+    """Repeated curves on a log scale: the median a line, the middle share of them a band.
+
+    Args:
+        curves: by name, the abscissae (n,) and the values (n, repeats), for instance the
+            validation losses of several seeds; NaN where a repeat has ended.
+        share: how much of the repeats the band holds.
+
+    Raises:
+        ValueError: if values have not one row for each abscissa.
+    """
+    fig, (ax,) = make_panels(1, height=4.0)
+    for i, (name, (x, values)) in enumerate(curves.items()):
+        x, values = np.asarray(x), np.asarray(values, float)
+        if values.ndim != 2 or x.shape != values.shape[:1]:
+            raise ValueError(
+                f"curves: {name!r} must have a row of values for each abscissa, got "
+                f"{values.shape} for {x.shape}"
+            )
+        there = np.isfinite(values).any(axis=1)
+        low, middle, high = np.nanquantile(
+            values[there], (0.5 - share / 2, 0.5, 0.5 + share / 2), axis=1
+        )
+        style = dict(color=colour_of(i), linestyle=DASHES[i // len(PALETTE) % len(DASHES)])
+        draw_semilogy(ax, x[there], middle, label=name, linewidth=1.6, **style)
+        ax.fill_between(x[there], low, high, color=colour_of(i), alpha=0.15, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
+    ax.margins(x=0.01)
+    add_legend(ax)
+    return fig
