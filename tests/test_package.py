@@ -17,7 +17,7 @@ import physml
 names = [
     module.name
     for module in pkgutil.walk_packages(physml.__path__, "physml.")
-    if module.name not in ("physml.plots", "physml.results")
+    if not module.name.startswith(("physml.plots", "physml.results"))
 ]
 for name in names:
     __import__(name)
