@@ -8,17 +8,16 @@ from pathlib import Path
 
 # In a fresh interpreter: this one has set JAX's options and holds everything in memory already.
 CODE = """
-import pkgutil, sys
+import pathlib, sys
 import jax, flax.nnx, optax, diffrax
 
 settings, loaded = dict(jax.config.values), set(sys.modules)
 import physml
 
-names = [
-    module.name
-    for module in pkgutil.walk_packages(physml.__path__, "physml.")
-    if not module.name.startswith(("physml.plots", "physml.results"))
-]
+root = pathlib.Path(physml.__path__[0])
+files = [path.relative_to(root.parent).with_suffix("") for path in root.rglob("*.py")]
+names = [".".join(file.parts).removesuffix(".__init__") for file in files]
+names = [name for name in names if not name.startswith(("physml.plots", "physml.results"))]
 for name in names:
     __import__(name)
 changed = {key for key, value in settings.items() if jax.config.values[key] != value}
