@@ -130,16 +130,26 @@ def surrogates(
     mlp = nn.MLP(3, (256,), 3, dtype=single, rngs=rngs[0])
     yield "mlp_trained", lambda: trained(mlp, 1000, batch_size=512, progress=True)
     mlp = nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=rngs[1])
-    yield "mlp_frozen", lambda: surrogate.fit_readout(mlp, train, symmetry=symmetry)
+    yield "mlp_frozen", lambda: surrogate.fit_readout(mlp, train, symmetry=symmetry, refinements=0)
     gru = nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs[2])
     yield (
         "gru_trained",
         lambda: trained(gru, 800, batch_size=64, window=8, warmup=50, progress=True),
     )
-    rnn = nn.RNN.frozen("simple", inputs, 200, 3, scale=0.05, spectral_radius=0.3, rngs=rngs[3])
+    rnn = nn.RNN.frozen(
+        "simple",
+        inputs,
+        200,
+        3,
+        scale=0.2,
+        centres="mean",
+        spectral_radius=0.1,
+        activation=nn.fourier,
+        rngs=rngs[3],
+    )
     yield (
         "rnn_frozen",
-        lambda: surrogate.fit_readout(rnn, train, symmetry=symmetry, warmup=50, rcond=1e-14),
+        lambda: surrogate.fit_readout(rnn, train, symmetry=symmetry, warmup=50, refinements=0),
     )
 
 
