@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml import dynamics, fit
+from physml import dynamics, fit, reference
 from physml._types import StepMap
 from physml.data import Standardizer, Trajectories
 from physml.systems import System
@@ -48,14 +48,7 @@ class RungeKutta4(StepMap):
         return history[-1]
 
     def step(self, state):
-        def f(y):
-            return self.system(0.0, y)
-
-        k1 = f(state)
-        k2 = f(state + 0.5 * self.dt * k1)
-        k3 = f(state + 0.5 * self.dt * k2)
-        k4 = f(state + self.dt * k3)
-        return state + self.dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
+        return state + reference.runge_kutta(self.system, jnp.zeros(()), state, self.dt)
 
     def observe(self, state):
         return state
@@ -133,21 +126,18 @@ def polynomial(train: Trajectories, degree: int, *, signs: Sequence[float] | Non
             powers=tuple(powers[i] for i in kept), dt=train.dt,
         )  # fmt: skip
         components = np.flatnonzero(parity == sign)
-        left_over = (targets - inputs)[:, components]
-        # The backward error of one least squares is alike all over state space, and worth three
-        # Lyapunov times at degree 11; solved again for what it left over, it is gone.
-        for _ in range(2):
-            fitted = fit.readout(_Rows(part.features), left_over, inputs=inputs, rcond=1e-15)
-            left_over = left_over - _predict(part, inputs, fitted.weights)
-            weights[np.ix_(kept, components)] += fitted.weights
+        # One refinement is worth three Lyapunov times at degree 11.
+        fitted = fit.readout(
+            _Rows(part.features),
+            (targets - inputs)[:, components],
+            inputs=inputs,
+            rcond=1e-15,
+            refinements=1,
+        )
+        weights[np.ix_(kept, components)] = fitted.weights
     return Polynomial(
         weights=jnp.asarray(weights), centre=centre, reach=reach, powers=tuple(powers), dt=train.dt
     )  # fmt: skip
-
-
-@eqx.filter_jit
-def _predict(model: Polynomial, inputs: Array, weights: Array) -> Array:
-    return jax.lax.map(lambda y: model.features(y) @ weights, inputs, batch_size=4096)
 
 
 class _Rows(eqx.Module):
@@ -255,7 +245,7 @@ def echo_state(
     washout: int = 100,
     ridges: Sequence[float] = RIDGES,
 ) -> StepMap:
-    """An echo state network; its ridge, and the defaults here, give the longest valid forecasts.
+    """An echo state network; its ridge gives the longest forecasts of the validation data.
 
     Args:
         train, valid: the trajectories; they must be longer than `washout`.

@@ -7,7 +7,7 @@ from physml.reference.batch import (
     trajectories_from,
 )
 from physml.reference.extended import TaylorFlow, extended_horizon, extended_trajectories
-from physml.reference.flow import FlowMap
+from physml.reference.flow import FlowMap, runge_kutta
 from physml.reference.initial_value import solve
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "attractor_starts",
     "extended_horizon",
     "extended_trajectories",
+    "runge_kutta",
     "solve",
     "trajectories",
     "trajectories_from",

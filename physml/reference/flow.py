@@ -69,3 +69,14 @@ class FlowMap(StepMap):
 
     def observe(self, state: tuple) -> Float[Array, " dim"]:
         return state[0]
+
+
+def runge_kutta(
+    system: System, t: Float[Array, "*batch"], y: Float[Array, "dim *batch"], dt: float
+) -> Float[Array, "dim *batch"]:
+    """The increment of one step of the classical Runge-Kutta method of order four."""
+    k1 = system(t, y)
+    k2 = system(t + 0.5 * dt, y + 0.5 * dt * k1)
+    k3 = system(t + 0.5 * dt, y + 0.5 * dt * k2)
+    k4 = system(t + dt, y + dt * k3)
+    return dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)

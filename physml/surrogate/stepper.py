@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from physml._checks import floating_array, require_finite
 from physml._types import StepMap
 from physml.data import Standardizer, Trajectories
+from physml.reference import runge_kutta
 from physml.systems import System
 
 Matrix = Sequence[Sequence[float]] | Float[Array | np.ndarray, "dim dim"]
@@ -269,17 +270,6 @@ class Stepper(StepMap):
             odd = self.scale * (0.5 * (here - mirrored) @ readout.kernel[...])
             learned = 0.5 * (even + self.symmetry @ even + odd - self.symmetry @ odd)
         return learned if self.known is None else learned + runge_kutta(self.known, t, y, self.dt)
-
-
-def runge_kutta(
-    system: System, t: Float[Array, "*batch"], y: Float[Array, "dim *batch"], dt: float
-) -> Float[Array, "dim *batch"]:
-    """The increment of one step of the classical Runge-Kutta method of order four."""
-    k1 = system(t, y)
-    k2 = system(t + 0.5 * dt, y + 0.5 * dt * k1)
-    k3 = system(t + 0.5 * dt, y + 0.5 * dt * k2)
-    k4 = system(t + dt, y + dt * k3)
-    return dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
 def unknown_increments(train: Trajectories, known: System | None) -> Float[Array, "num steps dim"]:
