@@ -191,14 +191,13 @@ def next_generation(
     features = np.asarray(jax.jit(rows)(train.ys[:, 1:-1], train.ys[:, :-2]))
     increments = np.asarray(train.ys[:, 2:] - train.ys[:, 1:-1])
     blocks = [(features.reshape(-1, len(factors)), increments.reshape(-1, dim))]
-    return _best_ridge(model, blocks, valid, ridges, history=2)
+    return _best_ridge(model, blocks, valid, ridges, history=2)[1]
 
 
 class EchoState(StepMap):
-    """A leaky echo state network: r' = (1 - a) r + a tanh(W r + V u + b), y' = y + C (1, u, r').
+    """An echo state network: r' = tanh(W r + V u + b), y' = y + C (1, u, r').
 
-    Source: H. Jaeger, The echo state approach, GMD report 148 (2001); leaky units as in M.
-    Lukosevicius, A practical guide to applying echo state networks, LNCS 7700 (2012).
+    Source: H. Jaeger, The echo state approach, GMD report 148 (2001).
     """
 
     weights: Float[Array, "features dim"]
@@ -206,7 +205,6 @@ class EchoState(StepMap):
     recurrent: Float[Array, "units units"]
     incoming: Float[Array, "dim units"]
     bias: Float[Array, " units"]
-    leak: float = eqx.field(static=True)
     dt: float = eqx.field(static=True)
 
     def init(self, history, t0):
@@ -223,8 +221,7 @@ class EchoState(StepMap):
 
     def features(self, memory: Array, y: Array) -> tuple[Array, Array]:
         u = self.inputs(y)
-        drive = jnp.tanh(memory @ self.recurrent + u @ self.incoming + self.bias)
-        memory = (1.0 - self.leak) * memory + self.leak * drive
+        memory = jnp.tanh(memory @ self.recurrent + u @ self.incoming + self.bias)
         return memory, jnp.concatenate([jnp.ones(1, y.dtype), u, memory])
 
     def features_along(self, ys: Float[Array, "time dim"]) -> tuple[Array, Array]:
@@ -239,47 +236,58 @@ def echo_state(
     seed: int,
     *,
     units: int = 1000,
-    radius: float = 0.4,
-    input_scale: float = 0.3,
-    leak: float = 1.0,
+    trial_units: int = 200,
+    radii: Sequence[float] = (0.1, 0.4, 0.9),
+    input_scales: Sequence[float] = (0.1, 0.3, 1.0),
     washout: int = 100,
     ridges: Sequence[float] = RIDGES,
 ) -> StepMap:
-    """An echo state network; its ridge gives the longest forecasts of the validation data.
+    """An echo state network with the settings whose forecasts of the validation data last longest.
 
     Args:
         train, valid: the trajectories; they must be longer than `washout`.
         seed: of the network's fixed weights.
         units: their number; each is connected to 10 % of the others.
-        radius: the spectral radius of the recurrent weights.
-        input_scale: the incoming weights and biases are uniform in [-1, 1] times this.
-        leak: the share of a unit that is new in each step.
+        trial_units: the number in the networks by which radius and scale are chosen.
+        radii: spectral radii of the recurrent weights to try.
+        input_scales: the incoming weights and biases are uniform in [-1, 1] times one of these.
         washout: steps left out at the start of each trajectory, while the memory fills.
         ridges: those tried.
     """
-    random = np.random.default_rng(seed)
-    dim = train.ys.shape[2]
-    recurrent = random.normal(size=(units, units)) * (random.random((units, units)) < 0.1)
-    recurrent *= radius / np.abs(np.linalg.eigvals(recurrent)).max()
-    model = EchoState(
-        weights=jnp.zeros((1 + dim + units, dim)),
-        inputs=Standardizer.fit(train.ys[:, :-1]),
-        recurrent=jnp.asarray(recurrent),
-        incoming=jnp.asarray(input_scale * random.uniform(-1, 1, (dim, units))),
-        bias=jnp.asarray(input_scale * random.uniform(-1, 1, units)),
-        leak=leak,
-        dt=train.dt,
-    )
     features = eqx.filter_jit(lambda model, ys: jax.vmap(model.features_along)(ys)[1])
+    dim = train.ys.shape[2]
 
-    def blocks():
+    def blocks(model: EchoState) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         for first in range(0, len(train), 10):  # a trajectory's features are 6 MB
             ys = train.ys[first : first + 10]
             rows = np.asarray(features(model, ys[:, :-1]))[:, washout:]
             increments = np.asarray(ys[:, 1:] - ys[:, :-1])[:, washout:]
             yield rows.reshape(-1, rows.shape[-1]), increments.reshape(-1, dim)
 
-    return _best_ridge(model, blocks(), valid, ridges, history=washout + 1)
+    def fitted(units: int, radius: float, input_scale: float) -> tuple[float, StepMap]:
+        model = _reservoir(train, seed, units, radius, input_scale)
+        return _best_ridge(model, blocks(model), valid, ridges, history=washout + 1)
+
+    grid = itertools.product(radii, input_scales)
+    best = max(grid, key=lambda setting: fitted(trial_units, *setting)[0])
+    return fitted(units, *best)[1]
+
+
+def _reservoir(
+    train: Trajectories, seed: int, units: int, radius: float, input_scale: float
+) -> EchoState:
+    random = np.random.default_rng(seed)
+    dim = train.ys.shape[2]
+    recurrent = random.normal(size=(units, units)) * (random.random((units, units)) < 0.1)
+    recurrent *= radius / np.abs(np.linalg.eigvals(recurrent)).max()
+    return EchoState(
+        weights=jnp.zeros((1 + dim + units, dim)),
+        inputs=Standardizer.fit(train.ys[:, :-1]),
+        recurrent=jnp.asarray(recurrent),
+        incoming=jnp.asarray(input_scale * random.uniform(-1, 1, (dim, units))),
+        bias=jnp.asarray(input_scale * random.uniform(-1, 1, units)),
+        dt=train.dt,
+    )
 
 
 def _best_ridge(
@@ -288,8 +296,8 @@ def _best_ridge(
     valid: Trajectories,
     ridges: Sequence[float],
     history: int,
-) -> StepMap:
-    """The model with the weights of that ridge whose forecasts of validation last longest.
+) -> tuple[float, StepMap]:
+    """The valid time of the ridge whose forecasts of validation last longest, and its model.
 
     W = V s / (s^2 + ridge s_1^2) U' T by the SVD of the features, reduced block by block by QR.
     """
@@ -312,4 +320,5 @@ def _best_ridge(
             predicted, valid.ys[:, history - 1 :], fitted.dt, scale=scale
         ).times
         tried.append((float(times.mean()), ridge, fitted))
-    return max(tried, key=lambda trial: trial[:2])[2]
+    time, _, best = max(tried, key=lambda trial: trial[:2])
+    return time, best

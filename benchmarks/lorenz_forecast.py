@@ -8,7 +8,8 @@ has 1000 on the attractor, for all seeds, set B 1000 in the box of the training 
 first; what has a memory sees 100 true steps first. The truth is a Taylor series in double-double
 and good for all of the 45 time units. Times are in Lyapunov times, 1 / 0.9056 time units, until the
 error first passes a threshold in standard deviations of the attractor; intervals are 95 % bootstrap
-intervals of the mean at 0.4 over seeds and starts.
+intervals of the mean at 0.4 over seeds and starts. The whole takes hours on two cores; the same
+command after an interruption goes on where it was.
 """
 
 import functools
@@ -214,35 +215,53 @@ class Score:
 
 
 def measure(run: Run, row: Row, problem: Problem, quick: bool) -> dict[str, Score]:
-    """Make a row's maps for each seed and forecast set A with them.
+    """The scores of a row's maps, over the seeds."""
+    scores: dict[str, Score] = {}
+    for i in range(len(problem.trains) if row.fitted else 1):
+        found = run.part(f"{row.name}.{i}", lambda _, i=i: scored(run, row, problem, i, quick))
+        for name in found["names"]:
+            score = scores.setdefault(name, Score(row))
+            score.seconds.append(float(found["seconds"]))
+            score.compile_seconds += float(found["compile_seconds"])
+            for key in problem.tests:
+                leaves = [found.get(f"{name}.{key}.{k}") for k in range(SKILL.num_leaves)]
+                if leaves[0] is not None:
+                    score.skills[key].append(jax.tree.unflatten(SKILL, leaves))
+            if i == 0:
+                score.parameters = int(found[f"{name}.parameters"])
+                score.exponents = found.get(f"{name}.exponents")
+    return scores
+
+
+def scored(run: Run, row: Row, problem: Problem, i: int, quick: bool) -> dict[str, Any]:
+    """Make a row's maps for one seed and forecast set A with them: arrays by name.
 
     Set B, and maps that only show how the row's own came about, take the first seed.
     """
-    scores: dict[str, Score] = {}
     make = functools.partial(row.make, **(row.quick or {} if quick else {}))
-    for i, train in enumerate(problem.trains if row.fitted else problem.trains[:1]):
-        with run.timed() as timing:
-            made = jax.block_until_ready(make(train, problem.valid, problem.seed + i))
-        maps = made if isinstance(made, Mapping) else {row.name: made}
-        for name, step_map in maps.items():
-            if i > 0 and name != row.name:
-                continue
-            score = scores.setdefault(name, Score(row))
-            score.seconds.append(timing.seconds)
-            score.compile_seconds += timing.compile_seconds
-            for key, test in problem.tests.items():
-                if i == 0 or key == "a":
-                    score.skills[key].append(forecast(step_map, row, test, problem.scale))
-            if i == 0:
-                arrays = [x for x in jax.tree.leaves(step_map) if hasattr(x, "size")]
-                score.parameters = sum(x.size for x in arrays) if row.fitted else 0
-            if i == 0 and name == "mlp":
-                history = problem.tests["a"].ys[:20, : row.history]
-                spectrum = dynamics.lyapunov_spectrum(step_map, history, 10_000)
-                score.exponents = np.asarray(spectrum.exponents.mean(axis=0))
-        if row.name not in maps:
-            break
-    return scores
+    with run.timed() as timing:
+        made = make(problem.trains[i], problem.valid, problem.seed + i)
+        made = jax.block_until_ready(made if isinstance(made, Mapping) else {row.name: made})
+    if i > 0 and row.name in made:
+        made = {row.name: made[row.name]}
+    found: dict[str, Any] = {
+        "names": list(made),
+        "seconds": timing.seconds,
+        "compile_seconds": timing.compile_seconds,
+    }
+    for name, step_map in made.items():
+        for key, test in problem.tests.items():
+            if i == 0 or key == "a":
+                leaves = jax.tree.leaves(forecast(step_map, row, test, problem.scale))
+                found |= {f"{name}.{key}.{k}": leaf for k, leaf in enumerate(leaves)}
+        if i == 0:
+            arrays = [x for x in jax.tree.leaves(step_map) if hasattr(x, "size")]
+            found[f"{name}.parameters"] = sum(x.size for x in arrays) if row.fitted else 0
+        if i == 0 and name == "mlp":
+            history = problem.tests["a"].ys[:20, : row.history]
+            spectrum = dynamics.lyapunov_spectrum(step_map, history, 10_000)
+            found[f"{name}.exponents"] = spectrum.exponents.mean(axis=0)
+    return found
 
 
 def forecast(step_map: StepMap, row: Row, test: Trajectories, scale: jax.Array) -> dynamics.Skill:
@@ -255,6 +274,11 @@ def forecast(step_map: StepMap, row: Row, test: Trajectories, scale: jax.Array) 
         thresholds=THRESHOLDS,
     )
     return skill._replace(predicted=jnp.zeros((0, 1, 3)))
+
+
+_ANY: Any = 0
+_AT = dict.fromkeys(THRESHOLDS, dynamics.ValidTime(_ANY, _ANY))
+SKILL = jax.tree.structure(dynamics.Skill(_ANY, _ANY, _ANY, _ANY, _ANY, _AT, _ANY))
 
 
 COLUMNS = (

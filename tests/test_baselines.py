@@ -88,15 +88,17 @@ def test_an_echo_state_network_remembers():
         data.from_arrays(full.ts, full.ys[part, :, :1]) for part in (slice(8, 40), slice(8))
     )
 
-    def error(radius):
+    def error(*radii):
         step_map = baselines.echo_state(
-            train, valid, 0, units=60, radius=radius, washout=10, ridges=(1e-12, 1e-10)
-        )
+            train, valid, 0, units=60, trial_units=30, radii=radii, input_scales=(0.3,),
+            washout=10, ridges=(1e-12, 1e-10),
+        )  # fmt: skip
         assert step_map.recurrent.shape == (60, 60)
         scale = jnp.ones(1)
         return float(dynamics.one_step_error(step_map, valid.ys, scale=scale, history=11))
 
     assert error(0.4) < 1e-3 < 0.1 < error(1e-12)
+    assert error(1e-12, 0.4) == error(0.4)  # chosen by validation
 
 
 def test_runge_kutta_converges_at_its_order():
@@ -131,8 +133,18 @@ def test_the_benchmark_makes_a_table_of_seeds_and_sets(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(lorenz_forecast, "check_truth", lambda *_: None)
     config = lorenz_forecast.Config(out=tmp_path, rows=("linear", "rk4"))
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
     with jax.numpy_dtype_promotion("standard"):
-        metrics = lorenz_forecast.main(config)
+        with monkeypatch.context() as patched:
+            patched.setattr(baselines, "RungeKutta4", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                lorenz_forecast.main(config)
+        with monkeypatch.context() as patched:  # what was fitted is not fitted again
+            patched.setattr(baselines, "polynomial", interrupted)
+            metrics = lorenz_forecast.main(config)
     assert metrics["linear.seeds"] == 2 and metrics["rk4.seeds"] == 1
     assert metrics["rk4.vpt_mean"] == pytest.approx(3.0 * lorenz_forecast.LAMBDA1)
     assert metrics["rk4.censored"] == 1.0 and metrics["linear.parameters"] > 0
