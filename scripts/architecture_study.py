@@ -26,10 +26,8 @@ import optax
 import tyro
 from flax import nnx
 
-from physml import data, dynamics, fit, nn, plots, reference, surrogate, systems
+from physml import data, fit, nn, plots, reference, surrogate, systems
 from physml.results import Run
-
-LAMBDA1 = 0.9056  # of Lorenz; 1 / LAMBDA1 is a Lyapunov time
 
 
 @dataclass(frozen=True)
@@ -50,25 +48,39 @@ class Config:
     """Fits of each setting that differ in their first weights (2 if quick)."""
 
 
-class Problem(eqx.Module):
+@dataclass(frozen=True)
+class Problem:
     """What is learned, and how a map is judged."""
 
-    name: str = eqx.field(static=True)
+    name: str
     rows: dict[str, tuple[jax.Array, jax.Array]]  # of the parts: network inputs, targets; float64
     stepper: surrogate.Stepper  # holds the normalisation; its network is a placeholder
     truth: data.Trajectories  # what forecasts are scored on
     scale: jax.Array  # the standard deviation of each component
-    chaotic: bool = eqx.field(static=True)
+    lambda1: float | None  # of a chaotic system; 1 / lambda1 is a Lyapunov time
 
     @property
     def forecast(self) -> str:
         """What the forecast's score is."""
-        return "valid time [LT]" if self.chaotic else "max |x error|"
+        return "max |x error|" if self.lambda1 is None else "valid time [LT]"
 
     def pairs(self, part: str, num: int | None = None) -> tuple[jax.Array, jax.Array]:
         """Rows to train on, float32."""
         first, second = (x[:num].astype(jnp.float32) for x in self.rows[part])
         return first, second
+
+    def scores(self, nets: nn.MLP) -> dict[str, np.ndarray]:
+        """Of every network, as it is and with its last layer refitted, in float64."""
+        rows, targets = (x[::4] for x in self.rows["train"])
+        scores = {}
+        for suffix, each in (("", nets), ("_refit", surrogate.refit_many(nets, rows, targets))):
+            found = surrogate.score_many(self.stepper, each, self.truth, scale=self.scale)
+            if self.lambda1 is None:
+                forecast = jnp.median(found.worst[..., 0], axis=1)
+            else:
+                forecast = self.lambda1 * found.times.mean(axis=1)
+            scores |= {f"eps1{suffix}": found.eps1, f"forecast{suffix}": forecast}
+        return {name: np.asarray(values) for name, values in scores.items()}
 
 
 def lorenz(key: jax.Array) -> Problem:
@@ -77,7 +89,8 @@ def lorenz(key: jax.Array) -> Problem:
     train = reference.trajectories(system, train_key, 100, 0.01 * np.arange(801))
     starts = reference.attractor_starts(system, other_key, 40)
     others = reference.trajectories_from(system, starts, 0.01 * np.arange(1001))
-    return prepared("lorenz", train, others, chaotic=True)
+    exponents: Any = system.lyapunov_exponents
+    return prepared("lorenz", train, others, lambda1=exponents[0])
 
 
 def oscillator(key: jax.Array) -> Problem:
@@ -98,25 +111,19 @@ def prepared(
     train: data.Trajectories,
     others: data.Trajectories,
     *,
-    chaotic: bool = False,
+    lambda1: float | None = None,
     period: float | None = None,
 ) -> Problem:
     dim = train.ys.shape[-1]
-    size = dim if period is None else dim + 2
-    net = nn.MLP(size, (1,), dim, rngs=nnx.Rngs(0))
+    net = nn.MLP(dim if period is None else dim + 2, (1,), dim, rngs=nnx.Rngs(0))
     stepper = surrogate.Stepper.create(net, train, period=period)
-    parts = {"train": train, "valid": others[:20], "test": others[20:]}
     rows = {}
-    for part, trajectories in parts.items():
-        pairs = trajectories.pairs()
-        inputs = stepper.inputs(pairs.inputs)
-        if period is not None:
-            angle = 2 * np.pi / period * pairs.times[:, None]
-            inputs = jnp.concatenate([inputs, jnp.cos(angle), jnp.sin(angle)], axis=1)
+    for part, trajectories in {"train": train, "valid": others[:20]}.items():
+        inputs, targets = stepper.pairs(trajectories)
         order = np.random.default_rng(0).permutation(len(inputs))
-        rows[part] = inputs[order], ((pairs.targets - pairs.inputs) / stepper.scale[None])[order]
+        rows[part] = inputs[order], targets[order]
     scale = data.Standardizer.fit(others.ys).std
-    return Problem(name, rows, stepper, parts["test"], scale, chaotic)
+    return Problem(name, rows, stepper, others[20:], scale, lambda1)
 
 
 class Regularised(eqx.Module):
@@ -271,10 +278,10 @@ class Study:
                 raise KeyboardInterrupt
             nets = swept.models.net
             nets.eval()
-            scores = judged(self.problem, nets)
+            scores = self.problem.scores(nets)
             lost = np.where(swept.diverged, np.nan, 1.0)
             return {
-                **{name: np.asarray(values) * lost for name, values in scores.items()},
+                **{name: values * lost for name, values in scores.items()},
                 "curves": swept.history["valid_loss"],
                 "at": swept.history["valid_step"],
                 "seconds": swept.seconds,
@@ -323,44 +330,6 @@ class Study:
             name="one-step error", title=self.problem.name,
         )  # fmt: skip
         self.run.figure(f"{self.problem.name}_{name}", figure)
-
-
-@eqx.filter_jit
-def judged(problem: Problem, nets: nn.MLP) -> dict[str, jax.Array]:
-    """The scores of every network, as it is and with its last layer refitted, in float64."""
-    x, y = (rows[::4] for rows in problem.rows["train"])
-    inputs, targets = problem.rows["test"]
-    truth = problem.truth
-    nets = jax.tree.map(
-        lambda a: a.astype(x.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, nets
-    )
-
-    def refitted(net: Any) -> nn.MLP:
-        features = jnp.pad(net.features(x), ((0, 0), (0, 1)), constant_values=1.0)
-        num = features.shape[1]
-        triangle = jnp.linalg.qr(jnp.concatenate([features, y], axis=1), mode="r")
-        weights = jnp.linalg.lstsq(triangle[:, :num], triangle[:, num:])[0]
-        net.readout.kernel[...], net.readout.bias[...] = weights[:-1], weights[-1]
-        return net
-
-    def scores(net: nn.MLP) -> tuple[jax.Array, jax.Array]:
-        step_map = eqx.tree_at(lambda s: s.net, problem.stepper, net)
-        one_step = (net(inputs) - targets) * (step_map.scale / problem.scale)[None]
-        num_steps = truth.ys.shape[1] - 1
-        ys = dynamics.rollout(step_map, truth.ys[:, :1], num_steps, t0=truth.t0s + truth.ts[0])
-        if problem.chaotic:
-            valid = dynamics.valid_prediction_time(ys, truth.ys, step_map.dt, scale=problem.scale)
-            forecast = LAMBDA1 * valid.times.mean()
-        else:
-            forecast = jnp.median(jnp.abs(ys - truth.ys)[..., 0].max(axis=1))
-        return jnp.sqrt(jnp.mean(one_step**2)), forecast
-
-    every = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), nets, jax.lax.map(refitted, nets))
-    eps1, forecast = (jnp.split(values, 2) for values in jax.lax.map(scores, every))
-    return {
-        "eps1": eps1[0], "forecast": forecast[0],
-        "eps1_refit": eps1[1], "forecast_refit": forecast[1],
-    }  # fmt: skip
 
 
 def gradient_norms(problem: Problem, depth: int, activation: str, keys: jax.Array) -> np.ndarray:

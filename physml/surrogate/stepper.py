@@ -57,9 +57,7 @@ def network_inputs(
     One row for each step: the state standardised over the data and, for a driven system,
     (cos, sin) of the drive's phase 2 pi t / period.
     """
-    inputs = Standardizer.fit(train.ys[:, :-1])
-    ys, t0s, counts = rows_of(train)
-    return jax.vmap(lambda y, t0, k: _inputs(inputs, y, t0, k, train.dt, period))(ys, t0s, counts)
+    return _network_inputs(Standardizer.fit(train.ys[:, :-1]), train, period)
 
 
 class State(eqx.Module):
@@ -220,6 +218,17 @@ class Stepper(StepMap):
         times = t0 + self.dt * jnp.arange(ys.shape[0], dtype=ys.dtype)
         return jax.vmap(self._increment)(features, ys, times)
 
+    def pairs(
+        self, trajectories: Trajectories
+    ) -> tuple[Float[Array, "rows inputs"], Float[Array, "rows dim"]]:
+        """What the bare network is shown at every row, and what it should say: scaled increments.
+
+        Rows to train a network without memory on, one for each step of the trajectories.
+        """
+        inputs = _network_inputs(self.inputs, trajectories, self.period)
+        increments = unknown_increments(trajectories, self.known) / self.scale[None, None]
+        return inputs, increments.reshape(len(inputs), -1)
+
     def features_along(
         self, ys: Float[Array, "time dim"], t0: Float[Array, ""], first: int = 0
     ) -> tuple[Any, tuple[Float[Array, "time features"], ...]]:
@@ -298,6 +307,14 @@ def _inputs(
         return x
     angle = 2 * math.pi * turns(count, t0, dt, period)
     return jnp.concatenate([x, jnp.stack([jnp.cos(angle), jnp.sin(angle)])])
+
+
+def _network_inputs(
+    standardizer: Standardizer, trajectories: Trajectories, period: float | None
+) -> Array:
+    dt = trajectories.dt
+    each = jax.vmap(lambda y, t0, k: _inputs(standardizer, y, t0, k, dt, period))
+    return each(*rows_of(trajectories))
 
 
 def rows_of(train: Trajectories, warmup: int = 0) -> tuple[Array, Array, Array]:
