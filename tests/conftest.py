@@ -1,6 +1,8 @@
 """Strict JAX settings for every test: float64, no silent broadcasting, no silent promotion."""
 
 import jax
+import jaxtyping
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -13,3 +15,11 @@ def pytest_configure(config):
     if config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture
+def as_a_user():
+    """The library's own checks, without the run-time type checks of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

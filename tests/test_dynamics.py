@@ -3,7 +3,6 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -105,14 +104,6 @@ def lorenz_rk4(y, dt):
 
 
 LINEAR = Map(linear, (A,), 0.1)
-
-
-@pytest.fixture
-def as_a_user():
-    """The library's own checks, without the run-time type checks of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 user = pytest.mark.usefixtures("as_a_user")

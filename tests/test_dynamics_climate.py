@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.signal
@@ -29,14 +28,6 @@ class Map(StepMap):
 
     def observe(self, state):
         return state
-
-
-@pytest.fixture
-def as_a_user():
-    """The library's own checks, without the run-time type checks of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 user = pytest.mark.usefixtures("as_a_user")

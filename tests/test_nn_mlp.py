@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -18,14 +17,6 @@ def dense(layer):
 
 def names(state):
     return [".".join(map(str, path)) for path, _ in nnx.to_flat_state(state)]
-
-
-@pytest.fixture
-def as_a_user():
-    """The library's own checks, without the run-time type checks of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 NUMPY_ACTIVATIONS = {

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -15,14 +14,6 @@ KEY = jax.random.key(0)
 DATA = jnp.array([[3.0, -1.0]]) + jnp.array([[5.0, 0.1]]) * jax.random.normal(
     jax.random.key(7), (300, 2)
 )
-
-
-@pytest.fixture
-def as_a_user():
-    """The library's own checks, without the run-time type checks of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def sigma(x):
