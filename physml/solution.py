@@ -8,6 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from physml._checks import is_concrete
@@ -130,13 +131,14 @@ class Solution(eqx.Module):
         t = jnp.asarray(t, self.ts.dtype)
         if t.ndim > 1:
             raise ValueError(f"t must be a scalar or have shape (k,), got shape {t.shape}")
-        outside = jnp.any(~((t >= self.t0) & (t <= self.t1)))
-        if is_concrete(outside):
-            if outside:
+        if all(map(is_concrete, (t, self.t0, self.t1))):
+            low, high, times = (np.asarray(x) for x in (self.t0, self.t1, t))
+            if not np.all((times >= low) & (times <= high)):
                 raise ValueError(
-                    f"t must lie in [{self.t0}, {self.t1}], where the solution is known, got {t}"
+                    f"t must lie in [{low}, {high}], where the solution is known, got {t}"
                 )
         else:
+            outside = jnp.any(~((t >= self.t0) & (t <= self.t1)))
             t = eqx.error_if(t, outside, "t lies outside [t0, t1], where the solution is known")
         return _evaluate(function, t)
 

@@ -123,7 +123,14 @@ def surrogates(
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
         adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)
         return surrogate.fit(
-            net, train, optimizer=adam, steps=steps, key=keys[0], symmetry=symmetry, **options
+            net,
+            train,
+            optimizer=adam,
+            steps=steps,
+            key=keys[0],
+            symmetry=symmetry,
+            refinements=0,
+            **options,
         )
 
     single = jnp.float32  # what training runs in; the readout is refitted in float64
@@ -139,7 +146,7 @@ def surrogates(
     rnn = nn.RNN.frozen(
         "simple",
         inputs,
-        200,
+        150,
         3,
         scale=0.2,
         centres="mean",

@@ -99,17 +99,23 @@ class Trajectories(eqx.Module):
         Raises:
             ValueError: `length` is not in 1..time, or `stride` < 1.
         """
-        num, time, dim = self.ys.shape
+        time = self.ys.shape[1]
         if not 1 <= length <= time:
             raise ValueError(f"length must be in 1..{time}, the rows there are, got {length}")
         if stride < 1:
             raise ValueError(f"stride must be at least 1, got {stride}")
-        first = np.arange(0, time - length + 1, stride)
-        rows = first[:, None] + np.arange(length)[None, :]
-        return Windows(
-            self.ys[:, rows].reshape(num * len(first), length, dim),
-            (self.t0s[:, None] + self.ts[first][None, :]).reshape(-1),
-        )
+        return _windows(self, length, stride)
+
+
+@eqx.filter_jit  # one program in place of a dozen small ones
+def _windows(trajectories: Trajectories, length: int, stride: int) -> Windows:
+    num, time, dim = trajectories.ys.shape
+    first = np.arange(0, time - length + 1, stride)
+    rows = first[:, None] + np.arange(length)[None, :]
+    return Windows(
+        trajectories.ys[:, rows].reshape(num * len(first), length, dim),
+        (trajectories.t0s[:, None] + trajectories.ts[first][None, :]).reshape(-1),
+    )
 
 
 def split(

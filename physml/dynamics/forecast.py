@@ -1,5 +1,6 @@
 """Forecasts by a step map, and how long and how well they hold."""
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -216,14 +217,19 @@ def valid_prediction_time(
     if not threshold > 0:
         raise ValueError(f"threshold must be positive; got {threshold}")
     errors = normalized_error(predicted, truth, scale)
-    *batch, rows = errors.shape
-    # The last row's time is rounded as every row's is: a crossing there is no censored one.
-    times = jnp.arange(rows).astype(errors.dtype) * dt
     if horizon is None:
-        horizon = times[-1]
+        horizon = math.inf
     elif is_concrete(horizon) and not (np.asarray(horizon) > 0).all():
         raise ValueError(f"horizon must be positive; got {horizon}")
-    limit = jnp.minimum(per_item("horizon", horizon, tuple(batch), errors.dtype), times[-1])
+    limit = per_item("horizon", horizon, errors.shape[:-1], errors.dtype)
+    return _first_crossing(errors, threshold, dt, limit)
+
+
+@jax.jit
+def _first_crossing(errors: Array, threshold: ArrayLike, dt: ArrayLike, limit: Array) -> ValidTime:
+    # The last row's time is rounded as every row's is: a crossing there is no censored one.
+    times = jnp.arange(errors.shape[-1]).astype(errors.dtype) * dt
+    limit = jnp.minimum(limit, times[-1])
     wrong = errors > threshold
     crossing = jnp.where(wrong.any(axis=-1), times[jnp.argmax(wrong, axis=-1)], jnp.inf)
     return ValidTime(jnp.minimum(crossing, limit), crossing > limit)

@@ -180,6 +180,8 @@ class RNN(nnx.Module):
             data.shape[1],
             width,
             out_features,
+            kernel_init=nnx.initializers.zeros_init(),  # replaced below, as is the recurrent one
+            recurrent_init=nnx.initializers.zeros_init(),
             activation=activation,
             readout_init=readout_init,
             dtype=data.dtype,

@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,6 +192,7 @@ def check_scale(trajectories: Trajectories, scale: Any, threshold: float) -> Flo
     return scale
 
 
+@eqx.filter_jit
 def first_disagreement(
     trajectories: Trajectories, other: Array, scale: Float[Array, " dim"], threshold: float
 ) -> Float[Array, " num"]:

@@ -55,6 +55,7 @@ def march(
     size = min(limit, 1 << (share - 1).bit_length())  # powers of two: few shapes to compile
     dt = (times[-1] - times[0]) / (len(times) - 1)
     jumps = _Jumps.of(system, times, t0s)
+    starts = np.asarray(y0s)
     out = _aligned_empty((num, 1 if last_only else len(times), system.dim), dtype)
     reached = np.empty(num, int)
 
@@ -68,7 +69,7 @@ def march(
         ys, steps = _integrate(
             system,
             solver,
-            y0s[index].T,
+            jnp.asarray(starts[index].T),
             jnp.asarray(times[:-1], dtype),
             jnp.asarray(t0s[index], dtype),
             jnp.asarray(dt, dtype),
@@ -93,7 +94,7 @@ def march(
             f"{len(failed)} of {num} trajectories diverged or could not be followed with "
             f"max_substeps = {max_substeps} in a step of {dt:.3g}: numbers "
             f"{failed[:10].tolist()}{' ...' if len(failed) > 10 else ''}, the first at "
-            f"t = {t0s[worst] + times[reached[worst]]:.6g} from {np.asarray(y0s[worst])}. "
+            f"t = {t0s[worst] + times[reached[worst]]:.6g} from {starts[worst]}. "
             "throw=False keeps all, with NaN from there on"
         )
     return jax.device_put(out, may_alias=True)

@@ -283,16 +283,17 @@ class Stepper(StepMap):
 
 def unknown_increments(train: Trajectories, known: System | None) -> Float[Array, "num steps dim"]:
     """What a network is to learn: all increments, less those of what is known."""
-    increments = train.ys[:, 1:] - train.ys[:, :-1]
-    if known is None:
-        return increments
-    times = train.t0s[:, None] + train.ts[None, :-1]
-    return increments - _known_increments(known, times, train.ys[:, :-1], train.dt)
+    return _unknown_increments(train, known, None if known is None else train.dt)
 
 
 @eqx.filter_jit
-def _known_increments(known: System, times: Array, ys: Array, dt: float) -> Array:
-    return jnp.moveaxis(runge_kutta(known, times, jnp.moveaxis(ys, -1, 0), dt), 0, -1)
+def _unknown_increments(train: Trajectories, known: System | None, dt: float | None) -> Array:
+    increments = train.ys[:, 1:] - train.ys[:, :-1]
+    if known is None or dt is None:
+        return increments
+    times = train.t0s[:, None] + train.ts[None, :-1]
+    ys = jnp.moveaxis(train.ys[:, :-1], -1, 0)
+    return increments - jnp.moveaxis(runge_kutta(known, times, ys, dt), 0, -1)
 
 
 def _bits(x: Array) -> Array:
@@ -325,6 +326,7 @@ def rows_of(train: Trajectories, warmup: int = 0) -> tuple[Array, Array, Array]:
     return ys, jnp.repeat(train.t0s + train.ts[0], len(counts)), jnp.tile(counts, num)
 
 
+@eqx.filter_jit
 def cast(tree: Any, dtype: Any) -> Any:
     """The tree with its floating arrays in another dtype."""
     return jax.tree.map(

@@ -58,6 +58,7 @@ def fit(
     refit: bool = True,
     warmup: int = 0,
     rcond: float | None = None,
+    refinements: int = 1,
     patience: int | None = None,
     progress: bool | Callback = False,
 ) -> SurrogateFit:
@@ -91,6 +92,7 @@ def fit(
         refit: whether to refit the readout as `fit_readout` does.
         warmup: see `fit_readout`.
         rcond: see `fit_readout`.
+        refinements: see `fit_readout`.
         patience: validations without improvement before training stops.
         progress: True for a progress bar, or a callback.
 
@@ -122,7 +124,7 @@ def fit(
     )
     trained = eqx.tree_at(lambda s: s.net, start, cast(fitted.model.net, train.ys.dtype))
     return SurrogateFit(
-        step_map=_refit(trained, train, warmup, rcond) if refit else trained,
+        step_map=_refit(trained, train, warmup, rcond, refinements) if refit else trained,
         trained=trained,
         history=fitted.history,
         result=fitted.result,
@@ -221,7 +223,7 @@ def _refit(
     train: Trajectories,
     warmup: int,
     rcond: float | None,
-    refinements: int = 1,
+    refinements: int,
     field: System | None = None,
 ) -> Stepper:
     dim, dtype = train.ys.shape[-1], train.ys.dtype
@@ -233,21 +235,21 @@ def _refit(
     if field is not None:
         flow = FlowMap(system=field, dt=train.dt)
         rows, increments = _with_jacobians(flow, rows, increments, stepper.inputs.std)
-    parities = (1.0,) if stepper.symmetry is None else (1.0, -1.0)
-    weights = jnp.zeros((), dtype)
-    for parity in parities:
-        targets = increments
-        if stepper.symmetry is not None:
-            targets = 0.5 * (increments + parity * increments @ stepper.symmetry.T)
+    # On the host, where nothing small is to be compiled.
+    increments, symmetry = np.asarray(increments), stepper.symmetry
+    mirrored = None if symmetry is None else increments @ np.asarray(symmetry).T
+    weights = 0.0
+    for parity in (1.0,) if mirrored is None else (1.0, -1.0):
+        targets = increments if mirrored is None else 0.5 * (increments + parity * mirrored)
         design = _Design(stepper, jnp.asarray(parity, dtype))
         fitted = fitting.readout(
             design, targets, inputs=rows, rcond=rcond, equilibrate=True, refinements=refinements
         )
-        weights = weights + fitted.weights
-    weights = weights / jnp.broadcast_to(stepper.scale, weights.shape)
+        weights = weights + np.asarray(fitted.weights)
+    weights = weights / np.asarray(stepper.scale)
     net: Any = nnx.clone(stepper.net)
-    net.readout.kernel[...] = weights[:-1]
-    net.readout.bias[...] = weights[-1]
+    net.readout.kernel[...] = jnp.asarray(weights[:-1])
+    net.readout.bias[...] = jnp.asarray(weights[-1])
     return eqx.tree_at(lambda s: s.net, stepper, net)
 
 
