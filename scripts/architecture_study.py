@@ -295,12 +295,15 @@ class Study:
         return np.median(values.reshape(-1, len(self.seeds)), axis=1)
 
     def report(self, group: str, rows: dict[str, Found]) -> dict[str, dict[str, float]]:
-        """A table, learning curves and metrics, each row at its best rate on validation data."""
+        """A table, learning curves and metrics, each row at its best rate.
+
+        That is the one whose worst seed has the least validation loss.
+        """
         name, num = self.problem.name, len(self.seeds)
         table, curves, scores = [], {}, {}
         for label, (settings, result) in rows.items():
-            losses = self.by_setting(result["curves"].min(axis=0))
-            chosen = int(np.nan_to_num(losses, nan=np.inf).argmin())
+            losses = np.nan_to_num(result["curves"].min(axis=0), nan=np.inf).reshape(-1, num)
+            chosen = int(losses.max(axis=1).argmin())
             own = slice(chosen * num, (chosen + 1) * num)
             curves[label] = result["at"] / result["at"][-1], result["curves"][:, own]
             scores[label] = {key: self.by_setting(result[key])[chosen] for key in SCORES}
