@@ -15,6 +15,7 @@ def cells(path):
     return [(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_runs(source, tmp_path):
     # A percent-format notebook is a script; its magics are comments there.
