@@ -146,7 +146,7 @@ def surrogates(
     rnn = nn.RNN.frozen(
         "simple",
         inputs,
-        150,
+        200,
         3,
         scale=0.2,
         centres="mean",
