@@ -337,6 +337,7 @@ def figures(run: Run, scores: dict[str, Score]) -> None:
     }
     if errors:
         ts = DT * np.arange(STEPS + 1)
+        run.history("error_growth", {"ts": ts, **errors})
         run.figure("error_growth", plots.error_growth(ts, errors, lambda1=LAMBDA1))
     run.figure("valid_times", bars({name: score.summary("a") for name, score in scores.items()}))
 

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from physml.plots._common import (
     DASHES,
     FAINT,
+    PALETTE,
     SATURATED,
     TRUTH,
     Series,
@@ -141,7 +142,8 @@ def error_growth(
     ax = axes[0]
     curves = {name: np.abs(check_series(name, values, ts)) for name, values in errors.items()}
     for i, (name, error) in enumerate(curves.items()):
-        draw_semilogy(ax, ts, error, color=colour_of(i), linewidth=1.4, label=name)
+        style = dict(color=colour_of(i), linestyle=DASHES[i // len(PALETTE) % len(DASHES)])
+        draw_semilogy(ax, ts, error, linewidth=1.4, label=name, **style)
     if threshold is not None:
         ax.axhline(threshold, color=TRUTH, linewidth=1, linestyle=":", label=f"error {threshold}")
     starts = [error[error > 0][0] for error in curves.values() if np.any(error > 0)]
