@@ -199,7 +199,15 @@ def test_ctrl_c_returns_what_there_is():
     assert rest.state[0] == whole.state[0]
 
 
-def test_second_ctrl_c_acts_at_once():
+@pytest.fixture
+def at_a_terminal():
+    """Ctrl-C interrupts, as it does not in what a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_second_ctrl_c_acts_at_once(at_a_terminal):
     before = signal.getsignal(signal.SIGINT)
 
     def twice(report):
