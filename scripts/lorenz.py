@@ -200,8 +200,7 @@ def solve(run: Run) -> None:
     ys = solution(ts)
     rows = {end: slice(0, 100 * end + 1) for end in (5, 10, 15, 20)}
     errors = {
-        end: float(dynamics.relative_l2(ys[part], truth[part]).max())
-        for end, part in rows.items()
+        end: float(dynamics.relative_l2(ys[part], truth[part]).max()) for end, part in rows.items()
     }
     seconds = [timing.seconds, timing.compile_seconds]
     run.table(
