@@ -1,6 +1,6 @@
 r"""Double-double arithmetic: a number as the unevaluated sum of two float64, some 31 digits.
 
-$x = x_{hi} + x_{lo}$ with $|x_{lo}| \le \tfrac12 \mathrm{ulp}(x_{hi})$. Arrays of any shape, in any
+Of two float32 it makes some 13; the bounds below are for float64. $x = x_{hi} + x_{lo}$ with $|x_{lo}| \le \tfrac12 \mathrm{ulp}(x_{hi})$. Arrays of any shape, in any
 JAX transformation.
 
 A compiler may contract $a b + c$ to a fused multiply-add (XLA does for a product that is used once,
@@ -18,18 +18,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float64
+from jaxtyping import Array, Float
 
 
 class DoubleDouble(NamedTuple):
-    """The sum of a float64 array and a much smaller one of the same shape."""
+    """The sum of an array of floats and a much smaller one of the same shape and dtype."""
 
-    hi: Float64[Array, "*shape"]
-    lo: Float64[Array, "*shape"]
+    hi: Float[Array, "*shape"]
+    lo: Float[Array, "*shape"]
 
 
-def exact(x: Float64[Array, "*shape"]) -> DoubleDouble:
-    """A float64 array as it is."""
+def exact(x: Float[Array, "*shape"]) -> DoubleDouble:
+    """An array of floats as it is."""
     return DoubleDouble(x, jnp.zeros_like(x))
 
 
@@ -48,14 +48,14 @@ def fast_two_sum(a: Array, b: Array) -> DoubleDouble:
 
 def _chop(x: Array, bits: int) -> Array:
     """x with its last bits cleared."""
-    mask = jnp.asarray(-(1 << bits), jnp.int64)
-    whole = jax.lax.bitcast_convert_type(x, jnp.int64)
-    return jax.lax.bitcast_convert_type(whole & mask, jnp.float64)
+    integer = jnp.int64 if x.dtype == jnp.float64 else jnp.int32
+    whole = jax.lax.bitcast_convert_type(x, integer)
+    return jax.lax.bitcast_convert_type(whole & jnp.asarray(-(1 << bits), integer), x.dtype)
 
 
 def split(x: Array) -> tuple[Array, Array]:
-    """x as the exact sum of its leading 26 bits and the rest, at most 27."""
-    head = _chop(x, 27)
+    """x as the exact sum of its leading 26 bits (of float32: 12) and the rest, at most 27 (12)."""
+    head = _chop(x, 27 if x.dtype == jnp.float64 else 12)
     return head, x - head
 
 

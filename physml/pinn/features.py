@@ -1,6 +1,8 @@
 """The frozen hidden layer that every window shares, and its tables at the collocation points."""
 
-from typing import Any
+import functools
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -97,7 +99,7 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
     """
     if not all(is_concrete(leaf) for leaf in jax.tree.leaves(network)):
         raise ValueError("network (or key) must not be traced: its features are constants")
-    points, weights, integrate = _gauss(num_points)
+    points, weights, integrals = gauss(num_points)
     edges = np.concatenate([[-1.0], points, [1.0]])
     checks = (edges[1:] + edges[:-1]) / 2
     everywhere = np.concatenate([[-1.0], points, checks])
@@ -117,7 +119,7 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
         "points": points,
         "weights": weights,
         "slopes": basis,
-        "values": integrate @ basis,
+        "values": integrals[:-1].astype(float) @ basis,
         "end": weights @ basis,
         "check_points": checks,
         "check_slopes": slopes[at_checks] @ readout,
@@ -132,21 +134,40 @@ def _features(network: Any, s: Float[Array, " points"]) -> tuple[Array, Array]:
     return jax.jvp(lambda s: network.features(s[:, None]), (s,), (jnp.ones_like(s),))
 
 
-def _gauss(num_points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Gauss-Legendre points and weights, and the matrix of $\int_{-1}^{s_i}$ from values there.
+class Quadrature(NamedTuple):
+    """Gauss-Legendre points and weights, and integrals from -1 to each point, then to 1."""
 
-    By Legendre polynomials: $\int_{-1}^s P_n = (P_{n+1}(s) - P_{n-1}(s)) / (2n + 1)$. In extended
-    precision, where the platform has it: an error of 1e-15 here is a drift in every window.
+    points: np.ndarray
+    weights: np.ndarray
+    integrals: np.ndarray  # (points + 1, points), rational numbers
+
+
+@functools.cache
+def gauss(num_points: int) -> Quadrature:
+    r"""The quadrature whose values at the points are those of a polynomial.
+
+    By Legendre polynomials: $\int_{-1}^s P_n = (P_{n+1}(s) - P_{n-1}(s)) / (2n + 1)$. In integers
+    of many bits: an error of 1e-15 here is a drift in every window, and one of 1e-17 would hide
+    the drift that rounding leaves.
     """
-    points, _ = legendre.leggauss(num_points)
-    exact = points.astype(np.longdouble)
-    every = legendre.legvander(exact, num_points)
-    integrals = np.empty((num_points, num_points), np.longdouble)
-    integrals[:, 0] = exact + 1
-    degrees = np.arange(1, num_points)
-    integrals[:, 1:] = (every[:, 2:] - every[:, :-2]) / (2 * degrees + 1)
-    polynomials = every[:, :-1]
-    inverse = np.linalg.inv(polynomials.astype(np.float64)).astype(np.longdouble)
-    for _ in range(2):  # Newton's iteration, for the digits that float64 did not give
-        inverse = inverse @ (2 * np.eye(num_points) - polynomials @ inverse)
-    return points, (2 * inverse[0]).astype(np.float64), (integrals @ inverse).astype(np.float64)
+    bits = 192
+    points, weights = legendre.leggauss(num_points)
+    x = np.array([int(Fraction(float(point)) * (1 << bits)) for point in points])
+    every = [np.full(num_points, 1 << bits), x]
+    for n in range(1, num_points):
+        every.append(((2 * n + 1) * (x * every[n] >> bits) - n * every[n - 1]) // (n + 1))
+    polynomials = np.stack(every[:-1], axis=1)
+    # The discrete orthogonality, which holds up to the points' rounding, and Newton's iteration.
+    floats = (polynomials / (1 << bits)).astype(float)
+    degrees = np.arange(num_points)
+    inverse = (degrees + 0.5)[:, None] * floats.T * weights
+    inverse = np.vectorize(lambda a: int(Fraction(a) * (1 << bits)), otypes="O")(inverse)
+    identity = np.diag(np.full(num_points, 1 << bits, "O"))
+    for _ in range(2):
+        inverse = inverse @ (2 * identity - (polynomials @ inverse >> bits)) >> bits
+    integrals = [x + (1 << bits)]
+    integrals += [(every[n + 1] - every[n - 1]) // (2 * n + 1) for n in range(1, num_points)]
+    last = [[2 << bits, *[0] * (num_points - 1)]]
+    integrals = np.concatenate([np.stack(integrals, axis=1), last]) @ inverse >> bits
+    rational = np.vectorize(lambda a: Fraction(a, 1 << bits), otypes="O")(integrals)
+    return Quadrature(points, rational[-1].astype(float), rational)

@@ -11,6 +11,7 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._blas import single_threaded_blas
 from physml._checks import is_concrete, require_finite, require_increasing
+from physml.pinn.error import Error, correct
 from physml.pinn.features import Tables, hidden_layer, tabulate
 from physml.pinn.window import Window, fit_window, hand_over
 from physml.reference.initial_value import check_problem, check_tolerances
@@ -318,7 +319,11 @@ def _march(
         "edges": jnp.append(jnp.where(used, windows.start, march.t), march.t),
         "residuals": jnp.where(used, windows.error, 0.0),
     }
-    return Solution(ts, ys, t0, march.t, dense, result, stats)
+    frozen = jax.tree.map(jax.lax.stop_gradient, (system, args))
+    corrected, corrections = correct(
+        lambda t, y: frozen[0](t, y, frozen[1]), tables, jax.lax.stop_gradient(windows), count, march.t
+    )
+    return Solution(ts, ys, t0, march.t, dense, result, stats, Error(dense, corrected))
 
 
 def _trim(solution: Solution) -> Solution:
@@ -326,12 +331,19 @@ def _trim(solution: Solution) -> Solution:
     count = int(solution.stats["num_windows"])
     size = max(64, 1 << (count - 1).bit_length()) if count else 64
     dense: Any = solution.dense
-    rows = jax.tree.map(lambda x: x[:size], eqx.tree_at(lambda d: d.hidden, dense, None))
-    dense = eqx.tree_at(lambda d: d.hidden, rows, dense.hidden, is_leaf=lambda x: x is None)
+    dense = _cut(dense, size)
+    if solution.error is not None:
+        error = Error(dense, jax.tree.map(lambda x: x[:size], solution.error.corrected))
+        solution = eqx.tree_at(lambda s: s.error, solution, error)
     stats = dict(solution.stats)
     stats["edges"] = stats["edges"][: count + 1]
     stats["residuals"] = stats["residuals"][:count]
     return eqx.tree_at(lambda s: (s.dense, s.stats), solution, (dense, stats))
+
+
+def _cut(dense, size):
+    rows = jax.tree.map(lambda x: x[:size], eqx.tree_at(lambda d: d.hidden, dense, None))
+    return eqx.tree_at(lambda d: d.hidden, rows, dense.hidden, is_leaf=lambda x: x is None)
 
 
 def _throw(solution: Solution, t1: float) -> Solution:
