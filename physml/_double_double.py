@@ -14,11 +14,18 @@ Sources: T. J. Dekker, Numer. Math. 18 (1971) 224; Y. Hida, X. S. Li, D. H. Bail
 quad-double precision floating point arithmetic, 15th IEEE Symposium on Computer Arithmetic (2001).
 """
 
-from typing import NamedTuple
+import math
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float
+
+_PI = Fraction("3.14159265358979323846264338327950288419716939937510582")
+_LN2 = Fraction("0.69314718055994530941723212145817656807550013436025525")
+_TERMS = 27  # of a Taylor series in |x| < 0.8: what is left out is below 2^-105
 
 
 class DoubleDouble(NamedTuple):
@@ -90,3 +97,97 @@ def div(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     product = mul(b, exact(first))
     rest = add(a, DoubleDouble(-product.hi, -product.lo))
     return fast_two_sum(first, rest.hi / b.hi)
+
+
+def rational(values: Any, dtype: DTypeLike) -> DoubleDouble:
+    """Fractions, one or an array of them, in a floating dtype."""
+    hi = np.vectorize(float)(np.asarray(values)).astype(dtype)
+    rest = np.asarray(values) - np.vectorize(lambda x: Fraction(float(x)), otypes="O")(hi)
+    lo = np.vectorize(float)(rest).astype(dtype)
+    return DoubleDouble(jnp.asarray(hi), jnp.asarray(lo))
+
+
+def neg(a: DoubleDouble) -> DoubleDouble:
+    """-a."""
+    return DoubleDouble(-a.hi, -a.lo)
+
+
+def where(condition: Array, a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
+    """a where the condition holds, else b."""
+    return DoubleDouble(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
+
+
+def total(a: DoubleDouble, axis: int) -> DoubleDouble:
+    """The sum over an axis."""
+    terms = DoubleDouble(*(jnp.moveaxis(x, axis, 0) for x in a))
+    zero = exact(jnp.zeros_like(terms.hi[0]))
+    return jax.lax.scan(lambda so_far, term: (add(so_far, term), None), zero, terms)[0]
+
+
+def sqrt(a: DoubleDouble) -> DoubleDouble:
+    """Newton's step from the root in floats."""
+    root = jnp.sqrt(a.hi)
+    rest = add(a, neg(two_prod(root, root)))
+    return fast_two_sum(root, jnp.where(root > 0, rest.hi / (2 * root), 0.0))
+
+
+def exp(a: DoubleDouble) -> DoubleDouble:
+    r"""$2^k e^r$ with $|r| \le \tfrac12 \ln 2$, by Taylor's series."""
+    a = where(jnp.abs(a.hi) < 1500, a, exact(jnp.clip(a.hi, -1500, 1500)))  # zero or infinite
+    power = jnp.round(a.hi / math.log(2))
+    r = add(a, neg(mul(exact(power), _full(_LN2, power))))
+    (result,) = _series(r, [[Fraction(1, math.factorial(n)) for n in range(_TERMS)]])
+    # In two halves: 2^k itself may be out of range.
+    half = jnp.floor(power / 2).astype(jnp.int32)
+    rest = power.astype(jnp.int32) - half
+    one = jnp.ones_like(power)
+    return DoubleDouble(*(x * jnp.ldexp(one, half) * jnp.ldexp(one, rest) for x in result))
+
+
+def log(a: DoubleDouble) -> DoubleDouble:
+    """Newton's step from the logarithm in floats."""
+    first = jnp.log(a.hi)
+    ratio = mul(a, exp(exact(-first)))
+    rest = add(ratio, exact(-jnp.ones_like(first))).hi
+    return fast_two_sum(first, rest - rest**2 / 2)
+
+
+def sin_cos(a: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
+    r"""Both, by Taylor's series after a reduction to $|r| \le \pi / 4$; for |a| up to 1e9 or so."""
+    turns = jnp.round(a.hi / (math.pi / 2))
+    r = add(a, neg(mul(exact(turns), _full(_PI / 2, turns))))
+    inverse = [Fraction((-1) ** (n // 2), math.factorial(n)) for n in range(_TERMS + 1)]
+    cos, sin = _series(mul(r, r), [inverse[0::2], inverse[1::2]])
+    sin = mul(sin, r)
+    quarter = jnp.mod(turns, 4.0)
+    swapped = jnp.mod(quarter, 2.0) == 1
+    sin, cos = where(swapped, cos, sin), where(swapped, sin, cos)
+    sin = where(quarter >= 2, neg(sin), sin)
+    return sin, where((quarter == 1) | (quarter == 2), neg(cos), cos)
+
+
+def atan2(y: DoubleDouble, x: DoubleDouble) -> DoubleDouble:
+    """Newton's step from the angle in floats."""
+    first = jnp.arctan2(y.hi, x.hi)
+    sin, cos = sin_cos(exact(first))
+    across = add(mul(y, cos), neg(mul(x, sin)))
+    along = add(mul(x, cos), mul(y, sin))
+    return fast_two_sum(first, across.hi / along.hi)
+
+
+def _full(value: Fraction, like: Array) -> DoubleDouble:
+    return DoubleDouble(*(jnp.full_like(like, x) for x in rational(value, like.dtype)))
+
+
+def _series(r: DoubleDouble, coefficients: list[list[Fraction]]) -> list[DoubleDouble]:
+    """Power series in r, which share the loop of Horner's rule."""
+    num, shape = len(coefficients), (len(coefficients), *r.hi.shape)
+    r = DoubleDouble(*(jnp.broadcast_to(x, shape) for x in r))
+    columns = rational(np.array(coefficients).T[::-1], r.hi.dtype)
+
+    def step(sums: DoubleDouble, column: DoubleDouble) -> tuple[DoubleDouble, None]:
+        terms = (x.reshape(num, *(1,) * (len(shape) - 1)) for x in column)
+        return add(mul(sums, r), DoubleDouble(*(jnp.broadcast_to(x, shape) for x in terms))), None
+
+    sums, _ = jax.lax.scan(step, exact(jnp.zeros_like(r.hi)), columns)
+    return [DoubleDouble(hi, lo) for hi, lo in zip(*sums, strict=True)]

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array
 
-from physml import _elementary as elementary
-from physml._double_double import DoubleDouble, add, div, exact, fast_two_sum, mul
+from physml import _double_double as dd
+from physml._double_double import DoubleDouble, add, div, exact, fast_two_sum, mul, neg
 
 Rule = Callable[..., DoubleDouble]
 
@@ -80,12 +80,10 @@ def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
     ]
 
 
-def total(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
+def _sum(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
     """Over some axes, one after the other."""
     for axis in sorted(axes, reverse=True):
-        parts = jax.tree.map(lambda part, axis=axis: jnp.moveaxis(part, axis, 0), x)
-        zero = jax.tree.map(lambda part: jnp.zeros_like(part[0]), parts)
-        x = jax.lax.scan(lambda total, term: (add(total, term), None), zero, parts)[0]
+        x = dd.total(x, axis)
     return x
 
 
@@ -105,7 +103,7 @@ def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDoub
     right = jax.tree.map(
         lambda x: x.reshape(*x.shape[:shared], *(1,) * free_left, *x.shape[shared:]), right
     )
-    return total(_multiply(left, right), tuple(range(len(contract_a))))
+    return _sum(_multiply(left, right), tuple(range(len(contract_a))))
 
 
 def _together(operation: Rule) -> Rule:
@@ -143,7 +141,7 @@ def _general_power(x: DoubleDouble, y: Any) -> DoubleDouble:
     if not isinstance(y, DoubleDouble):
         y = exact(y.astype(x.hi.dtype))
     y = jax.tree.map(lambda part: jnp.broadcast_to(part, x.hi.shape), y)
-    return elementary.exp(mul(y, elementary.log(x)))
+    return dd.exp(mul(y, dd.log(x)))
 
 
 def _plus_one(x: DoubleDouble, sign: float = 1.0) -> DoubleDouble:
@@ -152,16 +150,16 @@ def _plus_one(x: DoubleDouble, sign: float = 1.0) -> DoubleDouble:
 
 def _hyperbolic(x: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
     """sinh and cosh."""
-    up, down = elementary.exp(x), elementary.exp(elementary.negative(x))
-    twice = add(up, elementary.negative(down)), add(up, down)
+    up, down = dd.exp(x), dd.exp(neg(x))
+    twice = add(up, neg(down)), add(up, down)
     return tuple(jax.tree.map(lambda part: 0.5 * part, pair) for pair in twice)  # pyright: ignore
 
 
 def _tanh(x: DoubleDouble) -> DoubleDouble:
     """From exp(-2 |x|), which does not overflow."""
     sign = jnp.where(x.hi < 0, -1.0, 1.0).astype(x.hi.dtype)
-    small = elementary.exp(DoubleDouble(-2 * sign * x.hi, -2 * sign * x.lo))
-    ratio = div(_plus_one(elementary.negative(small)), _plus_one(small))
+    small = dd.exp(DoubleDouble(-2 * sign * x.hi, -2 * sign * x.lo))
+    ratio = div(_plus_one(neg(small)), _plus_one(small))
     return DoubleDouble(sign * ratio.hi, sign * ratio.lo)
 
 
@@ -172,28 +170,28 @@ def _reciprocal(x: DoubleDouble) -> DoubleDouble:
 _RULES: dict[str, Rule] = {
     "add": _together(add),
     "add_any": _together(add),
-    "sub": _together(lambda a, b: add(a, elementary.negative(b))),
+    "sub": _together(lambda a, b: add(a, neg(b))),
     "mul": _multiply,
     "div": _together(div),
     "square": lambda x, **_: mul(x, x),
     "integer_pow": lambda x, y, **_: _power(x, y),
     "pow": lambda x, y, **_: _general_power(x, y),
-    "sqrt": lambda x, **_: elementary.sqrt(x),
-    "rsqrt": lambda x, **_: _reciprocal(elementary.sqrt(x)),
-    "exp": lambda x, **_: elementary.exp(x),
-    "expm1": lambda x, **_: _plus_one(elementary.exp(x), -1.0),
-    "log": lambda x, **_: elementary.log(x),
-    "log1p": lambda x, **_: elementary.log(_plus_one(x)),
-    "logistic": lambda x, **_: _reciprocal(_plus_one(elementary.exp(elementary.negative(x)))),
-    "sin": lambda x, **_: elementary.sin_cos(x)[0],
-    "cos": lambda x, **_: elementary.sin_cos(x)[1],
-    "tan": lambda x, **_: div(*elementary.sin_cos(x)),
-    "atan": lambda x, **_: elementary.atan2(x, exact(jnp.ones_like(x.hi))),
-    "atan2": _together(elementary.atan2),
+    "sqrt": lambda x, **_: dd.sqrt(x),
+    "rsqrt": lambda x, **_: _reciprocal(dd.sqrt(x)),
+    "exp": lambda x, **_: dd.exp(x),
+    "expm1": lambda x, **_: _plus_one(dd.exp(x), -1.0),
+    "log": lambda x, **_: dd.log(x),
+    "log1p": lambda x, **_: dd.log(_plus_one(x)),
+    "logistic": lambda x, **_: _reciprocal(_plus_one(dd.exp(neg(x)))),
+    "sin": lambda x, **_: dd.sin_cos(x)[0],
+    "cos": lambda x, **_: dd.sin_cos(x)[1],
+    "tan": lambda x, **_: div(*dd.sin_cos(x)),
+    "atan": lambda x, **_: dd.atan2(x, exact(jnp.ones_like(x.hi))),
+    "atan2": _together(dd.atan2),
     "sinh": lambda x, **_: _hyperbolic(x)[0],
     "cosh": lambda x, **_: _hyperbolic(x)[1],
     "tanh": lambda x, **_: _tanh(x),
-    "reduce_sum": lambda x, axes, **_: total(x, axes),
+    "reduce_sum": lambda x, axes, **_: _sum(x, axes),
     "dot_general": lambda a, b, dimension_numbers, **_: _dot(a, b, dimension_numbers),
     "convert_element_type": lambda x, new_dtype, **_: _converted(x, new_dtype),
 }

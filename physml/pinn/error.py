@@ -1,8 +1,8 @@
-"""The error of a solution by window networks, from its residual along the linearised flow."""
+"""The error of a solution by window networks: their residual, carried along the linearised flow."""
 
-from collections.abc import Callable
+
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,135 +11,177 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.polynomial import legendre
 
-from physml._double_double import DoubleDouble, add, exact, mul, two_sum
-from physml._elementary import constant, negative
-from physml._extended import in_double_double, total
+from physml._double_double import DoubleDouble, add, exact, mul, neg, rational, total, two_sum
+from physml._extended import in_double_double
+from physml.pinn.dense import Polynomials
 from physml.pinn.features import Tables, gauss
-from physml.pinn.window import Window
-from physml.solution import Dense
+from physml.pinn.window import VectorField, Window
 
-
-class Polynomials(Dense):
-    """A polynomial in each window; buffers as in `WindowNetworks`."""
-
-    starts: Float[Array, " windows"]
-    widths: Float[Array, " windows"]
-    coefficients: Float[Array, "windows terms dim"]  # of Legendre polynomials in s
-
-    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """u(t), by the polynomial of the window that t lies in."""
-        index = jnp.maximum(jnp.searchsorted(self.starts, t, side="right") - 1, 0)
-        s = (t - self.starts[index]) / (self.widths[index] / 2) - 1
-        coefficients = self.coefficients[index]
-
-        def step(carry, n):
-            last, current = carry
-            return (current, ((2 * n + 1) * s * current - n * last) / (n + 1)), current
-
-        degrees = jnp.arange(coefficients.shape[0]).astype(s.dtype)
-        _, terms = jax.lax.scan(step, (jnp.zeros_like(s), jnp.ones_like(s)), degrees)
-        with jax.default_matmul_precision("highest"):
-            return terms @ coefficients
-
-    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """The derivative of the polynomial."""
-        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
+_CORRECTIONS = 2  # the first is made, the second is the estimate of what it left
 
 
 class Error(eqx.Module):
-    """The distance of a solution from its corrected form."""
+    """The absolute error of each component as a function of a scalar time."""
 
-    solved: Dense
-    corrected: Dense
+    signed: Polynomials
+    resolution: Float[Array, "windows dim"]  # of a window's values, by its polynomial and dtype
 
     def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        error = jnp.abs(self.solved.evaluate(t) - self.corrected.evaluate(t))
+        index = jnp.maximum(jnp.searchsorted(self.signed.starts, t, side="right") - 1, 0)
+        error = jnp.abs(self.signed.evaluate(t)) + self.resolution[index]
         return jnp.where(jnp.isnan(error), jnp.inf, error)
 
 
+class Corrected(NamedTuple):
+    """A solution less its error, and an estimate of what is left of that."""
+
+    coefficients: Float[Array, "windows terms dim"]  # of Legendre polynomials in s
+    error: Error
+    scale: Float[Array, " dim"]  # the largest value of each component
+    largest: Float[Array, " dim"]  # of the error's values
+
+
 def correct(
-    field: Callable,
+    field: VectorField,
     tables: Tables,
     windows: Window,
     count: Int[Array, ""],
     end: Float[Array, ""],
-) -> tuple[Polynomials, Float[Array, "windows points dim"]]:
-    r"""Windows corrected by what their residual amounts to, and the corrections.
+) -> Corrected:
+    r"""Subtract a solution's error, which its residual says to first order, and estimate the rest.
 
-    In exact arithmetic the solution is a polynomial in each window through the values $u_i$ of its
-    network at the Gauss points, and jumps by a rounding from one window to the next. With W the
-    integrals of the points' Lagrange polynomials its defect and, to first order, its distance c
-    from the truth are
+    At the Gauss points of a window let $u_i$ be the values of its network, and $u_0$ its start.
+    With W the integrals of the points' Lagrange polynomials and h the width, their defect r and
+    what has to be added to them, c, are
 
     $$r_i = u_0 + \tfrac h2 \sum_j W_{ij} f(t_j, u_j) - u_i, \qquad
-    c_i = c_0 + \tfrac h2 \sum_j W_{ij} f'(t_j, u_j)\, c_j + r_i.$$
+    c_i = c_0 + r_i + \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, c_j.$$
 
-    r is at the level of rounding and is computed in double-double, so that c, carried from window
-    to window, is the error itself with its sign and not a bound.
+    The same at the end gives $c_0$ of the next window. A good network's defect is at the level of
+    rounding: it is taken in double-double, so that c is the error with its sign and not a bound.
+    The second time it is the first's, of second order, and the error that is left. To this comes
+    what a polynomial of this degree cannot hold, by its last coefficients. Where f repels faster
+    than a window can follow, $\mathrm{Re}\,\lambda(f_y)\, h$ above the number of points, the
+    error is infinite from there on: any other solution would have left.
+
+    Args:
+        field: f(t, u) of times (points,) and states (dim, points).
+        tables: those that the windows were fitted with.
+        windows: with a leading axis, longer than or as long as their number.
+        count: the number of windows.
+        end: where the last one ends.
+
+    Source: P. E. Zadunaisky, On the estimation of errors propagated in the numerical integration
+    of ordinary differential equations, Numer. Math. 27 (1976) 21, for errors by the defect.
     """
-    points = tables.points
-    quadrature = gauss(points.shape[0])
-    nodes = constant(np.array([Fraction(float(x)) for x in quadrature.points]), points)
-    integrals = constant(quadrature.integrals, points)
-    extended = in_double_double(field)
-    dim = windows.y.shape[1]
-    identity = jnp.eye(dim, dtype=points.dtype)
-    one = exact(jnp.ones_like(points))
-
-    # All at once and before the loop: computed where it is used, u could be rounded differently
-    # from one use to the next.
-    ramp = windows.slope[:, None] * (points + 1)[None, :, None]
-    ramp = ramp + jnp.einsum("pr,wrd->wpd", tables.values, windows.coefficients)
-    reach = 2 * windows.slope + jnp.einsum("r,wrd->wd", tables.end, windows.coefficients)
-    half = windows.width[:, None] / 2
-    u = windows.y[:, None] + half[:, None] * ramp
-    values = jnp.concatenate(
-        [windows.y[:, None], u, (windows.y + half * reach)[:, None]], axis=1
-    )
-
-    def advance(k, carry):
-        truth, corrections = carry
-        last = k + 1 == count
-        close = jnp.where(last, end, windows.start[jnp.where(last, k, k + 1)])
-        half = jax.tree.map(lambda x: 0.5 * x, two_sum(close, -windows.start[k]))
-        spread = lambda x, like: jax.tree.map(lambda part: jnp.broadcast_to(part, like.shape), x)
-        times = add(
-            exact(jnp.broadcast_to(windows.start[k], points.shape)),
-            mul(spread(half, points), add(nodes, one)),
-        )
-        y, reached = values[k, 0], values[k, 1:]
-        u = reached[:-1].T
-        rates = extended(times, exact(u))
-        shape = (integrals.hi.shape[0], dim, points.shape[0])
-        products = mul(
-            jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], shape), integrals),
-            jax.tree.map(lambda x: jnp.broadcast_to(x, shape), rates),
-        )
-        integral = total(products, (2,))  # (points + 1, dim)
-        change = mul(spread(half, integral.hi), integral)
-        rest = two_sum(jnp.broadcast_to(y, reached.shape), -reached)
-        defect = add(change, rest).hi
-        start = add(truth, exact(-y)).hi
-        _, tangent = jax.linearize(lambda u: field(times.hi, u), u)
-        directions = jnp.broadcast_to(identity[:, :, None], (dim, *u.shape))
-        jacobian = half.hi * jax.vmap(tangent)(directions)  # (direction, component, point)
-        flow = jnp.einsum("pq,jiq->piqj", integrals.hi, jacobian).reshape(-1, dim * points.shape[0])
-        known = (start + defect).reshape(-1)
-        size = dim * points.shape[0]
-        inside = jnp.linalg.solve(jnp.eye(size, dtype=u.dtype) - flow[:size], known[:size])
-        c_end = known[size:] + flow[size:] @ inside
-        c = jnp.concatenate([start[None], inside.reshape(-1, dim), c_end[None]])
-        return two_sum(reached[-1], c_end), corrections.at[k].set(c)
-
-    size = windows.start.shape[0]
-    _, corrections = jax.lax.fori_loop(
-        0, count, advance, (exact(windows.y[0]), jnp.zeros_like(values))
-    )
-    positions = np.concatenate([[-1.0], quadrature.points, [1.0]])
-    transform = np.linalg.inv(legendre.legvander(positions, len(positions) - 1))
-    coefficients = jnp.einsum(
-        "np,wpd->wnd", jnp.asarray(transform, points.dtype), values + corrections
-    )
+    num_points, dim, size = tables.points.shape[0], windows.y.shape[1], windows.start.shape[0]
     used = jnp.arange(size) < count
+    ends = jnp.append(windows.start[1:], end)
+    ends = jnp.where(jnp.arange(size) + 1 == count, end, ends)
+
+    def correction(values: DoubleDouble, _: None):
+        def advance(k, carry):
+            truth, growth, corrections, growths = carry
+            y = jax.tree.map(lambda x: x[k], values)
+            step, repelled = _window_correction(field, tables, windows.start[k], ends[k], y, truth)
+            growth = jnp.maximum(growth, repelled)
+            truth = add(jax.tree.map(lambda x: x[-1], y), exact(step[-1]))
+            return truth, growth, corrections.at[k].set(step), growths.at[k].set(growth)
+
+        start = jax.tree.map(lambda x: x[0, 0], values)
+        zero = jnp.zeros_like(end)
+        init = (start, zero, jnp.zeros_like(values.hi), jnp.zeros_like(windows.start))
+        _, _, corrections, growths = jax.lax.fori_loop(0, count, advance, init)
+        return add(values, exact(corrections)), (values.hi, corrections, growths)
+
+    _, (values, corrections, growths) = jax.lax.scan(
+        correction, exact(nodal_values(tables, windows)), length=_CORRECTIONS
+    )
+    transform = legendre_transform(tables)
+    coefficients, errors = (
+        jnp.einsum("np,wpd->wnd", transform, x[-1]) for x in (values, corrections)
+    )
+    eps = jnp.finfo(end.dtype).eps
+    tail = jnp.max(jnp.abs(coefficients[:, -2:]), axis=1)
+    resolution = tail + eps * jnp.max(jnp.abs(values[-1]), axis=1)
+    resolution = jnp.where(growths[-1][:, None] > num_points, jnp.inf, resolution)
     starts = jnp.where(used, windows.start, jnp.inf)
-    return Polynomials(starts, windows.width, coefficients), corrections
+    error = Error(Polynomials(starts, windows.width, errors), resolution)
+
+    mask = used[:, None]
+    scale = jnp.max(jnp.where(mask, jnp.max(jnp.abs(values[-1]), axis=1), 0.0), axis=0)
+    largest = jnp.max(jnp.abs(corrections[-1]), axis=1) + resolution
+    largest = jnp.max(jnp.where(mask, jnp.nan_to_num(largest, nan=jnp.inf), 0.0), axis=0)
+    return Corrected(coefficients, error, scale, largest)
+
+
+def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows points+2 dim"]:
+    """The networks' values at the start, at the Gauss points, and at the end of their windows."""
+    start, half = windows.y[:, None], windows.width[:, None, None] / 2
+    edges = jnp.concatenate([tables.points + 1, jnp.full(1, 2.0, start.dtype)])
+    basis = jnp.concatenate([tables.values, tables.end[None]])
+    rest = jnp.einsum("pr,wrd->wpd", basis, windows.coefficients)
+    ramp = windows.slope[:, None] * edges[None, :, None]
+    return jnp.concatenate([start, start + half * (ramp + rest)], axis=1)
+
+
+def legendre_transform(tables: Tables) -> Float[Array, "terms points+2"]:
+    """From values at the start, the Gauss points and the end to coefficients of a polynomial."""
+    points = gauss(tables.points.shape[0]).points
+    nodes = np.concatenate([[-1.0], points, [1.0]])
+    return jnp.asarray(np.linalg.inv(legendre.legvander(nodes, len(nodes) - 1)), tables.end.dtype)
+
+
+def collocation_matrix(
+    field: VectorField, times: Array, u: Float[Array, "points dim"], half: Array, integrals: Array
+) -> tuple[Float[Array, "rows columns"], Float[Array, "points dim dim"]]:
+    r"""The matrix of $c \mapsto \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, c_j$, and $f_y$."""
+    num_points, dim = u.shape
+    _, tangent = jax.linearize(lambda u: field(times, u), u.T)
+    directions = jnp.broadcast_to(jnp.eye(dim, dtype=u.dtype)[:, :, None], (dim, dim, num_points))
+    jacobian = jax.vmap(tangent)(directions).transpose(2, 1, 0)
+    matrix = half * jnp.einsum("pq,qij->piqj", integrals, jacobian)
+    return matrix.reshape(-1, dim * num_points), jacobian
+
+
+def _window_correction(
+    field: VectorField,
+    tables: Tables,
+    start: Float[Array, ""],
+    end: Float[Array, ""],
+    values: DoubleDouble,
+    truth: DoubleDouble,
+) -> tuple[Float[Array, "points+2 dim"], Float[Array, ""]]:
+    """What has to be added to a window's values, given the truth at its start, and its growth."""
+    num_points, dim = tables.points.shape[0], values.hi.shape[1]
+    rule, dtype = gauss(num_points), start.dtype
+    nodes = rational(np.array([Fraction(float(x)) + 1 for x in rule.points]), dtype)
+    integrals = rational(rule.integrals, dtype)
+
+    def part(x: DoubleDouble, *index: Any) -> DoubleDouble:
+        return jax.tree.map(lambda x: x[index], x)
+
+    def spread(x: DoubleDouble, *shape: int) -> DoubleDouble:
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, shape), x)
+
+    width = two_sum(end, -start)
+    half = jax.tree.map(lambda x: 0.5 * x, width)
+    times = add(spread(exact(start), num_points), mul(spread(half, num_points), nodes))
+    first, rest = part(values, 0), part(values, slice(1, None))
+    u = part(rest, slice(-1))
+    rates = in_double_double(field)(times, jax.tree.map(jnp.transpose, u))
+    shape = (num_points + 1, dim, num_points)
+    products = mul(spread(part(integrals, slice(None), None), *shape), spread(rates, *shape))
+    change = mul(spread(half, num_points + 1, dim), total(products, 2))
+    target = add(spread(first, num_points + 1, dim), change)
+    defect = add(target, neg(rest)).hi
+    begin = add(truth, neg(first)).hi
+
+    matrix, jacobian = collocation_matrix(field, times.hi, u.hi, half.hi, integrals.hi)
+    known, size = (begin + defect).reshape(-1), dim * num_points
+    inside = jnp.linalg.solve(jnp.eye(size, dtype=dtype) - matrix[:size], known[:size])
+    last = known[size:] + matrix[size:] @ inside
+    rates_of_growth = jnp.linalg.eigvals(jacobian[::6]).real
+    growth = width.hi * jnp.max(rates_of_growth)
+    steps = jnp.concatenate([begin[None], inside.reshape(num_points, dim), last[None]])
+    return steps, jnp.where(jnp.isnan(growth), jnp.inf, growth)

@@ -11,11 +11,12 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._blas import single_threaded_blas
 from physml._checks import is_concrete, require_finite, require_increasing
-from physml.pinn.error import Error, correct
+from physml.pinn.dense import CorrectedNetworks, WindowNetworks
+from physml.pinn.error import correct
 from physml.pinn.features import Tables, hidden_layer, tabulate
 from physml.pinn.window import Window, fit_window, hand_over
 from physml.reference.initial_value import check_problem, check_tolerances
-from physml.solution import RESULTS, Dense, Solution
+from physml.solution import RESULTS, Solution
 from physml.systems import System
 
 # In float64 and float32: near what the residual of a window can be brought down to.
@@ -173,59 +174,6 @@ def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array,
     return ts
 
 
-class WindowNetworks(Dense):
-    """The networks of all windows: one hidden layer, a readout each.
-
-    The buffers may be longer than the number of windows; the starts of unused ones are infinite.
-    """
-
-    hidden: nnx.Module  # its readout is not used
-    starts: Float[Array, " windows"]
-    widths: Float[Array, " windows"]
-    ys: Float[Array, "windows dim"]  # at the starts
-    slopes: Float[Array, "windows dim"]
-    readouts: Float[Array, "windows width dim"]
-
-    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """u(t), by the network of the window that t lies in."""
-        index = jnp.searchsorted(self.starts, t, side="right") - 1
-        index = jnp.maximum(index, 0)
-        half = self.widths[index] / 2
-        s = (t - self.starts[index]) / half - 1
-        with jax.default_matmul_precision("highest"):
-            features = self._features(s) - self._features(-jnp.ones_like(s))
-            return self.ys[index] + half * (
-                (s + 1) * self.slopes[index] + features @ self.readouts[index]
-            )
-
-    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """The derivative of the network."""
-        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
-
-    def network(self, index: int) -> nnx.Module:
-        r"""The network N of one window, with its readout in place.
-
-        $u(t) = y + \\frac{width}{2} ((s + 1) slope + N(s))$, N(-1) = 0, with s in [-1, 1].
-
-        Raises:
-            IndexError: there is no such window.
-        """
-        num_windows = int(jnp.sum(jnp.isfinite(self.starts)))
-        if not 0 <= index < num_windows:
-            raise IndexError(f"index must be in [0, {num_windows}), got {index}")
-        network: Any = nnx.clone(self.hidden)
-        kernel = self.readouts[index]
-        network.readout = nnx.Linear(*kernel.shape, param_dtype=kernel.dtype, rngs=nnx.Rngs(0))
-        network.readout.kernel = nnx.Param(kernel)
-        start = self._features(-jnp.ones((), kernel.dtype))
-        network.readout.bias = nnx.Param(-start @ kernel)
-        return network
-
-    def _features(self, s: Float[Array, ""]) -> Float[Array, " width"]:
-        hidden: Any = self.hidden
-        return hidden.features(s[None]).astype(s.dtype)
-
-
 class _March(eqx.Module):
     """Where the march stands, and what it has left behind."""
 
@@ -302,15 +250,22 @@ def _march(
         )
         windows, count = march.windows, march.num_windows
         readouts = jnp.einsum("wr,nrd->nwd", tables.readout, windows.coefficients)
+        corrected = correct(field, tables, windows, count, march.t)
 
     used = jnp.arange(size) < count
     starts = jnp.where(used, windows.start, jnp.inf)
-    dense = WindowNetworks(network, starts, windows.width, windows.y, windows.slope, readouts)
+    networks = WindowNetworks(
+        network, starts, windows.width, windows.y, windows.slope, readouts
+    )
+    dense = CorrectedNetworks(starts, windows.width, corrected.coefficients, networks)
     finite = jnp.all(jnp.isfinite(field(march.t, march.y)))
     choose: Any = RESULTS.where  # its annotations take a member for a plain literal
     result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)
     result = choose(count == size, RESULTS.max_steps_reached, result)
-    result = choose(march.t >= t1, RESULTS.successful, result)
+    # Half of the digits that were asked for.
+    good = jnp.all(corrected.largest <= jnp.sqrt(rtol) * corrected.scale + atol)
+    verdict = choose(good, RESULTS.successful, RESULTS.suspect)
+    result = choose(march.t >= t1, verdict, result)
     ys = jnp.where((ts <= march.t)[:, None], jax.vmap(dense.evaluate)(ts), jnp.nan)
     stats = {
         "num_windows": count,
@@ -319,11 +274,7 @@ def _march(
         "edges": jnp.append(jnp.where(used, windows.start, march.t), march.t),
         "residuals": jnp.where(used, windows.error, 0.0),
     }
-    frozen = jax.tree.map(jax.lax.stop_gradient, (system, args))
-    corrected, corrections = correct(
-        lambda t, y: frozen[0](t, y, frozen[1]), tables, jax.lax.stop_gradient(windows), count, march.t
-    )
-    return Solution(ts, ys, t0, march.t, dense, result, stats, Error(dense, corrected))
+    return Solution(ts, ys, t0, march.t, dense, result, stats, corrected.error)
 
 
 def _trim(solution: Solution) -> Solution:
@@ -331,19 +282,16 @@ def _trim(solution: Solution) -> Solution:
     count = int(solution.stats["num_windows"])
     size = max(64, 1 << (count - 1).bit_length()) if count else 64
     dense: Any = solution.dense
-    dense = _cut(dense, size)
-    if solution.error is not None:
-        error = Error(dense, jax.tree.map(lambda x: x[:size], solution.error.corrected))
-        solution = eqx.tree_at(lambda s: s.error, solution, error)
+    hidden = dense.networks.hidden  # the one part without a leading axis of windows
+    buffers = eqx.tree_at(lambda d: d.networks.hidden, dense, None), solution.error
+    dense, error = jax.tree.map(lambda x: x[:size], buffers)
+    dense = eqx.tree_at(
+        lambda d: d.networks.hidden, dense, hidden, is_leaf=lambda x: x is None
+    )
     stats = dict(solution.stats)
     stats["edges"] = stats["edges"][: count + 1]
     stats["residuals"] = stats["residuals"][:count]
-    return eqx.tree_at(lambda s: (s.dense, s.stats), solution, (dense, stats))
-
-
-def _cut(dense, size):
-    rows = jax.tree.map(lambda x: x[:size], eqx.tree_at(lambda d: d.hidden, dense, None))
-    return eqx.tree_at(lambda d: d.hidden, rows, dense.hidden, is_leaf=lambda x: x is None)
+    return eqx.tree_at(lambda s: (s.dense, s.stats, s.error), solution, (dense, stats, error))
 
 
 def _throw(solution: Solution, t1: float) -> Solution:

@@ -1,0 +1,105 @@
+"""What a march over windows leaves behind, as functions of continuous time."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from physml.solution import Dense
+
+
+class WindowNetworks(Dense):
+    """The networks of all windows: one hidden layer, a readout each.
+
+    The buffers may be longer than the number of windows; the starts of unused ones are infinite.
+    """
+
+    hidden: nnx.Module  # its readout is not used
+    starts: Float[Array, " windows"]
+    widths: Float[Array, " windows"]
+    ys: Float[Array, "windows dim"]  # at the starts
+    slopes: Float[Array, "windows dim"]
+    readouts: Float[Array, "windows width dim"]
+
+    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """u(t), by the network of the window that t lies in."""
+        index = jnp.searchsorted(self.starts, t, side="right") - 1
+        index = jnp.maximum(index, 0)
+        half = self.widths[index] / 2
+        s = (t - self.starts[index]) / half - 1
+        with jax.default_matmul_precision("highest"):
+            features = self._features(s) - self._features(-jnp.ones_like(s))
+            return self.ys[index] + half * (
+                (s + 1) * self.slopes[index] + features @ self.readouts[index]
+            )
+
+    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """The derivative of the network."""
+        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
+
+    def network(self, index: int) -> nnx.Module:
+        r"""The network N of one window, with its readout in place.
+
+        $u(t) = y + \\frac{width}{2} ((s + 1) slope + N(s))$, N(-1) = 0, with s in [-1, 1].
+
+        Raises:
+            IndexError: there is no such window.
+        """
+        num_windows = int(jnp.sum(jnp.isfinite(self.starts)))
+        if not 0 <= index < num_windows:
+            raise IndexError(f"index must be in [0, {num_windows}), got {index}")
+        network: Any = nnx.clone(self.hidden)
+        kernel = self.readouts[index]
+        network.readout = nnx.Linear(*kernel.shape, param_dtype=kernel.dtype, rngs=nnx.Rngs(0))
+        network.readout.kernel = nnx.Param(kernel)
+        start = self._features(-jnp.ones((), kernel.dtype))
+        network.readout.bias = nnx.Param(-start @ kernel)
+        return network
+
+    def _features(self, s: Float[Array, ""]) -> Float[Array, " width"]:
+        hidden: Any = self.hidden
+        return hidden.features(s[None]).astype(s.dtype)
+
+
+class Polynomials(Dense):
+    """A polynomial in each window; buffers as in `WindowNetworks`."""
+
+    starts: Float[Array, " windows"]
+    widths: Float[Array, " windows"]
+    coefficients: Float[Array, "windows terms dim"]  # of Legendre polynomials in s
+
+    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """u(t), by the polynomial of the window that t lies in."""
+        index = jnp.maximum(jnp.searchsorted(self.starts, t, side="right") - 1, 0)
+        s = (t - self.starts[index]) / (self.widths[index] / 2) - 1
+        coefficients = self.coefficients[index]
+
+        def step(carry: Any, n: Array) -> Any:
+            last, current = carry
+            return (current, ((2 * n + 1) * s * current - n * last) / (n + 1)), current
+
+        degrees = jnp.arange(coefficients.shape[0]).astype(s.dtype)
+        _, terms = jax.lax.scan(step, (jnp.zeros_like(s), jnp.ones_like(s)), degrees)
+        with jax.default_matmul_precision("highest"):
+            return terms @ coefficients
+
+    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """The derivative of the polynomial."""
+        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
+
+
+class CorrectedNetworks(Polynomials):
+    """The networks of all windows less their estimated error.
+
+    The correction is far below what tanh features, of which large readouts take small
+    differences, can hold in floating point: so the values are those of polynomials through the
+    Gauss points, and `networks` is the function of time before the correction.
+    """
+
+    networks: WindowNetworks
+
+    def network(self, index: int) -> nnx.Module:
+        """The network of one window: see `WindowNetworks.network`."""
+        return self.networks.network(index)
