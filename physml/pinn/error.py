@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from numpy.polynomial import legendre
 
 from physml._double_double import DoubleDouble, add, exact, mul, neg, rational, total, two_sum
@@ -37,8 +37,7 @@ class Corrected(NamedTuple):
 
     coefficients: Float[Array, "windows terms dim"]  # of Legendre polynomials in s
     error: Error
-    scale: Float[Array, " dim"]  # the largest value of each component
-    largest: Float[Array, " dim"]  # of the error's values
+    trusted: Bool[Array, ""]  # whether half of the digits asked for are left
 
 
 def correct(
@@ -47,6 +46,8 @@ def correct(
     windows: Window,
     count: Int[Array, ""],
     end: Float[Array, ""],
+    rtol: Float[Array, ""],
+    atol: Float[Array, ""],
 ) -> Corrected:
     r"""Subtract a solution's error, which its residual says to first order, and estimate the rest.
 
@@ -59,10 +60,12 @@ def correct(
 
     The same at the end gives $c_0$ of the next window. A good network's defect is at the level of
     rounding: it is taken in double-double, so that c is the error with its sign and not a bound.
-    The second time it is the first's, of second order, and the error that is left. To this comes
-    what a polynomial of this degree cannot hold, by its last coefficients. Where f repels faster
-    than a window can follow, $\mathrm{Re}\,\lambda(f_y)\, h$ above the number of points, the
-    error is infinite from there on: any other solution would have left.
+    The second time it is the first's, of second order, and the error that is left.
+
+    To that comes what the polynomials do not hold: the next term of each, by the decay of the last
+    ones, and rounding. Where f repels faster than a window can follow, $\mathrm{Re}\,\lambda(f_y)
+    \, h$ above the number of points, the error is infinite from there on: any other solution would
+    have left. From where a correction is a tenth of the solution, it is not made.
 
     Args:
         field: f(t, u) of times (points,) and states (dim, points).
@@ -70,14 +73,17 @@ def correct(
         windows: with a leading axis, longer than or as long as their number.
         count: the number of windows.
         end: where the last one ends.
+        rtol, atol: the tolerances that the windows were fitted to.
 
     Source: P. E. Zadunaisky, On the estimation of errors propagated in the numerical integration
     of ordinary differential equations, Numer. Math. 27 (1976) 21, for errors by the defect.
     """
-    num_points, dim, size = tables.points.shape[0], windows.y.shape[1], windows.start.shape[0]
+    num_points, size = tables.points.shape[0], windows.start.shape[0]
     used = jnp.arange(size) < count
     ends = jnp.append(windows.start[1:], end)
     ends = jnp.where(jnp.arange(size) + 1 == count, end, ends)
+    values = nodal_values(tables, windows)
+    scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
 
     def correction(values: DoubleDouble, _: None):
         def advance(k, carry):
@@ -89,30 +95,34 @@ def correct(
             return truth, growth, corrections.at[k].set(step), growths.at[k].set(growth)
 
         start = jax.tree.map(lambda x: x[0, 0], values)
-        zero = jnp.zeros_like(end)
-        init = (start, zero, jnp.zeros_like(values.hi), jnp.zeros_like(windows.start))
+        zeros = jnp.zeros_like(values.hi), jnp.zeros_like(windows.start)
+        init = (start, jnp.zeros_like(end), *zeros)
         _, _, corrections, growths = jax.lax.fori_loop(0, count, advance, init)
-        return add(values, exact(corrections)), (values.hi, corrections, growths)
+        small = jnp.all(jnp.abs(corrections) <= 0.1 * scale + atol, axis=(1, 2))
+        small = jnp.cumprod(small)[:, None, None] > 0
+        corrected = add(values, exact(jnp.where(small, corrections, 0.0)))
+        return corrected, (values.hi, corrections, growths)
 
     _, (values, corrections, growths) = jax.lax.scan(
-        correction, exact(nodal_values(tables, windows)), length=_CORRECTIONS
+        correction, exact(values), length=_CORRECTIONS
     )
     transform = legendre_transform(tables)
     coefficients, errors = (
         jnp.einsum("np,wpd->wnd", transform, x[-1]) for x in (values, corrections)
     )
-    eps = jnp.finfo(end.dtype).eps
-    tail = jnp.max(jnp.abs(coefficients[:, -2:]), axis=1)
-    resolution = tail + eps * jnp.max(jnp.abs(values[-1]), axis=1)
-    resolution = jnp.where(growths[-1][:, None] > num_points, jnp.inf, resolution)
+    # Pairs, for a function that is even or odd.
+    last, before = (
+        jnp.max(jnp.abs(coefficients[:, pair]), axis=1) for pair in (slice(-2, None), slice(-4, -2))
+    )
+    tail = last * jnp.minimum(last / jnp.where(before > 0, before, 1.0), 1.0)
+    rounding = 0.5 * jnp.finfo(end.dtype).eps * jnp.max(jnp.abs(values[-1]), axis=1)
+    resolution = jnp.where(growths[-1][:, None] > num_points, jnp.inf, tail + rounding)
     starts = jnp.where(used, windows.start, jnp.inf)
     error = Error(Polynomials(starts, windows.width, errors), resolution)
 
-    mask = used[:, None]
-    scale = jnp.max(jnp.where(mask, jnp.max(jnp.abs(values[-1]), axis=1), 0.0), axis=0)
     largest = jnp.max(jnp.abs(corrections[-1]), axis=1) + resolution
-    largest = jnp.max(jnp.where(mask, jnp.nan_to_num(largest, nan=jnp.inf), 0.0), axis=0)
-    return Corrected(coefficients, error, scale, largest)
+    trusted = jnp.all((largest <= jnp.sqrt(rtol) * scale + atol) | ~used[:, None])
+    return Corrected(coefficients, error, trusted)
 
 
 def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows points+2 dim"]:
