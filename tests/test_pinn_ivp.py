@@ -76,17 +76,18 @@ def test_networks_fulfil_the_equation_between_their_points(lorenz):
 def test_a_window_is_one_frozen_tanh_layer_and_a_readout(lorenz):
     solution, _ = lorenz
     index = 17
-    dense = solution.dense
-    network = dense.network(index)
+    dense = solution.dense.networks
+    network = solution.dense.network(index)
     (layer,) = network.hidden
     assert isinstance(layer.kernel, nn.Frozen) and isinstance(layer.bias, nn.Frozen)
     assert network.activation is jnp.tanh
     s = jnp.linspace(-1.0, 0.99, 7)
     half = dense.widths[index] / 2
-    expected = solution(dense.starts[index] + half * (s + 1))
+    expected = jax.vmap(dense.evaluate)(dense.starts[index] + half * (s + 1))
     ramp = np.outer(s + 1, dense.slopes[index])
     u = np.asarray(dense.ys[index]) + np.asarray(half * (ramp + network(s[:, None])))
     np.testing.assert_allclose(u, expected, rtol=1e-12)
+    np.testing.assert_allclose(u, solution(dense.starts[index] + half * (s + 1)), rtol=1e-9)
     np.testing.assert_allclose(network(jnp.array([-1.0])), 0.0, atol=1e-12)
     num_windows = int(solution.stats["num_windows"])
     with pytest.raises(IndexError, match=f"must be in .0, {num_windows}"):

@@ -98,7 +98,7 @@ def correct(
         zeros = jnp.zeros_like(values.hi), jnp.zeros_like(windows.start)
         init = (start, jnp.zeros_like(end), *zeros)
         _, _, corrections, growths = jax.lax.fori_loop(0, count, advance, init)
-        small = jnp.all(jnp.abs(corrections) <= 0.1 * scale + atol, axis=(1, 2))
+        small = jnp.all(jnp.abs(corrections) <= 0.1 * scale[None, None] + atol, axis=(1, 2))
         small = jnp.cumprod(small)[:, None, None] > 0
         corrected = add(values, exact(jnp.where(small, corrections, 0.0)))
         return corrected, (values.hi, corrections, growths)
@@ -121,11 +121,11 @@ def correct(
     error = Error(Polynomials(starts, windows.width, errors), resolution)
 
     largest = jnp.max(jnp.abs(corrections[-1]), axis=1) + resolution
-    trusted = jnp.all((largest <= jnp.sqrt(rtol) * scale + atol) | ~used[:, None])
+    trusted = jnp.all((largest <= jnp.sqrt(rtol) * scale[None] + atol) | ~used[:, None])
     return Corrected(coefficients, error, trusted)
 
 
-def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows points+2 dim"]:
+def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows nodes dim"]:
     """The networks' values at the start, at the Gauss points, and at the end of their windows."""
     start, half = windows.y[:, None], windows.width[:, None, None] / 2
     edges = jnp.concatenate([tables.points + 1, jnp.full(1, 2.0, start.dtype)])
@@ -135,7 +135,7 @@ def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows point
     return jnp.concatenate([start, start + half * (ramp + rest)], axis=1)
 
 
-def legendre_transform(tables: Tables) -> Float[Array, "terms points+2"]:
+def legendre_transform(tables: Tables) -> Float[Array, "terms nodes"]:
     """From values at the start, the Gauss points and the end to coefficients of a polynomial."""
     points = gauss(tables.points.shape[0]).points
     nodes = np.concatenate([[-1.0], points, [1.0]])
@@ -161,7 +161,7 @@ def _window_correction(
     end: Float[Array, ""],
     values: DoubleDouble,
     truth: DoubleDouble,
-) -> tuple[Float[Array, "points+2 dim"], Float[Array, ""]]:
+) -> tuple[Float[Array, "nodes dim"], Float[Array, ""]]:
     """What has to be added to a window's values, given the truth at its start, and its growth."""
     num_points, dim = tables.points.shape[0], values.hi.shape[1]
     rule, dtype = gauss(num_points), start.dtype
@@ -188,7 +188,7 @@ def _window_correction(
     begin = add(truth, neg(first)).hi
 
     matrix, jacobian = collocation_matrix(field, times.hi, u.hi, half.hi, integrals.hi)
-    known, size = (begin + defect).reshape(-1), dim * num_points
+    known, size = (begin[None] + defect).reshape(-1), dim * num_points
     inside = jnp.linalg.solve(jnp.eye(size, dtype=dtype) - matrix[:size], known[:size])
     last = known[size:] + matrix[size:] @ inside
     rates_of_growth = jnp.linalg.eigvals(jacobian[::6]).real
