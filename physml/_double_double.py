@@ -117,11 +117,15 @@ def where(condition: Array, a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     return DoubleDouble(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
 
 
-def total(a: DoubleDouble, axis: int) -> DoubleDouble:
-    """The sum over an axis."""
-    terms = DoubleDouble(*(jnp.moveaxis(x, axis, 0) for x in a))
-    zero = exact(jnp.zeros_like(terms.hi[0]))
-    return jax.lax.scan(lambda so_far, term: (add(so_far, term), None), zero, terms)[0]
+def dot(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
+    """The sum of a b over the first axis; the others are broadcast."""
+    shape = jnp.broadcast_shapes(a.hi.shape[1:], b.hi.shape[1:])
+
+    def add_product(so_far: DoubleDouble, factors: Any) -> tuple[DoubleDouble, None]:
+        x, y = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), factors)
+        return add(so_far, mul(x, y)), None
+
+    return jax.lax.scan(add_product, exact(jnp.zeros(shape, a.hi.dtype)), (a, b))[0]
 
 
 def sqrt(a: DoubleDouble) -> DoubleDouble:

@@ -83,27 +83,29 @@ def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
 def _sum(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
     """Over some axes, one after the other."""
     for axis in sorted(axes, reverse=True):
-        x = dd.total(x, axis)
+        terms = jax.tree.map(lambda part, axis=axis: jnp.moveaxis(part, axis, 0), x)
+        ones = jnp.ones((terms.hi.shape[0], *(1,) * (terms.hi.ndim - 1)), terms.hi.dtype)
+        x = dd.dot(terms, exact(ones))
     return x
 
 
 def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDouble:
     """Products of rows and columns, summed."""
     (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
+    own = a.hi.ndim - len(contract_a) - len(batch_a)
+    others = b.hi.ndim - len(contract_b) - len(batch_b)
 
-    def arranged(x: Array, batch: Any, contract: Any) -> Array:
+    def arranged(x: Array, contract: Any, batch: Any, before: int, after: int) -> Array:
         free = [i for i in range(x.ndim) if i not in (*batch, *contract)]
-        return jnp.transpose(x, (*contract, *batch, *free))
+        x = jnp.transpose(x, (*contract, *batch, *free))
+        sizes = x.shape[len(contract) :]
+        num = len(batch)
+        shape = (-1, *sizes[:num], *(1,) * before, *sizes[num:], *(1,) * after)
+        return x.reshape(shape)
 
-    left = jax.tree.map(lambda x: arranged(x, batch_a, contract_a), a)
-    right = jax.tree.map(lambda x: arranged(x, batch_b, contract_b), b)
-    shared = len(contract_a) + len(batch_a)
-    free_left, free_right = left.hi.ndim - shared, right.hi.ndim - shared
-    left = jax.tree.map(lambda x: x.reshape(*x.shape, *(1,) * free_right), left)
-    right = jax.tree.map(
-        lambda x: x.reshape(*x.shape[:shared], *(1,) * free_left, *x.shape[shared:]), right
-    )
-    return _sum(_multiply(left, right), tuple(range(len(contract_a))))
+    left = jax.tree.map(lambda x: arranged(x, contract_a, batch_a, 0, others), a)
+    right = jax.tree.map(lambda x: arranged(x, contract_b, batch_b, own, 0), b)
+    return dd.dot(left, right)
 
 
 def _together(operation: Rule) -> Rule:

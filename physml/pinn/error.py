@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.polynomial import legendre
 
-from physml._double_double import DoubleDouble, add, exact, mul, neg, rational, total, two_sum
+from physml._double_double import DoubleDouble, add, dot, exact, mul, neg, rational, two_sum
 from physml._extended import in_double_double
 from physml.pinn.dense import Polynomials
 from physml.pinn.features import Tables, gauss
@@ -180,9 +180,9 @@ def _window_correction(
     first, rest = part(values, 0), part(values, slice(1, None))
     u = part(rest, slice(-1))
     rates = in_double_double(field)(times, jax.tree.map(jnp.transpose, u))
-    shape = (num_points + 1, dim, num_points)
-    products = mul(spread(part(integrals, slice(None), None), *shape), spread(rates, *shape))
-    change = mul(spread(half, num_points + 1, dim), total(products, 2))
+    columns = jax.tree.map(lambda x: x.T[:, :, None], integrals)
+    rows = jax.tree.map(lambda x: x.T[:, None], rates)
+    change = mul(spread(half, num_points + 1, dim), dot(columns, rows))
     target = add(spread(first, num_points + 1, dim), change)
     defect = add(target, neg(rest)).hi
     begin = add(truth, neg(first)).hi
