@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, DTypeLike, Float, Int
 from numpy.polynomial import legendre
 
 from physml._double_double import DoubleDouble, add, dot, exact, mul, neg, rational, two_sum
@@ -85,7 +85,9 @@ def correct(
     values = nodal_values(tables, windows)
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
 
-    def correction(values: DoubleDouble, _: None):
+    def correction(_: int, carry: Any) -> Any:
+        values, *_ = carry
+
         def advance(k, carry):
             truth, growth, corrections, growths = carry
             y = jax.tree.map(lambda x: x[k], values)
@@ -101,26 +103,25 @@ def correct(
         small = jnp.all(jnp.abs(corrections) <= 0.1 * scale[None, None] + atol, axis=(1, 2))
         small = jnp.cumprod(small)[:, None, None] > 0
         corrected = add(values, exact(jnp.where(small, corrections, 0.0)))
-        return corrected, (values.hi, corrections, growths)
+        return corrected, values.hi, corrections, growths
 
-    _, (values, corrections, growths) = jax.lax.scan(
-        correction, exact(values), length=_CORRECTIONS
-    )
-    transform = legendre_transform(tables)
+    init = (exact(values), values, jnp.zeros_like(values), jnp.zeros_like(windows.start))
+    _, values, corrections, growths = jax.lax.fori_loop(0, _CORRECTIONS, correction, init)
+    transform = legendre_transform(num_points, end.dtype)
     coefficients, errors = (
-        jnp.einsum("np,wpd->wnd", transform, x[-1]) for x in (values, corrections)
+        jnp.einsum("np,wpd->wnd", transform, x) for x in (values, corrections)
     )
     # Pairs, for a function that is even or odd.
     last, before = (
         jnp.max(jnp.abs(coefficients[:, pair]), axis=1) for pair in (slice(-2, None), slice(-4, -2))
     )
     tail = last * jnp.minimum(last / jnp.where(before > 0, before, 1.0), 1.0)
-    rounding = 0.5 * jnp.finfo(end.dtype).eps * jnp.max(jnp.abs(values[-1]), axis=1)
-    resolution = jnp.where(growths[-1][:, None] > num_points, jnp.inf, tail + rounding)
+    rounding = 0.5 * jnp.finfo(end.dtype).eps * jnp.max(jnp.abs(values), axis=1)
+    resolution = jnp.where(growths[:, None] > num_points, jnp.inf, tail + rounding)
     starts = jnp.where(used, windows.start, jnp.inf)
     error = Error(Polynomials(starts, windows.width, errors), resolution)
 
-    largest = jnp.max(jnp.abs(corrections[-1]), axis=1) + resolution
+    largest = jnp.max(jnp.abs(corrections), axis=1) + resolution
     trusted = jnp.all((largest <= jnp.sqrt(rtol) * scale[None] + atol) | ~used[:, None])
     return Corrected(coefficients, error, trusted)
 
@@ -135,11 +136,10 @@ def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows nodes
     return jnp.concatenate([start, start + half * (ramp + rest)], axis=1)
 
 
-def legendre_transform(tables: Tables) -> Float[Array, "terms nodes"]:
+def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms nodes"]:
     """From values at the start, the Gauss points and the end to coefficients of a polynomial."""
-    points = gauss(tables.points.shape[0]).points
-    nodes = np.concatenate([[-1.0], points, [1.0]])
-    return jnp.asarray(np.linalg.inv(legendre.legvander(nodes, len(nodes) - 1)), tables.end.dtype)
+    nodes = np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
+    return jnp.asarray(np.linalg.inv(legendre.legvander(nodes, num_points + 1)), dtype)
 
 
 def collocation_matrix(

@@ -15,6 +15,7 @@ from physml._checks import is_concrete, require_finite, require_increasing
 from physml.pinn.dense import CorrectedNetworks, WindowNetworks
 from physml.pinn.error import correct
 from physml.pinn.features import Tables, hidden_layer, tabulate
+from physml.pinn.sensitivity import differentiable
 from physml.pinn.window import Window, fit_window, hand_over
 from physml.reference.initial_value import check_problem, check_tolerances
 from physml.solution import RESULTS, Solution
@@ -124,16 +125,18 @@ def solve(
     stops = jnp.asarray(np.unique(stops[stops > t0]), dtype)
 
     first = None if window is None else jnp.asarray(window, dtype)
+    problem = system, y0, args
+    fixed = jax.tree.map(
+        lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
+    )
     with single_threaded_blas():
         solution = _march(
-            system,
+            *fixed,
             tables,
             network,
-            y0,
             jnp.asarray(t0, dtype),
             stops,
             ts,
-            args,
             *tolerances,
             first,
             max_iterations,
@@ -143,6 +146,8 @@ def solve(
     if is_concrete(solution.t1):
         solution = _trim(solution)
         _warn(solution, tolerances[0])
+    if not all(is_concrete(x) for x in jax.tree.leaves(problem)):
+        solution = differentiable(solution, problem)
     return _throw(solution, t1) if throw else solution
 
 
@@ -191,13 +196,13 @@ class _March(eqx.Module):
 @eqx.filter_jit
 def _march(
     system,
+    y0,
+    args,
     tables: Tables,
     network,
-    y0,
     t0,
     stops,
     ts,
-    args,
     rtol,
     atol,
     first,
