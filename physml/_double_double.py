@@ -1,14 +1,15 @@
 r"""Double-double arithmetic: a number as the unevaluated sum of two float64, some 31 digits.
 
-Of two float32 it makes some 13; the bounds below are for float64. $x = x_{hi} + x_{lo}$ with $|x_{lo}| \le \tfrac12 \mathrm{ulp}(x_{hi})$. Arrays of any shape, in any
-JAX transformation.
+$x = x_{hi} + x_{lo}$ with $|x_{lo}| \le \tfrac12 \mathrm{ulp}(x_{hi})$. Arrays of any shape, in any
+JAX transformation but differentiation. Two float32 make some 13 digits; bounds are for float64.
 
 A compiler may contract $a b + c$ to a fused multiply-add (XLA does for a product that is used once,
 on a CPU too), and it may do so in one place where a value is used and not in another: the
 textbook's error of a product would then be that of a number nobody has. So a product is pinned by
 clearing its last bit, an operation on integers that no contraction passes, and its factors are
 split by clearing bits. All that is left to contract are products that are exact, or too small for
-their rounding to count.
+their rounding to count. It also takes $(3 + x) - 3$ to be x, whatever the rounding: so constants are
+hidden from it.
 
 Sources: T. J. Dekker, Numer. Math. 18 (1971) 224; Y. Hida, X. S. Li, D. H. Bailey, Algorithms for
 quad-double precision floating point arithmetic, 15th IEEE Symposium on Computer Arithmetic (2001).
@@ -36,8 +37,8 @@ class DoubleDouble(NamedTuple):
 
 
 def exact(x: Float[Array, "*shape"]) -> DoubleDouble:
-    """An array of floats as it is."""
-    return DoubleDouble(x, jnp.zeros_like(x))
+    """An array of floats as it is, and not as a constant (see above)."""
+    return DoubleDouble(jax.lax.optimization_barrier(x), jnp.zeros_like(x))
 
 
 def two_sum(a: Array, b: Array) -> DoubleDouble:
@@ -104,7 +105,7 @@ def rational(values: Any, dtype: DTypeLike) -> DoubleDouble:
     hi = np.vectorize(float)(np.asarray(values)).astype(dtype)
     rest = np.asarray(values) - np.vectorize(lambda x: Fraction(float(x)), otypes="O")(hi)
     lo = np.vectorize(float)(rest).astype(dtype)
-    return DoubleDouble(jnp.asarray(hi), jnp.asarray(lo))
+    return DoubleDouble(*jax.lax.optimization_barrier((jnp.asarray(hi), jnp.asarray(lo))))
 
 
 def neg(a: DoubleDouble) -> DoubleDouble:

@@ -74,6 +74,7 @@ def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
     pairs = [x for x in inputs if isinstance(x, DoubleDouble)]
     leading, trailing = [x.hi for x in pairs], [x.lo for x in pairs]
     values, changes = jax.jvp(apply, (leading,), (trailing,))
+    values = jax.lax.optimization_barrier(values)  # a constant is hidden, as in `exact`
     return [
         fast_two_sum(value, change) if jnp.issubdtype(value.dtype, jnp.floating) else value
         for value, change in zip(values, changes, strict=True)

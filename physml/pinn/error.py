@@ -1,6 +1,5 @@
 """The error of a solution by window networks: their residual, carried along the linearised flow."""
 
-
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -85,7 +84,7 @@ def correct(
     values = nodal_values(tables, windows)
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
 
-    def correction(_: int, carry: Any) -> Any:
+    def correction(_: Any, carry: Any) -> Any:
         values, *_ = carry
 
         def advance(k, carry):
@@ -108,9 +107,7 @@ def correct(
     init = (exact(values), values, jnp.zeros_like(values), jnp.zeros_like(windows.start))
     _, values, corrections, growths = jax.lax.fori_loop(0, _CORRECTIONS, correction, init)
     transform = legendre_transform(num_points, end.dtype)
-    coefficients, errors = (
-        jnp.einsum("np,wpd->wnd", transform, x) for x in (values, corrections)
-    )
+    coefficients, errors = (jnp.einsum("np,wpd->wnd", transform, x) for x in (values, corrections))
     # Pairs, for a function that is even or odd.
     last, before = (
         jnp.max(jnp.abs(coefficients[:, pair]), axis=1) for pair in (slice(-2, None), slice(-4, -2))

@@ -55,9 +55,15 @@ def solve(
     narrower; the widths follow the residual, whatever the time scale. No window crosses a jump
     of the right-hand side. It handles stiff problems too.
 
+    Then the error that is left, mostly rounding, is found from the residual in double-double
+    arithmetic and the linearised flow, and subtracted; what that leaves is estimated in the same
+    way, as `solution.error_estimate(t)`. A solution whose residual is small but whose error is
+    not, because its horizon is past what the precision allows or because it repels all others,
+    gets the result `RESULTS.suspect` and a warning. See `pinn.error`.
+
     It may be called under `jax.jit` and `jax.vmap` with `system`, `y0` and `args` traced; each
     solution then keeps buffers of `max_windows` windows, and a batch marches as long as its
-    slowest member.
+    slowest member. It can be differentiated in them, in both modes, the windows held fixed.
 
     Args:
         system: the right-hand side.
@@ -83,7 +89,8 @@ def solve(
     Returns:
         A `Solution`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`, and for each
         window its `edges` and `residuals` (in units of the tolerance; 1 is what is accepted).
-        `solution.dense.network(i)` is the network of window i.
+        `solution.dense.network(i)` is the network of window i, and `solution.dense.networks` all
+        of them, before their error was subtracted; they have no derivative in the problem.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision.
@@ -126,12 +133,14 @@ def solve(
 
     first = None if window is None else jnp.asarray(window, dtype)
     problem = system, y0, args
-    fixed = jax.tree.map(
+    system, y0, args = jax.tree.map(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
     )
     with single_threaded_blas():
         solution = _march(
-            *fixed,
+            system,
+            y0,
+            args,
             tables,
             network,
             jnp.asarray(t0, dtype),
@@ -261,9 +270,7 @@ def _march(
 
     used = jnp.arange(size) < count
     starts = jnp.where(used, windows.start, jnp.inf)
-    networks = WindowNetworks(
-        network, starts, windows.width, windows.y, windows.slope, readouts
-    )
+    networks = WindowNetworks(network, starts, windows.width, windows.y, windows.slope, readouts)
     dense = CorrectedNetworks(starts, windows.width, corrected.coefficients, networks)
     finite = jnp.all(jnp.isfinite(field(march.t, march.y)))
     choose: Any = RESULTS.where  # its annotations take a member for a plain literal
@@ -290,9 +297,7 @@ def _trim(solution: Solution) -> Solution:
     hidden = dense.networks.hidden  # the one part without a leading axis of windows
     buffers = eqx.tree_at(lambda d: d.networks.hidden, dense, None), solution.error
     dense, error = jax.tree.map(lambda x: x[:size], buffers)
-    dense = eqx.tree_at(
-        lambda d: d.networks.hidden, dense, hidden, is_leaf=lambda x: x is None
-    )
+    dense = eqx.tree_at(lambda d: d.networks.hidden, dense, hidden, is_leaf=lambda x: x is None)
     stats = dict(solution.stats)
     stats["edges"] = stats["edges"][: count + 1]
     stats["residuals"] = stats["residuals"][:count]
@@ -301,7 +306,7 @@ def _trim(solution: Solution) -> Solution:
 
 def _warn(solution: Solution, rtol: Array) -> None:
     if solution.result == RESULTS.suspect:
-        until, _ = solution.valid_until(jnp.sqrt(rtol))
+        until, _ = solution.valid_until(float(rtol) ** 0.5)
         warnings.warn(
             f"pinn.solve: {RESULTS[RESULTS.suspect]} By the estimate, half of the digits asked for "
             f"are right until t = {until:.6g} of {solution.t1:.6g}; see solution.error_estimate.",

@@ -1,0 +1,121 @@
+"""Errors of window networks, as estimated and as they are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from physml import pinn, reference
+from physml.solution import RESULTS
+from physml.systems import DrivenOscillator, Lorenz, from_function
+
+
+def coverage(estimate, error, above: float) -> float:
+    """The share of values within a factor of 3, where the error is above some size."""
+    estimate, error = np.asarray(estimate), np.asarray(error)
+    ratio = estimate[error > above] / error[error > above]
+    assert ratio.size > 50
+    return float(np.mean((ratio < 3) & (ratio > 1 / 3)))
+
+
+@pytest.fixture(scope="module")
+def lorenz():
+    grid = np.arange(3501) * 0.01
+    truth = reference.extended_trajectories(Lorenz(), np.ones((1, 3)), grid).ys[0]
+    return pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 35.0, ts=grid), np.asarray(truth)
+
+
+def test_lorenz_to_t35(lorenz):
+    solution, truth = lorenz
+    assert solution.result == RESULTS.successful
+    for end, bound in ((20, 1e-13), (30, 1e-11), (35, 1e-7)):
+        part = slice(100 * end + 1)
+        error = np.linalg.norm(np.asarray(solution.ys)[part] - truth[part], axis=0)
+        assert np.max(error / np.linalg.norm(truth[part], axis=0)) < bound
+
+
+def test_the_estimate_is_the_error(lorenz):
+    solution, truth = lorenz
+    error = np.abs(np.asarray(solution.ys) - truth)
+    estimate = solution.error_estimate(solution.ts)
+    assert error[-1].max() > 1e-9
+    assert coverage(estimate, error, above=1e-12) > 0.95
+    # And not by its size alone: where it is well above rounding, it is right to a few per cent.
+    np.testing.assert_allclose(np.asarray(estimate)[-100:], error[-100:], rtol=0.05, atol=1e-9)
+
+
+def test_what_is_subtracted_is_the_error_of_the_networks(lorenz):
+    solution, truth = lorenz
+    raw = np.asarray(jax.vmap(solution.dense.networks.evaluate)(solution.ts))
+    error = np.abs(raw - truth)
+    assert coverage(np.abs(raw - np.asarray(solution.ys)), error, above=1e-12) > 0.95
+    assert error.max() > 100 * np.abs(np.asarray(solution.ys) - truth).max()
+
+
+def test_driven_oscillator_to_rounding():
+    system, y0 = DrivenOscillator(), jnp.array([1.0, 0.0])
+    solution = pinn.solve(system, y0, 100.0)
+    exact = system.exact(solution.ts, y0)
+    np.testing.assert_allclose(solution.ys, exact, atol=5e-15)
+    assert float(jnp.max(solution.error_estimate(solution.ts))) < 1e-14
+    raw = jax.vmap(solution.dense.networks.evaluate)(solution.ts)
+    assert coverage(jnp.abs(raw - solution.ys), jnp.abs(raw - exact), above=1e-13) > 0.95
+
+
+@pytest.mark.parametrize(("rtol", "dtype"), [(1e-3, jnp.float64), (1e-4, jnp.float32)])
+def test_truncation_and_rounding_are_part_of_the_estimate(rtol, dtype):
+    system, y0 = DrivenOscillator(), jnp.array([1.0, 0.0])
+    solution = pinn.solve(system, y0.astype(dtype), 50.0, rtol=rtol)
+    exact = np.asarray(system.exact(solution.ts.astype(jnp.float64), y0))
+    error = np.abs(np.asarray(solution.ys, np.float64) - exact).max(axis=0)
+    estimate = np.asarray(solution.error_estimate(solution.ts)).max(axis=0)
+    assert np.all((estimate < 3 * error) & (estimate > error / 3))
+
+
+def test_hopeless_horizon_is_said():
+    with pytest.warns(UserWarning, match=r"half of the digits .* until t = 3\d\.\d+ of 50"):
+        solution = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 50.0)
+    assert solution.result == RESULTS.suspect
+    until, censored = solution.valid_until(1e-5)
+    assert 36.0 < float(until) < 41.0 and not censored
+    # Past it the networks are left as they are: on the attractor, not at infinity.
+    assert float(jnp.max(jnp.abs(solution.ys))) < 60.0
+
+
+def test_collapse_to_a_solution_that_repels_is_said():
+    """y' = 10^4 (y - cos t) - sin t leaves cos t by rounding alone; its residual there is zero."""
+    system = from_function(lambda t, y, _: 1e4 * (y - jnp.cos(t)) - jnp.sin(t), 1, autonomous=False)
+    with pytest.warns(UserWarning, match="may belong to another solution"):
+        solution = pinn.solve(system, [np.cos(0.3)], 10.0, t0=0.3)
+    assert solution.result == RESULTS.suspect
+    assert np.all(np.asarray(solution.stats["residuals"]) <= 1)
+    assert np.isinf(solution.error_estimate(10.0)).all()
+
+
+def test_verdict_under_jit_and_vmap():
+    def verdict(y0):
+        solution = pinn.solve(Lorenz(), y0, 45.0, ts=[45.0], max_windows=256)
+        return solution.result == RESULTS.suspect, solution.error_estimate(1.0)
+
+    # The second start is a stable direction's: on the z axis, straight into the origin.
+    starts = jnp.array([[1.0, 1.0, 1.0], [1.0, 1.0, 2.0]])
+    suspect, errors = jax.jit(jax.vmap(verdict))(starts)
+    assert np.all(suspect) and float(jnp.max(errors)) < 1e-12
+
+
+@pytest.mark.slow
+def test_duffing_in_chaos():
+    """With x^2, cos and sin as further states Duffing's equation is quadratic."""
+    from physml.systems import Duffing
+
+    def quadratic(t, y, _):
+        x, v, square, cos, sin = y
+        return [v, 0.5 * cos - 0.3 * v + x - x * square, 2.0 * x * v, -1.2 * sin, 1.2 * cos]
+
+    grid = np.linspace(0.0, 100.0, 1001)
+    start = np.array([[1.0, 0.0, 1.0, 1.0, 0.0]])
+    truth = reference.extended_trajectories(from_function(quadratic, 5), start, grid, substeps=2)
+    solution = pinn.solve(Duffing(), [1.0, 0.0], 100.0, ts=grid)
+    error = np.abs(np.asarray(solution.ys - truth.ys[0, :, :2]))
+    assert error.max() < 1e-8
+    assert coverage(solution.error_estimate(grid), error, above=1e-12) > 0.95

@@ -1,0 +1,82 @@
+"""Derivatives of window networks in starts and parameters."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from physml import pinn
+from physml.systems import DrivenOscillator, Lorenz, from_function
+
+TIMES = jnp.array([1.7, 3.0])
+
+
+def ours(start, sigma, rho):
+    system = Lorenz(sigma=sigma, rho=rho)
+    return pinn.solve(system, start, 3.0, ts=TIMES, max_windows=64).ys
+
+
+def diffraxs(start, sigma, rho):
+    controller = diffrax.PIDController(rtol=1e-12, atol=1e-12)
+    solved = diffrax.diffeqsolve(
+        diffrax.ODETerm(Lorenz(sigma=sigma, rho=rho)),
+        diffrax.Dopri8(),
+        0.0,
+        3.0,
+        1e-3,
+        start,
+        saveat=diffrax.SaveAt(ts=TIMES),
+        stepsize_controller=diffrax.ClipStepSizeController(controller, step_ts=TIMES),
+    )
+    return solved.ys
+
+
+def test_lorenz_as_diffrax():
+    point = jnp.ones(3), jnp.array(10.0), jnp.array(28.0)
+    weights = jnp.array([[1.0, -2.0, 0.5], [0.3, 1.0, 2.0]])
+    expected = jax.grad(lambda p: jnp.sum(weights * diffraxs(*p)))(point)
+
+    def loss(p):
+        return jnp.sum(weights * ours(*p))
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), jax.grad(loss)(point), expected
+    )
+    ones = jax.tree.map(jnp.ones_like, point)
+    _, slope = jax.jvp(loss, (point,), (ones,))
+    np.testing.assert_allclose(slope, sum(jnp.sum(x) for x in expected), rtol=1e-9)
+    rhos = jnp.array([28.0, 20.0])
+    batch = jax.jit(jax.vmap(jax.grad(lambda rho: loss((point[0], point[1], rho)))))(rhos)
+    np.testing.assert_allclose(batch[0], expected[2], rtol=1e-9)
+    step = 1e-4
+    ends = [jnp.sum(weights * ours(*point[:2], rhos[1] + sign * step)) for sign in (1, -1)]
+    np.testing.assert_allclose(batch[1], (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+
+
+def test_first_and_second_derivatives_of_an_exponential():
+    """u = y0 exp(k t), between grid points too."""
+    system = from_function(lambda t, y, k: k * y, 1)
+
+    def u(k, y0):
+        return pinn.solve(system, y0[None], 2.0, args=k, max_windows=16)(1.3)[0]
+
+    k, y0 = jnp.array(0.7), jnp.array(2.0)
+    value = y0 * jnp.exp(1.3 * k)
+    np.testing.assert_allclose(jax.grad(u, (0, 1))(k, y0), (1.3 * value, value / y0), rtol=1e-12)
+    second = jax.hessian(u, (0, 1))(k, y0)
+    expected = ((1.69 * value, 1.3 * value / y0), (1.3 * value / y0, 0.0))
+    np.testing.assert_allclose(second, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_driven_oscillator_in_its_damping_and_in_time():
+    times, y0 = jnp.linspace(0.5, 20.0, 8), jnp.array([1.0, 0.0])
+
+    def curve(gamma):
+        return pinn.solve(DrivenOscillator(gamma=gamma), y0, 20.0, max_windows=16)(times)
+
+    def exact(gamma):
+        return DrivenOscillator(gamma=gamma).exact(times, y0)
+
+    gamma = jnp.array(0.2)
+    found = jax.jit(jax.jacrev(curve))(gamma)
+    np.testing.assert_allclose(found, jax.jacfwd(exact)(gamma), atol=1e-11)
