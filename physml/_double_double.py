@@ -8,8 +8,8 @@ on a CPU too), and it may do so in one place where a value is used and not in an
 textbook's error of a product would then be that of a number nobody has. So a product is pinned by
 clearing its last bit, an operation on integers that no contraction passes, and its factors are
 split by clearing bits. All that is left to contract are products that are exact, or too small for
-their rounding to count. It also takes $(3 + x) - 3$ to be x, whatever the rounding: so constants are
-hidden from it.
+their rounding to count. A compiler also takes $(3 + x) - 3$ for x, whatever the rounding: so
+constants are hidden from it.
 
 Sources: T. J. Dekker, Numer. Math. 18 (1971) 224; Y. Hida, X. S. Li, D. H. Bailey, Algorithms for
 quad-double precision floating point arithmetic, 15th IEEE Symposium on Computer Arithmetic (2001).

@@ -113,7 +113,7 @@ def correct(
         jnp.max(jnp.abs(coefficients[:, pair]), axis=1) for pair in (slice(-2, None), slice(-4, -2))
     )
     tail = last * jnp.minimum(last / jnp.where(before > 0, before, 1.0), 1.0)
-    rounding = 0.5 * jnp.finfo(end.dtype).eps * jnp.max(jnp.abs(values), axis=1)
+    rounding = 2.0 * jnp.finfo(end.dtype).eps * jnp.max(jnp.abs(values), axis=1)
     resolution = jnp.where(growths[:, None] > num_points, jnp.inf, tail + rounding)
     starts = jnp.where(used, windows.start, jnp.inf)
     error = Error(Polynomials(starts, windows.width, errors), resolution)

@@ -184,9 +184,11 @@ def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array,
         ts = np.linspace(t0, t1, 1001)
     ts = jnp.asarray(ts, dtype)
     require_increasing("ts", ts)
-    low, high = jnp.asarray(t0, dtype), jnp.asarray(t1, dtype)
-    if is_concrete(ts) and not (ts[0] >= low and ts[-1] <= high):
-        raise ValueError(f"ts must lie in [{t0}, {t1}], got {ts[0]} to {ts[-1]}")
+    if is_concrete(ts):
+        first, last = np.asarray(ts)[[0, -1]]  # on the host, also while something else is traced
+        low, high = np.asarray([t0, t1], ts.dtype)
+        if not (first >= low and last <= high):
+            raise ValueError(f"ts must lie in [{t0}, {t1}], got {first} to {last}")
     return ts
 
 
