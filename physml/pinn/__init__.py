@@ -2,7 +2,12 @@
 
 from physml.pinn.dense import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.dense import WindowNetworks as WindowNetworks
+from physml.pinn.identify import identify as identify
 from physml.pinn.ivp import solve as solve
 from physml.pinn.train import TrainedNetwork as TrainedNetwork
 from physml.pinn.train import Training as Training
 from physml.pinn.train import train as train
+from physml.pinn.uncertainty import VERDICTS as VERDICTS
+from physml.pinn.uncertainty import Identified as Identified
+from physml.pinn.uncertainty import Profile as Profile
+from physml.pinn.uncertainty import profile as profile

@@ -129,6 +129,14 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
     return Tables(**{name: jnp.asarray(table, dtype) for name, table in tables.items()})
 
 
+def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:
+    """The basis functions' values at any scaled times, of shape (*s.shape, rank), on the host."""
+    with jax.ensure_compile_time_eval():
+        points = jnp.asarray(np.append(s.ravel(), -1.0), tables.points.dtype)
+        features = np.asarray(_features(network, points)[0])
+    return ((features[:-1] - features[-1]) @ np.asarray(tables.readout)).reshape(*s.shape, -1)
+
+
 @eqx.filter_jit
 def _features(network: Any, s: Float[Array, " points"]) -> tuple[Array, Array]:
     return jax.jvp(lambda s: network.features(s[:, None]), (s,), (jnp.ones_like(s),))
