@@ -2,6 +2,8 @@
 
 from physml.pinn.dense import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.dense import WindowNetworks as WindowNetworks
+from physml.pinn.discover import Discovery as Discovery
+from physml.pinn.discover import discover as discover
 from physml.pinn.identify import identify as identify
 from physml.pinn.ivp import solve as solve
 from physml.pinn.train import TrainedNetwork as TrainedNetwork

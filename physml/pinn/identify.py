@@ -183,7 +183,9 @@ def _check_data(ts: Any, ys: Any, t0: Any) -> tuple[np.ndarray, Array, float]:
     require_increasing("ts", ts)
     ys = floating_array("ys", ys, jnp.float64)
     if ys.ndim != 2 or ys.shape[0] != len(ts):
-        raise ValueError(f"ys must have shape ({len(ts)}, obs), a row for each time, got {ys.shape}")
+        raise ValueError(
+            f"ys must have shape ({len(ts)}, obs), a row for each time, got {ys.shape}"
+        )
     require_finite("ys", ys)
     start = float(ts[0]) if t0 is None else float(t0)
     if not (np.isfinite(start) and start <= ts[0] and start < ts[-1]):

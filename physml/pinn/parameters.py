@@ -101,7 +101,9 @@ def free_parameters(
         if not low < high:
             raise ValueError(f"bounds of {name} must be low < high, got ({low}, {high})")
         require_finite(f"the guess of {name}", guess)
-        if is_concrete(guess) and not np.all((low < np.asarray(guess)) & (np.asarray(guess) < high)):
+        if is_concrete(guess) and not np.all(
+            (low < np.asarray(guess)) & (np.asarray(guess) < high)
+        ):
             raise ValueError(f"bounds of {name}, ({low}, {high}), exclude the guess {guess}")
         guesses.append(guess.ravel())
         lows.append(np.full(guess.size, low, float))

@@ -98,9 +98,7 @@ class _State(NamedTuple):
     converged: Bool[Array, ""]
 
 
-def evaluate(
-    problem: Problem, p: Array, s: Array, c: Array, newton_steps: int = 2
-) -> Point:
+def evaluate(problem: Problem, p: Array, s: Array, c: Array, newton_steps: int = 2) -> Point:
     """The windows solved from their starts s at p, by Newton from the readouts c."""
 
     def solve(start, half, s, c, basis, rows, used):
@@ -191,7 +189,13 @@ def _cost(problem: Problem, point: Point, scale: Array, coupling: Array) -> Floa
 
 
 def linear_solve(
-    problem: Problem, point: Point, scale: Array, coupling: Array, damping: Array, held=0.0, robust=True
+    problem: Problem,
+    point: Point,
+    scale: Array,
+    coupling: Array,
+    damping: Array,
+    held=0.0,
+    robust=True,
 ) -> tuple[Array, Array, Array]:
     """Least squares of the linearised problem, eliminating window by window from the last.
 
@@ -203,9 +207,7 @@ def linear_solve(
     width = dim + point.p.size + 1
     r = linear.residual / scale
     root = jnp.sqrt(weigh(problem.loss, r)[1]) if robust else jnp.ones_like(r)
-    data = jnp.concatenate(
-        [linear.data_s / scale, linear.data_p / scale, r[:, :, None]], axis=2
-    )
+    data = jnp.concatenate([linear.data_s / scale, linear.data_p / scale, r[:, :, None]], axis=2)
     data = jnp.linalg.qr(root[:, :, None] * data, mode="r")
     data = jnp.pad(data, ((0, 0), (0, max(width - data.shape[1], 0)), (0, 0)))
     weight = coupling / problem.typical_y
@@ -220,9 +222,7 @@ def linear_solve(
         zeros = lambda rows, columns: jnp.zeros((rows, columns), dtype)  # noqa: E731
         # Columns: the later start | the earlier start, p, right-hand side. Heavy rows come
         # first, which Householder's QR wants.
-        later = jnp.concatenate(
-            [later[:, :dim], zeros(width, dim), later[:, dim:]], axis=1
-        )
+        later = jnp.concatenate([later[:, :dim], zeros(width, dim), later[:, dim:]], axis=1)
         matrix = jnp.concatenate(
             [
                 jnp.concatenate([away, gap], axis=1),
@@ -235,9 +235,7 @@ def linear_solve(
         return triangle[dim:, dim:], triangle[:dim]
 
     last, eliminated = jax.lax.scan(eliminate, data[-1], (gaps, data[:-1]), reverse=True)
-    anchors = [
-        (weight, weight * (x - mean)) for x, (mean, weight) in _anchored(problem, point)
-    ]
+    anchors = [(weight, weight * (x - mean)) for x, (mean, weight) in _anchored(problem, point)]
     weights, rights = (jnp.concatenate(x) for x in zip(*anchors, strict=True))
     typical = jnp.concatenate([problem.typical_y, problem.typical_p])
     anchor = jnp.concatenate([jnp.diag(weights), rights[:, None]], axis=1)

@@ -28,9 +28,7 @@ class VERDICTS(eqx.Enumeration):  # pyright: ignore[reportGeneralTypeIssues]
 
     successful = ""
     nonfinite = "The solution or its derivatives are not finite: try another guess or bounds."
-    not_converged = (
-        "The fit did not converge: try another guess, more iterations, or more windows."
-    )
+    not_converged = "The fit did not converge: try another guess, more iterations, or more windows."
     unresolved = "The windows do not resolve the solution: ask for more of them by `num_windows`."
     misfit = (
         "The fit does not explain the data, whose noise is much smaller than the residual: the "
@@ -88,7 +86,9 @@ class Identified(eqx.Module):
         exact = problem.known_noise and problem.loss == "squares"
         zero = jnp.zeros((), scale.dtype)
         with jax.default_matmul_precision("highest"):
-            triangle = shooting.linear_solve(problem, point, scale, problem.hard, zero, robust=False)[2]
+            triangle = shooting.linear_solve(
+                problem, point, scale, problem.hard, zero, robust=False
+            )[2]
         triangle = jnp.roll(triangle[:-1, :-1], p_size, axis=1)
         norms = jnp.linalg.norm(triangle, axis=0)
         norms = jnp.where(norms > 0, norms, 1.0)

@@ -5,6 +5,7 @@ names given keep their order and colour from figure to figure. With `lambda1`, t
 exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
+from physml.plots.inverse import fit_to_data, intervals, likelihood_profiles
 from physml.plots.solutions import (
     attractor_3d,
     compare_solutions,
@@ -30,8 +31,11 @@ __all__ = [
     "climate",
     "compare_solutions",
     "error_growth",
+    "fit_to_data",
     "forecast_series",
     "heat_map",
+    "intervals",
+    "likelihood_profiles",
     "loss_curves",
     "parameter_scan",
     "partial_sums",

@@ -1,0 +1,139 @@
+"""Figures of inverse problems: data and fit, likelihood profiles, intervals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from physml.plots._common import (
+    FAINT,
+    PALETTE,
+    TRUTH,
+    Series,
+    add_legend,
+    axis_label,
+    bare_axes,
+    check_series,
+    label_time,
+    make_panels,
+)
+
+
+def fit_to_data(
+    ts: Series,
+    data: Mapping[str, Series],
+    times: Series,
+    fit: Mapping[str, Series],
+    truth: Mapping[str, Series] | None = None,
+    *,
+    unit: str | None = None,
+) -> Figure:
+    """Observations as dots and the fitted solution as a line, a panel for each component.
+
+    Args:
+        ts: the times of the observations, (n,).
+        data: by the component's name, (n,); one that was not observed has none.
+        times: finer times, (m,).
+        fit, truth: by name, (m,).
+
+    Raises:
+        ValueError: if an array does not have the shape of its times.
+    """
+    ts, times = np.asarray(ts), np.asarray(times)
+    fig, axes = make_panels(len(fit), height=2.0)
+    for ax, (name, values) in zip(axes, fit.items(), strict=True):
+        if name in data:
+            dots = check_series(f"data {name}", data[name], ts)
+            ax.plot(ts, dots, ".", color=FAINT, markersize=4, label="data")
+        if truth is not None:
+            line = check_series(f"truth {name}", truth[name], times)
+            ax.plot(times, line, color=TRUTH, linewidth=2.2, label="truth")
+        line = check_series(f"fit {name}", values, times)
+        ax.plot(times, line, color=PALETTE[1], linewidth=1.2, linestyle="--", label="fit")
+        ax.set_ylabel(name)
+        add_legend(ax)
+    label_time(axes, times, unit, None)
+    return fig
+
+
+def likelihood_profiles(
+    profiles: Mapping[str, tuple[Any, Any]],
+    estimates: Mapping[str, tuple[float, float]],
+    truth: Mapping[str, float],
+    *,
+    level: float = 3.841,
+) -> Figure:
+    """The deviance against each parameter, beside the parabola of its standard deviation.
+
+    Args:
+        profiles: by the parameter's name, values and deviances, (n,) each.
+        estimates: by name, the best value and its standard deviation.
+        truth: by name, the true value.
+        level: what the deviance stays below within the interval; 95 % unless given.
+
+    Raises:
+        ValueError: if values and deviances differ in shape.
+    """
+    fig, axes = _row(len(profiles))
+    for ax, (name, (values, deviance)) in zip(axes, profiles.items(), strict=True):
+        values = np.asarray(values)
+        deviance = check_series(f"profile {name}", deviance, values)
+        best, sd = estimates[name]
+        fine = np.linspace(values[0], values[-1], 200)
+        ax.axhline(level, color=FAINT, linewidth=1.2, label="95 %")
+        ax.axvline(truth[name], color=TRUTH, linewidth=1.2, linestyle=":", label="truth")
+        ax.plot(fine, ((fine - best) / sd) ** 2, color=PALETTE[0], label="parabola")
+        ax.plot(values, deviance, "o", color=PALETTE[1], markersize=4, label="profile")
+        ax.set_xlabel(name)
+        ax.locator_params(axis="x", nbins=5)
+    axes[0].set_ylabel("deviance  $-2\\,\\log L/L_{max}$")
+    _legend_above(fig, axes[0])
+    return fig
+
+
+def intervals(
+    ranges: Mapping[str, tuple[Any, Any]],
+    truth: Mapping[str, float],
+    *,
+    unit: str | None = None,
+) -> Figure:
+    """Confidence intervals from repeated data, sorted, those that miss the truth in colour.
+
+    Args:
+        ranges: by the parameter's name, low and high ends, (repeats,) each.
+        truth: by name, the true value.
+
+    Raises:
+        ValueError: if low and high ends differ in shape.
+    """
+    fig, axes = _row(len(ranges))
+    for ax, (name, (low, high)) in zip(axes, ranges.items(), strict=True):
+        low = np.asarray(low)
+        high = check_series(f"high ends of {name}", high, low)
+        order = np.argsort(low + high)
+        low, high = low[order], high[order]
+        rank = np.arange(len(low))
+        missed = (low > truth[name]) | (high < truth[name])
+        for chosen, colour, label in (
+            (~missed, PALETTE[5], "covers the truth"),
+            (missed, PALETTE[1], "misses it"),
+        ):
+            ax.vlines(rank[chosen], low[chosen], high[chosen], color=colour, label=label)
+        ax.axhline(truth[name], color=TRUTH, linewidth=1.2, label="truth")
+        ax.set_ylabel(axis_label(name, unit))
+        ax.set_xlabel(f"repeat, sorted ({100 * np.mean(~missed):.1f} % cover)")
+    _legend_above(fig, axes[0])
+    return fig
+
+
+def _row(count: int) -> tuple[Figure, list[Axes]]:
+    fig = Figure(figsize=(3.6 * count, 3.6), layout="constrained")
+    axes = fig.subplots(1, count, squeeze=False)[0]
+    return fig, [bare_axes(ax) for ax in axes]
+
+
+def _legend_above(fig: Figure, ax: Axes) -> None:
+    handles = ax.get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=len(handles[0]), frameon=False)
