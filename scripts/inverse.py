@@ -51,7 +51,8 @@ def main(config: Config) -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(config.seed), 4)
     with Run(config.out, config) as run:
         lorenz(run, "lorenz", (0, 1, 2), draws, keys[0])
-        lorenz(run, "lorenz_x", (0,), draws, keys[1])
+        if not config.quick:
+            lorenz(run, "lorenz_x", (0,), draws, keys[1])
         oscillator(run, draws, keys[2])
         duffing(run, keys[3])
         return run.metrics({})
@@ -124,23 +125,19 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
     run.table(rows, columns, title=heading)
     truth = dict(zip(NAMES, map(float, true), strict=True))
     run.figure(f"{title}_intervals", plots.intervals(ranges, truth))
-    pictures(run, title, observe, np.asarray(data[0]), truth)
+    if observe == (0,):
+        pictures(run, jax.tree.map(lambda x: x[0], found), np.asarray(data[0, :, 0]), truth)
 
 
-def pictures(run: Run, title: str, observe: tuple[int, ...], ys: np.ndarray, truth: dict) -> None:
-    """One fit over its data, and the likelihood profiles of its parameters."""
-    guess = systems.Lorenz(*(OFF * value for value in truth.values()))
-    found = pinn.identify(
-        guess, TS, ys, free=NAMES, y0=OFF * np.ones(3), observe=observe, bounds=POSITIVE
-    )
+def pictures(run: Run, found: pinn.Identified, x: np.ndarray, truth: dict[str, float]) -> None:
+    """One fit over its data, x alone, and the likelihood profiles of its parameters."""
     times = np.linspace(0.0, 3.0, 601)
     exact = reference.solve(systems.Lorenz(), [1.0, 1.0, 1.0], times).ys
-    paths = (dict(zip("xyz", np.asarray(x).T, strict=True)) for x in (found.solution(times), exact))
-    data = {"xyz"[i]: ys[:, k] for k, i in enumerate(observe)}
-    run.figure(f"{title}_fit", plots.fit_to_data(TS, data, times, *paths))
+    paths = (dict(zip("xyz", np.asarray(y).T, strict=True)) for y in (found.solution(times), exact))
+    run.figure("lorenz_x_fit", plots.fit_to_data(TS, {"x": x}, times, *paths))
     profiles = {name: pinn.profile(found, name)[1:] for name in NAMES}
     best = {name: (float(found.values[name]), float(found.sd[name])) for name in NAMES}
-    run.figure(f"{title}_profiles", plots.likelihood_profiles(profiles, best, truth))
+    run.figure("lorenz_x_profiles", plots.likelihood_profiles(profiles, best, truth))
 
 
 def trajectory(unknowns: jax.Array, observe: tuple[int, ...]) -> jax.Array:
@@ -242,10 +239,9 @@ def duffing(run: Run, key: jax.Array) -> None:
         title="The term that Duffing's equation lacks, true value -1 x^3; noise 0.02",
     )
     by_monomials, by_network = found.term(clean)
-    order = np.argsort(clean[:, 0])
-    x = clean[order, 0]
-    curves = {"monomials": by_monomials[order], "network": by_network[order]}
-    run.figure("duffing_term", plots.partial_sums(x, -(x**3), curves))
+    x, terms = clean[:, 0], {"network": by_network, "monomials": by_monomials}
+    figure = plots.recovered_term(x, -(x**3), terms, xlabel="x", ylabel="term of dv/dt")
+    run.figure("duffing_term", figure)
 
 
 if __name__ == "__main__":

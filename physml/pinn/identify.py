@@ -16,15 +16,14 @@ from physml.pinn import shooting
 from physml.pinn.features import Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.dense import WindowNetworks
 from physml.pinn.parameters import Parameters, free_parameters
-from physml.pinn.uncertainty import VERDICTS, Identified, judge
+from physml.pinn.uncertainty import FINEST, VERDICTS, Identified, judge, summarise
 from physml.reference.initial_value import check_problem
 from physml.solution import RESULTS, Solution
 from physml.systems import System
 from physml.systems.base import as_pytree
 
 _NEIGHBOURS = 15  # observations that a smoothed value is made of
-_FINEST = 1e-5  # noise assumed at least, relative to the data
-_MOST_WINDOWS = 4096
+_DOUBLINGS = 3
 
 
 def identify(
@@ -81,7 +80,7 @@ def identify(
         known_start: y0 is exact, not a guess.
         loss: "squares"; "huber" or "soft_l1" for data with outliers (iteratively reweighted).
         num_windows: the number of windows; unless given, one for ten observations, and doubled
-            until the equation is resolved (under tracing not doubled).
+            up to three times until the equation is resolved (under tracing not doubled).
         width, num_points: tanh units and Gauss points of a window.
         max_iterations: Levenberg-Marquardt steps.
         throw: raise if the fit fails; otherwise `result` says how it ended.
@@ -140,8 +139,10 @@ def identify(
     with jax.ensure_compile_time_eval():
         network = hidden_layer(width, system.dim, dtype=ys.dtype)
         tables = tabulate(network, num_points, ys.dtype)
-    count = num_windows or int(np.clip(len(ts) // 10, 4, 256))
-    while True:
+    first = int(np.clip(len(ts) // 10, 4, 256))
+    counts = [num_windows] if num_windows else [first << n for n in range(_DOUBLINGS + 1)]
+    failures = (VERDICTS.unresolved, VERDICTS.not_converged, VERDICTS.nonfinite)
+    for count in counts:
         layout = _lay_out(network, tables, parameters.system, t0, ts, count)
         with single_threaded_blas():
             found = _identify(
@@ -165,27 +166,19 @@ def identify(
             found = jax.block_until_ready(found)
         if not is_concrete(found.cost):
             return found
-        coarse = found.result in (VERDICTS.unresolved, VERDICTS.not_converged, VERDICTS.nonfinite)
-        if num_windows is not None or not coarse or 2 * count > max(_MOST_WINDOWS, 4 * len(ts)):
+        if found.result not in failures:
             break
-        count *= 2
     return judge(found, throw)
 
 
 def _check_data(ts: Any, ys: Any, t0: Any) -> tuple[np.ndarray, Array, float]:
     if not (is_concrete(ts) and is_concrete(t0)):
         raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
-    if not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            'identify needs float64: call jax.config.update("jax_enable_x64", True) first'
-        )
     ts = np.asarray(ts, float)
     require_increasing("ts", ts)
     ys = floating_array("ys", ys, jnp.float64)
     if ys.ndim != 2 or ys.shape[0] != len(ts):
-        raise ValueError(
-            f"ys must have shape ({len(ts)}, obs), a row for each time, got {ys.shape}"
-        )
+        raise ValueError(f"ys must have shape ({len(ts)}, obs), a row a time, got {ys.shape}")
     require_finite("ys", ys)
     start = float(ts[0]) if t0 is None else float(t0)
     if not (np.isfinite(start) and start <= ts[0] and start < ts[-1]):
@@ -322,7 +315,7 @@ def _identify(
         s = s.at[0].set(guess)
     size = jnp.sqrt(jnp.mean(ys**2))
     rough = jnp.sqrt(jnp.mean(jnp.square(ys - layout.smooth(ys))))
-    unit = jnp.maximum(rough, _FINEST * size) if noise is None else noise
+    unit = jnp.maximum(rough, FINEST * size) if noise is None else noise
     unit = jnp.broadcast_to(unit, ys.shape[1:])
     typical_y = jnp.sqrt(jnp.mean(s**2, axis=0))
     typical_y = jnp.where(typical_y > 0, typical_y, 1.0)
@@ -347,7 +340,7 @@ def _identify(
         typical_p=jnp.where(bounded | (p == 0), 1.0, jnp.abs(p)),
         typical_y=typical_y,
         prior=(p, jnp.asarray(precision, dtype)),
-        start=(guess, hard / typical_y * known_start),
+        start=(guess, hard / typical_y if known_start else jnp.zeros(dim, dtype)),
     )
     fitted = shooting.fit(problem, p, s, max_iterations)
     point = fitted.point
@@ -366,4 +359,4 @@ def _identify(
         result=RESULTS.successful,
         stats={"num_windows": num_windows, "residuals": shooting.window_residuals(problem, point)},
     )
-    return Identified.of(parameters, problem, fitted, solution)
+    return summarise(parameters, problem, fitted, solution)

@@ -22,11 +22,16 @@ from physml.pinn.features import Tables
 LOSSES = ("squares", "huber", "soft_l1")
 _HUBER = 1.345  # Huber's: 95 % efficient where the noise is normal after all
 
-# Continuity in units of a typical state: from jumps of a third of it to jumps that do not matter.
+# Continuity is weighed in units of a typical state: from jumps of a third of it, which is as good
+# as no condition, to jumps of a 1e-5th of what the data's noise is.
 _FIRST_COUPLING, _COUPLING_FACTOR = 3.0, 10.0
-LAST_COUPLING = 1e5  # in units of the data's size by its noise
+LAST_COUPLING = 1e5  # times the data's size by its noise
+# Damping is the cost of changing a parameter, or a start, by its own size.
 _FIRST_DAMPING, _LEAST_DAMPING, _HARMLESS_DAMPING, _MOST_DAMPING = 1e2, 1e-8, 1.0, 1e12
 _DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
+# A minimum is near where a step gains less than a hundredth of a standard deviation squared for
+# each observation, and reached where it gains nothing that matters to a likelihood.
+_NEAR, _CONVERGED = 1e-2, 1e-9
 
 
 class Problem(eqx.Module):
@@ -80,7 +85,6 @@ class Fitted(NamedTuple):
     """Where the iteration ended."""
 
     point: Point
-    scale: Float[Array, ""]  # of the residual in units of `noise`
     cost: Float[Array, ""]  # of data and priors, what was minimised
     converged: Bool[Array, ""]
     num_iterations: Int[Array, ""]
@@ -102,23 +106,25 @@ def evaluate(problem: Problem, p: Array, s: Array, c: Array, newton_steps: int =
     """The windows solved from their starts s at p, by Newton from the readouts c."""
 
     def solve(start, half, s, c, basis, rows, used):
-        for _ in range(newton_steps):
-            c, by_s, by_p, newton = _newton(problem, start, half, s, c, p)
+        c = jax.lax.fori_loop(
+            1, newton_steps, lambda _, c: _newton(problem, start, half, s, c, p)[0], c
+        )
+        c, by_s, by_p, newton = _newton(problem, start, half, s, c, p)
         rank, dim = c.shape
         by = jnp.concatenate([by_s, by_p], axis=1).reshape(rank, dim, -1)
         ahead = jnp.eye(dim, by.shape[-1], dtype=c.dtype)
 
         end = s + half * (problem.tables.end @ c)
         end_by = ahead + half * jnp.einsum("r,rdk->dk", problem.tables.end, by)
-        u = s + half * (basis @ c)
-        u_by = ahead + half * jnp.einsum("nr,rdk->ndk", basis, by)
+        u = s[None] + half * (basis @ c)
+        u_by = ahead[None] + half * jnp.einsum("nr,rdk->ndk", basis, by)
 
         def observed(u, u_by):
             value, tangent = jax.linearize(problem.observe, u)
             return value, jax.vmap(tangent, 1, 1)(u_by)
 
         value, value_by = jax.vmap(observed)(u, u_by)
-        weight = used[:, None] / problem.noise
+        weight = jnp.where(used[:, None], 1 / problem.noise[None], 0.0)
         residual = (weight * (value - problem.ys[rows])).ravel()
         value_by = (weight[:, :, None] * value_by).reshape(residual.size, -1)
         return c, end, (by_s, by_p), jnp.split(end_by, [dim], 1), value_by, residual, newton
@@ -146,14 +152,14 @@ def _newton(problem: Problem, start, half, s, c, p):
     matrix = jnp.einsum("p,pr,ij->ipjr", root, tables.slopes, eye)
     matrix = matrix - half * jnp.einsum("p,pr,jip->ipjr", root, tables.values, f_u)
     matrix = matrix.transpose(0, 1, 3, 2).reshape(dim * root.size, rank * dim)
-    right = root * jnp.concatenate([residual[None], -f_u, -f_p])
+    right = root[None, None] * jnp.concatenate([residual[None], -f_u, -f_p])
     right = right.reshape(right.shape[0], -1).T
     # The triangle of [A B] holds that of A, and Q^T B beside it.
     triangle = jnp.linalg.qr(jnp.concatenate([matrix, right], axis=1), mode="r")
     size = rank * dim
     answer = -jax.scipy.linalg.solve_triangular(triangle[:size, :size], triangle[:size, size:])
     step = answer[:, 0].reshape(rank, dim)
-    change = jnp.max(jnp.abs(half * (tables.values @ step)) / problem.typical_y)
+    change = jnp.max(jnp.abs(half * (tables.values @ step)) / problem.typical_y[None])
     return c + step, answer[:, 1 : 1 + dim], answer[:, 1 + dim :], change
 
 
@@ -173,19 +179,29 @@ def weigh(loss: str, r: Array) -> tuple[Array, Array, Array]:
 
 def data_cost(problem: Problem, point: Point, scale: Array) -> Float[Array, ""]:
     """The loss of the data, and the squares of the priors' rows."""
-    rows = [weight * (x - mean) for x, (mean, weight) in _anchored(problem, point)]
     cost = jnp.sum(weigh(problem.loss, point.linear.residual / scale)[0])
-    return cost + sum(jnp.sum(row**2) for row in rows)
+    return cost + jnp.sum(_anchors(problem, point) ** 2)
 
 
-def _anchored(problem: Problem, point: Point):
-    return (point.s[0], problem.start), (point.p, problem.prior)
+def _anchors(problem: Problem, point: Point) -> Float[Array, " unknowns"]:
+    """The priors' rows at a point: of the start, and of p."""
+    anchored = (point.s[0], *problem.start), (point.p, *problem.prior)
+    return jnp.concatenate([weight * (x - mean) for x, mean, weight in anchored])
 
 
 def _cost(problem: Problem, point: Point, scale: Array, coupling: Array) -> Float[Array, ""]:
-    jumps = point.linear.jumps / problem.typical_y
+    jumps = point.linear.jumps / problem.typical_y[None]
     gaps = jnp.sum(jumps**2) + jnp.sum(point.linear.newton**2)
     return data_cost(problem, point, scale) + coupling**2 * gaps
+
+
+class Step(NamedTuple):
+    """The solution of the linearised problem."""
+
+    p: Float[Array, " p"]
+    s: Float[Array, "windows dim"]
+    promised: Float[Array, ""]  # decrease of the cost, damping counted as cost
+    triangle: Float[Array, "unknowns unknowns"]  # of QR, in s[0] and p, all later starts eliminated
 
 
 def linear_solve(
@@ -194,16 +210,18 @@ def linear_solve(
     scale: Array,
     coupling: Array,
     damping: Array,
-    held=0.0,
-    robust=True,
-) -> tuple[Array, Array, Array]:
-    """Least squares of the linearised problem, eliminating window by window from the last.
+    *,
+    hold: Array | float = 0.0,
+    robust: bool = True,
+) -> Step:
+    """Least squares of the linearised problem by QR, eliminating the starts from the last one.
 
-    Returns:
-        The changes of p and of s, and the triangle of the last problem, in (s[0], p | right).
+    Args:
+        hold: damping of p alone.
+        robust: weigh the data by the loss; otherwise all alike.
     """
     linear, dtype = point.linear, point.p.dtype
-    num_windows, dim = point.s.shape
+    dim = point.s.shape[1]
     width = dim + point.p.size + 1
     r = linear.residual / scale
     root = jnp.sqrt(weigh(problem.loss, r)[1]) if robust else jnp.ones_like(r)
@@ -212,36 +230,35 @@ def linear_solve(
     data = jnp.pad(data, ((0, 0), (0, max(width - data.shape[1], 0)), (0, 0)))
     weight = coupling / problem.typical_y
     away = -jnp.diag(weight)
-    gaps = weight[:, None] * jnp.concatenate(
+    gaps = weight[None, :, None] * jnp.concatenate(
         [linear.end_s[:-1], linear.end_p[:-1], linear.jumps[:, :, None]], axis=2
     )
-    damped = jnp.diag(jnp.sqrt(damping) / problem.typical_y)
+    still = jnp.diag(jnp.sqrt(damping) / problem.typical_y)
+    beside, below = jnp.zeros((width, dim), dtype), jnp.zeros((dim, width), dtype)
 
     def eliminate(later, window):
         gap, data = window
-        zeros = lambda rows, columns: jnp.zeros((rows, columns), dtype)  # noqa: E731
         # Columns: the later start | the earlier start, p, right-hand side. Heavy rows come
         # first, which Householder's QR wants.
-        later = jnp.concatenate([later[:, :dim], zeros(width, dim), later[:, dim:]], axis=1)
-        matrix = jnp.concatenate(
+        matrix = jnp.block(
             [
-                jnp.concatenate([away, gap], axis=1),
-                later,
-                jnp.concatenate([zeros(width, dim), data], axis=1),
-                jnp.concatenate([damped, zeros(dim, width)], axis=1),
+                [away, gap],
+                [later[:, :dim], beside, later[:, dim:]],
+                [beside, data],
+                [still, below],
             ]
         )
         triangle = jnp.linalg.qr(matrix, mode="r")
         return triangle[dim:, dim:], triangle[:dim]
 
     last, eliminated = jax.lax.scan(eliminate, data[-1], (gaps, data[:-1]), reverse=True)
-    anchors = [(weight, weight * (x - mean)) for x, (mean, weight) in _anchored(problem, point)]
-    weights, rights = (jnp.concatenate(x) for x in zip(*anchors, strict=True))
-    typical = jnp.concatenate([problem.typical_y, problem.typical_p])
-    anchor = jnp.concatenate([jnp.diag(weights), rights[:, None]], axis=1)
-    extra = jnp.concatenate([jnp.zeros(dim, dtype), jnp.full(point.p.size, held, dtype)])
-    damped = jnp.pad(jnp.diag((extra + jnp.sqrt(damping)) / typical), ((0, 0), (0, 1)))
-    triangle = jnp.linalg.qr(jnp.concatenate([anchor, last, damped]), mode="r")
+    anchors = _anchors(problem, point)
+    weights = jnp.concatenate([problem.start[1], problem.prior[1]])
+    steady = jnp.sqrt(damping) + jnp.where(jnp.arange(width - 1) < dim, 0.0, hold)
+    steady = steady / jnp.concatenate([problem.typical_y, problem.typical_p])
+    anchored = jnp.concatenate([jnp.diag(weights), anchors[:, None]], axis=1)
+    steady = jnp.pad(jnp.diag(steady), ((0, 0), (0, 1)))
+    triangle = jnp.linalg.qr(jnp.concatenate([anchored, last, steady]), mode="r")
     answer = -jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
     first, dp = jnp.split(answer, [dim])
 
@@ -251,20 +268,27 @@ def linear_solve(
         return ds, ds
 
     _, rest = jax.lax.scan(substitute, first, eliminated)
-    return dp, jnp.concatenate([first[None], rest]), triangle
+    now = jnp.sum((root * r) ** 2) + jnp.sum(gaps[:, :, -1] ** 2) + jnp.sum(anchors**2)
+    ds = jnp.concatenate([first[None], rest])
+    return Step(dp, ds, now - triangle[-1, -1] ** 2, triangle[:-1, :-1])
+
+
+def used_rows(problem: Problem) -> Bool[Array, "windows rows"]:
+    """Which entries of the residual are data: a row for each observed number of a slot."""
+    return jnp.repeat(problem.used, problem.ys.shape[1], axis=1)
 
 
 def estimate_scale(problem: Problem, point: Point) -> Float[Array, ""]:
     """The standard deviation of the residual in units of `noise`; 1 where that is known."""
-    residual, one = point.linear.residual, jnp.ones((), point.p.dtype)
+    residual = point.linear.residual
     if problem.known_noise:
-        return one
+        return jnp.ones((), residual.dtype)
     number = problem.ys.size
     if problem.loss == "squares":
         return jnp.sqrt(jnp.sum(residual**2) / max(number - problem.num_free, 1))
     # Of the normal distribution, from the median of |r|, which outliers hardly move.
-    used = jnp.repeat(problem.used.ravel(), problem.ys.shape[1]).reshape(residual.shape)
-    return 1.4826 * jnp.nanmedian(jnp.where(used, jnp.abs(residual), jnp.nan))
+    size = jnp.where(used_rows(problem), jnp.abs(residual), jnp.nan)
+    return 1.4826 * jnp.nanmedian(size)
 
 
 def window_residuals(problem: Problem, point: Point) -> Float[Array, " windows"]:
@@ -285,84 +309,80 @@ def window_residuals(problem: Problem, point: Point) -> Float[Array, " windows"]
 
 @eqx.filter_jit
 def fit(problem: Problem, p: Array, s: Array, max_iterations: int) -> Fitted:
-    """Levenberg-Marquardt from p and s; the coupling grows whenever a minimum is near."""
-    c = jnp.zeros((s.shape[0], problem.tables.rank, s.shape[1]), s.dtype)
-    number = jnp.asarray(problem.ys.size, s.dtype)
+    """Levenberg-Marquardt from p and s; the coupling grows whenever a minimum is near.
 
-    def coupled(point, coupling):
-        """Costs at another coupling need another scale of the residual as well."""
-        scale = estimate_scale(problem, point)
-        return scale, _cost(problem, point, scale, coupling)
-
-    def iterate(state: _State) -> _State:
-        point = state.point
-        held = jnp.where(state.coupling <= _FIRST_COUPLING, 1e6, 0.0)
-        dp, ds, triangle = linear_solve(
-            problem, point, state.scale, state.coupling, state.damping, held
-        )
-        change = jnp.einsum("wrd,wd->wr", point.linear.readout_s, ds)
-        change = change + point.linear.readout_p @ dp
-        trial = evaluate(
-            problem, point.p + dp, point.s + ds, point.c + change.reshape(point.c.shape)
-        )
-        cost = _cost(problem, trial, state.scale, state.coupling)
-        better = cost < state.cost
-        # Where a valley is curved a full step climbs its side, and the next comes down again
-        # further on: one step uphill is allowed (the watchdog of Chamberlain et al. 1982).
-        ventured = ~better & ~state.ventured & jnp.isfinite(cost)
-        gain = jnp.abs(state.cost - cost)
-        # Nielsen's: the more of what the linear model promised came true, the less damping.
-        share = (state.cost - cost) / (state.cost - triangle[-1, -1] ** 2)
-        trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
-        factor = jnp.where(better, jnp.where(state.ventured, 1.0, trust), _DAMPING_UP)
-        damping = state.damping * jnp.where(ventured, 1.0, factor)
-        free = state.damping <= _HARMLESS_DAMPING
-        hard = state.coupling >= problem.hard
-        near = free & (gain < 0.01 * number) | (damping > _MOST_DAMPING)
-        converged = hard & free & (gain < 1e-6 * (1 + 1e-3 * state.cost))
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, state.best)
-        point = jax.tree.map(lambda new, old: jnp.where(ventured & ~near, new, old), trial, best)
-        cost = jnp.where(better, cost, state.cost)
-        coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, problem.hard)
-        scale, raised = coupled(best, coupling)
-        up = near & ~hard
-        damping = jnp.where(up, jnp.minimum(damping, _HARMLESS_DAMPING), damping)
-        return _State(
-            point,
-            best,
-            ventured & ~near,
-            jnp.where(up, raised, cost),
-            jnp.where(up, scale, state.scale),
-            jnp.maximum(damping, _LEAST_DAMPING),
-            jnp.where(up, coupling, state.coupling),
-            state.count + 1,
-            converged,
-        )
-
+    At the first coupling p is held, so that the starts that are not observed come near a solution
+    before p follows them.
+    """
     with jax.default_matmul_precision("highest"):
+        c = jnp.zeros((s.shape[0], problem.tables.rank, s.shape[1]), s.dtype)
         point = evaluate(problem, p, s, c, 6)
         coupling = jnp.asarray(_FIRST_COUPLING, s.dtype)
-        scale, cost = coupled(point, coupling)
+        scale = estimate_scale(problem, point)
         state = _State(
-            point,
-            point,
-            jnp.asarray(False),
-            cost,
-            scale,
-            jnp.asarray(_FIRST_DAMPING, s.dtype),
-            coupling,
-            jnp.asarray(0),
-            jnp.asarray(False),
+            point=point,
+            best=point,
+            ventured=jnp.asarray(False),
+            cost=_cost(problem, point, scale, coupling),
+            scale=scale,
+            damping=jnp.asarray(_FIRST_DAMPING, s.dtype),
+            coupling=coupling,
+            count=jnp.asarray(0),
+            converged=jnp.asarray(False),
         )
         state = jax.lax.while_loop(
-            lambda s: ~s.converged & (s.count < max_iterations) & (s.damping <= 10 * _MOST_DAMPING),
-            iterate,
+            lambda state: (
+                ~state.converged
+                & (state.count < max_iterations)
+                & (state.damping <= _MOST_DAMPING)
+                & jnp.isfinite(state.cost)
+            ),
+            lambda state: _iterate(problem, state),
             state,
         )
-    return Fitted(
-        state.best,
-        state.scale,
-        data_cost(problem, state.best, state.scale),
-        state.converged,
-        state.count,
+    cost = data_cost(problem, state.best, state.scale)
+    return Fitted(state.best, cost, state.converged, state.count)
+
+
+def _iterate(problem: Problem, state: _State) -> _State:
+    """A step, accepted or not, and a harder coupling where the step gains little."""
+    point = state.point
+    hold = jnp.where(state.coupling <= _FIRST_COUPLING, 1e6, 0.0)
+    step = linear_solve(problem, point, state.scale, state.coupling, state.damping, hold=hold)
+    change = jnp.einsum("wrd,wd->wr", point.linear.readout_s, step.s)
+    change = change + point.linear.readout_p @ step.p
+    readouts = point.c + change.reshape(point.c.shape)
+    trial = evaluate(problem, point.p + step.p, point.s + step.s, readouts)
+    cost = _cost(problem, trial, state.scale, state.coupling)
+
+    better = cost < state.cost
+    gain = jnp.abs(state.cost - cost)
+    free = state.damping <= _HARMLESS_DAMPING
+    near = free & (gain < _NEAR * problem.ys.size)
+    hard = state.coupling >= problem.hard
+    # Where a valley is curved a full step climbs its side, and the next comes down again further
+    # on: one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
+    ventured = ~better & ~state.ventured & ~near & jnp.isfinite(cost)
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, state.best)
+    point = jax.tree.map(lambda new, old: jnp.where(ventured, new, old), trial, best)
+    # Nielsen's rule: the more of what the linear problem promised came true, the less damping.
+    share = (state.cost - cost) / step.promised
+    trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
+    kept = ventured | (better & state.ventured)
+    factor = jnp.where(kept, 1.0, jnp.where(better, trust, _DAMPING_UP))
+    # At another coupling the residual has another scale, and the cost is another.
+    harder = near & ~hard
+    coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, problem.hard)
+    coupling = jnp.where(harder, coupling, state.coupling)
+    scale = jnp.where(harder, estimate_scale(problem, best), state.scale)
+    return _State(
+        point=point,
+        best=best,
+        ventured=ventured,
+        cost=_cost(problem, best, scale, coupling),
+        scale=scale,
+        damping=jnp.maximum(state.damping * factor, _LEAST_DAMPING),
+        coupling=coupling,
+        count=state.count + 1,
+        converged=hard & free & (gain < _CONVERGED * (1 + state.cost)),
     )

@@ -18,9 +18,11 @@ from physml.pinn.parameters import Parameters
 from physml.solution import Solution
 from physml.systems import System
 
+FINEST = 1e-5  # noise assumed at least, relative to the data
 _RESOLVED = 0.01  # the equation's residual in a window, at most, in units of the noise
-_VAGUE = 1.0  # a relative standard deviation that says nothing
-_EXACT = 1e8  # the weight of a row that has to hold
+_MISFIT = 3.0  # times the noise that a local smoother sees
+_NULL = 1e-12  # a singular value that stands for zero
+_EXACT = 1e8  # the weight of a row that has to hold, in standard deviations
 
 
 class VERDICTS(eqx.Enumeration):  # pyright: ignore[reportGeneralTypeIssues]
@@ -77,73 +79,6 @@ class Identified(eqx.Module):
     problem: shooting.Problem
     fitted: shooting.Fitted
 
-    @classmethod
-    def of(cls, parameters, problem, fitted, solution: Solution):
-        """What a fit says; called under `jax.jit`."""
-        point, (number, columns), p_size = fitted.point, problem.ys.shape, fitted.point.p.size
-        freedom = number * columns - problem.num_free
-        scale = shooting.estimate_scale(problem, point)
-        exact = problem.known_noise and problem.loss == "squares"
-        zero = jnp.zeros((), scale.dtype)
-        with jax.default_matmul_precision("highest"):
-            triangle = shooting.linear_solve(
-                problem, point, scale, problem.hard, zero, robust=False
-            )[2]
-        triangle = jnp.roll(triangle[:-1, :-1], p_size, axis=1)
-        norms = jnp.linalg.norm(triangle, axis=0)
-        norms = jnp.where(norms > 0, norms, 1.0)
-        _, singular, right = jnp.linalg.svd(triangle / norms)
-        half = right.T / singular / norms[:, None]
-        r = point.linear.residual / scale
-        cost = jnp.sum(shooting.weigh(problem.loss, r)[0])
-        factor = jnp.ones(())
-        if problem.loss != "squares":  # Huber (1981), section 7.6
-            _, weight, curvature = shooting.weigh(problem.loss, r)
-            used = jnp.repeat(problem.used, columns, axis=1).reshape(r.shape)
-            slope = jnp.sum(jnp.where(used, curvature, 0.0)) / (number * columns)
-            factor = jnp.sum((weight * r) ** 2) / max(freedom, 1) / slope**2
-        covariance = factor * half @ half.T
-
-        # To first order; intervals are mapped instead.
-        outer = jnp.concatenate([parameters.slope(point.p), jnp.ones_like(point.s[0])])
-        system, args = parameters.at(point.p)
-
-        resolved = jnp.min(problem.noise * scale) / jnp.sqrt(jnp.mean(problem.ys**2))
-        relative = jnp.sqrt(jnp.diagonal(covariance))[:p_size] / problem.typical_p
-        size = jnp.maximum(problem.typical_p, jnp.abs(point.p)) / problem.typical_p
-        free = problem.prior[1] == 0
-        vague = jnp.any(free & ~(relative < _VAGUE * size))
-        degenerate = jnp.all(free) & ~(singular[-1] > 1e-9)
-        if problem.known_noise:
-            misfit = cost > freedom + 8 * np.sqrt(2 * freedom) + 8
-        else:
-            misfit = scale > 3  # of what a local smoother leaves
-        choose: Any = VERDICTS.where
-        verdict = choose(vague | degenerate, VERDICTS.unidentifiable, VERDICTS.successful)
-        verdict = choose(misfit, VERDICTS.misfit, verdict)
-        unresolved = jnp.max(solution.stats["residuals"]) > _RESOLVED * resolved
-        verdict = choose(unresolved, VERDICTS.unresolved, verdict)
-        verdict = choose(fitted.converged, verdict, VERDICTS.not_converged)
-        verdict = choose(jnp.isfinite(fitted.cost), verdict, VERDICTS.nonfinite)
-        return cls(
-            estimate=parameters.constrain(point.p),
-            y0=point.s[0],
-            covariance=covariance * outer[:, None] * outer,
-            singular_values=singular,
-            noise=problem.noise * scale,
-            residuals=jax.vmap(problem.observe)(solution.ys) - problem.ys,
-            cost=shooting.data_cost(problem, point, scale),
-            system=system,
-            args=args,
-            solution=solution,
-            result=verdict,
-            degrees_of_freedom=np.inf if exact else float(freedom),
-            stats={"num_iterations": fitted.num_iterations},
-            parameters=parameters,
-            problem=problem,
-            fitted=fitted,
-        )
-
     @property
     def values(self) -> dict[str, Array]:
         """The parameters by name."""
@@ -185,6 +120,78 @@ def _quantile(level: float, freedom: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     return float(scipy.stats.t.ppf(0.5 + level / 2, freedom))
+
+
+def summarise(
+    parameters: Parameters, problem: shooting.Problem, fitted: shooting.Fitted, solution: Solution
+) -> Identified:
+    """What a fit says; called under `jax.jit`."""
+    point = fitted.point
+    scale = shooting.estimate_scale(problem, point)
+    freedom = max(problem.ys.size - problem.num_free, 1)
+    covariance, singular = _covariance(problem, point, scale, freedom)
+    # To first order; intervals are mapped instead.
+    slope = jnp.concatenate([parameters.slope(point.p), jnp.ones_like(point.s[0])])
+    cost = shooting.data_cost(problem, point, scale)
+    noise = problem.noise * scale
+    if problem.known_noise:  # chi squared, eight of its standard deviations out
+        misfit = cost > freedom + 8 * np.sqrt(2 * freedom)
+    else:  # the unit is what a local smoother leaves, which needs some data to smooth
+        misfit = (scale > _MISFIT) & (problem.ys.shape[0] > 20)
+    relative = jnp.min(noise) / jnp.sqrt(jnp.mean(problem.ys**2))
+    coarse = jnp.max(solution.stats["residuals"]) > _RESOLVED * jnp.maximum(relative, FINEST)
+    free = problem.prior[1] == 0
+    sd = jnp.sqrt(jnp.diagonal(covariance))[: point.p.size]
+    vague = jnp.any(free & ~(sd < jnp.maximum(problem.typical_p, jnp.abs(point.p))))
+    degenerate = jnp.all(free) & ~(singular[-1] > _NULL)
+    choose: Any = VERDICTS.where  # its annotations take a member for a plain literal
+    result = choose(vague | degenerate, VERDICTS.unidentifiable, VERDICTS.successful)
+    result = choose(misfit, VERDICTS.misfit, result)
+    result = choose(coarse, VERDICTS.unresolved, result)
+    result = choose(fitted.converged, result, VERDICTS.not_converged)
+    result = choose(jnp.isfinite(fitted.cost), result, VERDICTS.nonfinite)
+    system, args = parameters.at(point.p)
+    exact = problem.known_noise and problem.loss == "squares"
+    return Identified(
+        estimate=parameters.constrain(point.p),
+        y0=point.s[0],
+        covariance=covariance * jnp.outer(slope, slope),
+        singular_values=singular,
+        noise=noise,
+        residuals=jax.vmap(problem.observe)(solution.ys) - problem.ys,
+        cost=cost,
+        system=system,
+        args=args,
+        solution=solution,
+        result=result,
+        degrees_of_freedom=np.inf if exact else float(freedom),
+        stats={"num_iterations": fitted.num_iterations},
+        parameters=parameters,
+        problem=problem,
+        fitted=fitted,
+    )
+
+
+def _covariance(
+    problem: shooting.Problem, point: shooting.Point, scale: Array, freedom: int
+) -> tuple[Array, Array]:
+    """Of p and the start, by a singular value decomposition; and the singular values."""
+    with jax.default_matmul_precision("highest"):
+        still = jnp.zeros((), scale.dtype)
+        step = shooting.linear_solve(problem, point, scale, problem.hard, still, robust=False)
+    triangle = jnp.roll(step.triangle, point.p.size, axis=1)  # p first, then the start
+    norms = jnp.linalg.norm(triangle, axis=0)
+    norms = jnp.where(norms > 0, norms, 1.0)
+    _, singular, right = jnp.linalg.svd(triangle / norms[None])
+    half = right.T / jnp.maximum(singular, _NULL)[None] / norms[:, None]
+    covariance = half @ half.T
+    if problem.loss == "squares":
+        return covariance, singular
+    # Of an M-estimator: P. Huber, Robust Statistics (1981), section 7.6.
+    r = point.linear.residual / scale
+    _, weight, curvature = shooting.weigh(problem.loss, r)
+    mean = jnp.sum(jnp.where(shooting.used_rows(problem), curvature, 0.0)) / problem.ys.size
+    return covariance * jnp.sum((weight * r) ** 2) / freedom / mean**2, singular
 
 
 def judge(found: Identified, throw: bool) -> Identified:
@@ -248,7 +255,9 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
     index = sum(int(np.prod(shape)) for shape in shapes[: names.index(name)])
     offsets = np.linspace(-span, span, num)
     with single_threaded_blas():
-        values, costs, converged = jax.block_until_ready(_profile(found, index, offsets))
+        values, costs, converged = jax.block_until_ready(
+            _profile(found, jnp.asarray(index), offsets)
+        )
     if not bool(converged.all()):
         raise RuntimeError(f"profile of {name}: {int((~converged).sum())} of {num} fits failed")
     deviance = np.asarray(costs) - float(found.cost)
@@ -259,7 +268,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
 
 
 @eqx.filter_jit
-def _profile(found: Identified, index: int, offsets: np.ndarray) -> tuple[Array, Array, Array]:
+def _profile(found: Identified, index: Array, offsets: np.ndarray) -> tuple[Array, Array, Array]:
     point, problem = found.fitted.point, found.problem
     mean, weight = problem.prior
     sd = jnp.sqrt(found.covariance[index, index]) / found.parameters.slope(point.p)[index]

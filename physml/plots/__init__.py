@@ -5,7 +5,7 @@ names given keep their order and colour from figure to figure. With `lambda1`, t
 exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
-from physml.plots.inverse import fit_to_data, intervals, likelihood_profiles
+from physml.plots.inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
 from physml.plots.solutions import (
     attractor_3d,
     compare_solutions,
@@ -40,5 +40,6 @@ __all__ = [
     "parameter_scan",
     "partial_sums",
     "phase_portrait",
+    "recovered_term",
     "solution_error",
 ]

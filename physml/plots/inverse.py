@@ -128,6 +128,36 @@ def intervals(
     return fig
 
 
+def recovered_term(
+    x: Series, truth: Series, terms: Mapping[str, Series], *, xlabel: str, ylabel: str
+) -> Figure:
+    """A term of an equation as it was found, dots, over the true one, and below their difference.
+
+    Args:
+        x: what the term depends on, (n,), in any order.
+        truth: (n,).
+        terms: each (n,).
+
+    Raises:
+        ValueError: if an array does not have the shape of x.
+    """
+    x = np.asarray(x)
+    order = np.argsort(x)
+    truth = check_series("truth", truth, x)
+    fig, (top, bottom) = make_panels(2, height=2.8)
+    top.plot(x[order], truth[order], color=TRUTH, linewidth=2.0, label="truth")
+    for i, (name, values) in enumerate(terms.items()):
+        style: Any = dict(color=PALETTE[i], linestyle="none", marker="o", markersize=2.5)
+        values = check_series(name, values, x)
+        top.plot(x, values, label=name, **style)
+        bottom.plot(x, values - truth, label=name, **style)
+    top.set_ylabel(ylabel)
+    bottom.set_ylabel("difference from the truth")
+    bottom.set_xlabel(xlabel)
+    add_legend(top)
+    return fig
+
+
 def _row(count: int) -> tuple[Figure, list[Axes]]:
     fig = Figure(figsize=(3.6 * count, 3.6), layout="constrained")
     axes = fig.subplots(1, count, squeeze=False)[0]
