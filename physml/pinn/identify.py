@@ -321,7 +321,7 @@ def _identify(
     typical_y = jnp.where(typical_y > 0, typical_y, 1.0)
     bounded = jnp.isfinite(parameters.low) | jnp.isfinite(parameters.high)
     p = parameters.unconstrain(values)
-    hard = shooting.LAST_COUPLING * size / jnp.min(unit)
+    known = jnp.full(dim, shooting.HARDEST if known_start else 0.0, dtype)
     problem = shooting.Problem(
         field=parameters,
         observe=observe,
@@ -336,11 +336,11 @@ def _identify(
         used=jnp.asarray(layout.used),
         ys=ys,
         noise=unit,
-        hard=hard,
+        signal=size / jnp.min(unit),
         typical_p=jnp.where(bounded | (p == 0), 1.0, jnp.abs(p)),
         typical_y=typical_y,
         prior=(p, jnp.asarray(precision, dtype)),
-        start=(guess, hard / typical_y if known_start else jnp.zeros(dim, dtype)),
+        start=(guess, known / typical_y),
     )
     fitted = shooting.fit(problem, p, s, max_iterations)
     point = fitted.point

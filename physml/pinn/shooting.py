@@ -25,7 +25,8 @@ _HUBER = 1.345  # Huber's: 95 % efficient where the noise is normal after all
 # Continuity is weighed in units of a typical state: from jumps of a third of it, which is as good
 # as no condition, to jumps of a 1e-5th of what the data's noise is.
 _FIRST_COUPLING, _COUPLING_FACTOR = 3.0, 10.0
-LAST_COUPLING = 1e5  # times the data's size by its noise
+_LAST_COUPLING, HARDEST = 1e5, 1e10  # the first times the data's size by its noise
+_FINEST = 1e-8  # noise below this share of the data's size is taken for it
 # Damping is the cost of changing a parameter, or a start, by its own size.
 _FIRST_DAMPING, _LEAST_DAMPING, _HARMLESS_DAMPING, _MOST_DAMPING = 1e2, 1e-8, 1.0, 1e12
 _DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
@@ -50,7 +51,7 @@ class Problem(eqx.Module):
     used: Bool[Array, "windows slots"]  # a window may hold fewer than its slots
     ys: Float[Array, "n obs"]
     noise: Float[Array, " obs"]  # unit of the residual: its standard deviation, where known
-    hard: Float[Array, ""]  # the coupling at which jumps no longer matter
+    signal: Float[Array, ""]  # the data's size in units of `noise`
     typical_p: Float[Array, " p"]
     typical_y: Float[Array, " dim"]
     # Rows weight * (unknown - mean) of the least-squares problem.
@@ -273,6 +274,11 @@ def linear_solve(
     return Step(dp, ds, now - triangle[-1, -1] ** 2, triangle[:-1, :-1])
 
 
+def last_coupling(problem: Problem, scale: Array) -> Float[Array, ""]:
+    """At which jumps no longer matter."""
+    return jnp.minimum(_LAST_COUPLING * problem.signal / scale, HARDEST)
+
+
 def used_rows(problem: Problem) -> Bool[Array, "windows rows"]:
     """Which entries of the residual are data: a row for each observed number of a slot."""
     return jnp.repeat(problem.used, problem.ys.shape[1], axis=1)
@@ -284,11 +290,13 @@ def estimate_scale(problem: Problem, point: Point) -> Float[Array, ""]:
     if problem.known_noise:
         return jnp.ones((), residual.dtype)
     number = problem.ys.size
+    least = _FINEST * problem.signal
     if problem.loss == "squares":
-        return jnp.sqrt(jnp.sum(residual**2) / max(number - problem.num_free, 1))
+        variance = jnp.sum(residual**2) / max(number - problem.num_free, 1)
+        return jnp.maximum(jnp.sqrt(variance), least)
     # Of the normal distribution, from the median of |r|, which outliers hardly move.
     size = jnp.where(used_rows(problem), jnp.abs(residual), jnp.nan)
-    return 1.4826 * jnp.nanmedian(size)
+    return jnp.maximum(1.4826 * jnp.nanmedian(size), least)
 
 
 def window_residuals(problem: Problem, point: Point) -> Float[Array, " windows"]:
@@ -359,7 +367,8 @@ def _iterate(problem: Problem, state: _State) -> _State:
     gain = jnp.abs(state.cost - cost)
     free = state.damping <= _HARMLESS_DAMPING
     near = free & (gain < _NEAR * problem.ys.size)
-    hard = state.coupling >= problem.hard
+    last = last_coupling(problem, state.scale)
+    hard = state.coupling >= last
     # Where a valley is curved a full step climbs its side, and the next comes down again further
     # on: one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
     ventured = ~better & ~state.ventured & ~near & jnp.isfinite(cost)
@@ -372,7 +381,7 @@ def _iterate(problem: Problem, state: _State) -> _State:
     factor = jnp.where(kept, 1.0, jnp.where(better, trust, _DAMPING_UP))
     # At another coupling the residual has another scale, and the cost is another.
     harder = near & ~hard
-    coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, problem.hard)
+    coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
     coupling = jnp.where(harder, coupling, state.coupling)
     scale = jnp.where(harder, estimate_scale(problem, best), state.scale)
     return _State(

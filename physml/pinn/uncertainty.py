@@ -178,7 +178,8 @@ def _covariance(
     """Of p and the start, by a singular value decomposition; and the singular values."""
     with jax.default_matmul_precision("highest"):
         still = jnp.zeros((), scale.dtype)
-        step = shooting.linear_solve(problem, point, scale, problem.hard, still, robust=False)
+        hard = shooting.last_coupling(problem, scale)
+        step = shooting.linear_solve(problem, point, scale, hard, still, robust=False)
     triangle = jnp.roll(step.triangle, point.p.size, axis=1)  # p first, then the start
     norms = jnp.linalg.norm(triangle, axis=0)
     norms = jnp.where(norms > 0, norms, 1.0)

@@ -120,7 +120,9 @@ def intervals(
             (~missed, PALETTE[5], "covers the truth"),
             (missed, PALETTE[1], "misses it"),
         ):
-            ax.vlines(rank[chosen], low[chosen], high[chosen], color=colour, label=label)
+            ax.vlines(
+                rank[chosen], low[chosen], high[chosen], color=colour, label=label, linewidth=0.8
+            )
         ax.axhline(truth[name], color=TRUTH, linewidth=1.2, label="truth")
         ax.set_ylabel(axis_label(name, unit))
         ax.set_xlabel(f"repeat, sorted ({100 * np.mean(~missed):.1f} % cover)")

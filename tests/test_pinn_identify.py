@@ -1,0 +1,315 @@
+"""Identified parameters against closed forms, the Cramér-Rao bound by Diffrax, and known terms."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from physml import pinn, reference
+from physml.pinn.parameters import free_parameters
+from physml.pinn.shooting import weigh
+from physml.systems import DrivenOscillator, Duffing, Lorenz, from_function
+
+NAMES = ("sigma", "rho", "beta")
+TRUE = np.array([10.0, 28.0, 8.0 / 3.0])
+POSITIVE = {name: (0.0, np.inf) for name in NAMES}
+TS = np.linspace(0.0, 3.0, 300)
+
+
+def lorenz_by_diffrax(unknowns):
+    """The trajectory in (sigma, rho, beta, x, y, z at the start), differentiable forward."""
+    return diffrax.diffeqsolve(
+        diffrax.ODETerm(Lorenz(*unknowns[:3])),
+        diffrax.Dopri8(),
+        0.0,
+        3.0,
+        0.001,
+        unknowns[3:],
+        saveat=diffrax.SaveAt(ts=jnp.asarray(TS)),
+        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-10),
+        adjoint=diffrax.ForwardMode(),
+    ).ys
+
+
+@pytest.fixture(scope="module")
+def lorenz():
+    """The clean trajectory, and its Jacobian in parameters and start, (n, 3, 6)."""
+    unknowns = jnp.asarray(np.concatenate([TRUE, np.ones(3)]))
+    jacobian = jax.jit(jax.jacfwd(lorenz_by_diffrax))(unknowns)
+    return np.asarray(jax.jit(lorenz_by_diffrax)(unknowns)), np.asarray(jacobian)
+
+
+def draws(clean, count, seed):
+    return clean + 0.5 * np.random.default_rng(seed).standard_normal((count, *clean.shape))
+
+
+@pytest.mark.parametrize(("observe", "factor"), [((0, 1, 2), 1.5), ((0,), 0.5)])
+def test_lorenz_reaches_the_cramer_rao_bound(lorenz, observe, factor):
+    """A guess 50 % off to either side. Each error is, to first order, the linear estimate's."""
+    clean, jacobian = (x[:, np.asarray(observe)] for x in lorenz)
+    data = draws(clean, 12, seed=1)
+    guess = Lorenz(*(factor * TRUE))
+
+    def identify(ys):
+        return pinn.identify(
+            guess,
+            TS,
+            ys,
+            free=NAMES,
+            y0=[1.5, 1.5, 1.5],
+            observe=observe,
+            noise=0.5,
+            bounds=POSITIVE,
+            num_windows=30,
+        )
+
+    found = jax.jit(jax.vmap(identify))(data)
+    assert np.all(found.result == pinn.VERDICTS.successful)
+    matrix = jacobian.reshape(-1, 6)
+    covariance = 0.25 * np.linalg.inv(matrix.T @ matrix)
+    bound = np.sqrt(np.diag(covariance))
+    linear = np.linalg.lstsq(matrix, (data - clean).reshape(12, -1).T)[0].T
+    estimate = np.concatenate([found.estimate, found.y0], axis=1)
+    error = estimate - np.concatenate([TRUE, np.ones(3)])
+    # Beside the linear estimate there is what is quadratic in the errors.
+    curved = 0.1 if len(observe) == 3 else 0.6
+    assert np.max(np.abs(error - linear) / bound) < curved
+    ratio = np.sqrt(np.mean(error**2, axis=0) / np.mean(linear**2, axis=0))
+    assert np.all(ratio < 1.2), ratio
+    sd = np.sqrt(np.mean(np.diagonal(found.covariance, axis1=1, axis2=2), axis=0))
+    np.testing.assert_allclose(sd, bound, rtol=0.15)
+
+
+def decay(ts, rate, start):
+    return start * np.exp(-rate * ts)
+
+
+@pytest.fixture(scope="module")
+def decaying():
+    """y' = -k y: irregular times, one of two copies observed; its log-linear oracle is exact."""
+    ts = np.sort(np.random.default_rng(3).uniform(0.0, 4.0, 40))
+    system = from_function(lambda t, y, args: -args["k"] * y, 1, args={"k": 2.0})
+    noise = 0.01 * np.random.default_rng(4).standard_normal(40)
+    ys = (decay(ts, 1.3, 2.0) + noise)[:, None]
+    return system, ts, ys
+
+
+def least_squares_oracle(ts, ys):
+    """SciPy's curve_fit on the closed form: estimate and covariance."""
+    from scipy.optimize import curve_fit
+
+    return curve_fit(decay, ts, ys[:, 0], p0=(1.0, 1.0), xtol=1e-14, ftol=1e-14)
+
+
+@pytest.fixture(scope="module")
+def decayed(decaying):
+    system, ts, ys = decaying
+    return pinn.identify(system, ts, ys, free=("k",), t0=0.0, bounds={"k": (0.0, np.inf)})
+
+
+def test_closed_form_estimate_covariance_and_intervals(decaying, decayed):
+    _, ts, ys = decaying
+    best, covariance = least_squares_oracle(ts, ys)
+    np.testing.assert_allclose([decayed.values["k"], decayed.y0[0]], best, rtol=1e-6)
+    np.testing.assert_allclose(decayed.covariance, covariance, rtol=1e-3)
+    residual = ys[:, 0] - decay(ts, *best)
+    np.testing.assert_allclose(decayed.noise, np.sqrt(residual @ residual / 38), rtol=1e-6)
+    np.testing.assert_allclose(decayed.residuals[:, 0], -residual, atol=1e-7)
+    low, high = decayed.intervals(0.9)["k"]
+    away = scipy.stats.t.ppf(0.95, 38) * np.sqrt(covariance[0, 0]) / best[0]
+    np.testing.assert_allclose([low, high], best[0] * np.exp([-away, away]), rtol=1e-5)
+    np.testing.assert_allclose(decayed.solution(2.0), [decay(2.0, *best)], rtol=1e-6)
+    assert decayed.args["k"] == decayed.values["k"]
+
+
+def test_profile_is_the_closed_forms(decaying, decayed):
+    """With k fixed the start is a linear least-squares problem."""
+    _, ts, ys = decaying
+    profile = pinn.profile(decayed, "k", num=5)
+
+    def squares(k):
+        column = np.exp(-k * ts)
+        start = column @ ys[:, 0] / (column @ column)
+        return np.sum((ys[:, 0] - start * column) ** 2)
+
+    best = squares(float(decayed.values["k"]))
+    expected = [ys.size * np.log(squares(k) / best) for k in profile.values]
+    np.testing.assert_allclose(profile.deviance, expected, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match=r"name must be one of \['k'\]"):
+        pinn.profile(decayed, "rate")
+
+
+def test_profile_interval_interpolates():
+    profile = pinn.Profile("k", np.linspace(-3, 3, 601), np.linspace(-3, 3, 601) ** 2)
+    np.testing.assert_allclose(profile.interval(0.95), (-1.95996, 1.95996), atol=1e-3)
+    low, high = pinn.Profile("k", np.array([0.0, 1.0]), np.array([0.0, 9.0])).interval()
+    assert low == -np.inf and 0 < high < 1
+
+
+def test_outliers_hardly_move_a_robust_fit(decaying):
+    system, ts, ys = decaying
+    spoiled = ys.copy()
+    spoiled[5::8] += 0.5
+    found = {
+        loss: pinn.identify(system, ts, spoiled, free=("k",), t0=0.0, loss=loss)
+        for loss in ("squares", "huber")
+    }
+    errors = {loss: abs(float(fit.values["k"]) - 1.3) for loss, fit in found.items()}
+    assert errors["huber"] < 0.1 * errors["squares"]
+    assert errors["huber"] < 4 * found["huber"].sd["k"] < 0.1
+
+
+def test_damping_ratio_of_positions_alone():
+    zeta, ts = 0.15, np.linspace(0.0, 20.0, 401)
+    clean = DrivenOscillator(gamma=zeta, forcing=None).exact(ts, jnp.array([1.0, 0.0]))
+    ys = np.asarray(clean[:, :1]) + 0.02 * np.random.default_rng(0).standard_normal((401, 1))
+    guess = DrivenOscillator(gamma=1.5 * zeta, omega0=1.5, forcing=None)
+    found = pinn.identify(
+        guess,
+        ts,
+        ys,
+        free=("gamma", "omega0"),
+        y0=[1.0, 0.0],
+        known_start=True,
+        observe=lambda y: y[:1],
+        bounds={"gamma": (0.0, 2.0)},
+    )
+    ratio = found.values["gamma"] / found.values["omega0"]
+    assert abs(ratio / zeta - 1) < 0.01
+    np.testing.assert_allclose(found.y0, [1.0, 0.0], atol=1e-8)
+    assert np.all(found.y0_sd < 1e-6)
+
+
+def test_what_cannot_be_told_is_said():
+    """A product of two parameters: only it is known."""
+    system = from_function(lambda t, y, a: -a["k"] * a["m"] * y, 1, args={"k": 1.0, "m": 1.0})
+    ts = np.linspace(0.0, 2.0, 40)
+    ys = decay(ts, 1.3, 2.0)[:, None] + 0.01 * np.random.default_rng(4).standard_normal((40, 1))
+    with pytest.warns(UserWarning, match="do not determine all parameters"):
+        found = pinn.identify(system, ts, ys, free=("k", "m"))
+    assert found.result == pinn.VERDICTS.unidentifiable
+    np.testing.assert_allclose(found.values["k"] * found.values["m"], 1.3, rtol=0.02)
+    assert found.singular_values[-1] < 1e-6
+
+
+def test_a_wrong_model_is_said(decaying):
+    _, ts, ys = decaying
+    constant = from_function(lambda t, y, args: 0.0 * args["k"] * y + args["k"], 1, args={"k": 1.0})
+    with pytest.warns(UserWarning, match="does not explain the data"):
+        found = pinn.identify(constant, ts, ys, free=("k",), noise=0.01)
+    assert found.result == pinn.VERDICTS.misfit
+
+
+def test_too_few_iterations_are_an_error(decaying):
+    system, ts, ys = decaying
+    with pytest.raises(RuntimeError, match="did not converge"):
+        pinn.identify(system, ts, ys, free=("k",), num_windows=4, max_iterations=2)
+
+
+@pytest.mark.parametrize("loss", ["squares", "huber", "soft_l1"])
+def test_losses_and_their_derivatives(loss):
+    r = jnp.linspace(-4.0, 4.0, 82)
+    cost, weight, curvature = weigh(loss, r)
+    slope = jax.grad(lambda r: weigh(loss, r)[0].sum())
+    np.testing.assert_allclose(slope(r), 2 * weight * r, atol=1e-12)
+    np.testing.assert_allclose(jax.jvp(slope, (r,), (jnp.ones_like(r),))[1], 2 * curvature)
+    np.testing.assert_allclose(cost[jnp.abs(r) < 0.1], r[jnp.abs(r) < 0.1] ** 2, rtol=0.01)
+
+
+@pytest.mark.parametrize("bounds", [(-np.inf, np.inf), (1.0, np.inf), (-np.inf, 3.0), (1.0, 3.0)])
+def test_bounds_are_kept_and_transforms_invert(bounds):
+    parameters, guess = free_parameters(Lorenz(rho=2.0), None, ("rho",), {"rho": bounds})
+    np.testing.assert_allclose(parameters.constrain(parameters.unconstrain(guess)), [2.0])
+    for p in (-30.0, 0.5, 30.0):
+        value = parameters.constrain(jnp.array([p]))
+        assert bounds[0] <= value[0] <= bounds[1]
+    p = jnp.array([0.3])
+    step = (parameters.constrain(p + 1e-6) - parameters.constrain(p - 1e-6)) / 2e-6
+    np.testing.assert_allclose(parameters.slope(p), step, rtol=1e-8)
+
+
+def test_duffing_gets_its_cubic_term_back():
+    ts = np.linspace(0.0, 10.0, 201)
+    clean = reference.solve(Duffing(), [1.0, 0.0], ts).ys
+    ys = np.asarray(clean) + 0.01 * np.random.default_rng(2).standard_normal(clean.shape)
+    known = Duffing(beta=0.0)
+    found = pinn.discover(known, ts, ys, component=1, width=20, key=jax.random.key(0))
+    assert found.names == ("x^3",)
+    assert abs(found.coefficients[0] + 1) < 0.01
+    assert abs(found.coefficients[0] + 1) < 4 * found.sd[0]
+    monomials, network = found.term(clean)
+    np.testing.assert_allclose(monomials, found.coefficients[0] * clean[:, 0] ** 3, rtol=1e-12)
+    # Where the trajectory has been, the network alone has the term as well.
+    assert np.sqrt(np.mean((network + clean[:, 0] ** 3) ** 2)) < 0.1
+    assert "x^3" in str(found)
+
+
+LINE = np.linspace(0.0, 1.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"t0": 0.5}, ValueError, "ts must lie within the horizon that starts at t0 = 0.5"),
+        ({"ts": LINE[::-1]}, ValueError, "ts must increase"),
+        ({"ts": LINE[:4]}, ValueError, r"ys must have shape \(4, obs\)"),
+        ({"ys": np.ones(5)}, ValueError, r"ys must have shape \(5, obs\)"),
+        ({"ys": np.full((5, 2), np.nan)}, ValueError, "ys must be finite, got nan"),
+        ({"ys": np.ones((5, 3))}, ValueError, "ys has 3 columns"),
+        ({"observe": (0,), "ys": np.ones((5, 1))}, ValueError, "y0 must be given"),
+        ({"observe": (0, 2)}, ValueError, "observe must hold different indices below 2"),
+        ({"observe": lambda y: y[:1]}, ValueError, "ys has 2 columns"),
+        ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\)"),
+        ({"ts": LINE[:1], "ys": np.ones((1, 2))}, ValueError, "hold a later time"),
+        (
+            {"ts": LINE[:2], "ys": np.ones((2, 1)), "y0": [1.0, 0.0], "observe": (0,)},
+            ValueError,
+            "as many numbers as are unknown, 3, got 2",
+        ),
+        ({"free": ("rate",)}, ValueError, "free must name parameters of DrivenOscillator"),
+        ({"free": ()}, ValueError, "free must name parameters"),
+        ({"bounds": {"gamma": (0.5, 1.0)}}, ValueError, "gamma, .*, exclude the guess 0.2"),
+        ({"bounds": {"gamma": (1.0, 0.0)}}, ValueError, "gamma must be low < high"),
+        ({"bounds": {"mass": (0.0, 1.0)}}, ValueError, "bounds must name free parameters"),
+        ({"prior": {"mass": 1.0}}, ValueError, "prior must name free parameters"),
+        ({"prior": {"gamma": 0.0}}, ValueError, "prior of gamma must be a positive"),
+        ({"noise": 0.0}, ValueError, "noise must be positive"),
+        ({"noise": [0.1, 0.1, 0.1]}, ValueError, "noise must be a number or 2"),
+        ({"loss": "cubes"}, ValueError, "loss must be one of"),
+        ({"num_windows": -1}, ValueError, "num_windows must be at least 1"),
+        ({"system": lambda t, y, args: -y}, TypeError, "System"),
+        (
+            {"system": from_function(lambda t, y, a: a["k"] * y / 0.0, 2, args={"k": 1.0})}
+            | {"free": ("k",)},
+            ValueError,
+            "right-hand side at the guess",
+        ),
+    ],
+)
+def test_bad_input(change, error, message):
+    arguments = {
+        "system": DrivenOscillator(),
+        "ts": LINE,
+        "ys": np.ones((5, 2)),
+        "free": ("gamma",),
+    }
+    with pytest.raises(error, match=message):
+        pinn.identify(**(arguments | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"component": 2}, "component must be an index below 2"),
+        ({"inputs": (1, 2)}, "inputs must be observed"),
+        ({"threshold": 1.0}, "threshold"),
+        ({"ys": np.ones((5, 1))}, r"ys must have shape \(n, 2\)"),
+    ],
+)
+def test_bad_input_to_discover(change, message):
+    arguments = {"ys": np.ones((5, 2)), "component": 1} | change
+    ys = arguments.pop("ys")
+    with pytest.raises(ValueError, match=message):
+        pinn.discover(Duffing(), LINE, ys, key=jax.random.key(0), **arguments)
