@@ -299,7 +299,7 @@ def _identify(
     guess: Array,
     values: Array,
     noise: Array | None,
-    precision: np.ndarray,
+    precision: Array,
     start_from_data: bool,
     known_start: bool,
     loss: str,

@@ -25,14 +25,14 @@ _HUBER = 1.345  # Huber's: 95 % efficient where the noise is normal after all
 # Continuity is weighed in units of a typical state: from jumps of a third of it, which is as good
 # as no condition, to jumps of a 1e-5th of what the data's noise is.
 _FIRST_COUPLING, _COUPLING_FACTOR = 3.0, 10.0
-_LAST_COUPLING, HARDEST = 1e5, 1e10  # the first times the data's size by its noise
-_FINEST = 1e-8  # noise below this share of the data's size is taken for it
+_LAST_COUPLING, HARDEST = 1e5, 1e9  # the first times the data's size by its noise
+_FINEST = 1e-6  # noise below this share of the data's size is taken for it
 # Damping is the cost of changing a parameter, or a start, by its own size.
 _FIRST_DAMPING, _LEAST_DAMPING, _HARMLESS_DAMPING, _MOST_DAMPING = 1e2, 1e-8, 1.0, 1e12
 _DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
 # A minimum is near where a step gains less than a hundredth of a standard deviation squared for
 # each observation, and reached where it gains nothing that matters to a likelihood.
-_NEAR, _CONVERGED = 1e-2, 1e-9
+_NEAR, _CONVERGED = 1e-2, 1e-8
 
 
 class Problem(eqx.Module):

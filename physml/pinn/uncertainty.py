@@ -269,7 +269,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
 
 
 @eqx.filter_jit
-def _profile(found: Identified, index: Array, offsets: np.ndarray) -> tuple[Array, Array, Array]:
+def _profile(found: Identified, index: Array, offsets: Array) -> tuple[Array, Array, Array]:
     point, problem = found.fitted.point, found.problem
     mean, weight = problem.prior
     sd = jnp.sqrt(found.covariance[index, index]) / found.parameters.slope(point.p)[index]
@@ -281,4 +281,4 @@ def _profile(found: Identified, index: Array, offsets: np.ndarray) -> tuple[Arra
         fitted = shooting.fit(fixed, p, point.s, 300)
         return found.parameters.constrain(p)[index], fitted.cost, fitted.converged
 
-    return jax.lax.map(at, jnp.asarray(offsets))
+    return jax.lax.map(at, offsets)
