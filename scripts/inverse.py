@@ -113,7 +113,7 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
     run.metrics(
         {
             f"{title}.rms_over_crb": ratio.max(),
-            f"{title}.coverage": np.mean(list(covered.values())),
+            f"{title}.coverage": min(covered.values()),
             f"{title}.failed": failed,
             f"{title}.draws": draws,
             f"{title}.seconds": timing.seconds,
@@ -123,7 +123,7 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
     seen = "".join("xyz"[i] for i in observe)
     heading = f"Lorenz, {seen} observed, {draws} noise draws, guess {OFF} times the truth, in %"
     run.table(rows, columns, title=heading)
-    truth = dict(zip(NAMES, map(float, true), strict=True))
+    truth: dict[str, float] = dict(zip(NAMES, map(float, true), strict=True))
     run.figure(f"{title}_intervals", plots.intervals(ranges, truth))
     if observe == (0,):
         pictures(run, jax.tree.map(lambda x: x[0], found), np.asarray(data[0, :, 0]), truth)
@@ -149,7 +149,7 @@ def trajectory(unknowns: jax.Array, observe: tuple[int, ...]) -> jax.Array:
         TS[-1],
         0.001,
         unknowns[3:],
-        saveat=diffrax.SaveAt(ts=TS),
+        saveat=diffrax.SaveAt(ts=jnp.asarray(TS)),
         stepsize_controller=diffrax.PIDController(rtol=1e-9, atol=1e-9),
         adjoint=diffrax.ForwardMode(),
         throw=False,

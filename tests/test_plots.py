@@ -275,6 +275,46 @@ def toy_climate(num, shift=0.0, diverged=()):
     )
 
 
+def test_fit_to_data_shows_what_was_seen():
+    fit = {"x": WAVE, "y": -WAVE}
+    fig = plots.fit_to_data(TS[::5], {"x": WAVE[::5] + 0.1}, TS, fit, {"x": WAVE, "y": WAVE})
+    top, bottom = fig.axes
+    np.testing.assert_array_equal(lines(top)["data"].get_ydata(), WAVE[::5] + 0.1)
+    assert set(lines(bottom)) == {"truth", "fit"}
+    assert (top.get_ylabel(), bottom.get_ylabel(), bottom.get_xlabel()) == ("x", "y", "t")
+    with pytest.raises(ValueError, match="fit x: expected the shape"):
+        plots.fit_to_data(TS, {}, TS, {"x": WAVE[1:]})
+
+
+def test_likelihood_profiles_stand_beside_the_parabola():
+    values = np.linspace(1.0, 3.0, 5)
+    deviance = 4 * (values - 2.0) ** 2
+    fig = plots.likelihood_profiles({"k": (values, deviance)}, {"k": (2.0, 0.5)}, {"k": 2.2})
+    (ax,) = fig.axes
+    drawn = lines(ax)
+    x, y = drawn["parabola"].get_data()
+    np.testing.assert_allclose(np.interp(values, x, y), deviance, atol=1e-2)
+    np.testing.assert_array_equal(drawn["profile"].get_ydata(), deviance)
+    assert set(drawn["truth"].get_xdata()) == {2.2} and ax.get_xlabel() == "k"
+
+
+def test_intervals_are_sorted_and_misses_told_apart():
+    low, high = np.array([0.5, 2.0, 1.5]), np.array([1.5, 3.0, 2.5])
+    fig = plots.intervals({"k": (low, high)}, {"k": 1.8}, unit="1/s")
+    (ax,) = fig.axes
+    hit, missed = (np.array(group.get_segments()) for group in ax.collections)
+    np.testing.assert_array_equal(hit, [[[1, 1.5], [1, 2.5]]])
+    np.testing.assert_array_equal(missed, [[[0, 0.5], [0, 1.5]], [[2, 2.0], [2, 3.0]]])
+    assert ax.get_ylabel() == "k [1/s]" and "33.3 % cover" in ax.get_xlabel()
+
+
+def test_recovered_term_and_its_error():
+    fig = plots.recovered_term(WAVE, WAVE**3, {"net": WAVE**3 + 0.1}, xlabel="x", ylabel="g")
+    top, bottom = fig.axes
+    assert np.all(np.diff(lines(top)["truth"].get_xdata()) >= 0)
+    np.testing.assert_allclose(lines(bottom)["net"].get_ydata(), 0.1)
+
+
 def test_climate_shows_densities_spectra_and_the_return_map():
     truth, lost = toy_climate(4), toy_climate(3, diverged=[1])
     fig = plots.climate(

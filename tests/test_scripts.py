@@ -30,6 +30,15 @@ KEYS = {
         "lorenz.optimizer.adam.eps1",
         "lorenz.gradient.sigmoid_16",
     },
+    "inverse": {
+        "lorenz.sigma_err",
+        "lorenz.rho_err",
+        "lorenz.beta_err",
+        "lorenz.rms_over_crb",
+        "lorenz.coverage",
+        "oscillator.zeta_err",
+        "duffing.cubic_err",
+    },
     "lorenz": {
         "mlp_trained.vpt_mean",
         "mlp_frozen.vpt_mean",

@@ -137,7 +137,7 @@ def discover(
             state_names=system.state_names,
             autonomous=None if system.autonomous else False,
             args={"weights": jnp.asarray(weights, ys.dtype)},
-            jumps=jumps,
+            jumps=tuple(jumps),
         )
         return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
 

@@ -156,7 +156,7 @@ def identify(
                 guess,
                 values,
                 noise,
-                precision,
+                jnp.asarray(precision),
                 y0 is None,
                 known_start,
                 loss,

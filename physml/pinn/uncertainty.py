@@ -254,7 +254,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
     if not is_concrete(found.cost) or found.cost.ndim:
         raise ValueError("found must be one identification, neither traced nor a batch")
     index = sum(int(np.prod(shape)) for shape in shapes[: names.index(name)])
-    offsets = np.linspace(-span, span, num)
+    offsets = jnp.asarray(np.linspace(-span, span, num))
     with single_threaded_blas():
         values, costs, converged = jax.block_until_ready(
             _profile(found, jnp.asarray(index), offsets)
