@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 from physml._blas import single_threaded_blas
 from physml._checks import floating_array, is_concrete, require_finite, require_increasing
 from physml.pinn import shooting
-from physml.pinn.features import Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.dense import WindowNetworks
+from physml.pinn.features import Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.parameters import Parameters, free_parameters
 from physml.pinn.uncertainty import FINEST, VERDICTS, Identified, judge, summarise
 from physml.reference.initial_value import check_problem
