@@ -95,3 +95,16 @@ def test_one_program_of_many_operations_keeps_the_digits():
 def test_the_result_is_rounded_to_its_leading_part():
     total = jax.jit(lambda a, b: dd.mul(dd.add(a, b), a))(numbers(4), numbers(5))
     np.testing.assert_array_equal(total.hi + total.lo, total.hi)
+
+
+def test_matrix_product():
+    a, b = (jax.tree.map(lambda x: x[:60], numbers(seed)) for seed in (6, 7))
+    a = jax.tree.map(lambda x: x.reshape(4, 15), a)
+    b = jax.tree.map(lambda x: x.reshape(15, 4), b)
+    product = jax.jit(jax.vmap(dd.matmul))(*jax.tree.map(lambda x: x[None], (a, b)))
+    left, right = (
+        np.array(rationals(jax.tree.map(jnp.ravel, x))).reshape(x.hi.shape) for x in (a, b)
+    )
+    size = np.abs(left).max(axis=1)[:, None] * np.abs(right).max(axis=0)
+    product = jax.tree.map(jnp.ravel, product)
+    assert worst(product, list((left @ right).ravel()), list(size.ravel())) < 2.0**-85

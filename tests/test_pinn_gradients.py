@@ -4,6 +4,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from physml import pinn
 from physml.systems import DrivenOscillator, Lorenz, from_function
@@ -31,6 +32,7 @@ def diffraxs(start, sigma, rho):
     return solved.ys
 
 
+@pytest.mark.slow
 def test_lorenz_as_diffrax():
     point = jnp.ones(3), jnp.array(10.0), jnp.array(28.0)
     weights = jnp.array([[1.0, -2.0, 0.5], [0.3, 1.0, 2.0]])
@@ -68,6 +70,7 @@ def test_first_and_second_derivatives_of_an_exponential():
     np.testing.assert_allclose(second, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_driven_oscillator_in_its_damping_and_in_time():
     times, y0 = jnp.linspace(0.5, 20.0, 8), jnp.array([1.0, 0.0])
 

@@ -45,7 +45,9 @@ def draws(clean, count, seed):
     return clean + 0.5 * np.random.default_rng(seed).standard_normal((count, *clean.shape))
 
 
-@pytest.mark.parametrize(("observe", "factor"), [((0, 1, 2), 1.5), ((0,), 0.5)])
+@pytest.mark.parametrize(
+    ("observe", "factor"), [((0, 1, 2), 1.5), pytest.param((0,), 0.5, marks=pytest.mark.slow)]
+)
 def test_lorenz_reaches_the_cramer_rao_bound(lorenz, observe, factor):
     """A guess 50 % off to either side. Each error is, to first order, the linear estimate's."""
     clean, jacobian = (x[:, np.asarray(observe)] for x in lorenz)
@@ -124,6 +126,7 @@ def test_closed_form_estimate_covariance_and_intervals(decaying, decayed):
     assert decayed.args["k"] == decayed.values["k"]
 
 
+@pytest.mark.slow
 def test_profile_is_the_closed_forms(decaying, decayed):
     """With k fixed the start is a linear least-squares problem."""
     _, ts, ys = decaying
@@ -148,6 +151,7 @@ def test_profile_interval_interpolates():
     assert low == -np.inf and 0 < high < 1
 
 
+@pytest.mark.slow
 def test_outliers_hardly_move_a_robust_fit(decaying):
     system, ts, ys = decaying
     spoiled = ys.copy()
@@ -161,6 +165,7 @@ def test_outliers_hardly_move_a_robust_fit(decaying):
     assert errors["huber"] < 4 * found["huber"].sd["k"] < 0.1
 
 
+@pytest.mark.slow
 def test_damping_ratio_of_positions_alone():
     zeta, ts = 0.15, np.linspace(0.0, 20.0, 401)
     clean = DrivenOscillator(gamma=zeta, forcing=None).exact(ts, jnp.array([1.0, 0.0]))
@@ -182,6 +187,7 @@ def test_damping_ratio_of_positions_alone():
     assert np.all(found.y0_sd < 1e-6)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_is_said():
     """A product of two parameters: only it is known."""
     system = from_function(lambda t, y, a: -a["k"] * a["m"] * y, 1, args={"k": 1.0, "m": 1.0})
@@ -194,6 +200,7 @@ def test_what_cannot_be_told_is_said():
     assert found.singular_values[-1] < 1e-6
 
 
+@pytest.mark.slow
 def test_a_wrong_model_is_said(decaying):
     _, ts, ys = decaying
     constant = from_function(lambda t, y, args: 0.0 * args["k"] * y + args["k"], 1, args={"k": 1.0})
@@ -202,6 +209,7 @@ def test_a_wrong_model_is_said(decaying):
     assert found.result == pinn.VERDICTS.misfit
 
 
+@pytest.mark.slow
 def test_too_few_iterations_are_an_error(decaying):
     system, ts, ys = decaying
     with pytest.raises(RuntimeError, match="did not converge"):
@@ -230,6 +238,7 @@ def test_bounds_are_kept_and_transforms_invert(bounds):
     np.testing.assert_allclose(parameters.slope(p), step, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_duffing_gets_its_cubic_term_back():
     ts = np.linspace(0.0, 10.0, 201)
     clean = reference.solve(Duffing(), [1.0, 0.0], ts).ys

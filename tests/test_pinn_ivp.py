@@ -109,6 +109,7 @@ def test_driven_oscillator(t0, y0):
     np.testing.assert_allclose(solution.ys, exact, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_pulse_train_is_not_smeared_over_its_jumps():
     system, y0 = DrivenOscillator(forcing=SquareWave(0.0, 2.0, 0.2, 0.1)), jnp.array([1.0, 0.0])
     solution = pinn.solve(system, y0, 1.0)
@@ -161,6 +162,7 @@ def test_blow_up_stops_with_the_solution_so_far():
         pinn.solve(system, [1.0], 2.0)
 
 
+@pytest.mark.slow
 def test_too_few_windows():
     system = DrivenOscillator()
     solution = pinn.solve(system, [1.0, 0.0], 20.0, max_windows=3, throw=False)

@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 from numpy.polynomial import legendre
 
-from physml._double_double import DoubleDouble, add, dot, exact, mul, neg, rational, two_sum
+from physml._batch import largest_of_batch
+from physml._double_double import DoubleDouble, add, exact, matmul, mul, neg, rational, two_sum
 from physml._extended import in_double_double
 from physml.pinn.dense import Polynomials
 from physml.pinn.features import Tables, gauss
 from physml.pinn.window import VectorField, Window
 
 _CORRECTIONS = 2  # the first is made, the second is the estimate of what it left
+_MOST_PICARD = 60  # more would cost as much as LU
 
 
 class Error(eqx.Module):
@@ -81,31 +83,36 @@ def correct(
     used = jnp.arange(size) < count
     ends = jnp.append(windows.start[1:], end)
     ends = jnp.where(jnp.arange(size) + 1 == count, end, ends)
+    ends = jnp.where(used, ends, windows.start)  # the loop below may pass over unused ones
     values = nodal_values(tables, windows)
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
+    limit = 0.1 * scale + atol
 
-    def correction(_: Any, carry: Any) -> Any:
-        values, *_ = carry
+    def advance(k, carry):
+        truths, growth, small, *results = carry
+        window = _linearised(field, tables, windows.start[k], ends[k], values[k].T)
 
-        def advance(k, carry):
-            truth, growth, corrections, growths = carry
-            y = jax.tree.map(lambda x: x[k], values)
-            step, repelled = _window_correction(field, tables, windows.start[k], ends[k], y, truth)
-            growth = jnp.maximum(growth, repelled)
-            truth = add(jax.tree.map(lambda x: x[-1], y), exact(step[-1]))
-            return truth, growth, corrections.at[k].set(step), growths.at[k].set(growth)
+        def correction(carry, truth):
+            y, small = carry
+            first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
+            begin = add(truth, neg(first)).hi
+            step, repelled = window.carry(begin[:, None] + window.defect(y))
+            step = jnp.concatenate([begin[:, None], step], axis=1)
+            small &= jnp.all(jnp.abs(step) <= limit[:, None])
+            corrected = add(y, exact(jnp.where(small, step, 0.0)))
+            return (corrected, small), (add(last, exact(step[:, -1])), y.hi, step, repelled, small)
 
-        start = jax.tree.map(lambda x: x[0, 0], values)
-        zeros = jnp.zeros_like(values.hi), jnp.zeros_like(windows.start)
-        init = (start, jnp.zeros_like(end), *zeros)
-        _, _, corrections, growths = jax.lax.fori_loop(0, count, advance, init)
-        small = jnp.all(jnp.abs(corrections) <= 0.1 * scale[None, None] + atol, axis=(1, 2))
-        small = jnp.cumprod(small)[:, None, None] > 0
-        corrected = add(values, exact(jnp.where(small, corrections, 0.0)))
-        return corrected, values.hi, corrections, growths
+        _, steps = jax.lax.scan(correction, (exact(values[k].T), small), truths)
+        truths, ys, corrections, repelled, small = steps
+        growth = jnp.maximum(growth, jnp.max(repelled))
+        rows = ys[-1].T, corrections[-1].T, growth
+        results = [buffer.at[k].set(row) for buffer, row in zip(results, rows, strict=True)]
+        return truths, growth, small[0], *results
 
-    init = (exact(values), values, jnp.zeros_like(values), jnp.zeros_like(windows.start))
-    _, values, corrections, growths = jax.lax.fori_loop(0, _CORRECTIONS, correction, init)
+    truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _CORRECTIONS), exact(values))
+    buffers = jnp.zeros_like(values), jnp.zeros_like(values), jnp.zeros_like(windows.start)
+    init = (truths, jnp.zeros_like(end), jnp.asarray(True), *buffers)
+    *_, values, corrections, growths = jax.lax.fori_loop(0, largest_of_batch(count), advance, init)
     transform = legendre_transform(num_points, end.dtype)
     coefficients, errors = (jnp.einsum("np,wpd->wnd", transform, x) for x in (values, corrections))
     # Pairs, for a function that is even or odd.
@@ -139,56 +146,115 @@ def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms
     return jnp.asarray(np.linalg.inv(legendre.legvander(nodes, num_points + 1)), dtype)
 
 
-def collocation_matrix(
-    field: VectorField, times: Array, u: Float[Array, "points dim"], half: Array, integrals: Array
-) -> tuple[Float[Array, "rows columns"], Float[Array, "points dim dim"]]:
-    r"""The matrix of $c \mapsto \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, c_j$, and $f_y$."""
-    num_points, dim = u.shape
-    _, tangent = jax.linearize(lambda u: field(times, u), u.T)
-    directions = jnp.broadcast_to(jnp.eye(dim, dtype=u.dtype)[:, :, None], (dim, dim, num_points))
-    jacobian = jax.vmap(tangent)(directions).transpose(2, 1, 0)
-    matrix = half * jnp.einsum("pq,qij->piqj", integrals, jacobian)
-    return matrix.reshape(-1, dim * num_points), jacobian
+class _Linearised(NamedTuple):
+    """A window's equation, and its linearisation about the values that it was made at."""
+
+    field: VectorField
+    times: DoubleDouble
+    half: DoubleDouble  # of the width
+    integrals: DoubleDouble
+    jacobian: Float[Array, "dim dim points"]
+
+    def defect(self, y: DoubleDouble) -> Float[Array, "dim nodes"]:
+        """The start plus the integral of f, less the values: at the points, then at the end."""
+        first, rest = jax.tree.map(lambda x: x[:, :1], y), jax.tree.map(lambda x: x[:, 1:], y)
+        rates = in_double_double(self.field)(self.times, jax.tree.map(lambda x: x[:, :-1], rest))
+        integrals = jax.tree.map(jnp.transpose, self.integrals)
+        change = mul(_spread(self.half, rest.hi.shape), matmul(rates, integrals))
+        target = add(_spread(first, rest.hi.shape), change)
+        return add(target, neg(rest)).hi
+
+    def carry(
+        self, known: Float[Array, "dim nodes"]
+    ) -> tuple[Float[Array, "dim nodes"], Float[Array, ""]]:
+        r"""The c of $c = known + \tfrac h2 W f_y c$, and whether f lets a window follow it.
+
+        By fixed-point iterations; by LU where those do not contract, as in stiff problems. Only
+        there can f repel by more than a window can follow.
+        """
+        half, integrals = self.half.hi, self.integrals.hi
+        inside, at_end = known[:, :-1], known[:, -1:]
+        num_points = inside.shape[1]
+        eps = jnp.finfo(known.dtype).eps
+        largest = jnp.max(jnp.abs(known))
+        enough = jnp.sqrt(eps) * largest  # what that leaves is seen by the next correction
+        scaled = half * self.jacobian
+
+        def change(c: Array, integrals: Array) -> Array:
+            return jnp.sum(scaled * c[None], axis=1) @ integrals.T
+
+        def iterate(carry: Any) -> Any:
+            c, _, count = carry
+            new = inside + change(c, integrals[:-1])
+            return new, jnp.max(jnp.abs(new - c)), count + 1
+
+        def measure(carry: Any) -> Any:
+            _, still = carry
+            jacobian = jnp.where(still, self.jacobian[:, :, ::6], 0.0)
+            growth = 2 * half * jnp.max(jnp.linalg.eigvals(jacobian.transpose(2, 0, 1)).real)
+            return jnp.where(growth <= num_points, growth, jnp.inf), jnp.asarray(False)
+
+        def solve(carry: Any) -> Any:
+            _, still = carry
+            width = jnp.where(still, half, 0.0)
+            matrix = collocation_matrix(self.jacobian, width, integrals[:-1])
+            identity = jnp.eye(matrix.shape[0], dtype=known.dtype)
+            c = jnp.linalg.solve(identity - matrix, inside.reshape(-1))
+            return c.reshape(inside.shape), jnp.asarray(False)
+
+        most = jnp.asarray(jnp.finfo(known.dtype).max, known.dtype)
+        c, last, _ = jax.lax.while_loop(
+            lambda c: (
+                (c[1] > enough)
+                & (c[2] < _MOST_PICARD)
+                & ((c[1] < largest / jnp.sqrt(eps)) | (c[2] < 1))
+            ),
+            iterate,
+            (inside, most, jnp.asarray(0)),
+        )
+        # Loops of one turn, not conditions: in a batch they are not entered where no one needs
+        # them, if they depend on what they carry (else the compiler does their work before). And
+        # the second waits for the first, as it must: a batch of LAPACK's waits for XLA's threads,
+        # which two of them at once could hold between them for ever.
+        implicit = last > enough
+        zero = jnp.zeros_like(half)
+        growth, _ = jax.lax.while_loop(lambda c: c[1], measure, (zero, implicit))
+        follows = jnp.isfinite(growth)
+        c, _ = jax.lax.while_loop(lambda c: c[1], solve, (c, implicit & follows))
+        c = jnp.where(follows, c, jnp.inf)
+        return jnp.concatenate([c, at_end + change(c, integrals[-1:])], axis=1), growth
 
 
-def _window_correction(
-    field: VectorField,
-    tables: Tables,
-    start: Float[Array, ""],
-    end: Float[Array, ""],
-    values: DoubleDouble,
-    truth: DoubleDouble,
-) -> tuple[Float[Array, "nodes dim"], Float[Array, ""]]:
-    """What has to be added to a window's values, given the truth at its start, and its growth."""
-    num_points, dim = tables.points.shape[0], values.hi.shape[1]
+def _linearised(
+    field: VectorField, tables: Tables, start: Array, end: Array, values: Float[Array, "dim nodes"]
+) -> _Linearised:
+    num_points = tables.points.shape[0]
     rule, dtype = gauss(num_points), start.dtype
     nodes = rational(np.array([Fraction(float(x)) + 1 for x in rule.points]), dtype)
     integrals = rational(rule.integrals, dtype)
+    half = jax.tree.map(lambda x: 0.5 * x, two_sum(end, -start))
+    times = add(_spread(exact(start), (num_points,)), mul(_spread(half, (num_points,)), nodes))
+    jacobian = jacobian_at(field, times.hi, values[:, 1:-1])
+    return _Linearised(field, times, half, integrals, jacobian)
 
-    def part(x: DoubleDouble, *index: Any) -> DoubleDouble:
-        return jax.tree.map(lambda x: x[index], x)
 
-    def spread(x: DoubleDouble, *shape: int) -> DoubleDouble:
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, shape), x)
+def jacobian_at(
+    field: VectorField, times: Array, u: Float[Array, "dim points"]
+) -> Float[Array, "dim dim points"]:
+    """$f_y$ at each of the points: the rate of its first axis in the state of its second."""
+    _, tangent = jax.linearize(lambda u: field(times, u), u)
+    directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
+    return jax.vmap(tangent, out_axes=1)(directions)
 
-    width = two_sum(end, -start)
-    half = jax.tree.map(lambda x: 0.5 * x, width)
-    times = add(spread(exact(start), num_points), mul(spread(half, num_points), nodes))
-    first, rest = part(values, 0), part(values, slice(1, None))
-    u = part(rest, slice(-1))
-    rates = in_double_double(field)(times, jax.tree.map(jnp.transpose, u))
-    columns = jax.tree.map(lambda x: x.T[:, :, None], integrals)
-    rows = jax.tree.map(lambda x: x.T[:, None], rates)
-    change = mul(spread(half, num_points + 1, dim), dot(columns, rows))
-    target = add(spread(first, num_points + 1, dim), change)
-    defect = add(target, neg(rest)).hi
-    begin = add(truth, neg(first)).hi
 
-    matrix, jacobian = collocation_matrix(field, times.hi, u.hi, half.hi, integrals.hi)
-    known, size = (begin[None] + defect).reshape(-1), dim * num_points
-    inside = jnp.linalg.solve(jnp.eye(size, dtype=dtype) - matrix[:size], known[:size])
-    last = known[size:] + matrix[size:] @ inside
-    rates_of_growth = jnp.linalg.eigvals(jacobian[::6]).real
-    growth = width.hi * jnp.max(rates_of_growth)
-    steps = jnp.concatenate([begin[None], inside.reshape(num_points, dim), last[None]])
-    return steps, jnp.where(jnp.isnan(growth), jnp.inf, growth)
+def collocation_matrix(
+    jacobian: Float[Array, "dim dim points"], half: Array, integrals: Float[Array, "nodes points"]
+) -> Float[Array, "rows columns"]:
+    r"""The matrix of $c \mapsto \tfrac h2 \sum_j W_{pj} f_y(t_j, u_j)\, c_j$, components first."""
+    dim, _, num_points = jacobian.shape
+    matrix = half * jnp.einsum("pq,ijq->ipjq", integrals, jacobian)
+    return matrix.reshape(-1, dim * num_points)
+
+
+def _spread(x: DoubleDouble, shape: tuple[int, ...]) -> DoubleDouble:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, shape), x)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, DTypeLike, Float, PRNGKeyArray
 
+from physml._batch import largest_of_batch
 from physml._blas import single_threaded_blas
 from physml._checks import is_concrete, require_finite, require_increasing
 from physml.pinn.dense import CorrectedNetworks, WindowNetworks
@@ -198,6 +199,8 @@ class _March(eqx.Module):
     t: Float[Array, ""]
     y: Float[Array, " dim"]
     width: Float[Array, ""]
+    implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
+    narrowed: Bool[Array, ""]  # since they did not contract in a wider window from here
     num_windows: Array
     num_rejected: Array
     num_iterations: Array
@@ -223,11 +226,15 @@ def _march(
     def field(t, y):
         return system(t, y, args)
 
-    def fit(t, width, y):
-        return fit_window(field, tables, t, width, y, rtol, atol, max_iterations)
+    def fit(t, width, y, implicit):
+        most = jnp.where(implicit, max_iterations, 0)
+        return fit_window(field, tables, t, width, y, rtol, atol, most)
 
     def shortest(t):
         return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(t1))
+
+    def unfinished(m: _March) -> Array:
+        return (m.t < t1) & (m.num_windows < size) & (m.width > shortest(m.t))
 
     def advance(march: _March) -> _March:
         stop = stops[jnp.searchsorted(stops, march.t, side="right")]
@@ -235,18 +242,26 @@ def _march(
         left = stop - march.t
         near = march.t + jnp.minimum(march.width, 0.5 * left)
         end = jnp.where(march.width > 0.99 * left, stop, near)
-        window = fit(march.t, end - march.t, march.y)
-        accepted = window.error <= 1
-        one = accepted.astype(march.num_windows.dtype)
+        window = fit(march.t, end - march.t, march.y, march.implicit)
+        active = unfinished(march)
+        accepted = active & (window.error <= 1)
         factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
+        factor = jnp.where(window.contracted | march.implicit, factor, 0.5)
+        # Gauss-Newton costs some hundred iterations, in a batch for all if for one: it is kept for
+        # where the residual would have let pass twice the width, at which those did not contract.
+        limiting = march.narrowed & (window.error < 0.5 ** (tables.rank / 2))
+        implicit = jnp.where(window.contracted, limiting & accepted, march.implicit)
+        narrowed = ~accepted & (march.narrowed | ~window.contracted)
         count = march.num_windows
         return _March(
             t=jnp.where(accepted, end, march.t),
             y=jnp.where(accepted, hand_over(tables, window), march.y),
-            width=window.width * factor,
-            num_windows=count + one,
-            num_rejected=march.num_rejected + 1 - one,
-            num_iterations=march.num_iterations + window.num_iterations,
+            width=jnp.where(active, window.width * factor, march.width),
+            implicit=implicit,
+            narrowed=narrowed,
+            num_windows=count + accepted.astype(count.dtype),
+            num_rejected=march.num_rejected + (active & ~accepted).astype(count.dtype),
+            num_iterations=march.num_iterations + jnp.where(active, window.num_iterations, 0),
             # A rejected window is overwritten by the next.
             windows=jax.tree.map(lambda rows, row: rows.at[count].set(row), march.windows, window),
         )
@@ -259,12 +274,13 @@ def _march(
             rate = jnp.max(jnp.abs(slope) / (jnp.abs(y0) + atol / rtol))
             first = 0.1 / jnp.maximum(rate, 1 / (t1 - t0))
         zero = jnp.asarray(0)
-        shapes = jax.eval_shape(fit, t0, t0, y0)
+        yes, no = jnp.asarray(True), jnp.asarray(False)
+        shapes = jax.eval_shape(fit, t0, t0, y0, yes)
         empty = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), shapes)
         march = jax.lax.while_loop(
-            lambda m: (m.t < t1) & (m.num_windows < size) & (m.width > shortest(m.t)),
+            lambda m: largest_of_batch(unfinished(m)),
             advance,
-            _March(t0, y0, first, zero, zero, zero, empty),
+            _March(t0, y0, first, yes, no, zero, zero, zero, empty),
         )
         windows, count = march.windows, march.num_windows
         readouts = jnp.einsum("wr,nrd->nwd", tables.readout, windows.coefficients)

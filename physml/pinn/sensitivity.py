@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from physml.pinn.dense import Polynomials
-from physml.pinn.error import collocation_matrix, legendre_transform
+from physml.pinn.error import collocation_matrix, jacobian_at, legendre_transform
 from physml.pinn.features import gauss
 from physml.solution import Solution
 
@@ -74,12 +74,14 @@ def _(primals, tangents):
 
     def advance(start, window):
         t, u, half, rate = window
-        matrix, _ = collocation_matrix(lambda t, u: system(t, u, args), t, u, half, integrals)
-        known = (start[None] + half * (integrals @ rate)).reshape(-1)
-        size = u.size
-        inside = jnp.linalg.solve(jnp.eye(size, dtype=dtype) - matrix[:size], known[:size])
-        end = known[size:] + matrix[size:] @ inside
-        return end, jnp.concatenate([start[None], inside.reshape(u.shape), end[None]])
+        jacobian = jacobian_at(lambda t, u: system(t, u, args), t, u.T)
+        known = start[:, None] + half * (rate.T @ integrals.T)
+        matrix = collocation_matrix(jacobian, half, integrals[:-1])
+        identity = jnp.eye(u.size, dtype=dtype)
+        inside = jnp.linalg.solve(identity - matrix, known[:, :-1].reshape(-1)).reshape(u.T.shape)
+        rates = jnp.einsum("ijq,jq->iq", jacobian, inside)
+        end = known[:, -1] + half * (rates @ integrals[-1])
+        return end, jnp.concatenate([start[:, None], inside, end[:, None]], axis=1).T
 
     start = jnp.zeros_like(y0) if change[1] is None else change[1]
     with jax.default_matmul_precision("highest"):

@@ -28,6 +28,7 @@ class Window(NamedTuple):
     slope: Float[Array, " dim"]  # f above: the right-hand side near the start
     coefficients: Float[Array, "rank dim"]  # of C in the tables' basis
     error: Float[Array, ""]  # the residual in units of the tolerance; infinite if not solved
+    contracted: Bool[Array, ""]  # the fixed-point iterations
     num_iterations: Int[Array, ""]
 
 
@@ -39,7 +40,7 @@ def fit_window(
     y: Float[Array, " dim"],
     rtol: Float[Array, ""],
     atol: Float[Array, ""],
-    max_iterations: int,
+    max_iterations: Int[Array, ""],
 ) -> Window:
     r"""Find the readout that makes the residual $r = u' - f(t, u)$ vanish.
 
@@ -47,7 +48,7 @@ def fit_window(
     derivative features and need no linear algebra: where the width is moderate in units of the
     time scale of f they contract faster than geometrically, as all Volterra equations do. Where
     they do not, as in stiff problems, Gauss-Newton minimises the integral of $r^2$, again from
-    C = 0; each step is a dense least-squares problem, solved by QR.
+    C = 0, in at most `max_iterations`; each is a dense least-squares problem, solved by QR.
 
     The residual is judged in between the points it was brought down at: times the width, which
     makes it the change of u that it stands for, and relative to `atol + rtol max |u|` of each
@@ -63,18 +64,18 @@ def fit_window(
     values = root[:, None] * tables.values
 
     def network(coefficients: Array, basis: Array, points: Array) -> Float[Array, "dim points"]:
-        return y[:, None] + half * (jnp.outer(slope, points + 1) + (basis @ coefficients).T)
+        return y[:, None] + half * (jnp.outer(slope, points + 1) + coefficients @ basis.T)
 
     def size(step: Array, u: Array) -> Float[Array, ""]:
         """The change of u that a step makes, in units of the tolerance."""
         scale = atol + rtol * jnp.max(jnp.abs(u), axis=1)
-        return jnp.max(jnp.max(jnp.abs(half * (tables.values @ step)), axis=0) / scale)
+        return jnp.max(jnp.max(jnp.abs(half * (step @ tables.values.T)), axis=1) / scale)
 
     def picard(carry):
         coefficients, last, _, count = carry
         u = network(coefficients, tables.values, tables.points)
-        residual = slope[:, None] + (tables.slopes @ coefficients).T - field(times, u)
-        step = (tables.weights[:, None] * tables.slopes).T @ residual.T
+        residual = slope[:, None] + coefficients @ tables.slopes.T - field(times, u)
+        step = residual @ (tables.weights[:, None] * tables.slopes)
         return coefficients - step, size(step, u), last, count + 1
 
     def gauss_newton(carry):
@@ -83,7 +84,7 @@ def fit_window(
         f, tangent = jax.linearize(lambda u: field(times, u), u)
         directions = jnp.broadcast_to(identity[:, :, None], (dim, *u.shape))
         jacobian = jax.vmap(tangent)(directions)  # (direction, component, point)
-        residual = root[None] * (slope[:, None] + (tables.slopes @ coefficients).T - f)
+        residual = root[None] * (slope[:, None] + coefficients @ tables.slopes.T - f)
         matrix = slopes - half * jnp.einsum("pr,jip->ipjr", values, jacobian)
         matrix = matrix.reshape(dim * root.size, dim * rank)
         # The triangle of [A b] holds that of A, and Q^T b beside it.
@@ -91,10 +92,10 @@ def fit_window(
             jnp.concatenate([matrix, residual.reshape(-1, 1)], axis=1), mode="r"
         )
         step = jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
-        step = step.reshape(dim, rank).T
+        step = step.reshape(dim, rank)
         return coefficients - step, size(step, u), count + 1
 
-    zero, zeroth = jnp.zeros((rank, dim), y.dtype), jnp.asarray(0)
+    zero, zeroth = jnp.zeros((dim, rank), y.dtype), jnp.asarray(0)
     most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
     # Down to round-off, and as long after that as it helps; not once u has grown a thousandfold.
     round_off = 16 * jnp.finfo(y.dtype).eps / rtol
@@ -119,12 +120,12 @@ def fit_window(
 
     u = network(coefficients, tables.check_values, tables.check_points)
     f = field(start + half * (tables.check_points + 1), u)
-    residual = slope[:, None] + (tables.check_slopes @ coefficients).T - f
+    residual = slope[:, None] + coefficients @ tables.check_slopes.T - f
     scale = atol + rtol * jnp.max(jnp.abs(u), axis=1)
     error = jnp.max(width * jnp.max(jnp.abs(residual), axis=1) / scale)
     solved: Bool[Array, ""] = (last <= small) & jnp.isfinite(error)
     error = jnp.where(solved, error, jnp.inf)
-    return Window(start, width, y, slope, coefficients, error, tried + count)
+    return Window(start, width, y, slope, coefficients.T, error, contracted, tried + count)
 
 
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:
