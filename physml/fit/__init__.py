@@ -1,28 +1,45 @@
 """How a model is fitted: one loop, gradient descent, sweeps of it, least squares and a readout."""
 
 from physml.fit import checkpoint
-from physml.fit.gradient import State, gradient
+from physml.fit._parts import take_apart
+from physml.fit.gradient import GradientStep, State, gradient, nonfinite
 from physml.fit.least_squares import least_squares
 from physml.fit.loop import Callback, Outcome, Report, loop
 from physml.fit.objective import mean_square
+from physml.fit.projection import (
+    ProjectionStep,
+    VariableProjection,
+    traced,
+    variable_projection,
+)
 from physml.fit.readout import Readout, readout
 from physml.fit.result import RESULTS, Fit
+from physml.fit.schedule import Cosine, scheduled
 from physml.fit.sweep import Sweep, sweep
 
 __all__ = [
     "RESULTS",
     "Callback",
+    "Cosine",
     "Fit",
+    "GradientStep",
     "Outcome",
+    "ProjectionStep",
     "Readout",
     "Report",
     "State",
     "Sweep",
+    "VariableProjection",
     "checkpoint",
     "gradient",
     "least_squares",
     "loop",
     "mean_square",
+    "nonfinite",
     "readout",
+    "scheduled",
     "sweep",
+    "take_apart",
+    "traced",
+    "variable_projection",
 ]

@@ -133,10 +133,9 @@ def gradient(
         validate, compile_seconds = compiled(validated, judge, parts, begin, valid)
 
     def review(state: State) -> tuple[State, dict[str, Any], RESULTS | None]:
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
-            return state, {}, RESULTS.nonfinite
-        if valid is None:
-            return state, {}, None
+        unusable = nonfinite(state)
+        if valid is None or unusable is not None:
+            return state, {}, unusable
         best, value = validate(judge, parts, state, valid)
         state = State(state.params, state.rest, state.opt_state, state.step, state.key, best)
         metrics = {"valid_loss": float(value), "valid_step": int(state.step)}
@@ -159,16 +158,14 @@ def gradient(
     )
     last = outcome.state
     chosen = last if last.best is None or jnp.isinf(last.best.loss) else last.best
-    return Fit(
-        model=parts.merge(chosen.params, chosen.rest),
-        history=outcome.history,
-        result=outcome.result,
-        state=last,
-        step=outcome.step,
-        nonfinite_step=outcome.nonfinite_step,
-        seconds=outcome.seconds,
-        compile_seconds=outcome.compile_seconds + compile_seconds,
-    )
+    done = outcome.as_fit(parts.merge(chosen.params, chosen.rest), last)
+    return eqx.tree_at(lambda f: f.compile_seconds, done, done.compile_seconds + compile_seconds)
+
+
+def nonfinite(state: State) -> RESULTS | None:
+    """The verdict on weights that are not finite."""
+    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    return None if finite else RESULTS.nonfinite
 
 
 class GradientStep(eqx.Module):

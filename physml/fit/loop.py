@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 from physml.fit._compiled import compiled
 from physml.fit._parts import as_arrays
 from physml.fit._shuffle import shuffle_words, shuffled
-from physml.fit.result import RESULTS
+from physml.fit.result import RESULTS, Fit
 
 Step = Callable[[Any, Any, PRNGKeyArray | None], tuple[Any, dict[str, Array]]]
 """`step(state, batch, key) -> (state, metrics)`."""
@@ -52,6 +52,19 @@ class Outcome(eqx.Module):
     nonfinite_step: int | None  # the step (from 0) whose loss was not finite
     seconds: float  # without compiling
     compile_seconds: float
+
+    def as_fit(self, model: Any, state: Any) -> Fit:
+        """As the `Fit` of a model, with what is needed to go on."""
+        return Fit(
+            model=model,
+            history=self.history,
+            result=self.result,
+            state=state,
+            step=self.step,
+            nonfinite_step=self.nonfinite_step,
+            seconds=self.seconds,
+            compile_seconds=self.compile_seconds,
+        )
 
 
 def loop(

@@ -6,6 +6,10 @@ from physml.pinn.discover import Discovery as Discovery
 from physml.pinn.discover import discover as discover
 from physml.pinn.identify import identify as identify
 from physml.pinn.ivp import solve as solve
+from physml.pinn.sampling import Even as Even
+from physml.pinn.sampling import Resampled as Resampled
+from physml.pinn.scales import Scales as Scales
+from physml.pinn.scales import find_scales as find_scales
 from physml.pinn.train import TrainedNetwork as TrainedNetwork
 from physml.pinn.train import Training as Training
 from physml.pinn.train import train as train
@@ -13,3 +17,6 @@ from physml.pinn.uncertainty import VERDICTS as VERDICTS
 from physml.pinn.uncertainty import Identified as Identified
 from physml.pinn.uncertainty import Profile as Profile
 from physml.pinn.uncertainty import profile as profile
+from physml.pinn.weights import Fixed as Fixed
+from physml.pinn.weights import GradientNorm as GradientNorm
+from physml.pinn.weights import RandomLookback as RandomLookback

@@ -16,9 +16,11 @@ from physml._extended import in_double_double
 from physml.pinn.dense import Polynomials
 from physml.pinn.features import Tables, gauss
 from physml.pinn.window import VectorField, Window
+from physml.solution import Dense
 
 _CORRECTIONS = 2  # the first is made, the second is the estimate of what it left
 _MOST_PICARD = 60  # more would cost as much as LU
+_ESTIMATE_POINTS = 8  # Gauss points in a window of `estimate`
 
 
 class Error(eqx.Module):
@@ -128,6 +130,68 @@ def correct(
     largest = jnp.max(jnp.abs(corrections), axis=1) + resolution
     trusted = jnp.all((largest <= jnp.sqrt(rtol) * scale[None] + atol) | ~used[:, None])
     return Corrected(coefficients, error, trusted)
+
+
+def estimate(
+    field: VectorField,
+    dense: Dense,
+    y0: Float[Array, " dim"],
+    t0: Float[Array, ""],
+    t1: Float[Array, ""],
+    num_windows: int,
+) -> Error:
+    r"""The error of any approximate trajectory u: its residual, carried along the linearised flow.
+
+    The error $c = y - u$ starts from $y_0 - u(t_0)$ and obeys, to first order,
+
+    $$\dot c = f_y(t, u)\, c + f(t, u) - \dot u.$$
+
+    It is solved by Gauss collocation in equal windows, in the integral form of `correct`, which
+    sees what u does between two points, however quickly: a solution that leaves for another one
+    there has a residual which no point may show. Once the error is no longer small, only its
+    being large is to be believed.
+
+    Args:
+        field: f(t, u) of times (points,) and states (dim, points).
+        dense: u.
+        y0: the state at `t0`, which u may miss.
+        t0, t1: where u starts and ends.
+        num_windows: so many that u and f(t, u) are smooth over each.
+    """
+    rule, dtype, dim = gauss(_ESTIMATE_POINTS), y0.dtype, y0.shape[0]
+    nodes = jnp.asarray(np.concatenate([[-1.0], rule.points, [1.0]]) + 1, dtype)
+    integrals = jnp.asarray(rule.integrals.astype(float), dtype)
+    starts = t0 + (t1 - t0) * jnp.asarray(np.arange(num_windows) / num_windows, dtype)
+    half = (t1 - t0) / (2 * num_windows)
+    inner, size = slice(1, -1), dim * _ESTIMATE_POINTS
+    ones = jnp.tile(jnp.eye(dim, dtype=dtype), (_ESTIMATE_POINTS + 1, 1))
+
+    def window(start: Array) -> tuple[Array, Array]:
+        """A window's nodal values, and those of c as an affine function of the first: [A, b]."""
+        times = start + half * nodes
+        values = jax.vmap(dense.evaluate)(times)
+        rates = field(times[inner], values[inner].T).T
+        defect = values[:1] + half * integrals @ rates - values[1:]
+        matrix, _ = collocation_matrix(field, times[inner], values[inner], half, integrals)
+        known = jnp.concatenate([ones, defect.reshape(-1, 1)], axis=1)
+        inside = jnp.linalg.solve(jnp.eye(size, dtype=dtype) - matrix[:size], known[:size])
+        last = known[size:] + matrix[size:] @ inside
+        return values, jnp.concatenate([inside, last])
+
+    with jax.default_matmul_precision("highest"):
+        values, maps = jax.vmap(window)(starts)
+
+        def carry_over(error: Array, step: Array) -> tuple[Array, Array]:
+            later = step[:, :dim] @ error + step[:, dim]
+            later = jnp.concatenate([error, later]).reshape(-1, dim)
+            return later[-1], later
+
+        _, errors = jax.lax.scan(carry_over, y0 - values[0, 0], maps)
+        transform = legendre_transform(_ESTIMATE_POINTS, dtype)
+        coefficients = jnp.einsum("np,wpd->wnd", transform, errors)
+    rounding = 2.0 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values), axis=1)
+    widths = jnp.full_like(starts, 2 * half)
+    return Error(Polynomials(starts, widths, coefficients), rounding)
 
 
 def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows nodes dim"]:

@@ -1,0 +1,70 @@
+"""Optimizers whose hyper-parameters follow schedules that are traced, not compiled in."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+class Cosine(eqx.Module):
+    r"""$v_k = \tfrac{v_0}{2} (1 + \cos(\pi \min(k / n, 1)))$: from a first value to zero."""
+
+    first: Float[Array, ""]
+    steps: Float[Array, ""]
+
+    def __init__(self, first: Any, steps: Any):
+        """
+        Args:
+            first: the value of step 0.
+            steps: n, after which the value is zero.
+        """
+        self.first = jnp.asarray(first, float)
+        self.steps = jnp.asarray(steps, self.first.dtype)
+
+    def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
+        share = jnp.minimum(count.astype(self.first.dtype) / self.steps, 1.0)
+        return 0.5 * self.first * (1 + jnp.cos(jnp.pi * share))
+
+
+def scheduled(
+    optimizer: Callable[..., optax.GradientTransformation], **values: Any
+) -> optax.GradientTransformationExtraArgs:
+    """`optimizer(**values)`, with the values traced: other ones use the program of the first.
+
+    Optax compiles the numbers and schedules that a transformation was made with into the step.
+    Here they are arrays beside it: a second fit with another learning rate compiles nothing.
+
+    Args:
+        optimizer: such as `optax.adam`.
+        values: its hyper-parameters: numbers, arrays, or schedules that are pytrees of arrays
+            (an `eqx.Module` with `__call__(count)`, such as `Cosine`).
+
+    Example:
+        >>> fit.scheduled(optax.adam, learning_rate=fit.Cosine(3e-3, steps=1000))
+    """
+    values = {
+        name: value if callable(value) else jnp.asarray(value) for name, value in values.items()
+    }
+    rule = _Scheduled(optimizer, values)
+    return optax.GradientTransformationExtraArgs(rule.init, rule.update)
+
+
+class _Scheduled(eqx.Module):
+    optimizer: Callable[..., optax.GradientTransformation]
+    values: dict[str, Any]
+
+    def _at(self, count: Array) -> optax.GradientTransformationExtraArgs:
+        values = {name: v(count) if callable(v) else v for name, v in self.values.items()}
+        return optax.with_extra_args_support(self.optimizer(**values))
+
+    def init(self, params: Any) -> Any:
+        count = jnp.zeros((), jnp.int32)
+        return count, self._at(count).init(params)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        count, inner = state
+        updates, inner = self._at(count).update(updates, inner, params, **extra)
+        return updates, (count + 1, inner)
