@@ -72,6 +72,14 @@ KEYS = {
         "pinn_adam.rel_l2",
         "pulse.max_err",
     },
+    "pinn_training": {
+        "adam_lbfgs.rel_l2",
+        "adam_lbfgs.seconds",
+        "gauss_newton.rel_l2",
+        "gauss_newton.estimated_max_err",
+        "gauss_newton.seconds",
+        "gauss_newton.compiling_s",
+    },
 }
 RECORDED = {"seed", "dtype", "device", "versions.jax", "versions.physml", "wall_s", "compile_s"}
 TIMES = ("seconds", "wall_s", "compile_s", "_s", "speedup")

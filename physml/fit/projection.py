@@ -1,5 +1,6 @@
 """Gauss-Newton on all weights, with those of the last layer eliminated: a step for the one loop."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -18,22 +19,25 @@ from physml.fit.objective import scaled
 from physml.fit.result import Fit
 
 _SHARES = (1.0, 0.3, 0.1, 0.01, 0.0)  # of a step, tried together; the last one is the old point
-_BOUNDS = (1e-14, 1e6)  # of the damping
+# The factors of the two dampings after a step that was made whole, and after another.
+_FALL, _RISE = (0.1, 0.3), (10.0, 4.0)
+_LOWEST, _HIGHEST = (1e-26, 1e-14), 1e6
 
 
 class VariableProjection(eqx.Module):
     r"""How to take damped Gauss-Newton steps in which the last layer follows the others.
 
     Attributes:
-        damping: $\lambda$ of the first step, in units of the Jacobian's largest squared column.
+        damping: of the first step, in units of the Jacobian's largest squared column; that of the
+            last layer is ten times as large, in units of its own.
         linear: a part of the path of the weights that are eliminated: the name of the last layer.
     """
 
     damping: float | Array = 1e-3
     linear: str = eqx.field(static=True, default="readout")
 
-    def init(self, params: Any) -> Scalar:
-        """The damping, which is all that the method carries from step to step.
+    def init(self, params: Any) -> Float[Array, "2"]:
+        """The dampings of the last layer and of the others, all that is carried along.
 
         Raises:
             ValueError: no weight's path has `linear` in it, or all of them have.
@@ -45,7 +49,8 @@ class VariableProjection(eqx.Module):
                 f"linear must name the last layer and nothing else, got {self.linear!r} for "
                 f"weights {paths}"
             )
-        return jnp.asarray(self.damping, jax.tree.leaves(params)[0].dtype)
+        dtype = jax.tree.leaves(params)[0].dtype
+        return jnp.asarray(self.damping, dtype) * jnp.asarray([10.0, 1.0], dtype)
 
 
 def variable_projection(
@@ -64,15 +69,17 @@ def variable_projection(
     r"""Fit a model whose last layer is linear by damped Gauss-Newton with variable projection.
 
     Minimises the same number as `gradient` on `mean_square(residual)`. With a the weights of the
-    last layer, b all others, $J_a$ and $J_b$ the Jacobians of the scaled residual r, and P the
-    projection onto what $J_a$ cannot reach, a step solves
+    last layer, b all others, and $J_a$ and $J_b$ the Jacobians of the scaled residual r, a step
+    solves
 
-    $$\min_{\delta b} \|P (r + J_b\, \delta b)\|^2 + \lambda \|\delta b\|^2, \qquad
-    \delta a = -J_a^+ (r + J_b\, \delta b),$$
+    $$\min_{\delta a, \delta b} \|r + J_a\, \delta a + J_b\, \delta b\|^2 +
+    \mu \|\delta a\|^2 + \lambda \|\delta b\|^2$$
 
-    and then takes one Gauss-Newton step in a alone, which is exact where r is linear in a. Only
-    b is damped: the ill-conditioned last layer, on which a joint method crawls, is solved by SVD.
-    A step that does not lower the loss is cut short or not made, and the damping raised.
+    by eliminating $\delta a$ with an SVD of $J_a$, and then takes a step in a alone, which is
+    exact where r is linear in a. The two dampings fall at paces of their own, $\mu$ to nothing:
+    the last layer, so ill-conditioned that a joint damping crawls on it, is then projected out,
+    while early on it cannot run away where r is not linear in it. A step that does not lower the
+    loss is cut short or not made, and the dampings raised.
 
     Costs $O(m^2 (m + n))$ for m residuals and n weights (m < n), so that wide networks are cheap
     and many rows are not.
@@ -162,18 +169,16 @@ class ProjectionStep(eqx.Module):
 
         with jax.default_matmul_precision("highest"):
             (jac_a, jac_b), r = whole(linearized((0, 1)), a, b)
-            basis, solve = _eliminated(jac_a)
-
-            def project(x: Array) -> Array:
-                return x - basis @ (basis.T @ x)
-
+            damping_a, damping_b = state.opt_state
+            project, solve = _eliminate(jac_a, damping_a)
             unit = jnp.max(jnp.sum(jac_b**2, axis=0))
-            step_b = _damped(project(jac_b), project(r), state.opt_state * unit)
+            rest = project(jnp.concatenate([jac_b, r[:, None]], axis=1))
+            step_b = _damped(rest[:, :-1], rest[:, -1], damping_b * unit)
             step_a = -solve(r + jac_b @ step_b)
             # The last layer once more, where the others have gone.
             far_a, far_b = a + step_a, b + step_b
             jac_a, far_r = whole(linearized(0), far_a, far_b)
-            exact_a = far_a - _eliminated(jac_a)[1](far_r)
+            exact_a = far_a - _eliminate(jac_a, damping_a)[1](far_r)
             shares = jnp.asarray(_SHARES, a.dtype)[:, None]
             tries_a = jnp.concatenate([exact_a[None], a[None] + shares * step_a[None]])
             tries_b = jnp.concatenate([far_b[None], b[None] + shares * step_b[None]])
@@ -181,9 +186,8 @@ class ProjectionStep(eqx.Module):
 
         losses = jnp.where(jnp.isnan(losses), jnp.inf, losses)
         best = jnp.argmin(losses)
-        whole_step = best <= 1
-        damping = state.opt_state * jnp.where(whole_step, 1 / 3, 4.0).astype(a.dtype)
-        damping = jnp.clip(damping, *_BOUNDS)
+        factors = jnp.where(best <= 1, jnp.asarray(_FALL, a.dtype), jnp.asarray(_RISE, a.dtype))
+        damping = jnp.clip(state.opt_state * factors, jnp.asarray(_LOWEST, a.dtype), _HIGHEST)
         new = params(tries_a[best], tries_b[best])
         state = State(new, state.rest, damping, state.step + 1, state.key, state.best)
         return state, {"loss": losses[-1], "damping": damping}
@@ -200,14 +204,23 @@ def _is_linear(params: Any, name: str) -> Any:
     )
 
 
-def _eliminated(jacobian: Float[Array, "m k"]) -> tuple[Float[Array, "m j"], Any]:
-    """An orthonormal basis of a Jacobian's range, and its pseudoinverse."""
+def _eliminate(jacobian: Float[Array, "m k"], damping: Scalar) -> tuple[Callable, Callable]:
+    r"""Two maps by the minimum of $\|J x + r\|^2 + \mu \|x\|^2$ over x.
+
+    The minimum is the squared norm of the first map of r, and lies at minus the second. $\mu$ is
+    `damping` times the largest squared singular value.
+    """
     left, singular, right = jnp.linalg.svd(jacobian, full_matrices=False)
     # NumPy's matrix_rank: below this, a singular value is rounding.
     kept = singular > max(jacobian.shape) * jnp.finfo(jacobian.dtype).eps * singular[0]
-    inverse = jnp.where(kept, 1 / jnp.where(kept, singular, 1.0), 0.0)
-    basis = jnp.where(kept[None], left, 0.0)
-    return basis, lambda x: right.T @ (inverse * (left.T @ x))
+    relative = jnp.where(kept, singular / jnp.where(kept, singular[0], 1.0), 0.0)
+    sizes = jnp.where(kept, relative**2 + damping, 1.0)
+    share = jnp.where(kept, 1 - jnp.sqrt(damping / sizes), 0.0)
+    inverse = relative / sizes / jnp.where(singular[0] > 0, singular[0], 1.0)
+    return (
+        lambda x: x - left @ (share[:, None] * (left.T @ x)),
+        lambda r: right.T @ (inverse * (left.T @ r)),
+    )
 
 
 def _damped(

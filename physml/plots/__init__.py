@@ -21,6 +21,7 @@ from physml.plots.statistics import (
 )
 from physml.plots.training import (
     bands,
+    convergence,
     heat_map,
     loss_curves,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "bands",
     "climate",
     "compare_solutions",
+    "convergence",
     "error_growth",
     "fit_to_data",
     "forecast_series",

@@ -15,6 +15,7 @@ from physml.plots._common import (
     LOSS_STYLES,
     PALETTE,
     add_legend,
+    bare_axes,
     colour_of,
     draw_semilogy,
     make_panels,
@@ -53,6 +54,39 @@ def loss_curves(
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.01)
     add_legend(ax)
+    return fig
+
+
+def convergence(
+    curves: Mapping[str, tuple[Any, Any, Any]], *, ylabel: str = "loss", title: str | None = None
+) -> Figure:
+    """How fast methods converge: a value against steps and against seconds, all on log scales.
+
+    Args:
+        curves: for each method the steps (n,), the seconds (n,) and the values (n,), the smallest
+            yet where they are noisy; the first step is 1.
+
+    Raises:
+        ValueError: if a curve has not one value for each of its steps and seconds.
+    """
+    fig = Figure(figsize=(11.0, 4.4), layout="constrained")
+    axes = [bare_axes(ax) for ax in fig.subplots(1, 2, sharey=True)]
+    for i, (name, columns) in enumerate(curves.items()):
+        steps, seconds, values = (np.asarray(column, float) for column in columns)
+        if not steps.shape == seconds.shape == values.shape == (steps.size,):
+            raise ValueError(
+                f"curves: {name!r} must have a value for each of its steps and seconds, got "
+                f"{values.shape} for {steps.shape} and {seconds.shape}"
+            )
+        dashes = DASHES[i // len(PALETTE) % len(DASHES)]
+        style = dict(color=colour_of(i), linestyle=dashes, linewidth=1.6, label=name)
+        for ax, x in zip(axes, (steps, seconds), strict=True):
+            draw_semilogy(ax, x, values, **style)
+            ax.set_xscale("log")
+    axes[0].set(xlabel="step", ylabel=ylabel)
+    axes[1].set(xlabel="seconds, without compiling")
+    add_legend(axes[1])
+    fig.suptitle(title or "")
     return fig
 
 
