@@ -1,12 +1,16 @@
 """Errors of window networks, as estimated and as they are."""
 
+from collections.abc import Callable
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from physml import pinn, reference
-from physml.solution import RESULTS
+from physml.pinn.error import estimate
+from physml.solution import RESULTS, Dense
 from physml.systems import DrivenOscillator, Lorenz, from_function
 
 
@@ -131,3 +135,35 @@ def test_duffing_in_chaos():
     error = np.abs(np.asarray(solution.ys - truth.ys[0, :, :2]))
     assert error.max() < 1e-8
     assert coverage(solution.error_estimate(grid), error, above=1e-12) > 0.95
+
+
+class Wrong(Dense):
+    """The exact oscillator and something added to it."""
+
+    added: Callable = eqx.field(static=True)
+
+    def evaluate(self, t):
+        exact = DrivenOscillator().exact(t, jnp.array([1.0, 0.0]))
+        return exact + jnp.stack([self.added(t), jnp.zeros_like(t)])
+
+    def derivative(self, t):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("added", "at"),
+    [
+        pytest.param(lambda t: 0.01 * jnp.sin(3 * t), 12.3, marks=pytest.mark.slow),
+        # The initial condition is missed.
+        pytest.param(lambda t: 0.5 + 0.0 * t, 0.0, marks=pytest.mark.slow),
+        # A step between the points of a window: no pointwise residual shows it.
+        (lambda t: jnp.where(t > 10.0, 0.3, 0.0), 16.0),
+    ],
+)
+def test_estimate_for_any_trajectory(added, at):
+    """The oscillator is linear: its estimate is the error itself."""
+    system, ends = DrivenOscillator(), (jnp.asarray(0.0), jnp.asarray(20.0))
+    error = estimate(
+        lambda t, y: system(t, y, None), Wrong(added), jnp.array([1.0, 0.0]), *ends, 100
+    )
+    np.testing.assert_allclose(error(jnp.asarray(at)), [abs(added(at)), 0.0], atol=1e-10)

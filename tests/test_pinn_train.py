@@ -102,15 +102,7 @@ def test_collapse_to_the_fixed_point_gets_a_verdict():
 
 
 @UNTRAINED
-def test_initial_condition_holds_for_any_weights():
-    training = pinn.train(network(), decay, [0.7], 5.0, t0=2.0, args=1.0, stages=STILL)
-    np.testing.assert_allclose(training.solution(2.0), [0.7], rtol=0, atol=0)
-    assert training.solution.dense.network is not None
-    assert abs(float(training.solution(5.0)[0]) - 0.7) > 1e-6
-
-
-@UNTRAINED
-@pytest.mark.parametrize("condition", ["hard", "soft"])
+@pytest.mark.parametrize("condition", ["hard", pytest.param("soft", marks=pytest.mark.slow)])
 def test_ansatz(condition):
     net, t = network(), jnp.asarray(3.0)
     training = pinn.train(
@@ -127,6 +119,8 @@ def test_ansatz(condition):
     ramp = 1 - np.exp(-(3.0 - 2.0) / 0.5) if condition == "hard" else 1.0
     expected = 0.7 + 10.0 * ramp * net(jnp.array([(3.0 - 4.0) / 0.5]))
     np.testing.assert_allclose(training.solution(t), expected, rtol=1e-12)
+    if condition == "hard":  # whatever the weights
+        np.testing.assert_allclose(training.solution(2.0), [0.7], rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -147,6 +141,7 @@ def test_float32():
     np.testing.assert_allclose(solution.ys[:, 0], np.exp(-np.asarray(solution.ts)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_other_numbers_compile_nothing():
     traces = []
 

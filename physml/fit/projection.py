@@ -151,8 +151,10 @@ class ProjectionStep(eqx.Module):
 
         def whole(function: Any, a: Array, b: Array) -> Any:
             """A function of `blocks` for all rows, weighed as in their mean square."""
-            each = jax.vmap(lambda row: function(lambda *x: blocks(*x, row, False))(a, b))(batch)
-            once = function(lambda *x: blocks(*x, first, True))(a, b)
+            each = jax.vmap(lambda row: function(lambda a, b: blocks(a, b, row, False))(a, b))(
+                batch
+            )
+            once = function(lambda a, b: blocks(a, b, first, True))(a, b)
 
             def stack(rows: Array, shared: Array) -> Array:
                 rows = rows.reshape(-1, *rows.shape[2:]) / jnp.sqrt(float(num_rows))

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -18,7 +18,7 @@ class Points(eqx.Module):
     """A rule for the times at which the residual is taken."""
 
     num: eqx.AbstractVar[int]
-    random: eqx.AbstractClassVar[bool]  # whether a key is needed
+    random: ClassVar[bool] = False  # whether a key is needed
 
     def start(self, t0: Array, t1: Array, dtype: DTypeLike) -> Float[Array, " num"]:
         """The times of the first step: the middles of `num` equal cells."""
@@ -48,7 +48,6 @@ class Even(Points):
     """The middles of `num` equal cells of [t0, t1], in every step."""
 
     num: int = eqx.field(static=True, default=200)
-    random = False
 
     def move(self, times, span, step, magnitude, key):
         return times
@@ -82,9 +81,11 @@ class Resampled(Points):
     power: float | Array = 1.0
     floor: float | Array = 1.0
     grid: int = eqx.field(static=True, default=10)
-    random = True
+    random: ClassVar[bool] = True
 
     def move(self, times, span, step, magnitude, key):
+        assert key is not None
+
         def draw() -> Array:
             cells = _middles(self.grid * self.num, times.dtype)
             sizes = magnitude(span[0] + (span[1] - span[0]) * cells) ** self.power

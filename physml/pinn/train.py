@@ -94,7 +94,7 @@ class Problem(eqx.Module):
         self, model: TrainedNetwork, times: Float[Array, " times"]
     ) -> Float[Array, "times dim"]:
         """The equation's residual, in units of the state per unit of time."""
-        unit = model.scales.time / model.scales.state
+        unit = jnp.asarray(model.scales.time / model.scales.state)
         raw = residuals.equation(self.system, self.args)(model.evaluate, times, None)
         return raw * unit[None]
 

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ class Weights(eqx.Module):
     state, and with a soft initial condition those of what is missing of it, one for each too.
     """
 
-    random: eqx.AbstractClassVar[bool]  # whether a key is needed
+    random: ClassVar[bool] = False  # whether a key is needed
 
     @abc.abstractmethod
     def start(self, is_condition: Bool[Array, " terms"], dtype: DTypeLike) -> Any:
@@ -56,7 +56,6 @@ class Fixed(Weights):
 
     equation: float | Array = 1.0
     condition: float | Array = 1.0
-    random = False
 
     def start(self, is_condition, dtype):
         weights = jnp.where(is_condition, self.condition, self.equation)
@@ -82,7 +81,6 @@ class GradientNorm(Weights):
 
     every: int | Array = 100
     memory: float | Array = 0.9
-    random = False
 
     def start(self, is_condition, dtype):
         return {"weights": jnp.ones(is_condition.shape, dtype)}
@@ -123,13 +121,14 @@ class RandomLookback(Weights):
     temperature: float | Array = 1.0
     memory: float | Array = 0.99
     lookback: float | Array = 0.99
-    random = True
+    random: ClassVar[bool] = True
 
     def start(self, is_condition, dtype):
         ones = jnp.ones(is_condition.shape, dtype)
         return {"weights": ones, "first": ones, "last": ones}
 
     def move(self, state, step, terms, params, key):
+        assert key is not None
         now = terms(params)
         first, last = (jnp.where(step == 0, now, state[name]) for name in ("first", "last"))
 

@@ -1,0 +1,36 @@
+"""Traced schedules against optax's own."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from physml import fit
+
+
+def loss(model, batch, key):
+    return jnp.sum((model - batch) ** 2), {}
+
+
+def test_cosine_is_that_of_optax():
+    ours, theirs = fit.Cosine(3e-3, 50), optax.cosine_decay_schedule(3e-3, 50)
+    counts = [0, 1, 20, 50, 70]
+    np.testing.assert_allclose(
+        [ours(jnp.asarray(k)) for k in counts], [theirs(k) for k in counts], atol=1e-18
+    )
+
+
+def test_scheduled_adam_is_adam_and_another_rate_compiles_nothing():
+    traces = []
+
+    def counted(model, batch, key):
+        traces.append(1)
+        return loss(model, batch, key)
+
+    for rate, steps in [(0.1, 10), (0.3, 20)]:
+        ours = fit.scheduled(optax.adam, learning_rate=fit.Cosine(rate, steps), b1=0.8)
+        theirs = optax.adam(optax.cosine_decay_schedule(rate, steps), b1=0.8)
+        start, target = jnp.zeros(3), jnp.arange(3.0)
+        fitted = fit.gradient(counted, start, target, optimizer=ours, steps=15)
+        assert len(traces) == 1
+        expected = fit.gradient(loss, start, target, optimizer=theirs, steps=15)
+        np.testing.assert_allclose(fitted.model, expected.model, rtol=1e-12)
