@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from physml import fit
 
@@ -19,7 +20,8 @@ def test_cosine_is_that_of_optax():
     )
 
 
-def test_scheduled_adam_is_adam_and_another_rate_compiles_nothing():
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_scheduled_adam_is_adam_and_another_rate_compiles_nothing(dtype):
     traces = []
 
     def counted(model, batch, key):
@@ -29,8 +31,9 @@ def test_scheduled_adam_is_adam_and_another_rate_compiles_nothing():
     for rate, steps in [(0.1, 10), (0.3, 20)]:
         ours = fit.scheduled(optax.adam, learning_rate=fit.Cosine(rate, steps), b1=0.8)
         theirs = optax.adam(optax.cosine_decay_schedule(rate, steps), b1=0.8)
-        start, target = jnp.zeros(3), jnp.arange(3.0)
+        start, target = jnp.zeros(3, dtype), jnp.arange(3, dtype=dtype)
         fitted = fit.gradient(counted, start, target, optimizer=ours, steps=15)
         assert len(traces) == 1
         expected = fit.gradient(loss, start, target, optimizer=theirs, steps=15)
-        np.testing.assert_allclose(fitted.model, expected.model, rtol=1e-12)
+        assert fitted.model.dtype == dtype
+        np.testing.assert_allclose(fitted.model, expected.model, rtol=10 * jnp.finfo(dtype).eps)

@@ -187,6 +187,11 @@ def test_a_loss_that_overflows_is_told():
     assert np.all(np.isfinite(training.solution.ys))
 
 
+def test_traced_problems_are_refused():
+    with pytest.raises(ValueError, match="must not be traced"):
+        jax.jit(lambda y0: pinn.train(network(), decay, y0, 1.0, args=1.0).solution.ys)(jnp.ones(1))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -209,7 +214,7 @@ def test_a_loss_that_overflows_is_told():
         ({"stages": (("adam", 10),)}, TypeError, "stages must hold pairs"),
         ({"stages": ((optax.sgd(0.0), 0),)}, ValueError, "at least 1 step"),
         (
-            {"stages": ((fit.VariableProjection(linear="head"), 1),)},
+            {"stages": ((optax.sgd(0.0), 10**9), (fit.VariableProjection(linear="head"), 1))},
             ValueError,
             "linear must name the last layer",
         ),

@@ -124,6 +124,15 @@ def test_compare_solutions():
     assert lines(error)["RK4"].get_color() == lines(series)["RK4"].get_color()
 
 
+def test_convergence_against_steps_and_seconds():
+    steps = np.arange(1, 5)
+    fig = plots.convergence({"Adam": (steps, 0.1 * steps, 1.0 / steps)}, ylabel="error")
+    left, right = fig.axes
+    np.testing.assert_array_equal(left.lines[0].get_xdata(), steps)
+    np.testing.assert_array_equal(right.lines[0].get_xdata(), 0.1 * steps)
+    assert left.get_yscale() == left.get_xscale() == right.get_xscale() == "log"
+
+
 def test_loss_curves_of_a_fit():
     fitted = {
         "loss": np.geomspace(1, 1e-3, 100),
@@ -226,6 +235,7 @@ def test_partial_sums():
         (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution: expected"),
         (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth: expected"),
         (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4: expected"),
+        (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "'Adam' must"),
         (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
         (lambda: plots.loss_curves({"MLP": {}}), "histories: the train curve of 'MLP'"),
         (

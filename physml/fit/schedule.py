@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
@@ -21,12 +22,13 @@ class Cosine(eqx.Module):
             first: the value of step 0.
             steps: n, after which the value is zero.
         """
-        self.first = jnp.asarray(first, float)
-        self.steps = jnp.asarray(steps, self.first.dtype)
+        self.first = jnp.asarray(first)
+        self.steps = jnp.asarray(1.0 * steps)
 
     def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
-        share = jnp.minimum(count.astype(self.first.dtype) / self.steps, 1.0)
-        return 0.5 * self.first * (1 + jnp.cos(jnp.pi * share))
+        with jax.numpy_dtype_promotion("standard"):  # weakly typed: the dtype is the gradient's
+            share = jnp.minimum(count / self.steps, 1.0)
+            return 0.5 * self.first * (1 + jnp.cos(jnp.pi * share))
 
 
 def scheduled(

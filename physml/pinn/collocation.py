@@ -77,19 +77,32 @@ def descend(
     key: PRNGKeyArray | None,
     progress: bool,
 ) -> tuple[tuple[fit.Fit, ...], Any, Float[Array, " times"]]:
-    """The fits of all stages, the model that the last one left, and its points."""
+    """The fits of all stages, the model that the last one left, and its points.
+
+    Args:
+        collocation: its Python numbers become arrays, and are traced.
+        model: a `TrainedNetwork`.
+        stages: optax transformations or `fit.VariableProjection`, and numbers of steps.
+        key: for points, weights and networks; each stage folds its number in.
+        progress: show a progress bar for each stage.
+
+    Raises:
+        ValueError: an optimizer does not fit the model's weights.
+    """
     collocation = fit.traced(collocation)
     parts, params, rest = fit.take_apart(model, nnx.Param)
+    for method, _ in stages:  # what does not fit is said before any of them runs
+        jax.eval_shape(method.init, params)
     t0, t1 = collocation.span
-    is_condition = jnp.arange(2 * model.y0.size if model.condition == "soft" else model.y0.size)
-    is_condition = is_condition >= model.y0.size
+    soft = model.condition == "soft"
+    is_condition = jnp.arange((1 + soft) * model.y0.size) >= model.y0.size
     times = collocation.points.start(t0, t1, t0.dtype)
     weights = collocation.weights.start(is_condition, t0.dtype)
     loss = fit.mean_square(collocation.problem)
     fits = []
     for index, (method, steps) in enumerate(stages):
         if isinstance(method, fit.VariableProjection):
-            shared = ("condition",) if model.condition == "soft" else ()
+            shared = ("condition",) if soft else ()
             method = fit.traced(method)
             inner: Any = fit.ProjectionStep(collocation.problem, method, parts, shared)
         else:

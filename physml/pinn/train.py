@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml import fit, residuals
 from physml._blas import single_threaded_blas
-from physml._checks import require_finite
+from physml._checks import is_concrete, require_finite
 from physml.pinn.collocation import Collocation, descend
 from physml.pinn.error import estimate
 from physml.pinn.ivp import check_interval, check_times
@@ -188,6 +188,8 @@ def train(
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
     start, end = (jnp.asarray(t, dtype) for t in (t0, t1))
+    if not all(is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
+        raise ValueError("system, y0 and args must not be traced: training runs on the host")
     require_finite("the right-hand side at t0", system(start, y0, args))
     ts = check_times(ts, t0, t1, dtype)
     stages = _check_options(condition, points, weights, stages, key)
