@@ -164,26 +164,29 @@ def estimate(
     starts = t0 + (t1 - t0) * jnp.asarray(np.arange(num_windows) / num_windows, dtype)
     half = (t1 - t0) / (2 * num_windows)
     inner, size = slice(1, -1), dim * _ESTIMATE_POINTS
-    ones = jnp.tile(jnp.eye(dim, dtype=dtype), (_ESTIMATE_POINTS + 1, 1))
+    ones = jnp.tile(jnp.eye(dim, dtype=dtype)[:, None], (1, _ESTIMATE_POINTS + 1, 1))
 
     def window(start: Array) -> tuple[Array, Array]:
         """A window's nodal values, and those of c as an affine function of the first: [A, b]."""
         times = start + half * nodes
         values = jax.vmap(dense.evaluate)(times)
-        rates = field(times[inner], values[inner].T).T
-        defect = values[:1] + half * integrals @ rates - values[1:]
-        matrix, _ = collocation_matrix(field, times[inner], values[inner], half, integrals)
-        known = jnp.concatenate([ones, defect.reshape(-1, 1)], axis=1)
-        inside = jnp.linalg.solve(jnp.eye(size, dtype=dtype) - matrix[:size], known[:size])
-        last = known[size:] + matrix[size:] @ inside
-        return values, jnp.concatenate([inside, last])
+        u = values.T
+        rates = field(times[inner], u[:, inner])
+        defect = u[:, :1] + half * rates @ integrals.T - u[:, 1:]
+        known = jnp.concatenate([ones, defect[:, :, None]], axis=2)
+        jacobian = jacobian_at(field, times[inner], u[:, inner])
+        matrix = jnp.eye(size, dtype=dtype) - collocation_matrix(jacobian, half, integrals[:-1])
+        inside = jnp.linalg.solve(matrix, known[:, :-1].reshape(size, -1))
+        last = known[:, -1] + collocation_matrix(jacobian, half, integrals[-1:]) @ inside
+        inside = inside.reshape(dim, -1, dim + 1)
+        return values, jnp.concatenate([inside, last[:, None]], axis=1)
 
     with jax.default_matmul_precision("highest"):
         values, maps = jax.vmap(window)(starts)
 
         def carry_over(error: Array, step: Array) -> tuple[Array, Array]:
-            later = step[:, :dim] @ error + step[:, dim]
-            later = jnp.concatenate([error, later]).reshape(-1, dim)
+            later = step[:, :, :dim] @ error + step[:, :, dim]
+            later = jnp.concatenate([error[:, None], later], axis=1).T
             return later[-1], later
 
         _, errors = jax.lax.scan(carry_over, y0 - values[0, 0], maps)
