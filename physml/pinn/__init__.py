@@ -1,5 +1,7 @@
 """Equations solved by neural networks."""
 
+from physml.pinn.bundle import Bundle as Bundle
+from physml.pinn.bundle import bundle as bundle
 from physml.pinn.dense import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.dense import WindowNetworks as WindowNetworks
 from physml.pinn.discover import Discovery as Discovery

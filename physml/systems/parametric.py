@@ -61,7 +61,7 @@ class ParametricSystem(System):
     def at(self, values: Float[Array, " parameters"]) -> System:
         """The system that has these values of its parameters."""
         return eqx.tree_at(
-            lambda system: [getattr(system, name) for name in self.names], self.system, list(values)
+            lambda system: [_leaves(system)[name] for name in self.names], self.system, list(values)
         )
 
     def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
@@ -98,6 +98,7 @@ def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -
     Args:
         system: one with numbers as parameters.
         ranges: by the parameter's name, the interval (low, high) that random starts are drawn from.
+            A part's parameter has a name with a dot, such as `forcing.frequency`.
 
     Raises:
         ValueError: there are no ranges, one is not finite or has low > high, or a name is not that
@@ -110,7 +111,7 @@ def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -
     """
     numbers = [
         name
-        for name, value in system.parameters.items()
+        for name, value in _leaves(system).items()
         if isinstance(value, float | np.ndarray | jax.Array) and np.ndim(value) == 0
     ]
     unknown = [name for name in ranges if name not in numbers]
@@ -124,3 +125,9 @@ def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -
             raise ValueError(f"{name} must have a range low <= high; got ({low}, {high})")
     intervals = tuple((float(low), float(high)) for low, high in ranges.values())
     return ParametricSystem(system, tuple(ranges), intervals)
+
+
+def _leaves(system: System) -> dict[str, Any]:
+    """What the system is made of, by the names that lead there, joined by dots."""
+    pairs, _ = jax.tree_util.tree_flatten_with_path(system)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in pairs}
