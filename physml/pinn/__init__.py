@@ -1,11 +1,11 @@
 """Equations solved by neural networks."""
 
-from physml.pinn.bundle import Bundle as Bundle
 from physml.pinn.bundle import bundle as bundle
 from physml.pinn.dense import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.dense import WindowNetworks as WindowNetworks
 from physml.pinn.discover import Discovery as Discovery
 from physml.pinn.discover import discover as discover
+from physml.pinn.family import Bundle as Bundle
 from physml.pinn.identify import identify as identify
 from physml.pinn.ivp import solve as solve
 from physml.pinn.sampling import Even as Even

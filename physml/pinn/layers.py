@@ -65,8 +65,8 @@ def hidden_layer(
     """Random tanh units for inputs like those of a cloud, each zero at a random point of it.
 
     `slope` is the standard deviation of a unit's slope over one standard deviation of an input.
-    The first unit is constant. Inputs that do not vary are not seen. Directions of the units' span of
-    a relative size below `resolution` are left out.
+    The first unit is constant. Inputs that do not vary are not seen. Directions of the units'
+    span of a relative size below `resolution` are left out.
     """
     centre_key, slope_key = jax.random.split(key)
     spread = cloud.std(axis=0)
