@@ -135,11 +135,23 @@ def bundle(
     rate = np.abs(slopes).max(axis=1) / (np.abs(both[:, : equation.dim]).max(axis=0) + 1e-300)
     first = 1.0 / max(float(np.max(rate)), 1.0 / (t1 - t0))
 
+    draws = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     time_features = features.hidden_layer(width, equation.dim, dtype=dtype)
     tables = features.tabulate(time_features, num_points, dtype)
     with single_threaded_blas():
         layers, stats, reason = _march(
-            equation, tables, key, units, cloud, fresh, stops, t0, first, rtol_, atol_, max_windows
+            equation,
+            tables,
+            draws,
+            units,
+            cloud,
+            fresh,
+            stops,
+            t0,
+            first,
+            rtol_,
+            atol_,
+            max_windows,
         )
     edges = jnp.asarray(stats.pop("edges"), dtype)
     if reason is not None and (throw or not layers):
@@ -159,8 +171,7 @@ def bundle(
         result=result,
         stats=stats,
     )
-    sample_key = jax.random.fold_in(key, max_windows)
-    sample = low + (high - low) * np.asarray(jax.random.uniform(sample_key, (num_checks, len(low))))
+    sample = low + (high - low) * draws.random((num_checks, len(low)))
     with single_threaded_blas():
         return _judge(trained, jnp.asarray(sample, dtype), float(rtol_))
 
@@ -232,12 +243,13 @@ class _Step(NamedTuple):
     layer: Layer
     fitted: Fitted
     width: float
+    slope: float  # of its units
 
 
 def _march(
     equation: Equation,
     tables: Tables,
-    key: PRNGKeyArray,
+    draws: np.random.Generator,
     units: int,
     cloud: np.ndarray,
     fresh: np.ndarray,
@@ -250,15 +262,15 @@ def _march(
 ) -> tuple[list[Layer], dict[str, Any], str | None]:
     """Layer after layer, each as wide as the tolerance allows; and why it stopped, if it did."""
     edges, layers, residuals, num_fits, reason = [t0], [], [], 0, None
+    slope = _SLOPES[0]
     while edges[-1] < stops[-1]:
         if len(layers) == max_windows:
             reason = "that is max_windows"
             break
         start = edges[-1]
         stop = float(stops[np.searchsorted(stops, start, side="right")])
-        hidden_key = jax.random.fold_in(key, len(layers))
         step, tried = _widest(
-            equation, tables, hidden_key, units, cloud, fresh, start, stop, width, rtol, atol
+            equation, tables, draws, units, slope, cloud, fresh, start, stop, width, rtol, atol
         )
         num_fits += tried
         if step is None:
@@ -268,7 +280,7 @@ def _march(
         residuals.append(float(step.fitted.error))
         cloud = np.concatenate([step.fitted.ends, cloud[:, equation.dim :]], axis=1)
         fresh = np.concatenate([step.fitted.fresh_ends, fresh[:, equation.dim :]], axis=1)
-        width = step.width
+        width, slope = step.width, step.slope
         edges.append(stop if width == stop - start else start + width)
     stats = {
         "edges": np.array(edges),
@@ -282,8 +294,9 @@ def _march(
 def _widest(
     equation: Equation,
     tables: Tables,
-    key: PRNGKeyArray,
+    draws: np.random.Generator,
     units: int,
+    slope: float,
     cloud: np.ndarray,
     fresh: np.ndarray,
     start: float,
@@ -305,8 +318,15 @@ def _widest(
         """About this width, such that what is left is a whole number of windows."""
         return left / float(np.ceil(left / width * (1 - 1e-9)))
 
-    hiddens = [hidden_layer(key, units, slope, cloud, fresh, resolution) for slope in _SLOPES]
-    hidden = min(hiddens, key=lambda hidden: float(fit(hidden, even(width)).error))
+    def draw(slope: float) -> Hidden:
+        return hidden_layer(draws, units, slope, cloud, fresh, resolution)
+
+    first = even(width)
+    hidden = draw(slope)
+    if not fit(hidden, first).error <= 1:
+        others = {other: draw(other) for other in _SLOPES if other != slope} | {slope: hidden}
+        slope = min(others, key=lambda slope: float(fit(others[slope], first).error))
+        hidden = others[slope]
     # Only the readout depends on the width.
     best, widest, tried = None, 0.0, set()
     while even(width) not in tried and len(tried) < _MOST_TRIED:
@@ -326,7 +346,7 @@ def _widest(
     readout = np.einsum("uk,krd->urd", hidden.readout, best.coefficients)
     parts = start, widest, hidden.kernel, hidden.bias, readout
     layer = Layer(*(jnp.asarray(part, dtype) for part in parts))
-    return _Step(layer, best, widest), len(tried)
+    return _Step(layer, best, widest, slope), len(tried)
 
 
 def _judge(bundle: Bundle, sample: Float[Array, "num inputs"], rtol: float) -> Bundle:

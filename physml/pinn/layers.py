@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from physml.pinn.error import collocation_matrix
 from physml.pinn.features import Tables, gauss
@@ -55,7 +55,7 @@ class Hidden(NamedTuple):
 
 
 def hidden_layer(
-    key: PRNGKeyArray,
+    draws: np.random.Generator,
     units: int,
     slope: float,
     cloud: Float[np.ndarray, "points inputs"],
@@ -68,12 +68,11 @@ def hidden_layer(
     The first unit is constant. Inputs that do not vary are not seen. Directions of the units'
     span of a relative size below `resolution` are left out.
     """
-    centre_key, slope_key = jax.random.split(key)
     spread = cloud.std(axis=0)
     varies = spread > 1e-12 * np.abs(cloud).max(axis=0)
-    slopes = slope * np.asarray(jax.random.normal(slope_key, (cloud.shape[1], units)), float)
+    slopes = slope * draws.standard_normal((cloud.shape[1], units))
     kernel = np.where(varies[:, None], slopes / np.where(varies, spread, 1.0)[:, None], 0.0)
-    centres = cloud[np.asarray(jax.random.randint(centre_key, (units,), 0, len(cloud)))]
+    centres = cloud[draws.integers(len(cloud), size=units)]
     bias = -np.einsum("iu,ui->u", kernel, centres)
     kernel[:, 0], bias[0] = 0.0, 1.0
     left, singular, right = np.linalg.svd(np.tanh(cloud @ kernel + bias), full_matrices=False)
