@@ -1,0 +1,264 @@
+"""Bundles against closed forms, double-double truth and Diffrax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from physml import pinn, reference
+from physml.solution import RESULTS
+from physml.systems import (
+    Cosine,
+    DrivenOscillator,
+    Lorenz,
+    LotkaVolterra,
+    SquareWave,
+    from_function,
+)
+
+KEY = jax.random.key(0)
+RANGES = {"gamma": (0.1, 0.3), "forcing.frequency": (0.5, 1.5)}
+
+
+def draw(trained: pinn.Bundle, num: int, seed: int = 1):
+    """Inputs from the box: starts and parameters."""
+    low, high = np.asarray(trained.low), np.asarray(trained.high)
+    z = low + (high - low) * np.random.default_rng(seed).random((num, len(low)))
+    starts, values = np.split(z, [trained.dim], axis=1)
+    return starts, dict(zip(trained.names, values.T, strict=True))
+
+
+def relative_l2(ys, truth) -> np.ndarray:
+    """Of each solution, the worst component."""
+    error = np.linalg.norm(np.asarray(ys) - np.asarray(truth), axis=1)
+    return np.max(error / np.linalg.norm(truth, axis=1), axis=1)
+
+
+@pytest.fixture(scope="module")
+def decay():
+    """dy/dt = -k y, y(0) in [1, 2], k in [0.5, 1.5]."""
+    system = from_function(lambda t, y, args: -args["k"] * y, dim=1, args={"k": 1.0})
+    return pinn.bundle(
+        system,
+        [[1.0], [2.0]],
+        2.0,
+        parameters={"args.k": (0.5, 1.5)},
+        units=60,
+        num_checks=50,
+        key=KEY,
+    )
+
+
+def test_exponential_decay(decay):
+    ts = np.linspace(0.0, 2.0, 11)
+    y0s, parameters = draw(decay, 100)
+    truth = y0s[:, None] * np.exp(-parameters["args.k"][:, None] * ts)[..., None]
+    ys = decay.solutions(ts, y0s, parameters)
+    np.testing.assert_allclose(ys, truth, atol=2e-6)
+    np.testing.assert_allclose(ys[:, 0], y0s, rtol=1e-14)
+    assert decay.result == RESULTS.successful
+    assert float(decay.stats["error_max"]) < 2e-6
+
+
+def test_calls_agree_and_differentiate(decay):
+    y0, k, t = np.array([1.3]), 0.8, 1.1
+    value = decay(t, y0, {"args.k": k})
+    np.testing.assert_allclose(value, decay.solutions([t], y0, {"args.k": k})[0, 0], rtol=1e-12)
+    truth = y0 * np.exp(-k * t)
+    np.testing.assert_allclose(decay.derivative(t, y0, {"args.k": k}), -k * truth, rtol=1e-5)
+
+    @jax.jit
+    def at(y0, k):
+        return decay(t, y0, {"args.k": k})[0]
+
+    by_start, by_rate = jax.grad(at, argnums=(0, 1))(jnp.asarray(y0), k)
+    np.testing.assert_allclose(by_start, truth / y0, rtol=1e-5)
+    np.testing.assert_allclose(by_rate, -t * truth[0], rtol=1e-5)
+
+
+def test_outside_the_box(decay):
+    inside = {"args.k": 1.0}
+    with pytest.raises(ValueError, match=r"y0 = 2\.5 is outside the box"):
+        decay(1.0, [2.5], inside)
+    with pytest.raises(ValueError, match=r"args\.k = 1\.6 is outside the box"):
+        decay(1.0, [1.5], {"args.k": 1.6})
+    with pytest.raises(ValueError, match="solution 1"):
+        decay.solutions([1.0], [[1.5], [0.5]], inside)
+    with pytest.raises(ValueError, match=r"t must lie in \[0\.0, 2\.0\]"):
+        decay(2.1, [1.5], inside)
+    with pytest.raises(ValueError, match=r"ts must lie in"):
+        decay.solutions([-1.0], [1.5], inside)
+    values = jax.jit(jax.vmap(lambda t, y0: decay(t, y0, inside)))(
+        jnp.array([1.0, 1.0, 2.1]), jnp.array([[1.5], [2.5], [1.5]])
+    )
+    np.testing.assert_array_equal(np.isnan(values[:, 0]), [False, True, True])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "y0", "match"),
+    [
+        ({}, [1.5], "parameters must name each"),
+        ({"k": 1.0}, [1.5], "parameters must name each"),
+        ({"args.k": 1.0}, None, "y0 must be given"),
+        ({"args.k": 1.0}, [1.5, 1.5], "y0 must have shape"),
+        ({"args.k": [1.0, 1.1]}, [1.5], "y0 must have shape"),
+    ],
+)
+def test_calls_refuse(decay, parameters, y0, match):
+    with pytest.raises(ValueError, match=match):
+        decay(1.0, y0, parameters)
+
+
+BOX = [[1.0, 0.0], [2.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"t1": 0.0}, "t1 must be finite and later"),
+        ({"y0": [[1.0, 2.0], [2.0, 1.0]]}, "low <= high"),
+        ({"y0": [[1.0, np.nan], [2.0, 1.0]]}, "y0 must be finite"),
+        ({"y0": [1.0, 0.0]}, "nothing varies"),
+        ({"y0": [[1.0], [2.0]]}, "y0 must be one start"),
+        ({"parameters": {"gama": (0.1, 0.3)}}, "ranges must name parameters of"),
+        ({"parameters": {"gamma": (0.3, 0.1)}}, "gamma must have a range low <= high"),
+        ({"parameters": {"gamma": 0.3}}, "gamma must have a range"),
+        ({"units": 1}, "units must be at least 2"),
+        ({"rtol": 0.0}, "rtol must be at least"),
+        (
+            {
+                "system": DrivenOscillator(forcing=SquareWave()),
+                "parameters": {"forcing.period": (0.2, 0.3)},
+            },
+            "move the times",
+        ),
+        ({"system": from_function(lambda t, y, _: y[:1], dim=2)}, "shape"),
+        ({"system": from_function(lambda t, y, _: 1.0, dim=2)}, "shape"),
+        (
+            {"system": from_function(lambda t, y, _: jnp.sqrt(y - 1.5), dim=2)},
+            "right-hand side in the box",
+        ),
+    ],
+)
+def test_bundle_refuses(options, match, as_a_user):
+    arguments = {"system": DrivenOscillator(), "y0": BOX, "t1": 1.0, "key": KEY} | options
+    with pytest.raises(ValueError, match=match):
+        pinn.bundle(**arguments)
+
+
+def test_a_march_that_cannot_end_says_why():
+    blows_up = from_function(lambda t, y, _: y**2, dim=1)
+    with pytest.raises(RuntimeError, match=r"stopped at t = 0\.\d+, before t1 = 3"):
+        pinn.bundle(blows_up, [[0.5], [1.0]], 3.0, units=40, max_windows=8, key=KEY)
+
+
+@pytest.mark.slow
+def test_driven_oscillator_over_damping_and_frequency():
+    trained = pinn.bundle(DrivenOscillator(), [1.0, 0.0], 20.0, parameters=RANGES, key=KEY)
+    ts = np.linspace(0.0, 20.0, 101)
+    _, values = draw(trained, 300)
+
+    def exact(gamma, frequency):
+        system = DrivenOscillator(gamma, forcing=Cosine(1.0, frequency))
+        return system.exact(jnp.asarray(ts), jnp.array([1.0, 0.0]))
+
+    truth = jax.vmap(exact)(*map(jnp.asarray, values.values()))
+    error = relative_l2(trained.solutions(ts, None, values), truth)
+    assert np.median(error) < 1e-6 and error.max() < 5e-6
+    assert trained.result == RESULTS.successful
+    # As does the closed form, and the estimate is the error.
+    at = {name: float(value[0]) for name, value in values.items()}
+    frequency = jnp.asarray(at["forcing.frequency"])
+    slope = jax.grad(
+        lambda w: trained(13.0, None, {"gamma": at["gamma"], "forcing.frequency": w})[0]
+    )(frequency)
+    oscillator = jax.grad(
+        lambda w: DrivenOscillator(at["gamma"], forcing=Cosine(1.0, w)).exact(
+            jnp.asarray(13.0), jnp.array([1.0, 0.0])
+        )[0]
+    )(frequency)
+    np.testing.assert_allclose(slope, oscillator, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_lorenz_over_starts_and_its_error_estimate():
+    box = [[-10.0, -10.0, 15.0], [10.0, 10.0, 35.0]]
+    trained = pinn.bundle(Lorenz(), box, 0.5, key=KEY)
+    y0s, _ = draw(trained, 200)
+    ts = np.linspace(0.0, 0.5, 6)
+    truth = np.asarray(reference.extended_trajectories(Lorenz(), y0s, ts).ys)
+    ys = np.asarray(trained.solutions(ts, y0s))
+    error = relative_l2(ys, truth)
+    assert np.median(error) < 1e-6 and error.max() < 5e-6
+    true = np.abs(ys - truth)
+    estimate = np.asarray(
+        jax.vmap(lambda y0: jax.vmap(lambda t: trained.error_estimate(t, y0))(jnp.asarray(ts)))(
+            jnp.asarray(y0s)
+        )
+    )
+    seen = true > 1e-9
+    ratio = estimate[seen] / true[seen]
+    assert np.mean((ratio > 0.5) & (ratio < 2.0)) > 0.95
+    residual = trained.residual(0.3, y0s[0])
+    assert float(jnp.max(jnp.abs(residual))) < 1e-2  # slopes are up to 500
+
+
+@pytest.mark.slow
+def test_lotka_volterra_over_starts_and_parameters():
+    system = LotkaVolterra()
+    trained = pinn.bundle(
+        system, [[5.0, 1.0], [12.0, 4.0]], 10.0, parameters={"alpha": (0.9, 1.3)}, key=KEY
+    )
+    y0s, values = draw(trained, 100)
+    ts = np.linspace(0.0, 10.0, 41)
+    ys = trained.solutions(ts, y0s, values)
+    truth = reference.trajectories_from(
+        trained.equation.system, np.concatenate([y0s, values["alpha"][:, None]], axis=1), ts
+    ).ys[..., :2]
+    error = relative_l2(ys, truth)
+    assert np.median(error) < 1e-6 and error.max() < 5e-6
+    invariant = jax.vmap(lambda y, a: LotkaVolterra(a).invariant(y.T))(
+        ys, jnp.asarray(values["alpha"])
+    )
+    assert float(jnp.max(jnp.ptp(invariant, axis=1))) < 1e-4
+
+
+@pytest.mark.slow
+def test_no_window_crosses_a_jump():
+    forcing = SquareWave(period=2.0, width=1.0)
+    trained = pinn.bundle(
+        DrivenOscillator(forcing=forcing), BOX, 4.0, parameters={"gamma": (0.1, 0.3)}, key=KEY
+    )
+    y0s, values = draw(trained, 50)
+    ts = np.linspace(0.0, 4.0, 41)
+    truth = jax.vmap(
+        lambda y0, gamma: DrivenOscillator(gamma, forcing=forcing).exact(jnp.asarray(ts), y0)
+    )(jnp.asarray(y0s), jnp.asarray(values["gamma"]))
+    assert relative_l2(trained.solutions(ts, y0s, values), truth).max() < 1e-5
+    assert {0.5, 1.5, 2.5, 3.5} <= set(np.asarray(trained.edges).tolist())
+
+
+@pytest.mark.slow
+def test_float32():
+    box = np.array([[5.0, 1.0], [12.0, 4.0]], np.float32)
+    trained = pinn.bundle(LotkaVolterra(), box, 5.0, key=KEY)
+    y0s, _ = draw(trained, 100)
+    ts = np.linspace(0.0, 5.0, 21)
+    ys = trained.solutions(ts, y0s)
+    assert ys.dtype == jnp.float32
+    truth = reference.trajectories_from(LotkaVolterra(), y0s.astype(float), ts).ys
+    assert relative_l2(ys, truth).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_a_small_residual_on_a_repelling_solution_gets_a_verdict():
+    # From 1 the solution is cos t for every k; all others leave it as exp(k t).
+    system = from_function(
+        lambda t, y, k: k * (y - jnp.cos(t)) - jnp.sin(t), dim=1, args=10.0, autonomous=False
+    )
+    with pytest.warns(UserWarning, match="residual is small"):
+        trained = pinn.bundle(
+            system, [1.0], 2.0, parameters={"args": (10.0, 12.0)}, units=60, key=KEY
+        )
+    assert trained.result == RESULTS.suspect
+    assert float(trained.stats["error_max"]) > 1e-3
