@@ -76,7 +76,7 @@ def bundle(
             in `systems.with_parameters`.
         t0: the time of the starts.
         args: passed on to the right-hand side.
-        rtol, atol: tolerances of the residual, largest over the box. Default 1e-7 in float64 and
+        rtol, atol: tolerances of the residual, largest over the box. Default 1e-6 in float64 and
             1e-4 in float32; `atol` defaults to `rtol`.
         units: the number of tanh units of a layer; more make fewer, wider windows.
         width, num_points: tanh units and Gauss points in the time of a window.
@@ -132,7 +132,9 @@ def bundle(
     both = jnp.asarray(np.concatenate([cloud, fresh]), dtype)
     slopes = eqx.filter_jit(equation)(jnp.asarray(t0, dtype), both.T)
     require_finite("the right-hand side in the box at t0", slopes)
-    rate = np.abs(slopes).max(axis=1) / (np.abs(both[:, : equation.dim]).max(axis=0) + 1e-300)
+    # The time in which some component changes by its own size.
+    scale = np.abs(both[:, : equation.dim]).max(axis=0) + float(atol_ / rtol_)
+    rate = np.abs(slopes).max(axis=1) / np.where(scale > 0, scale, np.inf)
     first = 1.0 / max(float(np.max(rate)), 1.0 / (t1 - t0))
 
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
@@ -310,9 +312,9 @@ def _widest(
     resolution = 100 * float(jnp.finfo(dtype).eps)
 
     def fit(hidden: Hidden, width: float) -> Fitted:
-        parts = start, width, cloud, hidden.basis, fresh, hidden.fresh_basis
-        arrays = (jnp.asarray(part, dtype) for part in parts)
-        return fit_layer(equation, tables, *arrays, rtol, atol)
+        parts = start, width, cloud, hidden.basis, fresh, hidden.fresh_basis, rtol, atol
+        arrays: Any = [jnp.asarray(part, dtype) for part in parts]
+        return fit_layer(equation, tables, *arrays)
 
     def even(width: float) -> float:
         """About this width, such that what is left is a whole number of windows."""

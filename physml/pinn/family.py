@@ -31,8 +31,7 @@ class Equation(eqx.Module):
     @property
     def dim(self) -> int:
         """The number of state variables, without the parameters."""
-        parametric = isinstance(self.system, ParametricSystem)
-        return self.system.system.dim if parametric else self.system.dim
+        return self.system.dim - len(self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,7 +160,8 @@ class Bundle(eqx.Module):
         places = np.arange(len(times)) - np.searchsorted(windows, windows)
         table = np.repeat(edges[:-1, None], places.max() + 1, axis=1)
         table[windows, places] = times
-        ys = _solutions(self, *(jnp.asarray(x) for x in (table, windows, places)), z)
+        rows = jnp.asarray(table), jnp.asarray(windows), jnp.asarray(places)
+        ys = _solutions(self, *rows, z)
         return jnp.where(inside[:, None, None], ys, jnp.nan)
 
     def basis(self, s: Float[Array, ""]) -> Float[Array, " rank"]:
