@@ -88,6 +88,8 @@ def test_outside_the_box(decay):
         decay(2.1, [1.5], inside)
     with pytest.raises(ValueError, match=r"ts must lie in"):
         decay.solutions([-1.0], [1.5], inside)
+    with pytest.raises(ValueError, match="y0 must have shape"):
+        decay.solutions([1.0], np.zeros((0, 1)), inside)
     values = jax.jit(jax.vmap(lambda t, y0: decay(t, y0, inside)))(
         jnp.array([1.0, 1.0, 2.1]), jnp.array([[1.5], [2.5], [1.5]])
     )
@@ -150,6 +152,14 @@ def test_a_march_that_cannot_end_says_why():
     blows_up = from_function(lambda t, y, _: y**2, dim=1)
     with pytest.raises(RuntimeError, match=r"stopped at t = 0\.\d+, before t1 = 3"):
         pinn.bundle(blows_up, [[0.5], [1.0]], 3.0, units=40, max_windows=8, key=KEY)
+    trained = pinn.bundle(
+        blows_up, [[0.5], [1.0]], 3.0, units=40, max_windows=8, key=KEY, throw=False
+    )
+    assert trained.result == RESULTS.max_steps_reached
+    end = float(trained.edges[-1])
+    y0s = np.linspace(0.5, 1.0, 7)[:, None]
+    truth = y0s / (1 - y0s * end)
+    np.testing.assert_allclose(trained.solutions([end], y0s)[:, 0], truth, rtol=1e-4)
 
 
 @pytest.mark.slow

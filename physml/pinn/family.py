@@ -201,11 +201,11 @@ class Bundle(eqx.Module):
         most = 1 if batched else 0
         sizes = {part.shape[0] for part in parts[1:] if part.ndim == 1}
         sizes |= {parts[0].shape[0]} if parts[0].ndim == 2 else set()
-        wrong = any(part.ndim > most for part in parts[1:]) or len(sizes) > 1
+        wrong = any(part.ndim > most for part in parts[1:]) or len(sizes) > 1 or 0 in sizes
         if parts[0].shape[-1:] != (dim,) or parts[0].ndim > 1 + most or wrong:
             expected = f"({dim},)" + (f" or (num, {dim})" if batched else "")
             raise ValueError(
-                f"y0 must have shape {expected} and a parameter () {'or (num,)' * batched}; got "
+                f"y0 must have shape {expected} and a parameter (){' or (num,)' * batched}; got "
                 f"{parts[0].shape} and {[part.shape for part in parts[1:]]}"
             )
         shape = ((sizes or {1}).pop(),) if batched else ()
