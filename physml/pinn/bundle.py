@@ -144,20 +144,8 @@ def bundle(
     time_features = features.hidden_layer(width, equation.dim, dtype=dtype)
     tables = features.tabulate(time_features, num_points, dtype)
     with single_threaded_blas():
-        layers, stats, reason = _march(
-            equation,
-            tables,
-            draws,
-            units,
-            cloud,
-            fresh,
-            stops,
-            t0,
-            first,
-            rtol_,
-            atol_,
-            max_windows,
-        )
+        task = _Task(equation, tables, draws, units, rtol_, atol_)
+        layers, stats, reason = _march(task, cloud, fresh, stops, t0, first, max_windows)
     edges = jnp.asarray(stats.pop("edges"), dtype)
     if reason is not None and (throw or not layers):
         raise RuntimeError(f"pinn.bundle stopped at t = {edges[-1]}, before t1 = {t1}: {reason}")
@@ -242,6 +230,17 @@ def _spread(dim: int, num: int) -> Float[np.ndarray, "num dim"]:
     return 0.5 - 0.5 * np.cos(np.pi * even)
 
 
+class _Task(NamedTuple):
+    """What stays the same from window to window."""
+
+    equation: Equation
+    tables: Tables
+    draws: np.random.Generator
+    units: int
+    rtol: Array
+    atol: Array
+
+
 class _Step(NamedTuple):
     """A window that was accepted: the least that the march goes on with."""
 
@@ -252,21 +251,17 @@ class _Step(NamedTuple):
 
 
 def _march(
-    equation: Equation,
-    tables: Tables,
-    draws: np.random.Generator,
-    units: int,
+    task: _Task,
     cloud: np.ndarray,
     fresh: np.ndarray,
     stops: np.ndarray,
     t0: float,
     width: float,
-    rtol: Array,
-    atol: Array,
     max_windows: int,
 ) -> tuple[list[Layer], dict[str, Any], str | None]:
     """Layer after layer, each as wide as the tolerance allows; and why it stopped, if it did."""
     edges, layers, residuals, num_fits, reason = [t0], [], [], 0, None
+    dim = task.equation.dim
     slope = _SLOPES[0]
     while edges[-1] < stops[-1]:
         if len(layers) == max_windows:
@@ -274,17 +269,15 @@ def _march(
             break
         start = edges[-1]
         stop = float(stops[np.searchsorted(stops, start, side="right")])
-        step, tried = _widest(
-            equation, tables, draws, units, slope, cloud, fresh, start, stop, width, rtol, atol
-        )
+        step, tried = _widest(task, slope, cloud, fresh, start, stop, width)
         num_fits += tried
         if step is None:
             reason = "no window is narrow enough for the tolerance"
             break
         layers.append(step.layer)
         residuals.append(float(step.fitted.error))
-        cloud = np.concatenate([step.fitted.ends, cloud[:, equation.dim :]], axis=1)
-        fresh = np.concatenate([step.fitted.fresh_ends, fresh[:, equation.dim :]], axis=1)
+        cloud = np.concatenate([step.fitted.ends, cloud[:, dim:]], axis=1)
+        fresh = np.concatenate([step.fitted.fresh_ends, fresh[:, dim:]], axis=1)
         width, slope = step.width, step.slope
         edges.append(stop if width == stop - start else start + width)
     stats = {
@@ -297,34 +290,29 @@ def _march(
 
 
 def _widest(
-    equation: Equation,
-    tables: Tables,
-    draws: np.random.Generator,
-    units: int,
+    task: _Task,
     slope: float,
     cloud: np.ndarray,
     fresh: np.ndarray,
     start: float,
     stop: float,
     width: float,
-    rtol: Array,
-    atol: Array,
 ) -> tuple[_Step | None, int]:
     """About the widest window that is accepted, if any is, and the number of those tried."""
-    dtype, left = tables.points.dtype, stop - start
+    dtype, left = task.rtol.dtype, stop - start
     resolution = 100 * float(jnp.finfo(dtype).eps)
 
     def fit(hidden: Hidden, width: float) -> Fitted:
-        parts = start, width, cloud, hidden.basis, fresh, hidden.fresh_basis, rtol, atol
-        arrays: Any = [jnp.asarray(part, dtype) for part in parts]
-        return fit_layer(equation, tables, *arrays)
+        parts = start, width, cloud, hidden.basis, fresh, hidden.fresh_basis
+        arrays: Any = [jnp.asarray(part, dtype) for part in (*parts, task.rtol, task.atol)]
+        return fit_layer(task.equation, task.tables, *arrays)
 
     def even(width: float) -> float:
         """About this width, such that what is left is a whole number of windows."""
         return left / float(np.ceil(left / width * (1 - 1e-9)))
 
     def draw(slope: float) -> Hidden:
-        return hidden_layer(draws, units, slope, cloud, fresh, resolution)
+        return hidden_layer(task.draws, task.units, slope, cloud, fresh, resolution)
 
     first = even(width)
     hidden = draw(slope)
