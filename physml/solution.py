@@ -34,6 +34,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The equation's residual is small, but the error estimate is not: the values may "
         "belong to another solution of the same equation."
     )
+    unresolved = (
+        "The residual stays above the tolerance with as many elements as are allowed. The "
+        "solution is good up to the time reached."
+    )
 
 
 class Dense(eqx.Module):

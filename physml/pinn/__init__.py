@@ -12,6 +12,8 @@ from physml.pinn.sampling import Even as Even
 from physml.pinn.sampling import Resampled as Resampled
 from physml.pinn.scales import Scales as Scales
 from physml.pinn.scales import find_scales as find_scales
+from physml.pinn.pde import pde as pde
+from physml.pinn.space_time import PDESolution as PDESolution
 from physml.pinn.train import TrainedNetwork as TrainedNetwork
 from physml.pinn.train import Training as Training
 from physml.pinn.train import train as train

@@ -25,10 +25,11 @@ def hidden_layer(
     *,
     key: PRNGKeyArray | None = None,
     dtype: DTypeLike | None = None,
+    slope: float = _SLOPE,
 ) -> MLP:
     r"""An MLP of one frozen tanh layer for s in [-1, 1], and a readout that is zero.
 
-    Unit j is $\tanh(w_j (s - c_j))$ with $w_j \in (0, 2)$ and $c_j \in (-1, 1)$. The pairs
+    Unit j is $\tanh(w_j (s - c_j))$ with $w_j \in (0, slope)$ and $c_j \in (-1, 1)$. The pairs
     $(w_j, c_j)$ fill their rectangle evenly: they are points of a Kronecker sequence, or, with a
     key, one random point in each row and column of a width x width grid (a Latin hypercube).
 
@@ -44,7 +45,7 @@ def hidden_layer(
         order = np.asarray(jax.random.permutation(order_key, width))
         jitter = [np.asarray(jax.random.uniform(k, (width,))) for k in jitter_keys]
         slopes, centres = (order + jitter[0]) / width, (np.arange(width) + jitter[1]) / width
-    slopes, centres = _SLOPE * slopes, 2.0 * centres - 1.0
+    slopes, centres = slope * slopes, 2.0 * centres - 1.0
     network = MLP(
         1,
         (width,),

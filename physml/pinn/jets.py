@@ -1,0 +1,119 @@
+"""Functions of named coordinates, and what a residual asks of one at a point."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_MOST_DERIVATIVES = 4
+
+Derivative = tuple[int, ...]
+"""How often the function is differentiated in each coordinate: (2, 0) is u_xx of u(x, t)."""
+
+PointResidual = Callable[..., Any]
+"""`residual(u, *point)`: an array (or a tuple of them) that is zero where u solves the equation."""
+
+
+class Field:
+    r"""A function of named scalar coordinates with its partial derivatives by JAX.
+
+    With the coordinates "xt", `u(x, t)` is the value, `u.t(x, t)` is $\partial_t u$ and
+    `u.xx(x, t)` is $\partial_x^2 u$; each is a function that can be differentiated further.
+    """
+
+    def __init__(self, coordinates: str, function: Callable[..., Array]):
+        self._coordinates = coordinates
+        self._function = function
+
+    def __call__(self, *point: Any) -> Array:
+        return self._function(*point)
+
+    def __getattr__(self, letters: str) -> Callable[..., Array]:
+        if letters.startswith("_") or not set(letters) <= set(self._coordinates):
+            raise AttributeError(
+                f"u.{letters}: a derivative is named by coordinates out of {self._coordinates!r}"
+            )
+        function = self._function
+        for letter in letters:
+            function = jax.jacfwd(function, self._coordinates.index(letter))
+        return function
+
+
+def taylor(
+    coordinates: str,
+    derivatives: tuple[Derivative, ...],
+    jet: Float[Array, "derivatives *components"],
+    point: Float[Array, " dim"],
+) -> Field:
+    """The Taylor polynomial that has the given derivatives at a point, and no other.
+
+    A local residual cannot tell it from the function that the derivatives were taken from.
+    """
+
+    def function(*at: Any) -> Array:
+        steps = [jnp.asarray(x, point.dtype) - p for x, p in zip(at, point, strict=True)]
+        total = jnp.zeros_like(jet[0])
+        for derivative, coefficient in zip(derivatives, jet, strict=True):
+            factor = jnp.ones((), point.dtype)
+            for order, step in zip(derivative, steps, strict=True):
+                for _ in range(order):
+                    factor = factor * step
+            total = total + factor / math.prod(map(math.factorial, derivative)) * coefficient
+        return total
+
+    return Field(coordinates, function)
+
+
+def stacked(values: Any) -> Float[Array, " rows"]:
+    """What a residual returned, an array or a tuple of arrays, as one row of numbers."""
+    return jnp.concatenate([jnp.ravel(value) for value in jax.tree.leaves(values)])
+
+
+def derivatives_in(
+    name: str, residual: PointResidual, coordinates: str, components: int | None, points: np.ndarray
+) -> tuple[tuple[Derivative, ...], int]:
+    """The derivatives of u that a residual depends on, and the number of its rows.
+
+    Found by differentiating it in all of them, at the given points and an arbitrary u.
+
+    Raises:
+        TypeError: it returns something else than arrays.
+        ValueError: what it returns is empty, not finite, or depends on derivatives of an order
+            above four, or on none.
+    """
+    orders = itertools.product(range(_MOST_DERIVATIVES + 2), repeat=len(coordinates))
+    every = tuple(d for d in orders if sum(d) <= _MOST_DERIVATIVES + 1)
+    shape = (len(every),) if components is None else (len(every), components)
+    jets = np.linspace(0.5, 1.5, len(points) * math.prod(shape)).reshape(len(points), *shape)
+    dtype = jnp.zeros(()).dtype
+
+    def rows(jet: Array, point: Array) -> Array:
+        values = residual(taylor(coordinates, every, jet, point), *point)
+        for leaf in jax.tree.leaves(values):
+            if not isinstance(leaf, jax.Array):
+                raise TypeError(
+                    f"{name} must return a JAX array, or a tuple of them, got {leaf!r}, "
+                    "which does not depend on u"
+                )
+        return stacked(values)
+
+    arguments = jnp.asarray(jets, dtype), jnp.asarray(points, dtype)
+    num_rows = jax.eval_shape(rows, *(a[0] for a in arguments)).size
+    if num_rows == 0:
+        raise ValueError(f"{name} must return at least one number for each point, got none")
+    values, slopes = jax.jit(jax.vmap(lambda *a: (rows(*a), jax.jacfwd(rows)(*a))))(*arguments)
+    if not (np.isfinite(values).all() and np.isfinite(slopes).all()):
+        where = ", ".join(f"{c} = {x:.3g}" for c, x in zip(coordinates, points[0], strict=True))
+        raise ValueError(f"{name} is not finite for a smooth u, such as near {where}")
+    used = np.any(np.asarray(slopes).reshape(len(points), num_rows, len(every), -1), axis=(0, 1, 3))
+    chosen = tuple(d for d, depends in zip(every, used, strict=True) if depends)
+    if not chosen:
+        raise ValueError(f"{name} does not depend on u")
+    if max(map(sum, chosen)) > _MOST_DERIVATIVES:
+        raise ValueError(f"{name} has derivatives of an order above {_MOST_DERIVATIVES}")
+    return chosen, num_rows
