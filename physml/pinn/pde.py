@@ -109,7 +109,7 @@ def _problem(
             )
         if name != "t" and not count and name not in periodic:
             raise ValueError(f"conditions name no face of {name}, and it is not periodic")
-        if count and name in periodic:
+        if name != "t" and count and name in periodic:
             raise ValueError(f"conditions name a face of {name}, which is periodic")
     return problem._replace(conditions=tuple(condition for condition, _ in found))
 

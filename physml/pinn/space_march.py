@@ -9,7 +9,7 @@ from jaxtyping import DTypeLike
 
 from physml.pinn.elements import Tables, halving, periodic, tabulate, with_end_states
 from physml.pinn.jets import Derivative, PointResidual
-from physml.pinn.slab import Box, Equation, Fit, Table, defects, fit
+from physml.pinn.slab import Box, Equation, Fit, System, Table, defects, fit
 from physml.solution import RESULTS
 
 # Units, functions kept of them, collocation points and the sharpest slope: for the coordinate
@@ -17,7 +17,7 @@ from physml.solution import RESULTS
 _ELEMENT = (48, 20, 26, 1.0)
 _TIME = (48, 16, 20, 1.0)
 _WHOLE = (96, 30, 38, 2.0)
-_MULTIPLE = 4  # of elements, so that few shapes are compiled
+_CAPACITY = 32  # elements in the smallest buffers; then 128, so that few shapes are compiled
 _SHORTEST = 1e-13  # window or element, relative to the whole interval
 
 
@@ -55,7 +55,17 @@ class Problem(NamedTuple):
     @property
     def orders(self) -> tuple[int, ...]:
         """The highest derivative of each coordinate."""
-        return tuple(max(1, *orders) for orders in zip(*self.derivatives, (0,) * self.dim))
+        return tuple(max(1, *orders) for orders in zip(*self.derivatives, strict=True))
+
+    @property
+    def stages(self) -> int:
+        """The order in t; u and its derivatives below that are unknowns of their own."""
+        return 1 if self.time is None else self.orders[self.time]
+
+    @property
+    def size(self) -> int:
+        """The number of unknown functions."""
+        return self.stages * (self.components or 1)
 
     @property
     def dim(self) -> int:
@@ -108,20 +118,17 @@ class March:
 
     def steady(self, edges: np.ndarray) -> RESULTS:
         """The one slab of a problem without t."""
-        equations, left, right = self._faces("points")
-        equations = (self._interior(), *equations)
+        system = self._system("points", (self._interior(),))
         start = self._zeros(len(edges) - 1, self.across)
-        free = np.arange(start[0, ..., 0, 0].size)
         while True:
             box = self._box(edges, 0.0, 1.0)
-            fitted = self._fit((equations, left, right), box, start, free)
-            defect = self._judge(fitted, box, free)
+            fitted = self._fit(system, box, start, self._numbers)
+            defect = self._judge(fitted, box, self._numbers)
             bad = defect.along > self._tolerance
             if not np.isfinite(defect.worst) or not bad.any() or len(bad) >= self.max_elements:
                 break
-            edges, start = self._split(edges, np.asarray(fitted.coefficients), bad)
-            start = start.reshape(len(edges) - 1, *self.across, self.num_along, -1)
-        self._keep(0.0, 1.0, edges, fitted, defect)
+            edges, start = self._split(edges, self._read(fitted, len(bad)), bad)
+        self._keep(0.0, 1.0, edges, self._read(fitted, len(bad)), defect)
         if not np.isfinite(defect.worst):
             return RESULTS.nonlinear_divergence
         return RESULTS.successful if defect.worst <= self._tolerance else RESULTS.unresolved
@@ -131,16 +138,13 @@ class March:
         t, t1 = self.problem.intervals[self._time]
         span = t1 - t
         width = span / 16 if window is None else min(window, span)
-        system = self._faces("points")
-        system = ((self._interior(), *system[0]), *system[1:])
-        order, size = self.problem.orders[self._time], self.across[self._place]
-        numbers = np.arange(int(np.prod(self.across))).reshape(self.across)
-        free = np.take(numbers, np.arange(order, size), axis=self._place).ravel()
-        padding = [(0, 0)] * (len(self.across) + 3)
-        padding[1 + self._place] = (0, size - order)
-        end = self.tables[self._time].at(np.array([1.0]))[:order, 0]
+        system = self._system("points", (self._interior(), *self._stages()))
+        free = np.take(self._numbers, np.arange(1, self.across[self._place]), axis=self._place)
+        later = [(0, 0)] * (len(self.across) + 3)
+        later[1 + self._place] = (0, self.across[self._place] - 1)
+        end = self.tables[self._time].at(np.array([1.0]))[0, 0]
 
-        edges, state = self._initial(edges, width)
+        edges, state = self._initial(edges)
         while t < t1:
             if not np.isfinite(state).all():
                 return RESULTS.nonfinite
@@ -149,95 +153,97 @@ class March:
             if width < _SHORTEST * span:
                 return RESULTS.window_failed
             left = t1 - t
-            wanted, width = width, left if width > 0.99 * left else min(width, left / 2)
-            state = self._rescaled(state, width / wanted)
+            width = left if width > 0.99 * left else min(width, left / 2)
             box = self._box(edges, t, width)
-            fitted = self._fit(system, box, np.pad(state, padding), free)
+            fitted = self._fit(system, box, np.pad(state, later), free)
             defect = self._judge(fitted, box, free)
-            factor = 0.9 * (self._tolerance / max(defect.across, 1e-300)) ** (1 / (size - order))
-            factor = float(np.clip(factor, 0.25, 2.0))
             if defect.worst <= self._tolerance:
-                coefficients = self._keep(t, width, edges, fitted, defect)
+                coefficients = self._read(fitted, len(edges) - 1)
+                self._keep(t, width, edges, coefficients, defect)
                 t = t1 if width == left else t + width
-                state = np.moveaxis(coefficients, 1 + self._place, -1) @ end.T
-                state = np.moveaxis(state, -1, 1 + self._place)
+                state = np.moveaxis(coefficients, 1 + self._place, -1) @ end
+                state = np.expand_dims(state, 1 + self._place)
             else:
                 self.num_rejected += 1
                 if defect.across <= max(defect.along.max(), self._tolerance):
                     if len(edges) > self.max_elements:
                         return RESULTS.unresolved
                     edges, state = self._split(edges, state, defect.along > self._tolerance)
-                    factor = 1.0
-            state = self._rescaled(state, factor)
-            width *= factor
+                    continue
+            ratio = self._tolerance / max(defect.across, 1e-3 * self._tolerance)
+            width *= float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 2.0))
         return RESULTS.successful
 
-    def _initial(self, edges: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    def _initial(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The initial state by least squares, on elements that resolve it."""
-        equations, left, right = self._faces("start")
         given = [c for c in self.problem.conditions if c.axis == self._time]
-        equations = (*(self._equation(c.residual, c.derivatives, "start") for c in given), *equations)
-        checks = tuple(
-            self._equation(c.residual, c.derivatives, "start", {self.problem.axis: "checks"})
-            for c in given
+        at_points, at_checks = (
+            tuple(
+                self._equation(c.residual, c.derivatives, "start", {self.problem.axis: where})
+                for c in given
+            )
+            for where in ("points", "checks")
         )
-        across = list(self.across)
-        across[self._place] = self.problem.orders[self._time]
-        start = self._zeros(len(edges) - 1, tuple(across))
-        free = np.arange(int(np.prod(across)))
+        system = self._system("start", at_points)
+        across = tuple(1 if i == self._place else n for i, n in enumerate(self.across))
+        start, free = self._zeros(len(edges) - 1, across), np.arange(int(np.prod(across)))
         while True:
-            box = self._box(edges, self.problem.intervals[self._time, 0], width)
-            fitted = self._fit((equations, left, right), box, start, free)
-            lengths = np.diff(edges) / np.ptp(edges)
-            along = np.asarray(defects(checks, box, fitted.coefficients, jnp.asarray(free)))
-            along = along * np.sqrt(lengths)
+            box = self._box(edges, self.problem.intervals[self._time, 0], 1.0)
+            fitted = self._fit(system, box, start, free)
+            share = np.sqrt(np.diff(edges) / np.ptp(edges))
+            along = defects(at_checks, box, fitted.coefficients, jnp.asarray(free))
+            along = np.asarray(along, np.float64).max(axis=0)[: len(share)] * share
             self.initial_defect = float(along.max())
-            bad = (along > self._tolerance) & (lengths > _SHORTEST)
+            bad = (along > self._tolerance) & (share > _SHORTEST**0.5)
             if not bad.any() or len(edges) > self.max_elements:
-                state = np.asarray(fitted.coefficients)
-                return edges, state.reshape(start.shape)
+                return edges, self._read(fitted, len(edges) - 1, across)
             edges, start = self._split(edges, start, bad)
 
     def _keep(
-        self, t: float, width: float, edges: np.ndarray, fitted: Fit, defect: Defect
-    ) -> np.ndarray:
-        coefficients = np.asarray(fitted.coefficients)
-        self.slabs.append(Slab(float(t), float(width), edges, coefficients))
+        self, t: float, width: float, edges: np.ndarray, coefficients: np.ndarray, defect: Defect
+    ) -> None:
+        flat = coefficients.reshape(len(edges) - 1, -1, *coefficients.shape[-2:])
+        shown = flat[..., : self.problem.components or 1]  # what follows are derivatives in t
+        self.slabs.append(Slab(float(t), float(width), edges, shown))
         self.defects.append(defect.worst / self._tolerance)
-        shape = len(edges) - 1, *self.across, *coefficients.shape[2:]
-        return coefficients.reshape(shape)
 
-    def _fit(self, system: Any, box: Box, start: np.ndarray, free: np.ndarray) -> Fit:
-        """One compiled call; `system` holds the equations inside, at the left and at the right."""
-        problem = self.problem
+    def _read(
+        self, fitted: Fit, num_elements: int, across: tuple[int, ...] | None = None
+    ) -> np.ndarray:
+        """The coefficients on the host, of the elements that there are."""
+        coefficients = np.asarray(fitted.coefficients)[:num_elements]
+        across = self.across if across is None else across
+        return coefficients.reshape(num_elements, *across, *coefficients.shape[2:])
+
+    def _fit(self, system: System, box: Box, start: np.ndarray, free: np.ndarray) -> Fit:
+        """One compiled call."""
         flat = start.reshape(start.shape[0], -1, *start.shape[-2:])
-        fitted = fit(
-            *system,
-            box,
-            jnp.asarray(flat, problem.dtype),
-            jnp.asarray(free),
-            problem.orders[problem.axis],
-            problem.coordinates[problem.axis] in problem.periodic,
-            self.max_iterations,
-        )
+        missing = box.edges.size - 1 - len(flat)
+        flat = np.pad(flat, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        flat = jnp.asarray(flat, self.problem.dtype)
+        fitted = fit(system, box, flat, jnp.asarray(free.ravel()), self.max_iterations)
         self.num_iterations += int(fitted.num_iterations)
-        self.scale = max(self.scale, float(np.nan_to_num(fitted.scale)))
+        across = np.ones((1, 1))
+        for index, tables in enumerate(self.tables):
+            if index != self.problem.axis:
+                across = np.kron(across, tables.at(tables.points)[0])
+        tables = self.tables[self.problem.axis]
+        along = tables.at(tables.points)[0]
+        shown = np.asarray(fitted.coefficients)[..., : self.problem.components or 1]
+        across = across[:, : shown.shape[1]] if shown.shape[1] > 1 else np.ones((1, 1))
+        values = np.einsum("nq,eqpc,mp->enmc", across, shown, along, optimize=True)
+        self.scale = max(self.scale, float(np.nan_to_num(np.abs(values)).max()))
         return fitted
 
     def _judge(self, fitted: Fit, box: Box, free: np.ndarray) -> Defect:
-        lengths = np.diff(np.asarray(box.edges))
+        lengths = np.diff(np.asarray(box.edges, np.float64))[: int(box.count)]
         if not fitted.converged:
             return Defect(np.full(len(lengths), np.inf), np.inf)
+        worst = defects(self._checks(), box, fitted.coefficients, jnp.asarray(free.ravel()))
         # An element counts by its share of the domain, as in the L2 norm.
-        share = np.sqrt(lengths / lengths.sum())
-        along, *across = [
-            np.nan_to_num(np.asarray(worst, np.float64) * share, nan=np.inf)
-            for worst in (
-                defects((check,), box, fitted.coefficients, jnp.asarray(free))
-                for check in self._checks()
-            )
-        ]
-        return Defect(along, max((float(x.max()) for x in across), default=0.0))
+        worst = np.asarray(worst, np.float64)[:, : len(lengths)] * np.sqrt(lengths / lengths.sum())
+        worst = np.nan_to_num(worst, nan=np.inf)
+        return Defect(worst[0], float(worst[1:].max(initial=0.0)))
 
     @property
     def _tolerance(self) -> float:
@@ -254,21 +260,10 @@ class March:
         """Of t among the coordinates that are not cut into elements."""
         return self._time - (self._time > self.problem.axis)
 
-    def _rescaled(self, state: np.ndarray, factor: float) -> np.ndarray:
-        """The state in a window that is wider by a factor: it holds derivatives in s."""
-        shape = [1] * state.ndim
-        shape[1 + self._place] = -1
-        return state * (factor ** np.arange(state.shape[1 + self._place])).reshape(shape)
-
     def _split(
         self, edges: np.ndarray, coefficients: np.ndarray, bad: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Halve the elements that are bad, and the longest others up to the next multiple."""
-        lengths = np.diff(edges)
-        bad = bad.copy()
-        missing = -(len(lengths) + int(bad.sum())) % _MULTIPLE
-        others = np.flatnonzero(~bad)
-        bad[others[np.argsort(-lengths[others], kind="stable")[:missing]]] = True
+        """Halve the elements that are bad."""
         rows, ends = [], [edges[:1]]
         for i, halve in enumerate(bad):
             row = coefficients[i]
@@ -281,7 +276,12 @@ class March:
         return np.concatenate(ends), np.stack(rows)
 
     def _zeros(self, num_elements: int, across: tuple[int, ...]) -> np.ndarray:
-        return np.zeros((num_elements, *across, self.num_along, self.problem.components or 1))
+        return np.zeros((num_elements, *across, self.num_along, self.problem.size))
+
+    @functools.cached_property
+    def _numbers(self) -> np.ndarray:
+        """The functions across, counted as in the coefficients."""
+        return np.arange(int(np.prod(self.across))).reshape(self.across)
 
     def _box(self, edges: np.ndarray, t: float, width: float) -> Box:
         intervals = self.problem.intervals.copy()
@@ -291,14 +291,19 @@ class March:
         if self.problem.time is not None:
             widths[self._time] = width  # without the rounding of t
         lows, widths = (np.delete(x, self.problem.axis) for x in (intervals[:, 0], widths))
-        return Box(*(jnp.asarray(x, self.problem.dtype) for x in (edges, lows, widths)))
+        capacity = _CAPACITY
+        while capacity < len(edges) - 1:
+            capacity *= 4
+        padded = np.pad(edges, (0, capacity + 1 - len(edges)), "edge")
+        arrays = (jnp.asarray(x, self.problem.dtype) for x in (padded, lows, widths))
+        return Box(jnp.asarray(len(edges) - 1), *arrays)
 
     def _tabulate(self, index: int) -> Tables:
         problem = self.problem
         settings = _ELEMENT if index == problem.axis else _WHOLE
         settings = _TIME if index == problem.time else settings
         width, rank, num_points, slope = settings
-        tables = tabulate(width, rank, problem.orders[index], num_points, slope, problem.dtype)
+        tables = tabulate(width, rank, problem.orders[index] if index != problem.time else 1, num_points, slope, problem.dtype)
         if index == problem.axis:
             return with_end_states(tables)
         return periodic(tables) if problem.coordinates[index] in problem.periodic else tables
@@ -314,7 +319,7 @@ class March:
             s = np.array([1.0 if where == "high" else -1.0])
         values = tables.at(s)
         if where == "start":
-            values = values[:, :, : tables.order]
+            values = values[:, :, :1]
         weights = np.ones(len(s)) if weights is None else weights
         return Table(*(jnp.asarray(x, self.problem.dtype) for x in (s, weights, values)))
 
@@ -324,9 +329,21 @@ class March:
         derivatives: tuple[Derivative, ...],
         time: str = "points",
         where: dict[int, str] | None = None,
+        components: int | None = None,
     ) -> Equation:
         """A residual at the points of all coordinates, but for those said in `where`."""
         problem = self.problem
+        components = problem.components if components is None else components
+
+        def source(derivative: Derivative) -> tuple[Derivative, int]:
+            # In a system of first order the n-th derivative in t is that of the (n - 1)-th.
+            if problem.time is None or components != problem.components:
+                return derivative, 0
+            block = min(derivative[problem.time], problem.stages - 1)
+            reduced = list(derivative)
+            reduced[problem.time] -= block
+            return tuple(reduced), block
+
         places = ["points"] * problem.dim
         if problem.time is not None:
             places[problem.time] = time
@@ -334,8 +351,16 @@ class March:
             places[index] = place
         tables = [self._table(i, place) for i, place in enumerate(places)]
         along = tables.pop(problem.axis)
-        shared = problem.coordinates, problem.components, derivatives, problem.axis
-        return Equation(residual, *shared, along, tuple(tables))
+        return Equation(
+            residual,
+            problem.coordinates,
+            components,
+            derivatives,
+            tuple(map(source, derivatives)),
+            problem.axis,
+            along,
+            tuple(tables),
+        )
 
     def _interior(self) -> Equation:
         return self._equation(self.problem.residual, self.problem.derivatives)
@@ -350,13 +375,31 @@ class March:
             for i in order
         )
 
-    def _faces(self, time: str) -> tuple[tuple[Equation, ...], ...]:
-        """The conditions in space: on faces along the elements, at their first and last edge."""
-        inside, left, right = [], [], []
-        for axis, end, residual, derivatives in self.problem.conditions:
-            if axis == self.problem.time:
+    def _stages(self) -> tuple[Equation, ...]:
+        """That each derivative in t is the one that the next unknown function stands for."""
+        problem = self.problem
+        if problem.stages == 1:
+            return ()
+        split = problem.components or 1
+
+        def residual(u: Any, *point: Any) -> Any:
+            return u.t(*point)[:-split] - u(*point)[split:]
+
+        slope = tuple(int(i == self._time) for i in range(problem.dim))
+        return (
+            self._equation(residual, ((0,) * problem.dim, slope), components=problem.size),
+        )
+
+    def _system(self, time: str, inside: tuple[Equation, ...]) -> System:
+        """The equations inside and the conditions in space."""
+        problem, left, right = self.problem, [], []
+        for axis, end, residual, derivatives in problem.conditions:
+            if axis == problem.time:
                 continue
             face = self._equation(residual, derivatives, time, {axis: ("low", "high")[end]})
-            group = (left, right)[end] if axis == self.problem.axis else inside
-            group.append(face)
-        return tuple(inside), tuple(left), tuple(right)
+            if axis == problem.axis:
+                (left, right)[end].append(face)
+            else:
+                inside = (*inside, face)
+        joined = problem.coordinates[problem.axis] in problem.periodic
+        return System(inside, tuple(left), tuple(right), problem.orders[problem.axis], joined)
