@@ -18,11 +18,15 @@ _FINE = 64
 class Basis(eqx.Module):
     r"""Functions of s in [-1, 1]: a frozen hidden layer, beside it a polynomial, and a readout.
 
-    $b_k(s) = \sum_{i < m} (s + 1)^i K_{ik} / i! + \sum_j \phi_j(s) K_{m + j, k}$
+    $b(s) = ((1, s + 1, \ldots, (s + 1)^{m - 1} / (m - 1)!, \phi_1(s), \phi_2(s), \ldots) K) M$
+
+    K is as large as a readout of tanh has to be, and M is not: with their product in place of both
+    its rounding would reach all functions, where now it meets those alone that hardly count.
     """
 
     hidden: Any  # an MLP; its readout is not used
-    kernel: Float[Array, "order+width functions"]
+    kernel: Float[Array, "order+width rank"]
+    mixing: Float[Array, "rank functions"]
     order: int = eqx.field(static=True)  # m above
 
     def __call__(self, s: Float[Array, ""]) -> Float[Array, " functions"]:
@@ -33,7 +37,7 @@ class Basis(eqx.Module):
                 polynomial.append(term)
                 term = term * (s + 1) / (i + 1)
             features = self.hidden.features(s[None]).astype(s.dtype)
-            return jnp.concatenate([jnp.stack(polynomial), features]) @ self.kernel
+            return jnp.concatenate([jnp.stack(polynomial), features]) @ self.kernel @ self.mixing
 
 
 class Tables(NamedTuple):
@@ -90,7 +94,7 @@ def tabulate(
         values[i, :, i] += 1.0
     points, weights, _ = gauss(num_points)
     edges = np.concatenate([[-1.0], points, [1.0]])
-    basis = Basis(hidden, jnp.asarray(kernel, dtype), order)
+    basis = Basis(hidden, *(jnp.asarray(x, dtype) for x in (kernel, np.eye(order + rank))), order)
     return Tables(basis, values, points, weights, (edges[1:] + edges[:-1]) / 2)
 
 
@@ -141,9 +145,9 @@ def halving(tables: Tables) -> np.ndarray:
 
 
 def _combined(tables: Tables, change: np.ndarray) -> Tables:
-    old = tables.basis
-    kernel = jnp.asarray(np.asarray(old.kernel, np.float64) @ change, old.kernel.dtype)
-    basis = Basis(old.hidden, kernel, old.order)
+    mixing = np.asarray(tables.basis.mixing, np.float64) @ change
+    mixing = jnp.asarray(mixing, tables.basis.mixing.dtype)
+    basis = Basis(tables.basis.hidden, tables.basis.kernel, mixing, tables.order)
     return tables._replace(basis=basis, fine=tables.fine @ change)
 
 

@@ -145,6 +145,7 @@ class March:
         end = self.tables[self._time].at(np.array([1.0]))[0, 0]
 
         edges, state = self._initial(edges)
+        num_failed = 0
         while t < t1:
             if not np.isfinite(state).all():
                 return RESULTS.nonfinite
@@ -157,7 +158,10 @@ class March:
             box = self._box(edges, t, width)
             fitted = self._fit(system, box, np.pad(state, later), free)
             defect = self._judge(fitted, box, free)
+            ratio = self._tolerance / max(defect.across, 1e-12 * self._tolerance)
+            factor = float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 4.0))
             if defect.worst <= self._tolerance:
+                num_failed = 0
                 coefficients = self._read(fitted, len(edges) - 1)
                 self._keep(t, width, edges, coefficients, defect)
                 t = t1 if width == left else t + width
@@ -170,8 +174,10 @@ class March:
                         return RESULTS.unresolved
                     edges, state = self._split(edges, state, defect.along > self._tolerance)
                     continue
-            ratio = self._tolerance / max(defect.across, 1e-3 * self._tolerance)
-            width *= float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 2.0))
+                # A solution that is not smooth answers slowly to a shorter window.
+                num_failed += 1
+                factor = min(factor, 0.5**num_failed)
+            width *= factor
         return RESULTS.successful
 
     def _initial(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
