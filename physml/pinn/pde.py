@@ -60,7 +60,14 @@ def pde(
             result = march.steady(edges)
         else:
             result = march.through_time(edges, window, max_windows)
-    return _solution(march, result)
+    solution = _solution(march, result)
+    if result != RESULTS.successful:
+        reached = "" if problem.time is None else f" at t = {solution.domain[problem.time, 1]:.6g}"
+        words = f"pinn.pde stopped{reached}: {RESULTS[result]}"
+        if throw:
+            raise RuntimeError(words)
+        warnings.warn(words, stacklevel=2)
+    return solution
 
 
 def _problem(

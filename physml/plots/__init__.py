@@ -5,6 +5,7 @@ names given keep their order and colour from figure to figure. With `lambda1`, t
 exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
+from physml.plots.fields import field_and_error
 from physml.plots.inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
 from physml.plots.solutions import (
     attractor_3d,
@@ -33,6 +34,7 @@ __all__ = [
     "compare_solutions",
     "convergence",
     "error_growth",
+    "field_and_error",
     "fit_to_data",
     "forecast_series",
     "heat_map",

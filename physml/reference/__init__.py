@@ -9,14 +9,17 @@ from physml.reference.batch import (
 from physml.reference.extended import TaylorFlow, extended_horizon, extended_trajectories
 from physml.reference.flow import FlowMap, runge_kutta
 from physml.reference.initial_value import solve
+from physml.reference.pde import cole_hopf, reaction_diffusion
 
 __all__ = [
     "FlowMap",
     "TaylorFlow",
     "agreement_horizon",
     "attractor_starts",
+    "cole_hopf",
     "extended_horizon",
     "extended_trajectories",
+    "reaction_diffusion",
     "runge_kutta",
     "solve",
     "trajectories",
