@@ -62,6 +62,16 @@ KEYS = {
         "driven32.max_err",
         "file.max_err",
     },
+    "pde": {
+        "heat.rel_l2",
+        "poisson.rel_l2",
+        "wave.rel_l2",
+        "burgers.rel_l2",
+        "allen_cahn.rel_l2",
+        "allen_cahn.residual",
+        "allen_cahn.seconds",
+        "allen_cahn.compile_s",
+    },
     "oscillator": {
         "rk4.max_err",
         "diffrax.max_err",

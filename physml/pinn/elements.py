@@ -1,5 +1,6 @@
 """Frozen hidden layers on an interval, as orthonormal bases with their tables of derivatives."""
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -25,7 +26,7 @@ class Basis(eqx.Module):
     """
 
     hidden: Any  # an MLP; its readout is not used
-    kernel: Float[Array, "order+width rank"]
+    kernel: Float[Array, "inputs rank"]
     mixing: Float[Array, "rank functions"]
     order: int = eqx.field(static=True)  # m above
 
@@ -56,10 +57,7 @@ class Tables(NamedTuple):
 
     def at(self, s: np.ndarray) -> np.ndarray:
         """All derivatives at any points: (m + 1, points, functions)."""
-        fine, weights, _ = gauss(self.fine.shape[1])
-        degrees = np.arange(len(fine))
-        modes = (degrees + 0.5)[:, None] * legendre.legvander(fine, len(fine) - 1).T * weights
-        return legendre.legvander(s, len(fine) - 1) @ modes @ self.fine
+        return legendre.legvander(s, _FINE - 1) @ _to_legendre() @ self.fine
 
 
 def tabulate(
@@ -79,8 +77,10 @@ def tabulate(
         integrals = rational[:-1].astype(float)
         s = jnp.asarray(np.append(-1.0, fine), dtype)
         features = np.asarray(_derivatives(hidden, order, s), np.float64)
+    # Of a lower degree, so that the grid holds the integrals too.
+    low = legendre.legvander(fine, _FINE - 1 - order) @ _to_legendre()[: _FINE - order]
     root = np.sqrt(weights)[:, None]
-    left, singular, right = np.linalg.svd(root * features[order, 1:], full_matrices=False)
+    left, singular, right = np.linalg.svd(root * (low @ features[order, 1:]), full_matrices=False)
     rank = min(rank, int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0])))
     readout = right[:rank].T / singular[:rank]
     kernel = np.zeros((order + width, order + rank))
@@ -142,6 +142,14 @@ def halving(tables: Tables) -> np.ndarray:
         rest = target - top[:, num_bubbles:] @ half[num_bubbles:]
         half[:num_bubbles] = np.linalg.lstsq(top[:, :num_bubbles], rest)[0]
     return halves
+
+
+@functools.cache
+def _to_legendre() -> np.ndarray:
+    """The map from values on the fine grid to Legendre coefficients."""
+    points, weights, _ = gauss(_FINE)
+    degrees = np.arange(_FINE)[:, None]
+    return (degrees + 0.5) * legendre.legvander(points, _FINE - 1).T * weights
 
 
 def _combined(tables: Tables, change: np.ndarray) -> Tables:

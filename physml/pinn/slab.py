@@ -55,7 +55,7 @@ class Box(NamedTuple):
     """Where the slab lies; the last edges may be missing, their elements are left alone."""
 
     count: Int[Array, ""]  # of elements
-    edges: Float[Array, " elements+1"]
+    edges: Float[Array, " edges"]
     lows: Float[Array, " others"]  # of the other axes
     widths: Float[Array, " others"]
 
@@ -183,7 +183,7 @@ def linearise(
     weights = jnp.ones((1,), size.dtype)
     for table in equation.across:
         weights = jnp.kron(weights, table.weights)
-    weights = jnp.sqrt(weights[:, None, None] * equation.along.weights[:, None]) / size
+    weights = jnp.sqrt(weights[:, None] * equation.along.weights[None])[..., None] / size
     slope = slope * weights[..., None, None, None]
     return Rows((values * weights).ravel(), slope.reshape(-1, *slope.shape[3:]))
 
@@ -229,7 +229,8 @@ def _gauss_newton_step(
 
     def scales(index: Array) -> Array:
         # Edge unknowns are derivatives in units of the whole domain, the same on both sides.
-        return ((box.edges[index + 1] - box.edges[index]) / span) ** jnp.arange(order)
+        ratio = (box.edges[index + 1] - box.edges[index]) / span
+        return jnp.stack([ratio**i for i in range(order)])
 
     def columns(equations: tuple[Equation, ...], index: Array) -> Array:
         """The rows of some equations: unknowns inside, at the left edge, at the right; residual."""
@@ -237,7 +238,7 @@ def _gauss_newton_step(
         for equation in equations:
             rows = linearise(equation, box, index, coefficients, free)
             split = jnp.split(rows.slope, [num_bubbles, num_bubbles + order], axis=-1)
-            split = [split[0], *(side * scales(index) for side in split[1:])]
+            split = [split[0], *(_scaled(side, scales(index)) for side in split[1:])]
             flat = [part.reshape(rows.residual.size, -1) for part in split]
             parts.append(jnp.concatenate([*flat, -rows.residual[:, None]], axis=1))
         none = jnp.zeros((0, inner + 2 * edge + 1), coefficients.dtype)
@@ -261,10 +262,14 @@ def _gauss_newton_step(
         triangle = triangles[index]
         known = triangle[:, -1] - triangle[:, inner:-1] @ jnp.concatenate([left, right])
         bubbles = jax.scipy.linalg.solve_triangular(triangle[:, :inner], known)
-        states = [shaped(x) * scales(index) for x in (left, right)]
+        states = [_scaled(shaped(x), scales(index)) for x in (left, right)]
         return jnp.moveaxis(jnp.concatenate([shaped(bubbles), *states], axis=-1), 0, -1)
 
     return _each_element(substitute, box)
+
+
+def _scaled(array: Float[Array, "*rows columns"], factors: Float[Array, " columns"]) -> Array:
+    return array * jnp.broadcast_to(factors, array.shape)
 
 
 def _triangle(matrix: Float[Array, "rows columns"], size: int) -> Array:
@@ -306,7 +311,7 @@ def _chain(
         matrix = matrix[:, :size] + matrix[:, size:]
     norms = jnp.linalg.norm(matrix, axis=0)
     norms = jnp.where(norms > 0, norms, 1.0)
-    solution = jnp.linalg.lstsq(matrix / norms, known)[0] / norms
+    solution = jnp.linalg.lstsq(_scaled(matrix, 1 / norms), known)[0] / norms
     first, final = (solution, solution) if periodic else jnp.split(solution, 2)
 
     def substitute(step: Array, edges: Array) -> Array:

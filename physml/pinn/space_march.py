@@ -1,4 +1,4 @@
-"""A march through time by slabs of space and time, whose elements and widths follow the residual."""
+"""A march through time, slab by slab; elements and widths follow the residual."""
 
 import functools
 from typing import Any, NamedTuple
@@ -309,7 +309,14 @@ class March:
         settings = _ELEMENT if index == problem.axis else _WHOLE
         settings = _TIME if index == problem.time else settings
         width, rank, num_points, slope = settings
-        tables = tabulate(width, rank, problem.orders[index] if index != problem.time else 1, num_points, slope, problem.dtype)
+        tables = tabulate(
+            width,
+            rank,
+            problem.orders[index] if index != problem.time else 1,
+            num_points,
+            slope,
+            problem.dtype,
+        )
         if index == problem.axis:
             return with_end_states(tables)
         return periodic(tables) if problem.coordinates[index] in problem.periodic else tables
@@ -392,9 +399,7 @@ class March:
             return u.t(*point)[:-split] - u(*point)[split:]
 
         slope = tuple(int(i == self._time) for i in range(problem.dim))
-        return (
-            self._equation(residual, ((0,) * problem.dim, slope), components=problem.size),
-        )
+        return (self._equation(residual, ((0,) * problem.dim, slope), components=problem.size),)
 
     def _system(self, time: str, inside: tuple[Equation, ...]) -> System:
         """The equations inside and the conditions in space."""

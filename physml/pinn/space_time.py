@@ -84,7 +84,11 @@ class PDESolution(eqx.Module):
 
     def _evaluate(self, *point: Array) -> Array:
         x = point[self.axis]
-        window, low, width = jnp.asarray(0), self.domain[:, 0], self.domain[:, 1] - self.domain[:, 0]
+        window, low, width = (
+            jnp.asarray(0),
+            self.domain[:, 0],
+            self.domain[:, 1] - self.domain[:, 0],
+        )
         if "t" in self.coordinates:
             index = self.coordinates.index("t")
             window = jnp.searchsorted(self.starts, point[index], side="right") - 1
@@ -92,9 +96,9 @@ class PDESolution(eqx.Module):
             low = low.at[index].set(self.starts[window])
             width = width.at[index].set(self.widths[window])
         edges = self.edges[window]
-        num_elements = jnp.sum(jnp.isfinite(edges)) - 1
-        element = jnp.searchsorted(edges, x, side="right") - 1
-        element = jnp.clip(element, 0, num_elements - 1)
+        # The infinite ones that fill the buffer are past every point, as is the last real one.
+        inner = jnp.where(jnp.isfinite(jnp.roll(edges, -1)), edges, jnp.inf).at[-1].set(jnp.inf)
+        element = jnp.maximum(jnp.searchsorted(inner, x, side="right") - 1, 0)
         low = low.at[self.axis].set(edges[element])
         width = width.at[self.axis].set(edges[element + 1] - edges[element])
         across = jnp.ones((1,), x.dtype)

@@ -46,7 +46,11 @@ def field_and_error(
     top = float(np.ceil(digits.max()))
     panels: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
         (value_name, values, {"cmap": "RdBu_r", "vmin": -size, "vmax": size}),
-        (f"log10 |error of {value_name}|", digits, {"cmap": "viridis", "vmax": top, "vmin": top - 6}),
+        (
+            f"log10 |error of {value_name}|",
+            digits,
+            {"cmap": "viridis", "vmax": top, "vmin": top - 6},
+        ),
     )
     fig = Figure(figsize=(10.0, 3.6), layout="constrained")
     for ax, (label, shown, style) in zip(fig.subplots(1, 2), panels, strict=True):

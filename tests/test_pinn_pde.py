@@ -1,0 +1,285 @@
+"""Partial differential equations against closed forms, Cole-Hopf and the method of lines."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from physml import pinn, reference
+from physml.pinn.elements import halving, tabulate, with_end_states
+from physml.solution import RESULTS
+
+UNIT = {"x": (0.0, 1.0), "t": (0.0, 0.1)}
+
+
+def zero(u, *point):
+    return u(*point)
+
+
+def sine(u, x, t):
+    return u(x, t) - jnp.sin(jnp.pi * x)
+
+
+def heat(u, x, t):
+    return u.t(x, t) - u.xx(x, t)
+
+
+ENDS = {("x", 0.0): zero, ("x", 1.0): zero}
+
+
+def grid(solution, *counts):
+    ends = np.asarray(solution.domain)
+    axes = [np.linspace(*end, n) for end, n in zip(ends, counts, strict=True)]
+    return np.meshgrid(*axes, indexing="ij")
+
+
+def relative_l2(values, truth):
+    return np.linalg.norm(values - truth) / np.linalg.norm(truth)
+
+
+@pytest.fixture(scope="module")
+def heated():
+    return pinn.pde(heat, UNIT, {("t", 0.0): sine, **ENDS}, elements=2)
+
+
+def test_heat(heated):
+    x, t = grid(heated, 41, 31)
+    truth = np.exp(-(np.pi**2) * t) * np.sin(np.pi * x)
+    assert heated.result == RESULTS.successful
+    assert max(heated.stats["residuals"]) <= 1.0
+    assert relative_l2(heated(x, t), truth) < 1e-11
+    assert relative_l2(heated.derivative("xx", x, t), -(np.pi**2) * truth) < 1e-7
+    assert np.max(np.abs(heated.residual(x, t))) < 1e-5
+    # What a residual is handed is a function that JAX differentiates.
+    slope = jax.grad(heated.field, 0)(jnp.asarray(0.3), jnp.asarray(0.05))
+    exact = np.pi * np.exp(-(np.pi**2) * 0.05) * np.cos(0.3 * np.pi)
+    np.testing.assert_allclose(slope, exact, rtol=1e-9)
+    assert heated(0.5, 0.1).shape == ()
+    with pytest.raises(ValueError, match=r"t must lie in \[0.0, 0.1\]"):
+        heated(0.5, 0.2)
+    with pytest.raises(ValueError, match="coordinates x, t, got 1"):
+        heated(0.5)
+    with pytest.raises(AttributeError, match="named by coordinates"):
+        heated.derivative("xy", 0.5, 0.1)
+
+
+def test_tables_are_those_of_the_network():
+    tables = with_end_states(tabulate(48, 20, 2, 26, 1.0, jnp.float64))
+    s = np.linspace(-1.0, 1.0, 9)
+    values, slopes = (jax.vmap(f)(jnp.asarray(s)) for f in (tables.basis, jax.jacfwd(tables.basis)))
+    # A smooth function's coefficients, with which the noise of the last functions does not count.
+    target = np.sin(2.0 * tables.points + 0.3)
+    coefficients = np.linalg.lstsq(tables.at(tables.points)[0], target)[0]
+    np.testing.assert_allclose(values @ coefficients, np.sin(2.0 * s + 0.3), atol=1e-11)
+    np.testing.assert_allclose(slopes @ coefficients, 2.0 * np.cos(2.0 * s + 0.3), atol=1e-9)
+    ends = tables.at(np.array([-1.0, 1.0]))[:2].swapaxes(0, 1).reshape(4, -1)
+    np.testing.assert_allclose(ends, np.eye(22)[-4:], atol=1e-11)
+    for half, shift in zip(halving(tables), (-0.5, 0.5), strict=True):
+        moved = tables.at(s)[0] @ half @ coefficients
+        np.testing.assert_allclose(moved, np.sin(2.0 * (s / 2 + shift) + 0.3), atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"residual": lambda u, x, t: 0.0}, TypeError, "must return a JAX array"),
+        ({"residual": lambda u, x, t: u.t(x, t) * jnp.nan}, ValueError, "not finite"),
+        ({"residual": lambda u, x, t: (u.t(x, t), u.x(x, t))}, ValueError, "1 components, got 2"),
+        ({"residual": lambda u, x, t: x + t}, ValueError, "does not depend on u"),
+        ({"residual": lambda u, x, t: u.xxxxx(x, t)}, ValueError, "order above 4"),
+        ({"domain": {"x": (0.0, 1.0), "t": (0.1, 0.1)}}, ValueError, r"domain\['t'\]"),
+        ({"domain": {"x": (0.0, np.inf), "t": (0.0, 1.0)}}, ValueError, r"domain\['x'\]"),
+        ({"domain": {"t": (0.0, 1.0)}}, ValueError, "coordinate of space"),
+        ({"domain": {"time": (0.0, 1.0)}}, ValueError, "single letters"),
+        ({"conditions": ENDS}, ValueError, "conditions at t = 0.0 must return 1"),
+        ({"conditions": {("t", 0.0): sine}}, ValueError, "no face of x"),
+        ({"conditions": {("x", 0.5): zero}}, ValueError, "must name faces"),
+        ({"conditions": {("t", 0.1): zero}}, ValueError, "must name faces"),
+        ({"conditions": {("x", 0.0): heat}}, ValueError, "as high as the equation's"),
+        ({"periodic": "y"}, ValueError, "periodic must name"),
+        ({"periodic": "x"}, ValueError, "which is periodic"),
+        ({"rtol": 0.0}, ValueError, "rtol must be positive"),
+        ({"elements": 0}, ValueError, "elements must be at least 1"),
+        ({"window": -1.0}, ValueError, "window must be positive"),
+        ({"components": 0}, ValueError, "components must be at least 1"),
+    ],
+)
+def test_bad_input(change, error, message):
+    problem = {"residual": heat, "domain": UNIT, "conditions": {("t", 0.0): sine, **ENDS}}
+    with pytest.raises(error, match=message):
+        pinn.pde(**(problem | change))
+
+
+@pytest.mark.slow
+def test_poisson_with_mixed_conditions():
+    """Values on three sides of the square, the slope on the fourth."""
+
+    def exact(x, y):
+        return jnp.exp(x) * jnp.sin(2.0 * jnp.pi * x) * jnp.cos(jnp.pi * y)
+
+    def equation(u, x, y):
+        laplacian = jax.grad(jax.grad(exact))(x, y) + jax.grad(jax.grad(exact, 1), 1)(x, y)
+        return u.xx(x, y) + u.yy(x, y) - laplacian
+
+    def rim(u, x, y):
+        return u(x, y) - exact(x, y)
+
+    faces = {("x", 0.0): rim, ("x", 1.0): rim, ("y", 0.0): rim}
+    faces["y", 1.0] = lambda u, x, y: u.y(x, y) - jax.grad(exact, 1)(x, y)
+    solution = pinn.pde(equation, {"x": (0.0, 1.0), "y": (0.0, 1.0)}, faces, elements=2)
+    x, y = grid(solution, 31, 33)
+    assert relative_l2(solution(x, y), np.asarray(exact(x, y))) < 1e-11
+
+
+@pytest.mark.slow
+def test_wave():
+    def start(u, x, t):
+        return u(x, t) - jnp.sin(jnp.pi * x), u.t(x, t)
+
+    domain = {"x": (0.0, 1.0), "t": (0.0, 1.0)}
+    solution = pinn.pde(
+        lambda u, x, t: u.tt(x, t) - 4.0 * u.xx(x, t),
+        domain,
+        {("t", 0.0): start, **ENDS},
+        elements=2,
+    )
+    x, t = grid(solution, 31, 41)
+    truth = np.cos(2.0 * np.pi * t) * np.sin(np.pi * x)
+    assert relative_l2(solution(x, t), truth) < 1e-9
+
+
+@pytest.mark.slow
+def test_a_system_and_the_order_of_coordinates():
+    """Two waves that pass through each other on a ring: u_t = v_x, v_t = u_x."""
+
+    def equation(u, t, x):
+        return u.t(t, x) - u.x(t, x)[::-1]
+
+    def start(u, t, x):
+        wave = jnp.sin(2.0 * jnp.pi * x)
+        return u(t, x) - jnp.stack([wave, jnp.zeros_like(wave)])
+
+    solution = pinn.pde(
+        equation,
+        {"t": (0.0, 0.25), "x": (0.0, 1.0)},
+        {("t", 0.0): start},
+        periodic="x",
+        components=2,
+        elements=2,
+    )
+    t, x = grid(solution, 21, 31)
+    phase = 2.0 * np.pi * np.stack([x + t, x - t])
+    right, left = np.sin(phase)
+    truth = np.stack([(right + left) / 2, (right - left) / 2], axis=-1)
+    assert relative_l2(solution(t, x), truth) < 1e-9
+
+
+@pytest.mark.slow
+def test_burgers_shock():
+    viscosity = 0.01 / np.pi
+
+    def equation(u, x, t):
+        return u.t(x, t) + u(x, t) * u.x(x, t) - viscosity * u.xx(x, t)
+
+    solution = pinn.pde(
+        equation,
+        {"x": (-1.0, 1.0), "t": (0.0, 1.0)},
+        {
+            ("t", 0.0): lambda u, x, t: u(x, t) + jnp.sin(jnp.pi * x),
+            ("x", -1.0): zero,
+            ("x", 1.0): zero,
+        },
+        rtol=1e-9,
+    )
+    x, t = grid(solution, 257, 51)
+    truth = reference.cole_hopf(x, t, viscosity)
+    assert relative_l2(solution(x, t), truth) < 1e-9
+    lengths = np.diff(np.asarray(solution.edges)[-1])
+    assert np.nanmin(lengths) < 0.05 < np.nanmax(lengths[np.isfinite(lengths)])
+
+
+@pytest.mark.slow
+def test_allen_cahn_with_a_kink_at_the_start():
+    def equation(u, x, t):
+        return u.t(x, t) - 1e-4 * u.xx(x, t) - 5.0 * (u(x, t) - u(x, t) ** 3)
+
+    def shape(x):
+        return x**2 * jnp.cos(jnp.pi * x)
+
+    domain = {"x": (-1.0, 1.0), "t": (0.0, 0.2)}
+    start = {("t", 0.0): lambda u, x, t: u(x, t) - shape(x)}
+    solution = pinn.pde(equation, domain, start, periodic="x", rtol=1e-6)
+    x, t = grid(solution, 257, 11)
+    lines = reference.reaction_diffusion(
+        lambda u: 5.0 * (u - u**3), 1e-4, shape, (-1.0, 1.0), t[0], num_points=2048
+    )
+    lines = np.asarray(lines)[:, ::8].T
+    assert relative_l2(solution(x, t)[:-1], lines) < 1e-5
+    np.testing.assert_allclose(solution(-1.0, 0.1), solution(1.0, 0.1), rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_heat_on_a_square_in_time():
+    def start(u, x, y, t):
+        return u(x, y, t) - jnp.sin(jnp.pi * x) * jnp.cos(2.0 * jnp.pi * y)
+
+    solution = pinn.pde(
+        lambda u, x, y, t: u.t(x, y, t) - u.xx(x, y, t) - u.yy(x, y, t),
+        {"x": (0.0, 1.0), "y": (0.0, 1.0), "t": (0.0, 0.01)},
+        {("t", 0.0): start, **ENDS},
+        periodic="y",
+        elements=1,
+        rtol=1e-6,
+    )
+    x, y, t = grid(solution, 11, 12, 5)
+    truth = np.exp(-5.0 * np.pi**2 * t) * np.sin(np.pi * x) * np.cos(2.0 * np.pi * y)
+    assert relative_l2(solution(x, y, t), truth) < 1e-6
+
+
+@pytest.mark.slow
+def test_float32():
+    conditions = {("t", 0.0): sine, **ENDS}
+    solution = pinn.pde(heat, UNIT, conditions, elements=2, dtype=jnp.float32)
+    x, t = grid(solution, 21, 11)
+    values = solution(x, t)
+    assert values.dtype == jnp.float32
+    assert relative_l2(values, np.exp(-(np.pi**2) * t) * np.sin(np.pi * x)) < 1e-3
+
+
+@pytest.mark.slow
+def test_what_cannot_be_solved_stops_with_the_solution_so_far():
+    """u_t = u^2 from 1 blows up at t = 1."""
+
+    def solve(throw):
+        return pinn.pde(
+            lambda u, x, t: u.t(x, t) - u(x, t) ** 2 - u.xx(x, t),
+            {"x": (0.0, 1.0), "t": (0.0, 2.0)},
+            {("t", 0.0): lambda u, x, t: u(x, t) - 1.0},
+            periodic="x",
+            elements=1,
+            rtol=1e-6,
+            max_windows=60,
+            throw=throw,
+        )
+
+    with pytest.raises(RuntimeError, match=r"stopped at t = 0\.9"):
+        solve(True)
+    with pytest.warns(UserWarning, match=r"stopped at t = 0\.9"):
+        solution = solve(False)
+    assert solution.result != RESULTS.successful
+    reached = float(solution.domain[1, 1])
+    assert 0.9 < reached < 1.001
+    np.testing.assert_allclose(solution(0.3, 0.5), 2.0, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_too_few_elements_are_reported():
+    with pytest.warns(UserWarning, match="as many elements"):
+        solution = pinn.pde(
+            lambda u, x: u.xx(x) + jnp.cos(300.0 * x),
+            {"x": (0.0, 1.0)},
+            {("x", 0.0): zero, ("x", 1.0): zero},
+            max_elements=8,
+            throw=False,
+        )
+    assert solution.result == RESULTS.unresolved
