@@ -77,10 +77,10 @@ def tabulate(
         integrals = rational[:-1].astype(float)
         s = jnp.asarray(np.append(-1.0, fine), dtype)
         features = np.asarray(_derivatives(hidden, order, s), np.float64)
-    # Of a lower degree, so that the grid holds the integrals too.
+    # What takes off the highest degrees, which are rounding, so that the grid holds integrals too.
     low = legendre.legvander(fine, _FINE - 1 - order) @ _to_legendre()[: _FINE - order]
     root = np.sqrt(weights)[:, None]
-    left, singular, right = np.linalg.svd(root * (low @ features[order, 1:]), full_matrices=False)
+    left, singular, right = np.linalg.svd(root * features[order, 1:], full_matrices=False)
     rank = min(rank, int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0])))
     readout = right[:rank].T / singular[:rank]
     kernel = np.zeros((order + width, order + rank))
@@ -88,7 +88,7 @@ def tabulate(
     kernel[:order, order:], kernel[order:, order:] = -features[:order, 0] @ readout, readout
 
     values = np.zeros((order + 1, _FINE, order + rank))
-    values[order, :, order:] = left[:, :rank] / root
+    values[order, :, order:] = low @ (left[:, :rank] / root)
     for i in reversed(range(order)):
         values[i] = integrals @ values[i + 1]
         values[i, :, i] += 1.0
