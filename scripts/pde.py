@@ -185,7 +185,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def solve(run: Run, name: str, problem: Problem, config: Config) -> list[Any]:
     """One equation: its figures, and a picture of the solution and its error."""
-    options = problem.options | ({"rtol": 1e-6} if config.quick else {})
+    options: Any = problem.options | ({"rtol": 1e-6} if config.quick else {})
     with run.timed() as timing:
         solution = pinn.pde(problem.residual, problem.domain, problem.conditions, **options)
     grids = [
@@ -213,7 +213,7 @@ def solve(run: Run, name: str, problem: Problem, config: Config) -> list[Any]:
     if second == "t":
         figure = plots.field_and_error(grids[1], grids[0], values.T, error.T, names=("t", first))
     else:
-        figure = plots.field_and_error(*grids, values, error, names=(first, second))
+        figure = plots.field_and_error(x[:, 0], other[0], values, error, names=(first, second))
     run.figure(name, figure)
     return list(figures.values())
 

@@ -94,7 +94,8 @@ def tabulate(
         values[i, :, i] += 1.0
     points, weights, _ = gauss(num_points)
     edges = np.concatenate([[-1.0], points, [1.0]])
-    basis = Basis(hidden, *(jnp.asarray(x, dtype) for x in (kernel, np.eye(order + rank))), order)
+    arrays = [jnp.asarray(x, dtype) for x in (kernel, np.eye(order + rank))]
+    basis = Basis(hidden, *arrays, order=order)
     return Tables(basis, values, points, weights, (edges[1:] + edges[:-1]) / 2)
 
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import DTypeLike
 
 from physml.pinn.elements import Tables, halving, periodic, tabulate, with_end_states
 from physml.pinn.jets import Derivative, PointResidual
+from physml.pinn.problem import Problem
 from physml.pinn.slab import Box, Equation, Fit, System, Table, defects, fit
 from physml.solution import RESULTS
 
@@ -19,58 +19,6 @@ _TIME = (48, 16, 20, 1.0)
 _WHOLE = (96, 30, 38, 2.0)
 _CAPACITY = 32  # elements in the smallest buffers; then 128, so that few shapes are compiled
 _SHORTEST = 1e-13  # window or element, relative to the whole interval
-
-
-class Condition(NamedTuple):
-    """A residual on a face of the domain."""
-
-    axis: int
-    end: int  # 0 or 1
-    residual: PointResidual
-    derivatives: tuple[Derivative, ...]
-
-
-class Problem(NamedTuple):
-    """An equation, its domain and its conditions, checked."""
-
-    coordinates: str
-    intervals: np.ndarray  # (dim, 2)
-    residual: PointResidual
-    derivatives: tuple[Derivative, ...]
-    conditions: tuple[Condition, ...]
-    periodic: frozenset[str]
-    components: int | None
-    dtype: DTypeLike
-
-    @property
-    def time(self) -> int | None:
-        """The index of t."""
-        return self.coordinates.index("t") if "t" in self.coordinates else None
-
-    @property
-    def axis(self) -> int:
-        """The index of the coordinate that is cut into elements: the first of space."""
-        return next(i for i, name in enumerate(self.coordinates) if name != "t")
-
-    @property
-    def orders(self) -> tuple[int, ...]:
-        """The highest derivative of each coordinate."""
-        return tuple(max(1, *orders) for orders in zip(*self.derivatives, strict=True))
-
-    @property
-    def stages(self) -> int:
-        """The order in t; u and its derivatives below that are unknowns of their own."""
-        return 1 if self.time is None else self.orders[self.time]
-
-    @property
-    def size(self) -> int:
-        """The number of unknown functions."""
-        return self.stages * (self.components or 1)
-
-    @property
-    def dim(self) -> int:
-        """The number of coordinates."""
-        return len(self.coordinates)
 
 
 class Slab(NamedTuple):
@@ -116,7 +64,7 @@ class March:
         self.scale = 0.0
         self.initial_defect = 0.0
 
-    def steady(self, edges: np.ndarray) -> RESULTS:
+    def steady(self, edges: np.ndarray) -> Any:
         """The one slab of a problem without t."""
         system = self._system("points", (self._interior(),))
         start = self._zeros(len(edges) - 1, self.across)
@@ -133,7 +81,7 @@ class March:
             return RESULTS.nonlinear_divergence
         return RESULTS.successful if defect.worst <= self._tolerance else RESULTS.unresolved
 
-    def through_time(self, edges: np.ndarray, window: float | None, max_windows: int) -> RESULTS:
+    def through_time(self, edges: np.ndarray, window: float | None, max_windows: int) -> Any:
         """Window after window: narrower where t is not resolved, more elements where x is not."""
         t, t1 = self.problem.intervals[self._time]
         span = t1 - t
@@ -169,7 +117,8 @@ class March:
                 state = np.expand_dims(state, 1 + self._place)
             else:
                 self.num_rejected += 1
-                if defect.across <= max(defect.along.max(), self._tolerance):
+                coarse = defect.across <= max(defect.along.max(), self._tolerance)
+                if coarse and np.isfinite(defect.worst):
                     if len(edges) > self.max_elements:
                         return RESULTS.unresolved
                     edges, state = self._split(edges, state, defect.along > self._tolerance)
