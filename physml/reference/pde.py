@@ -72,7 +72,8 @@ def reaction_diffusion(
     waves = 2 * np.pi * np.fft.rfftfreq(num_points, (high - low) / num_points)
 
     def lines(t: Array, u: Float[Array, " points"], args: Any) -> Float[Array, " points"]:
-        curvature = jnp.fft.irfft(-jnp.asarray(waves**2, u.dtype) * jnp.fft.rfft(u), num_points)
+        spectrum = jnp.fft.rfft(u)
+        curvature = jnp.fft.irfft(jnp.asarray(-(waves**2), spectrum.dtype) * spectrum, num_points)
         return diffusivity * curvature + reaction(u)
 
     system = from_function(lines, num_points)
