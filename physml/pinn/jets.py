@@ -55,16 +55,17 @@ def taylor(
     A local residual cannot tell it from the function that the derivatives were taken from.
     """
 
+    # Few operations, whatever the number of terms: they are differentiated again and again.
+    orders = np.array(derivatives).T
+
     def function(*at: Any) -> Array:
-        steps = [jnp.asarray(x, point.dtype) - p for x, p in zip(at, point, strict=True)]
-        total = jnp.zeros_like(jet[0])
-        for derivative, coefficient in zip(derivatives, jet, strict=True):
-            factor = jnp.ones((), point.dtype)
-            for order, step in zip(derivative, steps, strict=True):
-                for _ in range(order):
-                    factor = factor * step
-            total = total + factor / math.prod(map(math.factorial, derivative)) * coefficient
-        return total
+        factor = jnp.ones(len(derivatives), point.dtype)
+        for x, origin, order in zip(at, point, orders, strict=True):
+            powers = [jnp.ones((), point.dtype)]
+            for n in range(1, int(order.max()) + 1):
+                powers.append(powers[-1] * (jnp.asarray(x, point.dtype) - origin) / n)
+            factor = factor * jnp.stack(powers)[order]
+        return jnp.tensordot(factor, jet, 1)
 
     return Field(coordinates, function)
 

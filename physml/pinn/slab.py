@@ -151,7 +151,12 @@ def linearise(
     """A residual about the present u, at the equation's points of one element."""
 
     def both(jet: Array, point: Array) -> tuple[Array, Array]:
-        return equation.at(jet, point), jax.jacfwd(equation.at)(jet, point)
+        def twice(jet: Array) -> tuple[Array, Array]:
+            rows = equation.at(jet, point)
+            return rows, rows
+
+        slope, rows = jax.jacfwd(twice, has_aux=True)(jet)
+        return rows, slope
 
     low, length = box.edges[index], box.edges[index + 1] - box.edges[index]
     coefficients = coefficients[index]
