@@ -82,6 +82,15 @@ KEYS = {
         "pinn_adam.rel_l2",
         "pulse.max_err",
     },
+    "pinn_lorenz": {
+        "rel_l2_t20",
+        "rel_l2_t30",
+        "rel_l2_t35",
+        "attractor_median_rel_l2_t20",
+        "seconds_t20",
+        "diffrax_ratio_t20",
+        "error_estimate_ratio_p95",
+    },
     "pinn_training": {
         "adam_lbfgs.rel_l2",
         "adam_lbfgs.seconds",

@@ -8,11 +8,11 @@ from physml.pinn.discover import discover as discover
 from physml.pinn.family import Bundle as Bundle
 from physml.pinn.identify import identify as identify
 from physml.pinn.ivp import solve as solve
+from physml.pinn.pde import pde as pde
 from physml.pinn.sampling import Even as Even
 from physml.pinn.sampling import Resampled as Resampled
 from physml.pinn.scales import Scales as Scales
 from physml.pinn.scales import find_scales as find_scales
-from physml.pinn.pde import pde as pde
 from physml.pinn.space_time import PDESolution as PDESolution
 from physml.pinn.train import TrainedNetwork as TrainedNetwork
 from physml.pinn.train import Training as Training

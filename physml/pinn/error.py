@@ -163,7 +163,7 @@ def estimate(
     integrals = jnp.asarray(rule.integrals.astype(float), dtype)
     starts = t0 + (t1 - t0) * jnp.asarray(np.arange(num_windows) / num_windows, dtype)
     half = (t1 - t0) / (2 * num_windows)
-    inner, size = slice(1, -1), dim * _ESTIMATE_POINTS
+    inner = slice(1, -1)
     ones = jnp.tile(jnp.eye(dim, dtype=dtype)[:, None], (1, _ESTIMATE_POINTS + 1, 1))
 
     def window(start: Array) -> tuple[Array, Array]:
@@ -175,11 +175,7 @@ def estimate(
         defect = u[:, :1] + half * rates @ integrals.T - u[:, 1:]
         known = jnp.concatenate([ones, defect[:, :, None]], axis=2)
         jacobian = jacobian_at(field, times[inner], u[:, inner])
-        matrix = jnp.eye(size, dtype=dtype) - collocation_matrix(jacobian, half, integrals[:-1])
-        inside = jnp.linalg.solve(matrix, known[:, :-1].reshape(size, -1))
-        last = known[:, -1] + collocation_matrix(jacobian, half, integrals[-1:]) @ inside
-        inside = inside.reshape(dim, -1, dim + 1)
-        return values, jnp.concatenate([inside, last[:, None]], axis=1)
+        return values, propagate(jacobian, half, integrals, known)
 
     with jax.default_matmul_precision("highest"):
         values, maps = jax.vmap(window)(starts)
@@ -264,10 +260,8 @@ class _Linearised(NamedTuple):
         def solve(carry: Any) -> Any:
             _, still = carry
             width = jnp.where(still, half, 0.0)
-            matrix = collocation_matrix(self.jacobian, width, integrals[:-1])
-            identity = jnp.eye(matrix.shape[0], dtype=known.dtype)
-            c = jnp.linalg.solve(identity - matrix, inside.reshape(-1))
-            return c.reshape(inside.shape), jnp.asarray(False)
+            c = propagate(self.jacobian, width, integrals, known)
+            return c[:, :-1], jnp.asarray(False)
 
         most = jnp.asarray(jnp.finfo(known.dtype).max, known.dtype)
         c, last, _ = jax.lax.while_loop(
@@ -314,13 +308,25 @@ def jacobian_at(
     return jax.vmap(tangent, out_axes=1)(directions)
 
 
-def collocation_matrix(
-    jacobian: Float[Array, "dim dim points"], half: Array, integrals: Float[Array, "nodes points"]
-) -> Float[Array, "rows columns"]:
-    r"""The matrix of $c \mapsto \tfrac h2 \sum_j W_{pj} f_y(t_j, u_j)\, c_j$, components first."""
+def propagate(
+    jacobian: Float[Array, "dim dim points"],
+    half: Array,
+    integrals: Float[Array, "nodes points"],
+    known: Float[Array, "dim nodes *columns"],
+) -> Float[Array, "dim nodes *columns"]:
+    r"""The c of $c_p = known_p + \tfrac h2 \sum_j W_{pj} f_y(t_j, u_j)\, c_j$, by LU.
+
+    The nodes are the points and, after them, the end of the window.
+    """
     dim, _, num_points = jacobian.shape
-    matrix = half * jnp.einsum("pq,ijq->ipjq", integrals, jacobian)
-    return matrix.reshape(-1, dim * num_points)
+    matrix = half * jnp.einsum("pq,ijq->ipjq", integrals[:-1], jacobian)
+    matrix = matrix.reshape(dim * num_points, dim * num_points)
+    identity = jnp.eye(dim * num_points, dtype=known.dtype)
+    inside = jnp.linalg.solve(identity - matrix, known[:, :-1].reshape(dim * num_points, -1))
+    inside = inside.reshape(dim, num_points, *known.shape[2:])
+    rates = jnp.einsum("ijq,jq...->iq...", jacobian, inside)
+    last = known[:, -1] + half * jnp.einsum("q,iq...->i...", integrals[-1], rates)
+    return jnp.concatenate([inside, last[:, None]], axis=1)
 
 
 def _spread(x: DoubleDouble, shape: tuple[int, ...]) -> DoubleDouble:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml.pinn.error import collocation_matrix
+from physml.pinn.error import jacobian_at, propagate
 from physml.pinn.features import Tables, gauss
 
 _MOST_PICARD = 60
@@ -194,10 +194,8 @@ def linearised_error(
         held = jnp.broadcast_to(parameters[:, None], (parameters.shape[0], u.shape[1]))
         return field(t, jnp.concatenate([u, held]))
 
-    defect = z[None, :dim] + half * (integrals @ rates(times, u[:-1].T).T) - u
-    known = (error[None] + defect).reshape(-1)
-    matrix, _ = collocation_matrix(rates, times, u[:-1], half, integrals)
-    size = dim * num_points
-    inside = jnp.linalg.solve(jnp.eye(size, dtype=z.dtype) - matrix[:size], known[:size])
-    end = known[size:] + matrix[size:] @ inside
-    return inside.reshape(num_points, dim), end
+    inner = u[:-1].T
+    defect = z[:dim, None] + half * (rates(times, inner) @ integrals.T) - u.T
+    jacobian = jacobian_at(rates, times, inner)
+    change = propagate(jacobian, half, integrals, error[:, None] + defect)
+    return change[:, :-1].T, change[:, -1]

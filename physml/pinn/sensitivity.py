@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from physml.pinn.dense import Polynomials
-from physml.pinn.error import collocation_matrix, jacobian_at, legendre_transform
+from physml.pinn.error import jacobian_at, legendre_transform, propagate
 from physml.pinn.features import gauss
 from physml.solution import Solution
 
@@ -76,12 +76,8 @@ def _(primals, tangents):
         t, u, half, rate = window
         jacobian = jacobian_at(lambda t, u: system(t, u, args), t, u.T)
         known = start[:, None] + half * (rate.T @ integrals.T)
-        matrix = collocation_matrix(jacobian, half, integrals[:-1])
-        identity = jnp.eye(u.size, dtype=dtype)
-        inside = jnp.linalg.solve(identity - matrix, known[:, :-1].reshape(-1)).reshape(u.T.shape)
-        rates = jnp.einsum("ijq,jq->iq", jacobian, inside)
-        end = known[:, -1] + half * (rates @ integrals[-1])
-        return end, jnp.concatenate([start[:, None], inside, end[:, None]], axis=1).T
+        change = propagate(jacobian, half, integrals, known)
+        return change[:, -1], jnp.concatenate([start[:, None], change], axis=1).T
 
     start = jnp.zeros_like(y0) if change[1] is None else change[1]
     with jax.default_matmul_precision("highest"):
