@@ -25,6 +25,7 @@ from physml.plots.training import (
     convergence,
     heat_map,
     loss_curves,
+    work_precision,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "phase_portrait",
     "recovered_term",
     "solution_error",
+    "work_precision",
 ]

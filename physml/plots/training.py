@@ -90,6 +90,31 @@ def convergence(
     return fig
 
 
+def work_precision(
+    methods: Mapping[str, Sequence[tuple[float, float]]], *, title: str | None = None
+) -> Figure:
+    """What a method's error costs: error against seconds at several settings, on log scales.
+
+    Args:
+        methods: for each method its (seconds, error) pairs, all positive.
+
+    Raises:
+        ValueError: if a method has no pair, or one that is not positive.
+    """
+    fig, (ax,) = make_panels(1, height=4.0)
+    for i, (name, pairs) in enumerate(methods.items()):
+        points = np.asarray(pairs, float).reshape(-1, 2)
+        if not (points.size and np.all(points > 0)):
+            raise ValueError(f"methods: {name!r} must have positive (seconds, error), got {pairs}")
+        dashes = DASHES[i // len(PALETTE) % len(DASHES)]
+        style = dict(color=colour_of(i), linestyle=dashes, linewidth=1.6, marker="o", markersize=5)
+        ax.plot(*points.T, label=name, **style)
+    ax.set(xscale="log", yscale="log", title=title or "")
+    ax.set(xlabel="seconds, without compiling", ylabel="relative L2 error")
+    add_legend(ax)
+    return fig
+
+
 def heat_map(
     values: Float[Array | np.ndarray, "_rows _columns"],
     rows: Sequence[Any],
