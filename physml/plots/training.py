@@ -107,8 +107,8 @@ def work_precision(
         if not (points.size and np.all(points > 0)):
             raise ValueError(f"methods: {name!r} must have positive (seconds, error), got {pairs}")
         dashes = DASHES[i // len(PALETTE) % len(DASHES)]
-        style = dict(color=colour_of(i), linestyle=dashes, linewidth=1.6, marker="o", markersize=5)
-        ax.plot(*points.T, label=name, **style)
+        seconds, errors = points.T
+        ax.plot(seconds, errors, color=colour_of(i), linestyle=dashes, marker="o", label=name)
     ax.set(xscale="log", yscale="log", title=title or "")
     ax.set(xlabel="seconds, without compiling", ylabel="relative L2 error")
     add_legend(ax)
