@@ -49,10 +49,10 @@ def test_import_is_free_of_side_effects(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_readme_example_runs(tmp_path):
+def test_readme_examples_run(tmp_path):
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
+    examples = "".join(re.findall(r"```python\n(.*?)```", readme, flags=re.S))
     done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", examples], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

@@ -198,7 +198,7 @@ def test_float32():
     solution = pinn.solve(system, y0, 20.0)
     assert solution.ys.dtype == jnp.float32
     exact = system.exact(jnp.asarray(solution.ts, jnp.float64), jnp.array([1.0, 0.0]))
-    assert relative_l2(np.asarray(solution.ys, np.float64), np.asarray(exact)) < 1e-5
+    assert relative_l2(np.asarray(solution.ys, np.float64), np.asarray(exact)) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,14 @@ def test_convergence_against_steps_and_seconds():
     assert left.get_yscale() == left.get_xscale() == right.get_xscale() == "log"
 
 
+def test_work_precision_has_a_line_for_each_method():
+    points = {"ours": [(0.1, 1e-3), (0.2, 1e-9)], "theirs": [(3.0, 0.5)]}
+    (ax,) = plots.work_precision(points, title="Lorenz").axes
+    assert ax.get_xscale() == ax.get_yscale() == "log" and ax.get_title() == "Lorenz"
+    assert legend(ax) == ["ours", "theirs"]
+    np.testing.assert_array_equal(lines(ax)["ours"].get_ydata(), [1e-3, 1e-9])
+
+
 def test_loss_curves_of_a_fit():
     fitted = {
         "loss": np.geomspace(1, 1e-3, 100),
@@ -236,6 +244,7 @@ def test_partial_sums():
         (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth: expected"),
         (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4: expected"),
         (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "'Adam' must"),
+        (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "'ours' must have positive"),
         (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
         (lambda: plots.loss_curves({"MLP": {}}), "histories: the train curve of 'MLP'"),
         (

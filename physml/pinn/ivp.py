@@ -49,12 +49,12 @@ def solve(
 
     [t0, t1] is cut into windows. In each one the solution is a network with a frozen hidden
     layer in the scaled time $s \in [-1, 1]$, the same in all windows, and a readout of its own;
-    the initial condition is built in. Gauss-Newton finds the readout that minimises the
-    equation's residual at Gauss points, quadratically, and the value at the window's end starts
-    the next window. A window whose residual, judged in between those points, is above
-    `atol + rtol |u|` (times its width, so that it is a change of u) is rejected and tried
-    narrower; the widths follow the residual, whatever the time scale. No window crosses a jump
-    of the right-hand side. It handles stiff problems too.
+    the initial condition is built in. The readout that brings the equation's residual at Gauss
+    points down is found by fixed-point iterations, and where those do not contract, as in stiff
+    problems, by Gauss-Newton; the value at the window's end starts the next window. A window whose
+    residual, judged in between those points, is above `atol + rtol |u|` (times its width, so that
+    it is a change of u) is rejected and tried narrower; the widths follow the residual, whatever
+    the time scale. No window crosses a jump of the right-hand side.
 
     Then the error that is left, mostly rounding, is found from the residual in double-double
     arithmetic and the linearised flow, and subtracted; what that leaves is estimated in the same
@@ -65,6 +65,11 @@ def solve(
     It may be called under `jax.jit` and `jax.vmap` with `system`, `y0` and `args` traced; each
     solution then keeps buffers of `max_windows` windows, and a batch marches as long as its
     slowest member. It can be differentiated in them, in both modes, the windows held fixed.
+
+    On accelerators the iterations are products of small matrices, in full precision whatever the
+    default is; QR, LU and eigenvalues are only reached in stiff windows. In float32 the correction
+    works in pairs of float32: errors are those of rounding the result, as long as the problem does
+    not amplify them (the driven oscillator over 20 time units: relative L2 below 1e-6).
 
     Args:
         system: the right-hand side.
@@ -82,7 +87,8 @@ def solve(
         network: a network to take the hidden layer from instead: a module whose `features`
             turns (..., 1) into (..., width), such as `nn.MLP(1, (32, 32), dim, ...)`.
         window: the width of the first window in units of time; found from f unless given.
-        max_iterations: Gauss-Newton steps after which a window is tried narrower.
+        max_iterations: Gauss-Newton steps, where those are needed, after which a window is
+            tried narrower.
         max_windows: the number of windows after which the march stops.
         throw: raise if the march stops before `t1`; otherwise `solution.result` says why, the
             solution is defined up to `solution.t1`, and rows of `ys` after that are NaN.
