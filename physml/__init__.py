@@ -1,9 +1,11 @@
 """Physics-informed machine learning for ordinary differential equations, in JAX and Flax."""
 
 from physml import (
+    convolution,
     data,
     dynamics,
     fit,
+    neuron,
     nn,
     pinn,
     reference,
@@ -14,9 +16,11 @@ from physml import (
 )
 
 __all__ = [
+    "convolution",
     "data",
     "dynamics",
     "fit",
+    "neuron",
     "nn",
     "pinn",
     "reference",

@@ -4,6 +4,7 @@ Every check names the argument, what came and what was expected. Values are look
 where they are concrete; under `jax.jit` and `jax.vmap` shapes and dtypes are all there is.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -49,6 +50,18 @@ def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
             'jax.config.update("jax_enable_x64", True) first, or pass float32 data'
         )
     return jnp.asarray(array, dtype)
+
+
+def floating_arrays(**values: Any) -> tuple[Array, ...]:
+    """The values as JAX arrays of one floating dtype, that to which JAX promotes theirs.
+
+    What has no floating dtype of its own (lists, Python numbers, integers) takes that of the
+    others. Raises as `floating_array`.
+    """
+    own = (getattr(value, "dtype", None) for value in values.values())
+    dtypes = [dtype for dtype in own if dtype is not None and jnp.issubdtype(dtype, jnp.floating)]
+    dtype = functools.reduce(jnp.promote_types, dtypes) if dtypes else None
+    return tuple(floating_array(name, value, dtype) for name, value in values.items())
 
 
 def require_finite(name: str, value: Any) -> None:

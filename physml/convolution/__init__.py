@@ -1,0 +1,52 @@
+r"""The mathematics behind a convolutional network, as small functions of one signal or image.
+
+What a network calls a convolution is a cross-correlation: it slides the kernel as it stands. A
+convolution slides the mirrored kernel, which makes it commutative. Both are here, for any number of
+axes, with pooling, filters made by hand, the matrix, the inverse, and the arithmetic of the sizes.
+
+These are for reading, checking and small arrays. Every window is copied out, so they take memory
+for as many numbers as the output has entries, times those of the kernel.
+"""
+
+from physml.convolution.filters import (
+    EDGE_BELOW,
+    LAPLACIAN,
+    SOBEL_COLUMNS,
+    SOBEL_ROWS,
+    box_filter,
+    gaussian_filter,
+)
+from physml.convolution.linear import (
+    convolution_matrix,
+    deconvolve,
+    polynomial_product,
+    polynomial_product_operations,
+)
+from physml.convolution.sizes import (
+    convolution_parameters,
+    dense_parameters,
+    output_shape,
+    receptive_field,
+)
+from physml.convolution.sliding import average_pool, convolve, cross_correlate, max_pool
+
+__all__ = [
+    "EDGE_BELOW",
+    "LAPLACIAN",
+    "SOBEL_COLUMNS",
+    "SOBEL_ROWS",
+    "average_pool",
+    "box_filter",
+    "convolution_matrix",
+    "convolution_parameters",
+    "convolve",
+    "cross_correlate",
+    "deconvolve",
+    "dense_parameters",
+    "gaussian_filter",
+    "max_pool",
+    "output_shape",
+    "polynomial_product",
+    "polynomial_product_operations",
+    "receptive_field",
+]

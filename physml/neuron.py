@@ -1,0 +1,142 @@
+r"""A single neuron, the two classic activations, and one step of gradient descent written out."""
+
+from collections.abc import Callable
+
+import jax
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from physml._checks import floating_array, floating_arrays
+
+
+def sigmoid(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    r"""The logistic function $\sigma(x) = 1 / (1 + e^{-x})$, elementwise, between 0 and 1."""
+    return jax.nn.sigmoid(floating_array("x", x))
+
+
+def sigmoid_derivative(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    r"""The sigmoid's slope $\sigma'(x) = \sigma(x) (1 - \sigma(x))$, elementwise.
+
+    At most 1/4, at zero, and about $e^{-|x|}$ far from it: the vanishing gradient of deep networks
+    of sigmoids. $1 - \sigma(x)$ is computed as $\sigma(-x)$, which keeps its digits for large x.
+    """
+    x = floating_array("x", x)
+    return jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+
+
+def relu(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    r"""The rectified linear unit $\max(0, x)$, elementwise; its slope at zero is taken as 0."""
+    return jax.nn.relu(floating_array("x", x))
+
+
+def neuron(
+    x: Real[ArrayLike, "*batch inputs"],
+    w: Real[ArrayLike, " inputs"],
+    b: Real[ArrayLike, ""],
+    activation: Callable[[Array], Array] = sigmoid,
+) -> Float[Array, "*batch"]:
+    r"""The output of one neuron, $y = f(\sum_i w_i x_i + b)$.
+
+    Args:
+        x: the inputs, one set or a batch of them.
+        w: one weight for each input.
+        b: the bias, a number.
+        activation: $f$, elementwise.
+
+    Raises:
+        TypeError: an argument holds no real numbers.
+        ValueError: the shapes do not fit.
+    """
+    x, w, b = floating_arrays(x=x, w=w, b=b)
+    _check_neuron(x, w, b)
+    return activation(x @ w + b)
+
+
+def squared_error(
+    w: Real[ArrayLike, " inputs"],
+    b: Real[ArrayLike, ""],
+    x: Real[ArrayLike, " inputs"],
+    target: Real[ArrayLike, ""],
+) -> Float[Array, ""]:
+    r"""The loss of a sigmoid neuron on one sample, $L(w, b) = (\sigma(w \cdot x + b) - t)^2$.
+
+    Raises:
+        TypeError, ValueError: as `neuron`; the target is not a number.
+    """
+    w, b, x, target = _sample(w, b, x, target)
+    return (neuron(x, w, b) - target) ** 2
+
+
+def squared_error_gradient(
+    w: Real[ArrayLike, " inputs"],
+    b: Real[ArrayLike, ""],
+    x: Real[ArrayLike, " inputs"],
+    target: Real[ArrayLike, ""],
+) -> tuple[Float[Array, " inputs"], Float[Array, ""]]:
+    r"""The gradient of `squared_error` in weights and bias, by the chain rule written out.
+
+    With $z = w \cdot x + b$ and $y = \sigma(z)$,
+
+    $$\frac{\partial L}{\partial b} = \frac{\partial L}{\partial y} \frac{dy}{dz}
+    = 2 (y - t) \, \sigma'(z), \qquad
+    \frac{\partial L}{\partial w_i} = \frac{\partial L}{\partial b} x_i.$$
+
+    `jax.grad(squared_error, argnums=(0, 1))` is the same.
+
+    Raises:
+        TypeError, ValueError: as `squared_error`.
+    """
+    w, b, x, target = _sample(w, b, x, target)
+    z = x @ w + b
+    slope = 2 * (sigmoid(z) - target) * sigmoid_derivative(z)
+    return slope * x, slope
+
+
+def gradient_step(
+    w: Real[ArrayLike, " inputs"],
+    b: Real[ArrayLike, ""],
+    x: Real[ArrayLike, " inputs"],
+    target: Real[ArrayLike, ""],
+    learning_rate: float = 0.1,
+) -> tuple[Float[Array, " inputs"], Float[Array, ""]]:
+    r"""Weights and bias after one step down the gradient of `squared_error`.
+
+    $$w_i \leftarrow w_i - \alpha \frac{\partial L}{\partial w_i}, \qquad
+    b \leftarrow b - \alpha \frac{\partial L}{\partial b}$$
+
+    Args:
+        w: the weights.
+        b: the bias.
+        x: the inputs of the one sample that is learnt from.
+        target: the output wanted for it, $t$.
+        learning_rate: $\alpha$.
+
+    Raises:
+        TypeError, ValueError: as `squared_error`.
+    """
+    w, b, x, target = _sample(w, b, x, target)
+    dw, db = squared_error_gradient(w, b, x, target)
+    return w - learning_rate * dw, b - learning_rate * db
+
+
+def _check_neuron(x: Array, w: Array, b: Array) -> None:
+    if w.ndim != 1 or w.size == 0:
+        raise ValueError(f"w must have shape (inputs,), not empty, got shape {w.shape}")
+    if x.shape[-1:] != w.shape:
+        raise ValueError(
+            f"x must hold along its last axis one input for each of the {w.size} weights, "
+            f"got shape {x.shape}"
+        )
+    if b.shape != ():
+        raise ValueError(f"b must be a number, got shape {b.shape}")
+
+
+def _sample(
+    w: ArrayLike, b: ArrayLike, x: ArrayLike, target: ArrayLike
+) -> tuple[Array, Array, Array, Array]:
+    w, b, x, target = floating_arrays(w=w, b=b, x=x, target=target)
+    _check_neuron(x, w, b)
+    if x.ndim != 1:
+        raise ValueError(f"x must be one sample, of shape {w.shape}, got shape {x.shape}")
+    if target.shape != ():
+        raise ValueError(f"target must be a number, got shape {target.shape}")
+    return w, b, x, target
