@@ -55,14 +55,17 @@ def receptive_field(layers: Sequence[tuple[int, int]]) -> int:
             last; `[(3, 1), (2, 2)]` is a 3 x 3 convolution and a 2 x 2 pooling.
 
     Raises:
-        TypeError, ValueError: a window or a stride is no integer of at least one.
+        TypeError: a window or a stride is no integer.
+        ValueError: one is below one, or a layer is no pair of them.
 
     Source: Araujo, Norris and Sim, Computing receptive fields of convolutional neural networks,
     Distill (2019), eq. 2.
     """
     field, step = 1, 1
     for index, layer in enumerate(layers):
-        window, stride = per_axis(f"layers[{index}]", layer, 2)
+        if not isinstance(layer, Sequence) or len(layer) != 2:
+            raise ValueError(f"layers[{index}] must be a pair (window, stride), got {layer!r}")
+        window, stride = lengths(f"layers[{index}]", layer)
         field += (window - 1) * step
         step *= stride
     return field
