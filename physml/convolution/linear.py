@@ -122,8 +122,9 @@ def polynomial_product_operations(m: int, n: int) -> dict[Method, int]:
       depends on which polynomial makes the matrix; the longer one should. Without the zeros both
       matrices come to the direct sum.
     - fft: three complex transforms of $5 N \log_2 N$ operations and $6 N$ for the product, N the
-      power of two from $m + n - 1$ upwards: the least from m = n = 128 on. Transforms of real
-      numbers, as `polynomial_product` takes them, need about half.
+      power of two from $m + n - 1$ upwards. For m = n this is less than the direct sum first at
+      128, and always past 283. Transforms of real numbers, as in `polynomial_product`, need about
+      half.
 
     Args:
         m: the number of coefficients of the first polynomial, which makes the matrix.
