@@ -124,7 +124,7 @@ def polynomial_product_operations(m: int, n: int) -> dict[Method, int]:
     - fft: three complex transforms of $5 N \log_2 N$ operations and $6 N$ for the product, N the
       power of two from $m + n - 1$ upwards. For m = n this is less than the direct sum first at
       128, and always past 283. Transforms of real numbers, as in `polynomial_product`, need about
-      half.
+      half. The factor 1 / N of the inverse transform is not counted.
 
     Args:
         m: the number of coefficients of the first polynomial, which makes the matrix.
