@@ -189,7 +189,7 @@ def log(a: DoubleDouble) -> DoubleDouble:
     first = jnp.log(a.hi)
     ratio = mul(a, exp(exact(-first)))
     rest = add(ratio, exact(-jnp.ones_like(first))).hi
-    return fast_two_sum(first, rest - rest**2 / 2)
+    return fast_two_sum(first, jnp.where(jnp.isfinite(first), rest - rest**2 / 2, 0.0))
 
 
 def sin_cos(a: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
@@ -212,7 +212,8 @@ def atan2(y: DoubleDouble, x: DoubleDouble) -> DoubleDouble:
     sin, cos = sin_cos(exact(first))
     across = add(mul(y, cos), neg(mul(x, sin)))
     along = add(mul(x, cos), mul(y, sin))
-    return fast_two_sum(first, across.hi / along.hi)
+    step = across.hi / jnp.where(along.hi == 0, 1.0, along.hi)
+    return fast_two_sum(first, jnp.where(along.hi == 0, 0.0, step))
 
 
 def _full(value: Fraction, like: Array) -> DoubleDouble:

@@ -142,9 +142,14 @@ def _power(x: DoubleDouble, n: int) -> DoubleDouble:
 
 def _general_power(x: DoubleDouble, y: Any) -> DoubleDouble:
     if not isinstance(y, DoubleDouble):
-        y = exact(y.astype(x.hi.dtype))
+        y = exact(jnp.asarray(y, x.hi.dtype))
     y = jax.tree.map(lambda part: jnp.broadcast_to(part, x.hi.shape), y)
-    return dd.exp(mul(y, dd.log(x)))
+    plain = jnp.power(x.hi, y.hi)  # has the sign, and is all there is where |x|^y has no logarithm
+    size = dd.where(x.hi < 0, neg(x), x)
+    regular = (size.hi > 0) & jnp.isfinite(plain)
+    result = dd.exp(mul(y, dd.log(dd.where(regular, size, exact(jnp.ones_like(x.hi))))))
+    result = dd.where(plain < 0, neg(result), result)
+    return dd.where(regular, result, exact(plain))
 
 
 def _plus_one(x: DoubleDouble, sign: float = 1.0) -> DoubleDouble:

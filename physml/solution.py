@@ -15,7 +15,7 @@ from physml._checks import is_concrete
 
 
 class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
-    """How a solve ended: Diffrax's results and three more.
+    """How a solve ended: Diffrax's results and four more.
 
     `RESULTS.promote` takes a result of Diffrax, Optimistix or Lineax. Printing one gives its
     message. `nonfinite` is inherited: the right-hand side returned NaN or an infinity.
@@ -126,8 +126,8 @@ class Solution(eqx.Module):
     def _require_error(self) -> Callable[[Float[Array, ""]], Float[Array, " dim"]]:
         if self.error is None:
             raise ValueError(
-                "this solution carries no error estimate: ask for one with "
-                "reference.solve(..., certify=True)"
+                "this solution carries no error estimate: reference.solve(..., certify=True), "
+                "pinn.solve and pinn.train give one"
             )
         return self.error
 

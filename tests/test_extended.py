@@ -51,6 +51,16 @@ def test_operations_that_round(name):
             assert abs(value - truth) < Decimal("1e-29") * max(1, abs(truth))
 
 
+def test_powers_have_the_sign_and_the_edges_of_floats():
+    x = jnp.array([-2.0, 0.0, 3.0])
+    for power in (2.0, 3.0, jnp.asarray(3), -1.0, 1.5):
+        found = jax.jit(in_double_double(lambda x, n=power: jnp.power(x, n)))(exact(x))
+        np.testing.assert_allclose(found.hi, jnp.power(x, jnp.asarray(power, x.dtype)), rtol=1e-15)
+    angle = jax.jit(in_double_double(lambda y: jnp.arctan2(y, 0.0 * y)))(exact(x))
+    np.testing.assert_allclose(angle.hi, jnp.arctan2(x, 0.0 * x))
+    assert jax.jit(in_double_double(jnp.log))(exact(jnp.zeros(1))).hi == -jnp.inf
+
+
 def test_products_and_sums_of_matrices():
     a, x = (jnp.asarray(y) for y in np.random.default_rng(1).normal(size=(2, 5, 5)))
     found = rationals(

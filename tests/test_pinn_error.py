@@ -62,6 +62,15 @@ def test_what_is_subtracted_is_the_error_of_the_networks(lorenz):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_without_the_correction_the_estimate_is_that_of_the_networks():
+    solution = pinn.solve(DrivenOscillator(), [1.0, 0.0], 20.0, correct=False, rtol=1e-4)
+    raw = jax.vmap(solution.dense.networks.evaluate)(solution.ts)
+    np.testing.assert_allclose(solution.ys, raw, atol=1e-12)
+    error = jnp.abs(solution.ys - DrivenOscillator().exact(solution.ts, jnp.array([1.0, 0.0])))
+    assert coverage(solution.error_estimate(solution.ts), error, above=1e-12) > 0.95
+
+
 def test_driven_oscillator_to_rounding():
     system, y0 = DrivenOscillator(), jnp.array([1.0, 0.0])
     solution = pinn.solve(system, y0, 100.0)

@@ -293,7 +293,7 @@ LINE = np.linspace(0.0, 1.0, 5)
             {"system": from_function(lambda t, y, a: a["k"] * y / 0.0, 2, args={"k": 1.0})}
             | {"free": ("k",)},
             ValueError,
-            "right-hand side at the guess",
+            "right-hand side at the first observation",
         ),
     ],
 )

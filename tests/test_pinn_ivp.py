@@ -126,6 +126,13 @@ def test_logistic_growth_with_args():
     np.testing.assert_allclose(solution.ys[:, 0], growth / (0.99 + growth), rtol=1e-11)
 
 
+def test_relative_tolerance_alone_from_a_component_that_is_zero():
+    system = DrivenOscillator()
+    solution = pinn.solve(system, [1.0, 0.0], 20.0, atol=0.0)
+    exact = system.exact(solution.ts, jnp.array([1.0, 0.0]))
+    np.testing.assert_allclose(solution.ys, exact, atol=1e-11)
+
+
 def test_stiff_relaxation():
     """y' = -10^4 (y - cos t) - sin t stays on cos t; an explicit method needs 10^4 steps."""
     system = from_function(

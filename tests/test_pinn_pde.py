@@ -37,6 +37,19 @@ def relative_l2(values, truth):
     return np.linalg.norm(values - truth) / np.linalg.norm(truth)
 
 
+@pytest.mark.slow
+def test_conditions_that_contradict_each_other_are_said():
+    def both(u, x):  # u = 0 and u' = 1 at 0, u = 0 at pi / 2, where sin is 1
+        return u(x), u.x(x) - 1.0
+
+    domain, ends = {"x": (0.0, np.pi / 2)}, {("x", 0.0): both, ("x", np.pi / 2): zero}
+    with pytest.raises(ValueError, match="must return 2 numbers in all"):
+        pinn.pde(lambda u, x: u.xx(x) + u(x), domain, ends)
+    first = {("x", 0.0): zero, ("x", np.pi / 2): lambda u, x: u(x) - 1.0}
+    with pytest.raises(RuntimeError, match="conditions are not met: the condition at x = 0"):
+        pinn.pde(lambda u, x: u.x(x) - u(x), domain, first)
+
+
 @pytest.fixture(scope="module")
 def heated():
     return pinn.pde(heat, UNIT, {("t", 0.0): sine, **ENDS}, elements=2)
@@ -94,6 +107,11 @@ def test_tables_are_those_of_the_network():
         ({"domain": {"time": (0.0, 1.0)}}, ValueError, "single letters"),
         ({"conditions": ENDS}, ValueError, "conditions at t = 0.0 must return 1"),
         ({"conditions": {("t", 0.0): sine}}, ValueError, "no face of x"),
+        (
+            {"conditions": {("t", 0.0): sine, ("x", 0.0): zero}},
+            ValueError,
+            "faces of x must return 2 numbers in all",
+        ),
         ({"conditions": {("x", 0.5): zero}}, ValueError, "must name faces"),
         ({"conditions": {("t", 0.1): zero}}, ValueError, "must name faces"),
         ({"conditions": {("x", 0.0): heat}}, ValueError, "as high as the equation's"),

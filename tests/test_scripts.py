@@ -101,7 +101,16 @@ KEYS = {
     },
 }
 RECORDED = {"seed", "dtype", "device", "versions.jax", "versions.physml", "wall_s", "compile_s"}
-TIMES = ("seconds", "wall_s", "compile_s", "_s", "speedup")
+TIMES = (
+    "seconds",
+    "seconds_t20",
+    "wall_s",
+    "compile_s",
+    "_s",
+    "speedup",
+    "diffrax_ratio_t20",
+    "batch_ratio",
+)
 
 
 def run_script(script, out, *options):

@@ -42,7 +42,7 @@ class WindowNetworks(Dense):
     def network(self, index: int) -> nnx.Module:
         r"""The network N of one window, with its readout in place.
 
-        $u(t) = y + \\frac{width}{2} ((s + 1) slope + N(s))$, N(-1) = 0, with s in [-1, 1].
+        $u(t) = y + \frac{width}{2} ((s + 1) slope + N(s))$, N(-1) = 0, with s in [-1, 1].
 
         Raises:
             IndexError: there is no such window.

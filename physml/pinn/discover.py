@@ -122,6 +122,7 @@ def discover(
         raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
     require_finite("ys", ys)
 
+    known_args = options.pop("args", None)
     seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
     network = MLP.frozen(seen, width, 1, scale=0.5, rngs=nnx.Rngs(key))
     graph, state = nnx.split(network)
@@ -130,9 +131,10 @@ def discover(
         return nnx.merge(graph, state).features(y)
 
     def fit(features: Callable, weights: Any, **more: Any) -> Identified:
-        jumps = system.jump_times(float(options.get("t0") or ts[0]), float(ts[-1]))
+        t0 = options.get("t0")
+        jumps = system.jump_times(float(ts[0] if t0 is None else t0), float(ts[-1]))
         completed = from_function(
-            _Completed(system, component, inputs, features),
+            _Completed(system, component, inputs, features, known_args),
             system.dim,
             state_names=system.state_names,
             autonomous=None if system.autonomous else False,
@@ -170,12 +172,13 @@ class _Completed(eqx.Module):
     component: int = eqx.field(static=True)
     inputs: tuple[int, ...] = eqx.field(static=True)
     features: Callable
+    known_args: Any  # of the system
 
     def term(self, y: Float[Array, " dim"], weights: Float[Array, " k"]) -> Float[Array, ""]:
         return self.features(y[np.asarray(self.inputs)]) @ weights
 
     def __call__(self, t: Any, y: Float[Array, " dim"], args: Any) -> Float[Array, " dim"]:
-        known = self.system(t, y, None)
+        known = self.system(t, y, self.known_args)
         return known.at[self.component].add(self.term(y, args["weights"]))
 
 

@@ -51,6 +51,7 @@ def correct(
     end: Float[Array, ""],
     rtol: Float[Array, ""],
     atol: Float[Array, ""],
+    subtract: bool,
 ) -> Corrected:
     r"""Subtract a solution's error, which its residual says to first order, and estimate the rest.
 
@@ -77,6 +78,7 @@ def correct(
         count: the number of windows.
         end: where the last one ends.
         rtol, atol: the tolerances that the windows were fitted to.
+        subtract: without it the values stay as they are, and the estimate is that of their error.
 
     Source: P. E. Zadunaisky, On the estimation of errors propagated in the numerical integration
     of ordinary differential equations, Numer. Math. 27 (1976) 21, for errors by the defect.
@@ -114,7 +116,7 @@ def correct(
 
     truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _CORRECTIONS), exact(values))
     buffers = jnp.zeros_like(values), jnp.zeros_like(values), jnp.zeros_like(windows.start)
-    init = (truths, jnp.zeros_like(end), jnp.asarray(True), *buffers)
+    init = (truths, jnp.zeros_like(end), jnp.asarray(subtract), *buffers)
     *_, values, corrections, growths = jax.lax.fori_loop(0, largest_of_batch(count), advance, init)
     transform = legendre_transform(num_points, end.dtype)
     coefficients, errors = (jnp.einsum("np,wpd->wnd", transform, x) for x in (values, corrections))
@@ -129,7 +131,8 @@ def correct(
     error = Error(Polynomials(starts, windows.width, errors), resolution)
 
     largest = jnp.max(jnp.abs(corrections), axis=1) + resolution
-    trusted = jnp.all((largest <= jnp.sqrt(rtol) * scale[None] + atol) | ~used[:, None])
+    small = largest <= jnp.sqrt(rtol) * scale[None] + atol  # false where it is NaN
+    trusted = jnp.all(small | ~used[:, None])
     return Corrected(coefficients, error, trusted)
 
 

@@ -117,8 +117,11 @@ def identify(
     parameters, values = free_parameters(system, args, free, bounds or {})
     precision = _precisions(parameters, prior or {})
     if all(is_concrete(x) for x in jax.tree.leaves((parameters, guess))):
-        slope = system(jnp.asarray(t0), guess, args)
-        require_finite("the right-hand side at the guess", slope)
+        where, state = "the guess", guess
+        if y0 is None:
+            where, state = "the first observation", guess.at[np.asarray(indices)].set(ys[0])
+        slope = system(jnp.asarray(t0), state, args)
+        require_finite(f"the right-hand side at {where}", slope)
     num_free = int(np.sum(precision == 0)) + (0 if known_start else system.dim)
     if ys.size < num_free:
         raise ValueError(

@@ -14,7 +14,7 @@ from physml._batch import largest_of_batch
 from physml._blas import single_threaded_blas
 from physml._checks import is_concrete, require_finite, require_increasing
 from physml.pinn.dense import CorrectedNetworks, WindowNetworks
-from physml.pinn.error import correct
+from physml.pinn.error import correct as correct_error
 from physml.pinn.features import Tables, hidden_layer, tabulate
 from physml.pinn.sensitivity import differentiable
 from physml.pinn.window import Window, fit_window, hand_over
@@ -43,6 +43,7 @@ def solve(
     window: float | None = None,
     max_iterations: int = 10,
     max_windows: int = 4096,
+    correct: bool = True,
     throw: bool = True,
 ) -> Solution:
     r"""Solves $dy/dt = f(t, y), y(t_0) = y_0$ by neural networks, to an integrator's precision.
@@ -90,6 +91,8 @@ def solve(
         max_iterations: Gauss-Newton steps, where those are needed, after which a window is
             tried narrower.
         max_windows: the number of windows after which the march stops.
+        correct: subtract the error found; without it the solution is that of the networks, and
+            `error_estimate` that of theirs.
         throw: raise if the march stops before `t1`; otherwise `solution.result` says why, the
             solution is defined up to `solution.t1`, and rows of `ys` after that are NaN.
 
@@ -157,6 +160,7 @@ def solve(
             first,
             max_iterations,
             max_windows,
+            correct,
         )
         solution = jax.block_until_ready(solution)
     if is_concrete(solution.t1):
@@ -228,6 +232,7 @@ def _march(
     first,
     max_iterations: int,
     size: int,
+    subtract: bool,
 ) -> Solution:
     def field(t, y):
         return system(t, y, args)
@@ -277,7 +282,8 @@ def _march(
         slope = field(t0, y0)
         if first is None:
             # A tenth of the time in which some component changes by its own size.
-            rate = jnp.max(jnp.abs(slope) / (jnp.abs(y0) + atol / rtol))
+            size_of = jnp.abs(y0) + atol / rtol
+            rate = jnp.max(jnp.abs(slope) / jnp.where(size_of > 0, size_of, jnp.inf))
             first = 0.1 / jnp.maximum(rate, 1 / (t1 - t0))
         zero = jnp.asarray(0)
         yes, no = jnp.asarray(True), jnp.asarray(False)
@@ -290,7 +296,7 @@ def _march(
         )
         windows, count = march.windows, march.num_windows
         readouts = jnp.einsum("wr,nrd->nwd", tables.readout, windows.coefficients)
-        corrected = correct(field, tables, windows, count, march.t, rtol, atol)
+        corrected = correct_error(field, tables, windows, count, march.t, rtol, atol, subtract)
 
     used = jnp.arange(size) < count
     starts = jnp.where(used, windows.start, jnp.inf)

@@ -4,19 +4,21 @@ import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._blas import single_threaded_blas
-from physml.pinn.jets import PointResidual
-from physml.pinn.problem import Face, make_problem
+from physml.pinn.jets import PointResidual, stacked
+from physml.pinn.problem import Face, Problem, make_problem
 from physml.pinn.space_march import March
 from physml.pinn.space_time import PDESolution
 from physml.solution import RESULTS
 
 _DEFAULT_RTOL = (1e-10, 1e-3)  # in float64 and float32
+_FACE_POINTS = 101  # at which the conditions are looked at again
 
 
 def pde(
@@ -138,9 +140,17 @@ def pde(
         else:
             result = march.through_time(edges, window, max_windows)
     solution = _solution(march, result)
-    if result != RESULTS.successful:
+    missed = [
+        f"{face} is missed by {size:.2g}"
+        for face, size in solution.stats["condition_defects"].items()
+        if not size <= np.sqrt(rtol) * max(march.scale, 1e-300)
+    ]
+    if result != RESULTS.successful or missed:
         reached = "" if problem.time is None else f" at t = {solution.domain[problem.time, 1]:.6g}"
         words = f"pinn.pde stopped{reached}: {RESULTS[result]}"
+        if result == RESULTS.successful:
+            solution = eqx.tree_at(lambda s: s.result, solution, RESULTS.unresolved)
+            words = f"pinn.pde: the conditions are not met: {'; '.join(missed)}"
         if throw:
             raise RuntimeError(words)
         warnings.warn(words, stacklevel=2)
@@ -179,7 +189,7 @@ def _solution(march: March, result: Any) -> PDESolution:
         "residuals": march.defects,
         "initial_defect": march.initial_defect,
     }
-    return PDESolution(
+    solution = PDESolution(
         problem.coordinates,
         problem.residual,
         problem.components,
@@ -189,3 +199,30 @@ def _solution(march: March, result: Any) -> PDESolution:
         result=result,
         stats=stats,
     )
+    defects = _condition_defects(solution, problem) if slabs else {}
+    return eqx.tree_at(lambda s: s.stats, solution, stats | {"condition_defects": defects})
+
+
+def _condition_defects(solution: PDESolution, problem: Problem) -> dict[str, float]:
+    """By what each condition is missed: the root mean square along its face."""
+    domain = np.asarray(solution.domain)
+    points = []
+    for condition in problem.conditions:
+        along = np.linspace(domain[:, 0], domain[:, 1], _FACE_POINTS)
+        along[:, condition.axis] = domain[condition.axis, condition.end]
+        points.append(jnp.asarray(along, problem.dtype))
+    names = [
+        f"the condition at {problem.coordinates[c.axis]} = {domain[c.axis, c.end]:.6g}"
+        for c in problem.conditions
+    ]
+
+    @eqx.filter_jit
+    def sizes(solution: PDESolution, points: list) -> list:
+        field = solution.field
+        residuals = [
+            jax.vmap(lambda point, c=c: stacked(c.residual(field, *point)))(where)
+            for c, where in zip(problem.conditions, points, strict=True)
+        ]
+        return [jnp.sqrt(jnp.mean(r**2)) for r in residuals]
+
+    return dict(zip(names, map(float, sizes(solution, points)), strict=True))

@@ -115,6 +115,12 @@ def make_problem(
             )
         if name != "t" and not count and name not in periodic:
             raise ValueError(f"conditions name no face of {name}, and it is not periodic")
+        order = problem.orders[index]
+        if name not in ("t", *periodic) and components is None and order > 1 and count != order:
+            raise ValueError(
+                f"conditions on the faces of {name} must return {order} numbers in all, since the "
+                f"equation has the derivative {order} in {name}, got {count}"
+            )
         if name != "t" and count and name in periodic:
             raise ValueError(f"conditions name a face of {name}, which is periodic")
     return problem._replace(conditions=tuple(condition for condition, _ in found))
