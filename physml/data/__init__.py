@@ -1,5 +1,7 @@
-"""What models learn from: trajectories on a grid, cut into pairs and windows."""
+"""What models learn from: trajectories on a grid, cut into pairs and windows; labelled images."""
 
+from physml.data.image_sets import cifar10, digits, fashion_mnist, mnist
+from physml.data.images import Images
 from physml.data.trajectories import (
     Pairs,
     Standardizer,
@@ -13,13 +15,18 @@ from physml.data.trajectories import (
 )
 
 __all__ = [
+    "Images",
     "Pairs",
     "Standardizer",
     "Trajectories",
     "Windows",
+    "cifar10",
+    "digits",
+    "fashion_mnist",
     "from_arrays",
     "from_csv",
     "load_npz",
+    "mnist",
     "save_npz",
     "split",
 ]

@@ -1,0 +1,565 @@
+"""Images as data: files made here and the published ones, downloads from a server of our own, bad
+input. The published files are read where PHYSML_DATA names the folder that has them."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import re
+import tarfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from physml import data
+from physml.data import image_sets
+from physml.data._download import fetch
+from physml.data._image_files import parse_cifar, parse_idx
+
+REAL = os.environ.get("PHYSML_DATA", "")
+
+
+def idx(array):
+    return bytes((0, 0, 8, array.ndim)) + np.asarray(array.shape, ">i4").tobytes() + array.tobytes()
+
+
+def cifar_batch(data, labels, **more):
+    """As Python 2 wrote it: protocol 2, strings of bytes."""
+    return pickle.dumps({b"data": data, b"labels": labels, **more}, protocol=2)
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+RNG = np.random.default_rng(0)
+PIXELS = {
+    part: RNG.integers(0, 256, (n, 4, 5), np.uint8) for part, n in (("train", 20), ("t10k", 10))
+}
+LABELS = {part: np.arange(len(x), dtype=np.uint8) % 10 for part, x in PIXELS.items()}
+IDX_FILES = {
+    f"{part}-{kind}-ubyte": idx(array)
+    for kind, arrays in (("images-idx3", PIXELS), ("labels-idx1", LABELS))
+    for part, array in arrays.items()
+}
+GZ_FILES = {name + ".gz": gzip.compress(content) for name, content in IDX_FILES.items()}
+
+CIFAR_PIXELS = RNG.integers(0, 256, (6, 10, 32, 32, 3), np.uint8)
+CIFAR_NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+CIFAR_FILES = {
+    name: cifar_batch(x.transpose(0, 3, 1, 2).reshape(10, 3072), list(range(10)))
+    for name, x in zip(CIFAR_NAMES, CIFAR_PIXELS, strict=True)
+}
+
+
+def archived(files):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return stream.getvalue()
+
+
+CIFAR_ARCHIVE = archived(CIFAR_FILES)
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Sets of small files in the place of the published ones."""
+
+    def publish(*mirrors):
+        for name, files in (
+            ("MNIST", {**IDX_FILES, **GZ_FILES}),
+            ("CIFAR10", {**CIFAR_FILES, image_sets.ARCHIVE: CIFAR_ARCHIVE}),
+        ):
+            sums = {file: sha256(content) for file, content in files.items()}
+            known = replace(getattr(image_sets, name), sha256=sums, mirrors=mirrors)
+            monkeypatch.setattr(image_sets, name, known)
+
+    publish("http://127.0.0.1:9/")  # nobody answers there
+    return publish
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files`; cuts the connection after `cut` bytes; notes what it was asked for."""
+
+    def __init__(self, files, cut=None, ranges=True):
+        self.files, self.cut, self.ranges, self.asked = files, cut, ranges, []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        server, name = self.server, self.path[1:]
+        server.asked.append((name, self.headers["Range"]))
+        if name not in server.files:
+            self.send_error(404)
+            return
+        content, start = server.files[name], 0
+        if server.ranges and self.headers["Range"]:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self.send_error(416)
+                return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start:][: server.cut])
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    servers = []
+
+    def start(files, **options):
+        server = Server(files, **options)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+# What the loaders read
+
+
+@pytest.mark.parametrize("files", [IDX_FILES, GZ_FILES], ids=["idx", "gz"])
+@pytest.mark.parametrize("sub", ["", "mnist"])
+def test_mnist_files_are_read(tmp_path, small, files, sub):
+    write(tmp_path / sub, files)
+    for images, part in zip(data.mnist(tmp_path), ("train", "t10k"), strict=True):
+        np.testing.assert_array_equal(images.images[..., 0], PIXELS[part])
+        np.testing.assert_array_equal(images.labels, LABELS[part])
+        assert images.names == tuple("0123456789") and images.white == 255
+        assert images.images.dtype == jnp.uint8 and images.labels.dtype == jnp.int32
+
+
+@pytest.mark.parametrize(
+    "files", [CIFAR_FILES, {image_sets.ARCHIVE: CIFAR_ARCHIVE}], ids=["folder", "archive"]
+)
+def test_cifar_files_are_read(tmp_path, small, files):
+    train, test = data.cifar10(write(tmp_path, files))
+    np.testing.assert_array_equal(train.images, CIFAR_PIXELS[:5].reshape(50, 32, 32, 3))
+    np.testing.assert_array_equal(test.images, CIFAR_PIXELS[5])
+    np.testing.assert_array_equal(train.labels, np.tile(np.arange(10), 5))
+    assert test.names[0] == "airplane" and test.names[9] == "truck"
+
+
+def test_digits_are_those_of_the_lecture():
+    digits = data.digits()
+    assert digits.images.shape == (1797, 8, 8, 1)
+    np.testing.assert_array_equal(digits.labels[:12], [*range(10), 0, 1])
+    # The first row of pixels of the first image, as scikit-learn's documentation prints it.
+    np.testing.assert_array_equal(digits.images[0, 0, :, 0], [0, 0, 5, 13, 9, 1, 0, 0])
+    scaled = digits.scaled(jnp.float32)
+    assert scaled.images.dtype == jnp.float32 and scaled.images.max() == 1.0
+    assert digits.scaled().images[0, 0, 3, 0] == 13 / 16
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir(), reason="needs the files of MNIST")
+def test_real_mnist():
+    train, test = data.mnist(REAL)
+    assert (len(train), len(test)) == (60_000, 10_000)
+    np.testing.assert_array_equal(
+        np.bincount(train.labels), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    )
+    # The mean and deviation that everyone standardises by.
+    pixels = np.asarray(train.images) / 255
+    np.testing.assert_allclose([pixels.mean(), pixels.std()], [0.1307, 0.3081], atol=5e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (Path(REAL) / "cifar-10-batches-py").is_dir(), reason="needs the files of CIFAR-10"
+)
+def test_real_cifar10():
+    train, test = data.cifar10(REAL)
+    np.testing.assert_array_equal(np.bincount(train.labels), 5000)
+    np.testing.assert_array_equal(np.bincount(test.labels), 1000)
+    means = [np.asarray(train.images[..., c]).mean() / 255 for c in range(3)]
+    np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)
+    assert [train.names[i] for i in train.labels[:5]] == [
+        "frog",
+        "truck",
+        "truck",
+        "deer",
+        "automobile",
+    ]
+
+
+# Files that are not what they should be
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (idx(PIXELS["t10k"])[:-1], r"f is cut or corrupt: shape \(10, 4, 5\) needs 200 bytes"),
+        (idx(PIXELS["t10k"]) + b"\0", "f is cut or corrupt"),
+        (gzip.compress(idx(PIXELS["t10k"]))[:-9], "f is cut or corrupt"),
+        (gzip.compress(b"\0" * 999)[:-6] + b"\1" * 6, "f is cut or corrupt"),
+        (idx(LABELS["t10k"]), "f is no idx file of bytes in 3 dimensions"),
+        (b"<html>not found</html>", "f is no idx file"),
+        (b"", "f is no idx file"),
+        (bytes((0, 0, 8, 3, 0)), "f is no idx file"),
+    ],
+    ids=["cut", "long", "cut gz", "bad gz", "labels", "html", "empty", "header"],
+)
+def test_idx_refuses(content, message):
+    with pytest.raises(ValueError, match=message):
+        parse_idx(content, "f", 3)
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_batch_can_run_nothing(tmp_path):
+    trap = tmp_path / "trap"
+    content = cifar_batch(np.zeros((2, 3072), np.uint8), [0, 1], more=Evil(str(trap)))
+    with pytest.raises(ValueError, match=r"f is cut, .* it asks for \w+\.open, which no batch"):
+        parse_cifar(content, "f")
+    assert not trap.exists()
+    pickle.loads(content, encoding="bytes")["more"].close()
+    assert trap.exists(), "the trap works"
+
+
+GOOD = np.zeros((2, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (CIFAR_FILES["test_batch"][:-100], "f is cut, corrupt"),
+        (b"", "f is cut, corrupt"),
+        (pickle.dumps([1, 2], 2), "has no dict with data and labels"),
+        (cifar_batch(GOOD[:, :-1], [0, 1]), r"must be \(n, 3072\) bytes, got \(2, 3071\)"),
+        (cifar_batch(GOOD.astype(float), [0, 1]), "expected rows of bytes"),
+        (cifar_batch([0, 1], [0, 1]), r"must be \(n, 3072\) bytes, got list"),
+        (cifar_batch(GOOD, ["a", "b"]), "labels must be a list of integers"),
+    ],
+    ids=["cut", "empty", "list", "shape", "floats", "no array", "labels"],
+)
+def test_cifar_refuses(content, message):
+    with pytest.raises(ValueError, match=message):
+        parse_cifar(content, "f")
+
+
+@pytest.mark.parametrize("change", ["cut", "flipped", "another"])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])
+def test_a_file_with_another_checksum_is_named(tmp_path, small, change, name):
+    files = GZ_FILES if name.endswith(".gz") else IDX_FILES
+    content = files[name]
+    wrong = {
+        "cut": content[:-5],
+        "flipped": content[:-1] + bytes((content[-1] ^ 1,)),
+        "another": next(c for n, c in files.items() if n != name),
+    }[change]
+    write(tmp_path, files | {name: wrong})
+    message = f"{name} is not the file of mnist: it is cut, corrupt or another.*sha256.*Remove it"
+    with pytest.raises(ValueError, match=message):
+        data.mnist(tmp_path)
+
+
+def test_damaged_cifar_files_are_named(tmp_path, small):
+    bad = CIFAR_FILES["data_batch_3"][:-1]
+    with pytest.raises(ValueError, match="data_batch_3 is not the file of cifar-10"):
+        data.cifar10(write(tmp_path / "folder", CIFAR_FILES | {"data_batch_3": bad}))
+    for name, content, message in (
+        ("inside", archived(CIFAR_FILES | {"data_batch_3": bad}), "data_batch_3 is not the file"),
+        ("cut", CIFAR_ARCHIVE[:-2000], "tar.gz is cut or corrupt, remove it"),
+        ("text", b"<html>", "tar.gz is cut or corrupt, remove it"),
+        ("other", archived({"data_batch_1": b""}), "has no data_batch_2, .*test_batch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.cifar10(write(tmp_path / name, {image_sets.ARCHIVE: content}))
+    (tmp_path / "folder" / "data_batch_4").unlink()
+    write(tmp_path / "folder", {"data_batch_3": CIFAR_FILES["data_batch_3"]})
+    with pytest.raises(FileNotFoundError, match=r"has no data_batch_4, .*: unpack http"):
+        data.cifar10(tmp_path / "folder")
+
+
+def test_a_folder_that_is_not_the_set_says_what_to_put_there(tmp_path, small):
+    message = (
+        r"has no train-images-idx3-ubyte\.gz or train-images-idx3-ubyte, which mnist needs: "
+        f"put .*, from http.*ubyte.gz, into {re.escape(str(tmp_path))}, or pass no folder"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        data.mnist(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has no cifar-10-python\.tar\.gz or data_batch_1"):
+        data.cifar10(tmp_path)
+    with pytest.raises(FileNotFoundError, match="folder must be a folder with fashion-mnist; got"):
+        data.fashion_mnist(tmp_path / "nowhere")
+
+
+# Downloads
+
+
+def test_sets_are_downloaded_once(tmp_path, small, serve, monkeypatch, capfd):
+    monkeypatch.setenv("PHYSML_DATA", str(tmp_path))
+    server = serve(GZ_FILES | {image_sets.ARCHIVE: CIFAR_ARCHIVE})
+    small(server.url())
+    for _ in range(2):
+        train, test = data.mnist()
+        np.testing.assert_array_equal(train.images[..., 0], PIXELS["train"])
+        assert len(test) == 10
+        assert len(data.cifar10()[0]) == 50
+    assert sorted(name for name, _ in server.asked) == sorted([*GZ_FILES, image_sets.ARCHIVE])
+    assert {path.name for path in tmp_path.rglob("*.*")} == {*GZ_FILES, image_sets.ARCHIVE}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_cache_is_in_the_home_folder(tmp_path, small, serve, monkeypatch, capfd):
+    monkeypatch.delenv("PHYSML_DATA", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    small(serve(GZ_FILES).url())
+    data.mnist(progress=True)
+    assert (tmp_path / ".cache/physml/mnist/train-images-idx3-ubyte.gz").is_file()
+    assert "train-images-idx3-ubyte.gz: 100%" in capfd.readouterr().err
+
+
+def test_without_a_network_it_says_what_to_put_where(tmp_path, small, monkeypatch):
+    monkeypatch.setenv("PHYSML_DATA", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    message = (
+        r"(?s)could not download train-images-idx3-ubyte.gz\n  http://127.0.0.1:9/train-.*refused.*"
+        f"Without a network, put train-images-idx3-ubyte.gz, from .*, into {tmp_path}/mnist"
+    )
+    with pytest.raises(ConnectionError, match=message):
+        data.mnist()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+CONTENT = RNG.bytes(5000)
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "whole files only"])
+def test_a_cut_download_goes_on_and_is_never_trusted(tmp_path, serve, ranges):
+    server = serve({"f.gz": CONTENT}, cut=2000, ranges=ranges)
+    path = tmp_path / "cache" / "f.gz"
+    with pytest.raises(ConnectionError, match="was cut after 2000 of 5000 bytes"):
+        fetch([server.url() + "f.gz"], path, sha256(CONTENT))
+    assert not path.exists()
+    server.cut = None
+    fetch([server.url() + "f.gz"], path, sha256(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [("f.gz", None), ("f.gz", "bytes=2000-")]
+    assert os.listdir(path.parent) == ["f.gz"]
+
+
+@pytest.mark.parametrize("stale", [b"x" * 2000, CONTENT, b"x" * 5000, b"x" * 9000])
+def test_a_part_of_another_file_does_no_harm(tmp_path, serve, stale):
+    server = serve({"f": CONTENT})
+    (tmp_path / "f.part").write_bytes(stale)
+    fetch([server.url() + "f"], tmp_path / "f", sha256(CONTENT))
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert os.listdir(tmp_path) == ["f"]
+    assert len(server.asked) == (1 if stale == CONTENT else 2)
+
+
+def test_mirrors_are_asked_in_turn_and_a_wrong_file_is_thrown_away(tmp_path, serve):
+    wrong, empty, right = serve({"f": b"<html>"}), serve({}), serve({"f": CONTENT})
+    bad = [wrong.url() + "f", empty.url() + "f"]
+    message = (
+        f"(?s){bad[0]}: sent a file whose sha256 is {sha256(b'<html>')}, expected.*{bad[1]}: .*404"
+    )
+    with pytest.raises(ConnectionError, match=message):
+        fetch(bad, tmp_path / "f", sha256(CONTENT))
+    assert os.listdir(tmp_path) == []
+    fetch([*bad, right.url() + "f"], tmp_path / "f", sha256(CONTENT))
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+# The record
+
+
+def coded(counts):
+    """Images whose one pixel counts them, in an order that mixes the classes."""
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    return data.Images.from_arrays(np.arange(len(labels), dtype=float)[:, None, None], labels)
+
+
+def test_split_is_stratified_and_keyed():
+    whole = coded([40, 20, 10])
+    key = jax.random.key(0)
+    parts = whole.split((0.7, 0.2, 0.1), key)
+    assert [np.bincount(part.labels).tolist() for part in parts] == [
+        [28, 14, 7],
+        [8, 4, 2],
+        [4, 2, 1],
+    ]
+    rows = [np.asarray(part.images.ravel()).astype(int) for part in parts]
+    assert sorted(np.concatenate(rows)) == list(range(70))
+    assert all((np.diff(row) > 0).all() for row in rows), "in the order that they came in"
+    for part, row in zip(parts, rows, strict=True):
+        np.testing.assert_array_equal(part.labels, np.asarray(whole.labels)[row])
+    np.testing.assert_array_equal(whole.split((0.7, 0.2, 0.1), key)[2].images, parts[2].images)
+    other = whole.split((0.7, 0.2, 0.1), jax.random.key(1))[2]
+    assert not np.array_equal(other.images, parts[2].images)
+
+
+def test_images_are_selected_scaled_and_standardised():
+    pixels = RNG.integers(0, 256, (30, 3, 4, 2), np.uint8)
+    images = data.Images.from_arrays(pixels, np.arange(30) % 3, ("a", "b", "c"))
+    some = images[np.array([4, 1])]
+    np.testing.assert_array_equal(some.images, pixels[[4, 1]])
+    assert (
+        len(images[5:8]) == 3 and some.labels.tolist() == [1, 1] and some.names == ("a", "b", "c")
+    )
+    scaled = images.scaled()
+    np.testing.assert_allclose(scaled.images, pixels / 255, rtol=1e-15)
+    assert scaled.white == 1
+    standard = scaled.transformed(data.Standardizer.fit(scaled.images)).images
+    np.testing.assert_allclose(standard.mean(axis=(0, 1, 2)), 0, atol=1e-13)
+    np.testing.assert_allclose(standard.std(axis=(0, 1, 2)), 1, rtol=1e-13)
+
+
+def test_images_are_a_pytree_of_two_arrays():
+    images = coded([3, 3])
+    assert len(jax.tree.leaves(images)) == 2
+    doubled = jax.jit(lambda images: images.transformed(lambda x: 2 * x))(images)
+    np.testing.assert_array_equal(doubled.images, 2 * images.images)
+
+
+SQUARES = np.zeros((4, 5, 6), np.uint8)
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("images", "labels", "names", "message"),
+    [
+        (np.zeros((4, 30)), [0, 1, 0, 1], None, r"images must have shape .*\(4, 30\): reshape the"),
+        (np.zeros((0, 5, 6)), [], None, "images must have shape .*not empty"),
+        (np.zeros((4, 3, 8, 8)), [0, 1, 0, 1], None, r"channels last.*np\.moveaxis"),
+        (np.full((4, 5, 6), np.nan), [0, 1, 0, 1], None, "images must be finite"),
+        (SQUARES.astype(int) - 1, [0, 1, 0, 1], None, "from 0 to 255; got -1 to -1"),
+        (SQUARES, [0, 1, 0], None, r"labels must have shape \(4,\).*got \(3,\)"),
+        (SQUARES, np.eye(4, dtype=int), None, r"labels must have shape .*argmax"),
+        (SQUARES, [0, 1, 0, -1], None, "labels must be from 0 .*got -1 at index 3"),
+        (SQUARES, [0, 1, 2, 1], ("a", "b"), r"from 0 to 1; got 2 at index 2 \(1 of 4"),
+        (SQUARES, [0, 1, 0, 3], None, r"every class must have images, .*\['2'\]"),
+        (SQUARES, [0, 1, 0, 1], ("a", "b", "c"), r"every class must have images, .*\['c'\]"),
+    ],
+)
+def test_arrays_refused(images, labels, names, message):
+    with pytest.raises(ValueError, match=message):
+        data.Images.from_arrays(images, np.asarray(labels), names)
+
+
+def test_types_refused():
+    with pytest.raises(TypeError, match="labels must be integers; got dtype float64"):
+        data.Images.from_arrays(SQUARES, np.zeros(4))
+    with pytest.raises(TypeError, match="images must hold real numbers"):
+        data.Images.from_arrays(SQUARES.astype(complex), np.zeros(4, int))
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.4), (1.2, -0.2), (), (0.9, 0.1)])
+def test_split_refuses(fractions):
+    with pytest.raises(ValueError, match=r"fractions|class '1' has 3 images, too few for every"):
+        coded([20, 3]).split(fractions, jax.random.key(0))
+
+
+# A user's own folder
+
+
+def save_images(folder, images, suffix=".png"):
+    for name, arrays in images.items():
+        (folder / name).mkdir(parents=True)
+        for i, array in enumerate(arrays):
+            path = folder / name / f"{i}{suffix}"
+            np.save(path, array) if suffix == ".npy" else Image.fromarray(array).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".PPM"])
+def test_a_folder_of_images_by_class(tmp_path, suffix):
+    pixels = RNG.integers(0, 256, (5, 6, 7, 3), np.uint8)
+    save_images(tmp_path, {"dog": pixels[2:], "cat": pixels[:2]}, suffix)
+    (tmp_path / "cat" / "notes.txt").write_text("left alone")
+    (tmp_path / ".git").mkdir()
+    images = data.Images.from_folder(tmp_path)
+    np.testing.assert_array_equal(images.images, pixels)
+    assert images.labels.tolist() == [0, 0, 1, 1, 1] and images.names == ("cat", "dog")
+    assert images.source == tmp_path.name
+
+
+def test_images_of_many_sizes_and_colours_are_read_alike(tmp_path):
+    grey, colour = np.full((4, 6), 100, np.uint8), np.full((9, 5, 3), 100, np.uint8)
+    save_images(tmp_path, {"a": [grey], "b": [colour]})
+    with pytest.raises(ValueError, match=r"0\.png is uint8\(9, 5, 3\), the first image is .*size="):
+        data.Images.from_folder(tmp_path)
+    for channels in (1, 3):
+        images = data.Images.from_folder(tmp_path, size=(8, 7), channels=channels)
+        assert images.images.shape == (2, 8, 7, channels)
+        np.testing.assert_array_equal(images.images, 100)
+
+
+def test_a_folder_of_arrays(tmp_path):
+    pixels = RNG.random((4, 3, 3)).astype(np.float32)
+    np.save(tmp_path / "images.npy", pixels)
+    np.save(tmp_path / "labels.npy", [1, 0, 1, 0])
+    images = data.Images.from_folder(tmp_path)
+    np.testing.assert_array_equal(images.images[..., 0], pixels)
+    assert images.images.dtype == jnp.float32 and images.names == ("0", "1")
+
+
+def test_folders_refused(tmp_path):
+    refused = functools.partial(data.Images.from_folder, tmp_path)
+    with pytest.raises(ValueError, match="must have a folder of images for each class, or the"):
+        refused()
+    save_images(tmp_path, {"a": [SQUARES[0]], "b": []})
+    with pytest.raises(ValueError, match="b must have images of its class"):
+        refused()
+    whole = (tmp_path / "a" / "0.png").read_bytes()
+    for content in (whole[:-30], b"<html>", b""):
+        (tmp_path / "b" / "0.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"b/0\.png is cut, corrupt or no image"):
+            refused()
+    Image.fromarray(np.zeros((5, 6, 4), np.uint8)).save(tmp_path / "b" / "0.png")
+    with pytest.raises(ValueError, match=r"b/0\.png has mode RGBA, expected .*convert it"):
+        refused()
+    os.remove(tmp_path / "b" / "0.png")
+    np.save(tmp_path / "b" / "0.npy", np.asarray([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"b/0\.npy is cut, corrupt or no array of numbers"):
+        refused()
+    np.save(tmp_path / "b" / "0.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"b/0\.npy must have shape"):
+        refused()
+    with pytest.raises(ValueError, match="channels must be 1, 3 or None; got 2"):
+        refused(channels=2)
+    with pytest.raises(FileNotFoundError, match="folder must be a folder with images"):
+        data.Images.from_folder(tmp_path / "nowhere")
