@@ -1,8 +1,28 @@
 """Architectures: networks that can be fitted, and nothing about how they are fitted."""
 
-from physml.nn.common import ACTIVATIONS, Frozen, fourier, hidden_kernels
+from physml.nn.cnn import ARCHITECTURES, CNN, Dense, Dropout, Filters, Pool
+from physml.nn.common import ACTIVATIONS, Frozen, fourier, hidden_kernels, square_norm
+from physml.nn.conv import Conv, correlate, pool
 from physml.nn.features import FourierFeatures
 from physml.nn.mlp import MLP
 from physml.nn.recurrent import RNN
 
-__all__ = ["ACTIVATIONS", "MLP", "RNN", "FourierFeatures", "Frozen", "fourier", "hidden_kernels"]
+__all__ = [
+    "ACTIVATIONS",
+    "ARCHITECTURES",
+    "CNN",
+    "MLP",
+    "RNN",
+    "Conv",
+    "Dense",
+    "Dropout",
+    "Filters",
+    "FourierFeatures",
+    "Frozen",
+    "Pool",
+    "correlate",
+    "fourier",
+    "hidden_kernels",
+    "pool",
+    "square_norm",
+]

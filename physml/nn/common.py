@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Float, PyTree
+from jaxtyping import Array, DTypeLike, Float, PyTree, Scalar
 
 from physml._checks import floating_array, is_concrete, require_finite
 
@@ -156,3 +156,16 @@ def hidden_kernels(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf.ndim > 1 and "readout" not in jax.tree_util.keystr(path), params
     )
+
+
+def square_norm(model: Any) -> Scalar:
+    r"""The sum of the squares of all the weights of a network, biases and the like left out.
+
+    $$\sum_l \lVert W_l \rVert^2$$
+
+    over the trained matrices and filters. A loss plus lambda times this is L2 regularisation as
+    Keras's `kernel_regularizer` has it in every layer; half its gradient is what weight decay
+    subtracts.
+    """
+    kernels = [leaf for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)) if leaf.ndim > 1]
+    return sum((jnp.sum(jnp.square(kernel)) for kernel in kernels[1:]), jnp.sum(kernels[0] ** 2))

@@ -1,0 +1,367 @@
+"""Oracles: Flax's own convolution and pooling, scipy's correlation, Keras's parameter counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import correlate2d
+
+from physml import fit, nn
+from physml.nn import Dense, Dropout, Filters, Pool
+
+RNG = np.random.default_rng(0)
+
+
+def images(*shape):
+    return jnp.asarray(RNG.normal(size=shape))
+
+
+def draw(key, shape, dtype):
+    """An initialiser that has nothing to compile."""
+    return jnp.asarray(RNG.normal(size=shape, scale=np.prod(shape[:-1]) ** -0.5), dtype)
+
+
+def cnn(in_shape=(8, 8, 1), layers=nn.ARCHITECTURES["digits"], out_features=10, **options):
+    options = {"kernel_init": draw, "bias_init": draw} | options
+    return nn.CNN(in_shape, layers, out_features, rngs=nnx.Rngs(0), **options)
+
+
+def test_correlation_is_scipys():
+    x, kernel = images(7, 6, 2), images(3, 3, 2, 4)
+    expected = sum(
+        np.stack(
+            [correlate2d(x[..., c], kernel[..., c, f], mode="valid") for f in range(4)], axis=-1
+        )
+        for c in range(2)
+    )
+    np.testing.assert_allclose(jax.jit(nn.correlate)(x, kernel), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (4, 1), (2, 3)])
+def test_conv_is_flaxs_in_value_and_gradient(size, stride, padding):
+    ours = nn.Conv(
+        3,
+        5,
+        size,
+        stride=stride,
+        padding=padding,
+        kernel_init=draw,
+        bias_init=draw,
+        rngs=nnx.Rngs(0),
+    )
+    flaxs = nnx.Conv(
+        3,
+        5,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        kernel_init=draw,
+        param_dtype=float,
+        rngs=nnx.Rngs(1),
+    )
+    flaxs.kernel[...], flaxs.bias[...] = ours.kernel[...], ours.bias[...]
+    x = images(2, 9, 8, 3)
+
+    @jax.jit
+    def both(ours, flaxs, x):
+        def value(layer, x):
+            y = layer(x)
+            return jnp.sum(jnp.sin(y)), y
+
+        grad = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
+        return grad(ours, x), grad(flaxs, x)
+
+    ((_, y), (weights, inputs)), ((_, flaxs_y), (flaxs_weights, flaxs_inputs)) = both(
+        ours, flaxs, x
+    )
+    np.testing.assert_allclose(y, flaxs_y, atol=1e-13)
+    np.testing.assert_allclose(inputs, flaxs_inputs, atol=1e-13)
+    np.testing.assert_allclose(weights.kernel[...], flaxs_weights.kernel[...], atol=1e-12)
+    np.testing.assert_allclose(weights.bias[...], flaxs_weights.bias[...], atol=1e-12)
+
+
+def test_conv_starts_as_flaxs():
+    ours, flaxs = nn.Conv(3, 8, 3, rngs=nnx.Rngs(4)), nnx.Conv(3, 8, (3, 3), rngs=nnx.Rngs(4))
+    assert ours.kernel.shape == flaxs.kernel.shape and ours.bias.shape == flaxs.bias.shape
+    wide = nn.Conv(10, 400, 3, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(np.var(wide.kernel[...]), 1 / 90, rtol=0.03)
+
+
+def test_a_convolution_is_native_on_accelerators_and_a_matrix_product_on_the_cpu():
+    net, x = cnn(dtype="float32"), jnp.zeros((2, 8, 8, 1), jnp.float32)
+
+    def train(nets, x):  # in a loop and for many nets, where XLA's convolution is slow on a CPU
+        def loss(nets):
+            return jnp.sum(jax.vmap(lambda net: net(x))(nets) ** 2)
+
+        return jax.lax.fori_loop(0, 3, lambda _, nets: jax.grad(loss)(nets), nets)
+
+    nets = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), net)
+    traced = jax.jit(train).trace(nets, x)
+    for platform, native in (("cpu", False), ("cuda", True), ("tpu", True)):
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.convolution" in program) == native, platform
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_the_native_convolution_gives_the_same(stride, padding):
+    # What other backends run, run here.
+    x, kernel = images(2, 3, 9, 8, 2), images(4, 4, 2, 3)
+    options = {"stride": stride, "padding": padding}
+    native = jax.jit(lambda x, kernel: nn.conv._natively(x, kernel, **options))(x, kernel)
+    ours = jax.jit(lambda x, kernel: nn.correlate(x, kernel, **options))(x, kernel)
+    assert ours.shape == native.shape
+    np.testing.assert_allclose(ours, native, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("kind", ["max", "mean"])
+def test_pooling_is_flaxs_in_value_and_gradient(kind, size):
+    x = images(2, 7, 6, 3)
+    flaxs = nnx.max_pool if kind == "max" else nnx.avg_pool
+
+    def value_and_grad(pooled):
+        def value(x):
+            return jnp.sum(jnp.sin(y := pooled(x))), y
+
+        return jax.jit(jax.value_and_grad(value, has_aux=True))(x)
+
+    (_, y), grad = value_and_grad(lambda x: nn.pool(x, size, kind))
+    with jax.numpy_dtype_promotion("standard"):  # Flax divides by an integer
+        (_, flaxs_y), flaxs_grad = value_and_grad(lambda x: flaxs(x, (size, size), (size, size)))
+    np.testing.assert_allclose(y, flaxs_y, atol=1e-15)
+    np.testing.assert_allclose(grad, flaxs_grad, atol=1e-15)
+
+
+def test_equal_pixels_share_the_gradient():
+    grad = jax.grad(lambda x: nn.pool(x, 2)[0, 0, 0])(jnp.zeros((2, 2, 1)))
+    np.testing.assert_array_equal(grad, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "total"),
+    [
+        # Keras prints the same for these networks.
+        ("digits", (8, 8, 1), 5_160),
+        ("cifar-tutorial", (32, 32, 3), 122_570),
+        ("mnist", (28, 28, 1), 431_242),
+        ("dense", (8, 8, 1), 3_760),
+        ("mnist-strong", (28, 28, 1), 198_122),
+    ],
+)
+def test_known_networks_have_their_parameters(name, shape, total):
+    net = nnx.eval_shape(lambda: cnn(shape, nn.ARCHITECTURES[name]))
+    assert sum(row.parameters for row in net.rows) == total
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param))) == total
+    out = jax.eval_shape(lambda: cnn(shape, nn.ARCHITECTURES[name])(jnp.zeros((4, *shape))))
+    assert out.shape == (4, 10) and out.dtype == jnp.float64
+
+
+def test_the_summary_is_a_table():
+    assert cnn((32, 32, 3), nn.ARCHITECTURES["cifar-tutorial"]).summary().splitlines() == [
+        "layer              output shape  parameters",
+        "convolution 3 x 3  30 x 30 x 32         896",
+        "max pooling 2 x 2  15 x 15 x 32           0",
+        "convolution 3 x 3  13 x 13 x 64      18,496",
+        "max pooling 2 x 2  6 x 6 x 64             0",
+        "convolution 3 x 3  4 x 4 x 64        36,928",
+        "flatten            1024                   0",
+        "dense              64                65,600",
+        "readout            10                   650",
+        "total                               122,570",
+    ]
+    layers = [Filters(4, stride=2, padding="SAME"), Pool(4, "mean"), Dropout(0.5)]
+    assert [row.layer for row in cnn(layers=layers).rows] == [
+        "convolution 3 x 3, stride 2",
+        "mean pooling 4 x 4",
+        "dropout 0.5",
+        "flatten",
+        "readout",
+    ]
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    size=st.tuples(st.integers(6, 9), st.integers(6, 9)),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.sampled_from(["VALID", "SAME"]),
+    pooling=st.integers(1, 2),
+    batch=st.lists(st.integers(1, 3), max_size=2),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_rows_say_the_shapes_there_are(size, kernel, stride, padding, pooling, batch, dtype):
+    layers = [Filters(3, kernel, stride, padding), Pool(pooling), Dropout(0.1), Dense(5)]
+
+    def shapes(x):
+        net, found = cnn((*size, 2), layers, 4, dtype=dtype), []
+        for block in net.blocks:
+            x = block(x)
+            found.append(x)
+        found.append(net.readout(x))
+        return net.rows, found
+
+    if min(-(-(n - (kernel - 1) * (padding == "VALID")) // stride) for n in size) < pooling:
+        with pytest.raises(ValueError, match=r"layers\[1\], Pool.*the image .* is too small"):
+            cnn((*size, 2), layers, 4)
+        return
+    rows = []
+
+    def outputs(x):
+        names, found = shapes(x)
+        rows.extend(names)
+        return found
+
+    found = jax.eval_shape(outputs, jax.ShapeDtypeStruct((*batch, *size, 2), dtype))
+    assert [row.shape for row in rows] == [y.shape[len(batch) :] for y in found]
+    assert {y.shape[: len(batch)] for y in found} == {tuple(batch)}
+    assert {y.dtype for y in found} == {jnp.dtype(dtype)}
+
+
+def test_a_network_is_its_formula():
+    net = cnn()
+    x = images(5, 8, 8, 1)
+
+    def relu(y):
+        return np.maximum(y, 0)
+
+    conv, dense = net.blocks[0].affine, net.blocks[3].affine
+    h = np.zeros((5, 6, 6, 10))
+    for u, v in np.ndindex(3, 3):
+        h += np.asarray(x)[:, u : u + 6, v : v + 6] * np.asarray(conv.kernel[...])[u, v]
+    h = relu(h + np.asarray(conv.bias[...]))
+    h = h.reshape(5, 3, 2, 3, 2, 10).max(axis=(2, 4)).reshape(5, 90)
+    h = relu(h @ np.asarray(dense.kernel[...]) + np.asarray(dense.bias[...]))
+    features, outputs = jax.jit(lambda net, x: (net.features(x), net(x)))(net, x)
+    np.testing.assert_allclose(features, h, atol=1e-12)
+    readout = net.readout
+    expected = h @ np.asarray(readout.kernel[...]) + np.asarray(readout.bias[...])
+    np.testing.assert_allclose(outputs, expected, atol=1e-12)
+
+
+def test_batch_norm_learns_the_statistics_and_uses_them_afterwards():
+    net = cnn(layers=[Filters(4, batch_norm=True), Dense(5, batch_norm=True)])
+    x = 3 + images(50, 8, 8, 1)
+    norm = net.blocks[0].norm
+    inner = np.asarray(net.blocks[0].affine(x))
+    y = np.asarray(net.blocks[0](x))
+    standard = (inner - inner.mean((0, 1, 2))) / np.sqrt(inner.var((0, 1, 2)) + norm.epsilon)
+    np.testing.assert_allclose(y, np.maximum(standard, 0), atol=1e-12)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * inner.mean((0, 1, 2)), rtol=1e-12)
+    net.eval()
+    one, many = net(x[:1]), net(x)
+    np.testing.assert_allclose(one, many[:1], atol=1e-12)
+
+
+def loss(net, batch, key):
+    x, labels = batch
+    logits = net(x)
+    crossed = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return crossed, {"accuracy": jnp.mean(logits.argmax(axis=-1).astype(labels.dtype) == labels)}
+
+
+def test_a_network_with_everything_is_fitted():
+    # Bars across and bars down, at random places: a dense layer has to see them all.
+    rng = np.random.default_rng(0)
+    labels, places = rng.integers(0, 2, 200), rng.integers(0, 8, 200)
+    x = 0.1 * rng.normal(size=(200, 8, 8, 1))
+    for image, label, place in zip(x, labels, places, strict=True):
+        image[place if label else slice(None), slice(None) if label else place] += 1
+    net = cnn(
+        layers=[Filters(6, batch_norm=True), Pool(6), Dropout(0.1)], out_features=2, dtype="float64"
+    )
+    batches = (jnp.asarray(x), jnp.asarray(labels, jnp.int32))
+    found = fit.gradient(
+        loss,
+        net,
+        jax.tree.map(lambda a: a[:150], batches),
+        optimizer=optax.adam(0.02),
+        epochs=12,
+        batch_size=30,
+        key=jax.random.key(0),
+        valid=jax.tree.map(lambda a: a[150:], batches),
+    )
+    found.model.eval()
+    assert loss(found.model, jax.tree.map(lambda a: a[150:], batches), None)[1]["accuracy"] > 0.95
+
+
+def test_ensembles_are_one_vmap():
+    x = images(4, 8, 8, 1)
+    build = jax.vmap(lambda key: nn.CNN((8, 8, 1), [Filters(3), Pool()], 2, rngs=nnx.Rngs(key)))
+    nets = jax.jit(build)(jax.random.split(jax.random.key(0), 3))
+    outputs = jax.jit(jax.vmap(lambda net: net(x)))(nets)
+    second = jax.tree.map(lambda leaf: leaf[1], nets)
+    np.testing.assert_allclose(outputs[1], second(x), atol=1e-13)
+    assert len(np.unique(outputs[:, 0, 0])) == 3
+
+
+def test_the_square_norm_is_of_kernels_alone():
+    net = cnn()
+    kernels = [net.blocks[0].affine.kernel, net.blocks[3].affine.kernel, net.readout.kernel]
+    expected = sum(float((np.asarray(kernel[...]) ** 2).sum()) for kernel in kernels)
+    value, grad = jax.jit(jax.value_and_grad(nn.square_norm))(net)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(grad.readout.kernel[...], 2 * net.readout.kernel[...], rtol=1e-15)
+    np.testing.assert_array_equal(grad.readout.bias[...], 0)
+
+
+def test_networks_differentiate_twice():
+    net, x = cnn(layers=[Filters(2), Pool(6, "mean")], activation="tanh"), images(1, 8, 8, 1)
+
+    def value(s):
+        return jnp.sum(net(s * x) ** 2)
+
+    step = 1e-4
+    first, second = jax.jit(lambda s: (jax.grad(value)(s), jax.jacfwd(jax.grad(value))(s)))(1.0)
+    grad = jax.jit(jax.grad(value))
+    np.testing.assert_allclose(second, (grad(1 + step) - grad(1 - step)) / (2 * step), rtol=1e-6)
+    assert np.isfinite(first)
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: {"in_shape": (0, 8, 1)}, "height must be at least 1; got 0"),
+        (lambda: {"out_features": 0}, "out_features must be at least 1; got 0"),
+        (
+            lambda: {"layers": [Filters(0)]},
+            r"layers\[0\], Filters\(count=0.*out_features must be at least",
+        ),
+        (lambda: {"layers": [Filters(3, 9)]}, r"layers\[0\], .*too small"),
+        (lambda: {"layers": [Filters(3), Pool(7)]}, r"layers\[1\], Pool.*too small"),
+        (
+            lambda: {"layers": [Filters(3, padding="FULL")]},
+            "padding must be one of VALID, SAME; got 'FULL'",
+        ),
+        (lambda: {"layers": [Pool(kind="median")]}, "kind must be one of max, mean; got 'median'"),
+        (lambda: {"layers": [Dense(3), Filters(3)]}, r"layers\[1\], Filters.*it needs an image"),
+        (lambda: {"layers": [Dropout(1.0)]}, "rate must be at least 0 and less than 1; got 1.0"),
+        (lambda: {"activation": "tan"}, "activation must be a function or one of"),
+        (lambda: {"dtype": "int32"}, "dtype must be a floating dtype"),
+    ],
+)
+def test_cnn_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        cnn(**change())
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_cnn_refuses_other_images():
+    net = cnn((32, 32, 3), [])
+    with pytest.raises(
+        ValueError, match=r"shape \(\.\.\., 32, 32, 3\), channels last; got \(5, 3, "
+    ):
+        net(jnp.zeros((5, 3, 32, 32)))
+    with pytest.raises(TypeError, match=r"images must be floats, as Images\.scaled .*got uint8"):
+        net(jnp.zeros((5, 32, 32, 3), jnp.uint8))
+    with pytest.raises(
+        TypeError, match="layers must be of Filters, Pool, Dense and Dropout; got 3"
+    ):
+        cnn(layers=[3])
