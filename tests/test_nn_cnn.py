@@ -13,16 +13,14 @@ from scipy.signal import correlate2d
 from physml import fit, nn
 from physml.nn import Dense, Dropout, Filters, Pool
 
-RNG = np.random.default_rng(0)
-
 
 def images(*shape):
-    return jnp.asarray(RNG.normal(size=shape))
+    return jnp.asarray(np.random.default_rng(shape).normal(size=shape))
 
 
 def draw(key, shape, dtype):
     """An initialiser that has nothing to compile."""
-    return jnp.asarray(RNG.normal(size=shape, scale=np.prod(shape[:-1]) ** -0.5), dtype)
+    return jnp.asarray(np.prod(shape[:-1]) ** -0.5 * images(*shape), dtype)
 
 
 def cnn(in_shape=(8, 8, 1), layers=nn.ARCHITECTURES["digits"], out_features=10, **options):
@@ -267,22 +265,20 @@ def loss(net, batch, key):
 
 
 def test_a_network_with_everything_is_fitted():
-    # Bars across and bars down, at random places: a dense layer has to see them all.
+    # Bars across or down, at random places.
     rng = np.random.default_rng(0)
     labels, places = rng.integers(0, 2, 200), rng.integers(0, 8, 200)
     x = 0.1 * rng.normal(size=(200, 8, 8, 1))
     for image, label, place in zip(x, labels, places, strict=True):
         image[place if label else slice(None), slice(None) if label else place] += 1
-    net = cnn(
-        layers=[Filters(6, batch_norm=True), Pool(6), Dropout(0.1)], out_features=2, dtype="float64"
-    )
+    net = cnn(layers=[Filters(8, batch_norm=True), Pool(6), Dropout(0.1)], out_features=2)
     batches = (jnp.asarray(x), jnp.asarray(labels, jnp.int32))
     found = fit.gradient(
         loss,
         net,
         jax.tree.map(lambda a: a[:150], batches),
-        optimizer=optax.adam(0.02),
-        epochs=12,
+        optimizer=optax.adam(0.03),
+        epochs=30,
         batch_size=30,
         key=jax.random.key(0),
         valid=jax.tree.map(lambda a: a[150:], batches),

@@ -58,17 +58,22 @@ def _by_patches(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Ar
     rows, columns = (
         (whole - part) // stride + 1 for whole, part in zip(x.shape[-3:-1], window, strict=True)
     )
-    patches = [
-        x[
-            ...,
-            u : u + stride * (rows - 1) + 1 : stride,
-            v : v + stride * (columns - 1) + 1 : stride,
-            :,
-        ]
-        for u in range(window[0])
-        for v in range(window[1])
-    ]
-    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, filters)
+    patches = jnp.concatenate(
+        [
+            x[
+                ...,
+                u : u + stride * (rows - 1) + 1 : stride,
+                v : v + stride * (columns - 1) + 1 : stride,
+                :,
+            ]
+            for u in range(window[0])
+            for v in range(window[1])
+        ],
+        axis=-1,
+    )
+    # One matrix product: with the batch's axes left apart, a step of training takes a tenth longer.
+    y = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, filters)
+    return y.reshape(*patches.shape[:-1], filters)
 
 
 def _natively(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
@@ -93,7 +98,27 @@ def pool(x: Image, size: int, kind: Pooling = "max") -> FeatureMaps:
     rows, columns = x.shape[-3] // size, x.shape[-2] // size
     x = x[..., : rows * size, : columns * size, :]
     blocks = x.reshape(*x.shape[:-3], rows, size, columns, size, x.shape[-1])
-    return (jnp.max if kind == "max" else jnp.mean)(blocks, axis=(-4, -2))
+    return _largest(blocks) if kind == "max" else blocks.mean(axis=(-4, -2))
+
+
+@jax.custom_jvp
+def _largest(
+    blocks: Float[Array, "*batch rows size columns size channels"],
+) -> Float[Array, "*batch rows columns channels"]:
+    return blocks.max(axis=(-4, -2))
+
+
+@_largest.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # JAX's own rule but for how the largest are counted: as a sum of slices, since a reduction of
+    # this layout took a third of the training step of a small network on a CPU.
+    (blocks,), (changes,) = primals, tangents
+    size = blocks.shape[-2]
+    largest = _largest(blocks)
+    slices = [blocks[..., :, u, :, v, :] for u in range(size) for v in range(size)]
+    count = sum((part == largest).astype(blocks.dtype) for part in slices)
+    chosen = blocks == jnp.broadcast_to(largest[..., :, None, :, None, :], blocks.shape)
+    return largest, jnp.where(chosen, changes, 0).sum(axis=(-4, -2)) / count
 
 
 class Conv(nnx.Module):
