@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from scipy import ndimage
 from sklearn import metrics
 
 from physml import classify, fit, nn
@@ -95,8 +96,6 @@ def test_members_are_the_models_alone(stacked):
         alone = jax.tree.map(lambda x, i=i: x[i], stacked)
         expected = classify.probabilities(alone, IMAGES, batch_size=10)
         np.testing.assert_allclose(members[i], expected, rtol=1e-12)
-    accuracies = classify.accuracy(members, LABELS)
-    np.testing.assert_allclose(accuracies[1], classify.accuracy(members[1], LABELS))
 
 
 class Regularized(eqx.Module):
@@ -130,13 +129,14 @@ def test_a_sweep_has_a_strength_for_each_model():
     np.testing.assert_allclose(
         np.diff(swept.history["loss"][0]), 0.1 * nn.square_norm(start), rtol=1e-9
     )
-    errors = 1 - classify.accuracy(classify.member_probabilities(swept.models, IMAGES), LABELS)
+    members = classify.member_probabilities(swept.models, IMAGES)
+    errors = [1 - classify.accuracy(member, LABELS) for member in members]
     np.testing.assert_allclose(errors, swept.history["valid_loss"].min(axis=0))
 
 
 def test_confusions_are_sklearns():
     probabilities = probable(50, 4)
-    labels = RNG.integers(3, size=50)  # none of the last class
+    labels = RNG.integers(3, size=50, dtype=np.uint8)  # none of the last class
     expected = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(4))
     np.testing.assert_array_equal(
         classify.confusion_matrix(probabilities, labels), expected, strict=True
@@ -144,6 +144,146 @@ def test_confusions_are_sklearns():
     np.testing.assert_allclose(
         classify.accuracy(probabilities, labels), np.trace(expected) / expected.sum()
     )
+
+
+def test_a_sure_classifier_is_calibrated_as_it_is_right():
+    # 0.75 sure and right 3 times of 4; then 0.95 sure and right every other time; nothing between.
+    sure = np.repeat([0.75, 0.95], 4)
+    probabilities = np.column_stack([sure, 1 - sure])
+    labels = np.array([0, 0, 0, 1, 0, 1, 0, 1])
+    found = classify.calibration(probabilities, labels, bins=10)
+    np.testing.assert_allclose(found.edges, np.arange(11) / 10)
+    np.testing.assert_array_equal(found.counts, [0, 0, 0, 0, 0, 0, 0, 4, 0, 4])
+    np.testing.assert_allclose(found.confidence[[7, 9]], [0.75, 0.95])
+    np.testing.assert_allclose(found.accuracy[[7, 8, 9]], [0.75, np.nan, 0.5])
+    np.testing.assert_allclose(found.error, 0.5 * 0.45)
+    one = classify.calibration(np.eye(2)[labels], labels, bins=1)
+    np.testing.assert_allclose((one.error, one.accuracy[0]), (0, 1))
+
+
+def test_labels_drawn_from_the_probabilities_are_calibrated():
+    probabilities = probable(40_000, 3)
+    draws = np.random.default_rng(1).uniform(size=(40_000, 1))
+    labels = (draws > probabilities.cumsum(axis=1)[:, :2]).sum(axis=1)
+    found = classify.calibration(probabilities, labels)
+    kept = found.counts > 0
+    spread = np.sqrt(found.confidence * (1 - found.confidence) / np.maximum(found.counts, 1))[kept]
+    assert (np.abs(found.accuracy - found.confidence)[kept] < 4 * spread).all()
+    expected = (found.counts[kept] / 40_000 * spread).sum() * np.sqrt(2 / np.pi)
+    assert found.error < 2 * expected
+
+
+def test_top_errors_are_the_surest():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6], [0.05, 0.95]])
+    labels = np.array([0, 0, 0, 1, 0])
+    found = classify.top_errors(probabilities, labels, 2)
+    np.testing.assert_array_equal(found.index, [4, 1])
+    np.testing.assert_array_equal(found.predicted, [1, 1])
+    np.testing.assert_array_equal(found.labels, [0, 0])
+    np.testing.assert_allclose(found.confidence, [0.95, 0.8])
+    assert len(classify.top_errors(probabilities, labels, 9).index) == 3
+
+
+def test_evaluation_is_sklearns():
+    probabilities = probable(23, 4)
+    found = classify.evaluate(probabilities, IMAGES, errors=3)
+    predicted = probabilities.argmax(axis=1)
+    np.testing.assert_allclose(found.accuracy, metrics.accuracy_score(LABELS, predicted))
+    np.testing.assert_allclose(found.cross_entropy, metrics.log_loss(LABELS, probabilities))
+    recall = metrics.recall_score(LABELS, predicted, average=None)
+    np.testing.assert_allclose(found.class_accuracy, recall)
+    assert found.calibration.error == classify.calibration(probabilities, LABELS).error
+    assert len(found.top_errors.index) == 3
+    impossible = np.eye(4)[(LABELS + 1) % 4]
+    np.testing.assert_allclose(
+        classify.evaluate(impossible, IMAGES).cross_entropy, metrics.log_loss(LABELS, impossible)
+    )
+
+
+def test_summary_names_classes_and_their_confusions():
+    images = Images.from_arrays(np.zeros((6, 2, 2)), [0, 0, 0, 0, 1, 2], ("cat", "dog", "owl"))
+    taken = np.array([0, 0, 1, 2, 1, 2])
+    summary = classify.evaluate(np.eye(3)[[0, 0, 1, 1, 1, 2]], images).summary().splitlines()
+    assert summary[1].split() == ["cat", "4", "50.00", "%", "dog", "(2)"]
+    assert summary[2].split() == ["dog", "1", "100.00", "%"]
+    assert summary[4].split() == ["all", "6", "66.67", "%"]
+    assert "calibration error 0.3333" in summary[5]
+    absent = classify.evaluate(np.eye(3)[taken[:4]], images[:4])
+    np.testing.assert_allclose(absent.class_accuracy, [0.5, np.nan, np.nan])
+
+
+def grids(height, width):
+    """An image of ones, one of each pixel's row and one of its column, as channels."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([np.ones_like(rows), rows, columns], axis=-1).astype(float)
+
+
+def test_shift_and_flip_are_those_of_scipy():
+    augment = classify.Augmentation(shift=2, flip=True)
+    photo = RNG.integers(256, size=(5, 7, 3), dtype=np.uint8)
+    moved = np.asarray(augment(jnp.asarray(np.stack([photo] * 400)), KEY))
+    # Where an image's middle pixel comes from says how it was moved, since no two are alike.
+    seen = set()
+    for new in moved:
+        i, j = next(zip(*np.nonzero((photo == new[2, 3]).all(axis=-1)), strict=True))
+        candidates = [(2 - i, 3 - j, photo), (2 - i, 3 - (6 - j), photo[:, ::-1])]
+        shifted = [ndimage.shift(p, (dy, dx, 0), order=0) for dy, dx, p in candidates]
+        (found,) = [k for k, image in enumerate(shifted) if np.array_equal(new, image)]
+        seen.add((found, *candidates[found][:2]))
+    assert seen == {(k, i, j) for k in (0, 1) for i in range(-2, 3) for j in range(-2, 3)}
+
+
+@pytest.mark.parametrize(("flip", "channels"), [(False, 1), (True, 2)])
+def test_rotation_and_zoom_are_those_of_scipy(flip, channels):
+    augment = classify.Augmentation(shift=1, rotation=30.0, scale=0.2, flip=flip)
+    photo, size = RNG.normal(size=(11, 12, channels)), (11, 12)
+    middle = (np.array(size) - 1) / 2
+    both = np.concatenate([grids(*size), photo], axis=-1)
+    moved = np.asarray(augment(jnp.asarray(np.stack([both] * 40)), KEY))
+    angles, zooms, signs, shifts = [], [], [], []
+    for new in moved:
+        # Linear functions are interpolated exactly: the grids say which pixel came from where.
+        inside = np.isclose(new[..., 0], 1, atol=1e-12)
+        targets = np.argwhere(inside) - middle
+        affine = np.column_stack([targets, np.ones(len(targets))])
+        solution, residual, *_ = np.linalg.lstsq(affine, new[inside][:, 1:3])
+        assert residual.max() < 1e-20
+        matrix, offset = solution[:2].T, solution[2]
+        expected = [
+            ndimage.affine_transform(
+                photo[..., c], matrix, offset - matrix @ middle, order=1, mode="grid-constant"
+            )
+            for c in range(channels)
+        ]
+        np.testing.assert_allclose(new[..., 3:], np.stack(expected, axis=-1), atol=1e-12)
+        zoom = abs(np.linalg.det(matrix)) ** -0.5
+        signs.append(round(np.linalg.det(matrix) * zoom**2))
+        np.testing.assert_allclose(zoom**2 * matrix @ matrix.T, np.eye(2), atol=1e-12)
+        angles.append(np.degrees(np.arctan2(-matrix[0, 1], matrix[0, 0])))
+        zooms.append(zoom)
+        shifts.append(np.linalg.solve(matrix, middle - offset))
+    for values, bound in ((angles, 30.0), (np.array(zooms) - 1, 0.2)):
+        assert 0.8 * bound < np.max(values) < bound and -bound < np.min(values) < -0.8 * bound
+    np.testing.assert_allclose(np.unique(np.round(shifts, 9)), [-1, 0, 1])
+    assert set(signs) == ({-1, 1} if flip else {1})
+
+
+def test_an_augmentation_keeps_the_rest_of_a_record_and_follows_its_key():
+    augment = classify.Augmentation(shift=1)
+    moved = augment(IMAGES, KEY)
+    assert moved.labels is IMAGES.labels and moved.names == IMAGES.names
+    np.testing.assert_array_equal(moved.images, augment(IMAGES.images, KEY))
+    assert (moved.images != augment(IMAGES.images, jax.random.key(1))).any()
+    np.testing.assert_array_equal(classify.Augmentation()(IMAGES.images, KEY), IMAGES.images)
+
+
+def test_views_are_averaged():
+    augment = classify.Augmentation(flip=True, shift=1)
+    averaged = classify.probabilities(linear, IMAGES, views=3, augment=augment, key=KEY)
+    views = [augment(IMAGES, key) for key in jax.random.split(KEY, 2)]
+    each = [classify.probabilities(linear, view) for view in (IMAGES, *views)]
+    np.testing.assert_allclose(averaged, sum(each[1:], each[0]) / 3, rtol=1e-12)
+    assert jnp.abs(averaged - each[0]).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -173,11 +313,27 @@ def test_confusions_are_sklearns():
         (lambda: classify.probabilities(linear, IMAGES, views=0), ValueError, "views"),
         (lambda: classify.probabilities(linear, IMAGES, views=2), ValueError, "augment and key"),
         (lambda: classify.probabilities(linear, IMAGES, key=KEY), ValueError, "more than 1"),
+        (lambda: classify.Augmentation(shift=1.5), TypeError, "integer"),
+        (lambda: classify.Augmentation(shift=-1), ValueError, "not be negative"),
+        (lambda: classify.Augmentation(rotation=200.0), ValueError, "0 to 180"),
+        (lambda: classify.Augmentation(scale=1.0), ValueError, "less than 1"),
+        (lambda: classify.Augmentation(shift=6)(IMAGES, KEY), ValueError, "6 x 6 pixels; got 6"),
+        (lambda: classify.Augmentation()(IMAGES.images[0], KEY), ValueError, r"got \(6, 6, 1\)"),
+        (
+            lambda: classify.Augmentation(rotation=5.0)(jnp.zeros((2, 6, 6, 1), jnp.uint8), KEY),
+            TypeError,
+            "floats to be rotated",
+        ),
         (lambda: classify.accuracy(probable(5, 4), [0, 1]), ValueError, r"shape \(5,\)"),
         (lambda: classify.accuracy(np.zeros((0, 4)), []), ValueError, "not empty"),
+        (lambda: classify.accuracy(np.eye(2, dtype=int), [0, 1]), TypeError, "must be floats"),
         (lambda: classify.accuracy(probable(2, 4), [0.0, 1.0]), TypeError, "integers"),
         (lambda: classify.accuracy(probable(2, 4), [0, 4]), ValueError, "got 4 at index 1"),
         (lambda: classify.accuracy(probable(2, 4) * np.nan, [0, 1]), ValueError, "finite"),
+        (lambda: classify.calibration(probable(2, 4), [0, 1], bins=0), ValueError, "bins"),
+        (lambda: classify.calibration(probable(2, 4) + 1, [0, 1]), ValueError, "row 0 adds to 5"),
+        (lambda: classify.top_errors(probable(2, 4), [0, 1], -1), ValueError, "k must not"),
+        (lambda: classify.evaluate(probable(23, 5), IMAGES), ValueError, "the 4 classes"),
         (lambda: classify.confusion_matrix(probable(3, 2, 4), [0, 1]), ValueError, "one model"),
     ],
 )

@@ -36,7 +36,7 @@ def logits(
         ValueError: images without four axes, empty, or not of the shape that the model is for; a
             `batch_size` below one.
     """
-    return _logits(model, _pixels(images), _checked(batch_size))
+    return _logits(model, _floats(images), _checked(batch_size))
 
 
 def probabilities(
@@ -85,8 +85,8 @@ def member_probabilities(
 
     ```python
     members = classify.member_probabilities(fit.sweep(...).models, test)
-    classify.accuracy(members, test.labels)  # (models,), each alone
-    classify.accuracy(members.mean(axis=0), test.labels)  # the ensemble
+    alone = [classify.accuracy(member, test.labels) for member in members]
+    together = classify.accuracy(members.mean(axis=0), test.labels)
     ```
 
     Args:
@@ -114,14 +114,14 @@ def _averaged(
     given = [name for name, x in (("augment", augment), ("key", key)) if x is not None]
     if views == 1 and given:
         raise ValueError(f"views must be more than 1 for {' and '.join(given)} to count; got 1")
-    pixels, batch_size = _pixels(images), _checked(batch_size)
+    pixels, batch_size = _floats(images), _checked(batch_size)
     if views == 1:
         return predict(model, pixels, batch_size)
     if augment is None or key is None:
         raise ValueError(f"views={views} needs augment and key; got {given or 'neither'}")
     total = predict(model, pixels, batch_size)
     for view_key in jax.random.split(key, views - 1):
-        total = total + predict(model, _pixels(augment(images, view_key)), batch_size)
+        total = total + predict(model, _floats(augment(images, view_key)), batch_size)
     return total / views
 
 
@@ -147,13 +147,22 @@ def _member_probabilities(models: Any, images: Pixels, batch_size: int) -> Array
     )
 
 
-def _pixels(images: Images | Pixels) -> Pixels:
-    """The checked array of images."""
+def pixels_of(images: Any) -> Array:
+    """The array of a record of images, or the one given.
+
+    Raises:
+        ValueError: it does not have four axes, or is empty.
+    """
     pixels = images.images if isinstance(images, Images) else images
     if pixels.ndim != 4 or 0 in pixels.shape:
         raise ValueError(
             f"images must have shape (n, height, width, channels), not empty; got {pixels.shape}"
         )
+    return pixels
+
+
+def _floats(images: Images | Pixels) -> Pixels:
+    pixels = pixels_of(images)
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
         raise TypeError(f"images must be floats, as Images.scaled makes them; got {pixels.dtype}")
     return floating_array("images", pixels)
