@@ -157,6 +157,8 @@ def test_a_sure_classifier_is_calibrated_as_it_is_right():
     np.testing.assert_allclose(found.confidence[[7, 9]], [0.75, 0.95])
     np.testing.assert_allclose(found.accuracy[[7, 8, 9]], [0.75, np.nan, 0.5])
     np.testing.assert_allclose(found.error, 0.5 * 0.45)
+    quarters = classify.calibration(probabilities, labels, bins=4)
+    np.testing.assert_array_equal(quarters.counts, [0, 0, 4, 4])  # an edge is in the bin below
     one = classify.calibration(np.eye(2)[labels], labels, bins=1)
     np.testing.assert_allclose((one.error, one.accuracy[0]), (0, 1))
 
@@ -274,7 +276,25 @@ def test_an_augmentation_keeps_the_rest_of_a_record_and_follows_its_key():
     assert moved.labels is IMAGES.labels and moved.names == IMAGES.names
     np.testing.assert_array_equal(moved.images, augment(IMAGES.images, KEY))
     assert (moved.images != augment(IMAGES.images, jax.random.key(1))).any()
+    np.testing.assert_array_equal(jax.jit(augment)(IMAGES, KEY).images, moved.images)
     np.testing.assert_array_equal(classify.Augmentation()(IMAGES.images, KEY), IMAGES.images)
+
+
+def test_a_slight_rotation_is_none():
+    plain, slight = (
+        classify.Augmentation(shift=2, flip=True, rotation=rotation)(IMAGES.images, KEY)
+        for rotation in (0.0, 1e-9)
+    )
+    np.testing.assert_allclose(plain, slight, atol=1e-9)
+
+
+def test_half_precision_and_images_without_a_square_shape():
+    augment = classify.Augmentation(shift=1, rotation=20.0)
+    pixels = jnp.asarray(RNG.normal(size=(4, 5, 9, 2)))
+    half = augment(pixels.astype(jnp.float16), KEY)
+    assert half.dtype == jnp.float16
+    single = augment(pixels.astype(jnp.float16).astype(jnp.float32), KEY)
+    np.testing.assert_array_equal(half, single.astype(jnp.float16))
 
 
 def test_views_are_averaged():
