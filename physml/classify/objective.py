@@ -63,7 +63,7 @@ def cross_entropy(
     return _CrossEntropy(label_smoothing, l2, batch_size)
 
 
-def error_rate(*, batch_size: int | None = 500) -> Loss:
+def error_rate(*, batch_size: int | None = 100) -> Loss:
     """The share of images whose largest logit is not that of their class, as a loss on `Images`.
 
     It has no gradient; as `valid_loss` of a fit it makes the model with the best validation

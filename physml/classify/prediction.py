@@ -12,15 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from physml._checks import floating_array
 from physml.classify.objective import blocked_logits
 from physml.data import Images
+from physml.fit import Augment
 
 Pixels = Float[Array, "n height width channels"]
 
-Augment = Callable[[Any, PRNGKeyArray], Any]
-"""`augment(images, key) -> images`, such as an `Augmentation`."""
-
 
 def logits(
-    model: Any, images: Images | Pixels, *, batch_size: int = 500
+    model: Any, images: Images | Pixels, *, batch_size: int = 100
 ) -> Float[Array, "n classes"]:
     """The logits of images, by the model in evaluation mode.
 
@@ -29,7 +27,8 @@ def logits(
     Args:
         model: an `nnx.Module`, or a pytree that holds one, called with images.
         images: scaled to floats as for the fit, a record or the array alone.
-        batch_size: so many go through the network at a time.
+        batch_size: so many go through the network at a time. Feature maps of a hundred stay in a
+            CPU's cache; more at once are slower there.
 
     Raises:
         TypeError: images that are not floats.
@@ -43,7 +42,7 @@ def probabilities(
     model: Any,
     images: Images | Pixels,
     *,
-    batch_size: int = 500,
+    batch_size: int = 100,
     views: int = 1,
     augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
@@ -51,7 +50,7 @@ def probabilities(
     """The probability of each class, by the model in evaluation mode.
 
     With several views it is the mean over the images as they are and `views` - 1 augmented copies
-    of them (test-time averaging).
+    of them (test-time averaging); the model should have learned from images augmented like that.
 
     ```python
     shifted = classify.Augmentation(shift=1)
@@ -61,7 +60,7 @@ def probabilities(
     Args:
         model, images, batch_size: as for `logits`.
         views: how many views of each image are averaged.
-        augment: makes a view, of what `images` is.
+        augment: makes a view, of what `images` is; such as an `Augmentation`.
         key: for the views.
 
     Raises:
@@ -76,7 +75,7 @@ def member_probabilities(
     models: Any,
     images: Images | Pixels,
     *,
-    batch_size: int = 500,
+    batch_size: int = 100,
     views: int = 1,
     augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
