@@ -106,7 +106,7 @@ class Augmentation(eqx.Module):
     def _interpolates(self) -> bool:
         return self.rotation > 0 or self.scale > 0
 
-    def draw(self, num: int, dtype: Any, key: PRNGKeyArray) -> "Move":
+    def _draw(self, num: int, dtype: Any, key: PRNGKeyArray) -> "Move":
         """How each of `num` images is moved."""
         down, right, mirror, turn, zoom = jax.random.uniform(key, (5, num), dtype)
         shifts = jnp.floor((2 * self.shift + 1) * jnp.stack([down, right])) - self.shift
@@ -136,7 +136,7 @@ class Move(NamedTuple):
 def _moved(augmentation: Augmentation, images: Pixels, key: PRNGKeyArray) -> Pixels:
     # Coordinates in half precision would be off by a pixel.
     dtype = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
-    moves = augmentation.draw(images.shape[0], dtype, key)
+    moves = augmentation._draw(images.shape[0], dtype, key)
     move = _interpolated if augmentation._interpolates else _shifted
     # Not in blocks by a loop to save memory: XLA fuses all of it into one pass that needs none
     # besides the result, and is many times slower in a loop on the CPU.
