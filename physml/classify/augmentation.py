@@ -121,14 +121,15 @@ class Augmentation(eqx.Module):
 
 
 class Move(NamedTuple):
-    """How images are moved: a number for each, or one of them."""
+    """How images are moved: a number for each, or one of them.
+
+    The angle is in radians, from the rows' axis, which points down, to the columns'.
+    """
 
     down: Int32[Array, "..."]
     right: Int32[Array, "..."]
     mirrored: Bool[Array, "..."]
-    angle: Float[
-        Array, "..."
-    ]  # from the rows' axis, which points down, to the columns', in radians
+    angle: Float[Array, "..."]
     zoom: Float[Array, "..."]
 
 
