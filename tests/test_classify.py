@@ -1,5 +1,7 @@
 """Oracles: optax's losses, sklearn's metrics, networks called image by image."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -306,26 +308,39 @@ def test_views_are_averaged():
     assert jnp.abs(averaged - each[0]).max() > 1e-3
 
 
+def test_fit_is_adamw_in_one_cycle():
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 5,
+        "learning_rate": 0.1,
+        "weight_decay": 0.3,
+    }
+    net = nn.CNN((6, 6, 1), [nn.Filters(2)], 4, rngs=nnx.Rngs(0))
+    fitted = classify.fit(net, IMAGES, key=KEY, label_smoothing=0.1, **options)
+    optimizer = fit.scheduled(  # optax's own schedules do not keep to strict dtypes
+        optax.adamw, learning_rate=fit.OneCycle(0.1, 8), weight_decay=0.3
+    )
+    loss = classify.cross_entropy(label_smoothing=0.1)
+    expected = fit.gradient(loss, net, IMAGES, optimizer=optimizer, epochs=2, batch_size=5, key=KEY)
+    np.testing.assert_allclose(fitted.history["loss"], expected.history["loss"], rtol=1e-12)
+    judged = classify.fit(net, IMAGES, IMAGES, key=KEY, **options)
+    errors = 1 - classify.accuracy(classify.logits(judged.model, IMAGES), IMAGES.labels)
+    assert len(judged.history["valid_loss"]) == 2
+    np.testing.assert_allclose(errors, judged.history["valid_loss"].min(), rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_digits_by_one_cycle_with_augmentation():
     train, valid, test = data.digits().scaled("float32").split((0.7, 0.1, 0.2), KEY)
     net = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, dtype="float32", rngs=nnx.Rngs(0))
     augment = classify.Augmentation(rotation=10.0, scale=0.1)
-    epochs = 60
-    steps = epochs * (len(train) // 50)
-    optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, 1e-2))
-    fitted = fit.gradient(
-        classify.cross_entropy(label_smoothing=0.05),
-        net,
-        train,
-        optimizer=optimizer,
-        epochs=epochs,
-        batch_size=50,
-        key=KEY,
-        augment=augment,
-        valid=valid,
-        valid_loss=classify.error_rate(),
-    )
+    options: dict[str, Any] = {
+        "epochs": 60,
+        "batch_size": 50,
+        "learning_rate": 1e-2,
+        "label_smoothing": 0.05,
+    }
+    fitted = classify.fit(net, train, valid, key=KEY, augment=augment, **options)
     views = {"views": 9, "augment": augment, "key": KEY}
     for options in ({}, views):
         found = classify.evaluate(classify.probabilities(fitted.model, test, **options), test)

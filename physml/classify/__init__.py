@@ -13,6 +13,7 @@ from physml.classify.evaluation import (
 )
 from physml.classify.objective import cross_entropy, error_rate
 from physml.classify.prediction import logits, member_probabilities, probabilities
+from physml.classify.training import fit
 
 __all__ = [
     "Augmentation",
@@ -25,6 +26,7 @@ __all__ = [
     "cross_entropy",
     "error_rate",
     "evaluate",
+    "fit",
     "logits",
     "member_probabilities",
     "probabilities",

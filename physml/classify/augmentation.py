@@ -27,27 +27,12 @@ class Augmentation(eqx.Module):
     several times faster, and works on bytes too. A shift by s pixels is what is also called padding
     by s zeros and cropping.
 
-    Once an epoch for a fit, with the learning rate up and down in one cycle, and the best model on
-    the validation images:
+    Once an epoch for a fit:
 
     ```python
-    steps = epochs * (len(train) // 128)
-    fitted = fit.gradient(
-        classify.cross_entropy(label_smoothing=0.05),
-        net,
-        train,
-        optimizer=optax.adamw(optax.cosine_onecycle_schedule(steps, 3e-3)),
-        epochs=epochs,
-        batch_size=128,
-        key=key,
-        augment=classify.Augmentation(shift=2, rotation=10.0),
-        valid=valid,
-        valid_loss=classify.error_rate(),
-    )
+    moves = classify.Augmentation(shift=2, rotation=10.0)
+    fitted = classify.fit(net, train, valid, epochs=10, key=key, augment=moves)
     ```
-
-    `fit.scheduled(optax.adam, learning_rate=fit.Cosine(3e-3, steps))` falls from the start, and
-    other rates then need no new program.
 
     Attributes:
         shift: t is up to so many whole pixels up or down, and left or right.

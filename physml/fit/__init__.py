@@ -14,7 +14,7 @@ from physml.fit.projection import (
 )
 from physml.fit.readout import Readout, readout
 from physml.fit.result import RESULTS, Fit
-from physml.fit.schedule import Cosine, scheduled
+from physml.fit.schedule import Cosine, OneCycle, scheduled
 from physml.fit.sweep import Sweep, sweep
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Cosine",
     "Fit",
     "GradientStep",
+    "OneCycle",
     "Outcome",
     "ProjectionStep",
     "Readout",
