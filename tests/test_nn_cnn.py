@@ -246,10 +246,14 @@ def test_a_network_is_its_formula():
     h = np.zeros((5, 6, 6, 10))
     for u, v in np.ndindex(3, 3):
         h += np.asarray(x)[:, u : u + 6, v : v + 6] * np.asarray(conv.kernel[...])[u, v]
-    h = relu(h + np.asarray(conv.bias[...]))
+    h = maps = relu(h + np.asarray(conv.bias[...]))
     h = h.reshape(5, 3, 2, 3, 2, 10).max(axis=(2, 4)).reshape(5, 90)
     h = relu(h @ np.asarray(dense.kernel[...]) + np.asarray(dense.bias[...]))
-    features, outputs = jax.jit(lambda net, x: (net.features(x), net(x)))(net, x)
+    features, (seen,), outputs = jax.jit(
+        lambda net, x: (net.features(x), net.feature_maps(x), net(x))
+    )(net, x)
+    np.testing.assert_allclose(seen, maps, atol=1e-12)
+    np.testing.assert_array_equal(net.kernels[0], conv.kernel[...])
     np.testing.assert_allclose(features, h, atol=1e-12)
     readout = net.readout
     expected = h @ np.asarray(readout.kernel[...]) + np.asarray(readout.bias[...])
