@@ -35,7 +35,7 @@ def network(seed=0, layers=LAYERS):
 @pytest.fixture(scope="module")
 def net():
     net = network()
-    norm = net.blocks[0].norm
+    norm = net.blocks[0].layer.norm
     norm.mean[...], norm.var[...] = jnp.array([0.1, -0.2, 0.3]), jnp.array([0.5, 1.0, 2.0])
     return net
 
@@ -83,7 +83,7 @@ def test_predictions_are_those_of_the_network_in_evaluation_mode(net):
     probabilities = classify.probabilities(net, IMAGES.images, batch_size=7)
     for a, b in zip(before, jax.tree.leaves(nnx.split(net)[1]), strict=True):
         assert a is b or (a == b).all()
-    assert not net.blocks[2].deterministic  # as it was
+    assert not net.blocks[1].deterministic  # as it was
     evaluating = nnx.merge(graph, state, copy=True)
     evaluating.eval()
     expected = jnp.stack([evaluating(image) for image in IMAGES.images[:3]])

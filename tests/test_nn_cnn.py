@@ -1,5 +1,7 @@
 """Oracles: Flax's own convolution and pooling, scipy's correlation, Keras's parameter counts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,9 +93,50 @@ def test_winograds_algorithm_in_float32():
     # On the smallest image, and no worse than a few roundings of the 288 terms of each sum.
     for shape in ((2, 3, 3, 32), (3, 14, 14, 32)):
         x, kernel = images(*shape), images(3, 3, 32, 8)
-        exact = jax.jit(nn.conv._by_patches, static_argnums=2)(x, kernel, 1)
+        size = shape[1] - 2
+        exact = jax.jit(lambda x, k, n=size: nn.conv._by_patches(x, k, 1, n, n))(x, kernel)
         found = jax.jit(nn.correlate)(*(array.astype(jnp.float32) for array in (x, kernel)))
         assert np.abs(np.asarray(found, float) - exact).max() < 3e-6 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize(("channels", "kernel", "size"), [(3, 3, 2), (2, 4, 3), (17, 3, 2)])
+def test_the_largest_of_blocks_is_flaxs_in_value_and_gradient(channels, kernel, size, padding):
+    ours = nn.Conv(channels, 5, kernel, padding=padding, bias_init=draw, rngs=nnx.Rngs(0))
+    x = images(2, 9, 8, channels)
+
+    def flaxs(layer, x):
+        y = jax.lax.conv_general_dilated(
+            x, layer.kernel[...], (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return nnx.max_pool(y + layer.bias[...][None, None, None], (size, size), (size, size))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(function, layer, x):
+        def value(layer, x):
+            y = function(layer, x)
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.value_and_grad(value, argnums=(0, 1), has_aux=True)(layer, x)
+
+    (_, y), (weights, inputs) = both(lambda layer, x: layer(x, max_pool=size), ours, x)
+    (_, flaxs_y), (flaxs_weights, flaxs_inputs) = both(flaxs, ours, x)
+    np.testing.assert_allclose(y, flaxs_y, atol=1e-13)
+    np.testing.assert_allclose(inputs, flaxs_inputs, atol=1e-13)
+    np.testing.assert_allclose(weights.kernel[...], flaxs_weights.kernel[...], atol=1e-12)
+    np.testing.assert_allclose(weights.bias[...], flaxs_weights.bias[...], atol=1e-12)
+    strided = nn.Conv(channels, 5, kernel, stride=2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="max_pool must be 1 for a stride of 2; got 3"):
+        strided(x, max_pool=3)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "sin", "tanh"])
+def test_the_activation_comes_before_the_pooling(activation):
+    net = cnn(layers=[Filters(4), Pool(), Filters(3, 2), Pool(2, "mean")], activation=activation)
+    x, h = images(5, 8, 8, 1), images(5, 8, 8, 1)
+    for block, kind in zip(net.blocks, ["max", "mean"], strict=False):
+        h = nn.pool(nn.common.ACTIVATIONS[activation](block.layer.affine(h)), 2, kind)
+    np.testing.assert_allclose(jax.jit(net.features)(x), h.reshape(5, -1), atol=1e-13)
 
 
 def test_conv_starts_as_flaxs():
@@ -212,6 +255,7 @@ def test_rows_say_the_shapes_there_are(size, kernel, stride, padding, pooling, b
 
     def shapes(x):
         net, found = cnn((*size, 2), layers, 4, dtype=dtype), []
+        found.append(net.blocks[0].layer(x))
         for block in net.blocks:
             x = block(x)
             found.append(x)
@@ -242,12 +286,13 @@ def test_a_network_is_its_formula():
     def relu(y):
         return np.maximum(y, 0)
 
-    conv, dense = net.blocks[0].affine, net.blocks[3].affine
+    conv, dense = net.blocks[0].layer.affine, net.blocks[2].affine
     h = np.zeros((5, 6, 6, 10))
     for u, v in np.ndindex(3, 3):
         h += np.asarray(x)[:, u : u + 6, v : v + 6] * np.asarray(conv.kernel[...])[u, v]
-    h = maps = relu(h + np.asarray(conv.bias[...]))
-    h = h.reshape(5, 3, 2, 3, 2, 10).max(axis=(2, 4)).reshape(5, 90)
+    h = relu(h + np.asarray(conv.bias[...]))
+    maps = h.reshape(5, 3, 2, 3, 2, 10).max(axis=(2, 4))
+    h = maps.reshape(5, 90)
     h = relu(h @ np.asarray(dense.kernel[...]) + np.asarray(dense.bias[...]))
     features, (seen,), outputs = jax.jit(
         lambda net, x: (net.features(x), net.feature_maps(x), net(x))
@@ -316,7 +361,7 @@ def test_ensembles_are_one_vmap():
 
 def test_the_square_norm_is_of_kernels_alone():
     net = cnn()
-    kernels = [net.blocks[0].affine.kernel, net.blocks[3].affine.kernel, net.readout.kernel]
+    kernels = [net.blocks[0].layer.affine.kernel, net.blocks[2].affine.kernel, net.readout.kernel]
     expected = sum(float((np.asarray(kernel[...]) ** 2).sum()) for kernel in kernels)
     value, grad = jax.jit(jax.value_and_grad(nn.square_norm))(net)
     np.testing.assert_allclose(value, expected, rtol=1e-12)

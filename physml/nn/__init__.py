@@ -2,7 +2,7 @@
 
 from physml.nn.cnn import ARCHITECTURES, CNN, Dense, Dropout, Filters, Pool
 from physml.nn.common import ACTIVATIONS, Frozen, fourier, hidden_kernels, square_norm
-from physml.nn.conv import Conv, correlate, pool
+from physml.nn.conv import Conv, correlate, correlate_max, pool
 from physml.nn.features import FourierFeatures
 from physml.nn.mlp import MLP
 from physml.nn.recurrent import RNN
@@ -21,6 +21,7 @@ __all__ = [
     "Frozen",
     "Pool",
     "correlate",
+    "correlate_max",
     "fourier",
     "hidden_kernels",
     "pool",

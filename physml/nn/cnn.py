@@ -11,10 +11,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Num
 
-from physml.nn.common import Activation, check_positive, find_activation, find_dtype
+from physml.nn.common import ACTIVATIONS, Activation, check_positive, find_activation, find_dtype
 from physml.nn.conv import Conv, Padding, Pooling, pool
 
 Shape = tuple[int, ...]
+
+INCREASING = {
+    ACTIVATIONS[name] for name in ("tanh", "sigmoid", "relu", "elu", "softplus", "identity")
+}
+"""Activations that keep the order of their arguments."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,11 @@ class CNN(nnx.Module):
                 block, shape = _build(layer, shape, function, dtype, rngs, **weights)
             except ValueError as error:
                 raise ValueError(f"layers[{index}], {layer}: {error}") from error
-            blocks.append(block)
             rows.append(Row(_describe(layer), shape, _count(block)))
+            if isinstance(block, Pooled) and blocks and isinstance(before := blocks[-1], Affine):
+                blocks[-1] = PooledAffine(before, block)
+            else:
+                blocks.append(block)
         flatten()
         self.blocks = nnx.List(blocks)
         self.readout = nnx.Linear(
@@ -210,7 +218,9 @@ class CNN(nnx.Module):
     def feature_maps(
         self, x: Num[Array, "*batch height width channels"]
     ) -> list[Float[Array, "*batch rows columns maps"]]:
-        """What each convolutional layer, with its activation, makes of images, first to last.
+        """What each convolutional layer makes of images, first to last.
+
+        With its activation, and with the pooling that follows it.
 
         Raises:
             TypeError, ValueError: as `features`.
@@ -218,14 +228,14 @@ class CNN(nnx.Module):
         return [
             maps
             for block, maps in self._outputs(x)
-            if isinstance(block, Affine) and isinstance(block.affine, Conv)
+            if isinstance(block, Affine | PooledAffine) and block.kernel is not None
         ]
 
     @property
     def kernels(self) -> list[Float[Array, "rows columns channels filters"]]:
         """The filters of each convolutional layer, first to last."""
-        layers = [block.affine for block in self.blocks if isinstance(block, Affine)]
-        return [layer.kernel[...] for layer in layers if isinstance(layer, Conv)]
+        layers = [block for block in self.blocks if isinstance(block, Affine | PooledAffine)]
+        return [layer.kernel for layer in layers if layer.kernel is not None]
 
     def summary(self) -> str:
         """A table of the layers: what each is, the shape of its output, its trained numbers."""
@@ -253,6 +263,11 @@ class Affine(nnx.Module):
                 x = self.norm(x)
         return self.activation(x)
 
+    @property
+    def kernel(self) -> Array | None:
+        """The filters, if it is a convolutional layer."""
+        return self.affine.kernel[...] if isinstance(self.affine, Conv) else None
+
 
 class Pooled(nnx.Module):
     """Pooling, which has nothing to train."""
@@ -263,6 +278,29 @@ class Pooled(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         return pool(x, self.size, self.kind)
+
+
+class PooledAffine(nnx.Module):
+    """A convolutional layer and the pooling after it.
+
+    The largest value of an increasing activation is that of the largest argument, so that the
+    activation, and the bias, can wait until most of the pixels are gone.
+    """
+
+    def __init__(self, layer: Affine, pooled: Pooled):
+        self.layer = layer
+        self.pooled = pooled
+
+    @property
+    def kernel(self) -> Array | None:
+        return self.layer.kernel
+
+    def __call__(self, x: Array) -> Array:
+        layer, conv = self.layer, self.layer.affine
+        can_wait = layer.norm is None and layer.activation in INCREASING
+        if isinstance(conv, Conv) and conv.stride == 1 and self.pooled.kind == "max" and can_wait:
+            return layer.activation(conv(x, max_pool=self.pooled.size))
+        return self.pooled(layer(x))
 
 
 class Flat(nnx.Module):

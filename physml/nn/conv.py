@@ -54,22 +54,74 @@ def correlate(
     )
 
 
-def _by_products(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
-    *window, channels, _ = kernel.shape
-    batch, size = x.shape[:-3], x.shape[-3:-1]
-    pads = jax.lax.padtype_to_pads(size, window, (stride, stride), padding)
-    if any(before or after for before, after in pads):
-        x = jnp.pad(x, [(0, 0)] * len(batch) + [*pads, (0, 0)])
-    if window == [3, 3] and stride == 1 and channels >= WINOGRAD_CHANNELS:
-        return _by_winograd(x, kernel)
-    return _by_patches(x, kernel, stride)
+def correlate_max(
+    x: Image,
+    kernel: Float[Array, "rows columns channels filters"],
+    size: int,
+    *,
+    padding: Padding = "VALID",
+) -> FeatureMaps:
+    """`pool(correlate(x, kernel, padding=padding), size)`: the largest of each block of pixels.
 
+    On the CPU the pixels of a block are computed apart and compared where they are, and those that
+    fill no block are not computed, which makes such a layer up to twice as fast. Pixels of a block
+    that are equally large share its gradient.
 
-def _by_patches(x: Array, kernel: Array, stride: int) -> Array:
-    window, filters = kernel.shape[:2], kernel.shape[-1]
-    rows, columns = (
-        (whole - part) // stride + 1 for whole, part in zip(x.shape[-3:-1], window, strict=True)
+    Args:
+        x, kernel, padding: as for `correlate`, with stride 1.
+        size: rows and columns of a block.
+    """
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_max_by_products, size=size, padding=padding),
+        default=lambda x, kernel: pool(_natively(x, kernel, stride=1, padding=padding), size),
     )
+
+
+def _by_products(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
+    x = _padded(x, kernel, stride, padding)
+    rows, columns = _places(x, kernel, stride)
+    if stride > 1 or not _suits_winograd(kernel):
+        return _by_patches(x, kernel, stride, rows, columns)
+    tiles = _by_winograd(x, kernel, -(-rows // 2), -(-columns // 2))
+    y = jnp.stack([jnp.stack(tiles[:2], axis=-2), jnp.stack(tiles[2:], axis=-2)], axis=-4)
+    *batch, down, _, across, _, filters = y.shape
+    return y.reshape(*batch, 2 * down, 2 * across, filters)[..., :rows, :columns, :]
+
+
+def _max_by_products(x: Array, kernel: Array, *, size: int, padding: Padding) -> Array:
+    x = _padded(x, kernel, 1, padding)
+    rows, columns = (count // size for count in _places(x, kernel, 1))
+    if size == 2 and _suits_winograd(kernel):
+        return _largest_of(_by_winograd(x, kernel, rows, columns))
+    corners = [(u, v) for u in range(size) for v in range(size)]
+    return _largest_of(
+        [_by_patches(x[..., u:, v:, :], kernel, size, rows, columns) for u, v in corners]
+    )
+
+
+def _padded(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    pads = jax.lax.padtype_to_pads(x.shape[-3:-1], kernel.shape[:2], (stride, stride), padding)
+    if not any(before or after for before, after in pads):
+        return x
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [*pads, (0, 0)])
+
+
+def _places(x: Array, kernel: Array, stride: int) -> tuple[int, int]:
+    """In how many rows and columns of an image a kernel fits."""
+    rows, columns = (
+        (whole - part) // stride + 1
+        for whole, part in zip(x.shape[-3:-1], kernel.shape[:2], strict=True)
+    )
+    return rows, columns
+
+
+def _suits_winograd(kernel: Array) -> bool:
+    return kernel.shape[:2] == (3, 3) and kernel.shape[2] >= WINOGRAD_CHANNELS
+
+
+def _by_patches(x: Array, kernel: Array, stride: int, rows: int, columns: int) -> Array:
     patches = jnp.concatenate(
         [
             x[
@@ -78,32 +130,34 @@ def _by_patches(x: Array, kernel: Array, stride: int) -> Array:
                 v : v + stride * (columns - 1) + 1 : stride,
                 :,
             ]
-            for u in range(window[0])
-            for v in range(window[1])
+            for u in range(kernel.shape[0])
+            for v in range(kernel.shape[1])
         ],
         axis=-1,
     )
-    # One matrix product: with the batch's axes left apart, a step of training takes a tenth longer.
-    y = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, filters)
-    return y.reshape(*patches.shape[:-1], filters)
+    return _product(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
-def _by_winograd(x: Array, kernel: Array) -> Array:
-    r"""Filters of 3 x 3 with stride 1, 2 x 2 outputs at a time.
+def _by_winograd(x: Array, kernel: Array, down: int, across: int) -> list[Array]:
+    r"""Filters of 3 x 3 with stride 1: the four pixels of each 2 x 2 tile of outputs.
 
     $$Y = A^T \bigl[(G g G^T) \odot (B^T d B)\bigr] A$$
 
-    where d are the 4 x 4 pixels that a tile of 2 x 2 outputs sees, g is a filter, and the product
-    in the middle sums over the channels: 16 products of matrices.
-    """
-    *batch, height, width, channels = x.shape
-    rows, columns, filters = height - 2, width - 2, kernel.shape[-1]
-    down, across = -(-rows // 2), -(-columns // 2)  # tiles; the last ones may reach over the edge
-    edge = [(0, 2 * down - rows), (0, 2 * across - columns)]
-    x = jnp.pad(x.reshape(-1, height, width, channels), [(0, 0), *edge, (0, 0)])
+    where d are the 4 x 4 pixels that a tile sees, g is a filter, and the product in the middle sums
+    over the channels: 16 products of matrices.
 
+    Args:
+        x: images; zeros are put below and to the right if tiles reach over the edge.
+        kernel: the filters.
+        down, across: the number of tiles.
+    """
+    over = [
+        max(0, 2 * n + 2 - size) for n, size in zip((down, across), x.shape[-3:-1], strict=True)
+    ]
+    if any(over):
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, n) for n in over] + [(0, 0)])
     pixels = [
-        [x[:, i : i + 2 * down - 1 : 2, j : j + 2 * across - 1 : 2] for j in range(4)]
+        [x[..., i : i + 2 * down - 1 : 2, j : j + 2 * across - 1 : 2, :] for j in range(4)]
         for i in range(4)
     ]
     seen = _both_ways(lambda d: [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]], pixels)
@@ -113,16 +167,11 @@ def _by_winograd(x: Array, kernel: Array) -> Array:
     )
     # One after another: the gradient of one batched product takes twice as long.
     products = [
-        [
-            (d.reshape(-1, channels) @ g).reshape(-1, down, across, filters)
-            for d, g in zip(*pair, strict=True)
-        ]
+        [_product(d, g) for d, g in zip(*pair, strict=True)]
         for pair in zip(seen, weights, strict=True)
     ]
-    y = _both_ways(lambda m: [m[0] + m[1] + m[2], m[1] - m[2] - m[3]], products)
-    y = jnp.stack([jnp.stack(row, axis=3) for row in y], axis=2)
-    y = y.reshape(-1, 2 * down, 2 * across, filters)[:, :rows, :columns]
-    return y.reshape(*batch, rows, columns, filters)
+    first, second = _both_ways(lambda m: [m[0] + m[1] + m[2], m[1] - m[2] - m[3]], products)
+    return [*first, *second]
 
 
 def _both_ways(
@@ -131,6 +180,28 @@ def _both_ways(
     """The transform of each row of a table of arrays, then that of each column."""
     columns = [transform(column) for column in zip(*map(transform, table), strict=True)]
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _product(x: Array, matrix: Array) -> Array:
+    # As one product of two matrices: with the batch's axes left apart its gradient takes longer.
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+@jax.custom_jvp
+def _largest_of(parts: list[Array]) -> Array:
+    """The elementwise maximum of arrays of one shape."""
+    return functools.reduce(jnp.maximum, parts)
+
+
+@_largest_of.defjvp
+def _(primals: tuple[list[Array]], tangents: tuple[list[Array]]) -> tuple[Array, Array]:
+    (parts,), (changes,) = primals, tangents
+    largest = _largest_of(parts)
+    chosen = [part == largest for part in parts]
+    count = functools.reduce(jnp.add, [each.astype(largest.dtype) for each in chosen])
+    pairs = zip(chosen, changes, strict=True)
+    change = functools.reduce(jnp.add, [jnp.where(each, part, 0) for each, part in pairs])
+    return largest, change / count
 
 
 def _natively(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
@@ -234,10 +305,19 @@ class Conv(nnx.Module):
         self.stride = stride
         self.padding: Padding = padding
 
-    def __call__(self, x: Image) -> FeatureMaps:
+    def __call__(self, x: Image, *, max_pool: int = 1) -> FeatureMaps:
+        """The layer's outputs, or the largest of each block of `max_pool` x `max_pool` of them.
+
+        Raises:
+            ValueError: pooling of a layer with a stride.
+        """
+        if max_pool > 1 and self.stride > 1:
+            raise ValueError(f"max_pool must be 1 for a stride of {self.stride}; got {max_pool}")
         kernel, bias = self.kernel[...], self.bias[...]
         dtype = jnp.result_type(x, kernel)
-        y = correlate(
-            x.astype(dtype), kernel.astype(dtype), stride=self.stride, padding=self.padding
-        )
+        x, kernel = x.astype(dtype), kernel.astype(dtype)
+        if max_pool > 1:
+            y = correlate_max(x, kernel, max_pool, padding=self.padding)
+        else:
+            y = correlate(x, kernel, stride=self.stride, padding=self.padding)
         return y + jnp.broadcast_to(bias.astype(dtype), y.shape)
