@@ -64,8 +64,8 @@ def correlate_max(
     """`pool(correlate(x, kernel, padding=padding), size)`: the largest of each block of pixels.
 
     On the CPU the pixels of a block are computed apart and compared where they are, and those that
-    fill no block are not computed, which makes such a layer up to twice as fast. Pixels of a block
-    that are equally large share its gradient.
+    fill no block are not computed, which makes such a layer up to twice as fast. Of pixels that are
+    equally large the first has the gradient.
 
     Args:
         x, kernel, padding: as for `correlate`, with stride 1.
@@ -195,13 +195,15 @@ def _largest_of(parts: list[Array]) -> Array:
 
 @_largest_of.defjvp
 def _(primals: tuple[list[Array]], tangents: tuple[list[Array]]) -> tuple[Array, Array]:
+    # JAX's own rule shares the gradient among equals, which asks for all parts once more: a step of
+    # training takes a quarter longer.
     (parts,), (changes,) = primals, tangents
-    largest = _largest_of(parts)
-    chosen = [part == largest for part in parts]
-    count = functools.reduce(jnp.add, [each.astype(largest.dtype) for each in chosen])
-    pairs = zip(chosen, changes, strict=True)
-    change = functools.reduce(jnp.add, [jnp.where(each, part, 0) for each, part in pairs])
-    return largest, change / count
+    largest, change = parts[0], changes[0]
+    for part, its_change in zip(parts[1:], changes[1:], strict=True):
+        larger = part > largest
+        largest = jnp.where(larger, part, largest)
+        change = jnp.where(larger, its_change, change)
+    return largest, change
 
 
 def _natively(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
