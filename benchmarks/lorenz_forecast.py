@@ -40,7 +40,7 @@ VALID_STEPS = 2300  # of the trajectories that recipes are tuned on
 HISTORY = 101  # true rows that a map with a memory sees before it
 THRESHOLDS = (0.1, 0.3, 0.4, 0.5)
 LORENZ = systems.Lorenz()
-LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,7 @@ def lorenz(key: jax.Array) -> Problem:
     train = reference.trajectories(system, train_key, 100, 0.01 * np.arange(801))
     starts = reference.attractor_starts(system, other_key, 40)
     others = reference.trajectories_from(system, starts, 0.01 * np.arange(1001))
-    exponents: Any = system.lyapunov_exponents
-    return prepared("lorenz", train, others, lambda1=exponents[0])
+    return prepared("lorenz", train, others, lambda1=system.lambda1)
 
 
 def oscillator(key: jax.Array) -> Problem:

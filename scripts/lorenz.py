@@ -28,7 +28,7 @@ from physml.results import Run
 DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
 LORENZ = systems.Lorenz()
-LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
 
 
 @dataclass(frozen=True)

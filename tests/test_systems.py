@@ -374,6 +374,9 @@ def test_exponents_are_claimed_only_where_they_were_published():
         systems.Duffing(),
     ):
         assert system.lyapunov_exponents is None
+        with pytest.raises(ValueError, match=f"{type(system).__name__}: no Lyapunov exponents"):
+            _ = system.lambda1
+    assert systems.Rossler().lambda1 == systems.Rossler().lyapunov_exponents[0] > 0
 
 
 def test_starts_in_the_rossler_box_stay_bounded():
