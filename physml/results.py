@@ -1,4 +1,7 @@
-"""A run's folder: its configuration, metrics, table, figures and models, written whole or not."""
+"""A run's folder: its configuration, metrics, table, figures and models, written whole or not.
+
+Besides, how long things take (`Run.timed`, `best_of`), and how tables read (`format_table`).
+"""
 
 import contextlib
 import dataclasses
@@ -212,6 +215,21 @@ class Run:
             "wall_s": round(time.perf_counter() - self._started, 3),
             "compile_s": round(_covered(self._spans), 3),
         }
+
+
+def best_of(compute: Callable[[], Any], repeats: int = 5) -> tuple[Any, float, float]:
+    """What `compute()` answers, the seconds of the best of several calls, and those of compiling.
+
+    The first call is none of the several: what it takes beyond the best counts as compiling. The
+    best, because another process can only add to the time.
+    """
+    seconds = []
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        answer = jax.block_until_ready(compute())
+        seconds.append(time.perf_counter() - start)
+    best = min(seconds[1:])
+    return answer, best, seconds[0] - best
 
 
 def format_table(

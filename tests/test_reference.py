@@ -46,6 +46,15 @@ def test_starts_before_the_first_time_asked_for():
     np.testing.assert_allclose(solution.ys[:, 0], jnp.cos(2 * (ts[2:] + 1)), atol=1e-12)
 
 
+def test_plain_dopri8_is_as_good_as_it_is_asked_to_be():
+    y0, ts = jnp.array([1.0, 0.0]), jnp.linspace(1.0, 11.0, 101)
+    loose, tight = (
+        reference.dopri8(SPRING, y0, ts, rtol) - circle(ts - 1.0) for rtol in (1e-4, 1e-11)
+    )
+    assert 1e-5 < largest(loose) < 1e-3
+    assert largest(tight) < 1e-8 and largest(tight[-1]) < 1e-10  # where it interpolates, and ends
+
+
 @pytest.mark.parametrize("system", [systems.DrivenOscillator(), PULSED], ids=["cosine", "pulses"])
 def test_driven_oscillator_against_its_exact_solution(system):
     # Every jump of the pulses is, up to rounding, a time of the grid.

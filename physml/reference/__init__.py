@@ -8,7 +8,7 @@ from physml.reference.batch import (
 )
 from physml.reference.extended import TaylorFlow, extended_horizon, extended_trajectories
 from physml.reference.flow import FlowMap, runge_kutta
-from physml.reference.initial_value import solve
+from physml.reference.initial_value import dopri8, solve
 from physml.reference.pde import cole_hopf, reaction_diffusion
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "agreement_horizon",
     "attractor_starts",
     "cole_hopf",
+    "dopri8",
     "extended_horizon",
     "extended_trajectories",
     "reaction_diffusion",

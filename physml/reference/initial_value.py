@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from physml._checks import floating_array, is_concrete, require_finite, require_increasing
 from physml.reference.certificate import certificate
@@ -93,6 +93,32 @@ def solve(
         error = certificate(system, solution, args, tolerances, stiff, jumps)
         solution = eqx.tree_at(lambda s: s.error, solution, error, is_leaf=lambda x: x is None)
     return solution
+
+
+@jax.jit
+def dopri8(
+    system: System, y0: Float[Array, " dim"], ts: Float[Array, " n"], rtol: Float[ArrayLike, ""]
+) -> Float[Array, "n dim"]:
+    """Diffrax's Dopri8 as it comes, from y0 at `ts[0]`: what another solver is measured against.
+
+    One compiled program for all tolerances, `rtol` both relative and absolute. Rows of `ts` between
+    the solver's own steps are interpolated, nothing is checked, and rows that were not reached are
+    infinite: `solve` is the one to be trusted.
+    """
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(system),
+        diffrax.Dopri8(),
+        ts[0],
+        ts[-1],
+        None,
+        y0,
+        saveat=diffrax.SaveAt(ts=ts),
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol),  # pyright: ignore[reportArgumentType]
+        max_steps=100_000,
+        throw=False,
+    )
+    assert solution.ys is not None  # they were asked for
+    return solution.ys
 
 
 def check_problem(system: System, y0: Any, args: Any) -> tuple[System, Array]:
