@@ -177,7 +177,7 @@ def main(config: Config) -> dict[str, Any]:
             cases(config.quick).items(), RECIPES.items()
         ):
             row = run_case(case, options, config)
-            run.metrics({f"{name}.{recipe}.{key}": value for key, value in row.items()})
+            run.metrics(row, prefix=f"{name}.{recipe}")
             tolerance = f"{row['diffrax_rtol']:.0e}{'' if row['diffrax_as_good'] else ', worse'}"
             training = [row[key] for key in ("train_s", "windows", "error_median", "error_max")]
             for answer in ("end", "path"):

@@ -35,7 +35,7 @@ from flax import nnx
 
 from physml import dynamics, nn, pinn, plots, reference, systems
 from physml.pinn.features import gauss
-from physml.results import Run, best_of
+from physml.results import Run, best_of, slug
 from physml.solution import RESULTS, Solution
 
 NODES = 24  # of the truth's collocation
@@ -167,8 +167,8 @@ def equations(run: Run, names: list[str]) -> None:
             "compiling_s": compile_s,
         }
         rows.append([name, equation.t1, *figures.values()])
-        word = name.lower().replace(",", "").replace(" = ", "_").replace("-", "_").replace(" ", "_")
-        run.metrics({f"{word}.{k}": float(v) for k, v in figures.items() if v is not None})
+        known = {key: float(value) for key, value in figures.items() if value is not None}
+        run.metrics(known, prefix=slug(name.replace("-", " ")))
     run.table(
         rows,
         ["equation", "t1", "windows", "rel. L2", "within 3x", "networks", "seconds", "compiling"],
@@ -251,15 +251,15 @@ def error_against_time(run: Run, config: Config) -> None:
             ["method", "setting or verdict", "rel. L2", "seconds", "compiling"],
             title=f"{name} to t = 20: error against time, float64",
         )
-        slug = name.replace(" ", "_").lower()
+        system = slug(name)
         points: dict[str, list[tuple[float, float]]] = {}
         for method, _, error, seconds, _ in rows:
             points.setdefault(method, []).append((seconds, error))
         for method, pairs in points.items():
             seconds, error = min(pairs, key=lambda pair: pair[1])
-            word = method.lower().replace(",", "").replace("-", "_").replace(" ", "_")
-            run.metrics({f"{slug}.{word}.seconds": seconds, f"{slug}.{word}.rel_l2": error})
-        run.figure(f"{slug}_error_against_time", plots.work_precision(points, title=name))
+            prefix = f"{system}.{slug(method.replace('-', ' '))}"
+            run.metrics({"seconds": seconds, "rel_l2": error}, prefix=prefix)
+        run.figure(f"{system}_error_against_time", plots.work_precision(points, title=name))
 
 
 def answers(equation: Equation, ts: np.ndarray, config: Config) -> Iterator[list[Any]]:

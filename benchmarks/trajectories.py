@@ -117,7 +117,7 @@ def main(config: Config) -> dict[str, Any]:
             command = [sys.executable, __file__, "--row", f"{name}:{num}"]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             row = json.loads(done.stdout.splitlines()[-1])
-            run.metrics({f"{name.replace(' ', '_')}.{num}.{key}": v for key, v in row.items()})
+            run.metrics(row, prefix=f"{name.replace(' ', '_')}.{num}")
             per_ten_thousand = row["us_per_trajectory"] / 100
             rest = ("compile_s", "error_max", "error_rms", "output_mib", "peak_mib")
             rows.append([name, num, row["seconds"], per_ten_thousand, *(row[key] for key in rest)])
