@@ -45,13 +45,14 @@ def main(config: Config) -> dict[str, Any]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
         key, fit_key, scan_key = jax.random.split(jax.random.key(config.seed), 3)
-        rows, models = [], {}
+        scores, models = {}, {}
         for problem in problems(run, key, config.quick):
-            models[problem.name], row = learn(run, problem, fit_key, config.quick)
-            rows.append(row)
-        run.table(
-            rows,
-            ["system", *COLUMNS.values()],
+            name = problem.name
+            models[name], scores[name] = learn(run, problem, fit_key, config.quick)
+        run.records(
+            scores,
+            COLUMNS,
+            heading="system",
             title="Next-step maps by one call, on starts, phases and parameters never seen;\n"
             "valid times in the system's own Lyapunov times, the error of any component",
         )
@@ -150,11 +151,7 @@ def measurements(run: Run, key: jax.Array) -> Path:
     system = systems.LotkaVolterra()
     observed = reference.trajectories(system, key, 50, 0.05 * np.arange(601), rtol=PRECISE)
     path = run.out_dir / "fields.csv"
-    with path.open("w", encoding="utf-8") as file:
-        file.write("field,t,prey,predators\n")
-        for field, ys in enumerate(observed.ys.tolist()):
-            for t, (prey, predators) in zip(observed.ts.tolist(), ys, strict=True):
-                file.write(f"{field},{t!r},{prey!r},{predators!r}\n")
+    data.to_csv(path, observed, trajectory="field")
     return path
 
 
@@ -179,8 +176,8 @@ COLUMNS = {
 
 def learn(
     run: Run, problem: Problem, key: jax.Array, quick: bool
-) -> tuple[surrogate.Stepper, list[Any]]:
-    """Fit a map to a problem and test it: its row in the table."""
+) -> tuple[surrogate.Stepper, dict[str, Any]]:
+    """Fit a map to a problem and test it: its figures."""
     train, test, system = problem.train, problem.test, problem.system
     symmetry, period = getattr(system, "symmetry", None), getattr(system, "period", None)
     units = problem.units // 3 if quick else problem.units
@@ -221,7 +218,7 @@ def learn(
     else:
         errors = jnp.abs(skill.predicted - test.ys).max(axis=(1, 2))
         figures |= {"max_err": errors.max(), "median_err": jnp.median(errors)}
-    run.metrics({f"{problem.name}.{key}": value for key, value in figures.items()})
+    run.metrics(figures, prefix=problem.name)
     ts, truth, found = step_map.dt * np.arange(test.ts.size), test.ys[0], skill.predicted[0]
     if problem.chaotic:
         figure = plots.forecast_series(
@@ -242,7 +239,7 @@ def learn(
             truth_name="truth",
         )
     run.figure(problem.name, figure)
-    return step_map, [problem.name, *(figures.get(column) for column in COLUMNS)]
+    return step_map, figures
 
 
 def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> None:
@@ -278,7 +275,7 @@ def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> 
     for i, rho in enumerate(rhos):
         medians = {f"lambda1_{name}": np.median(values[i]) for name, values in exponents.items()}
         medians["vpt"] = np.median(times["surrogate"][i])
-        run.metrics({f"rho_{rho}.{key}": value for key, value in medians.items()})
+        run.metrics(medians, prefix=f"rho_{rho}")
     for name, values, label in (
         ("rho_exponents", exponents, "leading Lyapunov exponent"),
         ("rho_times", times, "valid prediction time"),

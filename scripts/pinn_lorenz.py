@@ -55,12 +55,6 @@ def grid(t1: float) -> np.ndarray:
     return DT * np.arange(round(t1 / DT) + 1)
 
 
-def relative_errors(ys: jax.Array, truth: jax.Array, ends: tuple[int, ...]) -> dict[int, float]:
-    """The relative L2 error of the worst component on [0, end]."""
-    rows = {end: round(end / DT) + 1 for end in ends}
-    return {n: float(dynamics.relative_l2(ys[:m], truth[:m]).max()) for n, m in rows.items()}
-
-
 def disagreement(estimate: Any, error: Any) -> float:
     """The factor between estimate and error that 95 % stay within, where the error is above 1e-12.
 
@@ -69,6 +63,11 @@ def disagreement(estimate: Any, error: Any) -> float:
     estimate, error = np.abs(estimate), np.abs(error)
     ratio = (estimate / np.where(error > 0, error, 1.0))[error > 1e-12]
     return float(np.quantile(np.maximum(ratio, 1 / ratio), 0.95))
+
+
+def worst_component(ys: jax.Array, truth: jax.Array) -> float:
+    """The relative L2 error over all rows, that of the worst component."""
+    return float(dynamics.relative_l2(ys, truth).max())
 
 
 def along_the_benchmark(run: Run) -> None:
@@ -83,7 +82,7 @@ def along_the_benchmark(run: Run) -> None:
         "PINN before its error is subtracted": networks,
         "Diffrax Dopri8, rtol 1e-13": reference.solve(LORENZ, y0, ts).ys,
     }
-    errors = {name: relative_errors(ys, truth, ENDS) for name, ys in answers.items()}
+    errors = {name: dynamics.relative_l2_until(ys, truth, DT, ENDS) for name, ys in answers.items()}
     rows = [[name, *found.values()] for name, found in errors.items()]
     rows.append(["published PINN", max(PUBLISHED.values()), None, None])
     run.table(
@@ -115,7 +114,7 @@ def on_the_attractor(run: Run, key: jax.Array, num: int) -> None:
     ts = grid(20)
     truths = reference.extended_trajectories(LORENZ, starts, ts).ys
     errors = [
-        relative_errors(pinn.solve(LORENZ, y0, t1=20.0)(ts), truth, (20,))[20]
+        worst_component(pinn.solve(LORENZ, y0, t1=20.0)(ts), truth)
         for y0, truth in zip(starts, truths, strict=True)
     ]
     low, median, high = np.quantile(errors, [0.05, 0.5, 0.95])
@@ -133,11 +132,11 @@ def cost(run: Run, key: jax.Array, batch: int) -> None:
     times = jnp.asarray(ts)
     truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
     solved, seconds, compile_s = best_of(lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts))
-    error = relative_errors(solved.ys, truth, (20,))[20]
+    error = worst_component(solved.ys, truth)
 
     def at(rtol: float) -> tuple[float, float, float]:
         ys, seconds, _ = best_of(lambda: reference.dopri8(LORENZ, y0, times, rtol))
-        return relative_errors(ys, truth, (20,))[20], seconds, rtol
+        return worst_component(ys, truth), seconds, rtol
 
     tried = [at(rtol) for rtol in 10.0 ** np.arange(-8.0, -15.0, -1.0)]
     equal = [row for row in tried if row[0] <= error]

@@ -391,7 +391,7 @@ def test_lorenz_can_be_trusted_for_25_lyapunov_times():
     assert 25 < times.mean() < 38 and times.min() > 20
 
 
-# --- FlowMap ---------------------------------------------------------------------------------
+# --- FlowMap, RungeKutta4 --------------------------------------------------------------------
 
 
 def test_flow_map_has_the_order_of_its_method():
@@ -424,3 +424,18 @@ def test_flow_map_is_what_the_trajectories_follow():
 def test_flow_map_refuses(changes, error, message):
     with pytest.raises(error, match=message):
         reference.FlowMap(**({"system": LORENZ, "dt": 0.01, "substeps": 2} | changes))
+
+
+@pytest.mark.parametrize(
+    ("system", "start"),
+    [(LORENZ, (1.0, -2.5, 30.25)), (systems.DrivenOscillator(), (1.0, 0.0))],
+    ids=["lorenz", "driven"],
+)
+def test_runge_kutta_converges_at_its_order(system, start):
+    y0, t0, errors = jnp.array(start), 1.5, []
+    for dt in (0.04, 0.02):
+        truth = reference.solve(system, y0, t0 + dt * np.arange(3)).ys
+        step_map = reference.RungeKutta4(system=system, dt=dt)
+        ys = dynamics.rollout(step_map, y0[None], 2, t0=t0)
+        errors.append(jnp.abs(ys - truth)[-1].max())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(5, abs=0.3)

@@ -7,12 +7,13 @@ from physml.reference.batch import (
     trajectories_from,
 )
 from physml.reference.extended import TaylorFlow, extended_horizon, extended_trajectories
-from physml.reference.flow import FlowMap, runge_kutta
+from physml.reference.flow import FlowMap, RungeKutta4, runge_kutta
 from physml.reference.initial_value import dopri8, solve
 from physml.reference.pde import cole_hopf, reaction_diffusion
 
 __all__ = [
     "FlowMap",
+    "RungeKutta4",
     "TaylorFlow",
     "agreement_horizon",
     "attractor_starts",
