@@ -315,6 +315,7 @@ def test_bad_input(change, error, message):
         ({"inputs": (1, 2)}, "inputs must be observed"),
         ({"threshold": 1.0}, "threshold"),
         ({"ys": np.ones((5, 1))}, r"ys must have shape \(n, 2\)"),
+        ({"ys": np.ones((5, 2))}, r"ys must vary in every component of inputs, \(0, 1\)"),
     ],
 )
 def test_bad_input_to_discover(change, message):
