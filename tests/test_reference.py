@@ -46,6 +46,17 @@ def test_starts_before_the_first_time_asked_for():
     np.testing.assert_allclose(solution.ys[:, 0], jnp.cos(2 * (ts[2:] + 1)), atol=1e-12)
 
 
+def test_a_right_hand_side_without_a_return_is_named():
+    class Silent(systems.Lorenz):
+        def __call__(self, t, y, args=None):
+            pass
+
+    with pytest.raises(TypeError, match=r"right-hand side must answer .* \(3,\), got None"):
+        reference.solve(Silent(), [1.0, 1.0, 1.0], [0.0, 1.0])
+    with pytest.raises(TypeError, match="the function returned None"):
+        reference.solve(systems.from_function(lambda t, y, args: None, 3), [1.0] * 3, [0.0, 1.0])
+
+
 def test_plain_dopri8_is_as_good_as_it_is_asked_to_be():
     y0, ts = jnp.array([1.0, 0.0]), jnp.linspace(1.0, 11.0, 101)
     loose, tight = (

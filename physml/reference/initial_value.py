@@ -125,7 +125,8 @@ def check_problem(system: System, y0: Any, args: Any) -> tuple[System, Array]:
     """The system with its numbers as (weakly typed) arrays, and y0 as one: both checked.
 
     Raises:
-        TypeError: `system` is not a System, or y0 not real numbers.
+        TypeError: `system` is not a System, or y0 not real numbers, or the right-hand side answers
+            with None.
         ValueError: y0 has the wrong shape, precision or values, or the right-hand side answers
             with another shape or dtype.
     """
@@ -141,6 +142,10 @@ def check_problem(system: System, y0: Any, args: Any) -> tuple[System, Array]:
         raise ValueError(f"y0 must have shape ({system.dim},), got {y0.shape}")
     require_finite("y0", y0)
     out = jax.eval_shape(system, jnp.zeros((), y0.dtype), y0, args)
+    if out is None:
+        raise TypeError(
+            f"the right-hand side must answer with an array of shape {y0.shape}, got None"
+        )
     if out.shape != y0.shape or out.dtype != y0.dtype:
         raise ValueError(
             f"the right-hand side must answer with the shape and dtype of y, {y0.shape} "
