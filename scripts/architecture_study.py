@@ -94,10 +94,8 @@ def lorenz(key: jax.Array) -> Problem:
 def oscillator(key: jax.Array) -> Problem:
     """Starts in [-2, 2]^2 at any phase of the drive, over 20 time units."""
     system: Any = systems.DrivenOscillator()
-    start, phase = jax.random.split(key)
-    t0s = jax.random.uniform(phase, (240,), maxval=float(system.period))
     box = ((-2.0, -2.0), (2.0, 2.0))
-    whole = reference.trajectories(system, start, 240, 0.05 * np.arange(401), box=box, t0s=t0s)
+    whole = reference.driven_trajectories(system, key, 240, 0.05 * np.arange(401), box=box)
     return prepared("oscillator", whole[:200], whole[200:], period=float(system.period))
 
 

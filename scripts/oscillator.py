@@ -147,10 +147,8 @@ def next_step_maps(run: Run, config: Config) -> None:
 
 def many(system: Any, key: jax.Array, split_key: jax.Array) -> tuple[data.Trajectories, ...]:
     """Trajectories from starts in [-2, 2]^2 at any phase of the drive: 200 to fit, 50 to test."""
-    start, phase = jax.random.split(key)
-    t0s = jax.random.uniform(phase, (250,), maxval=float(system.period))
     ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
-    trajectories = reference.trajectories(system, start, 250, ts, box=box, t0s=t0s)
+    trajectories = reference.driven_trajectories(system, key, 250, ts, box=box)
     return data.split(trajectories, (0.8, 0.2), split_key)
 
 

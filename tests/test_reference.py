@@ -402,6 +402,23 @@ def test_lorenz_can_be_trusted_for_25_lyapunov_times():
     assert 25 < times.mean() < 38 and times.min() > 20
 
 
+def test_driven_trajectories_start_at_any_phase():
+    system, ts = systems.DrivenOscillator(), 0.1 * np.arange(11)
+    found = reference.driven_trajectories(
+        system, jax.random.key(0), 60, ts, phase_dtype=jnp.float32
+    )
+    assert found.t0s.dtype == jnp.float64
+    np.testing.assert_array_equal(found.t0s, found.t0s.astype(jnp.float32))
+    shares = np.sort(np.asarray(found.t0s) / float(system.period))
+    assert shares[0] >= 0 and shares[-1] < 1
+    # Kolmogorov and Smirnov: at 60 draws the distance is above 0.25 once in a thousand times.
+    assert np.abs(shares - (np.arange(60) + 0.5) / 60).max() < 0.25
+    for t0, ys in zip(found.t0s[:3], found.ys, strict=False):
+        np.testing.assert_allclose(ys, system.exact(t0 + ts, ys[0], t0), atol=1e-11)
+    with pytest.raises(ValueError, match="system must have a period, Lorenz has none"):
+        reference.driven_trajectories(LORENZ, jax.random.key(0), 60, ts)
+
+
 # --- FlowMap, RungeKutta4 --------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from physml.reference.batch import (
     agreement_horizon,
     attractor_starts,
+    driven_trajectories,
     trajectories,
     trajectories_from,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "attractor_starts",
     "cole_hopf",
     "dopri8",
+    "driven_trajectories",
     "extended_horizon",
     "extended_trajectories",
     "reaction_diffusion",
