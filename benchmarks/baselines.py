@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml import dynamics, fit, reference
+from physml import dynamics, fit
 from physml._types import StepMap
 from physml.data import Standardizer, Trajectories
-from physml.systems import System
 
 RIDGES = tuple(10.0**k for k in range(-14, -3))  # relative to the largest singular value squared
 
@@ -33,22 +32,6 @@ class Persistence(StepMap):
 
     def step(self, state):
         return state
-
-    def observe(self, state):
-        return state
-
-
-class RungeKutta4(StepMap):
-    """One step of the classical method: what most published data are made with."""
-
-    system: System
-    dt: float = eqx.field(static=True)
-
-    def init(self, history, t0):
-        return history[-1]
-
-    def step(self, state):
-        return state + reference.runge_kutta(self.system, jnp.zeros(()), state, self.dt)
 
     def observe(self, state):
         return state

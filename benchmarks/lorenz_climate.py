@@ -33,7 +33,7 @@ HISTORY = 101  # true rows before each rollout; a recurrent network is warmed up
 NUM = 20  # rollouts
 BLOCKS = 5  # of each, for the bootstrap
 LORENZ = systems.Lorenz()
-EXPONENTS = (0.9056, 0.0, -41 / 3 - 0.9056)
+EXPONENTS: Any = LORENZ.lyapunov_exponents
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def report(
             inside = bool(value <= np.percentile(limits[name], 99))
             figures |= {name: value, f"{name}_inside": inside}
             cells[name].append(f"{value:.2g}{'' if inside else ' outside'}")
-        run.metrics({f"{label}.{name}": value for name, value in figures.items()})
+        run.metrics(figures, prefix=label)
     table = [[name, expected[name], *values] for name, values in cells.items()]
     title = f"{NUM} rollouts of {truth.num_steps} steps of {DT}, float64"
     run.table(table, ["statistic", "known or truth from truth", *climates], title=title)

@@ -40,7 +40,7 @@ VALID_STEPS = 2300  # of the trajectories that recipes are tuned on
 HISTORY = 101  # true rows that a map with a memory sees before it
 THRESHOLDS = (0.1, 0.3, 0.4, 0.5)
 LORENZ = systems.Lorenz()
-LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ ROWS = (
         for order in (2, 3)
     ),
     Row("esn", baselines.echo_state, history=HISTORY),
-    Row("rk4", lambda *_: baselines.RungeKutta4(system=LORENZ, dt=DT), fitted=False, seeds=1),
+    Row("rk4", lambda *_: reference.RungeKutta4(system=LORENZ, dt=DT), fitted=False, seeds=1),
     Row(
         "perfect32",
         lambda *_: baselines.Single(inner=perfect(12), dt=DT),
@@ -321,7 +321,7 @@ def record(run: Run, name: str, score: Score) -> None:
     figures |= score.summary("a")
     if score.skills["b"]:
         figures |= {f"box.{key}": value for key, value in score.summary("b").items()}
-    run.metrics({f"{name}.{key}": value for key, value in figures.items()})
+    run.metrics(figures, prefix=name)
     if score.exponents is not None:
         run.metrics({f"lambda{k + 1}": value for k, value in enumerate(score.exponents)})
     print(f"{name:18}{figures['vpt_mean']:8.2f} LT{figures['seconds']:9.1f} s", flush=True)

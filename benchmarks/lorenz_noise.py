@@ -56,7 +56,7 @@ from physml.results import Run
 
 DT = 0.01
 LORENZ = systems.Lorenz()
-LAMBDA1 = 0.9056
+LAMBDA1 = LORENZ.lambda1
 NUM_CLIMATE = 10
 COLUMNS = {
     "vpt_mean": "from exact starts",

@@ -16,7 +16,6 @@ are the best of five calls after the first (classic training: of its one run), w
 """
 
 import itertools
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
-import diffrax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -37,7 +35,7 @@ from flax import nnx
 
 from physml import dynamics, nn, pinn, plots, reference, systems
 from physml.pinn.features import gauss
-from physml.results import Run
+from physml.results import Run, best_of, slug
 from physml.solution import RESULTS, Solution
 
 NODES = 24  # of the truth's collocation
@@ -151,7 +149,7 @@ def equations(run: Run, names: list[str]) -> None:
     rows = []
     for name in names:
         equation = EQUATIONS[name]
-        solution, seconds, compile_s = timed(
+        solution, seconds, compile_s = best_of(
             lambda equation=equation: pinn.solve(equation.system, equation.y0, equation.t1)
         )
         ts, truth, doubt = true_values(equation, solution)
@@ -169,8 +167,8 @@ def equations(run: Run, names: list[str]) -> None:
             "compiling_s": compile_s,
         }
         rows.append([name, equation.t1, *figures.values()])
-        word = name.lower().replace(",", "").replace(" = ", "_").replace("-", "_").replace(" ", "_")
-        run.metrics({f"{word}.{k}": float(v) for k, v in figures.items() if v is not None})
+        known = {key: float(value) for key, value in figures.items() if value is not None}
+        run.metrics(known, prefix=slug(name.replace("-", " ")))
     run.table(
         rows,
         ["equation", "t1", "windows", "rel. L2", "within 3x", "networks", "seconds", "compiling"],
@@ -253,15 +251,15 @@ def error_against_time(run: Run, config: Config) -> None:
             ["method", "setting or verdict", "rel. L2", "seconds", "compiling"],
             title=f"{name} to t = 20: error against time, float64",
         )
-        slug = name.replace(" ", "_").lower()
+        system = slug(name)
         points: dict[str, list[tuple[float, float]]] = {}
         for method, _, error, seconds, _ in rows:
             points.setdefault(method, []).append((seconds, error))
         for method, pairs in points.items():
             seconds, error = min(pairs, key=lambda pair: pair[1])
-            word = method.lower().replace(",", "").replace("-", "_").replace(" ", "_")
-            run.metrics({f"{slug}.{word}.seconds": seconds, f"{slug}.{word}.rel_l2": error})
-        run.figure(f"{slug}_error_against_time", plots.work_precision(points, title=name))
+            prefix = f"{system}.{slug(method.replace('-', ' '))}"
+            run.metrics({"seconds": seconds, "rel_l2": error}, prefix=prefix)
+        run.figure(f"{system}_error_against_time", plots.work_precision(points, title=name))
 
 
 def answers(equation: Equation, ts: np.ndarray, config: Config) -> Iterator[list[Any]]:
@@ -269,13 +267,14 @@ def answers(equation: Equation, ts: np.ndarray, config: Config) -> Iterator[list
     system, y0 = equation.system, equation.y0
     tolerances = (1e-4, 1e-8) if config.quick else (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
     for rtol in tolerances:
-        solution, *cost = timed(
+        solution, *cost = best_of(
             lambda rtol=rtol: pinn.solve(system, y0, equation.t1, ts=ts, rtol=rtol)
         )
         yield ["PINN", f"rtol {rtol:.0e}", solution.ys, *cost]
+    start, times = jnp.asarray(y0), jnp.asarray(ts)
     tolerances = (1e-8,) if config.quick else (1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14)
     for rtol in tolerances:
-        ys, *cost = timed(lambda rtol=rtol: dopri8(system, y0, ts, rtol))
+        ys, *cost = best_of(lambda rtol=rtol: reference.dopri8(system, start, times, rtol))
         yield ["Diffrax Dopri8", f"rtol {rtol:.0e}", ys, *cost]
     for method, stages in classic(config).items():
         network = nn.MLP(1, (32, 32), len(y0), activation="sin", rngs=nnx.Rngs(0))
@@ -305,37 +304,6 @@ def classic(config: Config) -> dict[str, Any]:
             (optax.lbfgs(memory_size=50), lbfgs),
         ),
     }
-
-
-def dopri8(system: systems.System, y0: Any, ts: np.ndarray, rtol: float) -> Any:
-    """Diffrax alone, compiled once for all tolerances."""
-    return _dopri8(system, jnp.asarray(y0), jnp.asarray(ts), jnp.asarray(rtol))
-
-
-@jax.jit
-def _dopri8(system: Any, y0: jax.Array, ts: jax.Array, rtol: jax.Array) -> Any:
-    return diffrax.diffeqsolve(
-        diffrax.ODETerm(system),
-        diffrax.Dopri8(),
-        ts[0],
-        ts[-1],
-        None,
-        y0,
-        saveat=diffrax.SaveAt(ts=ts),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol),
-        max_steps=100_000,
-        throw=False,
-    ).ys
-
-
-def timed(solve: Callable[[], Any]) -> tuple[Any, float, float]:
-    """The answer, the seconds of the best of five calls, and those of the first beyond that."""
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        answer = jax.block_until_ready(solve())
-        seconds.append(time.perf_counter() - start)
-    return answer, min(seconds[1:]), seconds[0] - min(seconds[1:])
 
 
 if __name__ == "__main__":

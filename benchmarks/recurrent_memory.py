@@ -35,7 +35,7 @@ from physml.results import Run
 DT = 0.01
 WARM = 100  # true steps before a forecast
 LORENZ = systems.Lorenz()
-LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 import tyro
 
@@ -26,7 +27,7 @@ NUM_STEPS, DT = 800, 0.01
 @dataclasses.dataclass(frozen=True)
 class Config:
     out: pathlib.Path = pathlib.Path("results/benchmark_trajectories")
-    """Where metrics.json goes."""
+    """Folder for the table and metrics."""
     nums: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
     """Batch sizes."""
     peer_num: int = 100
@@ -104,25 +105,25 @@ def run_row(name: str, num: int) -> dict:
     }
 
 
-def main(config: Config) -> dict:
-    rows = [("physml", num) for num in ((100, 1_000) if config.quick else config.nums)]
-    rows += [(name, config.peer_num) for name in ("odeint", "vmapped Dopri8")]
-    print(f"{'':16}{'num':>8}{'seconds':>9}{'per 10,000':>12}{'compile':>9}", end="")
-    print(f"{'err max':>10}{'err rms':>10}{'output MiB':>12}{'peak MiB':>10}")
-    metrics: dict = {}
-    for name, num in rows:
-        command = [sys.executable, __file__, "--row", f"{name}:{num}"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        row = json.loads(done.stdout.splitlines()[-1])
-        print(
-            f"{name:16}{num:8d}{row['seconds']:9.3f}{row['us_per_trajectory'] / 100:12.2f}", end=""
-        )
-        print(f"{row['compile_s']:9.2f}{row['error_max']:10.1e}{row['error_rms']:10.1e}", end="")
-        print(f"{row['output_mib']:12.0f}{row['peak_mib']:10.0f}", flush=True)
-        metrics |= {f"{name.replace(' ', '_')}.{num}.{key}": v for key, v in row.items()}
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    return metrics
+def main(config: Config) -> dict[str, Any]:
+    """Run the benchmark, write its folder, and return its metrics."""
+    from physml.results import Run  # not in the rows' processes, whose memory is measured
+
+    jobs = [("physml", num) for num in ((100, 1_000) if config.quick else config.nums)]
+    jobs += [(name, config.peer_num) for name in ("odeint", "vmapped Dopri8")]
+    rows = []
+    with Run(config.out, config) as run:
+        for name, num in jobs:
+            command = [sys.executable, __file__, "--row", f"{name}:{num}"]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            row = json.loads(done.stdout.splitlines()[-1])
+            run.metrics(row, prefix=f"{name.replace(' ', '_')}.{num}")
+            per_ten_thousand = row["us_per_trajectory"] / 100
+            rest = ("compile_s", "error_max", "error_rms", "output_mib", "peak_mib")
+            rows.append([name, num, row["seconds"], per_ten_thousand, *(row[key] for key in rest)])
+        columns = ["", "num", "seconds", "per 10,000", "compile", "err max", "err rms"]
+        run.table(rows, [*columns, "output MiB", "peak MiB"])
+        return run.metrics({})
 
 
 if __name__ == "__main__":

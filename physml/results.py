@@ -1,4 +1,7 @@
-"""A run's folder: its configuration, metrics, table, figures and models, written whole or not."""
+"""A run's folder: its configuration, metrics, table, figures and models, written whole or not.
+
+Besides, how long things take (`Run.timed`, `best_of`), and how tables read (`format_table`).
+"""
 
 import contextlib
 import dataclasses
@@ -46,7 +49,8 @@ class Run:
             run.save_model("mlp", stepper)         # models/mlp
             run.part("widths", compute)            # kept if the run is interrupted
             run.table(rows, columns)               # printed, and table.txt
-            metrics = run.metrics({"mlp.vpt_mean": 20.1})   # metrics.json
+            run.records(scores, columns)           # the same, of figures by name
+            metrics = run.metrics({"vpt_mean": 20.1}, prefix="mlp")   # metrics.json
 
     Every file appears whole or not at all. Entering writes `config.json` and removes the metrics
     and table of an earlier run, so a folder that holds metrics holds those of its configuration.
@@ -91,7 +95,7 @@ class Run:
             shutil.rmtree(self._parts)
         jax.monitoring.unregister_event_time_span_listener(self._record_span)
 
-    def metrics(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def metrics(self, values: Mapping[str, Any], *, prefix: str | None = None) -> dict[str, Any]:
         """Add figures to `metrics.json` and return all that it holds.
 
         To the figures come `seed`, `dtype` (of a JAX float, unless the configuration names one),
@@ -101,6 +105,7 @@ class Run:
 
         Args:
             values: dotted names to numbers, strings, booleans or None; 0-d arrays count as numbers.
+            prefix: what stands before every name, and a dot.
 
         Raises:
             TypeError: if a name is not a string, or a value is nested or not a scalar.
@@ -110,6 +115,7 @@ class Run:
         for key, value in values.items():
             if not isinstance(key, str):
                 raise TypeError(f"metrics: expected names as strings, got {key!r}")
+            key = key if prefix is None else f"{prefix}.{key}"
             if key in recorded:
                 raise ValueError(f"metrics: {key!r} is recorded by the run itself")
             self._metrics[key] = _scalar(key, value)
@@ -141,6 +147,24 @@ class Run:
         _write_text(self.out_dir / "table.txt", "\n\n".join(self._tables) + "\n")
         print(text, end="\n\n", flush=True)
         return text
+
+    def records(
+        self,
+        records: Mapping[str, Mapping[str, Any]],
+        columns: Mapping[str, str],
+        *,
+        heading: str = "",
+        title: str | None = None,
+    ) -> str:
+        """Print figures by name as a `table`, a record a row.
+
+        Args:
+            records: by the row's name, its figures by key; a dash stands for one that is missing.
+            columns: which figures are shown, the column's name by the figure's key.
+            heading: the name of the column of names.
+        """
+        rows = [[name, *map(record.get, columns)] for name, record in records.items()]
+        return self.table(rows, [heading, *columns.values()], title=title)
 
     def figure(self, name: str, fig: Figure, *, dpi: float = 160) -> Path:
         """Write a figure to `figures/NAME.png` and return the path."""
@@ -212,6 +236,31 @@ class Run:
             "wall_s": round(time.perf_counter() - self._started, 3),
             "compile_s": round(_covered(self._spans), 3),
         }
+
+
+def best_of(compute: Callable[[], Any], repeats: int = 5) -> tuple[Any, float, float]:
+    """What `compute()` answers, the seconds of the best of several calls, and those of compiling.
+
+    The first call is none of the several: what it takes beyond the best counts as compiling. The
+    best, because another process can only add to the time.
+    """
+    seconds = []
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        answer = jax.block_until_ready(compute())
+        seconds.append(time.perf_counter() - start)
+    best = min(seconds[1:])
+    return answer, best, seconds[0] - best
+
+
+def slug(label: str) -> str:
+    """A label as a part of a file's or a metric's name: lower case, '_' between words.
+
+    Example:
+        >>> slug("batches, momentum 0.9")
+        'batches_momentum_0.9'
+    """
+    return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in label).split()).lower()
 
 
 def format_table(

@@ -19,7 +19,6 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # data and scores; networks are trained in float32
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -27,7 +26,7 @@ import tyro
 from flax import nnx
 
 from physml import data, fit, nn, plots, reference, surrogate, systems
-from physml.results import Run
+from physml.results import Run, slug
 
 
 @dataclass(frozen=True)
@@ -89,17 +88,14 @@ def lorenz(key: jax.Array) -> Problem:
     train = reference.trajectories(system, train_key, 100, 0.01 * np.arange(801))
     starts = reference.attractor_starts(system, other_key, 40)
     others = reference.trajectories_from(system, starts, 0.01 * np.arange(1001))
-    exponents: Any = system.lyapunov_exponents
-    return prepared("lorenz", train, others, lambda1=exponents[0])
+    return prepared("lorenz", train, others, lambda1=system.lambda1)
 
 
 def oscillator(key: jax.Array) -> Problem:
     """Starts in [-2, 2]^2 at any phase of the drive, over 20 time units."""
     system: Any = systems.DrivenOscillator()
-    start, phase = jax.random.split(key)
-    t0s = jax.random.uniform(phase, (240,), maxval=float(system.period))
     box = ((-2.0, -2.0), (2.0, 2.0))
-    whole = reference.trajectories(system, start, 240, 0.05 * np.arange(401), box=box, t0s=t0s)
+    whole = reference.driven_trajectories(system, key, 240, 0.05 * np.arange(401), box=box)
     return prepared("oscillator", whole[:200], whole[200:], period=float(system.period))
 
 
@@ -124,33 +120,6 @@ def prepared(
         rows[part] = inputs[order], targets[order]
     scale = data.Standardizer.fit(others.ys).std
     return Problem(name, rows, stepper, others[20:], scale, lambda1)
-
-
-class Regularised(eqx.Module):
-    """A network and how it is held back."""
-
-    net: nn.MLP
-    l2: jax.Array
-    l1: jax.Array
-    noise: jax.Array
-
-    def loss(self, x: jax.Array, y: jax.Array, key: Any) -> jax.Array:
-        """Mean square error with noisy inputs, and the norms of the kernels."""
-        noise = self.noise * jax.random.normal(key, x.shape, x.dtype)
-        kernels = [layer.kernel[...] for layer in (*self.net.hidden, self.net.readout)]
-        l2 = sum(jnp.sum(kernel**2) for kernel in kernels)
-        l1 = sum(jnp.sum(jnp.abs(kernel)) for kernel in kernels)
-        return jnp.mean((self.net(x + noise) - y) ** 2) + self.l2 * l2 + self.l1 * l1
-
-
-def train_loss(model: Regularised, batch: Any, key: Any) -> tuple[jax.Array, dict]:
-    x, y = batch
-    return model.loss(x, y, key), {}
-
-
-def valid_loss(model: Regularised, batch: Any, key: Any) -> tuple[jax.Array, dict]:
-    x, y = batch
-    return jnp.mean((model.net(x) - y) ** 2), {}
 
 
 @dataclass(frozen=True)
@@ -248,37 +217,25 @@ class Study:
     ) -> dict[str, np.ndarray]:
         """Fit every setting of one shape, and score what comes out."""
         num_steps = steps or self.steps
-        train, valid = self.problem.pairs("train", rows), self.problem.pairs("valid")
-        sizes = train[0].shape[1], train[1].shape[1]
-
-        def build(setting: Any) -> Regularised:
-            rngs = nnx.Rngs(setting["key"])
-            net = nn.MLP(
-                sizes[0], hidden, sizes[1], activation=activation, dropout=dropout,
-                dtype=jnp.float32, rngs=rngs,
-            )  # fmt: skip
-            return Regularised(net, setting["l2"], setting["l1"], setting["noise"])
 
         def compute(path: Path) -> dict[str, Any]:
-            swept = fit.sweep(
-                train_loss,
-                build,
-                train,
+            swept = surrogate.fit_many(
+                self.problem.pairs("train", rows),
+                self.problem.pairs("valid"),
                 settings=stacked(settings, num_steps, self.key),
+                hidden=hidden,
+                activation=activation,
+                dropout=dropout,
                 optimizer=optimizer,
                 steps=num_steps,
                 batch_size=batch_size,
                 key=self.key,
-                valid=valid,
-                valid_loss=valid_loss,
                 valid_every=max(1, num_steps // validations),
                 checkpoint=path,
             )
             if bool(swept.result == fit.RESULTS.interrupted):
                 raise KeyboardInterrupt
-            nets = swept.models.net
-            nets.eval()
-            scores = self.problem.scores(nets)
+            scores = self.problem.scores(swept.models.net)
             lost = np.where(swept.diverged, np.nan, 1.0)
             return {
                 **{name: values * lost for name, values in scores.items()},
@@ -310,8 +267,7 @@ class Study:
             scores[label]["rate"] = settings[chosen * num].rate
             scores[label]["diverged"] = np.isnan(result["eps1"]).mean()
             table.append([label, *scores[label].values()])
-            prefix = f"{name}.{group}.{slug(label)}"
-            self.run.metrics({f"{prefix}.{key}": value for key, value in scores[label].items()})
+            self.run.metrics(scores[label], prefix=f"{name}.{group}.{slug(label)}")
         forecast = self.problem.forecast
         self.run.table(
             table,
@@ -429,11 +385,6 @@ def vanishing_gradients(study: Study) -> None:
         title=study.problem.name,
     )  # fmt: skip
     study.run.figure(f"{study.problem.name}_gradients", figure)
-
-
-def slug(label: str) -> str:
-    """A label as a part of a file's or a metric's name."""
-    return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in label).split()).lower()
 
 
 def main(config: Config) -> dict[str, Any]:

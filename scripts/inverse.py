@@ -22,7 +22,7 @@ import numpy as np
 import optimistix as optx
 import tyro
 
-from physml import pinn, plots, reference, systems
+from physml import fit, pinn, plots, reference, systems
 from physml.results import Run
 
 NAMES = ("sigma", "rho", "beta")
@@ -63,11 +63,9 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
     true, y0 = np.array([10.0, 28.0, 8.0 / 3.0]), np.ones(3)
     unknowns = jnp.asarray(np.concatenate([true, y0]))
     clean = trajectory(unknowns, observe)
-    jacobian = eqx.filter_jit(jax.jacfwd(trajectory))(unknowns, observe)
-    jacobian = np.asarray(jacobian).reshape(-1, unknowns.size)
     off = systems.Lorenz(*(OFF * true))
     data = clean + NOISE * jax.random.normal(key, (draws, *clean.shape))
-    bound = NOISE * np.sqrt(np.diag(np.linalg.inv(jacobian.T @ jacobian)))[:3] / true
+    bound = fit.cramer_rao(lambda x: trajectory(x, observe), unknowns, NOISE)[:3] / true
 
     @eqx.filter_jit
     def identify(data: jax.Array) -> pinn.Identified:
@@ -98,27 +96,25 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
     shot = shooting(OFF * unknowns, data[0], observe)
     rows = []
     for i, name in enumerate(NAMES):
-        run.metrics(
-            {
-                f"{title}.{name}_err": np.median(np.abs(errors[:, i])),
-                f"{title}.{name}_rms_over_crb": ratio[i],
-                f"{title}.{name}_coverage": covered[name],
-                f"{title}.{name}_shooting_err": abs(shot[i] / true[i] - 1),
-            }
-        )
         median, lost = np.median(np.abs(errors[:, i])), abs(shot[i] / true[i] - 1)
+        figures = {
+            f"{name}_err": median,
+            f"{name}_rms_over_crb": ratio[i],
+            f"{name}_coverage": covered[name],
+            f"{name}_shooting_err": lost,
+        }
+        run.metrics(figures, prefix=title)
         shares = median, ratio[i] * bound[i], bound[i], covered[name], lost
         rows.append([name, *(100 * float(share) for share in shares)])
     failed = np.mean(np.asarray(found.result != pinn.VERDICTS.successful))
-    run.metrics(
-        {
-            f"{title}.rms_over_crb": ratio.max(),
-            f"{title}.coverage": min(covered.values()),
-            f"{title}.failed": failed,
-            f"{title}.draws": draws,
-            f"{title}.seconds": timing.seconds,
-        }
-    )
+    figures = {
+        "rms_over_crb": ratio.max(),
+        "coverage": min(covered.values()),
+        "failed": failed,
+        "draws": draws,
+        "seconds": timing.seconds,
+    }
+    run.metrics(figures, prefix=title)
     columns = ["parameter", "median error", "rms", "bound", "cover 95 %", "single shooting"]
     seen = "".join("xyz"[i] for i in observe)
     heading = f"Lorenz, {seen} observed, {draws} noise draws, guess {OFF} times the truth, in %"

@@ -28,7 +28,7 @@ from physml.results import Run
 DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
 LORENZ = systems.Lorenz()
-LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def forecast(run: Run, config: Config) -> None:
             step_map, truth, scale=scale, history=HISTORY, horizon=horizon
         )
 
-    rows, models, skills, losses = [], {}, {}, {}
+    scores, models, skills, losses = {}, {}, {}, {}
     for name, fit in surrogates(train, keys, config.quick):
         with run.timed() as timing:
             fitted = jax.block_until_ready(fit())
@@ -86,13 +86,10 @@ def forecast(run: Run, config: Config) -> None:
         figures["lambda1"] = exponents.mean()
         figures["lambda1_se"] = exponents.std(ddof=1) / len(exponents) ** 0.5
         figures["seconds"], figures["compile_s"] = timing.seconds, timing.compile_seconds
-        run.metrics({f"{name}.{key}": value for key, value in figures.items()})
-        rows.append([name, *(figures.get(key) for key in COLUMNS)])
-    run.table(
-        rows,
-        ["network", *COLUMNS.values()],
-        title=f"Valid prediction time in Lyapunov times from {num} starts, float64",
-    )
+        run.metrics(figures, prefix=name)
+        scores[name] = figures
+    title = f"Valid prediction time in Lyapunov times from {num} starts, float64"
+    run.records(scores, COLUMNS, heading="network", title=title)
     run.save_model("surrogates", models)
     draw(run, DT * np.arange(steps + 1), test.ys[0, HISTORY - 1 :], skills, losses)
 
@@ -198,10 +195,7 @@ def solve(run: Run) -> None:
     with run.timed() as timing:
         solution = jax.block_until_ready(pinn.solve(LORENZ, y0, t1=20.0))
     ys = solution(ts)
-    rows = {end: slice(0, 100 * end + 1) for end in (5, 10, 15, 20)}
-    errors = {
-        end: float(dynamics.relative_l2(ys[part], truth[part]).max()) for end, part in rows.items()
-    }
+    errors = dynamics.relative_l2_until(ys, truth, DT, (5, 10, 15, 20))
     seconds = [timing.seconds, timing.compile_seconds]
     run.table(
         [["PINN", *errors.values(), *seconds]],

@@ -66,8 +66,9 @@ def solvers(run: Run, config: Config) -> None:
         (optax.adam(optax.cosine_decay_schedule(3e-3, steps[0])), steps[0]),
         (optax.lbfgs(memory_size=50), steps[1]),
     )
+    rk4 = reference.RungeKutta4(system=system, dt=0.001)  # as in the lecture
     methods: dict[str, Callable[[], jax.Array]] = {
-        "rk4": lambda: rk4(system, y0, dt=0.001, num_steps=20_000)[::10],
+        "rk4": lambda: dynamics.rollout(rk4, y0[None], 20_000)[::10],
         "diffrax": lambda: reference.solve(system, y0, ts).ys,
         "pinn": lambda: pinn.solve(system, y0, T1)(ts),
         "pinn_adam": lambda: pinn.train(
@@ -84,7 +85,7 @@ def solvers(run: Run, config: Config) -> None:
             "seconds": timing.seconds,
             "compile_s": timing.compile_seconds,
         }
-        run.metrics({f"{name}.{key}": value for key, value in figures.items()})
+        run.metrics(figures, prefix=name)
         rows.append([name, *figures.values()])
         paths[name] = ys[:, 0]
     run.table(
@@ -93,17 +94,6 @@ def solvers(run: Run, config: Config) -> None:
         title="Driven oscillator from (1, 0) over 20 time units against the closed form, float64",
     )
     run.figure("solvers", plots.compare_solutions(ts, exact[:, 0], paths))
-
-
-def rk4(system: systems.System, y0: jax.Array, dt: float, num_steps: int) -> jax.Array:
-    """The classical Runge-Kutta method of order 4, as in the lecture: (num_steps + 1, dim)."""
-
-    def step(y: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = y + reference.runge_kutta(system, n * dt, y, dt)
-        return y, y
-
-    _, ys = jax.lax.scan(step, y0, jnp.arange(num_steps))
-    return jnp.concatenate([y0[None], ys])
 
 
 def next_step_maps(run: Run, config: Config) -> None:
@@ -140,8 +130,7 @@ def next_step_maps(run: Run, config: Config) -> None:
         ys = dynamics.rollout(step_map, test.ys[:, :WARMUP], STEPS, t0=start)
         worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
         figures = {"max_err": worst.max(), "median_err": jnp.median(worst)}
-        run.metrics({f"{name}.{key}": value for key, value in figures.items()})
-        run.metrics({f"{name}.seconds": timing.seconds})
+        run.metrics(figures | {"seconds": timing.seconds}, prefix=name)
         models[name] = step_map
         rows.append([name, *map(float, figures.values()), timing.seconds, timing.compile_seconds])
         if problem == "duffing":
@@ -158,10 +147,8 @@ def next_step_maps(run: Run, config: Config) -> None:
 
 def many(system: Any, key: jax.Array, split_key: jax.Array) -> tuple[data.Trajectories, ...]:
     """Trajectories from starts in [-2, 2]^2 at any phase of the drive: 200 to fit, 50 to test."""
-    start, phase = jax.random.split(key)
-    t0s = jax.random.uniform(phase, (250,), maxval=float(system.period))
     ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
-    trajectories = reference.trajectories(system, start, 250, ts, box=box, t0s=t0s)
+    trajectories = reference.driven_trajectories(system, key, 250, ts, box=box)
     return data.split(trajectories, (0.8, 0.2), split_key)
 
 

@@ -9,6 +9,7 @@ symmetry, the period of its drive), and is tested on starts, phases and paramete
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,14 @@ def main(config: Config) -> dict[str, Any]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
         key, fit_key, scan_key = jax.random.split(jax.random.key(config.seed), 3)
-        rows, models = [], {}
+        scores, models = {}, {}
         for problem in problems(run, key, config.quick):
-            models[problem.name], row = learn(run, problem, fit_key, config.quick)
-            rows.append(row)
-        run.table(
-            rows,
-            ["system", *COLUMNS.values()],
+            name = problem.name
+            models[name], scores[name] = learn(run, problem, fit_key, config.quick)
+        run.records(
+            scores,
+            COLUMNS,
+            heading="system",
             title="Next-step maps by one call, on starts, phases and parameters never seen;\n"
             "valid times in the system's own Lyapunov times, the error of any component",
         )
@@ -95,13 +97,8 @@ def problems(run: Run, key: jax.Array, quick: bool) -> Iterator[Problem]:
         test = reference.trajectories_from(system, starts, dt * np.arange(steps + 1), rtol=PRECISE)
         return Problem(name, system, train, test, chaotic=True, **network)
 
-    def driven(
-        system: Any, key: jax.Array, num: int, ts: np.ndarray, **options: Any
-    ) -> data.Trajectories:
-        """Trajectories from the system's box at any phase of its drive."""
-        start, phase = jax.random.split(key)
-        t0s = jax.random.uniform(phase, (num,), jnp.float32, maxval=float(system.period))
-        return reference.trajectories(system, start, num, ts, t0s=t0s, rtol=PRECISE, **options)
+    # At phases that float32 holds too, so that both precisions learn the same.
+    driven = partial(reference.driven_trajectories, rtol=PRECISE, phase_dtype=jnp.float32)
 
     yield chaotic("rossler", systems.Rossler(), 0.05, (100, 800), 450.0, units=500, scale=0.2)
     box = ((-15.0, -15.0, -15.0, 25.0), (15.0, 15.0, 15.0, 35.0))  # chaos alone attracts here
@@ -150,11 +147,7 @@ def measurements(run: Run, key: jax.Array) -> Path:
     system = systems.LotkaVolterra()
     observed = reference.trajectories(system, key, 50, 0.05 * np.arange(601), rtol=PRECISE)
     path = run.out_dir / "fields.csv"
-    with path.open("w", encoding="utf-8") as file:
-        file.write("field,t,prey,predators\n")
-        for field, ys in enumerate(observed.ys.tolist()):
-            for t, (prey, predators) in zip(observed.ts.tolist(), ys, strict=True):
-                file.write(f"{field},{t!r},{prey!r},{predators!r}\n")
+    data.to_csv(path, observed, trajectory="field")
     return path
 
 
@@ -179,8 +172,8 @@ COLUMNS = {
 
 def learn(
     run: Run, problem: Problem, key: jax.Array, quick: bool
-) -> tuple[surrogate.Stepper, list[Any]]:
-    """Fit a map to a problem and test it: its row in the table."""
+) -> tuple[surrogate.Stepper, dict[str, Any]]:
+    """Fit a map to a problem and test it: its figures."""
     train, test, system = problem.train, problem.test, problem.system
     symmetry, period = getattr(system, "symmetry", None), getattr(system, "period", None)
     units = problem.units // 3 if quick else problem.units
@@ -221,7 +214,7 @@ def learn(
     else:
         errors = jnp.abs(skill.predicted - test.ys).max(axis=(1, 2))
         figures |= {"max_err": errors.max(), "median_err": jnp.median(errors)}
-    run.metrics({f"{problem.name}.{key}": value for key, value in figures.items()})
+    run.metrics(figures, prefix=problem.name)
     ts, truth, found = step_map.dt * np.arange(test.ts.size), test.ys[0], skill.predicted[0]
     if problem.chaotic:
         figure = plots.forecast_series(
@@ -242,7 +235,7 @@ def learn(
             truth_name="truth",
         )
     run.figure(problem.name, figure)
-    return step_map, [problem.name, *(figures.get(column) for column in COLUMNS)]
+    return step_map, figures
 
 
 def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> None:
@@ -278,7 +271,7 @@ def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> 
     for i, rho in enumerate(rhos):
         medians = {f"lambda1_{name}": np.median(values[i]) for name, values in exponents.items()}
         medians["vpt"] = np.median(times["surrogate"][i])
-        run.metrics({f"rho_{rho}.{key}": value for key, value in medians.items()})
+        run.metrics(medians, prefix=f"rho_{rho}")
     for name, values, label in (
         ("rho_exponents", exponents, "leading Lyapunov exponent"),
         ("rho_times", times, "valid prediction time"),

@@ -205,7 +205,7 @@ def solve(run: Run, name: str, problem: Problem, config: Config) -> list[Any]:
         "seconds": timing.seconds,
         "compile_s": timing.compile_seconds,
     }
-    run.metrics({f"{name}.{key}": value for key, value in figures.items()})
+    run.metrics(figures, prefix=name)
     if name == "allen_cahn" and not config.quick:
         finer = lines(grids[0], grids[1], num_points=8 * (len(grids[0]) - 1))
         doubt = np.linalg.norm(finer - truth) / np.linalg.norm(truth)

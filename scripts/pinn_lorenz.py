@@ -6,8 +6,6 @@ L2 errors of about 1e-2. Diffrax's Dopri8 solves the same problem at the loosest
 error is the PINN's, or, as no tolerance of float64's gets there, at its most accurate one.
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,16 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
-import diffrax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from physml import dynamics, pinn, plots, reference, systems
-from physml.results import Run
+from physml.results import Run, best_of
 
 DT = 0.01
 LORENZ = systems.Lorenz()
-LAMBDA1 = 0.9056  # its leading exponent; 1 / LAMBDA1 is a Lyapunov time
+LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
 ENDS = (20, 30, 35)
 PUBLISHED = {"x": 1.14e-2, "y": 1.66e-2, "z": 7.0e-3}  # relative L2 at t = 20, arXiv 2203.07404
 
@@ -58,12 +55,6 @@ def grid(t1: float) -> np.ndarray:
     return DT * np.arange(round(t1 / DT) + 1)
 
 
-def relative_errors(ys: jax.Array, truth: jax.Array, ends: tuple[int, ...]) -> dict[int, float]:
-    """The relative L2 error of the worst component on [0, end]."""
-    rows = {end: round(end / DT) + 1 for end in ends}
-    return {n: float(dynamics.relative_l2(ys[:m], truth[:m]).max()) for n, m in rows.items()}
-
-
 def disagreement(estimate: Any, error: Any) -> float:
     """The factor between estimate and error that 95 % stay within, where the error is above 1e-12.
 
@@ -72,6 +63,11 @@ def disagreement(estimate: Any, error: Any) -> float:
     estimate, error = np.abs(estimate), np.abs(error)
     ratio = (estimate / np.where(error > 0, error, 1.0))[error > 1e-12]
     return float(np.quantile(np.maximum(ratio, 1 / ratio), 0.95))
+
+
+def worst_component(ys: jax.Array, truth: jax.Array) -> float:
+    """The relative L2 error over all rows, that of the worst component."""
+    return float(dynamics.relative_l2(ys, truth).max())
 
 
 def along_the_benchmark(run: Run) -> None:
@@ -86,7 +82,7 @@ def along_the_benchmark(run: Run) -> None:
         "PINN before its error is subtracted": networks,
         "Diffrax Dopri8, rtol 1e-13": reference.solve(LORENZ, y0, ts).ys,
     }
-    errors = {name: relative_errors(ys, truth, ENDS) for name, ys in answers.items()}
+    errors = {name: dynamics.relative_l2_until(ys, truth, DT, ENDS) for name, ys in answers.items()}
     rows = [[name, *found.values()] for name, found in errors.items()]
     rows.append(["published PINN", max(PUBLISHED.values()), None, None])
     run.table(
@@ -118,7 +114,7 @@ def on_the_attractor(run: Run, key: jax.Array, num: int) -> None:
     ts = grid(20)
     truths = reference.extended_trajectories(LORENZ, starts, ts).ys
     errors = [
-        relative_errors(pinn.solve(LORENZ, y0, t1=20.0)(ts), truth, (20,))[20]
+        worst_component(pinn.solve(LORENZ, y0, t1=20.0)(ts), truth)
         for y0, truth in zip(starts, truths, strict=True)
     ]
     low, median, high = np.quantile(errors, [0.05, 0.5, 0.95])
@@ -133,13 +129,14 @@ def on_the_attractor(run: Run, key: jax.Array, num: int) -> None:
 def cost(run: Run, key: jax.Array, batch: int) -> None:
     """Seconds to t = 20 after compiling: the PINN, Dopri8 beside it, and a batch in one call."""
     ts, y0 = grid(20), jnp.ones(3)
+    times = jnp.asarray(ts)
     truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
-    solved, seconds, compile_s = timed(lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts))
-    error = relative_errors(solved.ys, truth, (20,))[20]
+    solved, seconds, compile_s = best_of(lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts))
+    error = worst_component(solved.ys, truth)
 
     def at(rtol: float) -> tuple[float, float, float]:
-        ys, seconds, _ = timed(lambda: dopri8(y0, jnp.asarray(rtol)))
-        return relative_errors(ys, truth, (20,))[20], seconds, rtol
+        ys, seconds, _ = best_of(lambda: reference.dopri8(LORENZ, y0, times, rtol))
+        return worst_component(ys, truth), seconds, rtol
 
     tried = [at(rtol) for rtol in 10.0 ** np.arange(-8.0, -15.0, -1.0)]
     equal = [row for row in tried if row[0] <= error]
@@ -147,7 +144,7 @@ def cost(run: Run, key: jax.Array, batch: int) -> None:
 
     starts = reference.attractor_starts(LORENZ, key, batch)
     solve = jax.jit(jax.vmap(lambda y: pinn.solve(LORENZ, y, 20.0, ts=ts, max_windows=128).ys))
-    _, batch_seconds, batch_compile_s = timed(lambda: solve(starts))
+    _, batch_seconds, batch_compile_s = best_of(lambda: solve(starts))
     rows = [
         ["PINN", 1, error, seconds, compile_s],
         [f"Diffrax Dopri8, rtol {rtol:.0e}", 1, peer_error, peer_seconds, None],
@@ -167,35 +164,6 @@ def cost(run: Run, key: jax.Array, batch: int) -> None:
             "batch_ratio": batch_seconds / seconds,
         }
     )
-
-
-@jax.jit
-def dopri8(y0: jax.Array, rtol: jax.Array) -> jax.Array:
-    """The benchmark's rows by Diffrax alone."""
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(LORENZ),
-        diffrax.Dopri8(),
-        0.0,
-        20.0,
-        None,
-        y0,
-        saveat=diffrax.SaveAt(ts=jnp.asarray(grid(20))),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol),
-        max_steps=100_000,
-        throw=False,
-    )
-    assert solution.ys is not None
-    return solution.ys
-
-
-def timed(solve: Callable[[], Any]) -> tuple[Any, float, float]:
-    """The answer, the seconds of the best of five calls, and those of the first beyond that."""
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        answer = jax.block_until_ready(solve())
-        seconds.append(time.perf_counter() - start)
-    return answer, min(seconds[1:]), seconds[0] - min(seconds[1:])
 
 
 if __name__ == "__main__":

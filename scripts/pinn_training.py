@@ -59,7 +59,7 @@ def main(config: Config) -> dict[str, Any]:
                 "seconds": sum(stage.seconds for stage in fits),
                 "compiling_s": sum(stage.compile_seconds for stage in fits),
             }
-            run.metrics({f"{name}.{key}": value for key, value in figures.items()})
+            run.metrics(figures, prefix=name)
             rows.append([name, sum(stage.step for stage in fits), *figures.values()])
             curves[name] = curve(training)
             trained[name] = solution.dense

@@ -101,21 +101,11 @@ def test_an_echo_state_network_remembers():
     assert error(1e-12, 0.4) == error(0.4)  # chosen by validation
 
 
-def test_runge_kutta_converges_at_its_order():
-    start = jnp.array([1.0, -2.5, 30.25])
-    errors = []
-    for dt in (0.02, 0.01):
-        truth = reference.extended_trajectories(LORENZ, start[None], [0.0, dt], order=30).ys[0, 1]
-        step_map = baselines.RungeKutta4(system=LORENZ, dt=dt)
-        errors.append(jnp.abs(step_map.step(start) - truth).max())
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(5, abs=0.3)
-
-
 def test_single_precision_is_wholly_that():
-    inner = baselines.RungeKutta4(system=LORENZ, dt=0.01)
+    inner = reference.RungeKutta4(system=LORENZ, dt=0.01)
     single = baselines.Single(inner=inner, dt=0.01)
     state = single.init(jnp.ones((2, 3)), jnp.zeros(()))
-    assert state.dtype == single.step(state).dtype == jnp.float32
+    assert state[0].dtype == single.step(state)[0].dtype == jnp.float32
     assert single.observe(state).dtype == jnp.float64
 
 
@@ -139,7 +129,7 @@ def test_the_benchmark_makes_a_table_of_seeds_and_sets(tmp_path, monkeypatch):
 
     with jax.numpy_dtype_promotion("standard"):
         with monkeypatch.context() as patched:
-            patched.setattr(baselines, "RungeKutta4", interrupted)
+            patched.setattr(reference, "RungeKutta4", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 lorenz_forecast.main(config)
         with monkeypatch.context() as patched:  # what was fitted is not fitted again

@@ -130,6 +130,20 @@ def test_load_refuses_what_is_not_ours(tmp_path):
         data.load_npz(tmp_path / "none.npz")
 
 
+def test_csv_is_read_back_to_the_last_bit(tmp_path):
+    ys = (
+        np.random.default_rng(0).standard_normal((3, 4, 2))
+        * np.geomspace(1e-300, 1e300, 4)[:, None]
+    )
+    written = data.from_arrays(0.1 * np.arange(4), ys, names=("prey", "predators"))
+    data.to_csv(tmp_path / "fields.csv", written, trajectory="field")
+    assert (tmp_path / "fields.csv").read_text().startswith("field,t,prey,predators\n0,0.0,")
+    read = data.from_csv(tmp_path / "fields.csv", trajectory="field")
+    assert read.names == written.names
+    np.testing.assert_array_equal(read.ys, written.ys)
+    np.testing.assert_array_equal(read.ts, written.ts)
+
+
 def test_csv_of_one_trajectory(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("t, x, y\n0.0,1,2\n0.1,3,4\n\n0.2,5,6\n")

@@ -341,6 +341,16 @@ def test_relative_l2_of_each_component(as_a_user):
         dynamics.relative_l2(predicted[:1], truth)
 
 
+def test_relative_l2_until_takes_the_worst_component_up_to_each_end():
+    truth = jnp.ones((301, 2))
+    off = jnp.zeros((301, 2)).at[:101, 0].set(0.1).at[150:, 1].set(2.0)
+    found = dynamics.relative_l2_until(truth + off, truth, 0.01, (1, 3.0))
+    np.testing.assert_allclose([found[1], found[3.0]], [0.1, 2.0 * np.sqrt(151 / 301)])
+    for end in (0.0, 3.02, -1.0):
+        with pytest.raises(ValueError, match=r"ends must be in \(0, 3\], the time of the rows"):
+            dynamics.relative_l2_until(truth, truth, 0.01, (1.0, end))
+
+
 def test_forecast_skill_is_made_of_its_parts():
     truth = jax.random.normal(jax.random.key(4), (6, 40, 3)).cumsum(axis=1)
     scale, t0 = jnp.array([1.0, 2.0, 3.0]), jnp.arange(6.0)

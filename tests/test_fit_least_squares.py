@@ -212,3 +212,22 @@ def test_a_second_fit_compiles_nothing():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         fit.least_squares(rosenbrock, np.zeros(2), **options)
+
+
+def test_cramer_rao_is_reached_by_scipy():
+    """Of a decay in noise: the spread of least-squares estimates, and the covariance of one."""
+
+    def decay(t, size, rate):
+        return size * np.exp(-rate * t)
+
+    true, draws = (2.0, 1.3), np.random.default_rng(1)
+    data = decay(T, *true) + 0.01 * draws.normal(size=(400, T.size))
+    found = [scipy.optimize.curve_fit(decay, T, y, true)[0] for y in data]
+    bound = fit.cramer_rao(lambda p: p[0] * jnp.exp(-p[1] * T), jnp.array(true), 0.01)
+    np.testing.assert_allclose(np.std(found, axis=0), bound, rtol=0.1)
+    _, covariance = scipy.optimize.curve_fit(
+        decay, T, decay(T, *true), true, sigma=np.full(T.size, 0.01), absolute_sigma=True
+    )
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), bound, rtol=1e-6)
+    with pytest.raises(ValueError, match="must tell all 2 unknowns; its Jacobian has rank 1"):
+        fit.cramer_rao(lambda p: (p[0] + p[1]) * T, jnp.array(true), 0.01)

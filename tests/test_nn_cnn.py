@@ -359,6 +359,13 @@ def test_ensembles_are_one_vmap():
     assert len(np.unique(outputs[:, 0, 0])) == 3
 
 
+def test_the_absolute_norm_is_of_the_same_kernels():
+    net = cnn()
+    kernels = [net.blocks[0].affine.kernel, net.blocks[3].affine.kernel, net.readout.kernel]
+    expected = sum(float(np.abs(np.asarray(kernel[...])).sum()) for kernel in kernels)
+    np.testing.assert_allclose(jax.jit(nn.absolute_norm)(net), expected, rtol=1e-12)
+
+
 def test_the_square_norm_is_of_kernels_alone():
     net = cnn()
     kernels = [net.blocks[0].layer.affine.kernel, net.blocks[2].affine.kernel, net.readout.kernel]

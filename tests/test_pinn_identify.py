@@ -1,5 +1,7 @@
 """Identified parameters against closed forms, the Cramér-Rao bound by Diffrax, and known terms."""
 
+from typing import Any
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import scipy.stats
 from physml import pinn, reference
 from physml.pinn.parameters import free_parameters
 from physml.pinn.shooting import weigh
-from physml.systems import DrivenOscillator, Duffing, Lorenz, from_function
+from physml.systems import DrivenOscillator, Duffing, Lorenz, SquareWave, from_function
 
 NAMES = ("sigma", "rho", "beta")
 TRUE = np.array([10.0, 28.0, 8.0 / 3.0])
@@ -258,6 +260,33 @@ def test_duffing_gets_its_cubic_term_back():
 LINE = np.linspace(0.0, 1.0, 5)
 
 
+def test_the_solution_says_its_error_given_the_parameters():
+    """Beside the closed form for the parameters and the start that were found."""
+    ts = np.linspace(0.0, 20.0, 401)
+    clean = DrivenOscillator().exact(ts, jnp.array([1.0, 0.0]))
+    ys = clean + 0.02 * np.random.default_rng(0).standard_normal(clean.shape)
+    found = pinn.identify(DrivenOscillator(gamma=0.3), ts, ys, free=("gamma",), num_windows=5)
+    times = np.linspace(0.0, 20.0, 77)
+    system: Any = found.system
+    error = np.abs(found.solution(times) - system.exact(times, found.y0))
+    estimate = found.solution.error_estimate(times)
+    assert error.max() > 1e-8
+    np.testing.assert_allclose(estimate, error, rtol=0.2, atol=0.01 * error.max())
+    until, censored = found.solution.valid_until(1e-6)
+    assert until == 20.0 and censored
+
+
+def test_no_error_is_claimed_across_jumps():
+    system, ts = (
+        DrivenOscillator(forcing=SquareWave(period=5.0, width=2.5)),
+        np.linspace(0, 10, 101),
+    )
+    ys = system.exact(ts, jnp.array([1.0, 0.0]))
+    found = pinn.identify(system, ts, ys, free=("gamma",), noise=0.01, num_windows=6)
+    with pytest.raises(ValueError, match="estimate"):
+        found.solution.error_estimate(1.0)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -315,6 +344,7 @@ def test_bad_input(change, error, message):
         ({"inputs": (1, 2)}, "inputs must be observed"),
         ({"threshold": 1.0}, "threshold"),
         ({"ys": np.ones((5, 1))}, r"ys must have shape \(n, 2\)"),
+        ({"ys": np.ones((5, 2))}, r"ys must vary in every component of inputs, \(0, 1\)"),
     ],
 )
 def test_bad_input_to_discover(change, message):

@@ -283,3 +283,13 @@ def test_too_few_elements_are_reported():
             throw=False,
         )
     assert solution.result == RESULTS.unresolved
+
+
+@pytest.mark.slow
+def test_initial_conditions_that_nothing_fulfils_are_said():
+    conditions = {("t", 0.0): lambda u, x, t: (u(x, t) - 0.7) ** 2 + 1.0, **ENDS}
+    with pytest.warns(UserWarning, match=r"stopped at t = 0: .* No initial values were found"):
+        solution = pinn.pde(heat, UNIT, conditions, elements=1, max_elements=2, throw=False)
+    assert solution.result == RESULTS.nonlinear_divergence
+    assert solution.stats["initial_defect"] > 0.1 and solution.stats["num_windows"] == 0
+    assert np.isnan(solution(0.5, 0.0))

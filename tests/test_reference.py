@@ -46,6 +46,26 @@ def test_starts_before_the_first_time_asked_for():
     np.testing.assert_allclose(solution.ys[:, 0], jnp.cos(2 * (ts[2:] + 1)), atol=1e-12)
 
 
+def test_a_right_hand_side_without_a_return_is_named():
+    class Silent(systems.Lorenz):
+        def __call__(self, t, y, args=None):
+            pass
+
+    with pytest.raises(TypeError, match=r"right-hand side must answer .* \(3,\), got None"):
+        reference.solve(Silent(), [1.0, 1.0, 1.0], [0.0, 1.0])
+    with pytest.raises(TypeError, match="the function returned None"):
+        reference.solve(systems.from_function(lambda t, y, args: None, 3), [1.0] * 3, [0.0, 1.0])
+
+
+def test_plain_dopri8_is_as_good_as_it_is_asked_to_be():
+    y0, ts = jnp.array([1.0, 0.0]), jnp.linspace(1.0, 11.0, 101)
+    loose, tight = (
+        reference.dopri8(SPRING, y0, ts, rtol) - circle(ts - 1.0) for rtol in (1e-4, 1e-11)
+    )
+    assert 1e-5 < largest(loose) < 1e-3
+    assert largest(tight) < 1e-8 and largest(tight[-1]) < 1e-10  # where it interpolates, and ends
+
+
 @pytest.mark.parametrize("system", [systems.DrivenOscillator(), PULSED], ids=["cosine", "pulses"])
 def test_driven_oscillator_against_its_exact_solution(system):
     # Every jump of the pulses is, up to rounding, a time of the grid.
@@ -382,7 +402,24 @@ def test_lorenz_can_be_trusted_for_25_lyapunov_times():
     assert 25 < times.mean() < 38 and times.min() > 20
 
 
-# --- FlowMap ---------------------------------------------------------------------------------
+def test_driven_trajectories_start_at_any_phase():
+    system, ts = systems.DrivenOscillator(), 0.1 * np.arange(11)
+    found = reference.driven_trajectories(
+        system, jax.random.key(0), 60, ts, phase_dtype=jnp.float32
+    )
+    assert found.t0s.dtype == jnp.float64
+    np.testing.assert_array_equal(found.t0s, found.t0s.astype(jnp.float32))
+    shares = np.sort(np.asarray(found.t0s) / float(system.period))
+    assert shares[0] >= 0 and shares[-1] < 1
+    # Kolmogorov and Smirnov: at 60 draws the distance is above 0.25 once in a thousand times.
+    assert np.abs(shares - (np.arange(60) + 0.5) / 60).max() < 0.25
+    for t0, ys in zip(found.t0s[:3], found.ys, strict=False):
+        np.testing.assert_allclose(ys, system.exact(t0 + ts, ys[0], t0), atol=1e-11)
+    with pytest.raises(ValueError, match="system must have a period, Lorenz has none"):
+        reference.driven_trajectories(LORENZ, jax.random.key(0), 60, ts)
+
+
+# --- FlowMap, RungeKutta4 --------------------------------------------------------------------
 
 
 def test_flow_map_has_the_order_of_its_method():
@@ -415,3 +452,18 @@ def test_flow_map_is_what_the_trajectories_follow():
 def test_flow_map_refuses(changes, error, message):
     with pytest.raises(error, match=message):
         reference.FlowMap(**({"system": LORENZ, "dt": 0.01, "substeps": 2} | changes))
+
+
+@pytest.mark.parametrize(
+    ("system", "start"),
+    [(LORENZ, (1.0, -2.5, 30.25)), (systems.DrivenOscillator(), (1.0, 0.0))],
+    ids=["lorenz", "driven"],
+)
+def test_runge_kutta_converges_at_its_order(system, start):
+    y0, t0, errors = jnp.array(start), 1.5, []
+    for dt in (0.04, 0.02):
+        truth = reference.solve(system, y0, t0 + dt * np.arange(3)).ys
+        step_map = reference.RungeKutta4(system=system, dt=dt)
+        ys = dynamics.rollout(step_map, y0[None], 2, t0=t0)
+        errors.append(jnp.abs(ys - truth)[-1].max())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(5, abs=0.3)

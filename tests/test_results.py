@@ -208,6 +208,31 @@ def test_table_is_aligned_printed_and_written(tmp_path, capsys):
     assert (tmp_path / "table.txt").read_text() == (text + "\n\nmodel  n\n-----  -\nPINN   1\n")
 
 
+def test_records_are_rows_of_the_figures_asked_for(tmp_path, capsys):
+    scores = {"mlp": {"eps1": 0.5, "seconds": 2, "more": 1}, "gru": {"seconds": 3}}
+    with results.Run(tmp_path, Config()) as run:
+        run.records(scores, {"seconds": "s", "eps1": "error"}, heading="net", title="Nets")
+        for name, figures in scores.items():
+            everything = run.metrics(figures, prefix=name)
+    rows = [["mlp", 2, 0.5], ["gru", 3, None]]
+    assert capsys.readouterr().out == (
+        results.format_table(rows, ["net", "s", "error"], title="Nets") + "\n\n"
+    )
+    assert [key for key in everything if key[:4] in ("mlp.", "gru.")] == [
+        "mlp.eps1", "mlp.seconds", "mlp.more", "gru.seconds",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("Adam, 0.1", "adam_0.1"), ("L-BFGS", "l-bfgs"), ("w x d (a/b)", "w_x_d_a_b")],
+)
+def test_slug_is_a_plain_file_name(tmp_path, label, expected):
+    assert results.slug(label) == expected
+    with results.Run(tmp_path, Config()) as run:
+        run.figure(results.slug(label), Figure())
+
+
 def test_table_refuses_ragged_rows():
     with pytest.raises(ValueError, match="expected 2 cells"):
         results.format_table([["a", 1], ["b"]], ["name", "value"])
@@ -221,6 +246,16 @@ def test_a_timed_block_keeps_compiling_apart(tmp_path):
             pass
     assert first.compile_seconds > 0.0 and first.seconds >= 0.0
     assert nothing.compile_seconds == 0.0 and nothing.seconds < first.compile_seconds
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_the_best_of_several_calls_leaves_the_first_out(monkeypatch, repeats):
+    clock = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0, 30.0, 34.0, 40.0, 45.0])  # 9, then 3, 2, 4, 5
+    monkeypatch.setattr(results.time, "perf_counter", lambda: next(clock))
+    answers = iter(range(5))
+    answer, seconds, compiling = results.best_of(lambda: next(answers), repeats)
+    assert answer == repeats
+    assert (seconds, compiling) == ((3.0, 6.0) if repeats == 1 else (2.0, 7.0))
 
 
 def test_an_interrupted_run_goes_on(tmp_path):

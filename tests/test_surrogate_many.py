@@ -4,10 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from physml import data, dynamics, nn, reference, surrogate, systems
+from physml import data, dynamics, fit, nn, reference, surrogate, systems
 
 DRIVEN = systems.DrivenOscillator()
 PERIOD = float(DRIVEN.period)
@@ -84,3 +85,61 @@ def test_scores_are_those_of_each_alone(trajectories, nets):
     moved = eqx.tree_at(lambda t: t.t0s, trajectories, trajectories.t0s + 1.0)
     other = surrogate.score_many(placeholder, nets, moved, scale=scale)
     assert jnp.abs(other.eps1 - scores.eps1).min() > 1e-4  # the phase of the drive counts
+
+
+def test_many_fits_are_those_of_each_alone(trajectories):
+    placeholder = nn.MLP(4, (), 2, rngs=nnx.Rngs(0))
+    stepper = surrogate.Stepper.create(placeholder, trajectories, period=PERIOD)
+    rows = stepper.pairs(trajectories)
+    train, valid = jax.tree.map(lambda x: x[:200], rows), jax.tree.map(lambda x: x[200:], rows)
+    settings = {
+        "key": jax.random.split(jax.random.key(1), 3),
+        "l2": jnp.array([0.0, 0.01, 0.0]),
+        "l1": jnp.array([0.0, 0.0, 0.02]),
+        "noise": jnp.zeros(3),
+        "rate": jnp.array([0.1, 0.1, 0.2]),
+    }
+    options = {"steps": 6, "batch_size": 32, "key": jax.random.key(2), "valid_every": 3}
+    swept = surrogate.fit_many(
+        train, valid, settings=settings, hidden=(8,), optimizer=lambda s: optax.sgd(s["rate"]),
+        **options,
+    )  # fmt: skip
+    for i, (penalty, strength) in enumerate([(None, 0), (jnp.square, 0.01), (jnp.abs, 0.02)]):
+
+        def loss(net, batch, key, penalty=penalty, strength=strength):
+            error = jnp.mean((net(batch[0]) - batch[1]) ** 2)
+            if penalty is not None:
+                for layer in (*net.hidden, net.readout):
+                    error = error + strength * penalty(layer.kernel[...]).sum()
+            return error, {}
+
+        net = nn.MLP(4, (8,), 2, rngs=nnx.Rngs(settings["key"][i]))
+        alone = fit.gradient(
+            loss, net, train, optimizer=optax.sgd(settings["rate"][i]), valid=valid,
+            valid_loss=lambda net, batch, key: (jnp.mean((net(batch[0]) - batch[1]) ** 2), {}),
+            **options,
+        )  # fmt: skip
+        np.testing.assert_allclose(swept.history["loss"][:, i], alone.history["loss"], rtol=1e-9)
+        np.testing.assert_allclose(
+            member(swept.models.net, i).readout.kernel[...], alone.model.readout.kernel[...],
+            rtol=1e-9,
+        )  # fmt: skip
+
+
+def test_noise_is_on_the_inputs_and_dropout_ends_with_the_training(trajectories):
+    net = nn.MLP(2, (4,), 2, dropout=0.5, rngs=nnx.Rngs(0))
+    net.eval()
+    zero, x = jnp.zeros(()), jnp.ones((50_000, 2))
+    held = surrogate.Regularised(net, zero, zero, jnp.asarray(1e-3))
+    # To first order noise adds the square of its standard deviation times that of the slope.
+    slope = jax.jacobian(net)(x[0])
+    found = held.loss((x, net(x)), jax.random.key(0))
+    np.testing.assert_allclose(found, 1e-6 * (slope**2).sum() / 2, rtol=0.03)
+    rows = x[:8], x[:8]
+    settings = {"key": jax.random.split(jax.random.key(1), 1)}
+    settings |= dict.fromkeys(("l2", "l1", "noise"), jnp.zeros(1))
+    swept = surrogate.fit_many(
+        rows, rows, settings=settings, hidden=(4,), dropout=0.5, optimizer=lambda s: optax.sgd(0.1),
+        key=jax.random.key(2), steps=1,
+    )  # fmt: skip
+    assert member(swept.models.net, 0).dropout.deterministic

@@ -374,6 +374,9 @@ def test_exponents_are_claimed_only_where_they_were_published():
         systems.Duffing(),
     ):
         assert system.lyapunov_exponents is None
+        with pytest.raises(ValueError, match=f"{type(system).__name__}: no Lyapunov exponents"):
+            _ = system.lambda1
+    assert systems.Rossler().lambda1 == systems.Rossler().lyapunov_exponents[0] > 0
 
 
 def test_starts_in_the_rossler_box_stay_bounded():
@@ -489,6 +492,8 @@ def test_from_function_bad_function():
     with pytest.raises(TypeError, match=r"can be called|Callable"):
         systems.from_function(3.0, 2)  # pyright: ignore[reportArgumentType]
     wrong = systems.from_function(lambda t, y, args: y[:1], 2)
+    with pytest.raises(TypeError, match=r"returned None; expected dy/dt of shape \(2,\)"):
+        systems.from_function(lambda t, y, args: None, 2)(0.0, jnp.ones(2))
     with pytest.raises(ValueError, match=r"returned shape \(1,\) for y of shape \(2,\)"):
         wrong(0.0, jnp.zeros(2))
 

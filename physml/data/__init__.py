@@ -12,6 +12,7 @@ from physml.data.trajectories import (
     load_npz,
     save_npz,
     split,
+    to_csv,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "mnist",
     "save_npz",
     "split",
+    "to_csv",
 ]

@@ -225,6 +225,23 @@ def from_arrays(
     )
 
 
+def to_csv(path: str | os.PathLike, trajectories: Trajectories, *, trajectory: str) -> None:
+    """Write trajectories as a table that `from_csv` reads back to the last bit.
+
+    The header holds the name `trajectory`, "t", which is the time since each trajectory's start,
+    and the names of the state; the rows of one trajectory, numbered from 0, follow another's.
+
+    Args:
+        path: the file; what it held is replaced.
+        trajectory: the name of the column that says which trajectory a row belongs to.
+    """
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(",".join((trajectory, "t", *trajectories.names)) + "\n")
+        for number, ys in enumerate(trajectories.ys.tolist()):
+            for t, y in zip(trajectories.ts.tolist(), ys, strict=True):
+                file.write(",".join((str(number), *map(repr, (t, *y)))) + "\n")
+
+
 def from_csv(
     path: str | os.PathLike,
     *,

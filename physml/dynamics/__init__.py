@@ -18,6 +18,7 @@ from physml.dynamics.forecast import (
     normalized_error,
     one_step_error,
     relative_l2,
+    relative_l2_until,
     rollout,
     valid_prediction_time,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "one_step_error",
     "power_spectrum",
     "relative_l2",
+    "relative_l2_until",
     "return_map_error",
     "rollout",
     "valid_prediction_time",

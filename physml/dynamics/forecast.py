@@ -1,6 +1,7 @@
 """Forecasts by a step map, and how long and how well they hold."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -182,6 +183,34 @@ def relative_l2(
     """
     predicted, truth = _pair(predicted, truth)
     return jnp.linalg.norm(predicted - truth, axis=-2) / jnp.linalg.norm(truth, axis=-2)
+
+
+def relative_l2_until(
+    predicted: Float[Array, "time dim"],
+    truth: Float[Array, "time dim"],
+    dt: float,
+    ends: Sequence[int | float],
+) -> dict[int | float, float]:
+    """`relative_l2` of the worst component on [0, T], by T: what PINN benchmarks print.
+
+    Args:
+        predicted: a solution, row 0 at time 0.
+        truth: the truth on the same rows.
+        dt: the time between rows.
+        ends: the times T, each near one of the rows'.
+
+    Raises:
+        ValueError: as `relative_l2`, or an end lies outside of the rows.
+    """
+    last = dt * (truth.shape[0] - 1)
+    counts = {end: round(end / dt) + 1 for end in ends}
+    for end, count in counts.items():
+        if not 1 < count <= truth.shape[0]:
+            raise ValueError(f"ends must be in (0, {last:g}], the time of the rows; got {end}")
+    return {
+        end: float(relative_l2(predicted[:count], truth[:count]).max())
+        for end, count in counts.items()
+    }
 
 
 def valid_prediction_time(

@@ -3,7 +3,7 @@
 from physml.fit import checkpoint
 from physml.fit._parts import take_apart
 from physml.fit.gradient import GradientStep, State, gradient, nonfinite
-from physml.fit.least_squares import least_squares
+from physml.fit.least_squares import cramer_rao, least_squares
 from physml.fit.loop import Augment, Callback, Outcome, Report, loop
 from physml.fit.objective import mean_square
 from physml.fit.projection import (
@@ -33,6 +33,7 @@ __all__ = [
     "Sweep",
     "VariableProjection",
     "checkpoint",
+    "cramer_rao",
     "gradient",
     "least_squares",
     "loop",

@@ -116,6 +116,36 @@ def least_squares(
     )
 
 
+def cramer_rao(
+    predict: Callable[[Array], Array], unknowns: Float[Array, " unknowns"], noise: float
+) -> Float[np.ndarray, " unknowns"]:
+    r"""The least standard deviations that unbiased estimates can have, whatever finds them.
+
+    Of unknowns p behind data $h(p) + \sigma \xi$, $\xi \sim \mathcal N(0, 1)$ in each number:
+
+    $$\sigma \sqrt{\operatorname{diag} (J^\top J)^{-1}}, \qquad J = \partial h / \partial p,$$
+
+    by a QR of J, which is differentiated forwards.
+
+    Args:
+        predict: h, an array of any shape.
+        unknowns: their true values.
+        noise: $\sigma$.
+
+    Raises:
+        ValueError: the data do not tell all unknowns: the rank of J is too small.
+
+    Source: H. Cramér, "Mathematical Methods of Statistics" (1946), chapter 32.
+    """
+    jacobian = np.asarray(jax.jit(jax.jacfwd(predict))(unknowns)).reshape(-1, unknowns.size)
+    rank = np.linalg.matrix_rank(jacobian)
+    if rank < unknowns.size:
+        raise ValueError(
+            f"predict must tell all {unknowns.size} unknowns; its Jacobian has rank {rank}"
+        )
+    return noise * np.linalg.norm(np.linalg.inv(np.linalg.qr(jacobian, mode="r")), axis=1)
+
+
 def _solver(
     method: str, linear: str, rcond: float | None, rtol: float, atol: float
 ) -> optx.AbstractLeastSquaresSolver:

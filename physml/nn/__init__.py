@@ -1,7 +1,14 @@
 """Architectures: networks that can be fitted, and nothing about how they are fitted."""
 
 from physml.nn.cnn import ARCHITECTURES, CNN, Dense, Dropout, Filters, Pool
-from physml.nn.common import ACTIVATIONS, Frozen, fourier, hidden_kernels, square_norm
+from physml.nn.common import (
+    ACTIVATIONS,
+    Frozen,
+    absolute_norm,
+    fourier,
+    hidden_kernels,
+    square_norm,
+)
 from physml.nn.conv import Conv, correlate, correlate_max, pool
 from physml.nn.features import FourierFeatures
 from physml.nn.mlp import MLP
@@ -20,6 +27,7 @@ __all__ = [
     "FourierFeatures",
     "Frozen",
     "Pool",
+    "absolute_norm",
     "correlate",
     "correlate_max",
     "fourier",

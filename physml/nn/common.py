@@ -167,5 +167,19 @@ def square_norm(model: Any) -> Scalar:
     Keras's `kernel_regularizer` has it in every layer; half its gradient is what weight decay
     subtracts.
     """
+    return _over_kernels(jnp.square, model)
+
+
+def absolute_norm(model: Any) -> Scalar:
+    r"""The sum of the absolute values of all the weights of a network, those of `square_norm`.
+
+    $$\sum_l \sum_{ij} |W_{l,ij}|$$
+
+    A loss plus lambda times this is L1 regularisation, which makes weights vanish.
+    """
+    return _over_kernels(jnp.abs, model)
+
+
+def _over_kernels(size: Callable[[Array], Array], model: Any) -> Scalar:
     kernels = [leaf for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)) if leaf.ndim > 1]
-    return sum((jnp.sum(jnp.square(kernel)) for kernel in kernels[1:]), jnp.sum(kernels[0] ** 2))
+    return sum((jnp.sum(size(kernel)) for kernel in kernels[1:]), jnp.sum(size(kernels[0])))

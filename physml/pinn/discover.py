@@ -124,6 +124,11 @@ def discover(
 
     known_args = options.pop("args", None)
     seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
+    spans = np.ptp(np.asarray(seen), axis=0)
+    if not (spans > 0).all():
+        raise ValueError(
+            f"ys must vary in every component of inputs, {inputs}; got max - min = {spans}"
+        )
     network = MLP.frozen(seen, width, 1, scale=0.5, rngs=nnx.Rngs(key))
     graph, state = nnx.split(network)
 

@@ -17,6 +17,7 @@ from physml.pinn.dense import Polynomials
 from physml.pinn.features import Tables, gauss
 from physml.pinn.window import VectorField, Window
 from physml.solution import Dense
+from physml.systems import System
 
 _CORRECTIONS = 2  # the first is made, the second is the estimate of what it left
 _MOST_PICARD = 60  # more would cost as much as LU
@@ -195,6 +196,30 @@ def estimate(
     rounding = 2.0 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values), axis=1)
     widths = jnp.full_like(starts, 2 * half)
     return Error(Polynomials(starts, widths, coefficients), rounding)
+
+
+class OnDemand(eqx.Module):
+    """`estimate` as the error of a solution, found when it is asked for and not before.
+
+    Attributes:
+        system, args: the equation.
+        dense, y0, t0, t1, num_windows: as for `estimate`.
+    """
+
+    system: System
+    args: Any
+    dense: Dense
+    y0: Float[Array, "*batch dim"]
+    t0: Float[Array, "*batch"]
+    t1: Float[Array, "*batch"]
+    num_windows: int = eqx.field(static=True)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        def field(t: Array, y: Array) -> Array:
+            return self.system(t, y, self.args)
+
+        # It does not depend on t: for many times at once it is found once.
+        return estimate(field, self.dense, self.y0, self.t0, self.t1, self.num_windows)(t)
 
 
 def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows nodes dim"]:

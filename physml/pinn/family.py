@@ -59,8 +59,9 @@ class Bundle(eqx.Module):
         low, high: the corners of the box of inputs (y, p).
         edges: those of the windows.
         layers: a `Layer` with a leading axis of windows.
-        result: `RESULTS.successful`, or `RESULTS.suspect` where the residual is small but the
-            sampled error is not.
+        result: `RESULTS.successful`; `RESULTS.suspect` where the residual is small but the sampled
+            error is not; or, where the training stopped before `t1` and the bundle answers up to
+            the last of `edges`, `RESULTS.window_failed` or `RESULTS.max_steps_reached`.
         stats: `num_windows`, `num_rejected`, `residuals` (of the windows, in units of the
             tolerance, at points that were not trained on), and over a sample of the box
             `error_median` and `error_max`: the largest error in time as `error_estimate` has it,

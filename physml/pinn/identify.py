@@ -14,6 +14,7 @@ from physml._blas import single_threaded_blas
 from physml._checks import floating_array, is_concrete, require_finite, require_increasing
 from physml.pinn import shooting
 from physml.pinn.dense import WindowNetworks
+from physml.pinn.error import OnDemand
 from physml.pinn.features import Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.parameters import Parameters, free_parameters
 from physml.pinn.uncertainty import FINEST, VERDICTS, Identified, judge, summarise
@@ -24,6 +25,7 @@ from physml.systems.base import as_pytree
 
 _NEIGHBOURS = 15  # observations that a smoothed value is made of
 _DOUBLINGS = 3
+_PARTS = 4  # of a window, for the error's estimate
 
 
 def identify(
@@ -145,6 +147,7 @@ def identify(
     first = int(np.clip(len(ts) // 10, 4, 256))
     counts = [num_windows] if num_windows else [first << n for n in range(_DOUBLINGS + 1)]
     failures = (VERDICTS.unresolved, VERDICTS.not_converged, VERDICTS.nonfinite)
+    jumps = parameters.system.jump_times(t0, float(ts[-1])).size
     for count in counts:
         layout = _lay_out(network, tables, parameters.system, t0, ts, count)
         with single_threaded_blas():
@@ -167,11 +170,28 @@ def identify(
                 max_iterations,
             )
             found = jax.block_until_ready(found)
+        if not jumps:  # where f jumps, the estimate's windows would not end there
+            found = _with_error(found, count)
         if not is_concrete(found.cost):
             return found
         if found.result not in failures:
             break
     return judge(found, throw)
+
+
+def _with_error(found: Identified, num_windows: int) -> Identified:
+    """With an estimate of the solution's error, given the parameters and the start."""
+    solution = found.solution
+    error = OnDemand(
+        found.system,
+        found.args,
+        solution.dense,
+        found.y0,
+        solution.t0,
+        solution.t1,
+        _PARTS * num_windows,
+    )
+    return eqx.tree_at(lambda f: f.solution.error, found, error, is_leaf=lambda x: x is None)
 
 
 def _check_data(ts: Any, ys: Any, t0: Any) -> tuple[np.ndarray, Array, float]:

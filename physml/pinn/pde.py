@@ -148,6 +148,8 @@ def pde(
     if result != RESULTS.successful or missed:
         reached = "" if problem.time is None else f" at t = {solution.domain[problem.time, 1]:.6g}"
         words = f"pinn.pde stopped{reached}: {RESULTS[result]}"
+        if result == RESULTS.nonlinear_divergence and problem.time is not None:
+            words += " No initial values were found that fulfil the conditions in time."
         if result == RESULTS.successful:
             solution = eqx.tree_at(lambda s: s.result, solution, RESULTS.unresolved)
             words = f"pinn.pde: the conditions are not met: {'; '.join(missed)}"
@@ -163,6 +165,7 @@ def _solution(march: March, result: Any) -> PDESolution:
     components = problem.components or 1
     size = max((len(slab.edges) for slab in slabs), default=2)
     shape = size - 1, int(np.prod(march.across)), march.num_along, components
+    # Where not even the first window was solved, one without values stands in its place.
     edges = np.full((max(len(slabs), 1), size), np.inf)
     readouts = np.full((len(edges), *shape), np.nan)
     for i, slab in enumerate(slabs):
@@ -176,8 +179,8 @@ def _solution(march: March, result: Any) -> PDESolution:
             intervals[problem.time] = problem.intervals[problem.time]
     arrays: Any = (
         intervals,
-        np.array([slab.start for slab in slabs]),
-        np.array([slab.width for slab in slabs]),
+        np.array([slab.start for slab in slabs] or [problem.intervals[problem.time or 0, 0]]),
+        np.array([slab.width for slab in slabs] or [1.0]),
         edges,
         readouts,
     )

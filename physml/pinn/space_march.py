@@ -92,7 +92,9 @@ class March:
         later[1 + self._place] = (0, self.across[self._place] - 1)
         end = self.tables[self._time].at(np.array([1.0]))[0, 0]
 
-        edges, state = self._initial(edges)
+        edges, state, converged = self._initial(edges)
+        if not converged:
+            return RESULTS.nonlinear_divergence
         num_failed = 0
         while t < t1:
             if not np.isfinite(state).all():
@@ -129,8 +131,8 @@ class March:
             width *= factor
         return RESULTS.successful
 
-    def _initial(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The initial state by least squares, on elements that resolve it."""
+    def _initial(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Elements that resolve the initial state, it, and whether its least squares converged."""
         given = [c for c in self.problem.conditions if c.axis == self._time]
         at_points, at_checks = (
             tuple(
@@ -151,7 +153,7 @@ class March:
             self.initial_defect = float(along.max())
             bad = (along > self._tolerance) & (share > _SHORTEST**0.5)
             if not bad.any() or len(edges) > self.max_elements:
-                return edges, self._read(fitted, len(edges) - 1, across)
+                return edges, self._read(fitted, len(edges) - 1, across), bool(fitted.converged)
             edges, start = self._split(edges, start, bad)
 
     def _keep(

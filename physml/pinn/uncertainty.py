@@ -56,7 +56,9 @@ class Identified(eqx.Module):
         cost: what was minimised, the sum of rho(residual / noise) and of the prior's squares.
         system, args: with the values in place, so that `solve(found.system, found.y0, t1,
             args=found.args)` continues.
-        solution: the window networks on the observed interval; `ys` at the observations.
+        solution: the window networks on the observed interval; `ys` at the observations. Its
+            error estimate is that of the solution for these parameters and this start, which are
+            what the data leave open; there is none where the equation jumps.
         result: one of `VERDICTS`.
         degrees_of_freedom: infinite where the noise is known.
         stats: counts.

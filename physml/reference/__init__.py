@@ -3,20 +3,24 @@
 from physml.reference.batch import (
     agreement_horizon,
     attractor_starts,
+    driven_trajectories,
     trajectories,
     trajectories_from,
 )
 from physml.reference.extended import TaylorFlow, extended_horizon, extended_trajectories
-from physml.reference.flow import FlowMap, runge_kutta
-from physml.reference.initial_value import solve
+from physml.reference.flow import FlowMap, RungeKutta4, runge_kutta
+from physml.reference.initial_value import dopri8, solve
 from physml.reference.pde import cole_hopf, reaction_diffusion
 
 __all__ = [
     "FlowMap",
+    "RungeKutta4",
     "TaylorFlow",
     "agreement_horizon",
     "attractor_starts",
     "cole_hopf",
+    "dopri8",
+    "driven_trajectories",
     "extended_horizon",
     "extended_trajectories",
     "reaction_diffusion",

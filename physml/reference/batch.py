@@ -45,6 +45,35 @@ def trajectories(
     return trajectories_from(system, _starts(system, key, num, box, dtype), ts, **options)
 
 
+def driven_trajectories(
+    system: System,
+    key: PRNGKeyArray,
+    num: int,
+    ts: Any,
+    *,
+    phase_dtype: Any = float,
+    **options: Any,
+) -> Trajectories:
+    """`trajectories` of a driven system, each from a start in the box and any phase of the drive.
+
+    Args:
+        system: the right-hand side, with a period T.
+        key: a random key for the starts and the phases.
+        num: the number of trajectories.
+        ts: uniform increasing times, counted from each trajectory's own t0, which is in [0, T).
+        phase_dtype: in which each t0 is drawn; float32 for phases that both precisions can hold.
+        options: those of `trajectories`.
+
+    Raises:
+        ValueError: the system has no period.
+    """
+    if system.period is None:
+        raise ValueError(f"system must have a period, {type(system).__name__} has none")
+    start, phase = jax.random.split(key)
+    t0s = jax.random.uniform(phase, (num,), phase_dtype, maxval=float(system.period))
+    return trajectories(system, start, num, ts, t0s=t0s, **options)
+
+
 def trajectories_from(
     system: System,
     y0s: Any,

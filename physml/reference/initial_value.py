@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from physml._checks import floating_array, is_concrete, require_finite, require_increasing
 from physml.reference.certificate import certificate
@@ -95,11 +95,38 @@ def solve(
     return solution
 
 
+@jax.jit
+def dopri8(
+    system: System, y0: Float[Array, " dim"], ts: Float[Array, " n"], rtol: Float[ArrayLike, ""]
+) -> Float[Array, "n dim"]:
+    """Diffrax's Dopri8 as it comes, from y0 at `ts[0]`: what another solver is measured against.
+
+    One compiled program for all tolerances, `rtol` both relative and absolute. Rows of `ts` between
+    the solver's own steps are interpolated, nothing is checked, and rows that were not reached are
+    infinite: `solve` is the one to be trusted.
+    """
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(system),
+        diffrax.Dopri8(),
+        ts[0],
+        ts[-1],
+        None,
+        y0,
+        saveat=diffrax.SaveAt(ts=ts),
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol),  # pyright: ignore[reportArgumentType]
+        max_steps=100_000,
+        throw=False,
+    )
+    assert solution.ys is not None  # they were asked for
+    return solution.ys
+
+
 def check_problem(system: System, y0: Any, args: Any) -> tuple[System, Array]:
     """The system with its numbers as (weakly typed) arrays, and y0 as one: both checked.
 
     Raises:
-        TypeError: `system` is not a System, or y0 not real numbers.
+        TypeError: `system` is not a System, or y0 not real numbers, or the right-hand side answers
+            with None.
         ValueError: y0 has the wrong shape, precision or values, or the right-hand side answers
             with another shape or dtype.
     """
@@ -115,6 +142,10 @@ def check_problem(system: System, y0: Any, args: Any) -> tuple[System, Array]:
         raise ValueError(f"y0 must have shape ({system.dim},), got {y0.shape}")
     require_finite("y0", y0)
     out = jax.eval_shape(system, jnp.zeros((), y0.dtype), y0, args)
+    if out is None:
+        raise TypeError(
+            f"the right-hand side must answer with an array of shape {y0.shape}, got None"
+        )
     if out.shape != y0.shape or out.dtype != y0.dtype:
         raise ValueError(
             f"the right-hand side must answer with the shape and dtype of y, {y0.shape} "

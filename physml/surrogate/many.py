@@ -1,15 +1,118 @@
-"""Many networks of one shape at once, such as a sweep leaves: their readouts and their scores."""
+"""Many networks of one shape at once: their training, their readouts and their scores."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml import dynamics, nn
+from physml import fit as fitting
 from physml.data import Trajectories
 from physml.surrogate.stepper import Stepper, cast
+
+Rows = tuple[Float[Array, "_rows inputs"], Float[Array, "_rows outputs"]]
+"""What a network learns from: its inputs and its targets, such as `Stepper.pairs` gives."""
+
+
+class Regularised(eqx.Module):
+    r"""A network and how it is held back: what `fit_many` trains.
+
+    The loss is the mean square error with noisy inputs, and the norms of the kernels $W_l$,
+
+    $$\langle (N(x + \sigma \xi) - y)^2 \rangle + \lambda_2 \sum_l \lVert W_l \rVert^2
+    + \lambda_1 \sum_{l,ij} |W_{l,ij}|, \qquad \xi \sim \mathcal N(0, 1).$$
+
+    Attributes:
+        net: N, with dropout or without.
+        l2: $\lambda_2$.
+        l1: $\lambda_1$.
+        noise: $\sigma$, in the units of the inputs.
+    """
+
+    net: nn.MLP
+    l2: Float[Array, ""]
+    l1: Float[Array, ""]
+    noise: Float[Array, ""]
+
+    def loss(self, rows: Rows, key: PRNGKeyArray) -> Float[Array, ""]:
+        """What is minimised."""
+        x, y = rows
+        x = x + self.noise * jax.random.normal(key, x.shape, x.dtype)
+        kernels = self.l2 * nn.square_norm(self.net) + self.l1 * nn.absolute_norm(self.net)
+        return jnp.mean((self.net(x) - y) ** 2) + kernels
+
+
+def _train_loss(model: Regularised, rows: Rows, key: Any) -> tuple[Array, dict[str, Array]]:
+    return model.loss(rows, key), {}
+
+
+def _valid_loss(model: Regularised, rows: Rows, key: Any) -> tuple[Array, dict[str, Array]]:
+    x, y = rows
+    return jnp.mean((model.net(x) - y) ** 2), {}
+
+
+def fit_many(
+    train: Rows,
+    valid: Rows,
+    *,
+    settings: Mapping[str, Array],
+    hidden: tuple[int, ...],
+    activation: str = "tanh",
+    dropout: float = 0.0,
+    optimizer: Callable[[Any], optax.GradientTransformation],
+    key: PRNGKeyArray,
+    **options: Any,
+) -> fitting.Sweep:
+    """Train many MLPs of one shape, each with weights and a setting of its own, in one program.
+
+    Each is the best on the validation rows, where it is judged without what holds it back.
+
+    Args:
+        train: the rows to learn from; the networks take their dtype.
+        valid: the rows that each validation uses.
+        settings: arrays of one leading length, the number of networks: "key", for the first
+            weights; "l2", "l1" and "noise", see `Regularised`; and what `optimizer` asks for.
+        hidden: the widths of the hidden layers.
+        activation: of all networks.
+        dropout: of all networks.
+        optimizer: `optimizer(setting)`, as for `fit.sweep`.
+        key: for the batches, dropout and noise.
+        options: `steps`, `batch_size`, `valid_every`, `checkpoint`, ... of `fit.sweep`.
+
+    Returns:
+        The sweep; `models.net` are the networks, dropout switched off, for `refit_many` and
+        `score_many`.
+
+    Raises:
+        ValueError: as `nn.MLP` and `fit.sweep`.
+    """
+    sizes, dtype = (train[0].shape[1], train[1].shape[1]), train[0].dtype
+
+    def build(setting: Any) -> Regularised:
+        net = nn.MLP(
+            sizes[0], hidden, sizes[1], activation=activation, dropout=dropout, dtype=dtype,
+            rngs=nnx.Rngs(setting["key"]),
+        )  # fmt: skip
+        return Regularised(net, setting["l2"], setting["l1"], setting["noise"])
+
+    swept = fitting.sweep(
+        _train_loss,
+        build,
+        train,
+        settings=dict(settings),
+        optimizer=optimizer,
+        key=key,
+        valid=valid,
+        valid_loss=_valid_loss,
+        **options,
+    )
+    swept.models.net.eval()
+    return swept
 
 
 class Scores(NamedTuple):

@@ -161,6 +161,19 @@ class System(eqx.Module):
             )
 
     @property
+    def lambda1(self) -> float:
+        """The leading one of `lyapunov_exponents`; 1 / lambda1 is a Lyapunov time.
+
+        Raises:
+            ValueError: no source is known for the parameters at hand.
+        """
+        if self.lyapunov_exponents is None:
+            raise ValueError(
+                f"{type(self).__name__}: no Lyapunov exponents are known for these parameters"
+            )
+        return self.lyapunov_exponents[0]
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The parameters by name, as they were given."""
         return {

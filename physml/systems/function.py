@@ -36,7 +36,13 @@ class FunctionSystem(System):
     jumps: tuple[float, ...] = eqx.field(static=True)
 
     def _single(self, t: Any, y: Float[Array, " dim"], args: Any) -> Float[Array, " dim"]:
-        dy = jnp.asarray(self.function(t, y, args), dtype=y.dtype)
+        dy = self.function(t, y, args)
+        if dy is None:
+            raise TypeError(
+                f"from_function: the function returned None; expected dy/dt of shape {y.shape} "
+                "(is a `return` missing?)"
+            )
+        dy = jnp.asarray(dy, dtype=y.dtype)
         if dy.shape != y.shape:
             raise ValueError(
                 f"from_function: the function returned shape {dy.shape} for y of shape {y.shape}; "
@@ -103,7 +109,7 @@ def from_function(
         jumps: the times at which `f` jumps.
 
     Raises:
-        TypeError: `f` cannot be called.
+        TypeError: `f` cannot be called, or when it is called returns None.
         ValueError: a fact does not fit `dim`, or contradicts another.
 
     Example:

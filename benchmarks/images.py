@@ -1,0 +1,293 @@
+"""Training speed of convolutional networks beside Keras and PyTorch, on the CPU.
+
+    python benchmarks/images.py [--out DIR] [--seed N] [--quick]
+
+The same networks on the same numbers drawn at random, in float32, by each library's usual loop: the
+plain network for MNIST (32 and 64 filters, 256 dense units, batches of 128, Adam), TensorFlow's
+tutorial for CIFAR-10 (batches of 32, Adam), and the lecture's for digits (10 filters, 50 dense
+units, batches of 100, SGD with an L2 term), of which a grid of 49 settings is trained: here as one
+program, elsewhere one model after another, of which one is timed and counted 49 times. PyTorch is
+timed with channels first and last, the better counts. Compiling and a first epoch are left out, and
+the best of several turns is taken, the libraries by turns, so that a busy machine spoils all alike.
+
+Keras (on TensorFlow) and PyTorch come with the extra `bench`; one that is missing is left out.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+
+from physml import classify, data, fit, nn
+from physml.nn.cnn import Layer
+from physml.results import Run
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+L2, RATE = 1e-4, 0.1
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the benchmark."""
+
+    out: Path = Path("results/benchmark_images")
+    """Folder for the table and metrics."""
+    seed: int = 0
+    """Seed of the images, the weights and the batches."""
+    quick: bool = False
+    """Fewer batches and turns."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, what it is trained on, and how."""
+
+    name: str
+    shape: tuple[int, int, int]
+    layers: Sequence[Layer]
+    batch_size: int
+    batches: int  # in an epoch
+    epochs: int
+    optimizer: str
+    l2: float = 0.0
+
+    def images(self, seed: int) -> data.Images:
+        rng = np.random.default_rng(seed)
+        num = self.batches * self.batch_size
+        pixels = rng.random((num, *self.shape), dtype=np.float32)
+        return data.Images.from_arrays(pixels, np.arange(num) % 10)
+
+
+TASKS = (
+    Task("mnist", (28, 28, 1), nn.ARCHITECTURES["mnist"], 128, 60, 1, "adam"),
+    Task("cifar", (32, 32, 3), nn.ARCHITECTURES["cifar-tutorial"], 32, 120, 1, "adam"),
+    Task("digits", (8, 8, 1), nn.ARCHITECTURES["digits"], 100, 14, 20, "sgd", L2),
+)
+GRID, GRID_EPOCHS = 49, 100
+
+Training = Callable[[], Any]
+"""A task's epochs of training."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the benchmark, write its folder, and return its metrics."""
+    turns = 2 if config.quick else 5
+    libraries = [name for name in LIBRARIES if importlib.util.find_spec(name)]
+    rows, metrics = [], {}
+    with Run(config.out, config) as run:
+        for task in TASKS:
+            if config.quick:
+                task = replace(task, batches=max(10, task.batches // 10), epochs=1)
+            seconds = best_seconds(libraries, task, config.seed, turns)
+            grid_s = seconds.pop("grid", None)
+            seen = task.epochs * task.batches * task.batch_size
+            speeds = {name: seen / value for name, value in seconds.items()}
+            metrics |= {f"{task.name}.{name}.images_per_s": x for name, x in speeds.items()}
+            if len(speeds) > 1:
+                others = max(speed for name, speed in speeds.items() if name != "physml")
+                metrics[f"{task.name}.speedup"] = speeds["physml"] / others
+            rows.append((task.name, *(speeds.get(name) for name in COLUMNS)))
+            if grid_s is None:
+                continue
+            long = GRID_EPOCHS / task.epochs
+            metrics["grid.seconds"] = long * grid_s
+            times = {name: long * GRID * value for name, value in seconds.items()}
+            for name, value in times.items():
+                metrics[f"grid.{name}.one_by_one_s"] = value
+                metrics[f"grid.speedup_over_{name}"] = value / (long * grid_s)
+            grid_rows = [
+                ("in one program", long * grid_s, *[None] * (len(COLUMNS) - 1)),
+                ("one by one", *(times.get(name) for name in COLUMNS)),
+            ]
+        run.table(rows, ("images/s", *COLUMNS))
+        run.table(grid_rows, ("seconds of the digits grid", *COLUMNS))
+        return run.metrics(metrics)
+
+
+def best_seconds(libraries: Sequence[str], task: Task, seed: int, turns: int) -> dict[str, float]:
+    """The shortest time of each training, after a first one that is not counted, by turns.
+
+    Each library has a process of its own: TensorFlow and PyTorch do not live together in one.
+    """
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        trainings: dict[str, Any] = {}
+        for library in libraries:
+            here, there = context.Pipe()
+            process = context.Process(target=serve, args=(there, library, task, seed), daemon=True)
+            process.start()
+            stack.callback(process.join)
+            stack.callback(here.send, None)
+            trainings |= dict.fromkeys(here.recv(), here)
+        best = dict.fromkeys(trainings, np.inf)
+        for turn in range(1 + turns):
+            for name, connection in trainings.items():
+                connection.send(name)
+                seconds = connection.recv()
+                if turn > 0:
+                    best[name] = min(best[name], seconds)
+    return best
+
+
+def serve(connection: Any, library: str, task: Task, seed: int) -> None:
+    """Run a library's trainings by name, and say how long each took, until there is no name."""
+    trainings = LIBRARIES[library](task, task.images(seed))
+    connection.send(list(trainings))
+    while (name := connection.recv()) is not None:
+        start = time.perf_counter()
+        trainings[name]()
+        connection.send(time.perf_counter() - start)
+
+
+def physml(task: Task, images: data.Images) -> dict[str, Training]:
+    """A network by `fit.gradient`, and where there is an L2 term the grid by `fit.sweep`."""
+    net = nn.CNN(task.shape, task.layers, 10, rngs=nnx.Rngs(0))
+    loss = classify.cross_entropy(l2=task.l2)
+    optimizer = optax.adam(1e-3) if task.optimizer == "adam" else optax.sgd(RATE)
+    options: dict[str, Any] = {"batch_size": task.batch_size, "key": jax.random.key(0)}
+
+    def train() -> Any:
+        return fit.gradient(loss, net, images, optimizer=optimizer, epochs=task.epochs, **options)
+
+    trainings: dict[str, Training] = {"physml": train}
+    if task.l2:
+        trainings["grid"] = grid(task, images)
+    return trainings
+
+
+class Regularized(eqx.Module):
+    """A network and the strength of its L2 term."""
+
+    net: nn.CNN
+    l2: jax.Array
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.net(images)
+
+
+def regularized(model: Regularized, batch: data.Images, key: Any) -> tuple[Any, Any]:
+    return classify.cross_entropy(l2=model.l2)(model, batch, key)
+
+
+def build(setting: Any) -> Regularized:
+    net = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(0))
+    return Regularized(net, setting["l2"])
+
+
+def sgd(setting: Any) -> optax.GradientTransformation:
+    return optax.sgd(setting["rate"])
+
+
+def grid(task: Task, images: data.Images) -> Training:
+    """All of the grid's models at once; rates at which none diverges, as one that does stops."""
+    rates, strengths = np.meshgrid(np.geomspace(1e-5, 0.1, 7), np.geomspace(1e-5, 0.1, 7))
+    settings = {
+        "rate": jnp.asarray(rates.ravel(), jnp.float32),
+        "l2": jnp.asarray(strengths.ravel(), jnp.float32),
+    }
+    options: dict[str, Any] = {"batch_size": task.batch_size, "key": jax.random.key(0)}
+    steps = task.epochs * task.batches
+    return lambda: fit.sweep(
+        regularized, build, images, settings=settings, optimizer=sgd, steps=steps, **options
+    )
+
+
+def keras(task: Task, images: data.Images) -> dict[str, Training]:
+    """A network by Keras's `fit`."""
+    library: Any = importlib.import_module("keras")
+    layers: Any = library.layers
+    options = {"activation": "relu"}
+    if task.l2:
+        options["kernel_regularizer"] = library.regularizers.L2(task.l2)
+    model = library.Sequential([library.Input(task.shape)])
+    for layer in task.layers:
+        match layer:
+            case nn.Filters(count, kernel):
+                model.add(layers.Conv2D(count, kernel, **options))
+            case nn.Pool(size):
+                model.add(layers.MaxPooling2D(size))
+            case nn.Dense(width):
+                if len(model.output_shape) > 2:
+                    model.add(layers.Flatten())
+                model.add(layers.Dense(width, **options))
+    model.add(layers.Dense(10, **options | {"activation": None}))
+    optimizers: Any = library.optimizers
+    model.compile(
+        optimizers.Adam(1e-3) if task.optimizer == "adam" else optimizers.SGD(RATE),
+        library.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    x, y = np.asarray(images.images), np.asarray(images.labels)
+    counts = {"batch_size": task.batch_size, "epochs": task.epochs}
+    return {"keras": lambda: model.fit(x, y, verbose=0, **counts)}
+
+
+def torch(task: Task, images: data.Images) -> dict[str, Training]:
+    """A network by the loop that PyTorch's users write, with channels first and channels last."""
+    library: Any = importlib.import_module("torch")
+    layers: Any = library.nn
+    formats = {
+        "torch": library.contiguous_format,
+        "torch_channels_last": library.channels_last,
+    }
+
+    def training_in(memory_format: Any) -> Training:
+        parts: list[Any] = []
+        for layer in task.layers:
+            match layer:
+                case nn.Filters(count, kernel):
+                    parts += [layers.LazyConv2d(count, kernel), layers.ReLU()]
+                case nn.Pool(size):
+                    parts.append(layers.MaxPool2d(size))
+                case nn.Dense(width):
+                    parts += [layers.Flatten(), layers.LazyLinear(width), layers.ReLU()]
+        x = library.from_numpy(np.moveaxis(np.asarray(images.images), -1, 1).copy())
+        x = x.contiguous(memory_format=memory_format)
+        y = library.from_numpy(np.asarray(images.labels, np.int64))
+        model = layers.Sequential(*parts, layers.LazyLinear(10))
+        model(x[:1])  # finds the shapes
+        model = model.to(memory_format=memory_format)
+        cross_entropy = layers.CrossEntropyLoss()
+        kernels = [weights for weights in model.parameters() if weights.ndim > 1]
+        optimizers = library.optim
+        if task.optimizer == "adam":
+            optimizer = optimizers.Adam(model.parameters(), 1e-3)
+        else:
+            optimizer = optimizers.SGD(model.parameters(), RATE)
+
+        def train() -> None:
+            for _ in range(task.epochs):
+                for rows in library.randperm(len(x)).split(task.batch_size):
+                    optimizer.zero_grad()
+                    loss = cross_entropy(model(x[rows]), y[rows])
+                    if task.l2:
+                        loss = loss + task.l2 * sum((each**2).sum() for each in kernels)
+                    loss.backward()
+                    optimizer.step()
+
+        return train
+
+    return {name: training_in(memory_format) for name, memory_format in formats.items()}
+
+
+LIBRARIES = {"physml": physml, "keras": keras, "torch": torch}
+COLUMNS = ("physml", "keras", "torch", "torch_channels_last")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
