@@ -1,6 +1,7 @@
 """Physics-informed machine learning for ordinary differential equations, in JAX and Flax."""
 
 from physml import (
+    classify,
     convolution,
     data,
     dynamics,
@@ -16,6 +17,7 @@ from physml import (
 )
 
 __all__ = [
+    "classify",
     "convolution",
     "data",
     "dynamics",

@@ -98,6 +98,49 @@ def test_the_remainder_sits_out():
     assert counts.min() > 15, "another remainder in each epoch"
 
 
+def scaled_anew(data, key):
+    return data * (1 + jax.random.uniform(key, dtype=data.dtype))
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_augments_all_of_the_data_once_an_epoch(chunk):
+    rows = jnp.arange(1.0, 8.0)
+
+    def step(state, batch, key):
+        return state + batch.sum(), {"batch": batch}
+
+    def run(num_steps, start=0, state=0.0):
+        options = dict(num_steps=num_steps, start=start, batch_size=2, chunk=chunk)
+        return fit.loop(step, state, rows, key=jax.random.key(3), augment=scaled_anew, **options)
+
+    whole = run(9)  # three epochs of three steps
+    plain = fit.loop(step, 0.0, rows, key=jax.random.key(3), num_steps=9, batch_size=2)
+    factors = whole.history["batch"] / plain.history["batch"]  # the order is the same
+    np.testing.assert_allclose(factors, np.repeat(factors[::3, :1], 3, axis=0) * np.ones(2))
+    assert len(np.unique(factors[::3, 0])) == 3
+    part = run(4)  # from within an epoch
+    rest = run(9, start=4, state=part.state)
+    np.testing.assert_array_equal(rest.history["batch"], whole.history["batch"][4:])
+    np.testing.assert_array_equal(rest.state, whole.state)
+
+
+def test_goes_back_into_the_epoch_before():
+    def step(state, batch, key):
+        count, total = state
+        loss = jnp.where(count == 3, jnp.nan, 0.0)  # the first step of the second epoch
+        return (count + 1, total + batch.sum()), {"loss": loss}
+
+    def run(num_steps):
+        options = dict(
+            num_steps=num_steps, batch_size=2, key=jax.random.key(3), augment=scaled_anew
+        )
+        return fit.loop(step, (jnp.zeros(()), jnp.zeros(())), jnp.arange(1.0, 8.0), **options)
+
+    failed = run(9)
+    assert failed.result == RESULTS.nonfinite and failed.step == 2
+    np.testing.assert_array_equal(failed.state, run(2).state)
+
+
 def test_without_batches_each_step_gets_the_data_as_they_are():
     out = fit.loop(seen, jnp.zeros(()), jnp.arange(4), num_steps=2)
     np.testing.assert_array_equal(out.history["batch"], [[0, 1, 2, 3]] * 2)
@@ -316,6 +359,13 @@ def test_no_steps():
         (dict(num_steps=5, review_every=0), "review_every is 0"),
         (dict(num_steps=5, batch_size=2), "needs a key"),
         (dict(num_steps=5, batch_size=9, key=jax.random.key(0)), "more than the 4 rows"),
+        (dict(num_steps=5, augment=scaled_anew), "needs a batch_size"),
+        (
+            dict(
+                num_steps=5, batch_size=2, key=jax.random.key(0), augment=lambda x, key: x[:, None]
+            ),
+            r"augment made \['int64\(4, 1\)'\] of data that are \['int64\(4,\)'\]",
+        ),
     ],
 )
 def test_bad_arguments(options, message):

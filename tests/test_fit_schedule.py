@@ -1,5 +1,6 @@
 """Traced schedules against optax's own."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -18,6 +19,14 @@ def test_cosine_is_that_of_optax():
     np.testing.assert_allclose(
         [ours(jnp.asarray(k)) for k in counts], [theirs(k) for k in counts], atol=1e-18
     )
+
+
+def test_one_cycle_is_that_of_optax():
+    ours, theirs = fit.OneCycle(3e-3, 50), optax.cosine_onecycle_schedule(50, 3e-3)
+    counts = [0, 1, 14, 15, 16, 30, 49, 50, 70]
+    with jax.numpy_dtype_promotion("standard"):  # optax multiplies by booleans
+        expected = [theirs(k) for k in counts]
+    np.testing.assert_allclose([ours(jnp.asarray(k)) for k in counts], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

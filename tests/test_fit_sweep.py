@@ -58,9 +58,14 @@ def params_of(model):
     return jax.tree.leaves(nnx.state(model, nnx.Param))
 
 
+def jittered(data, key):
+    x, y = data
+    return x + 0.1 * jax.random.normal(key, x.shape), y
+
+
 def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone():
     settings = settings_of(1e-2, 1e9, 1e-1)
-    options = dict(steps=30, batch_size=12, key=KEY, valid=VALID, valid_every=8)
+    options = dict(steps=30, batch_size=12, key=KEY, valid=VALID, valid_every=8, augment=jittered)
     swept = fit.sweep(LOSS, net, (X, Y), settings=settings, optimizer=momentum, **options)
     assert len(swept) == 3 and swept.step == 30 and bool(swept.result == RESULTS.completed)
     np.testing.assert_array_equal(swept.diverged, [False, True, False])

@@ -40,10 +40,14 @@ def test_correlation_is_scipys():
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
-@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (4, 1), (2, 3)])
-def test_conv_is_flaxs_in_value_and_gradient(size, stride, padding):
+@pytest.mark.parametrize(
+    ("channels", "size", "stride"),
+    # The last is Winograd's; with 9 x 8 pixels its tiles reach over the edge for VALID and SAME.
+    [(3, 1, 1), (3, 3, 1), (3, 3, 2), (3, 4, 1), (3, 2, 3), (17, 3, 1)],
+)
+def test_conv_is_flaxs_in_value_and_gradient(channels, size, stride, padding):
     ours = nn.Conv(
-        3,
+        channels,
         5,
         size,
         stride=stride,
@@ -53,7 +57,7 @@ def test_conv_is_flaxs_in_value_and_gradient(size, stride, padding):
         rngs=nnx.Rngs(0),
     )
     flaxs = nnx.Conv(
-        3,
+        channels,
         5,
         (size, size),
         strides=stride,
@@ -63,7 +67,7 @@ def test_conv_is_flaxs_in_value_and_gradient(size, stride, padding):
         rngs=nnx.Rngs(1),
     )
     flaxs.kernel[...], flaxs.bias[...] = ours.kernel[...], ours.bias[...]
-    x = images(2, 9, 8, 3)
+    x = images(2, 9, 8, channels)
 
     @jax.jit
     def both(ours, flaxs, x):
@@ -81,6 +85,15 @@ def test_conv_is_flaxs_in_value_and_gradient(size, stride, padding):
     np.testing.assert_allclose(inputs, flaxs_inputs, atol=1e-13)
     np.testing.assert_allclose(weights.kernel[...], flaxs_weights.kernel[...], atol=1e-12)
     np.testing.assert_allclose(weights.bias[...], flaxs_weights.bias[...], atol=1e-12)
+
+
+def test_winograds_algorithm_in_float32():
+    # On the smallest image, and no worse than a few roundings of the 288 terms of each sum.
+    for shape in ((2, 3, 3, 32), (3, 14, 14, 32)):
+        x, kernel = images(*shape), images(3, 3, 32, 8)
+        exact = jax.jit(nn.conv._by_patches, static_argnums=2)(x, kernel, 1)
+        found = jax.jit(nn.correlate)(*(array.astype(jnp.float32) for array in (x, kernel)))
+        assert np.abs(np.asarray(found, float) - exact).max() < 3e-6 * np.abs(exact).max()
 
 
 def test_conv_starts_as_flaxs():
@@ -233,10 +246,14 @@ def test_a_network_is_its_formula():
     h = np.zeros((5, 6, 6, 10))
     for u, v in np.ndindex(3, 3):
         h += np.asarray(x)[:, u : u + 6, v : v + 6] * np.asarray(conv.kernel[...])[u, v]
-    h = relu(h + np.asarray(conv.bias[...]))
+    h = maps = relu(h + np.asarray(conv.bias[...]))
     h = h.reshape(5, 3, 2, 3, 2, 10).max(axis=(2, 4)).reshape(5, 90)
     h = relu(h @ np.asarray(dense.kernel[...]) + np.asarray(dense.bias[...]))
-    features, outputs = jax.jit(lambda net, x: (net.features(x), net(x)))(net, x)
+    features, (seen,), outputs = jax.jit(
+        lambda net, x: (net.features(x), net.feature_maps(x), net(x))
+    )(net, x)
+    np.testing.assert_allclose(seen, maps, atol=1e-12)
+    np.testing.assert_array_equal(net.kernels[0], conv.kernel[...])
     np.testing.assert_allclose(features, h, atol=1e-12)
     readout = net.readout
     expected = h @ np.asarray(readout.kernel[...]) + np.asarray(readout.bias[...])

@@ -4,7 +4,7 @@ from physml.fit import checkpoint
 from physml.fit._parts import take_apart
 from physml.fit.gradient import GradientStep, State, gradient, nonfinite
 from physml.fit.least_squares import least_squares
-from physml.fit.loop import Callback, Outcome, Report, loop
+from physml.fit.loop import Augment, Callback, Outcome, Report, loop
 from physml.fit.objective import mean_square
 from physml.fit.projection import (
     ProjectionStep,
@@ -14,15 +14,17 @@ from physml.fit.projection import (
 )
 from physml.fit.readout import Readout, readout
 from physml.fit.result import RESULTS, Fit
-from physml.fit.schedule import Cosine, scheduled
+from physml.fit.schedule import Cosine, OneCycle, scheduled
 from physml.fit.sweep import Sweep, sweep
 
 __all__ = [
     "RESULTS",
+    "Augment",
     "Callback",
     "Cosine",
     "Fit",
     "GradientStep",
+    "OneCycle",
     "Outcome",
     "ProjectionStep",
     "Readout",

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 from physml._types import Loss
 from physml.fit._compiled import compiled
 from physml.fit._parts import Parts, as_arrays, take_apart
-from physml.fit.loop import Callback, loop
+from physml.fit.loop import Augment, Callback, loop
 from physml.fit.result import RESULTS, Fit
 
 
@@ -49,6 +49,7 @@ def gradient(
     steps: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
     valid: PyTree[Any] = None,
     valid_loss: Loss | None = None,
@@ -81,6 +82,8 @@ def gradient(
         steps: steps in all, those behind `state` included.
         epochs: the same in epochs of n // batch_size steps; give one of the two.
         batch_size: rows per step; the full batch, in its order, if None.
+        augment: `augment(data, key) -> data`, called on all of `data` at the start of each epoch;
+            the batches of that epoch are drawn from what it returns.
         key: for the order of the data and for the loss; may be None if neither needs it. A `state`
             brings its own.
         valid: validation data, whole.
@@ -150,6 +153,7 @@ def gradient(
         start=int(begin.step),
         key=key,
         batch_size=batch_size,
+        augment=augment,
         chunk=chunk,
         review=review,
         review_every=valid_every,

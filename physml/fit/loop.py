@@ -21,6 +21,9 @@ from physml.fit.result import RESULTS, Fit
 Step = Callable[[Any, Any, PRNGKeyArray | None], tuple[Any, dict[str, Array]]]
 """`step(state, batch, key) -> (state, metrics)`."""
 
+Augment = Callable[[Any, PRNGKeyArray], Any]
+"""`augment(data, key) -> data`: other data of the same structure, shapes and dtypes."""
+
 CAPACITY = 10_000  # a chunk whose length is left to the clock has at most so many steps,
 CHUNK_SECONDS = 0.5  # and as many as take about this long: what Ctrl-C may have to wait
 
@@ -76,6 +79,7 @@ def loop(
     start: int = 0,
     key: PRNGKeyArray | None = None,
     batch_size: int | None = None,
+    augment: Augment | None = None,
     chunk: int | None = None,
     review: Review | None = None,
     review_every: int | None = None,
@@ -105,6 +109,8 @@ def loop(
         start: steps already behind `state`.
         key: key of the whole fit; without one each step gets `key=None`.
         batch_size: rows of `data` per step; if None each step gets all of `data`.
+        augment: a pure function, called on all of `data` at the start of each epoch, on the device;
+            the batches of that epoch are rows of what it returns.
         chunk: steps per chunk; by default as many as take about half a second.
         review: called after every `review_every` steps, counted from step 0, and after the last.
         review_every: steps between reviews.
@@ -113,8 +119,8 @@ def loop(
 
     Raises:
         ValueError: before compiling, if a count is out of range, `data` has arrays of different
-            lengths, fewer rows than `batch_size` or float64 while x64 is off, or batches are asked
-            for without a key.
+            lengths, fewer rows than `batch_size` or float64 while x64 is off, batches are asked for
+            without a key, or `augment` comes without batches or changes what the data are like.
     """
     counts = {"batch_size": batch_size, "chunk": chunk, "review_every": review_every}
     for name, count in counts.items():
@@ -126,19 +132,23 @@ def loop(
     state = jax.tree.map(_strong, state)
     if batch_size is not None:
         _check_batches(data, batch_size, key)
+    elif augment is not None:
+        raise ValueError("augment is called once an epoch, which needs a batch_size")
 
     # Derived out here, since each use of the generator takes a compiler a tenth of a second.
-    step_key, order_key = (None, None) if key is None else jax.random.split(key)
+    step_key, order_key, augment_key = [None] * 3 if key is None else jax.random.split(key, 3)
     keys = (step_key, None if order_key is None else shuffle_words(order_key))
+    epochs = _Epochs(data, augment, augment_key, batch_size)
 
     def arguments(state: Any, first: int, last: int) -> tuple[Any, ...]:
         span = (_int32(first), _int32(last))
-        return step, state, data, keys, span, batch_size, chunk or CAPACITY
+        return step, state, epochs.data(first), keys, span, batch_size, chunk or CAPACITY
 
     program: Any = None
-    compile_seconds = 0.0
+    compile_seconds = epochs.compile_seconds
     if start < num_steps:
-        program, compile_seconds = compiled(_advance, *arguments(state, start, start))
+        program, seconds = compiled(_advance, *arguments(state, start, start))
+        compile_seconds += seconds
 
     def advance(state: Any, first: int, last: int) -> tuple[Any, dict[str, np.ndarray]]:
         state, metrics = program(*arguments(state, first, last))
@@ -152,7 +162,8 @@ def loop(
     begin = time.perf_counter()
     with _ctrl_c() as interrupted, _listening(progress, callback, start, num_steps) as listeners:
         while first < num_steps and verdict is None:
-            ends = [(first // every + 1) * every for every in (chunk, review_every) if every]
+            beats = (chunk, review_every, epochs.beat)
+            ends = [(first // every + 1) * every for every in beats if every]
             last = min(first + length, num_steps, *ends)
             tick = time.perf_counter()
             state, metrics = advance(state, first, last)
@@ -194,6 +205,46 @@ def loop(
         seconds=time.perf_counter() - begin,
         compile_seconds=compile_seconds,
     )
+
+
+class _Epochs:
+    """The data of each epoch: those given, or augmented from them."""
+
+    def __init__(
+        self,
+        data: Any,
+        augment: Augment | None,
+        key: PRNGKeyArray | None,
+        batch_size: int | None,
+    ):
+        self.beat: int | None = None  # steps after which the data change
+        self.compile_seconds = 0.0
+        self._made: tuple[int, Any] = (-1, data)  # the last epoch that was asked for
+        if augment is None or batch_size is None:
+            return
+        made = jax.eval_shape(augment, data, key)
+        if jax.tree.structure(made) != jax.tree.structure(data) or _kinds(made) != _kinds(data):
+            raise ValueError(
+                f"augment made {_kinds(made)} of data that are {_kinds(data)}, expected the same "
+                "structure, shapes and dtypes"
+            )
+        self.beat = jax.tree.leaves(data)[0].shape[0] // batch_size
+        program, self.compile_seconds = compiled(_augmented, augment, data, key, _int32(0))
+        self._make = lambda epoch: program(augment, data, key, _int32(epoch))
+
+    def data(self, step: int) -> Any:
+        """The data of the epoch that a step is in."""
+        if self.beat is not None and (epoch := step // self.beat) != self._made[0]:
+            self._made = (epoch, self._make(epoch))
+        return self._made[1]
+
+
+def _augmented(augment: Augment, data: Any, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Any:
+    return augment(data, jax.random.fold_in(key, epoch))
+
+
+def _kinds(tree: Any) -> list[str]:
+    return [f"{leaf.dtype}{leaf.shape}" for leaf in jax.tree.leaves(tree)]
 
 
 def _advance(

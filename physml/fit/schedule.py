@@ -31,6 +31,34 @@ class Cosine(eqx.Module):
             return 0.5 * self.first * (1 + jnp.cos(jnp.pi * share))
 
 
+class OneCycle(eqx.Module):
+    r"""Up from v / 25 to a largest value v in the first 30 % of n steps, then down to v / 250000.
+
+    Both as half a period of a cosine: what `optax.cosine_onecycle_schedule(n, v)` is (Smith, Topin,
+    arXiv 1708.07120).
+    """
+
+    largest: Float[Array, ""]
+    steps: Float[Array, ""]
+
+    def __init__(self, largest: Any, steps: Any):
+        """
+        Args:
+            largest: v.
+            steps: n, after which the value stays what it is.
+        """
+        self.largest = jnp.asarray(largest)
+        self.steps = jnp.asarray(1.0 * steps)
+
+    def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
+        with jax.numpy_dtype_promotion("standard"):  # as in `Cosine`
+            share = jnp.minimum(count / self.steps, 1.0)
+            up = share < 0.3
+            begin, end = jnp.where(up, 0.04, 1.0), jnp.where(up, 1.0, 4e-6)
+            part = jnp.where(up, share / 0.3, (share - 0.3) / 0.7)
+            return self.largest * (end + 0.5 * (begin - end) * (1 + jnp.cos(jnp.pi * part)))
+
+
 def scheduled(
     optimizer: Callable[..., optax.GradientTransformation], **values: Any
 ) -> optax.GradientTransformationExtraArgs:

@@ -20,7 +20,7 @@ from physml.fit import checkpoint as checkpoints
 from physml.fit._compiled import compiled
 from physml.fit._parts import Parts, as_arrays, take_apart
 from physml.fit.gradient import Best, GradientStep, State, validated
-from physml.fit.loop import Callback, Report, loop
+from physml.fit.loop import Augment, Callback, Report, loop
 from physml.fit.result import RESULTS, Fit
 
 SAVE_SECONDS = 20.0  # a process that is killed loses about so much
@@ -83,6 +83,7 @@ def sweep(
     optimizer: Callable[[Any], optax.GradientTransformation],
     steps: int,
     batch_size: int | None = None,
+    augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
     valid: PyTree[Any] = None,
     valid_loss: Loss | None = None,
@@ -129,7 +130,7 @@ def sweep(
         optimizer: `optimizer(setting)` makes the optax transformation, traced as `build_model`.
             Pass the same functions to a second sweep and nothing is compiled again.
         steps: steps in all.
-        batch_size, key, valid, valid_loss, wrt: as for `fit.gradient`.
+        batch_size, augment, key, valid, valid_loss, wrt: as for `fit.gradient`.
         valid_every: steps between validations.
         checkpoint: a directory. The sweep is saved there now and then and when it ends, however it
             ends, and the same call goes on from what it finds there.
@@ -203,6 +204,7 @@ def sweep(
         start=start,
         key=key,
         batch_size=batch_size,
+        augment=augment,
         chunk=chunk,
         review=review,
         review_every=None if valid is None else valid_every,

@@ -1,6 +1,6 @@
 """Convolutional networks for images, as lists of layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
@@ -62,6 +62,14 @@ ARCHITECTURES: Mapping[str, tuple[Layer, ...]] = MappingProxyType(
         "cifar-tutorial": (
             *(Filters(32), Pool(), Filters(64), Pool()),
             *(Filters(64), Dense(64)),
+        ),
+        # Filters double where the image halves, and of what is left only the mean counts.
+        "cifar-better": (
+            Filters(32, padding="SAME", batch_norm=True),
+            *(Filters(64, padding="SAME", batch_norm=True), Pool()),
+            *(Filters(128, padding="SAME", batch_norm=True), Pool()),
+            *(Filters(256, padding="SAME", batch_norm=True), Pool()),
+            *(Filters(256, padding="SAME", batch_norm=True), Pool(4, "mean"), Dropout(0.2)),
         ),
         # The usual first network for MNIST.
         "mnist": (Filters(32), Pool(), Filters(64), Pool(), Dense(256)),
@@ -178,6 +186,16 @@ class CNN(nnx.Module):
             TypeError: the images are no floats.
             ValueError: they do not have the shape that the network is made for.
         """
+        *_, (_, last) = self._outputs(x)
+        return last
+
+    def __call__(
+        self, x: Num[Array, "*batch height width channels"]
+    ) -> Float[Array, "*batch outputs"]:
+        return self.readout(self.features(x))
+
+    def _outputs(self, x: Array) -> Iterator[tuple[nnx.Module, Array]]:
+        """Each block and its output, one after another."""
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"images must be floats, as Images.scaled makes them; got {x.dtype}")
         if x.shape[-3:] != self.in_shape:
@@ -187,12 +205,27 @@ class CNN(nnx.Module):
             )
         for block in self.blocks:
             x = block(x)
-        return x
+            yield block, x
 
-    def __call__(
+    def feature_maps(
         self, x: Num[Array, "*batch height width channels"]
-    ) -> Float[Array, "*batch outputs"]:
-        return self.readout(self.features(x))
+    ) -> list[Float[Array, "*batch rows columns maps"]]:
+        """What each convolutional layer, with its activation, makes of images, first to last.
+
+        Raises:
+            TypeError, ValueError: as `features`.
+        """
+        return [
+            maps
+            for block, maps in self._outputs(x)
+            if isinstance(block, Affine) and isinstance(block.affine, Conv)
+        ]
+
+    @property
+    def kernels(self) -> list[Float[Array, "rows columns channels filters"]]:
+        """The filters of each convolutional layer, first to last."""
+        layers = [block.affine for block in self.blocks if isinstance(block, Affine)]
+        return [layer.kernel[...] for layer in layers if isinstance(layer, Conv)]
 
     def summary(self) -> str:
         """A table of the layers: what each is, the shape of its output, its trained numbers."""

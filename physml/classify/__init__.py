@@ -1,0 +1,34 @@
+"""Image classification: losses, augmentation, predictions and what they are worth."""
+
+from physml.classify.augmentation import Augmentation
+from physml.classify.evaluation import (
+    Calibration,
+    Evaluation,
+    TopErrors,
+    accuracy,
+    calibration,
+    confusion_matrix,
+    evaluate,
+    top_errors,
+)
+from physml.classify.objective import cross_entropy, error_rate
+from physml.classify.prediction import logits, member_probabilities, probabilities
+from physml.classify.training import fit
+
+__all__ = [
+    "Augmentation",
+    "Calibration",
+    "Evaluation",
+    "TopErrors",
+    "accuracy",
+    "calibration",
+    "confusion_matrix",
+    "cross_entropy",
+    "error_rate",
+    "evaluate",
+    "fit",
+    "logits",
+    "member_probabilities",
+    "probabilities",
+    "top_errors",
+]

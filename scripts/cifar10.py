@@ -1,0 +1,126 @@
+"""CIFAR-10 by convolutional networks: TensorFlow's tutorial, and a better one if wanted.
+
+Both are trained on 45,000 images and chosen on the other 5,000 of the training set; the test images
+are looked at once, at the end. The tutorial's network has three convolutions and one dense layer
+and sees its images ten times as they are; the better one has five convolutions with batch
+normalisation, and its images are mirrored and shifted anew in each epoch.
+
+    python scripts/cifar10.py --data DIR --better
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from flax import nnx
+
+from physml import classify, data, fit, nn, plots
+from physml.results import Run
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the experiment."""
+
+    out: Path = Path("results/cifar10")
+    """Folder for the table, metrics, figures and models."""
+    data: Path | None = None
+    """Folder with CIFAR-10's batches or archive; else the cache, to which it is downloaded."""
+    seed: int = 0
+    """Seed of the weights, the split, the order of the images and how they are moved."""
+    quick: bool = False
+    """One epoch on few images."""
+    epochs: int = 10
+    """Epochs of the tutorial's network."""
+    better: bool = False
+    """Train the better network too."""
+    better_epochs: int = 15
+    """Epochs of the better network."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment, write its folder, and return its metrics."""
+    images, test = (part.scaled() for part in data.cifar10(config.data, progress=True))
+    if config.quick:
+        images, test = images[:1200], test[:600]
+    recipes: dict[str, dict[str, Any]] = {
+        "tutorial": {"epochs": config.epochs, "batch_size": 32, "learning_rate": 2e-3},
+        "better": {
+            "epochs": config.better_epochs,
+            "batch_size": 128,
+            "learning_rate": 1e-2,
+            "weight_decay": 2e-2,
+            "label_smoothing": 0.1,
+            "augment": classify.Augmentation(shift=4, flip=True),
+        },
+    }
+    if not config.better:
+        del recipes["better"]
+    rows, curves, metrics = [], {}, {}
+    with Run(config.out, config) as run:
+        words = [images.names[label] for label in np.asarray(images.labels[:25])]
+        run.figure("images", plots.image_grid(images.images[:25], words))
+        key, split_key = jax.random.split(jax.random.key(config.seed))
+        train, valid = images.split((0.9, 0.1), split_key)
+        scale = data.Standardizer.fit(train.images)  # its zero, the mean, comes in from outside
+        train, valid, seen = (part.transformed(scale) for part in (train, valid, test))
+        for name, recipe in recipes.items():
+            if config.quick:
+                recipe |= {"epochs": 1}
+            layers = nn.ARCHITECTURES[f"cifar-{name}"]
+            net = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
+            print(f"{name}\n{net.summary()}\n")
+            fitted = classify.fit(net, train, valid, key=key, progress=True, **recipe)
+            run.save_model(name, fitted.model)
+            found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
+            speed = fitted.step * recipe["batch_size"] / fitted.seconds
+            curves[name] = learning_curve(fitted, len(train) // recipe["batch_size"])
+            rows.append((name, found.accuracy, found.cross_entropy, fitted.seconds, speed))
+            prefix = "" if name == "tutorial" else f"{name}."
+            metrics |= {
+                f"{prefix}test_acc": found.accuracy,
+                f"{prefix}images_per_s": speed,
+                f"{prefix}train_s": fitted.seconds,
+            }
+            draw(run, name, fitted.model, found, test, seen)
+            print(f"{name}\n{found.summary()}\n")
+        run.figure("accuracy", plots.accuracy_curves(curves))
+        run.table(rows, ("network", "test accuracy", "cross-entropy", "seconds", "images/s"))
+        return run.metrics(metrics)
+
+
+def learning_curve(fitted: fit.Fit, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs, and after each the accuracy in training, of all its batches, and in validation."""
+    valid = 1 - fitted.history["valid_loss"]
+    train = fitted.history["accuracy"][: len(valid) * steps].reshape(len(valid), steps)
+    return np.arange(1, 1 + len(valid)), train.mean(axis=1), valid
+
+
+def draw(
+    run: Run,
+    name: str,
+    net: nn.CNN,
+    found: classify.Evaluation,
+    images: data.Images,
+    seen: data.Images,
+) -> None:
+    """What a network confuses and is most wrong about, its first filters, and what it sees."""
+    run.figure(f"{name}_confusion", plots.confusion_matrix(found.confusion, found.names))
+    worst = found.top_errors
+    words = [
+        f"{found.names[label]},\nnot {found.names[predicted]}"
+        for label, predicted in zip(worst.labels, worst.predicted, strict=True)
+    ]
+    pixels = np.asarray(images.images)[worst.index]
+    run.figure(f"{name}_worst", plots.image_grid(pixels, words, title="most confident mistakes"))
+    run.figure(f"{name}_filters", plots.filters(net.kernels[0]))
+    net.eval()
+    maps = {f"layer {i + 1}": m[0] for i, m in enumerate(net.feature_maps(seen.images[:1]))}
+    run.figure(f"{name}_maps", plots.feature_maps(images.images[0], maps))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,146 @@
+"""MNIST by convolutional networks: the usual first one in a minute, strong ones if wanted.
+
+The plain network (two convolutions with pooling, one dense layer) is trained on 55,000 images and
+chosen on the other 5,000 of the training set. The strong ones, as many as `--members`, are trained
+on all 60,000 with images shifted, rotated and zoomed anew in each epoch; no choice is made for
+them, so that the last weights are taken. The test images are looked at once, at the end.
+
+    python scripts/mnist.py --data DIR --members 3
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from flax import nnx
+
+from physml import classify, data, fit, nn, plots
+from physml.results import Run
+
+GOAL = 0.99  # of which `seconds_to_99` is the time
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the experiment."""
+
+    out: Path = Path("results/mnist")
+    """Folder for the table, metrics, figures and models."""
+    data: Path | None = None
+    """Folder with MNIST's four files; without it the cache, to which they are downloaded."""
+    seed: int = 0
+    """Seed of the weights, the order of the images and how they are moved."""
+    quick: bool = False
+    """One epoch on few images."""
+    epochs: int = 4
+    """Epochs of the plain network."""
+    members: int = 0
+    """Strong networks to train, with seeds from `seed` on, and to put together as an ensemble."""
+    strong_epochs: int = 30
+    """Epochs of a strong network."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment, write its folder, and return its metrics."""
+    train, test = (part.scaled() for part in data.mnist(config.data, progress=True))
+    if config.quick:
+        train, test = train[:1200], test[:600]
+    with Run(config.out, config) as run:
+        found, metrics = plain(config, train, test)
+        rows = [("two convolutions", *figures_of(found), metrics["train_s"])]
+        if config.members:
+            ensemble, strong_metrics, strong_rows = strong(config, run, train, test)
+            found, metrics, rows = ensemble, metrics | strong_metrics, rows + strong_rows
+        run.table(rows, ("network", "test accuracy", "cross-entropy", "calibration", "seconds"))
+        print(found.summary(), end="\n\n")
+        run.figure("confusion", plots.confusion_matrix(found.confusion, found.names))
+        calibration = found.calibration
+        curve = (calibration.confidence, calibration.accuracy, calibration.counts)
+        run.figure("calibration", plots.reliability({rows[-1][0]: curve}))
+        worst = found.top_errors
+        if len(worst.index):
+            words = [
+                f"{label} taken for {predicted}"
+                for label, predicted in zip(worst.labels, worst.predicted, strict=True)
+            ]
+            pixels = np.asarray(test.images)[worst.index]
+            run.figure("worst", plots.image_grid(pixels, words, title="most confident mistakes"))
+        return run.metrics(metrics)
+
+
+def plain(
+    config: Config, images: data.Images, test: data.Images
+) -> tuple[classify.Evaluation, dict[str, Any]]:
+    """The usual first network, and how fast it learns."""
+    key, split_key = jax.random.split(jax.random.key(config.seed))
+    train, valid = images.split((11 / 12, 1 / 12), split_key)
+    net = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist"], 10, rngs=nnx.Rngs(config.seed))
+    print(net.summary(), end="\n\n")
+    reached: list[float] = []
+
+    def watch(report: fit.Report) -> None:
+        if report.metrics.get("valid_loss", np.ones(1))[-1] <= 1 - GOAL:
+            reached.append(report.seconds)
+
+    epochs = 1 if config.quick else config.epochs
+    options = {"learning_rate": 2e-3, "augment": classify.Augmentation(shift=1)}
+    fitted = classify.fit(
+        net, train, valid, epochs=epochs, key=key, progress=True, callback=watch, **options
+    )
+    images_seen = epochs * (len(train) // 128) * 128
+    found = classify.evaluate(classify.probabilities(fitted.model, test), test)
+    return found, {
+        "test_acc": found.accuracy,
+        "train_s": fitted.seconds,
+        "images_per_s": images_seen / fitted.seconds,
+        "seconds_to_99": reached[0] if reached else None,
+    }
+
+
+def strong(
+    config: Config, run: Run, train: data.Images, test: data.Images
+) -> tuple[classify.Evaluation, dict[str, Any], list[tuple[Any, ...]]]:
+    """Strong networks one after another, what each knows of the test images, and all together.
+
+    One after another, since side by side in one program they take as long, and each is a part of
+    the run that an interruption leaves as it is.
+    """
+    moves = classify.Augmentation(shift=2, rotation=10.0, scale=0.1)
+    recipe = {"label_smoothing": 0.05, "weight_decay": 1e-2, "augment": moves}
+    epochs = 1 if config.quick else config.strong_epochs
+    each, metrics, rows = [], {}, []
+    for seed in range(config.seed, config.seed + config.members):
+
+        def compute(path: Path, seed: int = seed) -> dict[str, Any]:
+            net = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist-strong"], 10, rngs=nnx.Rngs(seed))
+            key = jax.random.key(seed)
+            fitted = classify.fit(net, train, epochs=epochs, key=key, progress=True, **recipe)
+            if bool(fitted.result == fit.RESULTS.interrupted):
+                raise KeyboardInterrupt  # the next run makes this part anew
+            run.save_model(f"strong_{seed}", fitted.model)
+            found = classify.probabilities(fitted.model, test)
+            return {"probabilities": found, "seconds": fitted.seconds}
+
+        part = run.part(f"strong_{seed}", compute)
+        found = classify.evaluate(part["probabilities"], test)
+        each.append(part["probabilities"])
+        metrics[f"strong.test_acc_{seed}"] = found.accuracy
+        metrics[f"strong.train_s_{seed}"] = float(part["seconds"])
+        rows.append((f"strong, seed {seed}", *figures_of(found), float(part["seconds"])))
+    metrics["strong.test_acc_mean"] = np.mean([row[1] for row in rows])
+    ensemble = classify.evaluate(np.mean(each, axis=0), test)
+    metrics["ensemble.test_acc"] = ensemble.accuracy
+    seconds = sum(row[-1] for row in rows)
+    rows.append((f"ensemble of {len(each)}", *figures_of(ensemble), seconds))
+    return ensemble, metrics, rows
+
+
+def figures_of(found: classify.Evaluation) -> tuple[float, float, float]:
+    return found.accuracy, found.cross_entropy, found.calibration.error
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
