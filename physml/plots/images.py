@@ -49,7 +49,8 @@ def image_grid(
         raise ValueError(f"titles: expected one for each of {len(pixels)} images, got {len(words)}")
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
-    size = min(9.0, 170 / max(map(len, words)) if any(words) else 9.0)  # words that fit below
+    longest = max(len(line) for word in words for line in word.split("\n"))
+    size = min(9.0, 170 / max(longest, 1))  # in points; what fits below an image
     fig = Figure(figsize=(1.6 * columns, 1.8 * rows + 0.4 * bool(title)), layout="constrained")
     panels = fig.subplots(rows, columns, squeeze=False).ravel()
     for ax, image, word in zip(panels, pixels, words, strict=False):
