@@ -13,6 +13,7 @@ from physml import dynamics, plots
 
 TS = np.linspace(0.0, 10.0, 101)
 WAVE = np.sin(TS)
+PIXELS = np.linspace(0.0, 1.0, 3 * 4 * 5 * 3).reshape(3, 4, 5, 3)
 PATH = np.stack([np.sin(TS), np.cos(TS), TS], axis=1)
 
 
@@ -187,6 +188,19 @@ def test_heat_map_in_which_all_diverged():
     assert [text.get_text() for text in fig.axes[0].texts] == ["diverged"] * 2
 
 
+def test_heat_map_of_any_numbers_on_a_linear_scale_with_a_frame():
+    fig = plots.heat_map(
+        np.array([[0.0, -2.5], [98.61, 1e4]]), [1, 2], [3, 4],
+        row_name="a", column_name="b", name="c", log=False, chosen=(1, 0),
+    )  # fmt: skip
+    ax, _ = fig.axes
+    assert [text.get_text() for text in ax.texts] == ["0", "-2.5", "98.6", "1.0e+04"]
+    (frame,) = ax.patches
+    assert frame.get_xy() == (-0.5, 0.5)
+    norm = ax.images[0].norm
+    assert norm(0.5 * (norm.vmin + norm.vmax)) == 0.5
+
+
 def test_a_parameter_scan_shows_every_repeat_and_the_median():
     values = {
         "truth": [[1.0, 2.0, 9.0], [3.0, 4.0, 5.0]],
@@ -265,6 +279,17 @@ def test_partial_sums():
             ),
             "expected positive numbers, got 0",
         ),
+        (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images: .* got \(8, 8, 2\) of 3"),
+        (lambda: plots.image_grid(np.full((1, 8, 8, 1), 16.0)), "floats from 0 to 1 .*16.0"),
+        (lambda: plots.image_grid(np.full((1, 8, 8, 1), np.nan)), "floats from 0 to 1"),
+        (lambda: plots.image_grid(np.ones((2, 8, 8, 1)), ["a"]), "each of 2 images, got 1"),
+        (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\) .* \(2, 2\)"),
+        (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "no negative number"),
+        (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "'CNN' must have"),
+        (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "'CNN' must have three"),
+        (lambda: plots.reliability({"CNN": (TS, WAVE, 0 * TS)}), "'CNN' has no answer"),
+        (lambda: plots.filters(np.ones((3, 3, 2, 10))), r"got \(3, 3, 2, 10\)"),
+        (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv: expected"),
         (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"'a' must have .*\(101,\)"),
         (lambda: plots.phase_portrait({"exact": PATH}), r"exact: expected .*\(101, 3\)"),
         (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term: expected"),
@@ -356,6 +381,76 @@ def test_climate_shows_densities_spectra_and_the_return_map():
     assert len(apart.lines) == 2
     with pytest.raises(ValueError, match="names must have 2 entries"):
         plots.climate(truth, {})
+
+
+def test_image_grid_shows_every_image_and_its_word():
+    fig = plots.image_grid(jnp.asarray(PIXELS), ["cat", "dog", "frog"], columns=2, title="some")
+    first, _, third, empty = fig.axes
+    np.testing.assert_array_equal(third.images[0].get_array(), PIXELS[2])
+    assert [ax.get_xlabel() for ax in fig.axes[:3]] == ["cat", "dog", "frog"]
+    assert first.get_visible() and not empty.get_visible()
+    in_bytes = plots.image_grid(np.uint8(255 * (PIXELS[:1, ..., :1] > 0.1)))
+    (image,) = in_bytes.axes[0].images
+    assert set(np.unique(image.get_array())) == {0.0, 1.0}
+    assert image.get_clim() == (0, 1) and image.get_cmap().name == "gray_r"  # ink on paper
+
+
+def test_confusion_matrix_has_counts_and_the_recall_of_each_class():
+    fig = plots.confusion_matrix(np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]]), ["cat", "dog", "ox"])
+    (ax,) = fig.axes
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
+    cells = {text.get_position(): text.get_text() for text in ax.texts}
+    assert cells == {(0, 0): "8", (1, 0): "2", (0, 1): "1", (1, 1): "3"}  # column, row
+    (recall,) = ax.child_axes
+    fig.draw_without_rendering()
+    assert [label.get_text() for label in recall.get_yticklabels()] == ["80.0%", "75.0%", "-"]
+    red, _, blue = np.moveaxis(ax.images[0].get_array()[..., :3], -1, 0)
+    assert (blue > red).diagonal()[:2].all() and (red > blue)[0, 1] and (red > blue)[1, 0]
+    assert blue[1, 0] < blue[0, 1]  # a quarter of the dogs is more than a fifth of the cats
+    assert red[0, 2] == blue[0, 2] == 1
+
+
+def test_accuracy_curves_of_training_and_validation():
+    fig = plots.accuracy_curves({"CNN": ([1, 2], [0.5, 0.9], [0.6, 0.7])})
+    (ax,) = fig.axes
+    assert legend(ax) == ["CNN, train", "CNN, valid"] and ax.get_xlabel() == "epoch"
+    np.testing.assert_array_equal(lines(ax)["CNN, valid"].get_xydata(), [[1, 0.6], [2, 0.7]])
+
+
+def test_reliability_leaves_out_empty_bins_and_gives_the_calibration_error():
+    curve = [0.2, np.nan, 0.9], [0.4, np.nan, 0.8], [1, 0, 3]
+    fig = plots.reliability({"CNN": curve})
+    upper, lower = fig.axes
+    (line,) = (line for label, line in lines(upper).items() if label.startswith("CNN"))
+    assert line.get_label() == "CNN, error 0.12"  # 0.25 * 0.2 + 0.75 * 0.1
+    np.testing.assert_allclose(line.get_xydata(), [[0.2, 0.4], [0.9, 0.8]])
+    np.testing.assert_allclose(lower.lines[0].get_xydata(), [[0.2, 0.25], [0.9, 0.75]])
+
+
+def test_filters_in_tiles_on_one_scale():
+    kernel = np.arange(3 * 3 * 7.0).reshape(3, 3, 1, 7) - 40
+    ax, bar = plots.filters(jnp.asarray(kernel)).axes
+    (image,) = ax.images
+    assert image.get_clim() == (-40, 40) and bar.get_ylabel() == "weight"
+    tiles = image.get_array()  # four filters in a row, pixels six times as large, a gap of two
+    assert tiles.shape == (18 + 2 + 18, 4 * 18 + 3 * 2)
+    np.testing.assert_array_equal(tiles[:18:6, 20:38:6], kernel[..., 0, 1])
+    np.testing.assert_array_equal(tiles[20::6, :18:6], kernel[..., 0, 4])
+    assert tiles.mask[:, 18:20].all() and tiles.mask[20:, 58:].all()
+    (ax,) = plots.filters(np.array([-1.0, 0.0, 0.5]).reshape(1, 1, 3, 1)).axes
+    np.testing.assert_allclose(ax.images[0].get_array()[0, 0], [0, 0.5, 0.75])
+
+
+def test_feature_maps_stand_beside_the_image():
+    maps = np.arange(2 * 2 * 6.0).reshape(2, 2, 6)
+    image, first, second = plots.feature_maps(
+        PIXELS[0], {"first": maps, "second": jnp.ones((1, 1, 7))}, title="what it sees"
+    ).axes
+    np.testing.assert_array_equal(image.images[0].get_array(), PIXELS[0])
+    assert first.get_title() == "first, 6 of 2 x 2" and second.get_title() == "second, 7 of 1 x 1"
+    tiles = first.images[0].get_array()
+    assert tiles.shape == (2 * 16 + 2, 3 * 16 + 2 * 2)
+    np.testing.assert_array_equal(tiles[18::8, 18:34:8], maps[..., 4])
 
 
 def test_no_pyplot_and_no_settings_changed():

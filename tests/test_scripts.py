@@ -30,6 +30,7 @@ KEYS = {
         "lorenz.optimizer.adam.eps1",
         "lorenz.gradient.sigmoid_16",
     },
+    "digits_grid": {"test_acc_mean", "best_test_acc", "grid_seconds", "models"},
     "inverse": {
         "lorenz.sigma_err",
         "lorenz.rho_err",

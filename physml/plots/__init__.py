@@ -6,6 +6,14 @@ exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1
 """
 
 from physml.plots.fields import field_and_error
+from physml.plots.images import (
+    accuracy_curves,
+    confusion_matrix,
+    feature_maps,
+    filters,
+    image_grid,
+    reliability,
+)
 from physml.plots.inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
 from physml.plots.solutions import (
     attractor_3d,
@@ -29,16 +37,21 @@ from physml.plots.training import (
 )
 
 __all__ = [
+    "accuracy_curves",
     "attractor_3d",
     "bands",
     "climate",
     "compare_solutions",
+    "confusion_matrix",
     "convergence",
     "error_growth",
+    "feature_maps",
     "field_and_error",
+    "filters",
     "fit_to_data",
     "forecast_series",
     "heat_map",
+    "image_grid",
     "intervals",
     "likelihood_profiles",
     "loss_curves",
@@ -46,6 +59,7 @@ __all__ = [
     "partial_sums",
     "phase_portrait",
     "recovered_term",
+    "reliability",
     "solution_error",
     "work_precision",
 ]

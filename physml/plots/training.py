@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -123,9 +123,11 @@ def heat_map(
     row_name: str,
     column_name: str,
     name: str,
+    log: bool = True,
+    chosen: tuple[int, int] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A table of positive numbers as colours on a log scale, with the numbers in the cells.
+    """A table of numbers as colours, with the numbers in the cells.
 
     A cell that is not finite, where a fit has diverged, is hatched and says so.
 
@@ -134,10 +136,12 @@ def heat_map(
         rows, columns: what the rows and columns stand for, numbers or words.
         row_name, column_name: the labels of the axes.
         name: what the values are; the label of the colours.
+        log: colours on a log scale, for positive numbers, or on a linear one.
+        chosen: row and column of a cell to be framed.
 
     Raises:
         ValueError: if the shape is not that of the rows and columns, or a finite value is not
-            positive.
+            positive on a log scale.
     """
     values = np.asarray(values, float)
     if values.shape != (len(rows), len(columns)):
@@ -145,13 +149,13 @@ def heat_map(
             f"values: expected the shape {(len(rows), len(columns))}, got {values.shape}"
         )
     finite = np.isfinite(values)
-    if np.any(values[finite] <= 0):
+    if log and np.any(values[finite] <= 0):
         raise ValueError(f"values: expected positive numbers, got {values[finite].min()}")
     fig = Figure(figsize=(2.4 + 0.8 * len(columns), 1.5 + 0.55 * len(rows)), layout="constrained")
     ax = fig.add_subplot()
     shown = np.ma.masked_where(~finite, values)
     ends = (values[finite].min(), values[finite].max()) if finite.any() else (1.0, 10.0)
-    norm = LogNorm(*ends)
+    norm = LogNorm(*ends) if log else Normalize(*ends)
     image = ax.imshow(shown, cmap="cividis", norm=norm, origin="lower", aspect="auto")
     ax.set_facecolor("#F0F0F0")
     for (i, j), value in np.ndenumerate(values):
@@ -160,11 +164,17 @@ def heat_map(
             ax.add_patch(cell)
         red, green, blue, _ = image.to_rgba(value) if finite[i, j] else (1.0, 1.0, 1.0, 1.0)
         bright = 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
-        text = f"{value:.1e}" if value < 0.1 or value >= 1000 else f"{value:.3g}"
+        plain = value == 0 or 0.1 <= abs(value) < 1000
+        text = f"{value:.3g}" if plain else f"{value:.1e}"
         ax.text(
             j, i, text if finite[i, j] else "diverged",
             ha="center", va="center", fontsize=8, color="black" if bright else "white",
         )  # fmt: skip
+    if chosen is not None:
+        row, column = chosen
+        frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=3, zorder=3)
+        frame.set(edgecolor=PALETTE[1], clip_on=False)
+        ax.add_patch(frame)
     ax.set_xticks(range(len(columns)), [tick_text(value) for value in columns])
     ax.set_yticks(range(len(rows)), [tick_text(value) for value in rows])
     ax.set(xlabel=column_name, ylabel=row_name, title=title or "")

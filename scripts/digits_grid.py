@@ -1,0 +1,185 @@
+"""Digits of 8 x 8 pixels: the lecture's grid of learning rates and L2 strengths as one program.
+
+The lecture's network (ten filters of 3 x 3, pooling, 50 dense units) by plain stochastic gradient
+descent, with all 7 x 7 settings at once. Of each of five splits a fifth of the images is to test
+with and a fifth of the others to validate with. Five networks with the setting that is best in
+validation are then fitted to all that is not to test with, and tested. Beside them are wider ones,
+with dropout, by AdamW in one cycle, on images rotated and zoomed anew in each epoch; their recipe
+was chosen by the validation images of the five splits.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+
+from physml import classify, data, fit, nn, plots
+from physml.results import Run
+
+GRID = tuple(np.logspace(-5, 1, 7).tolist())  # of learning rates, and of L2 strengths
+WIDE = (nn.Filters(64), nn.Pool(), nn.Dropout(0.3), nn.Dense(200), nn.Dropout(0.5))
+MEMBERS = 5  # networks that are tested, one by one and together
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the experiment."""
+
+    out: Path = Path("results/digits_grid")
+    """Folder for the table, metrics, figures and models."""
+    seed: int = 0
+    """Seed of the splits, the weights, the order of the images and how they are moved."""
+    quick: bool = False
+    """One split and three epochs."""
+    splits: int = 5
+    """Random splits, each with its own weights, by the same compiled programs."""
+    seeds: int = 1
+    """Networks for each setting of the grid, side by side in the program."""
+    epochs: int = 100
+    """Epochs of the grid."""
+    wide_epochs: int = 60
+    """Epochs of the wide networks."""
+
+
+class Regularized(eqx.Module):
+    """A network and the strength of its L2 regularisation."""
+
+    net: nn.CNN
+    l2: jax.Array
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.net(images)
+
+
+def lecture_net(setting: Any) -> Regularized:
+    net = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(setting["key"]))
+    return Regularized(net, setting["l2"])
+
+
+def grid_loss(model: Regularized, batch: Any, key: Any) -> tuple[jax.Array, dict]:
+    return classify.cross_entropy(l2=model.l2)(model, batch, key)
+
+
+def sgd(setting: Any) -> optax.GradientTransformation:
+    return optax.sgd(setting["rate"])
+
+
+def wide_net(setting: Any) -> nn.CNN:
+    return nn.CNN((8, 8, 1), WIDE, 10, rngs=nnx.Rngs(setting["key"]))
+
+
+wide_loss = classify.cross_entropy(label_smoothing=0.1)
+
+
+def one_cycle(setting: Any) -> optax.GradientTransformation:
+    rate = fit.OneCycle(1e-2, setting["steps"])
+    return fit.scheduled(optax.adamw, learning_rate=rate, weight_decay=1e-2)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment, write its folder, and return its metrics."""
+    images = data.digits().scaled()
+    splits, epochs, wide_epochs = config.splits, config.epochs, config.wide_epochs
+    if config.quick:
+        splits, epochs, wide_epochs = 1, 3, 3
+    rates, strengths, _ = np.meshgrid(GRID, GRID, np.arange(config.seeds), indexing="ij")
+    with Run(config.out, config) as run:
+        words = [images.names[label] for label in np.asarray(images.labels[:25])]
+        run.figure("images", plots.image_grid(images.images[:25], words))
+        rows, maps, confusion = [], [], np.zeros((10, 10), int)
+        for split in range(splits):
+            key = jax.random.fold_in(jax.random.key(config.seed), split)
+            test_key, valid_key, fit_key = jax.random.split(key, 3)
+            whole, test = images.split((0.8, 0.2), test_key)
+            train, valid = whole.split((0.8, 0.2), valid_key)
+            scale = data.Standardizer.fit(train.images)
+            whole, train, valid, test = (x.transformed(scale) for x in (whole, train, valid, test))
+
+            grid = fit_lecture(train, rates, strengths, epochs, fit_key)
+            on_train, on_valid, on_test = (
+                accuracies(grid, part).reshape(rates.shape).mean(axis=-1)  # over the seeds
+                for part in (train, valid, test)
+            )
+            i, j = np.unravel_index(np.nanargmax(on_valid), on_valid.shape)
+            chosen = np.full(MEMBERS, GRID[i]), np.full(MEMBERS, GRID[j])
+            best = fit_lecture(whole, *chosen, epochs, fit_key)
+            wide = fit_wide(whole, wide_epochs, fit_key)
+            together = classify.evaluate(
+                classify.member_probabilities(wide.models, test).mean(axis=0), test
+            )
+            maps.append((on_train, on_test))
+            confusion += together.confusion
+            rows.append(
+                (split, GRID[i], GRID[j], on_valid[i, j], accuracies(best, test).mean(),
+                 accuracies(wide, test).mean(), together.accuracy, grid.seconds, wide.seconds)
+            )  # fmt: skip
+        names = ("split", "rate", "L2", "validation", "test", "wide", "together", "grid [s]", "[s]")
+        title = f"Accuracy of the best of {len(grid)} networks, and of wide ones"
+        run.table(rows, names, title=title)
+        for part, accuracy in zip(("train", "test"), np.mean(maps, axis=0), strict=True):
+            figure = plots.heat_map(
+                100 * accuracy, GRID, GRID, row_name="learning rate", column_name="L2 strength",
+                name="accuracy [%]", log=False, title=f"{part}, mean of {splits} splits",
+            )  # fmt: skip
+            run.figure(f"{part}_accuracy", figure)
+        run.figure("confusion", plots.confusion_matrix(confusion, images.names))
+        run.save_model("wide", wide.models)
+        means = dict(zip(names[3:], np.mean(rows, axis=0)[3:], strict=True))
+        return run.metrics(
+            {
+                "test_acc_mean": means["test"],
+                "wide_test_acc_mean": means["wide"],
+                "best_test_acc": means["together"],
+                "grid_seconds": means["grid [s]"],
+                "wide_seconds": means["[s]"],
+                "models": len(grid),
+                "diverged": int(grid.diverged.sum()),
+            }
+        )
+
+
+def fit_lecture(
+    images: data.Images, rates: np.ndarray, strengths: np.ndarray, epochs: int, key: jax.Array
+) -> fit.Sweep:
+    """The lecture's network with each learning rate and L2 strength."""
+    settings = {
+        "rate": jnp.asarray(rates.ravel(), jnp.float32),
+        "l2": jnp.asarray(strengths.ravel(), jnp.float32),
+        "key": jax.random.split(key, rates.size),
+    }
+    return fit.sweep(
+        grid_loss, lecture_net, images, settings=settings, optimizer=sgd, batch_size=100,
+        steps=epochs * (len(images) // 100), key=key, progress=True,
+    )  # fmt: skip
+
+
+def fit_wide(images: data.Images, epochs: int, key: jax.Array) -> fit.Sweep:
+    """Wide networks that differ in their first weights."""
+    steps = epochs * (len(images) // 50)
+    settings = {
+        "key": jax.random.split(key, MEMBERS),
+        "steps": jnp.full(MEMBERS, steps, jnp.float32),
+    }
+    return fit.sweep(
+        wide_loss, wide_net, images, settings=settings, optimizer=one_cycle, batch_size=50,
+        steps=steps, augment=classify.Augmentation(rotation=10.0, scale=0.1), key=key,
+        progress=True,
+    )  # fmt: skip
+
+
+def accuracies(swept: fit.Sweep, images: data.Images) -> np.ndarray:
+    """Of each model, NaN where it diverged."""
+    found = np.asarray(classify.member_probabilities(swept.models, images))
+    right = [classify.accuracy(each, images.labels) for each in found]
+    return np.where(swept.diverged, np.nan, right)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
