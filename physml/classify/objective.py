@@ -1,5 +1,7 @@
 """What a classifier is trained on and judged by: losses of an `Images` batch."""
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -95,7 +97,7 @@ class _CrossEntropy(eqx.Module):
         value = optax.softmax_cross_entropy(logits, targets).mean()
         if not (isinstance(self.l2, float | int) and self.l2 == 0):
             value = value + self.l2 * nn.square_norm(model)
-        return value, {"accuracy": _accuracy(logits, batch.labels)}
+        return value, {"accuracy": _share(logits, batch.labels, operator.eq)}
 
 
 class _ErrorRate(eqx.Module):
@@ -106,12 +108,15 @@ class _ErrorRate(eqx.Module):
     ) -> tuple[Scalar, dict[str, Array]]:
         del key
         logits = labelled_logits(model, batch, self.batch_size)
-        return 1 - _accuracy(logits, batch.labels), {}
+        return _share(logits, batch.labels, operator.ne), {}
 
 
-def _accuracy(logits: Float[Array, "n classes"], labels: Int32[Array, " n"]) -> Scalar:
-    right = jax.lax.argmax(logits, 1, labels.dtype) == labels
-    return right.astype(logits.dtype).mean()
+def _share(
+    logits: Float[Array, "n classes"], labels: Int32[Array, " n"], comparison: Callable[..., Array]
+) -> Scalar:
+    """Of which share of the images the largest logit's class compares with their own."""
+    found = comparison(jax.lax.argmax(logits, 1, labels.dtype), labels)
+    return found.astype(logits.dtype).mean()
 
 
 def labelled_logits(model: Any, batch: Images, batch_size: int | None) -> Float[Array, "n classes"]:

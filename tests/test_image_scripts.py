@@ -1,0 +1,100 @@
+"""The scripts that need files, on small ones of the same formats and on the published ones."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import pickle
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from physml import data
+from physml.data import image_sets
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+REAL = os.environ.get("PHYSML_DATA")
+
+pytestmark = pytest.mark.slow  # a minute's compiling
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Both sets, of a few images; their checksums are not those of the published files."""
+    for name in ("MNIST", "CIFAR10"):
+        known = dataclasses.replace(getattr(image_sets, name), sha256={})
+        monkeypatch.setattr(image_sets, name, known)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    digits = data.digits()
+    pixels = np.kron(np.asarray(digits.images)[..., 0], np.ones((3, 3), np.uint8)) * np.uint8(15)
+    pixels = np.pad(pixels, [(0, 0), (2, 2), (2, 2)])  # 28 x 28
+    labels = np.asarray(digits.labels, np.uint8)
+    for prefix, part in (("train", slice(600, None)), ("t10k", slice(0, 600))):
+        for kind, array in (("images-idx3", pixels[part]), ("labels-idx1", labels[part])):
+            header = bytes((0, 0, 8, array.ndim)) + np.asarray(array.shape, ">i4").tobytes()
+            (folder / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 200, (10, 3, 1))
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        labels = np.arange(300) % 10
+        rows = colours[labels] + rng.integers(0, 56, (300, 3, 1024))
+        if name == "test_batch":
+            labels[::10] = 1  # instead of 0: mistakes to be shown
+        batch = {b"data": rows.reshape(300, 3072).astype(np.uint8), b"labels": labels.tolist()}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    return folder
+
+
+def check(out, metrics, keys, figures):
+    assert json.loads((out / "metrics.json").read_text()).keys() == metrics.keys() >= keys
+    assert all(math.isfinite(metrics[key]) for key in keys)
+    assert {path.stem for path in (out / "figures").glob("*.png")} == figures
+    assert not (out / "parts").exists()
+
+
+def test_mnist(folder, tmp_path):
+    mnist = script("mnist")
+    out = tmp_path / "run"
+    metrics = mnist.main(mnist.Config(out, folder, quick=True, members=2))
+    keys = {"test_acc", "images_per_s", "strong.test_acc_mean", "strong.test_acc_1"}
+    check(out, metrics, keys | {"ensemble.test_acc"}, {"calibration", "confusion", "worst"})
+    assert "seconds_to_99" in metrics
+    assert {path.name for path in (out / "models").iterdir()} == {"strong_0", "strong_1"}
+    # After one epoch of the 8 x 8 digits, far better than chance.
+    assert metrics["test_acc"] > 0.5
+
+
+def test_cifar10(folder, tmp_path):
+    cifar10 = script("cifar10")
+    out = tmp_path / "run"
+    metrics = cifar10.main(cifar10.Config(out, folder, quick=True, better=True))
+    names = ("confusion", "filters", "maps", "worst")
+    figures = {f"{net}_{name}" for net in ("tutorial", "better") for name in names}
+    keys = {"test_acc", "images_per_s", "better.test_acc", "better.images_per_s"}
+    check(out, metrics, keys, {"accuracy", "images"} | figures)
+    assert metrics["test_acc"] > 0.5  # the classes have a colour each
+
+
+@pytest.mark.skipif(REAL is None, reason="PHYSML_DATA names no folder with the published files")
+def test_mnist_of_the_published_files(tmp_path):
+    mnist = script("mnist")
+    metrics = mnist.main(mnist.Config(tmp_path / "run", Path(str(REAL)), epochs=1))
+    assert metrics["test_acc"] > 0.97
