@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
         labels = np.arange(300) % 10
         rows = colours[labels] + rng.integers(0, 56, (300, 3, 1024))
         if name == "test_batch":
-            labels[::10] = 1  # instead of 0: mistakes to be shown
+            labels[::20] = 1  # instead of 0: mistakes to be shown
         batch = {b"data": rows.reshape(300, 3072).astype(np.uint8), b"labels": labels.tolist()}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     return folder
