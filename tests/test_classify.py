@@ -76,6 +76,17 @@ def test_losses_do_not_depend_on_the_block(batch_size):
     np.testing.assert_allclose(value, expected)
 
 
+def test_no_error_is_exactly_none():
+    images = data.Images.from_arrays(np.zeros((7, 2, 2), np.float32), np.arange(7) % 3)
+    labels = images.labels
+
+    def right(x):
+        return jax.nn.one_hot(labels, 3, dtype=jnp.float32)
+
+    assert classify.error_rate()(right, images, None)[0] == 0
+    assert classify.cross_entropy()(right, images, None)[1]["accuracy"] == 1
+
+
 def test_predictions_are_those_of_the_network_in_evaluation_mode(net):
     graph, state = nnx.split(net)
     before = jax.tree.leaves(state)
