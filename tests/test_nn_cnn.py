@@ -130,6 +130,14 @@ def test_the_largest_of_blocks_is_flaxs_in_value_and_gradient(channels, kernel, 
         strided(x, max_pool=3)
 
 
+def test_a_value_that_is_none_is_not_lost_in_pooling():
+    # Where some of a block's pixels are NaN, so is the block, also beside a gradient.
+    x = images(1, 6, 6, 1).at[0, 3, 3, 0].set(jnp.nan)
+    kernel = images(1, 1, 1, 1)
+    value, _ = jax.jit(jax.value_and_grad(lambda k: jnp.sum(nn.correlate_max(x, k, 2))))(kernel)
+    assert jnp.isnan(value)
+
+
 @pytest.mark.parametrize("activation", ["gelu", "sin", "tanh"])
 def test_the_activation_comes_before_the_pooling(activation):
     net = cnn(layers=[Filters(4), Pool(), Filters(3, 2), Pool(2, "mean")], activation=activation)
@@ -353,7 +361,7 @@ def test_ensembles_are_one_vmap():
     x = images(4, 8, 8, 1)
     build = jax.vmap(lambda key: nn.CNN((8, 8, 1), [Filters(3), Pool()], 2, rngs=nnx.Rngs(key)))
     nets = jax.jit(build)(jax.random.split(jax.random.key(0), 3))
-    outputs = jax.jit(jax.vmap(lambda net: net(x)))(nets)
+    kernels = [net.blocks[0].layer.affine.kernel, net.blocks[2].affine.kernel, net.readout.kernel]
     second = jax.tree.map(lambda leaf: leaf[1], nets)
     np.testing.assert_allclose(outputs[1], second(x), atol=1e-13)
     assert len(np.unique(outputs[:, 0, 0])) == 3

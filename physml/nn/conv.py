@@ -200,9 +200,8 @@ def _(primals: tuple[list[Array]], tangents: tuple[list[Array]]) -> tuple[Array,
     (parts,), (changes,) = primals, tangents
     largest, change = parts[0], changes[0]
     for part, its_change in zip(parts[1:], changes[1:], strict=True):
-        larger = part > largest
-        largest = jnp.where(larger, part, largest)
-        change = jnp.where(larger, its_change, change)
+        change = jnp.where(part > largest, its_change, change)
+        largest = jnp.maximum(part, largest)  # NaN if one is
     return largest, change
 
 
