@@ -361,7 +361,7 @@ def test_ensembles_are_one_vmap():
     x = images(4, 8, 8, 1)
     build = jax.vmap(lambda key: nn.CNN((8, 8, 1), [Filters(3), Pool()], 2, rngs=nnx.Rngs(key)))
     nets = jax.jit(build)(jax.random.split(jax.random.key(0), 3))
-    kernels = [net.blocks[0].layer.affine.kernel, net.blocks[2].affine.kernel, net.readout.kernel]
+    outputs = jax.jit(jax.vmap(lambda net: net(x)))(nets)
     second = jax.tree.map(lambda leaf: leaf[1], nets)
     np.testing.assert_allclose(outputs[1], second(x), atol=1e-13)
     assert len(np.unique(outputs[:, 0, 0])) == 3
@@ -369,7 +369,7 @@ def test_ensembles_are_one_vmap():
 
 def test_the_absolute_norm_is_of_the_same_kernels():
     net = cnn()
-    kernels = [net.blocks[0].affine.kernel, net.blocks[3].affine.kernel, net.readout.kernel]
+    kernels = [net.blocks[0].layer.affine.kernel, net.blocks[2].affine.kernel, net.readout.kernel]
     expected = sum(float(np.abs(np.asarray(kernel[...])).sum()) for kernel in kernels)
     np.testing.assert_allclose(jax.jit(nn.absolute_norm)(net), expected, rtol=1e-12)
 
