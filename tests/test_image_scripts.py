@@ -16,7 +16,7 @@ from physml import data
 from physml.data import image_sets
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-REAL = os.environ.get("PHYSML_DATA")
+REAL = os.environ.get("PHYSML_DATA", "")
 
 pytestmark = pytest.mark.slow  # a minute's compiling
 
@@ -93,8 +93,8 @@ def test_cifar10(folder, tmp_path):
     assert metrics["test_acc"] > 0.5  # the classes have a colour each
 
 
-@pytest.mark.skipif(REAL is None, reason="PHYSML_DATA names no folder with the published files")
+@pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir(), reason="needs the files of MNIST")
 def test_mnist_of_the_published_files(tmp_path):
     mnist = script("mnist")
-    metrics = mnist.main(mnist.Config(tmp_path / "run", Path(str(REAL)), epochs=1))
+    metrics = mnist.main(mnist.Config(tmp_path / "run", Path(REAL), epochs=1))
     assert metrics["test_acc"] > 0.97
