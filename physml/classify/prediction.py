@@ -6,13 +6,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml._checks import floating_array
 from physml.classify.objective import blocked_logits
 from physml.data import Images
 from physml.fit import Augment
+from physml.nn import set_evaluation
 
 Pixels = Float[Array, "n height width channels"]
 
@@ -127,8 +127,7 @@ def _averaged(
 @eqx.filter_jit
 def _logits(model: Any, images: Pixels, batch_size: int) -> Array:
     # Inside jit the model is a copy.
-    for module in [node for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Module)]:
-        module.eval()
+    set_evaluation(model)
     return blocked_logits(model, images, batch_size)
 
 

@@ -15,6 +15,7 @@ from physml.fit._compiled import compiled
 from physml.fit._parts import Parts, as_arrays, take_apart
 from physml.fit.loop import Augment, Callback, loop
 from physml.fit.result import RESULTS, Fit
+from physml.nn.common import set_evaluation
 
 
 class Best(eqx.Module):
@@ -202,8 +203,7 @@ class GradientStep(eqx.Module):
 
 def validated(loss: Loss, parts: Parts, state: State, valid: Any) -> tuple[Best, Scalar]:
     model = parts.merge(state.params, state.rest)
-    for module in [node for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Module)]:
-        module.eval()
+    set_evaluation(model)
     # Neither of the two keys that the loop splits off for the steps and the order of the data.
     key = None if state.key is None else jax.random.fold_in(state.key, 2)
     value, _ = _called(loss, model, valid, key)

@@ -7,6 +7,7 @@ from physml.nn.common import (
     absolute_norm,
     fourier,
     hidden_kernels,
+    set_evaluation,
     square_norm,
 )
 from physml.nn.conv import Conv, correlate, correlate_max, pool
@@ -33,5 +34,6 @@ __all__ = [
     "fourier",
     "hidden_kernels",
     "pool",
+    "set_evaluation",
     "square_norm",
 ]

@@ -183,3 +183,14 @@ def absolute_norm(model: Any) -> Scalar:
 def _over_kernels(size: Callable[[Array], Array], model: Any) -> Scalar:
     kernels = [leaf for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)) if leaf.ndim > 1]
     return sum((jnp.sum(size(kernel)) for kernel in kernels[1:]), jnp.sum(size(kernels[0])))
+
+
+def set_evaluation(model: Any) -> None:
+    """Turn off dropout, and let batch normalisation use what it has learned, in place.
+
+    Args:
+        model: a module, or a pytree that holds some.
+    """
+    for _, node in nnx.iter_graph(model):
+        if isinstance(node, nnx.Module):
+            node.eval()
