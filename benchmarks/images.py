@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +37,7 @@ from physml.results import Run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+jax.config.update("jax_num_cpu_devices", os.cpu_count())  # for the grid to be shared out
 L2, RATE = 1e-4, 0.1
 
 
@@ -170,23 +170,9 @@ def physml(task: Task, images: data.Images) -> dict[str, Training]:
     return trainings
 
 
-class Regularized(eqx.Module):
-    """A network and the strength of its L2 term."""
-
-    net: nn.CNN
-    l2: jax.Array
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        return self.net(images)
-
-
-def regularized(model: Regularized, batch: data.Images, key: Any) -> tuple[Any, Any]:
-    return classify.cross_entropy(l2=model.l2)(model, batch, key)
-
-
-def build(setting: Any) -> Regularized:
+def build(setting: Any) -> classify.Regularized:
     net = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(0))
-    return Regularized(net, setting["l2"])
+    return classify.Regularized(net, setting["l2"])
 
 
 def sgd(setting: Any) -> optax.GradientTransformation:
@@ -201,9 +187,11 @@ def grid(task: Task, images: data.Images) -> Training:
         "l2": jnp.asarray(strengths.ravel(), jnp.float32),
     }
     options: dict[str, Any] = {"batch_size": task.batch_size, "key": jax.random.key(0)}
+    options["devices"] = jax.devices()
     steps = task.epochs * task.batches
+    loss = classify.cross_entropy()
     return lambda: fit.sweep(
-        regularized, build, images, settings=settings, optimizer=sgd, steps=steps, **options
+        loss, build, images, settings=settings, optimizer=sgd, steps=steps, **options
     )
 
 

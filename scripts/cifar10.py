@@ -109,14 +109,8 @@ def draw(
 ) -> None:
     """What a network confuses and is most wrong about, its first filters, and what it sees."""
     run.figure(f"{name}_confusion", plots.confusion_matrix(found.confusion, found.names))
-    worst = found.top_errors
-    if len(worst.index):
-        words = [
-            f"{found.names[label]},\nnot {found.names[predicted]}"
-            for label, predicted in zip(worst.labels, worst.predicted, strict=True)
-        ]
-        pixels, title = np.asarray(images.images)[worst.index], "most confident mistakes"
-        run.figure(f"{name}_worst", plots.image_grid(pixels, words, title=title))
+    worst, title = images.images[found.top_errors.index], "most confident mistakes"
+    run.figure(f"{name}_worst", plots.image_grid(worst, found.mistakes, title=title))
     run.figure(f"{name}_filters", plots.filters(net.kernels[0]))
     net.eval()
     maps = {f"layer {i + 1}": m[0] for i, m in enumerate(net.feature_maps(seen.images[:1]))}

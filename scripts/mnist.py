@@ -60,14 +60,9 @@ def main(config: Config) -> dict[str, Any]:
         calibration = found.calibration
         curve = (calibration.confidence, calibration.accuracy, calibration.counts)
         run.figure("calibration", plots.reliability({rows[-1][0]: curve}))
-        worst = found.top_errors
-        if len(worst.index):
-            words = [
-                f"{label} taken for {predicted}"
-                for label, predicted in zip(worst.labels, worst.predicted, strict=True)
-            ]
-            pixels = np.asarray(test.images)[worst.index]
-            run.figure("worst", plots.image_grid(pixels, words, title="most confident mistakes"))
+        worst = test.images[found.top_errors.index]
+        title = "most confident mistakes"
+        run.figure("worst", plots.image_grid(worst, found.mistakes, title=title))
         return run.metrics(metrics)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,23 +110,11 @@ def test_members_are_the_models_alone(stacked):
         np.testing.assert_allclose(members[i], expected, rtol=1e-12)
 
 
-class Regularized(eqx.Module):
-    net: nn.CNN
-    l2: jax.Array
-
-    def __call__(self, images):
-        return self.net(images)
-
-
-def regularized_loss(model, batch, key):
-    return classify.cross_entropy(l2=model.l2)(model, batch, key)
-
-
 def test_a_sweep_has_a_strength_for_each_model():
     strengths = jnp.array([0.0, 0.1])
     swept = fit.sweep(
-        regularized_loss,
-        lambda setting: Regularized(network(layers=(Dense(5),)), setting),
+        classify.cross_entropy(),
+        lambda setting: classify.Regularized(network(layers=(Dense(5),)), setting),
         IMAGES,
         settings=strengths,
         optimizer=lambda setting: optax.sgd(0.1),

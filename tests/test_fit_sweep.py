@@ -63,10 +63,13 @@ def jittered(data, key):
     return x + 0.1 * jax.random.normal(key, x.shape), y
 
 
-def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone():
+@pytest.mark.parametrize("devices", [None, jax.devices()])
+def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone(devices):
     settings = settings_of(1e-2, 1e9, 1e-1)
     options = dict(steps=30, batch_size=12, key=KEY, valid=VALID, valid_every=8, augment=jittered)
-    swept = fit.sweep(LOSS, net, (X, Y), settings=settings, optimizer=momentum, **options)
+    swept = fit.sweep(
+        LOSS, net, (X, Y), settings=settings, optimizer=momentum, devices=devices, **options
+    )
     assert len(swept) == 3 and swept.step == 30 and bool(swept.result == RESULTS.completed)
     np.testing.assert_array_equal(swept.diverged, [False, True, False])
     assert swept.history["loss"].shape == (30, 3) and swept.history["valid_loss"].shape == (4, 3)
@@ -213,6 +216,32 @@ def test_interrupted_goes_on_where_it_was(tmp_path):
             fit.sweep(LOSS, net, (X, Y), checkpoint=path, **(options | changed))
 
 
+def test_models_are_shared_out_among_devices():
+    seen = []
+
+    def listen(report):
+        shards = report.state.members.params["readout"]["kernel"][...].addressable_shards
+        seen.append({shard.device: shard.data.shape[0] for shard in shards})
+
+    devices = jax.devices()
+    assert len(devices) == 2
+    settings = settings_of(1e-3, 1e-2, 1e-1)
+    options = dict(settings=settings, optimizer=momentum, steps=4, batch_size=12, key=KEY)
+    swept = fit.sweep(LOSS, net, (X, Y), devices=devices, callback=listen, **options)
+    assert seen[-1] == dict.fromkeys(devices, 2)
+    assert {leaf.device for leaf in params_of(swept.models)} == {devices[0]}
+
+
+def test_a_sweep_goes_on_with_other_devices(tmp_path):
+    options = dict(settings=settings_of(1e-3, 1e-2, 1e-1), optimizer=momentum, steps=10, chunk=5)
+    whole = fit.sweep(LOSS, net, (X, Y), **options)
+    path = tmp_path / "sweep"
+    once = {"checkpoint": path, "devices": jax.devices(), "callback": lambda report: True}
+    fit.sweep(LOSS, net, (X, Y), **once, **options)
+    tail = fit.sweep(LOSS, net, (X, Y), checkpoint=path, **options)
+    np.testing.assert_allclose(tail.history["loss"], whole.history["loss"], rtol=1e-12)
+
+
 def test_a_killed_process_loses_little(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["physml.fit.sweep"], "SAVE_SECONDS", 0.0)
     options = dict(settings=settings_of(1e-2, 1e-1), optimizer=momentum, steps=20, chunk=5)
@@ -262,6 +291,7 @@ GOOD = dict(settings=settings_of(0.1, 0.2), optimizer=momentum, steps=2)
         (dict(steps=-1), "steps is -1"),
         (dict(valid=VALID, valid_every=0), "valid_every is 0"),
         (dict(batch_size=7), "needs a key"),
+        (dict(devices=[]), "devices is empty"),
     ],
 )
 def test_refuses(options, words):

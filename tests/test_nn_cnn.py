@@ -100,9 +100,13 @@ def test_winograds_algorithm_in_float32():
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
-@pytest.mark.parametrize(("channels", "kernel", "size"), [(3, 3, 2), (2, 4, 3), (17, 3, 2)])
-def test_the_largest_of_blocks_is_flaxs_in_value_and_gradient(channels, kernel, size, padding):
-    ours = nn.Conv(channels, 5, kernel, padding=padding, bias_init=draw, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize(
+    ("channels", "filters", "kernel", "size"), [(3, 5, 3, 2), (2, 16, 4, 3), (17, 5, 3, 2)]
+)
+def test_the_largest_of_blocks_is_flaxs_in_value_and_gradient(
+    channels, filters, kernel, size, padding
+):
+    ours = nn.Conv(channels, filters, kernel, padding=padding, bias_init=draw, rngs=nnx.Rngs(0))
     x = images(2, 9, 8, channels)
 
     def flaxs(layer, x):

@@ -11,7 +11,7 @@ from physml.classify.evaluation import (
     evaluate,
     top_errors,
 )
-from physml.classify.objective import cross_entropy, error_rate
+from physml.classify.objective import Regularized, cross_entropy, error_rate
 from physml.classify.prediction import logits, member_probabilities, probabilities
 from physml.classify.training import fit
 
@@ -19,6 +19,7 @@ __all__ = [
     "Augmentation",
     "Calibration",
     "Evaluation",
+    "Regularized",
     "TopErrors",
     "accuracy",
     "calibration",

@@ -155,6 +155,12 @@ class Evaluation:
         """The accuracy on the images of each class, NaN where there are none."""
         return _share(self.confusion.diagonal(), self.confusion.sum(axis=1))
 
+    @property
+    def mistakes(self) -> list[str]:
+        """What each of the `top_errors` is and what it was taken for, in words."""
+        pairs = zip(self.top_errors.labels, self.top_errors.predicted, strict=True)
+        return [f"{self.names[i]},\ntaken for {self.names[j]}" for i, j in pairs]
+
     def summary(self) -> str:
         """A table of the classes: images, accuracy, and what most of the others are taken for."""
         lines = [("class", "images", "accuracy", "taken for")]

@@ -30,23 +30,11 @@ def cross_entropy(
     with label smoothing s (Szegedy et al., arXiv 1512.00567, section 7), C classes and
     `nn.square_norm` of the network. The accuracy is recorded beside it.
 
-    In a sweep over strengths a model holds its own, and the loss reads it:
-
-    ```python
-    class Regularized(eqx.Module):
-        net: nn.CNN
-        l2: Array
-
-        def __call__(self, images):
-            return self.net(images)
-
-    def loss(model, batch, key):
-        return classify.cross_entropy(l2=model.l2)(model, batch, key)
-    ```
+    In a sweep over strengths each model brings its own, as a `Regularized`.
 
     Args:
         label_smoothing: s, at least 0 and less than 1.
-        l2: lambda, a number or a traced scalar.
+        l2: lambda, a number or a traced scalar; of a `Regularized` model, added to its own.
         batch_size: so many images at a time go through the network, so that a validation set of
             any size needs no more memory; all at once if None. For evaluation mode only: batch
             normalisation in training would see every block by itself.
@@ -81,6 +69,32 @@ def error_rate(*, batch_size: int | None = 100) -> Loss:
     return _ErrorRate(batch_size)
 
 
+class Regularized(eqx.Module):
+    r"""A network and the strength $\lambda$ of its L2 regularisation, which is not trained.
+
+    `cross_entropy` adds $\lambda \lVert W \rVert^2$ to the loss of such a model, so that in a sweep
+    every model can have another strength:
+
+    ```python
+    fit.sweep(
+        classify.cross_entropy(),
+        lambda s: classify.Regularized(nn.CNN(..., rngs=nnx.Rngs(s["key"])), s["l2"]),
+        images,
+        settings={"l2": strengths, "key": keys},
+        ...
+    )
+    ```
+    """
+
+    net: Any
+    l2: Float[Array, ""] | float
+
+    def __call__(
+        self, images: Float[Array, "n height width channels"]
+    ) -> Float[Array, "n classes"]:
+        return self.net(images)
+
+
 class _CrossEntropy(eqx.Module):
     label_smoothing: float
     l2: Any
@@ -95,8 +109,9 @@ class _CrossEntropy(eqx.Module):
         targets = jax.nn.one_hot(batch.labels, logits.shape[1], dtype=logits.dtype)
         targets = optax.smooth_labels(targets, self.label_smoothing)
         value = optax.softmax_cross_entropy(logits, targets).mean()
-        if not (isinstance(self.l2, float | int) and self.l2 == 0):
-            value = value + self.l2 * nn.square_norm(model)
+        l2 = self.l2 + model.l2 if isinstance(model, Regularized) else self.l2
+        if not (isinstance(l2, float | int) and l2 == 0):
+            value = value + l2 * nn.square_norm(model)
         return value, {"accuracy": _share(logits, batch.labels, operator.eq)}
 
 

@@ -367,8 +367,9 @@ def _listening(
     with tqdm(total=num_steps, initial=start, unit="step") as bar:
 
         def show(report: Report) -> None:
-            losses = {n: m[-1] for n, m in report.metrics.items() if n.endswith("loss")}
-            bar.set_postfix({n: f"{m:.3g}" for n, m in losses.items() if m.ndim == 0})
+            losses = {n: m[-1] for n, m in report.metrics.items() if n.endswith(("loss", "losses"))}
+            least = {n: np.fmin.reduce(x, axis=None) for n, x in losses.items()}  # of many models
+            bar.set_postfix({n: f"{x:.3g}" for n, x in least.items()})
             bar.update(report.step - bar.n)
 
         yield [show, *listeners]

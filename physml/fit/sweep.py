@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml._types import Loss
@@ -89,6 +90,7 @@ def sweep(
     valid_loss: Loss | None = None,
     valid_every: int = 100,
     wrt: Any = nnx.Param,
+    devices: Sequence[jax.Device] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
     progress: bool | Callback = False,
@@ -132,10 +134,14 @@ def sweep(
         steps: steps in all.
         batch_size, augment, key, valid, valid_loss, wrt: as for `fit.gradient`.
         valid_every: steps between validations.
+        devices: the models are shared out among these, for instance `jax.devices()`, and need not
+            wait for each other; by default all are on one. To JAX a CPU is one device, whose cores
+            small models do not fill: `jax.config.update("jax_num_cpu_devices", os.cpu_count())`,
+            before anything is computed, makes one of each core.
         checkpoint: a directory. The sweep is saved there now and then and when it ends, however it
             ends, and the same call goes on from what it finds there.
         chunk, progress, callback: as for `fit.gradient`; the metrics of a `fit.Report` are "losses"
-            (steps, models), "least_loss" (steps,) and, after a validation, "valid_loss" (models,).
+            (steps, models) and, after a validation, "valid_loss" (models,).
 
     Raises:
         ValueError: if the settings have no or different leading lengths, the checkpoint belongs to
@@ -148,6 +154,8 @@ def sweep(
         raise ValueError(f"steps is {steps}, expected no negative number")
     if valid_every < 1:
         raise ValueError(f"valid_every is {valid_every}, expected a positive number")
+    if devices is not None and len(devices) == 0:
+        raise ValueError("devices is empty, expected one or more, or None")
     settings = as_arrays("settings", settings)
     lengths = sorted({x.shape[0] if x.ndim else 0 for x in jax.tree.leaves(settings)})
     if len(lengths) != 1 or lengths[0] == 0:
@@ -160,23 +168,25 @@ def sweep(
     num_valid = 0 if valid is None else -(-steps // valid_every)
     blanks = (np.full((rows, num), np.nan) for rows in (steps, num_valid))
     saved = _Saved(fresh, settings, *blanks)
+    spread = _Spread(num, devices)
     if checkpoint is not None:
         with contextlib.suppress(FileNotFoundError):  # nothing saved as yet
             saved = _resumed(checkpoint, saved)
     start = int(saved.state.step)
+    state = spread.state(saved.state)
 
     judge = loss if valid_loss is None else valid_loss
-    valid = as_arrays("valid", valid)
+    data, valid = (spread.copied(as_arrays(n, x)) for n, x in (("data", data), ("valid", valid)))
     validate: Any = None
     if valid is not None and start < steps:
-        validate, seconds = compiled(_validate_all, judge, parts, saved.state, valid)
+        validate, seconds = compiled(_validate_all, judge, parts, state, valid)
         compile_seconds += seconds
 
     def review(state: _State) -> tuple[_State, dict[str, Any], None]:
         if validate is None:
             return state, {}, None
         best, values = validate(judge, parts, state, valid)
-        row = np.where(_running(state.members), values, np.nan)
+        row = np.where(_running(state.members), values, np.nan)[:num]
         saved.valid_loss[-(-int(state.step) // valid_every) - 1] = row
         return eqx.tree_at(lambda s: s.members.best, state, best), {"valid_loss": row}, None
 
@@ -185,11 +195,12 @@ def sweep(
     def save(state: _State) -> None:
         nonlocal last_save
         if checkpoint is not None:
-            checkpoints.save(checkpoint, eqx.tree_at(lambda s: s.state, saved, state))
+            gathered = spread.gathered(state)
+            checkpoints.save(checkpoint, eqx.tree_at(lambda s: s.state, saved, gathered))
             last_save = time.perf_counter()
 
     def listen(report: Report) -> bool:
-        rows = report.metrics["losses"]
+        rows = report.metrics["losses"][:, :num]
         saved.loss[report.step - len(rows) : report.step] = rows
         if time.perf_counter() - last_save > SAVE_SECONDS:
             save(report.state)
@@ -197,8 +208,8 @@ def sweep(
         return bool(asked) or not _running(report.state.members).any()
 
     outcome = loop(
-        _SweepStep(loss, optimizer, parts, settings),
-        saved.state,
+        _SweepStep(loss, optimizer, parts, spread.shared(settings)),
+        state,
         data,
         num_steps=steps,
         start=start,
@@ -213,7 +224,7 @@ def sweep(
     )
     if start < outcome.step:
         save(outcome.state)
-    members = outcome.state.members
+    members = spread.gathered(outcome.state).members
     spoiled, arrays = _chosen(members)
     nonfinite_step = np.where(spoiled, outcome.step, members.nonfinite_step)
     history = {"loss": saved.loss[: outcome.step], "step": np.arange(outcome.step)}
@@ -256,6 +267,43 @@ class _State(eqx.Module):
     key: PRNGKeyArray | None
 
 
+class _Spread:
+    """How models are shared out among devices, each of which gets as many."""
+
+    def __init__(self, num: int, devices: Sequence[jax.Device] | None):
+        self.num = num
+        self.devices = None if devices is None else list(devices)[:num]
+        if self.devices is not None:
+            self.mesh = Mesh(np.asarray(self.devices), ("models",))
+            # Of a number that they do not divide, the last model is there several times.
+            count = -(-num // len(self.devices)) * len(self.devices)
+            self.rows = np.minimum(np.arange(count), num - 1)
+
+    def shared(self, models: Any) -> Any:
+        """Arrays with an axis of models."""
+        if self.devices is None:
+            return models
+        place = NamedSharding(self.mesh, PartitionSpec("models"))
+        return jax.tree.map(lambda x: jax.device_put(x[self.rows], place), models)
+
+    def copied(self, arrays: Any) -> Any:
+        """Arrays that every device needs."""
+        if self.devices is None:
+            return arrays
+        return jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec()))
+
+    def state(self, state: _State) -> _State:
+        return _State(self.shared(state.members), *self.copied((state.step, state.key)))
+
+    def gathered(self, state: _State) -> _State:
+        """All models on the first device."""
+        if self.devices is None:
+            return state
+        state = jax.device_put(state, self.devices[0])
+        members = jax.tree.map(lambda x: x[: self.num], state.members)
+        return _State(members, state.step, state.key)
+
+
 class _Saved(eqx.Module):
     """What a checkpoint holds."""
 
@@ -293,9 +341,8 @@ class _SweepStep(eqx.Module):
             return member, jnp.where(at < 0, loss, jnp.nan)
 
         members, loss = jax.vmap(one)(self.settings, state.members)
-        # None is called "loss": the loop would stop, and go back, where all have diverged.
-        metrics = {"losses": loss, "least_loss": jnp.nanmin(loss)}
-        return _State(members, state.step + 1, state.key), metrics
+        # Not called "loss": the loop would stop, and go back, where all have diverged.
+        return _State(members, state.step + 1, state.key), {"losses": loss}
 
 
 def _validate_all(loss: Loss, parts: Parts, state: _State, valid: Any) -> tuple[Best, Array]:
