@@ -118,7 +118,7 @@ def main(config: Config) -> dict[str, Any]:
         run.table(rows, names, title=title)
         for part, accuracy in zip(("train", "test"), np.mean(maps, axis=0), strict=True):
             figure = plots.heat_map(
-                100 * accuracy, GRID, GRID, row_name="first learning rate", column_name="L2 strength",
+                100 * accuracy, GRID, GRID, row_name="learning rate", column_name="L2 strength",
                 name="accuracy [%]", log=False, title=f"{part}, mean of {splits} splits",
             )  # fmt: skip
             run.figure(f"{part}_accuracy", figure)
