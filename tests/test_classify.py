@@ -66,6 +66,15 @@ def test_cross_entropy_is_optaxs(smoothing):
     np.testing.assert_allclose(aux["accuracy"], expected)
 
 
+def test_strengths_of_the_loss_and_of_the_model_add():
+    net = network(layers=(Dense(5),))
+    plain, both = (
+        classify.cross_entropy(l2=l2)(model, IMAGES, None)[0]
+        for l2, model in [(0.0, net), (0.2, classify.Regularized(net, 0.1))]
+    )
+    np.testing.assert_allclose(both - plain, 0.3 * nn.square_norm(net), rtol=1e-12)
+
+
 @pytest.mark.parametrize("batch_size", [5, 23, 50])
 def test_losses_do_not_depend_on_the_block(batch_size):
     for loss in (classify.cross_entropy, classify.error_rate):
