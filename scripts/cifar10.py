@@ -37,7 +37,7 @@ class Config:
     """Epochs of the tutorial's network."""
     better: bool = False
     """Train the better network too."""
-    better_epochs: int = 15
+    better_epochs: int = 10
     """Epochs of the better network."""
 
 

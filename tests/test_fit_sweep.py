@@ -220,6 +220,7 @@ def test_models_are_shared_out_among_devices():
     seen = []
 
     def listen(report):
+        assert report.metrics["losses"].shape[1] == 3
         shards = report.state.members.params["readout"]["kernel"][...].addressable_shards
         seen.append({shard.device: shard.data.shape[0] for shard in shards})
 
@@ -227,7 +228,8 @@ def test_models_are_shared_out_among_devices():
     assert len(devices) == 2
     settings = settings_of(1e-3, 1e-2, 1e-1)
     options = dict(settings=settings, optimizer=momentum, steps=4, batch_size=12, key=KEY)
-    swept = fit.sweep(LOSS, net, (X, Y), devices=devices, callback=listen, **options)
+    for name in ("progress", "callback"):
+        swept = fit.sweep(LOSS, net, (X, Y), devices=devices, **{name: listen}, **options)
     assert seen[-1] == dict.fromkeys(devices, 2)
     assert {leaf.device for leaf in params_of(swept.models)} == {devices[0]}
 

@@ -199,8 +199,14 @@ def sweep(
             checkpoints.save(checkpoint, eqx.tree_at(lambda s: s.state, saved, gathered))
             last_save = time.perf_counter()
 
+    def told(listener: Callback) -> Callback:
+        """A listener that is told of every model once."""
+        return lambda report: listener(
+            eqx.tree_at(lambda r: r.metrics["losses"], report, report.metrics["losses"][:, :num])
+        )
+
     def listen(report: Report) -> bool:
-        rows = report.metrics["losses"][:, :num]
+        rows = report.metrics["losses"]
         saved.loss[report.step - len(rows) : report.step] = rows
         if time.perf_counter() - last_save > SAVE_SECONDS:
             save(report.state)
@@ -219,8 +225,8 @@ def sweep(
         chunk=chunk,
         review=review,
         review_every=None if valid is None else valid_every,
-        progress=progress,
-        callback=listen,
+        progress=told(progress) if callable(progress) else progress,
+        callback=told(listen),
     )
     if start < outcome.step:
         save(outcome.state)
