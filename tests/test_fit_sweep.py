@@ -176,6 +176,33 @@ def test_parameters_spoiled_by_the_last_step():
     np.testing.assert_allclose(swept.models, [0.95, 0.0])
 
 
+def always_finite(model, batch, key):
+    """As the share of errors is, better for what has diverged."""
+    return jnp.where(jnp.abs(model) < 10, 1.0, 0.5), {}
+
+
+@pytest.mark.parametrize("devices", [None, jax.devices()])
+def test_what_has_diverged_is_not_taken_for_the_best(devices):
+    options = dict(steps=6, valid=np.ones(()), valid_loss=always_finite, valid_every=2)
+    rates = jnp.array([0.25, 1e160])
+    swept = fit.sweep(
+        quadratic,
+        lambda rate: jnp.zeros(()),
+        np.ones(()),
+        settings=rates,
+        optimizer=optax.sgd,
+        devices=devices,
+        **options,
+    )
+    for i, rate in enumerate(rates):
+        single = fit.gradient(
+            quadratic, jnp.zeros(()), np.ones(()), optimizer=optax.sgd(rate), **options
+        )
+        np.testing.assert_allclose(swept.models[i], single.model)
+        assert swept[i].nonfinite_step == single.nonfinite_step
+    assert np.isnan(swept.history["valid_loss"][:, 1]).all()
+
+
 def test_interrupted_goes_on_where_it_was(tmp_path):
     settings = settings_of(1e-2, 1e9, 1e-1)
     options = dict(settings=settings, optimizer=momentum, steps=30, batch_size=12, key=KEY)
@@ -228,20 +255,49 @@ def test_models_are_shared_out_among_devices():
     assert len(devices) == 2
     settings = settings_of(1e-3, 1e-2, 1e-1)
     options = dict(settings=settings, optimizer=momentum, steps=4, batch_size=12, key=KEY)
+    options["key"] = jax.device_put(KEY, devices[1])
     for name in ("progress", "callback"):
         swept = fit.sweep(LOSS, net, (X, Y), devices=devices, **{name: listen}, **options)
     assert seen[-1] == dict.fromkeys(devices, 2)
     assert {leaf.device for leaf in params_of(swept.models)} == {devices[0]}
 
 
-def test_a_sweep_goes_on_with_other_devices(tmp_path):
+def test_devices_need_nothing_of_each_other():
+    # A convolution vmapped over its filters is one with groups, which XLA would not cut by itself.
+    def step(model, x):
+        def value(filters):
+            y = x
+            for kernel in filters:
+                y = jax.lax.conv_general_dilated(
+                    y, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )
+            return jnp.sum(y**2)
+
+        return jax.grad(value)(model)
+
+    devices = jax.devices()
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("models",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("models"))
+    filters = [np.ones((4, 3, 3, 1, 5)), np.ones((4, 3, 3, 5, 7))]
+    of_each = sys.modules["physml.fit.sweep"]._of_each
+    program = jax.jit(lambda models, x: of_each(step, models, x, mesh))
+    text = program.lower(jax.device_put(filters, place), np.ones((2, 4, 4, 1))).compile().as_text()
+    assert "convolution" in text and "all-" not in text and "collective" not in text
+
+
+@pytest.mark.parametrize("first, then", [(jax.devices(), None), (None, jax.devices()[::-1])])
+def test_a_sweep_goes_on_with_other_devices(tmp_path, first, then):
     options = dict(settings=settings_of(1e-3, 1e-2, 1e-1), optimizer=momentum, steps=10, chunk=5)
+    options |= dict(valid=VALID, valid_every=4)
     whole = fit.sweep(LOSS, net, (X, Y), **options)
     path = tmp_path / "sweep"
-    once = {"checkpoint": path, "devices": jax.devices(), "callback": lambda report: True}
-    fit.sweep(LOSS, net, (X, Y), **once, **options)
-    tail = fit.sweep(LOSS, net, (X, Y), checkpoint=path, **options)
-    np.testing.assert_allclose(tail.history["loss"], whole.history["loss"], rtol=1e-12)
+    once = {"checkpoint": path, "devices": first, "callback": lambda report: True}
+    assert fit.sweep(LOSS, net, (X, Y), **once, **options).step < 10
+    tail = fit.sweep(LOSS, net, (X, Y), checkpoint=path, devices=then, **options)
+    for name, rows in whole.history.items():
+        np.testing.assert_allclose(tail.history[name], rows, rtol=1e-12)
+    for a, b in zip(params_of(tail.models), params_of(whole.models), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 def test_a_killed_process_loses_little(tmp_path, monkeypatch):

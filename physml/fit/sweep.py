@@ -90,7 +90,7 @@ def sweep(
     valid_loss: Loss | None = None,
     valid_every: int = 100,
     wrt: Any = nnx.Param,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
     progress: bool | Callback = False,
@@ -137,11 +137,12 @@ def sweep(
         devices: the models are shared out among these, for instance `jax.devices()`, and need not
             wait for each other; by default all are on one. To JAX a CPU is one device, whose cores
             small models do not fill: `jax.config.update("jax_num_cpu_devices", os.cpu_count())`,
-            before anything is computed, makes one of each core.
+            before anything is computed, makes one of each core. Of a number of models that they
+            do not divide, the state in a `fit.Report` has the last one several times.
         checkpoint: a directory. The sweep is saved there now and then and when it ends, however it
             ends, and the same call goes on from what it finds there.
         chunk, progress, callback: as for `fit.gradient`; the metrics of a `fit.Report` are "losses"
-            (steps, models) and, after a validation, "valid_loss" (models,).
+            (steps, models) and, after a validation, "valid_loss" (1, models).
 
     Raises:
         ValueError: if the settings have no or different leading lengths, the checkpoint belongs to
@@ -179,14 +180,14 @@ def sweep(
     data, valid = (spread.copied(as_arrays(n, x)) for n, x in (("data", data), ("valid", valid)))
     validate: Any = None
     if valid is not None and start < steps:
-        validate, seconds = compiled(_validate_all, judge, parts, state, valid)
+        validate, seconds = compiled(_validate_all, judge, parts, spread.mesh, state, valid)
         compile_seconds += seconds
 
     def review(state: _State) -> tuple[_State, dict[str, Any], None]:
         if validate is None:
             return state, {}, None
-        best, values = validate(judge, parts, state, valid)
-        row = np.where(_running(state.members), values, np.nan)[:num]
+        best, values = validate(judge, parts, spread.mesh, state, valid)
+        row = np.asarray(values)[:num]
         saved.valid_loss[-(-int(state.step) // valid_every) - 1] = row
         return eqx.tree_at(lambda s: s.members.best, state, best), {"valid_loss": row}, None
 
@@ -214,12 +215,12 @@ def sweep(
         return bool(asked) or not _running(report.state.members).any()
 
     outcome = loop(
-        _SweepStep(loss, optimizer, parts, spread.shared(settings)),
+        _SweepStep(loss, optimizer, parts, spread.shared(settings), spread.mesh),
         state,
         data,
         num_steps=steps,
         start=start,
-        key=key,
+        key=spread.copied(key),
         batch_size=batch_size,
         augment=augment,
         chunk=chunk,
@@ -276,9 +277,10 @@ class _State(eqx.Module):
 class _Spread:
     """How models are shared out among devices, each of which gets as many."""
 
-    def __init__(self, num: int, devices: Sequence[jax.Device] | None):
+    def __init__(self, num: int, devices: Sequence[Any] | None):
         self.num = num
         self.devices = None if devices is None else list(devices)[:num]
+        self.mesh = None
         if self.devices is not None:
             self.mesh = Mesh(np.asarray(self.devices), ("models",))
             # Of a number that they do not divide, the last model is there several times.
@@ -324,17 +326,19 @@ class _SweepStep(eqx.Module):
     optimizer: Any
     parts: Parts
     settings: Any
+    mesh: Mesh | None = eqx.field(static=True)
 
     def __call__(
         self, state: _State, batch: Any, key: PRNGKeyArray | None
     ) -> tuple[_State, dict[str, Array]]:
-        def one(setting: Any, old: _Member) -> tuple[_Member, Array]:
+        def one(model: tuple[Any, _Member], shared: Any) -> tuple[_Member, Array]:
+            (setting, old), (count, own_key, batch, key) = model, shared
             optimizer = optax.with_extra_args_support(self.optimizer(setting))
             step = GradientStep(self.loss, optimizer, self.parts)
-            new, metrics = step(old.state(state.step, state.key), batch, key)
+            new, metrics = step(old.state(count, own_key), batch, key)
             loss = metrics["loss"]
             fails = (old.nonfinite_step < 0) & ~jnp.isfinite(loss)
-            at = jnp.where(fails, state.step, old.nonfinite_step)
+            at = jnp.where(fails, count, old.nonfinite_step)
 
             def unless_failed(new: Any, old: Any) -> Any:
                 return jax.tree.map(lambda n, o: jnp.where(at < 0, n, o), new, old)
@@ -346,15 +350,43 @@ class _SweepStep(eqx.Module):
             member = _Member(kept[0], kept[1], kept[2], good, at, old.best)
             return member, jnp.where(at < 0, loss, jnp.nan)
 
-        members, loss = jax.vmap(one)(self.settings, state.members)
+        models, shared = (self.settings, state.members), (state.step, state.key, batch, key)
+        members, loss = _of_each(one, models, shared, self.mesh)
         # Not called "loss": the loop would stop, and go back, where all have diverged.
         return _State(members, state.step + 1, state.key), {"losses": loss}
 
 
-def _validate_all(loss: Loss, parts: Parts, state: _State, valid: Any) -> tuple[Best, Array]:
-    return jax.vmap(
-        lambda member: validated(loss, parts, member.state(state.step, state.key), valid)
-    )(state.members)
+def _validate_all(
+    loss: Loss, parts: Parts, mesh: Mesh | None, state: _State, valid: Any
+) -> tuple[Best, Array]:
+    def one(member: _Member, shared: Any) -> tuple[Best, Array]:
+        step, key, valid = shared
+        best, value = validated(loss, parts, member.state(step, key), valid)
+        # A loss such as the share of errors is finite for a model that has diverged, too.
+        fine = (member.nonfinite_step < 0) & _finite(member.params)
+        best = jax.tree.map(lambda new, old: jnp.where(fine, new, old), best, member.best)
+        return best, jnp.where(fine, value, jnp.nan)
+
+    return _of_each(one, state.members, (state.step, state.key, valid), mesh)
+
+
+def _of_each(
+    function: Callable[[Any, Any], Any], models: Any, shared: Any, mesh: Mesh | None
+) -> Any:
+    """A function of each model, on its device, and of what all of them share."""
+    mapped = jax.vmap(function, in_axes=(0, None))
+    if mesh is not None:
+        # Without this the compiler would not know that models need nothing of each other: it would
+        # gather them for convolutions, and for the end of an optimizer's loop.
+        share, whole = PartitionSpec("models"), PartitionSpec()
+        mapped = jax.shard_map(
+            mapped, mesh=mesh, in_specs=(share, whole), out_specs=share, check_vma=False
+        )
+    return mapped(models, shared)
+
+
+def _finite(params: Any) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
 
 
 def _begun(
@@ -387,7 +419,7 @@ def _chosen(members: _Member) -> tuple[Bool[Array, " models"], tuple[Any, Any]]:
 
     def one(member: _Member) -> Any:
         last, best = (member.params, member.rest), member.best
-        finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(member.params)]).all()
+        finite = _finite(member.params)
         spoiled = ~finite & (member.nonfinite_step < 0)
         fine = finite & (member.nonfinite_step < 0)
         chosen = jax.tree.map(lambda x, good: jnp.where(fine, x, good), last, member.good)
