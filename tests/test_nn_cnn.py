@@ -152,10 +152,47 @@ def test_the_activation_comes_before_the_pooling(activation):
 
 
 def test_conv_starts_as_flaxs():
-    ours, flaxs = nn.Conv(3, 8, 3, rngs=nnx.Rngs(4)), nnx.Conv(3, 8, (3, 3), rngs=nnx.Rngs(4))
-    assert ours.kernel.shape == flaxs.kernel.shape and ours.bias.shape == flaxs.bias.shape
+    ours = nn.Conv(3, 8, 3, rngs=nnx.Rngs(4))
+    flaxs = nnx.Conv(3, 8, (3, 3), param_dtype=ours.kernel.dtype, rngs=nnx.Rngs(4))
+    np.testing.assert_array_equal(ours.kernel[...], flaxs.kernel[...])
+    np.testing.assert_array_equal(ours.bias[...], flaxs.bias[...])
     wide = nn.Conv(10, 400, 3, rngs=nnx.Rngs(0))
     np.testing.assert_allclose(np.var(wide.kernel[...]), 1 / 90, rtol=0.03)
+
+
+def test_a_sum_of_products_is_computed_once():
+    """A CPU's compiler would compute it anew for each of the sixteen gradients that use it."""
+    layer, x = nn.Conv(16, 4, 3, rngs=nnx.Rngs(0)), images(2, 10, 10, 16)
+    gradient = jax.jit(jax.grad(lambda layer, x: jnp.sum(layer(x, max_pool=2)), argnums=(0, 1)))
+    program = gradient.lower(layer, x).compile().as_text()
+    calls = [line for line in program.splitlines() if " fusion(" in line]
+    many = [line for line in calls if line.split(" fusion(")[1].split(")")[0].count("%") >= 9]
+    # Four tiles, and the gradients in the images and in the filters.
+    assert len(many) <= 6, many
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, k: nn.correlate(x, k, stride=0), "stride must be at least 1; got 0"),
+        (lambda x, k: nn.correlate(x, k, padding="FULL"), "padding must be one of VALID, SAME"),
+        (lambda x, k: nn.correlate(x[0, ..., 0], k), r"x must have .*got \(4, 4\) and \(3, 3, 2"),
+        (lambda x, k: nn.correlate(x[..., :1], k), r"x must have .*got \(1, 4, 4, 1\) and"),
+        (lambda x, k: nn.correlate(x[:, :2], k), r"at least \(3, 3\) pixels; got \(2, 4\)"),
+        (lambda x, k: nn.correlate_max(x, k, 3), r"at least \(5, 5\) pixels; got \(4, 4\)"),
+        (lambda x, k: nn.correlate_max(x, k, 0), "size must be at least 1; got 0"),
+        (lambda x, k: nn.pool(x, 0), "size must be at least 1; got 0"),
+        (lambda x, k: nn.pool(x, 2, "MAX"), "kind must be one of max, mean; got 'MAX'"),
+        (
+            lambda x, k: nn.Conv(2, 5, 3, rngs=nnx.Rngs(0))(x, max_pool=0),
+            "max_pool must be at least 1; got 0",
+        ),
+    ],
+)
+def test_layers_refuse(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)))
 
 
 def test_a_convolution_is_native_on_accelerators_and_a_matrix_product_on_the_cpu():

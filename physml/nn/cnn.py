@@ -4,14 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Num
 
-from physml.nn.common import ACTIVATIONS, Activation, check_positive, find_activation, find_dtype
+from physml.nn.common import (
+    ACTIVATIONS,
+    Activation,
+    check_one_of,
+    check_positive,
+    find_activation,
+    find_dtype,
+)
 from physml.nn.conv import Conv, Padding, Pooling, pool
 
 Shape = tuple[int, ...]
@@ -342,10 +349,7 @@ def _build(
             return activated(linear, width, batch_norm), (width,)
         case Pool(size, kind), (rows, columns, channels):
             check_positive(size=size)
-            if kind not in get_args(Pooling):
-                raise ValueError(
-                    f"kind must be one of {', '.join(get_args(Pooling))}; got {kind!r}"
-                )
+            check_one_of(Pooling, kind=kind)
             return Pooled(size, kind), _image(rows // size, columns // size, channels)
         case Filters(count, kernel, stride, padding, batch_norm), (rows, columns, channels):
             conv = Conv(

@@ -98,6 +98,13 @@ def check_positive(**sizes: int) -> None:
             raise ValueError(f"{name} must be at least 1; got {size}")
 
 
+def check_one_of(choices: Any, **values: str) -> None:
+    """Raise a ValueError that names the first value that is none of a Literal's."""
+    for name, value in values.items():
+        if value not in get_args(choices):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}; got {value!r}")
+
+
 def check_rows(data: Array) -> Float[Array, "rows dim"]:
     """The data from which frozen weights are drawn, as a matrix whose columns all vary.
 
@@ -130,8 +137,7 @@ def frozen_inputs(
     """
     if not scale > 0:
         raise ValueError(f"scale must be positive; got {scale}")
-    if centres not in get_args(Centres):
-        raise ValueError(f"centres must be one of {', '.join(get_args(Centres))}; got {centres!r}")
+    check_one_of(Centres, centres=centres)
     return _ridges(data, width, scale, centres, rngs.params(), rngs.params())
 
 

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml.nn.common import check_positive, find_dtype
+from physml.nn.common import check_one_of, check_positive, find_dtype
 
 Padding = Literal["VALID", "SAME"]
 """Only whole patches of the image, or zeros around it so that stride 1 keeps its size."""
@@ -46,7 +46,12 @@ def correlate(
         kernel: the filters.
         stride: how far apart patches are.
         padding: "VALID" or "SAME".
+
+    Raises:
+        ValueError: other axes or channels than the kernel asks for, an image smaller than it, a
+            stride below one, or an unknown padding.
     """
+    _check(x, kernel, stride, padding)
     return jax.lax.platform_dependent(
         x,
         kernel,
@@ -66,18 +71,35 @@ def correlate_max(
 
     On the CPU the pixels of a block are computed apart and compared where they are, and those that
     fill no block are not computed, which makes such a layer up to twice as fast. Of pixels that are
-    equally large the first has the gradient.
+    equally large the first has the gradient there; elsewhere they share it, as in `pool`.
 
     Args:
         x, kernel, padding: as for `correlate`, with stride 1.
         size: rows and columns of a block.
+
+    Raises:
+        ValueError: as `correlate`, or no block of outputs in an image.
     """
+    _check(x, kernel, 1, padding, size)
     return jax.lax.platform_dependent(
         x,
         kernel,
         cpu=functools.partial(_max_by_products, size=size, padding=padding),
         default=lambda x, kernel: pool(_natively(x, kernel, stride=1, padding=padding), size),
     )
+
+
+def _check(x: Array, kernel: Array, stride: int, padding: Padding, size: int = 1) -> None:
+    check_positive(stride=stride, size=size)
+    check_one_of(Padding, padding=padding)
+    if kernel.ndim != 4 or x.ndim < 3 or x.shape[-1] != kernel.shape[2]:
+        raise ValueError(
+            "x must have shape (..., height, width, channels) and kernel (rows, columns, channels, "
+            f"filters); got {x.shape} and {kernel.shape}"
+        )
+    least = tuple(size + (n - 1 if padding == "VALID" else 0) for n in kernel.shape[:2])
+    if any(n < at_least for n, at_least in zip(x.shape[-3:-1], least, strict=True)):
+        raise ValueError(f"x must have images of at least {least} pixels; got {x.shape[-3:-1]}")
 
 
 def _by_products(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Array:
@@ -179,6 +201,7 @@ def _by_winograd(x: Array, kernel: Array, down: int, across: int) -> list[Array]
     ]
     if any(over):
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, n) for n in over] + [(0, 0)])
+    x = _kept(x, kernel)
     pixels = [
         [x[..., i : i + 2 * down - 1 : 2, j : j + 2 * across - 1 : 2, :] for j in range(4)]
         for i in range(4)
@@ -194,7 +217,18 @@ def _by_winograd(x: Array, kernel: Array, down: int, across: int) -> list[Array]
         for pair in zip(seen, weights, strict=True)
     ]
     first, second = _both_ways(lambda m: [m[0] + m[1] + m[2], m[1] - m[2] - m[3]], products)
-    return [*first, *second]
+    return [_kept(tile, kernel) for tile in (*first, *second)]
+
+
+def _kept(x: Array, kernel: Array) -> Array:
+    """`x`, which XLA is to compute once and keep, as is its gradient.
+
+    Its compiler for the CPU else computes sums and comparisons anew wherever they are used, as each
+    of the 16 products' gradients uses all 16 products; it keeps what it takes for expensive, such
+    as a quotient by a number that it does not know. (It drops `lax.optimization_barrier` too soon.)
+    """
+    one = jax.lax.stop_gradient(1 + 0 * kernel.reshape(-1)[0])
+    return x / one
 
 
 def _both_ways(
@@ -241,7 +275,12 @@ def pool(x: Image, size: int, kind: Pooling = "max") -> FeatureMaps:
     Rows and columns that fill no block are left out. Blocks do not overlap, so this is a reshape
     and a reduction, whose gradient is much faster on the CPU than that of a sliding window. Pixels
     of a block that are equally large share its gradient.
+
+    Raises:
+        ValueError: a size below one, or an unknown kind.
     """
+    check_positive(size=size)
+    check_one_of(Pooling, kind=kind)
     rows, columns = x.shape[-3] // size, x.shape[-2] // size
     x = x[..., : rows * size, : columns * size, :]
     blocks = x.reshape(*x.shape[:-3], rows, size, columns, size, x.shape[-1])
@@ -313,10 +352,7 @@ class Conv(nnx.Module):
             kernel_size=kernel_size,
             stride=stride,
         )
-        if padding not in get_args(Padding):
-            raise ValueError(
-                f"padding must be one of {', '.join(get_args(Padding))}; got {padding!r}"
-            )
+        check_one_of(Padding, padding=padding)
         dtype = find_dtype(dtype)
         shape = (kernel_size, kernel_size, in_features, out_features)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, dtype))
@@ -328,8 +364,9 @@ class Conv(nnx.Module):
         """The layer's outputs, or the largest of each block of `max_pool` x `max_pool` of them.
 
         Raises:
-            ValueError: pooling of a layer with a stride.
+            ValueError: pooling of a layer with a stride, or as `correlate_max`.
         """
+        check_positive(max_pool=max_pool)
         if max_pool > 1 and self.stride > 1:
             raise ValueError(f"max_pool must be 1 for a stride of {self.stride}; got {max_pool}")
         kernel, bias = self.kernel[...], self.bias[...]

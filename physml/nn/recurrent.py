@@ -1,7 +1,7 @@
 """Recurrent networks whose memory is an explicit argument."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from physml.nn.common import (
     Activation,
     Centres,
     Frozen,
+    check_one_of,
     check_positive,
     check_rows,
     find_activation,
@@ -95,8 +96,7 @@ class RNN(nnx.Module):
             ValueError: an unknown cell, no layer, a size below one, a dtype that cannot be had, or
                 a `keep_bias` for the simple cell, which has no gate.
         """
-        if cell not in _CELLS:
-            raise ValueError(f"cell must be one of {', '.join(get_args(Cell))}; got {cell!r}")
+        check_one_of(Cell, cell=cell)
         if keep_bias and cell == "simple":
             raise ValueError(f"keep_bias needs a cell with gates; got {keep_bias} for {cell!r}")
         widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
