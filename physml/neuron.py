@@ -111,11 +111,14 @@ def gradient_step(
         learning_rate: $\alpha$.
 
     Raises:
-        TypeError, ValueError: as `squared_error`.
+        TypeError, ValueError: as `squared_error`; the learning rate is not a number.
     """
     w, b, x, target = _sample(w, b, x, target)
     dw, db = squared_error_gradient(w, b, x, target)
-    return w - learning_rate * dw, b - learning_rate * db
+    rate = floating_array("learning_rate", learning_rate, w.dtype)
+    if rate.shape != ():
+        raise ValueError(f"learning_rate must be a number, got shape {rate.shape}")
+    return w - rate * dw, b - rate * db
 
 
 def _check_neuron(x: Array, w: Array, b: Array) -> None:

@@ -1,6 +1,7 @@
 """Oracles: the numbers that the lectures print, scipy, numpy's polynomials, Flax's layers."""
 
 import cmath
+import functools
 import math
 
 import jax
@@ -193,6 +194,13 @@ def test_convolution_matrix_of_an_image():
     kernel = np.random.default_rng(1).normal(size=(2, 3))
     full = np.asarray(conv.convolution_matrix(kernel, PICTURE.shape)) @ PICTURE.ravel()
     np.testing.assert_allclose(full, scipy.signal.convolve2d(PICTURE, kernel).ravel(), atol=1e-14)
+
+
+def test_convolution_matrix_takes_no_more_room_than_it_must():
+    multiply = functools.partial(conv.polynomial_product, method="toeplitz")
+    ones = jax.ShapeDtypeStruct((500,), jnp.float32)
+    memory = jax.jit(multiply).lower(ones, ones).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 2 * 4 * 999 * 500
 
 
 @pytest.mark.parametrize(
@@ -409,6 +417,8 @@ def test_dtype_follows_the_data():
         (lambda: conv.average_pool(3.0), ValueError, "x must have axes, got a number"),
         (lambda: conv.average_pool(PICTURE, True), TypeError, "window must be an integer"),
         (lambda: conv.box_filter(3), TypeError, "shape must have an integer for each axis, got 3"),
+        (lambda: conv.box_filter((3,), int), TypeError, "kernel must have a floating dtype, got"),
+        (lambda: conv.gaussian_filter((3,), 1.0, int), TypeError, "must have a floating dtype"),
         (lambda: conv.gaussian_filter((3,), 0.0), ValueError, "sigma must be positive, got 0.0"),
         (
             lambda: conv.convolution_matrix([1, 2], (3, 3)),

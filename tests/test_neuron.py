@@ -71,6 +71,9 @@ def test_relu_and_its_slope():
 def test_dtype_follows_the_data():
     w, b = neuron.gradient_step(W.astype(np.float32), B, X.astype(np.float32), TARGET)
     assert w.dtype == b.dtype == jnp.float32
+    rate = np.float64(1)
+    w, _ = neuron.gradient_step(W.astype(np.float32), B, X.astype(np.float32), TARGET, rate)
+    assert w.dtype == jnp.float32
     assert neuron.relu(np.array([-1, 2])).dtype == jnp.float64
 
 
@@ -84,6 +87,7 @@ def test_dtype_follows_the_data():
         ({"b": W}, r"b must be a number, got shape \(3,\)"),
         ({"x": X[None]}, r"x must be one sample, of shape \(3,\), got shape \(1, 3\)"),
         ({"target": X}, r"target must be a number, got shape \(3,\)"),
+        ({"learning_rate": X}, r"learning_rate must be a number, got shape \(3,\)"),
     ],
 )
 def test_gradient_step_refuses(change, message):

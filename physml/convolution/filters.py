@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._checks import floating_array
 from physml.convolution.sizes import lengths
 
 
@@ -42,10 +43,11 @@ def box_filter(shape: Sequence[int], dtype: DTypeLike | None = None) -> Float[Ar
         dtype: JAX's default float unless given.
 
     Raises:
-        TypeError, ValueError: a length is no integer of at least one.
+        TypeError, ValueError: a length is no integer of at least one, or a dtype that is not
+            floating or cannot be had.
     """
     shape = lengths("shape", shape)
-    return jnp.full(shape, 1 / math.prod(shape), dtype)
+    return _filter(np.full(shape, 1 / math.prod(shape)), dtype)
 
 
 def gaussian_filter(
@@ -59,7 +61,7 @@ def gaussian_filter(
         dtype: JAX's default float unless given.
 
     Raises:
-        TypeError, ValueError: a length is no integer of at least one, or sigma is not positive.
+        TypeError, ValueError: as `box_filter`, or sigma is not positive.
     """
     shape = lengths("shape", shape)
     if not sigma > 0:
@@ -67,4 +69,8 @@ def gaussian_filter(
     grid = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
     r2 = np.sum(np.square(grid), axis=0)
     kernel = np.exp((r2.min() - r2) / (2 * sigma**2))
-    return jnp.asarray(kernel / kernel.sum(), dtype or float)
+    return _filter(kernel / kernel.sum(), dtype)
+
+
+def _filter(kernel: np.ndarray, dtype: DTypeLike | None) -> Array:
+    return floating_array("kernel", kernel, jnp.result_type(float) if dtype is None else dtype)

@@ -1,7 +1,6 @@
 """Convolution as linear algebra: its matrix, its inverse, and products of polynomials."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -12,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from physml._checks import floating_array, is_concrete
 from physml.convolution.sizes import integer, lengths, output_shape
-from physml.convolution.sliding import correlate, same_axes
+from physml.convolution.sliding import same_axes
 
 
 def convolution_matrix(
@@ -147,11 +146,12 @@ def polynomial_product_operations(m: int, n: int) -> dict[Method, int]:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _convolution_matrix(kernel: Array, shape: tuple[int, ...]) -> Array:
-    unit = jnp.eye(math.prod(shape), dtype=kernel.dtype).reshape(-1, *shape)
-    full = tuple(k - 1 for k in kernel.shape)
-    column = functools.partial(correlate, stride=(1,) * kernel.ndim, padding=full)
-    columns = jax.vmap(column, in_axes=(0, None))(unit, jnp.flip(kernel))
-    return columns.reshape(len(unit), -1).T
+    full = tuple(n + k - 1 for n, k in zip(shape, kernel.shape, strict=True))
+    # The column of an input is the kernel, as far from the start as the input is.
+    inputs = jnp.stack([n.ravel() for n in np.indices(shape)], axis=-1)
+    empty = jnp.zeros(full, kernel.dtype)
+    columns = jax.vmap(lambda at: jax.lax.dynamic_update_slice(empty, kernel, tuple(at)))(inputs)
+    return columns.reshape(len(inputs), -1).T
 
 
 @jax.jit
