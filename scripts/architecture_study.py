@@ -233,8 +233,7 @@ class Study:
                 valid_every=max(1, num_steps // validations),
                 checkpoint=path,
             )
-            if bool(swept.result == fit.RESULTS.interrupted):
-                raise KeyboardInterrupt
+            fit.raise_if_interrupted(swept.result)
             scores = self.problem.scores(swept.models.net)
             lost = np.where(swept.diverged, np.nan, 1.0)
             return {

@@ -74,6 +74,7 @@ def main(config: Config) -> dict[str, Any]:
             net = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
             print(f"{name}\n{net.summary()}\n")
             fitted = classify.fit(net, train, valid, key=key, progress=True, **recipe)
+            fit.raise_if_interrupted(fitted.result)
             run.save_model(name, fitted.model)
             found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
             speed = fitted.step * recipe["batch_size"] / fitted.seconds

@@ -84,7 +84,7 @@ def main(config: Config) -> dict[str, Any]:
     with Run(config.out, config) as run:
         words = [images.names[label] for label in np.asarray(images.labels[:25])]
         run.figure("images", plots.image_grid(images.images[:25], words))
-        rows, maps, confusion = [], [], np.zeros((10, 10), int)
+        rows, maps, confusion, diverged = [], [], np.zeros((10, 10), int), 0
         for split in range(splits):
             key = jax.random.fold_in(jax.random.key(config.seed), split)
             test_key, valid_key, fit_key = jax.random.split(key, 3)
@@ -105,6 +105,7 @@ def main(config: Config) -> dict[str, Any]:
             together = ensemble(wide, test)
             maps.append((on_train, on_test))
             confusion += together.confusion
+            diverged += int(grid.diverged.sum())
             rows.append(
                 (split, GRID[i], GRID[j], on_valid[i, j], scores(best, test)[0].mean(),
                  ensemble(best, test).accuracy, scores(wide, test)[0].mean(), together.accuracy,
@@ -133,8 +134,8 @@ def main(config: Config) -> dict[str, Any]:
                 "best_test_acc": means[f"{MEMBERS} wide"],
                 "grid_seconds": means["grid [s]"],
                 "wide_seconds": means["wide [s]"],
-                "models": len(grid),
-                "diverged": int(grid.diverged.sum()),
+                "models": len(grid),  # of each split
+                "diverged": diverged,  # in all splits
             }
         )
 
@@ -150,10 +151,12 @@ def fit_lecture(
         "key": jax.random.split(key, rates.size),
         "steps": jnp.full(rates.size, steps, jnp.float32),
     }
-    return fit.sweep(
+    swept = fit.sweep(
         grid_loss, lecture_net, images, settings=settings, optimizer=sgd, batch_size=100,
         steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
     )  # fmt: skip
+    fit.raise_if_interrupted(swept.result)
+    return swept
 
 
 def fit_wide(images: data.Images, epochs: int, key: jax.Array) -> fit.Sweep:
@@ -163,10 +166,12 @@ def fit_wide(images: data.Images, epochs: int, key: jax.Array) -> fit.Sweep:
         "key": jax.random.split(key, MEMBERS),
         "steps": jnp.full(MEMBERS, steps, jnp.float32),
     }
-    return fit.sweep(
+    swept = fit.sweep(
         wide_loss, wide_net, images, settings=settings, optimizer=one_cycle, batch_size=50,
         steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
     )  # fmt: skip
+    fit.raise_if_interrupted(swept.result)
+    return swept
 
 
 def ensemble(swept: fit.Sweep, images: data.Images) -> classify.Evaluation:

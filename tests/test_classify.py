@@ -403,6 +403,17 @@ def test_digits_by_one_cycle_with_augmentation():
         (lambda: classify.calibration(probable(2, 4), [0, 1], bins=0), ValueError, "bins"),
         (lambda: classify.calibration(probable(2, 4) + 1, [0, 1]), ValueError, "row 0 adds to 5"),
         (lambda: classify.top_errors(probable(2, 4), [0, 1], -1), ValueError, "k must not"),
+        (
+            lambda: classify.fit(
+                linear,
+                IMAGES,
+                Images(IMAGES.images, IMAGES.labels, ("3", "2", "1", "0")),
+                epochs=1,
+                key=KEY,
+            ),
+            ValueError,
+            "valid must have the classes of train, .*; it has",
+        ),
         (lambda: classify.evaluate(probable(23, 5), IMAGES), ValueError, "the 4 classes"),
         (lambda: classify.confusion_matrix(probable(3, 2, 4), [0, 1]), ValueError, "one model"),
     ],

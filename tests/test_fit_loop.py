@@ -242,6 +242,12 @@ def test_ctrl_c_returns_what_there_is():
     assert rest.state[0] == whole.state[0]
 
 
+def test_a_script_does_not_go_on_with_what_was_interrupted():
+    with pytest.raises(KeyboardInterrupt):
+        fit.raise_if_interrupted(RESULTS.interrupted)
+    fit.raise_if_interrupted(RESULTS.completed)
+
+
 @pytest.fixture
 def at_a_terminal():
     """Ctrl-C interrupts, as it does not in what a shell has started in the background."""

@@ -137,7 +137,8 @@ class Evaluation:
     Attributes:
         names: the classes' names.
         accuracy: the share of images whose most probable class is theirs.
-        cross_entropy: the mean of -log of the probability of an image's class.
+        cross_entropy: the mean of -log of the probability of an image's class, where those below
+            their dtype's rounding count as that, as in scikit-learn's log_loss.
         confusion: how many of class i (row) are taken for class j (column).
         calibration: confidence beside accuracy.
         top_errors: the most confident mistakes.
@@ -206,7 +207,6 @@ def evaluate(
     return Evaluation(
         names=images.names,
         accuracy=accuracy(values, classes),
-        # A probability of zero is one too small for its dtype.
         cross_entropy=float(-np.log(np.maximum(given, jnp.finfo(values.dtype).eps)).mean()),
         confusion=confusion_matrix(values, classes),
         calibration=calibration(values, classes, bins),

@@ -49,7 +49,7 @@ def cross_entropy(
         )
     if isinstance(l2, float | int) and not l2 >= 0:
         raise ValueError(f"l2 must not be negative; got {l2}")
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     return _CrossEntropy(label_smoothing, l2, batch_size)
 
 
@@ -65,7 +65,7 @@ def error_rate(*, batch_size: int | None = 100) -> Loss:
     Raises:
         ValueError: as `cross_entropy`.
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     return _ErrorRate(batch_size)
 
 
@@ -173,6 +173,6 @@ def _called(model: Any, images: Array) -> Array:
     return logits
 
 
-def _check_batch_size(batch_size: int | None) -> None:
+def check_batch_size(batch_size: int | None) -> None:
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1 or None; got {batch_size}")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml._checks import floating_array
-from physml.classify.objective import blocked_logits
+from physml.classify.objective import blocked_logits, check_batch_size
 from physml.data import Images
 from physml.fit import Augment
 from physml.nn import set_evaluation
@@ -18,7 +18,7 @@ Pixels = Float[Array, "n height width channels"]
 
 
 def logits(
-    model: Any, images: Images | Pixels, *, batch_size: int = 100
+    model: Any, images: Images | Pixels, *, batch_size: int | None = 100
 ) -> Float[Array, "n classes"]:
     """The logits of images, by the model in evaluation mode.
 
@@ -27,22 +27,23 @@ def logits(
     Args:
         model: an `nnx.Module`, or a pytree that holds one, called with images.
         images: scaled to floats as for the fit, a record or the array alone.
-        batch_size: so many go through the network at a time. Feature maps of a hundred stay in a
-            CPU's cache; more at once are slower there.
+        batch_size: so many go through the network at a time, all of them if it is None. Feature
+            maps of a hundred stay in a CPU's cache; more at once are slower there.
 
     Raises:
         TypeError: images that are not floats.
         ValueError: images without four axes, empty, or not of the shape that the model is for; a
             `batch_size` below one.
     """
-    return _logits(model, _floats(images), _checked(batch_size))
+    check_batch_size(batch_size)
+    return _logits(model, _floats(images), batch_size)
 
 
 def probabilities(
     model: Any,
     images: Images | Pixels,
     *,
-    batch_size: int = 100,
+    batch_size: int | None = 100,
     views: int = 1,
     augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
@@ -75,7 +76,7 @@ def member_probabilities(
     models: Any,
     images: Images | Pixels,
     *,
-    batch_size: int = 100,
+    batch_size: int | None = 100,
     views: int = 1,
     augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
@@ -100,10 +101,10 @@ def member_probabilities(
 
 
 def _averaged(
-    predict: Callable[[Any, Array, int], Array],
+    predict: Callable[[Any, Array, int | None], Array],
     model: Any,
     images: Images | Pixels,
-    batch_size: int,
+    batch_size: int | None,
     views: int,
     augment: Augment | None,
     key: PRNGKeyArray | None,
@@ -113,7 +114,8 @@ def _averaged(
     given = [name for name, x in (("augment", augment), ("key", key)) if x is not None]
     if views == 1 and given:
         raise ValueError(f"views must be more than 1 for {' and '.join(given)} to count; got 1")
-    pixels, batch_size = _floats(images), _checked(batch_size)
+    check_batch_size(batch_size)
+    pixels = _floats(images)
     if views == 1:
         return predict(model, pixels, batch_size)
     if augment is None or key is None:
@@ -125,19 +127,19 @@ def _averaged(
 
 
 @eqx.filter_jit
-def _logits(model: Any, images: Pixels, batch_size: int) -> Array:
+def _logits(model: Any, images: Pixels, batch_size: int | None) -> Array:
     # Inside jit the model is a copy.
     set_evaluation(model)
     return blocked_logits(model, images, batch_size)
 
 
 @eqx.filter_jit
-def _probabilities(model: Any, images: Pixels, batch_size: int) -> Array:
+def _probabilities(model: Any, images: Pixels, batch_size: int | None) -> Array:
     return jax.nn.softmax(_logits(model, images, batch_size))
 
 
 @eqx.filter_jit
-def _member_probabilities(models: Any, images: Pixels, batch_size: int) -> Array:
+def _member_probabilities(models: Any, images: Pixels, batch_size: int | None) -> Array:
     arrays, static = eqx.partition(models, eqx.is_array)
     # One after another: side by side, hundreds of models would need hundreds of times the memory.
     return jax.lax.map(
@@ -164,9 +166,3 @@ def _floats(images: Images | Pixels) -> Pixels:
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
         raise TypeError(f"images must be floats, as Images.scaled makes them; got {pixels.dtype}")
     return floating_array("images", pixels)
-
-
-def _checked(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-    return batch_size

@@ -55,8 +55,13 @@ def fit(
         images' error rate as "valid_loss".
 
     Raises:
-        ValueError, TypeError: as `fit.gradient` and `cross_entropy`.
+        ValueError, TypeError: as `fit.gradient` and `cross_entropy`; validation images whose
+            classes have other names, and so perhaps other numbers.
     """
+    if valid is not None and valid.names != train.names:
+        raise ValueError(
+            f"valid must have the classes of train, {train.names}; it has {valid.names}"
+        )
     steps = max(1, epochs * (len(train) // batch_size)) if batch_size > 0 else 1
     judged: dict[str, Any] = {}
     if valid is not None:

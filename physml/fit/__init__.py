@@ -13,7 +13,7 @@ from physml.fit.projection import (
     variable_projection,
 )
 from physml.fit.readout import Readout, readout
-from physml.fit.result import RESULTS, Fit
+from physml.fit.result import RESULTS, Fit, raise_if_interrupted
 from physml.fit.schedule import Cosine, OneCycle, scheduled
 from physml.fit.sweep import Sweep, sweep
 
@@ -39,6 +39,7 @@ __all__ = [
     "loop",
     "mean_square",
     "nonfinite",
+    "raise_if_interrupted",
     "readout",
     "scheduled",
     "sweep",

@@ -28,3 +28,13 @@ class Fit(eqx.Module):
     nonfinite_step: int | None  # the step (from 0) at which the loss was not finite
     seconds: float  # without compiling
     compile_seconds: float
+
+
+def raise_if_interrupted(result: RESULTS) -> None:
+    """For a script that would go on with a model as with a finished one.
+
+    Raises:
+        KeyboardInterrupt: the fit was interrupted.
+    """
+    if bool(result == RESULTS.interrupted):
+        raise KeyboardInterrupt

@@ -279,24 +279,20 @@ class _Spread:
 
     def __init__(self, num: int, devices: Sequence[Any] | None):
         self.num = num
-        self.devices = None if devices is None else list(devices)[:num]
-        self.mesh = None
-        if self.devices is not None:
-            self.mesh = Mesh(np.asarray(self.devices), ("models",))
-            # Of a number that they do not divide, the last model is there several times.
-            count = -(-num // len(self.devices)) * len(self.devices)
-            self.rows = np.minimum(np.arange(count), num - 1)
+        self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
 
     def shared(self, models: Any) -> Any:
         """Arrays with an axis of models."""
-        if self.devices is None:
+        if self.mesh is None:
             return models
+        # Of a number that the devices do not divide, the last model is there several times.
+        rows = np.minimum(np.arange(-(-self.num // self.mesh.size) * self.mesh.size), self.num - 1)
         place = NamedSharding(self.mesh, PartitionSpec("models"))
-        return jax.tree.map(lambda x: jax.device_put(x[self.rows], place), models)
+        return jax.tree.map(lambda x: jax.device_put(x[rows], place), models)
 
     def copied(self, arrays: Any) -> Any:
         """Arrays that every device needs."""
-        if self.devices is None:
+        if self.mesh is None:
             return arrays
         return jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec()))
 
@@ -305,9 +301,9 @@ class _Spread:
 
     def gathered(self, state: _State) -> _State:
         """All models on the first device."""
-        if self.devices is None:
+        if self.mesh is None:
             return state
-        state = jax.device_put(state, self.devices[0])
+        state = jax.device_put(state, self.mesh.devices.flat[0])
         members = jax.tree.map(lambda x: x[: self.num], state.members)
         return _State(members, state.step, state.key)
 
