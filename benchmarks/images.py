@@ -6,9 +6,10 @@ The same networks on the same numbers drawn at random, in float32, by each libra
 plain network for MNIST (32 and 64 filters, 256 dense units, batches of 128, Adam), TensorFlow's
 tutorial for CIFAR-10 (batches of 32, Adam), and the lecture's for digits (10 filters, 50 dense
 units, batches of 100, SGD with an L2 term), of which a grid of 49 settings is trained: here as one
-program, elsewhere one model after another, of which one is timed and counted 49 times. PyTorch is
-timed with channels first and last, the better counts. Compiling and a first epoch are left out, and
-the best of several turns is taken, the libraries by turns, so that a busy machine spoils all alike.
+program, elsewhere one model after another, of which one is timed and counted 49 times; 20 epochs
+are timed, and counted five times. PyTorch is timed with channels first and last, the better counts.
+Compiling and a first epoch are left out, and the best of several turns is taken, the libraries by
+turns, so that a busy machine spoils all alike.
 
 Keras (on TensorFlow) and PyTorch come with the extra `bench`; one that is missing is left out.
 """
