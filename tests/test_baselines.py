@@ -114,6 +114,7 @@ def test_persistence_stays():
     np.testing.assert_array_equal(ys, jnp.ones((5, 3)))
 
 
+@pytest.mark.slow
 def test_the_benchmark_makes_a_table_of_seeds_and_sets(tmp_path, monkeypatch):
     make = lorenz_forecast.Problem.make
     monkeypatch.setattr(lorenz_forecast, "STEPS", 300)

@@ -141,6 +141,7 @@ def test_overdamped_motion_does_not_overflow():
     np.testing.assert_allclose(v, slow * x, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_superposition_of_harmonics_meets_the_pulse_train():
     pulses = SquareWave()
     times, y0 = np.linspace(0.0, 20.0, 101), jnp.array([1.0, 0.0])

@@ -41,6 +41,7 @@ def test_one_surrogate_of_many_parameters():
     np.testing.assert_allclose(mirrored, ys * jnp.array([-1.0, -1, 1, 1])[None, None], atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, bound", [(jnp.float64, 1e-11), (jnp.float32, 1e-5)])
 def test_a_driven_oscillator_for_long(dtype, bound):
     system: Any = systems.DrivenOscillator()

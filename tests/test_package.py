@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # In a fresh interpreter: this one has set JAX's options and holds everything in memory already.
 CODE = """
 import pathlib, sys
@@ -49,6 +51,7 @@ def test_import_is_free_of_side_effects(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_readme_examples_run(tmp_path):
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     examples = "".join(re.findall(r"```python\n(.*?)```", readme, flags=re.S))

@@ -97,6 +97,7 @@ def test_truncation_and_rounding_are_part_of_the_estimate(rtol, dtype, t1):
     assert np.all((estimate < 3 * error) & (estimate > error / 3))
 
 
+@pytest.mark.slow
 def test_hopeless_horizon_is_said(truth):
     grid = np.arange(5001) * 0.01
     with pytest.warns(UserWarning, match=r"half of the digits .* until t = \d\d\.\d+ of 50"):

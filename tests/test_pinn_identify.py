@@ -260,6 +260,7 @@ def test_duffing_gets_its_cubic_term_back():
 LINE = np.linspace(0.0, 1.0, 5)
 
 
+@pytest.mark.slow
 def test_the_solution_says_its_error_given_the_parameters():
     """Beside the closed form for the parameters and the start that were found."""
     ts = np.linspace(0.0, 20.0, 401)

@@ -93,6 +93,7 @@ def test_a_window_is_one_frozen_tanh_layer_and_a_readout(lorenz):
         dense.network(num_windows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_random_hidden_layers_do_as_well(seed):
     solution = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 3.0, key=jax.random.key(seed))

@@ -85,6 +85,7 @@ def test_answers_at_jumps_and_an_ulp_beside_them():
         assert largest(solution(t) - PULSED.exact(t, y0)) < 1e-13
 
 
+@pytest.mark.slow
 def test_certificate_knows_the_error_and_the_horizon_of_chaos():
     ts = jnp.linspace(0, 25, 251)
     solution = reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, certify=True)
@@ -105,6 +106,7 @@ def test_certificate_knows_the_error_and_the_horizon_of_chaos():
     assert wrong[-1] > 1e-3
 
 
+@pytest.mark.slow
 def test_certificate_goes_through_jumps_and_stiffness():
     jumpy = reference.solve(PULSED, [1.0, 0.0], [0.0, 1.0, 2.0], certify=True)
     assert jumpy.valid_until(1e-11)[1]
@@ -115,6 +117,7 @@ def test_certificate_goes_through_jumps_and_stiffness():
     assert stiff.valid_until(1e-5)[1] and not stiff.valid_until(1e-13)[1]
 
 
+@pytest.mark.slow
 def test_robertson_against_published_values():
     """SUNDIALS' cvRoberts_dns prints t = 0.4, 40, 4e4 to the digits below (LLNL, user guide)."""
 

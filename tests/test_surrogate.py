@@ -274,6 +274,7 @@ def test_a_frozen_network_forecasts_lorenz(lorenz):
     assert stepper.dt == 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [None, "simple"])
 def test_a_driven_oscillator_is_followed_from_any_phase(driven, cell):
     system, period, train = driven
@@ -293,6 +294,7 @@ def test_a_driven_oscillator_is_followed_from_any_phase(driven, cell):
     assert float(jnp.abs(wrong - exact[30:]).max()) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp", "gru"])
 def test_training_moves_all_parameters_and_refitting_goes_further(lorenz, kind):
     symmetry = systems.Lorenz().symmetry
