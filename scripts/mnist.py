@@ -40,7 +40,7 @@ class Config:
     """Epochs of the plain network."""
     members: int = 0
     """Strong networks to train, with seeds from `seed` on, and to put together as an ensemble."""
-    strong_epochs: int = 40
+    strong_epochs: int = 20
     """Epochs of a strong network."""
 
 

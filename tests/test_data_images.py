@@ -11,6 +11,7 @@ import pickle
 import re
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,11 @@ def write(folder, files):
     return folder
 
 
+def files_in(folder):
+    """But for those by which processes wait for each other."""
+    return [p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"]
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Sets of small files in the place of the published ones."""
@@ -88,6 +94,7 @@ def small(monkeypatch):
     def publish(*mirrors):
         for name, files in (
             ("MNIST", {**IDX_FILES, **GZ_FILES}),
+            ("FASHION_MNIST", GZ_FILES),
             ("CIFAR10", {**CIFAR_FILES, image_sets.ARCHIVE: CIFAR_ARCHIVE}),
         ):
             sums = {file: sha256(content) for file, content in files.items()}
@@ -162,6 +169,15 @@ def test_mnist_files_are_read(tmp_path, small, files, sub):
         np.testing.assert_array_equal(images.labels, LABELS[part])
         assert images.names == tuple("0123456789") and images.white == 255
         assert images.images.dtype == jnp.uint8 and images.labels.dtype == jnp.int32
+
+
+def test_fashion_mnist_is_not_taken_for_what_it_may_not_be(tmp_path, small):
+    (tmp_path / "mnist").mkdir()  # what is not its own folder does not count
+    train, test = data.fashion_mnist(write(tmp_path, GZ_FILES))
+    assert train.names[9] == "ankle boot" and train.source == "fashion-mnist"
+    np.testing.assert_array_equal(test.images[..., 0], PIXELS["t10k"])
+    with pytest.raises(FileNotFoundError, match=r"has no train-images-idx3-ubyte\.gz, "):
+        data.fashion_mnist(write(tmp_path / "unpacked", IDX_FILES))  # could be MNIST's
 
 
 @pytest.mark.parametrize(
@@ -309,18 +325,21 @@ def test_damaged_cifar_files_are_named(tmp_path, small):
             data.cifar10(write(tmp_path / name, {image_sets.ARCHIVE: content}))
     (tmp_path / "folder" / "data_batch_4").unlink()
     write(tmp_path / "folder", {"data_batch_3": CIFAR_FILES["data_batch_3"]})
-    with pytest.raises(FileNotFoundError, match=r"has no data_batch_4, .*: unpack http"):
+    with pytest.raises(FileNotFoundError, match=r"has no data_batch_4, and .*: put cifar.*tar\.gz"):
         data.cifar10(tmp_path / "folder")
+    write(tmp_path / "folder", {image_sets.ARCHIVE: CIFAR_ARCHIVE})
+    assert len(data.cifar10(tmp_path / "folder")[0]) == 50
 
 
 def test_a_folder_that_is_not_the_set_says_what_to_put_there(tmp_path, small):
     message = (
-        r"has no train-images-idx3-ubyte\.gz or train-images-idx3-ubyte, which mnist needs: "
-        f"put .*, from http.*ubyte.gz, into {re.escape(str(tmp_path))}, or pass no folder"
+        r"has no train-images-idx3-ubyte\.gz or train-images-idx3-ubyte, .*, which mnist needs: "
+        r"put train-images-idx3-ubyte\.gz, .*t10k-labels-idx1-ubyte\.gz, from http"
+        f".*, into {re.escape(str(tmp_path))}, or pass no folder"
     )
     with pytest.raises(FileNotFoundError, match=message):
         data.mnist(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"has no cifar-10-python\.tar\.gz or data_batch_1"):
+    with pytest.raises(FileNotFoundError, match=r"has no data_batch_1, .*no cifar-10-.*\.tar"):
         data.cifar10(tmp_path)
     with pytest.raises(FileNotFoundError, match="folder must be a folder with fashion-mnist; got"):
         data.fashion_mnist(tmp_path / "nowhere")
@@ -339,7 +358,7 @@ def test_sets_are_downloaded_once(tmp_path, small, serve, monkeypatch, capfd):
         assert len(test) == 10
         assert len(data.cifar10()[0]) == 50
     assert sorted(name for name, _ in server.asked) == sorted([*GZ_FILES, image_sets.ARCHIVE])
-    assert {path.name for path in tmp_path.rglob("*.*")} == {*GZ_FILES, image_sets.ARCHIVE}
+    assert {*files_in(tmp_path)} == {*GZ_FILES, image_sets.ARCHIVE}
     assert capfd.readouterr() == ("", "")
 
 
@@ -357,11 +376,16 @@ def test_without_a_network_it_says_what_to_put_where(tmp_path, small, monkeypatc
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     message = (
         r"(?s)could not download train-images-idx3-ubyte.gz\n  http://127.0.0.1:9/train-.*refused.*"
-        f"Without a network, put train-images-idx3-ubyte.gz, from .*, into {tmp_path}/mnist"
+        r"Without a network, put train-images-idx3-ubyte.gz, .*t10k-labels-idx1-ubyte.gz, from "
+        f".*, into {tmp_path}/mnist"
     )
     with pytest.raises(ConnectionError, match=message):
         data.mnist()
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert files_in(tmp_path) == []
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PHYSML_DATA", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"cannot write to .*file/mnist, .*\$PHYSML_DATA names"):
+        data.mnist()
 
 
 CONTENT = RNG.bytes(5000)
@@ -378,7 +402,16 @@ def test_a_cut_download_goes_on_and_is_never_trusted(tmp_path, serve, ranges):
     fetch([server.url() + "f.gz"], path, sha256(CONTENT))
     assert path.read_bytes() == CONTENT
     assert server.asked == [("f.gz", None), ("f.gz", "bytes=2000-")]
-    assert os.listdir(path.parent) == ["f.gz"]
+    assert files_in(path.parent) == ["f.gz"]
+
+
+def test_one_of_many_processes_downloads(tmp_path, serve):
+    server = serve({"f": CONTENT})
+    get = functools.partial(fetch, [server.url() + "f"], tmp_path / "f", sha256(CONTENT))
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(get) for _ in range(8)]:
+            future.result()
+    assert (tmp_path / "f").read_bytes() == CONTENT and len(server.asked) == 1
 
 
 @pytest.mark.parametrize("stale", [b"x" * 2000, CONTENT, b"x" * 5000, b"x" * 9000])
@@ -387,7 +420,7 @@ def test_a_part_of_another_file_does_no_harm(tmp_path, serve, stale):
     (tmp_path / "f.part").write_bytes(stale)
     fetch([server.url() + "f"], tmp_path / "f", sha256(CONTENT))
     assert (tmp_path / "f").read_bytes() == CONTENT
-    assert os.listdir(tmp_path) == ["f"]
+    assert files_in(tmp_path) == ["f"]
     assert len(server.asked) == (1 if stale == CONTENT else 2)
 
 
@@ -399,7 +432,7 @@ def test_mirrors_are_asked_in_turn_and_a_wrong_file_is_thrown_away(tmp_path, ser
     )
     with pytest.raises(ConnectionError, match=message):
         fetch(bad, tmp_path / "f", sha256(CONTENT))
-    assert os.listdir(tmp_path) == []
+    assert files_in(tmp_path) == []
     fetch([*bad, right.url() + "f"], tmp_path / "f", sha256(CONTENT))
     assert (tmp_path / "f").read_bytes() == CONTENT
 
@@ -440,6 +473,11 @@ def test_images_are_selected_scaled_and_standardised():
     assert (
         len(images[5:8]) == 3 and some.labels.tolist() == [1, 1] and some.names == ("a", "b", "c")
     )
+    for wrong in (30, -31):
+        with pytest.raises(IndexError, match=f"there is no image {wrong} of 30"):
+            images[np.array([4, wrong])]
+    halved = images.transformed(lambda x: x[:, ::2])
+    np.testing.assert_allclose(halved.scaled().images, pixels[:, ::2] / 255, rtol=1e-15)
     scaled = images.scaled()
     np.testing.assert_allclose(scaled.images, pixels / 255, rtol=1e-15)
     assert scaled.white == 1
@@ -469,8 +507,12 @@ SQUARES = np.zeros((4, 5, 6), np.uint8)
         (SQUARES.astype(int) - 1, [0, 1, 0, 1], None, "from 0 to 255; got -1 to -1"),
         (SQUARES, [0, 1, 0], None, r"labels must have shape \(4,\).*got \(3,\)"),
         (SQUARES, np.eye(4, dtype=int), None, r"labels must have shape .*argmax"),
-        (SQUARES, [0, 1, 0, -1], None, "labels must be from 0 .*got -1 at index 3"),
-        (SQUARES, [0, 1, 2, 1], ("a", "b"), r"from 0 to 1; got 2 at index 2 \(1 of 4"),
+        (SQUARES, np.zeros((4, 1), int), None, r"labels must have shape .*labels\[:, 0\]"),
+        (SQUARES, [0, 1, 0, -1], None, "labels must .* from 0 to 3 .*got -1 at index 3"),
+        (SQUARES, [0, 1, 0, 2**32 + 1], None, f"from 0 to 3 at most; got {2**32 + 1} at index 3"),
+        (np.zeros((4, 2, 8, 8)), [0, 1, 0, 1], None, r"channels last.*np\.moveaxis"),
+        ([np.zeros((2, 2)), np.zeros((3, 3))], [0, 1], None, "images must all have one shape"),
+        (SQUARES, [0, 1, 2, 1], ("a", "b"), r"from 0 to 1 at most; got 2 at index 2 \(1 of 4"),
         (SQUARES, [0, 1, 0, 3], None, r"every class must have images, .*\['2'\]"),
         (SQUARES, [0, 1, 0, 1], ("a", "b", "c"), r"every class must have images, .*\['c'\]"),
     ],
@@ -559,6 +601,17 @@ def test_folders_refused(tmp_path):
     np.save(tmp_path / "b" / "0.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"b/0\.npy must have shape"):
         refused()
+    os.remove(tmp_path / "b" / "0.npy")
+    np.savez(tmp_path / "b" / "0.npz", SQUARES)
+    os.rename(tmp_path / "b" / "0.npz", tmp_path / "b" / "0.npy")
+    with pytest.raises(ValueError, match=r"b/0\.npy must hold one array"):
+        refused()
+    os.remove(tmp_path / "b" / "0.npy")
+    (tmp_path / "b" / "0.ppm").write_bytes(b"P6\n5")
+    with pytest.raises(ValueError, match=r"b/0\.ppm is cut, corrupt or no image"):
+        refused()
+    with pytest.raises(ValueError, match=r"size must be \(height, width\), .*got \(0, 8\)"):
+        refused(size=(0, 8))
     with pytest.raises(ValueError, match="channels must be 1, 3 or None; got 2"):
         refused(channels=2)
     with pytest.raises(FileNotFoundError, match="folder must be a folder with images"):

@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
+
 CHUNK = 1 << 18  # bytes between two looks at the connection
 TIMEOUT = 30.0  # seconds without a byte, after which a mirror is given up
 
@@ -17,7 +19,8 @@ def fetch(urls: Sequence[str], path: Path, sha256: str, *, progress: bool = Fals
 
     Bytes are collected in `<name>.part`. An attempt that is cut leaves that file, and the next one,
     from whatever mirror, asks for the rest. Only when the checksum is right is the file renamed to
-    `path`, so what stands there is whole; a part whose checksum is wrong is deleted.
+    `path`, so what stands there is whole; a part whose checksum is wrong is deleted. Of processes
+    that want the same file at once the first downloads it, and the others wait.
 
     Args:
         urls: where the file can be had, in the order of asking.
@@ -29,6 +32,18 @@ def fetch(urls: Sequence[str], path: Path, sha256: str, *, progress: bool = Fals
         ConnectionError: no mirror gave the file; it says for each what was wrong.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        if not path.exists():
+            _fetch(urls, path, sha256, progress)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(urls: Sequence[str], path: Path, sha256: str, progress: bool) -> None:
     part = path.with_name(path.name + ".part")
     failures = []
     for url in urls:
@@ -48,12 +63,6 @@ def fetch(urls: Sequence[str], path: Path, sha256: str, *, progress: bool = Fals
         part.unlink()
         failures.append(f"{url}: sent a file whose sha256 is {found}, expected {sha256}")
     raise ConnectionError(f"could not download {path.name}\n  " + "\n  ".join(failures))
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 checksum of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _receive(url: str, part: Path, progress: bool) -> None:

@@ -144,8 +144,8 @@ def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Ima
 def fashion_mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Images]:
     """Fashion-MNIST: 60,000 articles of clothing to train with and 10,000 to test, 28 x 28 bytes.
 
-    Xiao, Rasul, Vollgraf, arXiv 1708.07747. Read as `mnist`, from the folder `fashion-mnist`. Only
-    its compressed files have published checksums; others are known by header, size and labels.
+    Xiao, Rasul, Vollgraf, arXiv 1708.07747. Read as `mnist`, from the folder `fashion-mnist`, but
+    compressed only: those files have published checksums.
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as `mnist`.
@@ -164,12 +164,15 @@ def cifar10(folder: Folder = None, *, progress: bool = False) -> tuple[Images, I
         FileNotFoundError, ConnectionError, ValueError: as `mnist`.
     """
     place = _place(CIFAR10, folder)
-    train_names = [f"data_batch_{i}" for i in range(1, 6)]
-    names = [*train_names, "test_batch"]
-    if any((place / name).exists() for name in names):
-        contents = ((place / name, _content(CIFAR10, place / name)) for name in names)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    absent = [name for name in names if not (place / name).exists()]
+    if not absent:
+        contents = ((place / name, (place / name).read_bytes()) for name in names)
     else:
-        archive = _found(CIFAR10, place, [ARCHIVE, *names], folder is None, progress)
+        try:
+            [archive] = _found(CIFAR10, place, [[ARCHIVE]], folder is None, progress)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{place} has no {', '.join(absent)}, and {error}") from None
         contents = _archived(archive, names)
     batches = [
         parse_cifar(_verified(CIFAR10, path, content), str(path)) for path, content in contents
@@ -184,17 +187,20 @@ def cifar10(folder: Folder = None, *, progress: bool = False) -> tuple[Images, I
 
 def _idx_set(published: Published, folder: Folder, progress: bool) -> tuple[Images, Images]:
     place = _place(published, folder)
-
-    def parsed(stem: str, ndim: int) -> np.ndarray:
-        path = _found(published, place, [stem + ".gz", stem], folder is None, progress)
-        return parse_idx(_verified(published, path, path.read_bytes()), str(path), ndim)
-
-    def part(prefix: str) -> Images:
-        images = parsed(f"{prefix}-images-idx3-ubyte", 3)
-        labels = parsed(f"{prefix}-labels-idx1-ubyte", 1)
-        return Images.from_arrays(images, labels, published.classes, source=published.name)
-
-    return part("train"), part("t10k")
+    kinds = ("images-idx3", "labels-idx1")
+    stems = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in kinds]
+    choices = [[n for n in (stem + ".gz", stem) if n in published.sha256] for stem in stems]
+    arrays = [
+        parse_idx(_verified(published, path, path.read_bytes()), str(path), ndim)
+        for path, ndim in zip(
+            _found(published, place, choices, folder is None, progress), (3, 1, 3, 1), strict=True
+        )
+    ]
+    train, test = (
+        Images.from_arrays(*pair, published.classes, source=published.name)
+        for pair in (arrays[:2], arrays[2:])
+    )
+    return train, test
 
 
 def _place(published: Published, folder: Folder) -> Path:
@@ -205,37 +211,34 @@ def _place(published: Published, folder: Folder) -> Path:
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"folder must be a folder with {published.name}; got {folder}")
     own = Path(folder) / published.name
-    return own if own.is_dir() else Path(folder)
+    return own if any((own / name).exists() for name in published.sha256) else Path(folder)
 
 
 def _found(
-    published: Published, place: Path, names: list[str], download: bool, progress: bool
-) -> Path:
-    """The first of some files that is there; the first of all, downloaded, if none is."""
-    for name in names:
-        if (place / name).exists():
-            return place / name
-    path, urls = place / names[0], [mirror + names[0] for mirror in published.mirrors]
-    advice = f"put {names[0]}, from {' or '.join(urls)}, into {place}"
-    if not download:
+    published: Published, place: Path, choices: list[list[str]], download: bool, progress: bool
+) -> list[Path]:
+    """Of each choice of files the first that is there, or the first of all, downloaded."""
+    there = [[name for name in names if (place / name).exists()] for names in choices]
+    missing = [names for names, some in zip(choices, there, strict=True) if not some]
+    wanted = ", ".join(names[0] for names in missing)
+    advice = f"put {wanted}, from {' or '.join(published.mirrors)}, into {place}"
+    if missing and not download:
+        lacks = ", ".join(" or ".join(names) for names in missing)
         raise FileNotFoundError(
-            f"{place} has no {' or '.join(names)}, which {published.name} needs: {advice}, "
+            f"{place} has no {lacks}, which {published.name} needs: {advice}, "
             "or pass no folder to have it downloaded"
         )
-    try:
-        fetch(urls, path, published.sha256[names[0]], progress=progress)
-    except ConnectionError as error:
-        raise ConnectionError(f"{error}\nWithout a network, {advice}") from error
-    return path
-
-
-def _content(published: Published, path: Path) -> bytes:
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path.parent} has no {path.name}, which {published.name} needs: "
-            f"unpack {published.mirrors[0]}{ARCHIVE} again"
-        )
-    return path.read_bytes()
+    for name, *_ in missing:
+        urls = [mirror + name for mirror in published.mirrors]
+        try:
+            fetch(urls, place / name, published.sha256[name], progress=progress)
+        except ConnectionError as error:
+            raise ConnectionError(f"{error}\nWithout a network, {advice}") from error
+        except OSError as error:
+            raise OSError(
+                f"cannot write to {place}, in the cache that $PHYSML_DATA names: {error}"
+            ) from error
+    return [place / (some or names)[0] for some, names in zip(there, choices, strict=True)]
 
 
 def _archived(archive: Path, names: list[str]) -> Iterator[tuple[Path, bytes]]:
@@ -245,7 +248,7 @@ def _archived(archive: Path, names: list[str]) -> Iterator[tuple[Path, bytes]]:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 name = Path(member.name).name
-                if name in names and (file := tar.extractfile(member)) is not None:
+                if name in names and member.isfile() and (file := tar.extractfile(member)):
                     found[name] = file.read()
     except (EOFError, OSError, tarfile.TarError, zlib.error) as error:
         raise ValueError(f"{archive} is cut or corrupt, remove it: {error}") from error
@@ -257,9 +260,8 @@ def _archived(archive: Path, names: list[str]) -> Iterator[tuple[Path, bytes]]:
 
 
 def _verified(published: Published, path: Path, content: bytes) -> bytes:
-    expected = published.sha256.get(path.name)
-    found = hashlib.sha256(content).hexdigest()
-    if expected not in (None, found):
+    expected, found = published.sha256[path.name], hashlib.sha256(content).hexdigest()
+    if found != expected:
         raise ValueError(
             f"{path} is not the file of {published.name}: it is cut, corrupt or another one, its "
             f"sha256 is {found}, expected {expected}. Remove it; the right one is at "

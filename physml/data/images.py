@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray, UInt8
 
-from physml._checks import floating_array, require_finite
+from physml._checks import floating_array, is_concrete, require_finite
 
 Pixels = UInt8[Array, "n height width channels"] | Float[Array, "n height width channels"]
 
@@ -81,7 +81,7 @@ class Images(eqx.Module):
         """
         pixels = _checked_pixels(images)
         classes = _checked_labels(labels, len(pixels), names)
-        names = tuple(names or map(str, range(int(classes.max()) + 1)))
+        names = tuple(map(str, range(int(classes.max()) + 1)) if names is None else names)
         counts = np.bincount(classes, minlength=len(names))
         if (counts == 0).any():
             empty = [names[i] for i in np.flatnonzero(counts == 0)]
@@ -124,6 +124,8 @@ class Images(eqx.Module):
             raise FileNotFoundError(f"folder must be a folder with images; got {folder}")
         if channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1, 3 or None; got {channels}")
+        if size is not None and (np.shape(size) != (2,) or min(size) < 1):
+            raise ValueError(f"size must be (height, width), at least 1 each; got {size}")
         stacked, numbers = folder / "images.npy", folder / "labels.npy"
         if stacked.exists() and numbers.exists():
             return cls.from_arrays(_load(stacked), _load(numbers), source=folder.name)
@@ -131,14 +133,19 @@ class Images(eqx.Module):
             path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."
         )
         if not names:
+            missing = " and ".join(path.name for path in (stacked, numbers) if not path.exists())
             raise ValueError(
-                f"{folder} must have a folder of images for each class, "
-                "or the files images.npy and labels.npy; it has neither"
+                f"{folder} must have a folder of images for each class, or the files images.npy "
+                f"and labels.npy; it has no folder, and no {missing}"
             )
         images: list[np.ndarray] = []
         labels: list[int] = []
         for label, name in enumerate(names):
-            paths = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
+            paths = sorted(
+                path
+                for path in (folder / name).iterdir()
+                if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+            )
             if not paths:
                 raise ValueError(
                     f"{folder / name} must have images of its class, there is no file that ends "
@@ -161,6 +168,15 @@ class Images(eqx.Module):
         return self.images.shape[0]
 
     def __getitem__(self, index: slice | Int[Array | np.ndarray, " k"]) -> "Images":
+        """Some of the images, by a slice or their numbers.
+
+        Raises:
+            IndexError: there is no image of a number.
+        """
+        if not isinstance(index, slice) and is_concrete(index):
+            wrong = np.flatnonzero((index < -len(self)) | (index >= len(self)))
+            if len(wrong):  # JAX would give the nearest
+                raise IndexError(f"there is no image {index[wrong[0]]} of {len(self)}")
         return Images(self.images[index], self.labels[index], self.names, self.white, self.source)
 
     def split(self, fractions: Sequence[float], key: PRNGKeyArray) -> tuple["Images", ...]:
@@ -199,7 +215,7 @@ class Images(eqx.Module):
         Args:
             dtype: a floating dtype; JAX's default, or that of floating images, by default.
         """
-        return self._with(floating_array("images", self.images, dtype) / self.white)
+        return self._with(floating_array("images", self.images, dtype) / self.white, white=1.0)
 
     def transformed(self, function: Callable[[Array], Array]) -> "Images":
         """The same images after a function of the array of them all.
@@ -209,20 +225,23 @@ class Images(eqx.Module):
             standardizer = Standardizer.fit(train.images)
             train, test = (part.transformed(standardizer) for part in (train, test))
         """
-        return self._with(function(self.images))
+        return self._with(function(self.images), self.white)
 
     def _rows(self, rows: np.ndarray) -> "Images":
         """`self[rows]`, picked on the host: no program is compiled for each number of rows."""
         images, labels = np.asarray(self.images)[rows], np.asarray(self.labels)[rows]
         return Images(jnp.asarray(images), jnp.asarray(labels), self.names, self.white, self.source)
 
-    def _with(self, images: Array) -> "Images":
-        return Images(images, self.labels, self.names, 1.0, self.source)
+    def _with(self, images: Array, white: float) -> "Images":
+        return Images(images, self.labels, self.names, white, self.source)
 
 
 def _checked_pixels(images: Any) -> np.ndarray:
     """Images as an array (n, height, width, channels) of bytes or floats."""
-    array = np.asarray(images)
+    try:
+        array = np.asarray(images)
+    except ValueError as error:
+        raise ValueError(f"images must all have one shape: {error}") from error
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.size == 0:
@@ -231,7 +250,7 @@ def _checked_pixels(images: Any) -> np.ndarray:
             f"got {array.shape}"
             + (": reshape the rows to images" if array.ndim == 2 and array.size else "")
         )
-    if array.shape[1] in (1, 3) and array.shape[3] > 4:
+    if array.shape[1] <= 4 < array.shape[3]:
         raise ValueError(
             f"images must have their channels last, (n, height, width, channels); got "
             f"{array.shape}, which has them first: pass np.moveaxis(images, 1, -1)"
@@ -251,18 +270,22 @@ def _checked_pixels(images: Any) -> np.ndarray:
 def _checked_labels(labels: Any, count: int, names: Sequence[str] | None) -> np.ndarray:
     array = np.asarray(labels)
     if array.ndim != 1 or len(array) != count:
+        advice = ""
+        if array.ndim == 2:  # classes in a column, as Keras has them, or one of them marked by 1
+            advice = "labels[:, 0]" if array.shape[1] == 1 else "labels.argmax(axis=1)"
         raise ValueError(
             f"labels must have shape ({count},), one for each image; got {array.shape}"
-            + (": pass labels.argmax(axis=1)" if array.ndim == 2 else "")
+            + (f": pass {advice}" if advice else "")
         )
     if array.dtype.kind not in "iu":
         raise TypeError(f"labels must be integers; got dtype {array.dtype}")
-    top = None if names is None else len(names) - 1
-    wrong = np.flatnonzero((array < 0) | (array > (array.max() if top is None else top)))
+    # Without names there cannot be more classes than images, of which each must have one.
+    top = (count if names is None else len(names)) - 1
+    wrong = np.flatnonzero((array < 0) | (array > top))
     if len(wrong):
         i = int(wrong[0])
         raise ValueError(
-            f"labels must be from 0 to {'the number of classes - 1' if top is None else top}; "
+            f"labels must number the classes without gaps, from 0 to {top} at most; "
             f"got {array[i]} at index {i} ({len(wrong)} of {count} are out of range)"
         )
     return array.astype(np.int32)
@@ -284,7 +307,8 @@ def _read(path: Path, size: tuple[int, int] | None, channels: int | None) -> np.
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)  # as the camera was held
-    except (OSError, SyntaxError) as error:  # Pillow calls a damaged PNG a syntax error
+    # Pillow's words for damaged files of different kinds.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is cut, corrupt or no image: {error}") from error
     own = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}.get(image.mode)
     if own is None:
@@ -302,6 +326,9 @@ def _read(path: Path, size: tuple[int, int] | None, channels: int | None) -> np.
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} is cut, corrupt or no array of numbers: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} must hold one array; it is an archive of several")
+    return array
