@@ -190,17 +190,16 @@ def _idx_set(published: Published, folder: Folder, progress: bool) -> tuple[Imag
     kinds = ("images-idx3", "labels-idx1")
     stems = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in kinds]
     choices = [[n for n in (stem + ".gz", stem) if n in published.sha256] for stem in stems]
-    arrays = [
+    paths = _found(published, place, choices, folder is None, progress)
+    images, labels, test_images, test_labels = (
         parse_idx(_verified(published, path, path.read_bytes()), str(path), ndim)
-        for path, ndim in zip(
-            _found(published, place, choices, folder is None, progress), (3, 1, 3, 1), strict=True
-        )
-    ]
-    train, test = (
-        Images.from_arrays(*pair, published.classes, source=published.name)
-        for pair in (arrays[:2], arrays[2:])
+        for path, ndim in zip(paths, (3, 1, 3, 1), strict=True)
     )
-    return train, test
+
+    def part(images: np.ndarray, labels: np.ndarray) -> Images:
+        return Images.from_arrays(images, labels, published.classes, source=published.name)
+
+    return part(images, labels), part(test_images, test_labels)
 
 
 def _place(published: Published, folder: Folder) -> Path:
