@@ -191,6 +191,23 @@ def test_cifar_files_are_read(tmp_path, small, files):
     assert test.names[0] == "airplane" and test.names[9] == "truck"
 
 
+@pytest.mark.parametrize(
+    "sub", [{}, {"data_batch_1": CIFAR_FILES["data_batch_1"]}], ids=["empty", "partial"]
+)
+def test_an_incomplete_folder_hides_nothing_beside_it(tmp_path, small, sub):
+    write(tmp_path / "cifar-10-batches-py", sub)
+    assert len(data.cifar10(write(tmp_path, {image_sets.ARCHIVE: CIFAR_ARCHIVE}))[0]) == 50
+    write(tmp_path / "mnist", dict(list(GZ_FILES.items())[: len(sub)]))
+    assert len(data.mnist(write(tmp_path, GZ_FILES))[1]) == 10
+
+
+def test_an_incomplete_cache_is_made_good(tmp_path, small, serve, monkeypatch):
+    monkeypatch.setenv("PHYSML_DATA", str(tmp_path))
+    write(tmp_path / "cifar-10-batches-py", {"data_batch_1": CIFAR_FILES["data_batch_1"]})
+    small(serve({image_sets.ARCHIVE: CIFAR_ARCHIVE}).url())
+    assert len(data.cifar10()[0]) == 50
+
+
 def test_digits_are_those_of_the_lecture():
     digits = data.digits()
     assert digits.images.shape == (1797, 8, 8, 1)
@@ -315,7 +332,13 @@ def test_damaged_cifar_files_are_named(tmp_path, small):
     bad = CIFAR_FILES["data_batch_3"][:-1]
     with pytest.raises(ValueError, match="data_batch_3 is not the file of cifar-10"):
         data.cifar10(write(tmp_path / "folder", CIFAR_FILES | {"data_batch_3": bad}))
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        link = tarfile.TarInfo("data_batch_1")
+        link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1"
+        tar.addfile(link)
     for name, content, message in (
+        ("link", stream.getvalue(), "has no data_batch_1, "),
         ("inside", archived(CIFAR_FILES | {"data_batch_3": bad}), "data_batch_3 is not the file"),
         ("cut", CIFAR_ARCHIVE[:-2000], "tar.gz is cut or corrupt, remove it"),
         ("text", b"<html>", "tar.gz is cut or corrupt, remove it"),
@@ -476,6 +499,11 @@ def test_images_are_selected_scaled_and_standardised():
     for wrong in (30, -31):
         with pytest.raises(IndexError, match=f"there is no image {wrong} of 30"):
             images[np.array([4, wrong])]
+    few = jnp.array([4, 1])
+    np.testing.assert_array_equal(images[few].images, some.images)
+    inside = jax.jit(lambda images, traced: (images[few].images, images[traced].images))
+    for chosen in inside(images, few):
+        np.testing.assert_array_equal(chosen, some.images)
     halved = images.transformed(lambda x: x[:, ::2])
     np.testing.assert_allclose(halved.scaled().images, pixels[:, ::2] / 255, rtol=1e-15)
     scaled = images.scaled()
@@ -522,6 +550,14 @@ def test_arrays_refused(images, labels, names, message):
         data.Images.from_arrays(images, np.asarray(labels), names)
 
 
+@pytest.mark.usefixtures("as_a_user")
+def test_names_may_be_an_array():
+    images = data.Images.from_arrays(SQUARES, np.array([0, 1, 0, 1]), np.array(["a", "b"]))
+    assert [type(name) for name in images.names] == [str, str]
+    images = data.Images.from_arrays(np.zeros((2, 4, 8, 3)), np.array([0, 1]))  # not channels first
+    assert images.images.shape == (2, 4, 8, 3)
+
+
 def test_types_refused():
     with pytest.raises(TypeError, match="labels must be integers; got dtype float64"):
         data.Images.from_arrays(SQUARES, np.zeros(4))
@@ -552,6 +588,7 @@ def test_a_folder_of_images_by_class(tmp_path, suffix):
     pixels = RNG.integers(0, 256, (5, 6, 7, 3), np.uint8)
     save_images(tmp_path, {"dog": pixels[2:], "cat": pixels[:2]}, suffix)
     (tmp_path / "cat" / "notes.txt").write_text("left alone")
+    (tmp_path / "cat" / "._0.png").write_bytes(b"what a Mac notes beside a file")
     (tmp_path / ".git").mkdir()
     images = data.Images.from_folder(tmp_path)
     np.testing.assert_array_equal(images.images, pixels)
@@ -579,9 +616,20 @@ def test_a_folder_of_arrays(tmp_path):
     assert images.images.dtype == jnp.float32 and images.names == ("0", "1")
 
 
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("size", [8, (0, 8), (8, 7, 3), (2.5, 3.0), ("8", "7")])
+def test_sizes_refused(tmp_path, size):
+    message = r"size must be two positive integers, \(height, width\); got "
+    with pytest.raises(ValueError, match=message + re.escape(str(size))):
+        data.Images.from_folder(tmp_path, size=size)
+
+
 def test_folders_refused(tmp_path):
     refused = functools.partial(data.Images.from_folder, tmp_path)
     with pytest.raises(ValueError, match="must have a folder of images for each class, or the"):
+        refused()
+    np.save(tmp_path / "images.npy", SQUARES)
+    with pytest.raises(ValueError, match=r"has no folder, and no labels\.npy"):
         refused()
     save_images(tmp_path, {"a": [SQUARES[0]], "b": []})
     with pytest.raises(ValueError, match="b must have images of its class"):
@@ -598,6 +646,11 @@ def test_folders_refused(tmp_path):
     np.save(tmp_path / "b" / "0.npy", np.asarray([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"b/0\.npy is cut, corrupt or no array of numbers"):
         refused()
+    np.save(tmp_path / "b" / "0.npy", SQUARES)
+    header = (tmp_path / "b" / "0.npy").read_bytes().replace(b"}", b" ")
+    (tmp_path / "b" / "0.npy").write_bytes(header)
+    with pytest.raises(ValueError, match=r"b/0\.npy is cut, corrupt or no array of numbers"):
+        refused()
     np.save(tmp_path / "b" / "0.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"b/0\.npy must have shape"):
         refused()
@@ -607,11 +660,17 @@ def test_folders_refused(tmp_path):
     with pytest.raises(ValueError, match=r"b/0\.npy must hold one array"):
         refused()
     os.remove(tmp_path / "b" / "0.npy")
-    (tmp_path / "b" / "0.ppm").write_bytes(b"P6\n5")
-    with pytest.raises(ValueError, match=r"b/0\.ppm is cut, corrupt or no image"):
-        refused()
-    with pytest.raises(ValueError, match=r"size must be \(height, width\), .*got \(0, 8\)"):
-        refused(size=(0, 8))
+    bomb = io.BytesIO()
+    Image.fromarray(SQUARES[0]).save(bomb, "BMP")
+    huge = np.asarray([1 << 15, 1 << 15], "<i4").tobytes()  # in the place of width and height
+    for name, content in (
+        ("0.ppm", b"P6\n5"),
+        ("0.bmp", bomb.getvalue()[:18] + huge + bomb.getvalue()[26:]),
+    ):
+        (tmp_path / "b" / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"b/{re.escape(name)} is cut, corrupt or no image"):
+            refused()
+        os.remove(tmp_path / "b" / name)
     with pytest.raises(ValueError, match="channels must be 1, 3 or None; got 2"):
         refused(channels=2)
     with pytest.raises(FileNotFoundError, match="folder must be a folder with images"):

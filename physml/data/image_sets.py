@@ -126,8 +126,9 @@ def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Ima
     """MNIST: 60,000 handwritten digits to train with and 10,000 to test, 28 x 28 bytes.
 
     LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86, 1998. Its four idx files, compressed
-    or not, are read from `folder`, or from the folder `mnist` in it. Without a folder they are read
-    from the cache, $PHYSML_DATA or ~/.cache/physml, after being downloaded if they are not there.
+    or not, are read from the folder `mnist` in `folder`, or from `folder`. Without a folder they
+    are read from the cache, $PHYSML_DATA or ~/.cache/physml, after being downloaded if they are not
+    there.
 
     Args:
         folder: where the files are.
@@ -157,22 +158,26 @@ def cifar10(folder: Folder = None, *, progress: bool = False) -> tuple[Images, I
     """CIFAR-10: 50,000 colour photographs to train with and 10,000 to test, 32 x 32 x 3 bytes.
 
     Krizhevsky, Learning multiple layers of features from tiny images, 2009. Its six batches for
-    Python, or the archive `cifar-10-python.tar.gz` with them, are read from `folder`, or from the
-    folder `cifar-10-batches-py` in it. Without a folder as `mnist`. No code in a batch is run.
+    Python, or else the archive `cifar-10-python.tar.gz` with them, are read from the folder
+    `cifar-10-batches-py` in `folder`, or from `folder`. Without a folder as `mnist`. No code in a
+    batch is run.
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as `mnist`.
     """
-    place = _place(CIFAR10, folder)
+    places = _places(CIFAR10, folder)
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-    absent = [name for name in names if not (place / name).exists()]
+    there = {name: path for name in names if (path := _first(places, [name]))}
+    absent = [name for name in names if name not in there]
     if not absent:
-        contents = ((place / name, (place / name).read_bytes()) for name in names)
+        contents = ((path, path.read_bytes()) for path in there.values())
     else:
         try:
-            [archive] = _found(CIFAR10, place, [[ARCHIVE]], folder is None, progress)
+            [archive] = _found(CIFAR10, places, [[ARCHIVE]], folder is None, progress)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{place} has no {', '.join(absent)}, and {error}") from None
+            raise FileNotFoundError(
+                f"{places[-1]} has no {', '.join(absent)}, and {error}"
+            ) from None
         contents = _archived(archive, names)
     batches = [
         parse_cifar(_verified(CIFAR10, path, content), str(path)) for path, content in contents
@@ -186,11 +191,11 @@ def cifar10(folder: Folder = None, *, progress: bool = False) -> tuple[Images, I
 
 
 def _idx_set(published: Published, folder: Folder, progress: bool) -> tuple[Images, Images]:
-    place = _place(published, folder)
+    places = _places(published, folder)
     kinds = ("images-idx3", "labels-idx1")
     stems = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in kinds]
     choices = [[n for n in (stem + ".gz", stem) if n in published.sha256] for stem in stems]
-    paths = _found(published, place, choices, folder is None, progress)
+    paths = _found(published, places, choices, folder is None, progress)
     images, labels, test_images, test_labels = (
         parse_idx(_verified(published, path, path.read_bytes()), str(path), ndim)
         for path, ndim in zip(paths, (3, 1, 3, 1), strict=True)
@@ -202,23 +207,33 @@ def _idx_set(published: Published, folder: Folder, progress: bool) -> tuple[Imag
     return part(images, labels), part(test_images, test_labels)
 
 
-def _place(published: Published, folder: Folder) -> Path:
-    """The folder in which the files of a set are, or are to be."""
+def _places(published: Published, folder: Folder) -> list[Path]:
+    """The folders in which the files of a set may be; in the last they are to be put."""
     if folder is None:
         root = os.environ.get("PHYSML_DATA") or Path.home() / ".cache" / "physml"
-        return Path(root) / published.name
+        return [Path(root) / published.name]
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"folder must be a folder with {published.name}; got {folder}")
-    own = Path(folder) / published.name
-    return own if any((own / name).exists() for name in published.sha256) else Path(folder)
+    return [Path(folder) / published.name, Path(folder)]
+
+
+def _first(places: list[Path], names: list[str]) -> Path | None:
+    """The first file of one of these names."""
+    paths = (place / name for place in places for name in names)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _found(
-    published: Published, place: Path, choices: list[list[str]], download: bool, progress: bool
+    published: Published,
+    places: list[Path],
+    choices: list[list[str]],
+    download: bool,
+    progress: bool,
 ) -> list[Path]:
     """Of each choice of files the first that is there, or the first of all, downloaded."""
-    there = [[name for name in names if (place / name).exists()] for names in choices]
-    missing = [names for names, some in zip(choices, there, strict=True) if not some]
+    place = places[-1]
+    there = [_first(places, names) for names in choices]
+    missing = [names for names, path in zip(choices, there, strict=True) if path is None]
     wanted = ", ".join(names[0] for names in missing)
     advice = f"put {wanted}, from {' or '.join(published.mirrors)}, into {place}"
     if missing and not download:
@@ -237,7 +252,7 @@ def _found(
             raise OSError(
                 f"cannot write to {place}, in the cache that $PHYSML_DATA names: {error}"
             ) from error
-    return [place / (some or names)[0] for some, names in zip(there, choices, strict=True)]
+    return [path or place / names[0] for path, names in zip(there, choices, strict=True)]
 
 
 def _archived(archive: Path, names: list[str]) -> Iterator[tuple[Path, bytes]]:

@@ -81,7 +81,7 @@ class Images(eqx.Module):
         """
         pixels = _checked_pixels(images)
         classes = _checked_labels(labels, len(pixels), names)
-        names = tuple(map(str, range(int(classes.max()) + 1)) if names is None else names)
+        names = tuple(map(str, range(int(classes.max()) + 1) if names is None else names))
         counts = np.bincount(classes, minlength=len(names))
         if (counts == 0).any():
             empty = [names[i] for i in np.flatnonzero(counts == 0)]
@@ -124,8 +124,9 @@ class Images(eqx.Module):
             raise FileNotFoundError(f"folder must be a folder with images; got {folder}")
         if channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1, 3 or None; got {channels}")
-        if size is not None and (np.shape(size) != (2,) or min(size) < 1):
-            raise ValueError(f"size must be (height, width), at least 1 each; got {size}")
+        sizes = np.asarray((1, 1) if size is None else size)
+        if sizes.shape != (2,) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
+            raise ValueError(f"size must be two positive integers, (height, width); got {size}")
         stacked, numbers = folder / "images.npy", folder / "labels.npy"
         if stacked.exists() and numbers.exists():
             return cls.from_arrays(_load(stacked), _load(numbers), source=folder.name)
@@ -174,9 +175,10 @@ class Images(eqx.Module):
             IndexError: there is no image of a number.
         """
         if not isinstance(index, slice) and is_concrete(index):
-            wrong = np.flatnonzero((index < -len(self)) | (index >= len(self)))
+            numbers = np.asarray(index)
+            wrong = numbers[(numbers < -len(self)) | (numbers >= len(self))]
             if len(wrong):  # JAX would give the nearest
-                raise IndexError(f"there is no image {index[wrong[0]]} of {len(self)}")
+                raise IndexError(f"there is no image {wrong[0]} of {len(self)}")
         return Images(self.images[index], self.labels[index], self.names, self.white, self.source)
 
     def split(self, fractions: Sequence[float], key: PRNGKeyArray) -> tuple["Images", ...]:
@@ -327,7 +329,7 @@ def _read(path: Path, size: tuple[int, int] | None, channels: int | None) -> np.
 def _load(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header can raise nearly anything
         raise ValueError(f"{path} is cut, corrupt or no array of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} must hold one array; it is an archive of several")
