@@ -3,6 +3,7 @@ r"""A single neuron, the two classic activations, and one step of gradient desce
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from physml._checks import floating_array, floating_arrays
@@ -48,7 +49,7 @@ def neuron(
     """
     x, w, b = floating_arrays(x=x, w=w, b=b)
     _check_neuron(x, w, b)
-    return activation(x @ w + b)
+    return activation(_weighted(x, w) + b)
 
 
 def squared_error(
@@ -86,7 +87,7 @@ def squared_error_gradient(
         TypeError, ValueError: as `squared_error`.
     """
     w, b, x, target = _sample(w, b, x, target)
-    z = x @ w + b
+    z = _weighted(x, w) + b
     slope = 2 * (sigmoid(z) - target) * sigmoid_derivative(z)
     return slope * x, slope
 
@@ -119,6 +120,11 @@ def gradient_step(
     if rate.shape != ():
         raise ValueError(f"learning_rate must be a number, got shape {rate.shape}")
     return w - rate * dw, b - rate * db
+
+
+def _weighted(x: Array, w: Array) -> Array:
+    # In all digits of the dtype: accelerators would round float32 to fewer ones first.
+    return jnp.matmul(x, w, precision="highest")
 
 
 def _check_neuron(x: Array, w: Array, b: Array) -> None:

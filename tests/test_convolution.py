@@ -14,6 +14,7 @@ import scipy.signal
 from flax import nnx
 
 from physml import convolution as conv
+from physml import neuron
 
 RNG = np.random.default_rng(0)
 IMAGE = np.arange(1, 17).reshape(4, 4)
@@ -381,6 +382,24 @@ def test_dtype_follows_the_data():
     assert conv.average_pool(x).dtype == jnp.float32
     for method in METHODS:
         assert conv.polynomial_product(x[0], np.array([1, 2]), method).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda x: conv.cross_correlate(x, conv.LAPLACIAN),
+        lambda x: conv.deconvolve(x, jnp.ones((2, 2), x.dtype)),
+        lambda x: conv.polynomial_product(x[0], x[1], "toeplitz"),
+        lambda x: neuron.neuron(x, x[0], x[0, 0]),
+        lambda x: neuron.squared_error_gradient(x[0], x[0, 0], x[1], x[0, 0]),
+    ],
+)
+def test_products_keep_all_digits_on_accelerators(block):
+    """Which round float32 to fewer by default; seen in the program, as a CPU never does."""
+    program = str(jax.make_jaxpr(block)(PICTURE.astype(np.float32)))
+    products = program.count("dot_general[")
+    assert products > 0
+    assert program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
 
 
 @pytest.mark.usefixtures("as_a_user")

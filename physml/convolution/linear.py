@@ -158,7 +158,8 @@ def _convolution_matrix(kernel: Array, shape: tuple[int, ...]) -> Array:
 def _deconvolve(y: Array, kernel: Array) -> Array:
     shape = output_shape(y.shape, kernel.shape)  # n from n + k - 1 and k
     q, r = jnp.linalg.qr(_convolution_matrix(kernel, shape))
-    return jax.scipy.linalg.solve_triangular(r, q.T @ y.ravel()).reshape(shape)
+    projected = jnp.matmul(q.T, y.ravel(), precision="highest")
+    return jax.scipy.linalg.solve_triangular(r, projected).reshape(shape)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -168,7 +169,7 @@ def _polynomial_product(alpha: Array, beta: Array, method: Method) -> Array:
         power = np.add.outer(np.arange(m), np.arange(n))
         return jnp.zeros(m + n - 1, alpha.dtype).at[power].add(jnp.outer(alpha, beta))
     if method == "toeplitz":
-        return _convolution_matrix(alpha, beta.shape) @ beta
+        return jnp.matmul(_convolution_matrix(alpha, beta.shape), beta, precision="highest")
     size = _power_of_two(m + n - 1)
     transforms = jnp.fft.rfft(alpha, size) * jnp.fft.rfft(beta, size)
     return jnp.fft.irfft(transforms, size)[: m + n - 1]

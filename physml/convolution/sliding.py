@@ -154,9 +154,11 @@ def _offsets(dims: int) -> tuple[int, ...]:
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def correlate(x: Array, kernel: Array, stride: tuple[int, ...], padding: tuple[int, ...]) -> Array:
     """`cross_correlate`, compiled, on arguments that have been checked."""
-    # A gather and a matrix product, where lax.conv would be slow in scan and vmap on a CPU.
+    # A gather and a matrix product, where lax.conv would be slow in scan and vmap on a CPU. The
+    # precision is for accelerators, which would round float32 to fewer digits first.
     windows = _windows(jnp.pad(x, [(p, p) for p in padding]), kernel.shape, stride)
-    return jnp.tensordot(windows, kernel, (_offsets(x.ndim), tuple(range(x.ndim))))
+    axes = (_offsets(x.ndim), tuple(range(x.ndim)))
+    return jnp.tensordot(windows, kernel, axes, precision="highest")
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
