@@ -221,6 +221,7 @@ def test_summary_names_classes_and_their_confusions():
     assert "calibration error 0.3333" in summary[5]
     absent = classify.evaluate(np.eye(3)[taken[:4]], images[:4])
     np.testing.assert_allclose(absent.class_accuracy, [0.5, np.nan, np.nan])
+    assert absent.summary().splitlines()[2].split() == ["dog", "0"]
 
 
 def grids(height, width):
@@ -413,6 +414,16 @@ def test_digits_by_one_cycle_with_augmentation():
             ),
             ValueError,
             "valid must have the classes of train, .*; it has",
+        ),
+        (
+            lambda: classify.fit(
+                linear,
+                Images(IMAGES.images, IMAGES.labels, (*IMAGES.names, "none")),
+                epochs=1,
+                key=KEY,
+            ),
+            ValueError,
+            "train must have images of every class; it has none of none",
         ),
         (lambda: classify.evaluate(probable(23, 5), IMAGES), ValueError, "the 4 classes"),
         (lambda: classify.confusion_matrix(probable(3, 2, 4), [0, 1]), ValueError, "one model"),

@@ -170,7 +170,8 @@ class Evaluation:
         for name, row, share, others in rows:
             most = int(others.argmax())
             mistake = f"{self.names[most]} ({others[most]})" if others[most] else ""
-            lines.append((name, f"{row.sum():,}", f"{100 * share:.2f} %", mistake))
+            percent = f"{100 * share:.2f} %" if row.sum() else ""
+            lines.append((name, f"{row.sum():,}", percent, mistake))
         lines.append(("all", f"{self.confusion.sum():,}", f"{100 * self.accuracy:.2f} %", ""))
         first, second, third, _ = (max(map(len, column)) for column in zip(*lines, strict=True))
         table = [f"{a:<{first}}  {b:>{second}}  {c:>{third}}  {d}".rstrip() for a, b, c, d in lines]

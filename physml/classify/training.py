@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import PRNGKeyArray
@@ -55,9 +56,15 @@ def fit(
         images' error rate as "valid_loss".
 
     Raises:
-        ValueError, TypeError: as `fit.gradient` and `cross_entropy`; validation images whose
-            classes have other names, and so perhaps other numbers.
+        ValueError, TypeError: as `fit.gradient` and `cross_entropy`; a class without training
+            images; validation images whose classes have other names, and so perhaps other numbers.
     """
+    absent = np.setdiff1d(np.arange(len(train.names)), np.asarray(train.labels))
+    if len(absent):
+        raise ValueError(
+            f"train must have images of every class; it has none of "
+            f"{', '.join(train.names[i] for i in absent)}: leave these out of its names"
+        )
     if valid is not None and valid.names != train.names:
         raise ValueError(
             f"valid must have the classes of train, {train.names}; it has {valid.names}"

@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
-from http.client import HTTPException
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -30,6 +30,7 @@ def fetch(urls: Sequence[str], path: Path, sha256: str, *, progress: bool = Fals
 
     Raises:
         ConnectionError: no mirror gave the file; it says for each what was wrong.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):
@@ -53,8 +54,8 @@ def _fetch(urls: Sequence[str], path: Path, sha256: str, progress: bool) -> None
             if resumed and digest(part) != sha256:  # what was there may have been of another file
                 part.unlink()
                 _receive(url, part, progress)
-        except (OSError, HTTPException) as error:
-            failures.append(f"{url}: {error or type(error).__name__}")
+        except ConnectionError as error:
+            failures.append(f"{url}: {error}")
             continue
         found = digest(part)
         if found == sha256:
@@ -73,10 +74,11 @@ def _receive(url: str, part: Path, progress: bool) -> None:
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urlopen(request, timeout=TIMEOUT)
-    except HTTPError as error:
-        if have and error.code == 416:  # nothing comes after what there is: the checksum decides
+    except (OSError, HTTPException) as error:
+        # Nothing comes after what there is: the checksum decides.
+        if have and isinstance(error, HTTPError) and error.code == 416:
             return
-        raise
+        raise _failed(error) from error
     with response:
         resumed = response.status == 206
         have = have if resumed else 0
@@ -93,9 +95,22 @@ def _receive(url: str, part: Path, progress: bool) -> None:
                 disable=not progress,
             ) as bar,
         ):
-            while chunk := response.read(CHUNK):
+            for chunk in _chunks(response):
                 file.write(chunk)
                 have += len(chunk)
                 bar.update(len(chunk))
     if total is not None and have != total:  # a closed connection is no error to urllib
         raise ConnectionError(f"was cut after {have} of {total} bytes")
+
+
+def _chunks(response: HTTPResponse) -> Iterator[bytes]:
+    """What a server sends; only what goes wrong with that is a ConnectionError."""
+    try:
+        while chunk := response.read(CHUNK):
+            yield chunk
+    except (OSError, HTTPException) as error:
+        raise _failed(error) from error
+
+
+def _failed(error: Exception) -> ConnectionError:
+    return ConnectionError(str(error) or type(error).__name__)

@@ -220,7 +220,7 @@ def _places(published: Published, folder: Folder) -> list[Path]:
 def _first(places: list[Path], names: list[str]) -> Path | None:
     """The first file of one of these names."""
     paths = (place / name for place in places for name in names)
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _found(

@@ -70,34 +70,40 @@ class Images(eqx.Module):
             images: (n, height, width, channels), or (n, height, width) for one channel. Integers
                 from 0 to 255 become bytes; floats keep their dtype.
             labels: integers (n,).
-            names: the classes' names; "0", "1", ... up to the largest label by default.
+            names: the classes' names, such as `train.names` for test images, which may be without
+                some of them; "0", "1", ... up to the largest label by default, and all have images.
             white: the value of full brightness: 255 for integers and 1 for floats by default.
             source: what the images are.
 
         Raises:
             TypeError: images that are not numbers, or labels that are not integers.
             ValueError: images of another shape, such as channels first, or flattened, or not finite
-                or out of range; labels of another shape or out of range; a class without images.
+                or out of range; labels of another shape or out of range; without names a class
+                that has no images; a white that is not positive.
         """
         pixels = _checked_pixels(images)
         classes = _checked_labels(labels, len(pixels), names)
-        names = tuple(map(str, range(int(classes.max()) + 1) if names is None else names))
-        counts = np.bincount(classes, minlength=len(names))
-        if (counts == 0).any():
-            empty = [names[i] for i in np.flatnonzero(counts == 0)]
-            raise ValueError(
-                f"every class must have images, there are none of {empty}: "
-                "leave these out of names and number the labels without gaps"
-            )
+        if names is None:
+            counts = np.bincount(classes)
+            if (counts == 0).any():
+                raise ValueError(
+                    f"every class must have images, there are none of "
+                    f"{np.flatnonzero(counts == 0).tolist()}: number the labels without gaps, or "
+                    "pass the names of all classes"
+                )
+            names = tuple(map(str, range(len(counts))))
         if white is None:
             white = 255.0 if pixels.dtype == np.uint8 else 1.0
-        return cls(jnp.asarray(pixels), jnp.asarray(classes), names, white, source)
+        if not 0 < white < np.inf:
+            raise ValueError(f"white must be positive and finite; got {white}")
+        return cls(jnp.asarray(pixels), jnp.asarray(classes), tuple(map(str, names)), white, source)
 
     @classmethod
     def from_folder(
         cls,
         folder: str | os.PathLike[str],
         *,
+        names: Sequence[str] | None = None,
         size: tuple[int, int] | None = None,
         channels: int | None = None,
     ) -> "Images":
@@ -110,14 +116,18 @@ class Images(eqx.Module):
 
         Args:
             folder: the folder.
+            names: the classes in the order of their numbers, as test images must have them from
+                the training images, `names=train.names`; a class of these may be missing. By
+                default the names of the folders, sorted.
             size: (height, width) to which image files are resized; without it all must agree.
             channels: 1 to read image files as grey, 3 as red, green and blue; as they are by
                 default.
 
         Raises:
             FileNotFoundError: no such folder.
-            ValueError: the folder is of neither kind, a class has no images, or a file (it is
-                named) is cut, corrupt, or differs from the first in its shape.
+            ValueError: the folder is of neither kind, a class that has a folder has no images in
+                it or is none of `names`, or a file (it is named) is cut, corrupt, or differs from
+                the first in its shape.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -129,19 +139,26 @@ class Images(eqx.Module):
             raise ValueError(f"size must be two positive integers, (height, width); got {size}")
         stacked, numbers = folder / "images.npy", folder / "labels.npy"
         if stacked.exists() and numbers.exists():
-            return cls.from_arrays(_load(stacked), _load(numbers), source=folder.name)
-        names = sorted(
+            return cls.from_arrays(_load(stacked), _load(numbers), names, source=folder.name)
+        classes = sorted(
             path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."
         )
-        if not names:
+        if not classes:
             missing = " and ".join(path.name for path in (stacked, numbers) if not path.exists())
             raise ValueError(
                 f"{folder} must have a folder of images for each class, or the files images.npy "
                 f"and labels.npy; it has no folder, and no {missing}"
             )
+        names = classes if names is None else list(map(str, names))
+        unknown = [name for name in classes if name not in names]
+        if unknown:
+            raise ValueError(
+                f"{folder} must have no other classes than names, {names}; it has a folder for "
+                f"{', '.join(unknown)}"
+            )
         images: list[np.ndarray] = []
         labels: list[int] = []
-        for label, name in enumerate(names):
+        for name in classes:
             paths = sorted(
                 path
                 for path in (folder / name).iterdir()
@@ -156,13 +173,18 @@ class Images(eqx.Module):
                 image = _read(path, size, channels)
                 first = images[0] if images else image
                 if (image.shape, image.dtype) != (first.shape, first.dtype):
+                    advice = (
+                        "arrays are taken as they are, make them alike"
+                        if path.suffix.lower() == ".npy"
+                        else "pass size=(height, width) or channels=1 or 3 to read all image files "
+                        "alike"
+                    )
                     raise ValueError(
                         f"{path} is {image.dtype}{image.shape}, the first image is "
-                        f"{first.dtype}{first.shape}: pass size=(height, width) or channels=1 or 3 "
-                        "to read all image files alike"
+                        f"{first.dtype}{first.shape}: {advice}"
                     )
                 images.append(image)
-                labels.append(label)
+                labels.append(names.index(name))
         return cls.from_arrays(np.stack(images), np.asarray(labels), names, source=folder.name)
 
     def __len__(self) -> int:
@@ -261,7 +283,7 @@ def _checked_pixels(images: Any) -> np.ndarray:
         if array.min() < 0 or array.max() > 255:
             raise ValueError(
                 f"images of integers must be from 0 to 255; got {array.min()} to {array.max()}: "
-                "pass floats and the value of full brightness as white"
+                "divide by the value of full brightness"
             )
         return array.astype(np.uint8, copy=False)
     array = np.asarray(floating_array("images", array))
@@ -303,7 +325,10 @@ def _read(path: Path, size: tuple[int, int] | None, channels: int | None) -> np.
                 f"{path} must have shape (height, width) or (height, width, channels); "
                 f"got {array.shape}"
             )
-        return array
+        try:
+            return _checked_pixels(array[None])[0]
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{path}: {error}") from error
     from PIL import Image, ImageOps  # only where image files are read
 
     try:
@@ -313,10 +338,11 @@ def _read(path: Path, size: tuple[int, int] | None, channels: int | None) -> np.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is cut, corrupt or no image: {error}") from error
     own = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}.get(image.mode)
-    if own is None:
+    transparency = " with transparency" if "transparency" in image.info else ""
+    if own is None or transparency:
         raise ValueError(
-            f"{path} has mode {image.mode}, expected grey or red, green and blue with eight bits "
-            "each and no transparency: convert it"
+            f"{path} has mode {image.mode}{transparency}, expected grey or red, green and blue "
+            "with eight bits each and no transparency: convert it"
         )
     image = image.convert({1: "L", 3: "RGB", None: own}[channels])
     if size is not None:
