@@ -183,6 +183,7 @@ def test_a_sum_of_products_is_computed_once():
         (lambda x, k: nn.correlate_max(x, k, 3), r"at least \(5, 5\) pixels; got \(4, 4\)"),
         (lambda x, k: nn.correlate_max(x, k, 0), "size must be at least 1; got 0"),
         (lambda x, k: nn.pool(x, 0), "size must be at least 1; got 0"),
+        (lambda x, k: nn.pool(x, 5), r"at least 5 x 5 pixels, one block; got \(1, 4, 4, 2\)"),
         (lambda x, k: nn.pool(x, 2, "MAX"), "kind must be one of max, mean; got 'MAX'"),
         (
             lambda x, k: nn.Conv(2, 5, 3, rngs=nnx.Rngs(0))(x, max_pool=0),
@@ -443,6 +444,7 @@ def test_networks_differentiate_twice():
     ("change", "message"),
     [
         (lambda: {"in_shape": (0, 8, 1)}, "height must be at least 1; got 0"),
+        (lambda: {"in_shape": (8, 8)}, r"in_shape must be \(height, width, channels\); got \(8, 8"),
         (lambda: {"out_features": 0}, "out_features must be at least 1; got 0"),
         (
             lambda: {"layers": [Filters(0)]},
@@ -475,7 +477,21 @@ def test_cnn_refuses_other_images():
         net(jnp.zeros((5, 3, 32, 32)))
     with pytest.raises(TypeError, match=r"images must be floats, as Images\.scaled .*got uint8"):
         net(jnp.zeros((5, 32, 32, 3), jnp.uint8))
-    with pytest.raises(
-        TypeError, match="layers must be of Filters, Pool, Dense and Dropout; got 3"
-    ):
-        cnn(layers=[3])
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: 3, r"layers\[0\], 3: layers must be of Filters, Pool, Dense and Dropout"),
+        (
+            lambda: Filters(3, (3, 3)),
+            r"layers\[0\], .*kernel_size must be an integer; got \(3, 3\)",
+        ),
+        (lambda: Pool((2, 2)), r"layers\[0\], .*size must be an integer; got \(2, 2\)"),
+        (lambda: Dense(3.5), r"layers\[0\], .*width must be an integer; got 3\.5"),
+    ],
+)
+def test_cnn_refuses_what_is_no_layer(layer, message):
+    with pytest.raises(TypeError, match=message):
+        cnn(layers=[layer()])

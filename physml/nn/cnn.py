@@ -149,8 +149,10 @@ class CNN(nnx.Module):
             ValueError: a size below one, an unknown activation, padding or pooling, a dropout
                 outside [0, 1), a dtype that cannot be had, or a layer that does not fit what comes
                 before it.
-            TypeError: a layer that is none.
+            TypeError: a layer that is none, or a size that is no integer.
         """
+        if len(in_shape) != 3:
+            raise ValueError(f"in_shape must be (height, width, channels); got {in_shape}")
         height, width, channels = in_shape
         check_positive(height=height, width=width, channels=channels, out_features=out_features)
         dtype = find_dtype(dtype)
@@ -173,8 +175,9 @@ class CNN(nnx.Module):
                 flatten()
             try:
                 block, shape = _build(layer, shape, function, dtype, rngs, **weights)
-            except ValueError as error:
-                raise ValueError(f"layers[{index}], {layer}: {error}") from error
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"layers[{index}], {layer}: {error}") from error
             rows.append(Row(_describe(layer), shape, _count(block)))
             if isinstance(block, Pooled) and blocks and isinstance(before := blocks[-1], Affine):
                 blocks[-1] = PooledAffine(before, block)
@@ -365,7 +368,7 @@ def _build(
             return activated(conv, count, batch_norm), _image(rows, columns, count)
         case Filters() | Pool(), _:
             raise ValueError("it needs an image, and a dense layer before it has made a row of it")
-    raise TypeError(f"layers must be of Filters, Pool, Dense and Dropout; got {layer!r}")
+    raise TypeError("layers must be of Filters, Pool, Dense and Dropout")
 
 
 def _image(rows: int, columns: int, channels: int) -> Shape:

@@ -92,8 +92,10 @@ def find_dtype(dtype: DTypeLike | None) -> jnp.dtype:
 
 
 def check_positive(**sizes: int) -> None:
-    """Raise a ValueError that names the first size below one."""
+    """Raise a TypeError that names the first size that is no integer, a ValueError below one."""
     for name, size in sizes.items():
+        if not isinstance(size, int | np.integer):
+            raise TypeError(f"{name} must be an integer; got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1; got {size}")
 

@@ -1,4 +1,4 @@
-"""Convolution and pooling of images that are fast on every backend, also in a scan or a vmap."""
+"""Convolution and pooling of images, on the CPU also fast in a scan or a vmap."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def correlate(
 
     with stride s, after zeros were put around the image if the padding is "SAME". On the CPU it is
     made of matrix products: XLA's own convolution is an order of magnitude slower there inside a
-    loop (jax issue 12868), and so is one vmapped over its weights (13800). Filters of 3 x 3 with
+    loop (jax issue 12868), and so is one vmapped over its weights. Filters of 3 x 3 with
     stride 1 are applied by Winograd's algorithm, which needs 16 multiplications where the sum needs
     36 (Lavin, Gray, arXiv 1509.09308); its rounding errors are a few times larger. Others multiply
     patches. Other backends get their native convolution.
@@ -277,11 +277,13 @@ def pool(x: Image, size: int, kind: Pooling = "max") -> FeatureMaps:
     of a block that are equally large share its gradient.
 
     Raises:
-        ValueError: a size below one, or an unknown kind.
+        ValueError: a size below one, an image smaller than a block, or an unknown kind.
     """
     check_positive(size=size)
     check_one_of(Pooling, kind=kind)
     rows, columns = x.shape[-3] // size, x.shape[-2] // size
+    if rows < 1 or columns < 1:
+        raise ValueError(f"x must have at least {size} x {size} pixels, one block; got {x.shape}")
     x = x[..., : rows * size, : columns * size, :]
     blocks = x.reshape(*x.shape[:-3], rows, size, columns, size, x.shape[-1])
     return _largest(blocks) if kind == "max" else blocks.mean(axis=(-4, -2))
