@@ -110,8 +110,9 @@ def draw(
 ) -> None:
     """What a network confuses and is most wrong about, its first filters, and what it sees."""
     run.figure(f"{name}_confusion", plots.confusion_matrix(found.confusion, found.names))
-    worst, title = images.images[found.top_errors.index], "most confident mistakes"
-    run.figure(f"{name}_worst", plots.image_grid(worst, found.mistakes, title=title))
+    if found.mistakes:
+        worst, title = images.images[found.top_errors.index], "most confident mistakes"
+        run.figure(f"{name}_worst", plots.image_grid(worst, found.mistakes, title=title))
     run.figure(f"{name}_filters", plots.filters(net.kernels[0]))
     net.eval()
     maps = {f"layer {i + 1}": m[0] for i, m in enumerate(net.feature_maps(seen.images[:1]))}

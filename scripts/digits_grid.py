@@ -5,8 +5,8 @@ descent, with all 7 x 7 settings at once: the rate falls to zero on a straight l
 are rotated and zoomed anew in each epoch. Of each of five splits a fifth of the images is to test
 with and a fifth of the others to validate with. Five networks with the setting of the least
 cross-entropy in validation are then fitted to all that is not to test with, and tested. Beside them
-are wider ones, with dropout, by AdamW in one cycle, whose recipe was chosen by the validation
-images of the five splits.
+are wider ones, with dropout, by AdamW in one cycle. Their recipe was chosen by the validation
+images of all five splits together, some of which are other splits' test images.
 """
 
 import os

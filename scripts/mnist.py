@@ -61,9 +61,9 @@ def main(config: Config) -> dict[str, Any]:
         calibration = found.calibration
         curve = (calibration.confidence, calibration.accuracy, calibration.counts)
         run.figure("calibration", plots.reliability({rows[-1][0]: curve}))
-        worst = test.images[found.top_errors.index]
-        title = "most confident mistakes"
-        run.figure("worst", plots.image_grid(worst, found.mistakes, title=title))
+        if found.mistakes:
+            worst, title = test.images[found.top_errors.index], "most confident mistakes"
+            run.figure("worst", plots.image_grid(worst, found.mistakes, title=title))
         return run.metrics(metrics)
 
 

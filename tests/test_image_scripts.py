@@ -12,9 +12,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from physml import data
+from physml import classify, data, nn
 from physml.data import image_sets
+from physml.results import Run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 REAL = os.environ.get("PHYSML_DATA", "")
@@ -93,6 +95,18 @@ def test_cifar10(folder, tmp_path):
     keys = {"test_acc", "images_per_s", "better.test_acc", "better.images_per_s"}
     check(out, metrics, keys, {"accuracy", "images"} | figures)
     assert metrics["test_acc"] > 0.5  # the classes have a colour each
+
+
+def test_cifar10_without_a_mistake(tmp_path):
+    cifar10 = script("cifar10")
+    pixels = np.random.default_rng(0).random((10, 32, 32, 3), np.float32)
+    images = data.Images.from_arrays(pixels, np.arange(10))
+    net = nn.CNN((32, 32, 3), nn.ARCHITECTURES["cifar-tutorial"], 10, rngs=nnx.Rngs(0))
+    found = classify.evaluate(np.eye(10, dtype=np.float32), images)
+    with Run(tmp_path / "run", cifar10.Config()) as run:
+        cifar10.draw(run, "net", net, found, images, images)
+    figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
+    assert figures == {"net_confusion", "net_filters", "net_maps"}
 
 
 @pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir(), reason="needs the files of MNIST")
