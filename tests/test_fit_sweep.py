@@ -12,6 +12,7 @@ from flax import nnx
 
 from physml import fit
 from physml.fit import RESULTS
+from physml.fit._spread import Spread, of_each
 
 KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(40, 3))
@@ -275,13 +276,10 @@ def test_devices_need_nothing_of_each_other():
 
         return jax.grad(value)(model)
 
-    devices = jax.devices()
-    mesh = jax.sharding.Mesh(np.asarray(devices), ("models",))
-    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("models"))
-    filters = [np.ones((4, 3, 3, 1, 5)), np.ones((4, 3, 3, 5, 7))]
-    of_each = sys.modules["physml.fit.sweep"]._of_each
-    program = jax.jit(lambda models, x: of_each(step, models, x, mesh))
-    text = program.lower(jax.device_put(filters, place), np.ones((2, 4, 4, 1))).compile().as_text()
+    spread = Spread(4, jax.devices())
+    filters = spread.shared([np.ones((4, 3, 3, 1, 5)), np.ones((4, 3, 3, 5, 7))])
+    program = jax.jit(lambda models, x: of_each(step, models, x, spread.mesh))
+    text = program.lower(filters, np.ones((2, 4, 4, 1))).compile().as_text()
     assert "convolution" in text and "all-" not in text and "collective" not in text
 
 

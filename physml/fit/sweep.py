@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
 from physml.fit._compiled import compiled
 from physml.fit._parts import Parts, as_arrays, take_apart
+from physml.fit._spread import Spread, of_each
 from physml.fit.gradient import Best, GradientStep, State, validated
 from physml.fit.loop import Augment, Callback, Report, loop
 from physml.fit.result import RESULTS, Fit
@@ -169,12 +170,13 @@ def sweep(
     num_valid = 0 if valid is None else -(-steps // valid_every)
     blanks = (np.full((rows, num), np.nan) for rows in (steps, num_valid))
     saved = _Saved(fresh, settings, *blanks)
-    spread = _Spread(num, devices)
+    spread = Spread(num, devices)
     if checkpoint is not None:
         with contextlib.suppress(FileNotFoundError):  # nothing saved as yet
             saved = _resumed(checkpoint, saved)
-    start = int(saved.state.step)
-    state = spread.state(saved.state)
+    begun = saved.state
+    start = int(begun.step)
+    state = _State(spread.shared(begun.members), *spread.copied((begun.step, begun.key)))
 
     judge = loss if valid_loss is None else valid_loss
     data, valid = (spread.copied(as_arrays(n, x)) for n, x in (("data", data), ("valid", valid)))
@@ -196,7 +198,9 @@ def sweep(
     def save(state: _State) -> None:
         nonlocal last_save
         if checkpoint is not None:
-            gathered = spread.gathered(state)
+            gathered = _State(
+                spread.gathered(state.members), *spread.on_first((state.step, state.key))
+            )
             checkpoints.save(checkpoint, eqx.tree_at(lambda s: s.state, saved, gathered))
             last_save = time.perf_counter()
 
@@ -212,7 +216,7 @@ def sweep(
         if time.perf_counter() - last_save > SAVE_SECONDS:
             save(report.state)
         asked = callback is not None and callback(report)
-        return bool(asked) or not _running(report.state.members).any()
+        return bool(asked or (np.asarray(report.state.members.nonfinite_step) >= 0).all())
 
     outcome = loop(
         _SweepStep(loss, optimizer, parts, spread.shared(settings), spread.mesh),
@@ -231,7 +235,7 @@ def sweep(
     )
     if start < outcome.step:
         save(outcome.state)
-    members = spread.gathered(outcome.state).members
+    members = spread.gathered(outcome.state.members)
     spoiled, arrays = _chosen(members)
     nonfinite_step = np.where(spoiled, outcome.step, members.nonfinite_step)
     history = {"loss": saved.loss[: outcome.step], "step": np.arange(outcome.step)}
@@ -274,40 +278,6 @@ class _State(eqx.Module):
     key: PRNGKeyArray | None
 
 
-class _Spread:
-    """How models are shared out among devices, each of which gets as many."""
-
-    def __init__(self, num: int, devices: Sequence[Any] | None):
-        self.num = num
-        self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
-
-    def shared(self, models: Any) -> Any:
-        """Arrays with an axis of models."""
-        if self.mesh is None:
-            return models
-        # Of a number that the devices do not divide, the last model is there several times.
-        rows = np.minimum(np.arange(-(-self.num // self.mesh.size) * self.mesh.size), self.num - 1)
-        place = NamedSharding(self.mesh, PartitionSpec("models"))
-        return jax.tree.map(lambda x: jax.device_put(x[rows], place), models)
-
-    def copied(self, arrays: Any) -> Any:
-        """Arrays that every device needs."""
-        if self.mesh is None:
-            return arrays
-        return jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec()))
-
-    def state(self, state: _State) -> _State:
-        return _State(self.shared(state.members), *self.copied((state.step, state.key)))
-
-    def gathered(self, state: _State) -> _State:
-        """All models on the first device."""
-        if self.mesh is None:
-            return state
-        state = jax.device_put(state, self.mesh.devices.flat[0])
-        members = jax.tree.map(lambda x: x[: self.num], state.members)
-        return _State(members, state.step, state.key)
-
-
 class _Saved(eqx.Module):
     """What a checkpoint holds."""
 
@@ -347,7 +317,7 @@ class _SweepStep(eqx.Module):
             return member, jnp.where(at < 0, loss, jnp.nan)
 
         models, shared = (self.settings, state.members), (state.step, state.key, batch, key)
-        members, loss = _of_each(one, models, shared, self.mesh)
+        members, loss = of_each(one, models, shared, self.mesh)
         # Not called "loss": the loop would stop, and go back, where all have diverged.
         return _State(members, state.step + 1, state.key), {"losses": loss}
 
@@ -363,22 +333,7 @@ def _validate_all(
         best = jax.tree.map(lambda new, old: jnp.where(fine, new, old), best, member.best)
         return best, jnp.where(fine, value, jnp.nan)
 
-    return _of_each(one, state.members, (state.step, state.key, valid), mesh)
-
-
-def _of_each(
-    function: Callable[[Any, Any], Any], models: Any, shared: Any, mesh: Mesh | None
-) -> Any:
-    """A function of each model, on its device, and of what all of them share."""
-    mapped = jax.vmap(function, in_axes=(0, None))
-    if mesh is not None:
-        # Without this the compiler would not know that models need nothing of each other: it would
-        # gather them for convolutions, and for the end of an optimizer's loop.
-        share, whole = PartitionSpec("models"), PartitionSpec()
-        mapped = jax.shard_map(
-            mapped, mesh=mesh, in_specs=(share, whole), out_specs=share, check_vma=False
-        )
-    return mapped(models, shared)
+    return of_each(one, state.members, (state.step, state.key, valid), mesh)
 
 
 def _finite(params: Any) -> Bool[Array, ""]:
@@ -426,10 +381,6 @@ def _chosen(members: _Member) -> tuple[Bool[Array, " models"], tuple[Any, Any]]:
         return spoiled, chosen
 
     return jax.vmap(one)(members)
-
-
-def _running(members: _Member) -> np.ndarray:
-    return np.asarray(members.nonfinite_step) < 0
 
 
 def _resumed(path: Any, like: _Saved) -> _Saved:

@@ -36,9 +36,9 @@ def correlate(
 
     with stride s, after zeros were put around the image if the padding is "SAME". On the CPU it is
     made of matrix products: XLA's own convolution is an order of magnitude slower there inside a
-    loop (jax issue 12868), and so is one vmapped over its weights. Filters of 3 x 3 with
-    stride 1 are applied by Winograd's algorithm, which needs 16 multiplications where the sum needs
-    36 (Lavin, Gray, arXiv 1509.09308); its rounding errors are a few times larger. Others multiply
+    loop (jax issue 12868), and so is one vmapped over its weights. Filters of 3 x 3 with stride 1
+    are applied by Winograd's algorithm, which needs 16 multiplications where the sum needs 36
+    (Lavin, Gray, arXiv 1509.09308); its rounding errors are a few times larger. Others multiply
     patches. Other backends get their native convolution.
 
     Args:

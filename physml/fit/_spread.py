@@ -1,0 +1,61 @@
+"""Models of one shape along an axis, mapped on one device or shared out among several."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+class Spread:
+    """How models are shared out among devices, each of which gets as many.
+
+    Attributes:
+        num: the number of models.
+        mesh: the devices, or None for the one that JAX chooses.
+    """
+
+    def __init__(self, num: int, devices: Sequence[Any] | None):
+        self.num = num
+        self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
+
+    def shared(self, models: Any) -> Any:
+        """Arrays with an axis of models."""
+        if self.mesh is None:
+            return models
+        # Of a number that the devices do not divide, the last model is there several times.
+        rows = np.minimum(np.arange(-(-self.num // self.mesh.size) * self.mesh.size), self.num - 1)
+        place = NamedSharding(self.mesh, PartitionSpec("models"))
+        return jax.tree.map(lambda x: jax.device_put(x[rows], place), models)
+
+    def copied(self, arrays: Any) -> Any:
+        """Arrays that every device needs."""
+        if self.mesh is None:
+            return arrays
+        return jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec()))
+
+    def on_first(self, arrays: Any) -> Any:
+        """Arrays of either kind on the first device."""
+        return arrays if self.mesh is None else jax.device_put(arrays, self.mesh.devices.flat[0])
+
+    def gathered(self, models: Any) -> Any:
+        """Every model once, on the first device."""
+        if self.mesh is None:
+            return models
+        return jax.tree.map(lambda x: x[: self.num], self.on_first(models))
+
+
+def of_each(
+    function: Callable[[Any, Any], Any], models: Any, shared: Any, mesh: Mesh | None
+) -> Any:
+    """A function of each model, on its device, and of what all of them share."""
+    mapped = jax.vmap(function, in_axes=(0, None))
+    if mesh is not None:
+        # Without this the compiler would not know that models need nothing of each other: it would
+        # gather them for convolutions, and for the end of an optimizer's loop.
+        share, whole = PartitionSpec("models"), PartitionSpec()
+        mapped = jax.shard_map(
+            mapped, mesh=mesh, in_specs=(share, whole), out_specs=share, check_vma=False
+        )
+    return mapped(models, shared)
