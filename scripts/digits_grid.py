@@ -55,9 +55,6 @@ def lecture_net(setting: Any) -> classify.Regularized:
     return classify.Regularized(net, setting["l2"])
 
 
-grid_loss = classify.cross_entropy()
-
-
 def sgd(setting: Any) -> optax.GradientTransformation:
     return optax.sgd(lambda count: setting["rate"] * (1 - count / setting["steps"]))
 
@@ -66,12 +63,14 @@ def wide_net(setting: Any) -> nn.CNN:
     return nn.CNN((8, 8, 1), WIDE, 10, rngs=nnx.Rngs(setting["key"]))
 
 
-wide_loss = classify.cross_entropy(label_smoothing=0.1)
-
-
 def one_cycle(setting: Any) -> optax.GradientTransformation:
     rate = fit.OneCycle(1e-2, setting["steps"])
     return fit.scheduled(optax.adamw, learning_rate=rate, weight_decay=1e-2)
+
+
+# Loss, network, optimizer and images in a step: made once, so that nothing is compiled again.
+LECTURE = (classify.cross_entropy(), lecture_net, sgd, 100)
+WIDE_RECIPE = (classify.cross_entropy(label_smoothing=0.1), wide_net, one_cycle, 50)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -93,15 +92,16 @@ def main(config: Config) -> dict[str, Any]:
             scale = data.Standardizer.fit(train.images)
             whole, train, valid, test = (x.transformed(scale) for x in (whole, train, valid, test))
 
-            grid = fit_lecture(train, rates, strengths, epochs, fit_key)
+            settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
+            grid = fit_many(LECTURE, train, epochs, fit_key, rates.size, **settings)
             (on_train, _), (on_valid, entropy), (on_test, _) = (
                 [score.reshape(rates.shape).mean(axis=-1) for score in scores(grid, part)]
                 for part in (train, valid, test)
             )  # means over the seeds
             i, j = np.unravel_index(np.nanargmin(entropy), entropy.shape)
-            chosen = np.full(MEMBERS, GRID[i]), np.full(MEMBERS, GRID[j])
-            best = fit_lecture(whole, *chosen, epochs, fit_key)
-            wide = fit_wide(whole, wide_epochs, fit_key)
+            chosen = {"rate": np.full(MEMBERS, GRID[i]), "l2": np.full(MEMBERS, GRID[j])}
+            best = fit_many(LECTURE, whole, epochs, fit_key, MEMBERS, **chosen)
+            wide = fit_many(WIDE_RECIPE, whole, wide_epochs, fit_key, MEMBERS)
             together = ensemble(wide, test)
             maps.append((on_train, on_test))
             confusion += together.confusion
@@ -140,34 +140,21 @@ def main(config: Config) -> dict[str, Any]:
         )
 
 
-def fit_lecture(
-    images: data.Images, rates: np.ndarray, strengths: np.ndarray, epochs: int, key: jax.Array
+def fit_many(
+    recipe: tuple[Any, Any, Any, int],
+    images: data.Images,
+    epochs: int,
+    key: jax.Array,
+    num: int,
+    **settings: Any,
 ) -> fit.Sweep:
-    """The lecture's network with each learning rate and L2 strength."""
-    steps = epochs * (len(images) // 100)
-    settings = {
-        "rate": jnp.asarray(rates.ravel(), jnp.float32),
-        "l2": jnp.asarray(strengths.ravel(), jnp.float32),
-        "key": jax.random.split(key, rates.size),
-        "steps": jnp.full(rates.size, steps, jnp.float32),
-    }
+    """So many networks by a recipe, each with first weights and settings of its own."""
+    loss, net, optimizer, batch_size = recipe
+    steps = epochs * (len(images) // batch_size)
+    arrays = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
+    arrays |= {"key": jax.random.split(key, num), "steps": jnp.full(num, steps, jnp.float32)}
     swept = fit.sweep(
-        grid_loss, lecture_net, images, settings=settings, optimizer=sgd, batch_size=100,
-        steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
-    )  # fmt: skip
-    fit.raise_if_interrupted(swept.result)
-    return swept
-
-
-def fit_wide(images: data.Images, epochs: int, key: jax.Array) -> fit.Sweep:
-    """Wide networks that differ in their first weights."""
-    steps = epochs * (len(images) // 50)
-    settings = {
-        "key": jax.random.split(key, MEMBERS),
-        "steps": jnp.full(MEMBERS, steps, jnp.float32),
-    }
-    swept = fit.sweep(
-        wide_loss, wide_net, images, settings=settings, optimizer=one_cycle, batch_size=50,
+        loss, net, images, settings=arrays, optimizer=optimizer, batch_size=batch_size,
         steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
     )  # fmt: skip
     fit.raise_if_interrupted(swept.result)
