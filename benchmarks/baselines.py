@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml import dynamics, fit
-from physml._types import StepMap
 from physml.data import Standardizer, Trajectories
+from physml.step_maps import StepMap
 
 RIDGES = tuple(10.0**k for k in range(-14, -3))  # relative to the largest singular value squared
 

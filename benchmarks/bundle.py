@@ -27,7 +27,7 @@ import tyro
 
 jax.config.update("jax_enable_x64", True)
 from physml import dynamics, pinn, reference, systems
-from physml.results import Run, best_of
+from physml.experiment import Run, best_of
 
 NUM_TIMES = 51
 RECIPES = {"fine": {}, "coarse": {"units": 150, "rtol": 1e-4}}

@@ -33,8 +33,8 @@ import tyro
 from flax import nnx
 
 from physml import classify, data, fit, nn
-from physml.nn.cnn import Layer
-from physml.results import Run
+from physml.experiment import Run
+from physml.nn._cnn import Layer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")

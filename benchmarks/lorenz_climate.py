@@ -25,8 +25,8 @@ import recipes
 import tyro
 
 from physml import data, dynamics, plots, reference, systems
-from physml._types import StepMap
-from physml.results import Run
+from physml.experiment import Run
+from physml.step_maps import StepMap
 
 DT = 0.01
 HISTORY = 101  # true rows before each rollout; a recurrent network is warmed up on them

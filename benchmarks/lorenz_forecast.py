@@ -30,9 +30,9 @@ import tyro
 from matplotlib.figure import Figure
 
 from physml import dynamics, plots, reference, systems
-from physml._types import StepMap
 from physml.data import Trajectories
-from physml.results import Run
+from physml.experiment import Run
+from physml.step_maps import StepMap
 
 DT = 0.01
 STEPS = 4500  # of a forecast

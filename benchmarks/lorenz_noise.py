@@ -51,8 +51,8 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from physml import data, dynamics, nn, reference, residuals, surrogate, systems
-from physml._types import StepMap
-from physml.results import Run
+from physml.experiment import Run
+from physml.step_maps import StepMap
 
 DT = 0.01
 LORENZ = systems.Lorenz()

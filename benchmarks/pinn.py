@@ -34,8 +34,8 @@ import tyro
 from flax import nnx
 
 from physml import dynamics, nn, pinn, plots, reference, systems
-from physml.pinn.features import gauss
-from physml.results import Run, best_of, slug
+from physml._numerics.quadrature import gauss
+from physml.experiment import Run, best_of, slug
 from physml.solution import RESULTS, Solution
 
 NODES = 24  # of the truth's collocation

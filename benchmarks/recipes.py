@@ -15,9 +15,9 @@ from baselines import Single
 from flax import nnx
 
 from physml import nn, surrogate, systems
-from physml._types import StepMap
 from physml.data import Trajectories, from_arrays
-from physml.surrogate.stepper import cast
+from physml.step_maps import StepMap
+from physml.surrogate._stepper import cast
 
 LORENZ = systems.Lorenz()
 SYMMETRY = LORENZ.symmetry

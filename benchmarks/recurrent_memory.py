@@ -28,9 +28,9 @@ import tyro
 from jaxtyping import Array, Float
 
 from physml import data, dynamics, nn, reference, residuals, surrogate, systems
-from physml._types import StepMap
-from physml.nn.recurrent import Cell
-from physml.results import Run
+from physml.experiment import Run
+from physml.nn._recurrent import Cell
+from physml.step_maps import StepMap
 
 DT = 0.01
 WARM = 100  # true steps before a forecast

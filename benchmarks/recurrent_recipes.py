@@ -21,9 +21,9 @@ import optax
 from flax import nnx
 
 from physml import nn, surrogate, systems
-from physml._types import StepMap
 from physml.data import Trajectories
-from physml.nn.recurrent import Cell
+from physml.nn._recurrent import Cell
+from physml.step_maps import StepMap
 
 WINDOW = 8  # steps that are back-propagated through
 WARMUP = 50  # rows in which a memory has filled, and a start has come to the attractor

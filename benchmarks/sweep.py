@@ -26,7 +26,7 @@ import tyro
 from flax import nnx
 
 from physml import data, fit, nn, reference, systems
-from physml.results import Run
+from physml.experiment import Run
 
 
 @dataclass(frozen=True)

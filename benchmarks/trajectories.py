@@ -107,7 +107,7 @@ def run_row(name: str, num: int) -> dict:
 
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
-    from physml.results import Run  # not in the rows' processes, whose memory is measured
+    from physml.experiment import Run  # not in the rows' processes, whose memory is measured
 
     jobs = [("physml", num) for num in ((100, 1_000) if config.quick else config.nums)]
     jobs += [(name, config.peer_num) for name in ("odeint", "vmapped Dopri8")]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from physml._checks import floating_array, floating_arrays
+from physml._numerics.checks import floating_array, floating_arrays
 
 
 def sigmoid(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:

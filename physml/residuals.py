@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from physml._types import Residual, StepMap
+from physml._types import Residual
+from physml.step_maps import StepMap
 from physml.systems import System
 
 

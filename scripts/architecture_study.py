@@ -26,7 +26,7 @@ import tyro
 from flax import nnx
 
 from physml import data, fit, nn, plots, reference, surrogate, systems
-from physml.results import Run, slug
+from physml.experiment import Run, slug
 
 
 @dataclass(frozen=True)

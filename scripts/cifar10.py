@@ -18,7 +18,7 @@ import tyro
 from flax import nnx
 
 from physml import classify, data, fit, nn, plots
-from physml.results import Run
+from physml.experiment import Run
 
 
 @dataclass(frozen=True)

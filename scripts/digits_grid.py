@@ -22,7 +22,7 @@ import tyro
 from flax import nnx
 
 from physml import classify, data, fit, nn, plots
-from physml.results import Run
+from physml.experiment import Run
 
 GRID = tuple(np.logspace(-5, 1, 7).tolist())  # of learning rates, and of L2 strengths
 WIDE = (nn.Filters(64), nn.Pool(), nn.Dropout(0.3), nn.Dense(200), nn.Dropout(0.5))

@@ -23,7 +23,7 @@ import optimistix as optx
 import tyro
 
 from physml import fit, pinn, plots, reference, systems
-from physml.results import Run
+from physml.experiment import Run
 
 NAMES = ("sigma", "rho", "beta")
 TS = np.linspace(0.0, 3.0, 300)

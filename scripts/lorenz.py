@@ -23,7 +23,7 @@ import tyro
 from flax import nnx
 
 from physml import data, dynamics, nn, pinn, plots, reference, surrogate, systems
-from physml.results import Run
+from physml.experiment import Run
 
 DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them

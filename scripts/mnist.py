@@ -19,7 +19,7 @@ import tyro
 from flax import nnx
 
 from physml import classify, data, fit, nn, plots
-from physml.results import Run
+from physml.experiment import Run
 
 GOAL = 0.99  # of which `seconds_to_99` is the time
 

@@ -23,7 +23,7 @@ import tyro
 from flax import nnx
 
 from physml import data, dynamics, nn, plots, reference, surrogate, systems
-from physml.results import Run
+from physml.experiment import Run
 
 PRECISE = 1e-14  # relative tolerance of a step of the truth
 RANGE = (20.0, 35.0)  # of rho

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from physml import pinn, plots, reference
-from physml.results import Run
+from physml.experiment import Run
 
 VISCOSITY = 0.01 / np.pi
 DIFFUSIVITY = 1e-4

@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from physml import dynamics, pinn, plots, reference, systems
-from physml.results import Run, best_of
+from physml.experiment import Run, best_of
 
 DT = 0.01
 LORENZ = systems.Lorenz()

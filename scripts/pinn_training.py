@@ -23,7 +23,7 @@ import tyro
 from flax import nnx
 
 from physml import dynamics, fit, nn, pinn, plots, systems
-from physml.results import Run
+from physml.experiment import Run
 
 T1 = 20.0
 Y0 = (1.0, 0.0)

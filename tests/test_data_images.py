@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from physml import data
-from physml.data import image_sets
+from physml.data import _image_sets as image_sets
 from physml.data._download import fetch
 from physml.data._image_files import parse_cifar, parse_idx
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml import _double_double as dd
-from physml._double_double import DoubleDouble
+from physml._numerics import double_double as dd
+from physml._numerics.double_double import DoubleDouble
 
 NUM = 2000
 

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from physml import dynamics, nn, reference, systems
-from physml._types import StepMap
+from physml.step_maps import StepMap
 
 A = jnp.array([[0.9, 0.5, 0.0], [0.0, 0.7, 0.3], [0.0, 0.1, 1.1]])
 

@@ -8,8 +8,8 @@ import scipy.signal
 import scipy.stats
 
 from physml import dynamics, reference, systems
-from physml._types import StepMap
-from physml.dynamics import statistics
+from physml.dynamics import _statistics as statistics
+from physml.step_maps import StepMap
 
 BOUNDS = ((-25.0, -30.0, 0.0), (25.0, 30.0, 52.0))
 

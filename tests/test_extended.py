@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml._double_double import DoubleDouble, exact
-from physml._extended import in_double_double
+from physml._numerics.double_double import DoubleDouble, exact
+from physml._numerics.interpreter import in_double_double
 
 
 def rationals(x: DoubleDouble) -> list[Fraction]:

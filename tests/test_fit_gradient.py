@@ -12,8 +12,8 @@ import pytest
 from flax import nnx
 
 from physml import fit
+from physml._numerics.shuffle import shuffle_words, shuffled
 from physml.fit import RESULTS
-from physml.fit._shuffle import shuffle_words, shuffled
 
 ADAM = optax.adam(0.1)
 KEY = jax.random.key(0)

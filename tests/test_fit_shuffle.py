@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml.fit._shuffle import shuffle_words, shuffled
+from physml._numerics.shuffle import shuffle_words, shuffled
 
 
 def orders(length, epochs, seed=0):

@@ -299,7 +299,7 @@ def test_a_sweep_goes_on_with_other_devices(tmp_path, first, then):
 
 
 def test_a_killed_process_loses_little(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["physml.fit.sweep"], "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["physml.fit._sweep"], "SAVE_SECONDS", 0.0)
     options = dict(settings=settings_of(1e-2, 1e-1), optimizer=momentum, steps=20, chunk=5)
     whole = fit.sweep(LOSS, net, (X, Y), **options)
 

@@ -15,8 +15,8 @@ import pytest
 from flax import nnx
 
 from physml import classify, data, nn
-from physml.data import image_sets
-from physml.results import Run
+from physml.data import _image_sets as image_sets
+from physml.experiment import Run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 REAL = os.environ.get("PHYSML_DATA", "")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from physml import pinn, reference
-from physml.pinn.error import estimate
+from physml.pinn.collocation import estimate
 from physml.solution import RESULTS, Dense
 from physml.systems import DrivenOscillator, Lorenz, from_function
 

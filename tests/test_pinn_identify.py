@@ -10,8 +10,8 @@ import pytest
 import scipy.stats
 
 from physml import pinn, reference
-from physml.pinn.parameters import free_parameters
-from physml.pinn.shooting import weigh
+from physml.pinn.inverse._parameters import free_parameters
+from physml.pinn.inverse._shooting import weigh
 from physml.systems import DrivenOscillator, Duffing, Lorenz, SquareWave, from_function
 
 NAMES = ("sigma", "rho", "beta")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from physml import pinn, reference
-from physml.pinn.elements import halving, tabulate, with_end_states
+from physml.pinn.space_time._elements import halving, tabulate, with_end_states
 from physml.solution import RESULTS
 
 UNIT = {"x": (0.0, 1.0), "t": (0.0, 0.1)}

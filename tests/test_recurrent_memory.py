@@ -16,8 +16,8 @@ import pytest
 from flax import nnx
 
 from physml import dynamics, nn, surrogate
-from physml._types import StepMap
 from physml.data import Trajectories, from_arrays
+from physml.step_maps import StepMap
 
 DT = 0.3
 BLIND = math.sin(DT)

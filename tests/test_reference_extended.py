@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from physml import reference, systems
-from physml._double_double import exact
+from physml._numerics.double_double import exact
 
 LORENZ = systems.Lorenz()
 SCALE = np.array([7.92, 9.01, 8.63])

@@ -1,7 +1,7 @@
 """Image classification: losses, augmentation, predictions and what they are worth."""
 
-from physml.classify.augmentation import Augmentation
-from physml.classify.evaluation import (
+from physml.classify._augmentation import Augmentation
+from physml.classify._evaluation import (
     Calibration,
     Evaluation,
     TopErrors,
@@ -11,9 +11,9 @@ from physml.classify.evaluation import (
     evaluate,
     top_errors,
 )
-from physml.classify.objective import Regularized, cross_entropy, error_rate
-from physml.classify.prediction import logits, member_probabilities, probabilities
-from physml.classify.training import fit
+from physml.classify._objective import Regularized, cross_entropy, error_rate
+from physml.classify._prediction import logits, member_probabilities, probabilities
+from physml.classify._training import fit
 
 __all__ = [
     "Augmentation",

@@ -8,7 +8,7 @@ These are for reading, checking and small arrays. Every window is copied out, so
 for as many numbers as the output has entries, times those of the kernel.
 """
 
-from physml.convolution.filters import (
+from physml.convolution._filters import (
     EDGE_BELOW,
     LAPLACIAN,
     SOBEL_COLUMNS,
@@ -16,19 +16,19 @@ from physml.convolution.filters import (
     box_filter,
     gaussian_filter,
 )
-from physml.convolution.linear import (
+from physml.convolution._linear import (
     convolution_matrix,
     deconvolve,
     polynomial_product,
     polynomial_product_operations,
 )
-from physml.convolution.sizes import (
+from physml.convolution._sizes import (
     convolution_parameters,
     dense_parameters,
     output_shape,
     receptive_field,
 )
-from physml.convolution.sliding import average_pool, convolve, cross_correlate, max_pool
+from physml.convolution._sliding import average_pool, convolve, cross_correlate, max_pool
 
 __all__ = [
     "EDGE_BELOW",

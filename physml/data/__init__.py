@@ -1,8 +1,8 @@
 """What models learn from: trajectories on a grid, cut into pairs and windows; labelled images."""
 
-from physml.data.image_sets import cifar10, digits, fashion_mnist, mnist
-from physml.data.images import Images
-from physml.data.trajectories import (
+from physml.data._image_sets import cifar10, digits, fashion_mnist, mnist
+from physml.data._images import Images
+from physml.data._trajectories import (
     Pairs,
     Standardizer,
     Trajectories,

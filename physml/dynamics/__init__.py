@@ -4,14 +4,14 @@ Everything here asks only what a `StepMap` offers: `init`, `step`, `observe` and
 take any leading axes as a batch and are compiled once for each set of shapes.
 """
 
-from physml.dynamics.climate import (
+from physml.dynamics._climate import (
     Climate,
     Distances,
     climate_distances,
     climate_floor,
     measure_climate,
 )
-from physml.dynamics.forecast import (
+from physml.dynamics._forecast import (
     ValidTime,
     error_growth,
     growth_rate,
@@ -22,13 +22,13 @@ from physml.dynamics.forecast import (
     rollout,
     valid_prediction_time,
 )
-from physml.dynamics.lyapunov import (
+from physml.dynamics._lyapunov import (
     LyapunovSpectrum,
     kaplan_yorke_dimension,
     lyapunov_spectrum,
 )
-from physml.dynamics.skill import Skill, bootstrap, forecast_skill
-from physml.dynamics.statistics import (
+from physml.dynamics._skill import Skill, bootstrap, forecast_skill
+from physml.dynamics._statistics import (
     hellinger,
     jensen_shannon,
     kullback_leibler,

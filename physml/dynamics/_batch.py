@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike
 
-from physml._checks import floating_array, is_concrete, require_finite
+from physml._numerics.checks import floating_array, is_concrete, require_finite
 
 
 def flatten(

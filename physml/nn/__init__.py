@@ -1,7 +1,7 @@
 """Architectures: networks that can be fitted, and nothing about how they are fitted."""
 
-from physml.nn.cnn import ARCHITECTURES, CNN, Dense, Dropout, Filters, Pool
-from physml.nn.common import (
+from physml.nn._cnn import ARCHITECTURES, CNN, Dense, Dropout, Filters, Pool
+from physml.nn._common import (
     ACTIVATIONS,
     Frozen,
     absolute_norm,
@@ -10,10 +10,10 @@ from physml.nn.common import (
     set_evaluation,
     square_norm,
 )
-from physml.nn.conv import Conv, correlate, correlate_max, pool
-from physml.nn.features import FourierFeatures
-from physml.nn.mlp import MLP
-from physml.nn.recurrent import RNN
+from physml.nn._conv import Conv, correlate, correlate_max, pool
+from physml.nn._features import FourierFeatures
+from physml.nn._mlp import MLP
+from physml.nn._recurrent import RNN
 
 __all__ = [
     "ACTIVATIONS",

@@ -5,8 +5,8 @@ names given keep their order and colour from figure to figure. With `lambda1`, t
 exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
-from physml.plots.fields import field_and_error
-from physml.plots.images import (
+from physml.plots._fields import field_and_error
+from physml.plots._images import (
     accuracy_curves,
     confusion_matrix,
     feature_maps,
@@ -14,8 +14,8 @@ from physml.plots.images import (
     image_grid,
     reliability,
 )
-from physml.plots.inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
-from physml.plots.solutions import (
+from physml.plots._inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
+from physml.plots._solutions import (
     attractor_3d,
     compare_solutions,
     error_growth,
@@ -24,11 +24,11 @@ from physml.plots.solutions import (
     phase_portrait,
     solution_error,
 )
-from physml.plots.statistics import (
+from physml.plots._statistics import (
     climate,
     parameter_scan,
 )
-from physml.plots.training import (
+from physml.plots._training import (
     bands,
     convergence,
     heat_map,

@@ -1,16 +1,16 @@
 """Truth by Diffrax: one solution, batches of trajectories, and how far both can be trusted."""
 
-from physml.reference.batch import (
+from physml.reference._batch import (
     agreement_horizon,
     attractor_starts,
     driven_trajectories,
     trajectories,
     trajectories_from,
 )
-from physml.reference.extended import TaylorFlow, extended_horizon, extended_trajectories
-from physml.reference.flow import FlowMap, RungeKutta4, runge_kutta
-from physml.reference.initial_value import dopri8, solve
-from physml.reference.pde import cole_hopf, reaction_diffusion
+from physml.reference._extended import TaylorFlow, extended_horizon, extended_trajectories
+from physml.reference._flow import FlowMap, RungeKutta4, runge_kutta
+from physml.reference._initial_value import dopri8, solve
+from physml.reference._pde import cole_hopf, reaction_diffusion
 
 __all__ = [
     "FlowMap",

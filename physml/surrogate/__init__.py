@@ -4,9 +4,9 @@ The network predicts the increment over a step in units of its spread, from stan
 what it learns is small and smooth, and the identity comes for free.
 """
 
-from physml.surrogate.many import Regularised, Scores, fit_many, refit_many, score_many
-from physml.surrogate.stepper import State, Stepper, network_inputs, turns
-from physml.surrogate.training import SurrogateFit, fit, fit_readout
+from physml.surrogate._many import Regularised, Scores, fit_many, refit_many, score_many
+from physml.surrogate._stepper import State, Stepper, network_inputs, turns
+from physml.surrogate._training import SurrogateFit, fit, fit_readout
 
 __all__ = [
     "Regularised",

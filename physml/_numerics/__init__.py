@@ -1,0 +1,1 @@
+"""Numerics that know nothing of equations or networks; private to the package."""

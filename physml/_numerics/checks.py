@@ -1,0 +1,167 @@
+"""Checks of static facts: what a user hands in, before any long work.
+
+Every check names the argument, what came and what was expected. Values are looked at only
+where they are concrete; under `jax.jit` and `jax.vmap` shapes and dtypes are all there is.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, DTypeLike, Float
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether the numbers in an array can be read now (it is not traced)."""
+    return not isinstance(value, Tracer)
+
+
+def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
+    """`value` as a JAX array of a floating dtype, never with fewer digits than it came with.
+
+    NumPy and JAX arrays of a floating dtype keep it; everything else (lists, Python numbers,
+    integers) takes JAX's default floating dtype. `dtype` overrides both.
+
+    Raises:
+        TypeError: `value` is not an array of real numbers.
+        ValueError: float64 is asked for, by `dtype` or by a NumPy array, while
+            `jax_enable_x64` is off.
+    """
+    typed = isinstance(value, jax.Array | np.ndarray | np.generic)
+    try:
+        array = value if typed else np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} must be an array of real numbers: {error}") from error
+    if array.dtype.kind not in "iuf" and not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if dtype is None:
+        floating = typed and jnp.issubdtype(array.dtype, jnp.floating)
+        dtype = array.dtype if floating else jnp.zeros(()).dtype
+    dtype = jnp.dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name} must have a floating dtype, got {dtype}")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(
+            f"{name} is {dtype}, which JAX would silently round to "
+            f"{jax.dtypes.canonicalize_dtype(dtype)}: call "
+            'jax.config.update("jax_enable_x64", True) first, or pass float32 data'
+        )
+    return jnp.asarray(array, dtype)
+
+
+def floating_arrays(**values: Any) -> tuple[Array, ...]:
+    """The values as JAX arrays of one floating dtype, that to which JAX promotes theirs.
+
+    What has no floating dtype of its own (lists, Python numbers, integers) takes that of the
+    others. Raises as `floating_array`.
+    """
+    own = (getattr(value, "dtype", None) for value in values.values())
+    dtypes = [dtype for dtype in own if dtype is not None and jnp.issubdtype(dtype, jnp.floating)]
+    dtype = functools.reduce(jnp.promote_types, dtypes) if dtypes else None
+    return tuple(floating_array(name, value, dtype) for name, value in values.items())
+
+
+def require_finite(name: str, value: Any) -> None:
+    """Raises ValueError that says where the first NaN or infinity stands, if there is one."""
+    if not is_concrete(value):
+        return
+    array = np.asarray(value)
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    where = tuple(int(i) for i in np.argwhere(~finite)[0])
+    raise ValueError(
+        f"{name} must be finite, got {array[where]} at index {where} "
+        f"({int((~finite).sum())} of {array.size} values are not finite)"
+    )
+
+
+def require_increasing(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is one-dimensional, not empty, finite and increasing."""
+    if value.ndim != 1 or value.shape[0] == 0:
+        raise ValueError(f"{name} must have shape (n,) with n >= 1, got shape {value.shape}")
+    if not is_concrete(value):
+        return
+    require_finite(name, value)
+    array = np.asarray(value)
+    steps = np.diff(array)
+    if (steps <= 0).any():
+        i = int(np.argmax(steps <= 0))
+        raise ValueError(
+            f"{name} must increase, got {name}[{i}] = {array[i]} then "
+            f"{name}[{i + 1}] = {array[i + 1]}"
+        )
+
+
+def require_uniform(name: str, times: np.ndarray) -> None:
+    """Raises ValueError unless `times` has two or more entries, increasing in equal steps."""
+    require_increasing(name, times)
+    if len(times) < 2:
+        raise ValueError(f"{name} must have at least 2 entries, got {len(times)}")
+    steps = np.diff(times.astype(float))
+    mean = steps.mean()
+    # Times are rounded, to an ulp where they are computed, to a few digits in a printed table.
+    slack = 1e-4 * mean + 4 * np.finfo(times.dtype).eps * np.abs(times).max()
+    if (np.abs(steps - mean) > slack).any():
+        i = int(np.argmax(np.abs(steps - mean)))
+        raise ValueError(
+            f"{name} must be uniform, got a step of {steps[i]} from index {i} to {i + 1} "
+            f"where the mean step is {mean}"
+        )
+
+
+def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
+    """Both ends as floats.
+
+    Raises:
+        ValueError: they are traced, not finite, or t1 is not after t0.
+    """
+    if not (is_concrete(t0) and is_concrete(t1)):
+        raise ValueError("t0 and t1 must not be traced: jumps in between are looked up")
+    t0, t1 = float(t0), float(t1)
+    if not (np.isfinite(t0) and np.isfinite(t1) and t1 > t0):
+        raise ValueError(f"t1 must be finite and later than t0 = {t0}, got t1 = {t1}")
+    return t0, t1
+
+
+def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array, " n"]:
+    """Times in [t0, t1]; 1001 even ones where none were asked for.
+
+    Raises:
+        ValueError: they do not increase, or leave [t0, t1].
+    """
+    if ts is None:
+        ts = np.linspace(t0, t1, 1001)
+    ts = jnp.asarray(ts, dtype)
+    require_increasing("ts", ts)
+    if is_concrete(ts):
+        first, last = np.asarray(ts)[[0, -1]]  # on the host, also while something else is traced
+        low, high = np.asarray([t0, t1], ts.dtype)
+        if not (first >= low and last <= high):
+            raise ValueError(f"ts must lie in [{t0}, {t1}], got {first} to {last}")
+    return ts
+
+
+def check_tolerances(
+    rtol: float | None, atol: float | None, dtype: Any, defaults: tuple[float, float]
+) -> tuple[Array, Array]:
+    """Tolerances as arrays; `defaults` are the relative ones for float64 and float32.
+
+    Raises:
+        ValueError: the dtype does not allow `rtol`, or `atol` is negative.
+    """
+    double = dtype == jnp.float64
+    rtol = defaults[0 if double else 1] if rtol is None else rtol
+    atol = rtol if atol is None else atol
+    finest = 10 * float(jnp.finfo(dtype).eps)
+    if not rtol >= finest:
+        remedy = "" if double else '; for more, jax.config.update("jax_enable_x64", True)'
+        raise ValueError(
+            f"rtol must be at least {finest:.1e}, which is what {dtype} allows, got {rtol}{remedy}"
+        )
+    if not 0 <= atol < np.inf:
+        raise ValueError(f"atol must be finite and not negative, got {atol}")
+    return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)

@@ -1,0 +1,205 @@
+"""A JAX function evaluated in double-double, from what it is in floats."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Jaxpr, Literal
+from jaxtyping import Array
+
+from physml._numerics import double_double as dd
+from physml._numerics.double_double import DoubleDouble, add, div, exact, fast_two_sum, mul, neg
+
+Rule = Callable[..., DoubleDouble]
+
+
+def in_double_double(function: Callable[..., Array]) -> Callable[..., DoubleDouble]:
+    """The function of double-doubles that a function of float arrays stands for.
+
+    Its operations are taken one by one. Those that round (sums, products, quotients, powers, dot
+    products, elementary functions) are done in double-double; of all others, be it a reshape, a
+    maximum, a special function or a whole loop, the value is taken at the leading parts, and their
+    derivative adds what the trailing parts change. So nothing is lost where an operation does not
+    round, and no more than a float's rounding where there is no rule for it.
+    """
+
+    def evaluate(*args: DoubleDouble) -> DoubleDouble:
+        closed = jax.make_jaxpr(function)(*(x.hi for x in args))
+        (result,) = _interpret(closed.jaxpr, [_lift(x) for x in closed.consts], args)
+        return result
+
+    return evaluate
+
+
+def _lift(x: Any) -> Any:
+    """A float as a double-double, anything else as it is."""
+    if isinstance(x, DoubleDouble) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        return x
+    return exact(jnp.asarray(x))
+
+
+def _interpret(jaxpr: Jaxpr, consts: Any, args: Any) -> list[Any]:
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+    for equation in jaxpr.eqns:
+        inputs = [_lift(x.val) if isinstance(x, Literal) else values[x] for x in equation.invars]
+        inner = next((equation.params[k] for k in _CALLS if k in equation.params), None)
+        rule = _RULES.get(equation.primitive.name)
+        if inner is not None and equation.primitive.name not in _LOOPS:
+            jaxpr_of = getattr(inner, "jaxpr", inner)
+            outputs = _interpret(jaxpr_of, [_lift(x) for x in getattr(inner, "consts", ())], inputs)
+        elif rule is not None and isinstance(inputs[0], DoubleDouble):
+            outputs = [rule(*inputs, **equation.params)]
+        else:
+            outputs = _to_first_order(equation, inputs)
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [_lift(x.val) if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
+
+
+_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where an operation keeps the function it calls
+_LOOPS = ("scan", "while", "cond")
+
+
+def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
+    """The operation at the leading parts, and its derivative times the trailing ones."""
+    is_float = [isinstance(x, DoubleDouble) for x in inputs]
+
+    def apply(floats: list[Array]) -> list[Array]:
+        rest = iter(floats)
+        arguments = [next(rest) if f else x for x, f in zip(inputs, is_float, strict=True)]
+        params = equation.primitive.get_bind_params(equation.params)
+        out = equation.primitive.bind(*arguments, **params)
+        return list(out) if equation.primitive.multiple_results else [out]
+
+    pairs = [x for x in inputs if isinstance(x, DoubleDouble)]
+    leading, trailing = [x.hi for x in pairs], [x.lo for x in pairs]
+    values, changes = jax.jvp(apply, (leading,), (trailing,))
+    values = jax.lax.optimization_barrier(values)  # a constant is hidden, as in `exact`
+    return [
+        fast_two_sum(value, change) if jnp.issubdtype(value.dtype, jnp.floating) else value
+        for value, change in zip(values, changes, strict=True)
+    ]
+
+
+def _sum(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
+    """Over some axes, one after the other."""
+    for axis in sorted(axes, reverse=True):
+        terms = jax.tree.map(lambda part, axis=axis: jnp.moveaxis(part, axis, 0), x)
+        ones = jnp.ones((terms.hi.shape[0], *(1,) * (terms.hi.ndim - 1)), terms.hi.dtype)
+        x = dd.dot(terms, exact(ones))
+    return x
+
+
+def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDouble:
+    """Products of rows and columns, summed."""
+    (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
+    own = a.hi.ndim - len(contract_a) - len(batch_a)
+    others = b.hi.ndim - len(contract_b) - len(batch_b)
+
+    def arranged(x: Array, contract: Any, batch: Any, before: int, after: int) -> Array:
+        free = [i for i in range(x.ndim) if i not in (*batch, *contract)]
+        x = jnp.transpose(x, (*contract, *batch, *free))
+        sizes = x.shape[len(contract) :]
+        num = len(batch)
+        shape = (-1, *sizes[:num], *(1,) * before, *sizes[num:], *(1,) * after)
+        return x.reshape(shape)
+
+    left = jax.tree.map(lambda x: arranged(x, contract_a, batch_a, 0, others), a)
+    right = jax.tree.map(lambda x: arranged(x, contract_b, batch_b, own, 0), b)
+    return dd.dot(left, right)
+
+
+def _together(operation: Rule) -> Rule:
+    """An operation on two double-doubles that first get the same shape."""
+
+    def apply(a: Any, b: Any, **_: Any) -> DoubleDouble:
+        shape = jnp.broadcast_shapes(a.hi.shape, b.hi.shape)
+        a, b = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), (a, b))
+        return operation(a, b)
+
+    return apply
+
+
+_multiply = _together(mul)
+
+
+def _converted(x: DoubleDouble, new_dtype: Any) -> Any:
+    if not jnp.issubdtype(new_dtype, jnp.floating):
+        return x.hi.astype(new_dtype)
+    hi = x.hi.astype(new_dtype)
+    return DoubleDouble(hi, ((x.hi - hi.astype(x.hi.dtype)) + x.lo).astype(new_dtype))
+
+
+def _power(x: DoubleDouble, n: int) -> DoubleDouble:
+    """x^n by squaring."""
+    one = exact(jnp.ones_like(x.hi))
+    result, base, left = one, x, abs(n)
+    while left:
+        result = mul(result, base) if left % 2 else result
+        base, left = mul(base, base) if left > 1 else base, left // 2
+    return result if n >= 0 else div(one, result)
+
+
+def _general_power(x: DoubleDouble, y: Any) -> DoubleDouble:
+    if not isinstance(y, DoubleDouble):
+        y = exact(jnp.asarray(y, x.hi.dtype))
+    y = jax.tree.map(lambda part: jnp.broadcast_to(part, x.hi.shape), y)
+    plain = jnp.power(x.hi, y.hi)  # has the sign, and is all there is where |x|^y has no logarithm
+    size = dd.where(x.hi < 0, neg(x), x)
+    regular = (size.hi > 0) & jnp.isfinite(plain)
+    result = dd.exp(mul(y, dd.log(dd.where(regular, size, exact(jnp.ones_like(x.hi))))))
+    result = dd.where(plain < 0, neg(result), result)
+    return dd.where(regular, result, exact(plain))
+
+
+def _plus_one(x: DoubleDouble, sign: float = 1.0) -> DoubleDouble:
+    return add(x, exact(jnp.full_like(x.hi, sign)))
+
+
+def _hyperbolic(x: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
+    """sinh and cosh."""
+    up, down = dd.exp(x), dd.exp(neg(x))
+    twice = add(up, neg(down)), add(up, down)
+    return tuple(jax.tree.map(lambda part: 0.5 * part, pair) for pair in twice)  # pyright: ignore
+
+
+def _tanh(x: DoubleDouble) -> DoubleDouble:
+    """From exp(-2 |x|), which does not overflow."""
+    sign = jnp.where(x.hi < 0, -1.0, 1.0).astype(x.hi.dtype)
+    small = dd.exp(DoubleDouble(-2 * sign * x.hi, -2 * sign * x.lo))
+    ratio = div(_plus_one(neg(small)), _plus_one(small))
+    return DoubleDouble(sign * ratio.hi, sign * ratio.lo)
+
+
+def _reciprocal(x: DoubleDouble) -> DoubleDouble:
+    return div(exact(jnp.ones_like(x.hi)), x)
+
+
+_RULES: dict[str, Rule] = {
+    "add": _together(add),
+    "add_any": _together(add),
+    "sub": _together(lambda a, b: add(a, neg(b))),
+    "mul": _multiply,
+    "div": _together(div),
+    "square": lambda x, **_: mul(x, x),
+    "integer_pow": lambda x, y, **_: _power(x, y),
+    "pow": lambda x, y, **_: _general_power(x, y),
+    "sqrt": lambda x, **_: dd.sqrt(x),
+    "rsqrt": lambda x, **_: _reciprocal(dd.sqrt(x)),
+    "exp": lambda x, **_: dd.exp(x),
+    "expm1": lambda x, **_: _plus_one(dd.exp(x), -1.0),
+    "log": lambda x, **_: dd.log(x),
+    "log1p": lambda x, **_: dd.log(_plus_one(x)),
+    "logistic": lambda x, **_: _reciprocal(_plus_one(dd.exp(neg(x)))),
+    "sin": lambda x, **_: dd.sin_cos(x)[0],
+    "cos": lambda x, **_: dd.sin_cos(x)[1],
+    "tan": lambda x, **_: div(*dd.sin_cos(x)),
+    "atan": lambda x, **_: dd.atan2(x, exact(jnp.ones_like(x.hi))),
+    "atan2": _together(dd.atan2),
+    "sinh": lambda x, **_: _hyperbolic(x)[0],
+    "cosh": lambda x, **_: _hyperbolic(x)[1],
+    "tanh": lambda x, **_: _tanh(x),
+    "reduce_sum": lambda x, axes, **_: _sum(x, axes),
+    "dot_general": lambda a, b, dimension_numbers, **_: _dot(a, b, dimension_numbers),
+    "convert_element_type": lambda x, new_dtype, **_: _converted(x, new_dtype),
+}

@@ -1,0 +1,72 @@
+"""Take a model apart into what is trained, what else it holds, and how to put it together."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from physml._numerics.checks import floating_array
+
+
+class Parts(eqx.Module):
+    """How a model is put together from its trained arrays and its other arrays.
+
+    A model that holds Flax variables, at any depth, is split by `nnx.split`, which keeps shared
+    variables shared. Any other pytree (a dict of arrays, an `eqx.Module`) trains its floating
+    arrays.
+    """
+
+    graph: Any = eqx.field(static=True)  # a Flax graph definition, or None
+    wrt: Any = eqx.field(static=True)
+    static: Any  # what a plain pytree holds besides arrays
+
+    def merge(self, params: Any, rest: Any) -> Any:
+        """The model."""
+        if self.graph is None:
+            return eqx.combine(params, rest, self.static)
+        return nnx.merge(self.graph, params, rest, copy=True)
+
+    def rest(self, model: Any, before: Any) -> Any:
+        """What the model holds besides parameters, after a call has changed it."""
+        return before if self.graph is None else nnx.split(model, self.wrt, ...)[2]
+
+
+def take_apart(model: Any, wrt: Any) -> tuple[Parts, Any, Any]:
+    """A model's `Parts`, its trained arrays and its other arrays.
+
+    Raises:
+        ValueError: if `wrt` selects nothing, or is given for a model without Flax variables.
+    """
+    variables = jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    if any(isinstance(leaf, nnx.Variable) for leaf in variables):
+        graph, params, rest = nnx.split(model, wrt, ...)
+        parts = Parts(graph=graph, wrt=wrt, static=None)
+    else:
+        if wrt is not nnx.Param:
+            raise ValueError(f"wrt selects Flax variables; {type(model).__name__} holds none")
+        numpy, model = eqx.partition(model, lambda leaf: isinstance(leaf, np.ndarray))
+        model = eqx.combine(as_arrays("model", numpy), model)
+        arrays, static = eqx.partition(model, eqx.is_array)
+        params, rest = eqx.partition(arrays, eqx.is_inexact_array)
+        parts = Parts(graph=None, wrt=None, static=static)
+    if not jax.tree.leaves(params):
+        raise ValueError(f"model {type(model).__name__} has nothing to train: wrt={wrt} is empty")
+    return parts, params, rest
+
+
+def as_arrays(name: str, tree: Any) -> Any:
+    """The leaves of a pytree of data as JAX arrays.
+
+    Raises:
+        ValueError: if a NumPy array is float64 while `jax_enable_x64` is off.
+    """
+
+    def convert(path: Any, leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray | np.generic) and np.issubdtype(leaf.dtype, np.floating):
+            return floating_array(name + jax.tree_util.keystr(path), leaf)
+        return jnp.asarray(leaf)
+
+    return jax.tree.map_with_path(convert, tree)

@@ -1,0 +1,64 @@
+"""Gauss-Legendre quadrature on [-1, 1], and polynomials through its points."""
+
+import functools
+from fractions import Fraction
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float
+from numpy.polynomial import legendre
+
+
+class Quadrature(NamedTuple):
+    """Gauss-Legendre points and weights, and integrals from -1 to each point, then to 1."""
+
+    points: np.ndarray
+    weights: np.ndarray
+    integrals: np.ndarray  # (points + 1, points), rational numbers
+
+
+@functools.cache
+def gauss(num_points: int) -> Quadrature:
+    r"""The quadrature whose values at the points are those of a polynomial.
+
+    By Legendre polynomials: $\int_{-1}^s P_n = (P_{n+1}(s) - P_{n-1}(s)) / (2n + 1)$. In integers
+    of many bits: an error of 1e-15 here is a drift in every window, and one of 1e-17 would hide
+    the drift that rounding leaves.
+    """
+    bits = 192
+    points, weights = legendre.leggauss(num_points)
+    x = np.array([int(Fraction(float(point)) * (1 << bits)) for point in points])
+    every = [np.full(num_points, 1 << bits), x]
+    for n in range(1, num_points):
+        every.append(((2 * n + 1) * (x * every[n] >> bits) - n * every[n - 1]) // (n + 1))
+    polynomials = np.stack(every[:-1], axis=1)
+    # The discrete orthogonality, which holds up to the points' rounding, and Newton's iteration.
+    floats = (polynomials / (1 << bits)).astype(float)
+    degrees = np.arange(num_points)
+    inverse = (degrees + 0.5)[:, None] * floats.T * weights
+    inverse = np.vectorize(lambda a: int(Fraction(a) * (1 << bits)), otypes="O")(inverse)
+    identity = np.diag(np.full(num_points, 1 << bits, "O"))
+    for _ in range(2):
+        inverse = inverse @ (2 * identity - (polynomials @ inverse >> bits)) >> bits
+    integrals = [x + (1 << bits)]
+    integrals += [(every[n + 1] - every[n - 1]) // (2 * n + 1) for n in range(1, num_points)]
+    last = [[2 << bits, *[0] * (num_points - 1)]]
+    integrals = np.concatenate([np.stack(integrals, axis=1), last]) @ inverse >> bits
+    rational = np.vectorize(lambda a: Fraction(a, 1 << bits), otypes="O")(integrals)
+    return Quadrature(points, rational[-1].astype(float), rational)
+
+
+def interpolation(num_points: int, finer: int) -> Float[np.ndarray, "nodes coarse_nodes"]:
+    """From values at the start, some Gauss points and the end to those at others."""
+    coarse, fine = (np.concatenate([[-1.0], gauss(n).points, [1.0]]) for n in (num_points, finer))
+    transform = np.linalg.inv(legendre.legvander(coarse, num_points + 1))
+    matrix = legendre.legvander(fine, num_points + 1) @ transform
+    matrix[0], matrix[-1] = np.eye(num_points + 2)[[0, -1]]  # the start is to stay as it is
+    return matrix
+
+
+def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms nodes"]:
+    """From values at the start, the Gauss points and the end to coefficients of a polynomial."""
+    nodes = np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
+    return jnp.asarray(np.linalg.inv(legendre.legvander(nodes, num_points + 1)), dtype)

@@ -1,0 +1,92 @@
+"""A classifier's training by the recipe that has become usual."""
+
+from typing import Any
+
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import PRNGKeyArray
+
+from physml.classify._objective import cross_entropy, error_rate
+from physml.data import Images
+from physml.fit import Augment, Callback, Fit, OneCycle, gradient, scheduled
+
+
+def fit(
+    net: nnx.Module,
+    train: Images,
+    valid: Images | None = None,
+    *,
+    epochs: int,
+    key: PRNGKeyArray,
+    batch_size: int = 128,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.0,
+    label_smoothing: float = 0.0,
+    augment: Augment | None = None,
+    progress: bool | Callback = False,
+    callback: Callback | None = None,
+) -> Fit:
+    """Train a network to classify images: AdamW with the learning rate up and down in one cycle.
+
+    The rate is a `fit.OneCycle`. For another schedule, optimizer or loss call `fit.gradient` in the
+    same way, with `cross_entropy` and `error_rate`.
+
+    Example:
+        fitted = classify.fit(net, train, valid, epochs=10, key=key)
+        classify.accuracy(classify.probabilities(fitted.model, test), test.labels)
+
+    Args:
+        net: maps images (n, height, width, channels) to logits (n, classes), such as `nn.CNN`.
+        train: images as floats, see `Images.scaled`.
+        valid: validation images. With them the model that comes back is the one with the fewest
+            errors on them after an epoch, without them the last one.
+        epochs: how often every image is seen.
+        key: for the order of the images, and for `augment`.
+        batch_size: images in a step.
+        learning_rate: the largest.
+        weight_decay: AdamW's, as a share of the learning rate.
+        label_smoothing: see `cross_entropy`.
+        augment: makes other images of all of them before each epoch, such as an `Augmentation`.
+        progress, callback: as for `fit.gradient`. After an epoch with validation images the metrics
+            of a `fit.Report` hold their error rate as "valid_loss".
+
+    Returns:
+        A `fit.Fit`. Its history has "loss" and "accuracy" of each step's batch, and the validation
+        images' error rate as "valid_loss".
+
+    Raises:
+        ValueError, TypeError: as `fit.gradient` and `cross_entropy`; a class without training
+            images; validation images whose classes have other names, and so perhaps other numbers.
+    """
+    absent = np.setdiff1d(np.arange(len(train.names)), np.asarray(train.labels))
+    if len(absent):
+        raise ValueError(
+            f"train must have images of every class; it has none of "
+            f"{', '.join(train.names[i] for i in absent)}: leave these out of its names"
+        )
+    if valid is not None and valid.names != train.names:
+        raise ValueError(
+            f"valid must have the classes of train, {train.names}; it has {valid.names}"
+        )
+    steps = max(1, epochs * (len(train) // batch_size)) if batch_size > 0 else 1
+    judged: dict[str, Any] = {}
+    if valid is not None:
+        judged = {"valid": valid, "valid_loss": error_rate()}
+    return gradient(
+        cross_entropy(label_smoothing=label_smoothing),
+        net,
+        train,
+        optimizer=scheduled(  # traced: other values need no other program
+            optax.adamw,
+            learning_rate=OneCycle(learning_rate, steps),
+            weight_decay=float(weight_decay),
+        ),
+        epochs=epochs,
+        batch_size=batch_size,
+        augment=augment,
+        key=key,
+        progress=progress,
+        callback=callback,
+        **judged,
+    )

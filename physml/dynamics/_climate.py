@@ -1,0 +1,257 @@
+"""The climate of a step map: what its long trajectories look like, whatever their starts."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+
+from physml._numerics.checks import floating_array, require_finite
+from physml.dynamics import _statistics as statistics
+from physml.dynamics._batch import flatten
+from physml.dynamics._lyapunov import LyapunovSpectrum, advance, dimension_of, tangents
+from physml.step_maps import StepMap
+
+_MAX_CELLS = 10**6  # of a joint histogram
+
+
+class Climate(eqx.Module):
+    """Long-time statistics of several trajectories of one step map, kept for each of them.
+
+    `climate[index]` selects trajectories by a slice, an integer or a Boolean array.
+
+    Attributes:
+        dt: the time step.
+        num_steps: the steps that each trajectory's statistics are taken over.
+        diverged: which trajectories left the attractor: a component was not finite, or was farther
+            outside the bounds than they are wide.
+        counts: how often each component was in each bin, first and last those outside the bounds.
+        joint: the same of the first (three, unless fewer) components together.
+        edges: of the bins.
+        frequencies: in cycles per unit of time.
+        spectra: the power spectral density of each component.
+        maxima: the successive maxima of one component, filled up with NaN.
+        rates: growth rates, see `LyapunovSpectrum`.
+        dimension: the number of state coordinates that were differentiated.
+    """
+
+    dt: float
+    num_steps: int
+    diverged: Bool[np.ndarray, " num"]
+    counts: Int[np.ndarray, "num dim cells"]
+    joint: Int[np.ndarray, "num boxes"]
+    edges: Float[np.ndarray, "dim edges"]
+    frequencies: Float[np.ndarray, " frequencies"]
+    spectra: Float[np.ndarray, "num dim frequencies"]
+    maxima: Float[np.ndarray, "num most"]
+    rates: Float[np.ndarray, "num stretches exponents"]
+    dimension: int
+
+    def __len__(self) -> int:
+        return len(self.diverged)
+
+    def __getitem__(self, index: Any) -> "Climate":
+        kept = ("diverged", "counts", "joint", "spectra", "maxima", "rates")
+        return eqx.tree_at(
+            lambda c: [getattr(c, name) for name in kept],
+            self,
+            [getattr(self, name)[index] for name in kept],
+        )
+
+    @property
+    def survivors(self) -> "Climate":
+        """The trajectories that did not diverge."""
+        return self[~self.diverged]
+
+    @property
+    def lyapunov(self) -> LyapunovSpectrum:
+        """The Lyapunov spectrum of each trajectory; it also has the block bootstrap."""
+        return LyapunovSpectrum.of(jnp.asarray(self.rates), self.dimension)
+
+    @property
+    def return_map(self) -> Float[np.ndarray, "count 2"]:
+        """Every maximum with the next of its trajectory."""
+        pairs = np.stack([self.maxima[:, :-1], self.maxima[:, 1:]], axis=-1).reshape(-1, 2)
+        return pairs[np.isfinite(pairs).all(axis=1)]
+
+
+def measure_climate(
+    step_map: StepMap,
+    history: Float[Array, "num time dim"],
+    num_steps: int,
+    *,
+    bounds: tuple[Any, Any],
+    bins: int = 100,
+    joint_bins: int = 30,
+    segment: int = 4000,
+    peak: int = -1,
+    exponents: int | None = None,
+    every: int = 10,
+    transient: int = 1000,
+    chunk: int = 20_000,
+    t0: ArrayLike = 0.0,
+) -> Climate:
+    """Roll out a step map from several starts, and gather all statistics on the way.
+
+    One pass makes the trajectories and pushes tangent vectors along them, as `lyapunov_spectrum`
+    does. It goes chunk by chunk: no more than `chunk` rows of each trajectory are held.
+
+    Args:
+        step_map: the map: a surrogate, or the truth's own flow map.
+        history: observations that start each trajectory, one row for a map without memory.
+        num_steps: the steps counted, a multiple of `chunk` or less than it.
+        bounds: corners (low, high), each (dim,), of a box that just holds the attractor. Climates
+            that are to be compared share it.
+        bins: of each component's histogram.
+        joint_bins: of each component in the joint histogram.
+        segment: rows in a window of the power spectrum (see `power_spectrum`).
+        peak: the component whose maxima are gathered.
+        exponents: how many Lyapunov exponents; as many as components unless given.
+        every: the steps between reorthonormalisations, see `lyapunov_spectrum`.
+        transient: the steps made first and not counted, a multiple of `every`.
+        chunk: rows of each trajectory held at once, a multiple of `every`.
+        t0: the time of each history's last row, a scalar or one for each.
+
+    Raises:
+        ValueError: the history is not finite or no (num, time, dim), the bounds do not fit it or
+            are not low < high, or counts do not fit each other.
+    """
+    histories, t0s, batch = flatten(history, t0)
+    num, dim = batch[0] if len(batch) == 1 else 0, histories.shape[-1]
+    if num == 0:
+        raise ValueError(f"history must have shape (num, time, dim), got {np.shape(history)}")
+    low, high = (np.asarray(floating_array("bounds", corner)) for corner in bounds)
+    require_finite("bounds", np.stack([low, high]))
+    if low.shape != (dim,) or high.shape != (dim,) or not (low < high).all():
+        raise ValueError(f"bounds must be corners low < high of {dim} numbers, got {low}, {high}")
+    chunk = min(chunk, num_steps)
+    if every < 1 or chunk < 1 or num_steps % chunk or chunk % every or transient % every:
+        raise ValueError(
+            "num_steps must be a multiple of chunk, and chunk and transient of every; "
+            f"got num_steps {num_steps}, chunk {chunk}, transient {transient}, every {every}"
+        )
+    if not 1 <= segment <= chunk:
+        raise ValueError(f"segment must be from 1 to the chunk's {chunk} rows, got {segment}")
+    shared = min(dim, 3)
+    if (joint_bins + 2) ** shared > _MAX_CELLS:
+        raise ValueError(f"joint_bins must give at most {_MAX_CELLS} boxes, got {joint_bins}")
+    dimension = dimension_of(step_map, histories[0], t0s[0])
+    exponents = dim if exponents is None else exponents
+    if not 1 <= exponents <= dimension:
+        raise ValueError(f"exponents must be from 1 to {dimension}, got {exponents}")
+
+    carry = tangents(step_map, histories, t0s, exponents)
+    if transient:
+        carry, *_ = advance(step_map, carry, transient // every, every)
+    diverged = np.zeros(num, bool)
+    counts, joint, spectra, rates = 0, 0, 0.0, []
+    tops: list[list[np.ndarray]] = [[] for _ in range(num)]
+    tail = np.empty((num, 0))
+    for _ in range(num_steps // chunk):
+        carry, rows, growth = advance(step_map, carry, chunk // every, every)
+        ys = np.asarray(rows)
+        rates.append(np.asarray(growth))
+        apart = np.abs(ys - 0.5 * (low + high)) <= 1.5 * (high - low)  # false for NaN
+        diverged |= ~apart.all(axis=(1, 2))
+        counts = counts + statistics.histogram(ys, low, high, bins)
+        joint = joint + statistics.joint_histogram(
+            ys[..., :shared], low[:shared], high[:shared], joint_bins
+        )
+        # What has diverged may overflow in a square; it is not looked at.
+        ys = np.where(diverged[:, None, None], np.nan, ys)
+        frequencies, density = statistics.power_spectrum(ys, step_map.dt, segment)
+        spectra = spectra + density * (chunk / num_steps)
+        series = np.concatenate([tail, ys[..., peak]], axis=1)
+        for found, one in zip(tops, series, strict=True):
+            found.append(statistics.maxima(one))
+        tail = series[:, -2:]
+    found = [np.concatenate(each) for each in tops]
+    most = max(map(len, found))
+    padded = [np.pad(each, (0, most - len(each)), constant_values=np.nan) for each in found]
+    return Climate(
+        dt=step_map.dt,
+        num_steps=num_steps,
+        diverged=diverged,
+        counts=np.asarray(counts),
+        joint=np.asarray(joint),
+        edges=np.linspace(low, high, bins + 1, axis=1),
+        frequencies=frequencies,
+        spectra=np.asarray(spectra),
+        maxima=np.stack(padded),
+        rates=np.concatenate(rates, axis=1),
+        dimension=dimension,
+    )
+
+
+class Distances(NamedTuple):
+    """How far a climate is from another; floors have a leading axis of samples.
+
+    Attributes:
+        divergence: the Jensen-Shannon divergence of each component's histogram, in nats.
+        joint: that of the joint histogram.
+        spectrum: the Hellinger distance of each component's normalised power spectrum.
+        return_map: see `return_map_error`.
+    """
+
+    divergence: Float[np.ndarray, "*samples dim"]
+    joint: Float[np.ndarray, "*samples"]
+    spectrum: Float[np.ndarray, "*samples dim"]
+    return_map: Float[np.ndarray, "*samples"]
+
+
+def climate_distances(climate: Climate, truth: Climate) -> Distances:
+    """How far the trajectories of one climate, all together, are from those of another.
+
+    Trajectories that diverged count in the histograms, in cells of their own, and not in the
+    spectra and maxima; the share that diverged stands beside the distances. Every distance is
+    one of samples, so it is not zero for two samples of one truth: compare it with
+    `climate_floor`.
+
+    Raises:
+        ValueError: the climates were not taken with the same bounds, bins, segments and time step.
+    """
+    if (climate.counts.shape[1:], climate.joint.shape[1:]) != (
+        truth.counts.shape[1:],
+        truth.joint.shape[1:],
+    ) or not np.array_equal(climate.edges, truth.edges):
+        raise ValueError("climate and truth must have the same bounds and bins")
+    if not np.array_equal(climate.frequencies, truth.frequencies):
+        raise ValueError("climate and truth must have the same segment and time step")
+    kept, known = climate.survivors, truth.survivors
+    pairs = kept.return_map
+    nothing = len(kept) == 0 or len(pairs) == 0
+    return Distances(
+        statistics.jensen_shannon(climate.counts.sum(axis=0), truth.counts.sum(axis=0)),
+        statistics.jensen_shannon(climate.joint.sum(axis=0), truth.joint.sum(axis=0)),
+        statistics.hellinger(kept.spectra.sum(axis=0), known.spectra.sum(axis=0)),
+        np.asarray(np.nan if nothing else statistics.return_map_error(pairs, known.return_map)),
+    )
+
+
+def climate_floor(truth: Climate, key: PRNGKeyArray, *, samples: int = 200) -> Distances:
+    """Distances of the truth from itself: what a perfect surrogate would be found to have.
+
+    The truth's independent trajectories are split at random into two halves, `samples` times, and
+    the halves compared: the permutation distribution of the distances of two samples of one kind.
+    A surrogate with as many trajectories as a half, and as long, that is compared with a half
+    should lie below its 95th percentile nineteen times in twenty.
+
+    Args:
+        truth: twice as many trajectories as the comparison uses, from independent starts.
+        key: for the splits.
+        samples: how many splits.
+
+    Raises:
+        ValueError: the number of trajectories is odd or less than four.
+    """
+    num = len(truth)
+    if num < 4 or num % 2:
+        raise ValueError(f"truth must have an even number of trajectories, at least 4, got {num}")
+    orders = jax.vmap(lambda k: jax.random.permutation(k, num))(jax.random.split(key, samples))
+    found = [
+        climate_distances(truth[order[: num // 2]], truth[order[num // 2 :]])
+        for order in np.asarray(orders)
+    ]
+    return Distances(*(np.stack(values) for values in zip(*found, strict=True)))

@@ -1,0 +1,322 @@
+"""Forecasts by a step map, and how long and how well they hold."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from physml._numerics.checks import floating_array, is_concrete, require_finite
+from physml.dynamics._batch import as_scale, flatten, per_item
+from physml.step_maps import StepMap
+
+
+class ValidTime(NamedTuple):
+    """How long forecasts stay good.
+
+    Attributes:
+        times: the valid prediction times, in the units of `dt`.
+        censored: whether the forecast was still good when the truth ended, so that its time is a
+            lower bound.
+    """
+
+    times: Float[Array, "*batch"]
+    censored: Bool[Array, "*batch"]
+
+
+def rollout(
+    step_map: StepMap,
+    history: Float[Array, "*batch time dim"],
+    num_steps: int,
+    *,
+    t0: ArrayLike = 0.0,
+) -> Float[Array, "*batch steps dim"]:
+    """Forecast `num_steps` steps from the end of each observed history.
+
+    Row k is `observe(step^k(init(history, t0)))`, the forecast at time t0 + k dt; row 0 repeats the
+    last observation. One compiled scan, vmapped over the leading axes. A forecast that diverges
+    runs on into inf and NaN without an error, and the others of its batch are unharmed.
+
+    Args:
+        step_map: the map.
+        history: observations `step_map.dt` apart, oldest first; one row is enough for a map
+            without memory.
+        num_steps: how many steps to make, zero or more.
+        t0: the time of each history's last row, a scalar or one for each history.
+
+    Returns:
+        An array (*batch, num_steps + 1, dim), in the coordinates of `observe`.
+
+    Raises:
+        ValueError: the history has no time axis, no rows or values that are not finite, `t0` does
+            not fit its batch, or `num_steps` is negative.
+    """
+    if num_steps < 0:
+        raise ValueError(f"num_steps must not be negative; got {num_steps}")
+    histories, t0s, batch = flatten(history, t0)
+    ys = _rollout(step_map, histories, t0s, num_steps)
+    return ys.reshape(*batch, *ys.shape[1:])
+
+
+@eqx.filter_jit
+def _rollout(step_map: StepMap, histories: Array, t0s: Array, num_steps: int) -> Array:
+    def forecast(history, t0):
+        def advance(state, _):
+            state = step_map.step(state)
+            return state, step_map.observe(state)
+
+        start = step_map.init(history, t0)
+        _, ys = jax.lax.scan(advance, start, length=num_steps)
+        return jnp.concatenate([step_map.observe(start)[None], ys])
+
+    return jax.vmap(forecast)(histories, t0s)
+
+
+def one_step_error(
+    step_map: StepMap,
+    ys: Float[Array, "*batch time dim"],
+    *,
+    scale: Float[Array, " dim"],
+    history: int = 1,
+    t0: ArrayLike = 0.0,
+) -> Float[Array, ""]:
+    """eps1, the root-mean-square error of one step relative to the spread of the data.
+
+    eps1^2 = mean over k and i of ((step(y_k)_i - y_{k+1,i}) / scale_i)^2, each step made from the
+    true rows y_{k-history+1} .. y_k.
+
+    Args:
+        step_map: the map.
+        ys: true trajectories, rows `step_map.dt` apart.
+        scale: the standard deviation of each component on the attractor.
+        history: how many true rows the map sees before it steps (a recurrent map's warm-up).
+        t0: the time of each trajectory's first row, a scalar or one for each trajectory.
+
+    Raises:
+        ValueError: the trajectories are not finite or no longer than `history`, or the shapes do
+            not fit.
+    """
+    trajectories, t0s, _ = flatten(ys, t0, name="ys")
+    *_, rows, dim = trajectories.shape
+    scale = as_scale(scale, dim)
+    if not 1 <= history < rows:
+        raise ValueError(f"history must be at least 1 and less than the {rows} rows; got {history}")
+    return _one_step_error(step_map, trajectories, t0s, scale, history)
+
+
+@eqx.filter_jit
+def _one_step_error(
+    step_map: StepMap, trajectories: Array, t0s: Array, scale: Array, history: int
+) -> Array:
+    num, rows, _ = trajectories.shape
+
+    def square(item):
+        index, first = item
+        window = jax.lax.dynamic_slice_in_dim(trajectories[index], first, history)
+        t = t0s[index] + (first + history - 1).astype(t0s.dtype) * step_map.dt
+        following = step_map.observe(step_map.step(step_map.init(window, t)))
+        return (((following - trajectories[index, first + history]) / scale) ** 2).mean()
+
+    windows = jnp.meshgrid(jnp.arange(num), jnp.arange(rows - history), indexing="ij")
+    items = tuple(axis.reshape(-1) for axis in windows)
+    # Block by block, so that a wide network's features of all windows are never held at once.
+    return jnp.sqrt(jax.lax.map(square, items, batch_size=4096).mean())
+
+
+def normalized_error(
+    predicted: Float[Array, "*batch time dim"],
+    truth: Float[Array, "*batch time dim"],
+    scale: Float[Array, " dim"],
+) -> Float[Array, "*batch time"]:
+    """sqrt(mean_i ((predicted_i - truth_i) / scale_i)^2), inf where the prediction is not finite.
+
+    Args:
+        predicted: forecasts; rows may have diverged to inf or NaN.
+        truth: the truth on the same rows.
+        scale: the standard deviation of each component on the attractor.
+
+    Raises:
+        ValueError: the shapes differ or are empty, the truth is not finite, or the scale is not
+            positive.
+    """
+    predicted, truth = _pair(predicted, truth)
+    return _normalized_error(predicted, truth, as_scale(scale, truth.shape[-1]))
+
+
+@jax.jit
+def _normalized_error(predicted: Array, truth: Array, scale: Array) -> Array:
+    spread = scale.reshape((1,) * (truth.ndim - 1) + (-1,))
+    errors = jnp.sqrt((((predicted - truth) / spread) ** 2).mean(axis=-1))
+    return jnp.where(jnp.isnan(errors), jnp.inf, errors)
+
+
+def _pair(predicted: Array, truth: Array) -> tuple[Array, Array]:
+    """Both as arrays of one shape (*batch, time, dim), the truth finite."""
+    predicted, truth = floating_array("predicted", predicted), floating_array("truth", truth)
+    if truth.ndim < 2 or truth.size == 0:
+        raise ValueError(f"truth must have shape (*batch, time, dim), not empty; got {truth.shape}")
+    if predicted.shape != truth.shape:
+        raise ValueError(
+            f"predicted and truth must have one shape; got {predicted.shape} and {truth.shape}"
+        )
+    require_finite("truth", truth)
+    return predicted, truth
+
+
+def relative_l2(
+    predicted: Float[Array, "*batch time dim"], truth: Float[Array, "*batch time dim"]
+) -> Float[Array, "*batch dim"]:
+    """||predicted_i - truth_i|| / ||truth_i|| in time, for each component i.
+
+    The measure of PINN benchmarks, on the rows given; they report its worst component.
+
+    Args:
+        predicted: a solution; where it is not finite, so is the result.
+        truth: the truth on the same rows, nowhere zero for a whole component.
+
+    Raises:
+        ValueError: the shapes differ or are empty, or the truth is not finite.
+    """
+    predicted, truth = _pair(predicted, truth)
+    return jnp.linalg.norm(predicted - truth, axis=-2) / jnp.linalg.norm(truth, axis=-2)
+
+
+def relative_l2_until(
+    predicted: Float[Array, "time dim"],
+    truth: Float[Array, "time dim"],
+    dt: float,
+    ends: Sequence[int | float],
+) -> dict[int | float, float]:
+    """`relative_l2` of the worst component on [0, T], by T: what PINN benchmarks print.
+
+    Args:
+        predicted: a solution, row 0 at time 0.
+        truth: the truth on the same rows.
+        dt: the time between rows.
+        ends: the times T, each near one of the rows'.
+
+    Raises:
+        ValueError: as `relative_l2`, or an end lies outside of the rows.
+    """
+    last = dt * (truth.shape[0] - 1)
+    counts = {end: round(end / dt) + 1 for end in ends}
+    for end, count in counts.items():
+        if not 1 < count <= truth.shape[0]:
+            raise ValueError(f"ends must be in (0, {last:g}], the time of the rows; got {end}")
+    return {
+        end: float(relative_l2(predicted[:count], truth[:count]).max())
+        for end, count in counts.items()
+    }
+
+
+def valid_prediction_time(
+    predicted: Float[Array, "*batch time dim"],
+    truth: Float[Array, "*batch time dim"],
+    dt: float,
+    *,
+    scale: Float[Array, " dim"],
+    threshold: float = 0.4,
+    horizon: ArrayLike | None = None,
+) -> ValidTime:
+    """The time until a forecast's error first passes the threshold.
+
+    The first grid time t_k = k dt with sqrt(mean_i ((predicted_i - truth_i)^2 / scale_i^2)) >
+    threshold; a row that is not finite has passed it. Nothing is interpolated. A forecast that
+    outlives the truth counts as the truth's horizon and is marked as censored. Divide by the
+    Lyapunov time 1 / lambda_1 to compare systems.
+
+    Args:
+        predicted: forecasts, row 0 at the start.
+        truth: the truth on the same rows.
+        dt: the time between rows.
+        scale: the standard deviation of each component on the attractor.
+        threshold: the error that is too large, as a share of `scale`.
+        horizon: the time until which the truth itself is to be trusted, a scalar or one for each
+            forecast; by default, and at most, the last row's.
+
+    Raises:
+        ValueError: the shapes do not fit, the truth is not finite, or a number is not positive.
+    """
+    if not dt > 0:
+        raise ValueError(f"dt must be positive; got {dt}")
+    if not threshold > 0:
+        raise ValueError(f"threshold must be positive; got {threshold}")
+    errors = normalized_error(predicted, truth, scale)
+    if horizon is None:
+        horizon = math.inf
+    elif is_concrete(horizon) and not (np.asarray(horizon) > 0).all():
+        raise ValueError(f"horizon must be positive; got {horizon}")
+    limit = per_item("horizon", horizon, errors.shape[:-1], errors.dtype)
+    return _first_crossing(errors, threshold, dt, limit)
+
+
+@jax.jit
+def _first_crossing(errors: Array, threshold: ArrayLike, dt: ArrayLike, limit: Array) -> ValidTime:
+    # The last row's time is rounded as every row's is: a crossing there is no censored one.
+    times = jnp.arange(errors.shape[-1]).astype(errors.dtype) * dt
+    limit = jnp.minimum(limit, times[-1])
+    wrong = errors > threshold
+    crossing = jnp.where(wrong.any(axis=-1), times[jnp.argmax(wrong, axis=-1)], jnp.inf)
+    return ValidTime(jnp.minimum(crossing, limit), crossing > limit)
+
+
+def error_growth(
+    predicted: Float[Array, "*batch time dim"],
+    truth: Float[Array, "*batch time dim"],
+    scale: Float[Array, " dim"],
+) -> Float[Array, " time"]:
+    """The typical error of a set of forecasts at each row: the median of `normalized_error`.
+
+    The median of errors that grow as exp(lambda_1 t) grows at that rate too, and neither a lucky
+    forecast nor one that has diverged moves it (a mean is dominated by the worst). Where more than
+    half have diverged it is inf.
+
+    Args:
+        predicted: forecasts; rows may have diverged to inf or NaN.
+        truth: the truth on the same rows.
+        scale: the standard deviation of each component on the attractor.
+
+    Raises:
+        ValueError: as `normalized_error`.
+    """
+    errors = normalized_error(predicted, truth, scale)
+    return jnp.median(errors.reshape(-1, errors.shape[-1]), axis=0)
+
+
+def growth_rate(
+    errors: Float[Array, " time"], dt: float, *, floor: float | None = None, ceiling: float = 0.1
+) -> Float[Array, ""]:
+    """The exponential rate at which errors grow: the least-squares slope of log(error) over time.
+
+    The line is fitted from the first row above `floor` to the last row before the error first
+    passes `ceiling`, between the noise it starts from and its saturation at the attractor's size.
+    For the forecasts of a good map the slope is the largest Lyapunov exponent.
+
+    Args:
+        errors: a typical error at each row, from `error_growth`.
+        dt: the time between rows.
+        floor: the error that counts as noise; unless given, ten times the first one above zero.
+        ceiling: the error at which saturation begins, as a share of the attractor's spread.
+
+    Raises:
+        ValueError: fewer than three rows lie between floor and ceiling, or `dt` is not positive.
+    """
+    if not dt > 0:
+        raise ValueError(f"dt must be positive; got {dt}")
+    values = np.asarray(errors)
+    if floor is None:
+        floor = 10.0 * float(values[values > 0][0]) if (values > 0).any() else 0.0
+    above, over = values > floor, values > ceiling
+    first = int(np.argmax(above)) if above.any() else len(values)
+    last = int(np.argmax(over)) if over.any() else len(values)
+    if last - first < 3:
+        raise ValueError(
+            f"errors must have three rows between floor {floor:.2g} and ceiling {ceiling:.2g}; "
+            f"got {max(last - first, 0)}"
+        )
+    ts = dt * np.arange(first, last)
+    return jnp.asarray(np.polyfit(ts, np.log(values[first:last]), 1)[0], errors.dtype)

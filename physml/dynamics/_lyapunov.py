@@ -1,0 +1,265 @@
+"""Lyapunov spectra of step maps, and the dimension that follows from one."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from physml.dynamics._batch import flatten
+from physml.step_maps import State, StepMap
+
+
+class LyapunovSpectrum(eqx.Module):
+    """The Lyapunov exponents of a step map, and what tells whether they have converged.
+
+    Attributes:
+        exponents: per unit time, largest first.
+        rates: the growth rates between reorthonormalisations, in the order of `exponents`, whose
+            mean over the axis `stretches` the exponents are.
+        dimension: the number of state coordinates that were differentiated. With fewer exponents
+            than this the spectrum is its leading part.
+    """
+
+    exponents: Float[Array, "*batch num"]
+    rates: Float[Array, "*batch stretches num"]
+    dimension: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, rates: Float[Array, "*batch stretches num"], dimension: int) -> "LyapunovSpectrum":
+        """The spectrum of growth rates in any order."""
+        exponents = rates.mean(axis=-2)
+        order = jnp.argsort(-exponents, axis=-1)
+        return cls(
+            jnp.take_along_axis(exponents, order, axis=-1),
+            jnp.take_along_axis(rates, order[..., None, :], axis=-1),
+            dimension,
+        )
+
+    def standard_error(self, blocks: int = 20) -> Float[Array, "*batch num"]:
+        """The exponents' statistical error, by batch means.
+
+        The rates are cut into `blocks` consecutive blocks of equal length; the standard deviation
+        of the blocks' means over sqrt(blocks) is the error of the whole mean, if a block is long
+        against the correlation time. Bias from too short a transient does not show in it.
+
+        Raises:
+            ValueError: there are fewer than two blocks, or fewer rates than blocks.
+        """
+        return self._block_means(blocks).std(axis=-2, ddof=1) / blocks**0.5
+
+    def bootstrap(
+        self, key: PRNGKeyArray, *, blocks: int = 20, samples: int = 2000
+    ) -> Float[Array, "samples num"]:
+        """Exponents as they might have come out: a block bootstrap over time and trajectories.
+
+        The rates of every trajectory are cut into `blocks` consecutive blocks; all blocks of all
+        trajectories, which are taken to lie on one attractor, are drawn with replacement, as many
+        as there are, and averaged. Percentiles over the samples are an interval of the exponents'
+        mean over all trajectories; those of a function of the samples, such as
+        `kaplan_yorke_dimension`, one of that function.
+
+        Args:
+            key: for what is drawn.
+            blocks: of each trajectory; a block must be long against the correlation time.
+            samples: how many are drawn.
+
+        Raises:
+            ValueError: there are fewer than two blocks, or fewer rates than blocks.
+
+        References:
+            Kuensch, The jackknife and the bootstrap for general stationary observations, Annals
+            of Statistics 17 (1989).
+        """
+        means = self._block_means(blocks).reshape(-1, self.rates.shape[-1])
+        drawn = jax.random.randint(key, (samples, len(means)), 0, len(means))
+        return means[drawn].mean(axis=1)
+
+    def _block_means(self, blocks: int) -> Array:
+        *batch, stretches, num = self.rates.shape
+        if not 2 <= blocks <= stretches:
+            raise ValueError(f"blocks must be from 2 to the {stretches} stretches; got {blocks}")
+        length = stretches // blocks
+        kept = self.rates[..., : blocks * length, :].reshape(*batch, blocks, length, num)
+        return kept.mean(axis=-2)
+
+
+def lyapunov_spectrum(
+    step_map: StepMap,
+    history: Float[Array, "*batch time dim"],
+    num_steps: int,
+    *,
+    num: int | None = None,
+    transient: int | None = None,
+    every: int = 1,
+    t0: ArrayLike = 0.0,
+) -> LyapunovSpectrum:
+    """The Lyapunov exponents of a step map, by QR of its Jacobian along a trajectory.
+
+    With J the Jacobian of `every` steps and Q_0 orthonormal, J Q_k = Q_{k+1} R_{k+1}, and
+    lambda_i = mean_k log |R_k,ii| / (every dt) (Benettin et al., Meccanica 15, 1980; Eckmann,
+    Ruelle, Rev. Mod. Phys. 57, 1985). J Q comes by forward derivatives; J is never formed.
+
+    The coordinates are the floating leaves of the state that a step changes: a recurrent map's
+    hidden carry counts, an integer step count or a start time that is handed on untouched does not.
+    The result states their number. The exponents of all coordinates add up to the mean of
+    log |det J| / (every dt); coordinates that the others determine have exponent -inf.
+
+    Args:
+        step_map: the map.
+        history: observations that start the trajectory, one row for a map without memory.
+        num_steps: the steps averaged over, a multiple of `every`.
+        num: how many exponents; all unless given.
+        transient: the steps made first and not counted, in which the state reaches the attractor
+            and Q its directions, rounded up to a multiple of `every`; a tenth of `num_steps`
+            unless given.
+        every: the steps between reorthonormalisations. More is cheaper; directions whose growth
+            differs by more than 1 / (machine epsilon) in between can no longer be told apart.
+        t0: the time of each history's last row, a scalar or one for each history.
+
+    Returns:
+        The spectrum; NaN where the trajectory diverges.
+
+    Raises:
+        ValueError: as `rollout`, or a count is not positive or does not fit.
+    """
+    transient = num_steps // 10 if transient is None else transient
+    if every < 1 or num_steps < 1 or num_steps % every:
+        raise ValueError(
+            "num_steps must be a positive multiple of every; "
+            f"got num_steps {num_steps}, every {every}"
+        )
+    if transient < 0:
+        raise ValueError(f"transient must not be negative; got {transient}")
+    histories, t0s, batch = flatten(history, t0)
+    dimension = dimension_of(step_map, histories[0], t0s[0])
+    num = dimension if num is None else num
+    if not 1 <= num <= dimension:
+        raise ValueError(f"num must be from 1 to the state's dimension {dimension}; got {num}")
+    rates = _rates(step_map, histories, t0s, num, -(-transient // every), num_steps // every, every)
+    return LyapunovSpectrum.of(rates.reshape(*batch, *rates.shape[1:]), dimension)
+
+
+@eqx.filter_jit
+def _rates(
+    step_map: StepMap,
+    histories: Array,
+    t0s: Array,
+    num: int,
+    transient: int,
+    stretches: int,
+    every: int,
+) -> Array:
+    start, _, _ = advance(step_map, tangents(step_map, histories, t0s, num), transient, every)
+    return advance(step_map, start, stretches, every)[2]
+
+
+def dimension_of(step_map: StepMap, history: Array, t0: Array) -> int:
+    """The number of coordinates that a step changes: what can be differentiated."""
+    start = jax.eval_shape(step_map.init, history, t0)
+    leaves = zip(jax.tree.leaves(start), _moving(step_map, start), strict=True)
+    return sum(leaf.size for leaf, moves in leaves if moves)
+
+
+def _moving(step_map: StepMap, state: State) -> list[bool]:
+    """For each leaf of a state, whether it is a coordinate: floating, and changed by a step.
+
+    A leaf that a step hands on untouched comes out of the trace as the very object that went in
+    (not through a `jax.jit` inside the step, which hides it: then it counts, with exponent zero).
+    """
+    changed = []
+
+    def step(state):
+        following = step_map.step(state)
+        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(following), strict=True)
+        changed.extend(new is not old for old, new in pairs)
+        return following
+
+    jax.eval_shape(step, state)
+    floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state)]
+    return [a and b for a, b in zip(floating, changed, strict=True)]
+
+
+class Tangents(eqx.Module):
+    """A state, and the orthonormal directions in its tangent space that go along with it."""
+
+    state: State
+    q: Float[Array, "*batch coordinates num"]
+
+
+@eqx.filter_jit
+def tangents(step_map: StepMap, histories: Array, t0s: Array, num: int) -> Tangents:
+    """States at the ends of histories (batch, time, dim), each with `num` directions."""
+
+    def start(history, t0):
+        state = step_map.init(history, t0)
+        leaves = zip(jax.tree.leaves(state), _moving(step_map, state), strict=True)
+        y, _ = ravel_pytree([leaf for leaf, moves in leaves if moves])
+        # Directions that no symmetry of the map singles out, without a random number.
+        grid = jnp.outer(jnp.arange(1, y.size + 1), jnp.arange(1, num + 1))
+        return Tangents(state, jnp.linalg.qr(jnp.cos(grid.astype(y.dtype)))[0])
+
+    return jax.vmap(start)(histories, t0s)
+
+
+@eqx.filter_jit
+def advance(
+    step_map: StepMap, start: Tangents, stretches: int, every: int
+) -> tuple[Tangents, Float[Array, "batch steps dim"], Float[Array, "batch stretches num"]]:
+    """Go on for `stretches` times `every` steps: where that ends, observations, growth rates.
+
+    The primal step is computed once for all directions.
+    """
+
+    def push(carry: Tangents, _):
+        leaves, structure = jax.tree.flatten(carry.state)
+        moving = _moving(step_map, carry.state)
+        y, unravel = ravel_pytree([x for x, moves in zip(leaves, moving, strict=True) if moves])
+
+        def step(y):
+            coordinates = iter(unravel(y))
+            joined = [
+                next(coordinates) if moves else x for x, moves in zip(leaves, moving, strict=True)
+            ]
+            state = step_map.step(jax.tree.unflatten(structure, joined))
+            changed = zip(jax.tree.leaves(state), moving, strict=True)
+            return ravel_pytree([x for x, moves in changed if moves])[0], state
+
+        def along(v):
+            _, pushed, state = jax.jvp(step, (y,), (v,), has_aux=True)
+            return pushed, state
+
+        q, state = jax.vmap(along, in_axes=1, out_axes=(1, None))(carry.q)
+        return Tangents(state, q), step_map.observe(state)
+
+    def stretch(carry: Tangents, _):
+        carry, ys = jax.lax.scan(push, carry, length=every)
+        q, r = jnp.linalg.qr(carry.q)
+        rates = jnp.log(jnp.abs(jnp.diagonal(r))) / (every * step_map.dt)
+        return Tangents(carry.state, q), (ys, rates)
+
+    def along(start: Tangents):
+        end, (ys, rates) = jax.lax.scan(stretch, start, length=stretches)
+        return end, ys.reshape(-1, ys.shape[-1]), rates
+
+    return jax.vmap(along)(start)
+
+
+def kaplan_yorke_dimension(exponents: Float[Array, "*batch num"]) -> Float[Array, "*batch"]:
+    """The Kaplan-Yorke (Lyapunov) dimension of an attractor.
+
+    D = j + (lambda_1 + ... + lambda_j) / |lambda_{j+1}|, with j the largest number whose sum is not
+    negative (Kaplan, Yorke, Lecture Notes in Mathematics 730, 1979). It is 0 when all exponents are
+    negative, and their number when their whole sum is not (a lower bound if more were left out).
+
+    Args:
+        exponents: Lyapunov exponents in any order.
+    """
+    ordered = -jnp.sort(-exponents, axis=-1)
+    sums = jnp.cumsum(ordered, axis=-1)
+    j = (sums >= 0).sum(axis=-1)
+    num = exponents.shape[-1]
+    before = jnp.take_along_axis(sums, jnp.maximum(j - 1, 0)[..., None], axis=-1)[..., 0]
+    after = jnp.take_along_axis(ordered, jnp.minimum(j, num - 1)[..., None], axis=-1)[..., 0]
+    share = jnp.where((j == 0) | (j == num), 0.0, before / jnp.abs(after))
+    return j.astype(exponents.dtype) + share

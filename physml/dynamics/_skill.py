@@ -1,0 +1,185 @@
+"""The figures by which a forecaster is judged, all from one rollout, and their intervals."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from physml.dynamics._forecast import (
+    ValidTime,
+    error_growth,
+    one_step_error,
+    rollout,
+    valid_prediction_time,
+)
+from physml.step_maps import StepMap
+
+
+class Skill(NamedTuple):
+    """How well a step map forecasts a set of true trajectories.
+
+    Attributes:
+        predicted: the forecasts, row 0 at their starts.
+        eps1: the one-step error relative to the spread, over each forecast's first five steps,
+            every one made from true rows.
+        times: the valid prediction times, in the units of `dt`.
+        censored: which of them the truth's own horizon cut short.
+        errors: the typical (median) error at each row.
+        at: the valid prediction times at other thresholds, by threshold.
+        diverged: which forecasts blow up or leave the attractor, be it after their valid time.
+    """
+
+    predicted: Float[Array, "num steps dim"]
+    eps1: Float[Array, ""]
+    times: Float[Array, " num"]
+    censored: Bool[Array, " num"]
+    errors: Float[Array, " steps"]
+    at: dict[float, ValidTime]
+    diverged: Bool[Array, " num"]
+
+    def summary(self, unit: float = 1.0) -> dict[str, float]:
+        """The figures of a table: eps1, mean, median and 5th percentile of times, shares.
+
+        Those at other thresholds have the threshold in their names, as `vpt_mean_at_0.1`.
+
+        Args:
+            unit: the time that counts as one, such as a Lyapunov time.
+        """
+        figures = {
+            "eps1": float(self.eps1),
+            **_percentiles(ValidTime(self.times, self.censored), unit),
+            "diverged": float(np.asarray(self.diverged).mean()),
+        }
+        for threshold, valid in self.at.items():
+            named = _percentiles(valid, unit)
+            figures |= {f"{key}_at_{threshold:g}": value for key, value in named.items()}
+        return figures
+
+
+def _percentiles(valid: ValidTime, unit: float) -> dict[str, float]:
+    times = np.asarray(valid.times) / unit
+    return {
+        "vpt_mean": float(times.mean()),
+        "vpt_median": float(np.median(times)),
+        "vpt_p5": float(np.percentile(times, 5)),
+        "censored": float(np.asarray(valid.censored).mean()),
+    }
+
+
+def forecast_skill(
+    step_map: StepMap,
+    truth: Float[Array, "num time dim"],
+    *,
+    scale: Float[Array, " dim"],
+    history: int = 1,
+    threshold: float = 0.4,
+    thresholds: Sequence[float] = (),
+    horizon: ArrayLike | None = None,
+    escape: float = 3.0,
+    t0: ArrayLike = 0.0,
+) -> Skill:
+    """Forecast every true trajectory from its first rows to its end, and score the forecasts.
+
+    Args:
+        step_map: the map.
+        truth: trajectories, rows `step_map.dt` apart.
+        scale: the standard deviation of each component on the attractor.
+        history: how many true rows the map sees first; the last of them is where a forecast starts.
+        threshold, horizon: as for `valid_prediction_time`; times count from a forecast's start.
+        thresholds: others at which the valid prediction times are wanted too.
+        escape: a forecast has diverged that is not finite, or further from the truth's mean than
+            this many times what the truth itself comes to, both as root mean squares in units of
+            `scale`.
+        t0: the time of each trajectory's first row, a scalar or one for each.
+
+    Raises:
+        ValueError: `history` leaves no row to forecast, or `escape` is not above 1; and as the
+            functions that this one calls.
+    """
+    if not 1 <= history < truth.shape[1]:
+        raise ValueError(
+            f"history must be at least 1 and less than the {truth.shape[1]} rows; got {history}"
+        )
+    if not escape > 1:
+        raise ValueError(f"escape must be above 1; got {escape}")
+    start = jnp.asarray(t0, truth.dtype) + (history - 1) * step_map.dt
+    ahead = truth[:, history - 1 :]
+    predicted = rollout(step_map, truth[:, :history], ahead.shape[1] - 1, t0=start)
+
+    def valid(threshold: float) -> ValidTime:
+        return valid_prediction_time(
+            predicted, ahead, step_map.dt, scale=scale, threshold=threshold, horizon=horizon
+        )
+
+    times, censored = valid(threshold)
+    near = truth[:, : history + 5]  # a few steps of each trajectory are many together
+    return Skill(
+        predicted,
+        one_step_error(step_map, near, scale=scale, history=history, t0=t0),
+        times,
+        censored,
+        error_growth(predicted, ahead, scale),
+        {other: valid(other) for other in thresholds},
+        _diverged(predicted, ahead, jnp.asarray(scale), escape),
+    )
+
+
+@jax.jit
+def _diverged(predicted: Array, truth: Array, scale: Array, escape: ArrayLike) -> Array:
+    mean = truth.mean(axis=(0, 1))
+
+    def farthest(ys):
+        squares = ((ys - mean[None, None]) / scale[None, None]) ** 2
+        return squares.mean(axis=-1).max(axis=-1)
+
+    return ~(farthest(predicted) <= escape**2 * farthest(truth).max())
+
+
+def bootstrap(
+    values: Float[Array | np.ndarray, "seeds starts"],
+    generator: np.random.Generator,
+    *,
+    statistic: Callable[[np.ndarray], Any] = np.mean,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """A percentile interval of a statistic over two things drawn at random: seeds and starts.
+
+    All seeds forecast from the same starts, so rows and columns are resampled, with replacement and
+    independently of each other; entries of one row, or of one column, stay together as they
+    depend on each other. The interval errs on the wide side. With one seed it covers the choice of
+    starts alone.
+
+    Args:
+        values: such as valid prediction times, a row for each seed.
+        generator: the random numbers.
+        statistic: of a matrix of values as a whole.
+        level: the probability that the interval is to have.
+        resamples: how often to draw.
+
+    Raises:
+        ValueError: there are no values, the level is not in (0, 1), or `resamples` < 1.
+
+    Source: A. B. Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1 (2007) 386.
+    """
+    values = np.asarray(values)
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"values must have shape (seeds, starts), not empty; got {values.shape}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1; got {level}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1; got {resamples}")
+    seeds, starts = values.shape
+    drawn = [
+        statistic(
+            values[generator.integers(seeds, size=seeds)][
+                :, generator.integers(starts, size=starts)
+            ]
+        )
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,116 @@
+"""The error of a solution by window networks: their residual, carried along the linearised flow."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from physml._numerics.quadrature import gauss, legendre_transform
+from physml.pinn.collocation._linearised import VectorField, jacobian_at, propagate
+from physml.pinn.collocation._pieces import Polynomials
+from physml.solution import Dense
+from physml.systems import System
+
+_CORRECTIONS = 2  # the first is made, the second is the estimate of what it left
+_MOST_PICARD = 60  # more would cost as much as LU
+_ESTIMATE_POINTS = 8  # Gauss points in a window of `estimate`
+
+
+class Error(eqx.Module):
+    """The absolute error of each component as a function of a scalar time."""
+
+    signed: Polynomials
+    resolution: Float[Array, "windows dim"]  # of a window's values, by its polynomial and dtype
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        index = jnp.maximum(jnp.searchsorted(self.signed.starts, t, side="right") - 1, 0)
+        error = jnp.abs(self.signed.evaluate(t)) + self.resolution[index]
+        return jnp.where(jnp.isnan(error), jnp.inf, error)
+
+
+def estimate(
+    field: VectorField,
+    dense: Dense,
+    y0: Float[Array, " dim"],
+    t0: Float[Array, ""],
+    t1: Float[Array, ""],
+    num_windows: int,
+) -> Error:
+    r"""The error of any approximate trajectory u: its residual, carried along the linearised flow.
+
+    The error $c = y - u$ starts from $y_0 - u(t_0)$ and obeys, to first order,
+
+    $$\dot c = f_y(t, u)\, c + f(t, u) - \dot u.$$
+
+    It is solved by Gauss collocation in equal windows, in the integral form of `correct`, which
+    sees what u does between two points, however quickly: a solution that leaves for another one
+    there has a residual which no point may show. Once the error is no longer small, only its
+    being large is to be believed.
+
+    Args:
+        field: f(t, u) of times (points,) and states (dim, points).
+        dense: u.
+        y0: the state at `t0`, which u may miss.
+        t0, t1: where u starts and ends.
+        num_windows: so many that u and f(t, u) are smooth over each.
+    """
+    rule, dtype, dim = gauss(_ESTIMATE_POINTS), y0.dtype, y0.shape[0]
+    nodes = jnp.asarray(np.concatenate([[-1.0], rule.points, [1.0]]) + 1, dtype)
+    integrals = jnp.asarray(rule.integrals.astype(float), dtype)
+    starts = t0 + (t1 - t0) * jnp.asarray(np.arange(num_windows) / num_windows, dtype)
+    half = (t1 - t0) / (2 * num_windows)
+    inner = slice(1, -1)
+    ones = jnp.tile(jnp.eye(dim, dtype=dtype)[:, None], (1, _ESTIMATE_POINTS + 1, 1))
+
+    def window(start: Array) -> tuple[Array, Array]:
+        """A window's nodal values, and those of c as an affine function of the first: [A, b]."""
+        times = start + half * nodes
+        values = jax.vmap(dense.evaluate)(times)
+        u = values.T
+        rates = field(times[inner], u[:, inner])
+        defect = u[:, :1] + half * rates @ integrals.T - u[:, 1:]
+        known = jnp.concatenate([ones, defect[:, :, None]], axis=2)
+        jacobian = jacobian_at(field, times[inner], u[:, inner])
+        return values, propagate(jacobian, half, integrals, known)
+
+    with jax.default_matmul_precision("highest"):
+        values, maps = jax.vmap(window)(starts)
+
+        def carry_over(error: Array, step: Array) -> tuple[Array, Array]:
+            later = step[:, :, :dim] @ error + step[:, :, dim]
+            later = jnp.concatenate([error[:, None], later], axis=1).T
+            return later[-1], later
+
+        _, errors = jax.lax.scan(carry_over, y0 - values[0, 0], maps)
+        transform = legendre_transform(_ESTIMATE_POINTS, dtype)
+        coefficients = jnp.einsum("np,wpd->wnd", transform, errors)
+    rounding = 2.0 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values), axis=1)
+    widths = jnp.full_like(starts, 2 * half)
+    return Error(Polynomials(starts, widths, coefficients), rounding)
+
+
+class OnDemand(eqx.Module):
+    """`estimate` as the error of a solution, found when it is asked for and not before.
+
+    Attributes:
+        system, args: the equation.
+        dense, y0, t0, t1, num_windows: as for `estimate`.
+    """
+
+    system: System
+    args: Any
+    dense: Dense
+    y0: Float[Array, "*batch dim"]
+    t0: Float[Array, "*batch"]
+    t1: Float[Array, "*batch"]
+    num_windows: int = eqx.field(static=True)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        def field(t: Array, y: Array) -> Array:
+            return self.system(t, y, self.args)
+
+        # It does not depend on t: for many times at once it is found once.
+        return estimate(field, self.dense, self.y0, self.t0, self.t1, self.num_windows)(t)

@@ -1,0 +1,141 @@
+"""The frozen hidden layer that every window shares, and its tables at the collocation points."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
+
+from physml._numerics.checks import is_concrete
+from physml._numerics.quadrature import gauss
+from physml.nn import MLP, Frozen
+
+# Slope of the sharpest unit over half a window. Between 2 and 4 it makes little difference.
+_SLOPE = 2.0
+
+
+def hidden_layer(
+    width: int,
+    out_features: int,
+    *,
+    key: PRNGKeyArray | None = None,
+    dtype: DTypeLike | None = None,
+    slope: float = _SLOPE,
+) -> MLP:
+    r"""An MLP of one frozen tanh layer for s in [-1, 1], and a readout that is zero.
+
+    Unit j is $\tanh(w_j (s - c_j))$ with $w_j \in (0, slope)$ and $c_j \in (-1, 1)$. The pairs
+    $(w_j, c_j)$ fill their rectangle evenly: they are points of a Kronecker sequence, or, with a
+    key, one random point in each row and column of a width x width grid (a Latin hypercube).
+
+    Source of the sequence: generalised golden ratio, M. Roberts (2018), "The unreasonable
+    effectiveness of quasirandom sequences".
+    """
+    if key is None:
+        ratio = 1.32471795724474602596  # the real root of x^3 = x + 1
+        steps = np.arange(1, width + 1)
+        slopes, centres = (0.5 + steps / ratio) % 1.0, (0.5 + steps / ratio**2) % 1.0
+    else:
+        order_key, *jitter_keys = jax.random.split(key, 3)
+        order = np.asarray(jax.random.permutation(order_key, width))
+        jitter = [np.asarray(jax.random.uniform(k, (width,))) for k in jitter_keys]
+        slopes, centres = (order + jitter[0]) / width, (np.arange(width) + jitter[1]) / width
+    slopes, centres = slope * slopes, 2.0 * centres - 1.0
+    network = MLP(
+        1,
+        (width,),
+        out_features,
+        kernel_init=nnx.initializers.zeros_init(),
+        dtype=dtype,
+        rngs=nnx.Rngs(0),  # nothing is drawn
+    )
+    (layer,) = network.hidden
+    # Linear's annotations know of Param only; it reads any Variable.
+    layer.kernel = Frozen(jnp.asarray(slopes[None], dtype))  # pyright: ignore[reportAttributeAccessIssue]
+    layer.bias = Frozen(jnp.asarray(-slopes * centres, dtype))  # pyright: ignore[reportAttributeAccessIssue]
+    return network
+
+
+class Tables(eqx.Module):
+    r"""A hidden layer's features as an orthonormal basis, at the points where it is needed.
+
+    The features $\phi_j$ are taken relative to the window's start, $\phi_j(s) - \phi_j(-1)$, so
+    that the initial condition is met by construction. Their derivatives at the Gauss points,
+    weighted by the roots of the weights, have a singular value decomposition $U S V^T$; the
+    readout $C = V S^{-1} a$ is parametrised by the coefficients a of its leading part, and a
+    least-squares problem in a is well conditioned. Both tables below hold in each column one
+    basis function: its derivative in s, and its value.
+
+    A value is the integral of the derivative by Gauss quadrature. Taken as a difference of tanh
+    instead it would carry a round-off of the size of the readout, which is the same in every
+    window, so that it adds up.
+    """
+
+    points: Float[Array, " points"]
+    weights: Float[Array, " points"]  # of Gauss-Legendre quadrature
+    slopes: Float[Array, "points rank"]
+    values: Float[Array, "points rank"]
+    end: Float[Array, " rank"]  # values at s = 1
+    check_points: Float[Array, " checks"]  # in between, where the residual is judged
+    check_slopes: Float[Array, "checks rank"]
+    check_values: Float[Array, "checks rank"]
+    readout: Float[Array, "width rank"]  # the map from a to C
+
+    @property
+    def rank(self) -> int:
+        """The number of basis functions."""
+        return self.slopes.shape[1]
+
+
+def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
+    """The tables of a network's features, computed on the host in float64.
+
+    Raises:
+        ValueError: the features depend on traced values or are not finite.
+    """
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves(network)):
+        raise ValueError("network (or key) must not be traced: its features are constants")
+    points, weights, integrals = gauss(num_points)
+    edges = np.concatenate([[-1.0], points, [1.0]])
+    checks = (edges[1:] + edges[:-1]) / 2
+    everywhere = np.concatenate([[-1.0], points, checks])
+    with jax.ensure_compile_time_eval():
+        pair = _features(network, jnp.asarray(everywhere, dtype))
+    features, slopes = (np.asarray(x, np.float64) for x in pair)
+    if not (np.isfinite(features).all() and np.isfinite(slopes).all()):
+        raise ValueError("network.features is not finite on [-1, 1]")
+    at_points, at_checks = slice(1, 1 + num_points), slice(1 + num_points, None)
+    root = np.sqrt(weights)[:, None]
+    left, singular, right = np.linalg.svd(root * slopes[at_points], full_matrices=False)
+    rank = int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0]))
+    rank = min(rank, num_points - 1)  # more equations than unknowns
+    readout = right[:rank].T / singular[:rank]
+    basis = left[:, :rank] / root
+    tables = {
+        "points": points,
+        "weights": weights,
+        "slopes": basis,
+        "values": integrals[:-1].astype(float) @ basis,
+        "end": weights @ basis,
+        "check_points": checks,
+        "check_slopes": slopes[at_checks] @ readout,
+        "check_values": (features[at_checks] - features[0]) @ readout,
+        "readout": readout,
+    }
+    return Tables(**{name: jnp.asarray(table, dtype) for name, table in tables.items()})
+
+
+def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:
+    """The basis functions' values at any scaled times, of shape (*s.shape, rank), on the host."""
+    with jax.ensure_compile_time_eval():
+        points = jnp.asarray(np.append(s.ravel(), -1.0), tables.points.dtype)
+        features = np.asarray(_features(network, points)[0])
+    return ((features[:-1] - features[-1]) @ np.asarray(tables.readout)).reshape(*s.shape, -1)
+
+
+@eqx.filter_jit
+def _features(network: Any, s: Float[Array, " points"]) -> tuple[Array, Array]:
+    return jax.jvp(lambda s: network.features(s[:, None]), (s,), (jnp.ones_like(s),))

@@ -1,0 +1,223 @@
+"""An unknown term of an equation: as a network first, then as the few monomials that it is."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from physml._numerics.checks import floating_array, is_concrete, require_finite
+from physml.nn import MLP
+from physml.pinn.inverse._identify import identify
+from physml.pinn.inverse._uncertainty import Identified
+from physml.systems import System, from_function
+
+_SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from zero
+
+
+class Discovery(NamedTuple):
+    """An unknown term, found twice.
+
+    Attributes:
+        names: the monomials that the term is made of, such as `x^3` or `x v^2`.
+        coefficients: theirs, refitted to the data within the equation.
+        sd: the coefficients' standard deviations.
+        found: that fit, whose `system` has the term in place.
+        network: the fit with the term as a network.
+        candidates: by monomial, the coefficients of the sparse regression on the network.
+    """
+
+    names: tuple[str, ...]
+    coefficients: Float[np.ndarray, " terms"]
+    sd: Float[np.ndarray, " terms"]
+    found: Identified
+    network: Identified
+    candidates: dict[str, float]
+
+    def __str__(self) -> str:
+        terms = zip(self.names, self.coefficients, self.sd, strict=True)
+        return " ".join(f"{value:+.4g} (± {sd:.1g}) {name}" for name, value, sd in terms)
+
+    def term(self, ys: Any) -> tuple[Array, Array]:
+        """The term at states of shape (n, dim): by the monomials, and by the network, (n,) each."""
+        fits: Any = (self.found.system, self.network.system)
+        args = (self.found.args, self.network.args)
+        return tuple(
+            jax.vmap(fit.function.term, (0, None))(jnp.asarray(ys), arg["weights"])
+            for fit, arg in zip(fits, args, strict=True)
+        )
+
+
+def discover(
+    system: System,
+    ts: Any,
+    ys: Any,
+    *,
+    component: int,
+    inputs: Sequence[int] | None = None,
+    degree: int = 3,
+    threshold: float = 0.1,
+    width: int = 40,
+    size: float = 10.0,
+    key: PRNGKeyArray,
+    observe: Sequence[int] | None = None,
+    **options: Any,
+) -> Discovery:
+    r"""The term g that an equation lacks, $\dot y_i = f_i(t, y) + g(y)$, from observations.
+
+    First g is a network with a frozen hidden layer, whose readout is found together with the
+    solution by `identify`. Sequentially thresholded least squares then explains the network's
+    values along the solution by as few monomials as it can, and these are fitted to the data
+    within the equation, where one that is not significantly different from zero is left out.
+
+    Args:
+        system: the known part of the right-hand side.
+        ts, ys: the observations, as for `identify`.
+        component: i, whose equation lacks the term.
+        inputs: the components that g depends on, each of them observed; all that are observed
+            unless given.
+        degree: of the monomials, at most; the constant is one of them.
+        threshold: the share of g's root mean square below which a monomial is dropped.
+        width: tanh units of the network.
+        size: the standard deviation of the network's readout weights beforehand, in the
+            component's units per time; the term can be a few times as large.
+        key: draws the network's hidden layer.
+        observe: indices of the observed components; all unless given.
+        options: of `identify`: `y0`, `noise`, `loss`, `num_windows`, ...
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `identify` does.
+        RuntimeError: no monomial is significant.
+
+    Source of the regression: S. L. Brunton, J. L. Proctor, J. N. Kutz, "Discovering governing
+    equations from data by sparse identification of nonlinear dynamical systems", PNAS 113 (2016).
+
+    Example:
+        >>> found = pinn.discover(Duffing(beta=0.0), ts, ys, component=1, key=jax.random.key(0))
+        >>> print(found)
+        -1.001 (± 0.002) x^3
+    """
+    if not isinstance(system, System):
+        raise TypeError(f"system must be a System, got {type(system).__name__}")
+    observe = tuple(range(system.dim)) if observe is None else tuple(observe)
+    inputs = observe if inputs is None else tuple(inputs)
+    if not 0 <= component < system.dim:
+        raise ValueError(f"component must be an index below {system.dim}, got {component}")
+    if not inputs or not set(inputs) <= set(observe):
+        raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
+    if degree < 1 or not 0 < threshold < 1 or not size > 0:
+        raise ValueError(
+            f"degree must be at least 1, threshold in (0, 1), size positive; got {degree}, "
+            f"{threshold}, {size}"
+        )
+    if not is_concrete(ys):
+        raise ValueError("ys must not be traced: which terms are found depends on them")
+    ys = floating_array("ys", ys)
+    if ys.ndim != 2 or ys.shape[1] != len(observe):
+        raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
+    require_finite("ys", ys)
+
+    known_args = options.pop("args", None)
+    seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
+    spans = np.ptp(np.asarray(seen), axis=0)
+    if not (spans > 0).all():
+        raise ValueError(
+            f"ys must vary in every component of inputs, {inputs}; got max - min = {spans}"
+        )
+    network = MLP.frozen(seen, width, 1, scale=0.5, rngs=nnx.Rngs(key))
+    graph, state = nnx.split(network)
+
+    def features(y: Float[Array, " inputs"]) -> Float[Array, " width"]:
+        return nnx.merge(graph, state).features(y)
+
+    def fit(features: Callable, weights: Any, **more: Any) -> Identified:
+        t0 = options.get("t0")
+        jumps = system.jump_times(float(ts[0] if t0 is None else t0), float(ts[-1]))
+        completed = from_function(
+            _Completed(system, component, inputs, features, known_args),
+            system.dim,
+            state_names=system.state_names,
+            autonomous=None if system.autonomous else False,
+            args={"weights": jnp.asarray(weights, ys.dtype)},
+            jumps=tuple(jumps),
+        )
+        return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
+
+    smooth = fit(features, np.zeros(width), prior={"weights": size})
+    states = smooth.solution.ys
+    completed: Any = smooth.system
+    values = jax.vmap(completed.function.term, (0, None))(states, smooth.args["weights"])
+    exponents = _exponents(len(inputs), degree)
+    library = np.prod(np.asarray(states)[:, None, list(inputs)] ** exponents, axis=2)
+    coefficients = _sparse(library, np.asarray(values), threshold)
+    label = [_name([system.state_names[i] for i in inputs], row) for row in exponents]
+    candidates = {label[j]: float(coefficients[j]) for j in np.flatnonzero(coefficients)}
+
+    kept = np.flatnonzero(coefficients)
+    while kept.size:
+        found = fit(_Monomials(exponents[kept]), coefficients[kept])
+        weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
+        weakest = int(np.argmin(np.abs(weights) / sd))
+        if abs(weights[weakest]) > _SIGNIFICANT * sd[weakest]:
+            names = tuple(label[j] for j in kept)
+            return Discovery(names, weights, sd, found, smooth, candidates)
+        kept = np.delete(kept, weakest)
+    raise RuntimeError("pinn.discover: no monomial is significantly different from zero")
+
+
+class _Completed(eqx.Module):
+    """The right-hand side with a term that is linear in its weights added to one component."""
+
+    system: System
+    component: int = eqx.field(static=True)
+    inputs: tuple[int, ...] = eqx.field(static=True)
+    features: Callable
+    known_args: Any  # of the system
+
+    def term(self, y: Float[Array, " dim"], weights: Float[Array, " k"]) -> Float[Array, ""]:
+        return self.features(y[np.asarray(self.inputs)]) @ weights
+
+    def __call__(self, t: Any, y: Float[Array, " dim"], args: Any) -> Float[Array, " dim"]:
+        known = self.system(t, y, self.known_args)
+        return known.at[self.component].add(self.term(y, args["weights"]))
+
+
+class _Monomials(eqx.Module):
+    exponents: tuple[tuple[int, ...], ...] = eqx.field(
+        static=True, converter=lambda rows: tuple(tuple(int(n) for n in row) for row in rows)
+    )
+
+    def __call__(self, y: Float[Array, " inputs"]) -> Float[Array, " terms"]:
+        rows = [[x**n for x, n in zip(y, row, strict=True)] for row in self.exponents]
+        return jnp.stack([jnp.prod(jnp.stack(row)) for row in rows])
+
+
+def _exponents(num_inputs: int, degree: int) -> np.ndarray:
+    """One row for each monomial, lowest degree first."""
+    rows = itertools.product(range(degree + 1), repeat=num_inputs)
+    return np.array(sorted((r for r in rows if sum(r) <= degree), key=lambda r: (sum(r), r[::-1])))
+
+
+def _name(names: Sequence[str], exponents: np.ndarray) -> str:
+    powers = zip(names, exponents, strict=True)
+    return " ".join(x if n == 1 else f"{x}^{n}" for x, n in powers if n) or "1"
+
+
+def _sparse(library: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
+    """Coefficients by sequentially thresholded least squares, columns scaled to equal size."""
+    sizes = np.sqrt(np.mean(library**2, axis=0))
+    bound = threshold * np.sqrt(np.mean(values**2))
+    kept, coefficients = np.ones(len(sizes), bool), np.zeros(len(sizes))
+    while kept.any():
+        coefficients[:] = 0.0
+        coefficients[kept] = np.linalg.lstsq(library[:, kept] / sizes[kept], values)[0]
+        small = kept & (np.abs(coefficients) < bound)
+        if not small.any():
+            break
+        kept &= ~small
+    return np.where(kept, coefficients / sizes, 0.0)

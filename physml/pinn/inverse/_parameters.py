@@ -1,0 +1,125 @@
+"""The free parameters of a system as one vector without bounds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from physml._numerics.checks import is_concrete, require_finite
+from physml.systems import System
+
+
+class Parameters(eqx.Module):
+    r"""A system with some parameters free: a right-hand side f(t, y, p), p unbounded.
+
+    A parameter v within (l, ∞) is $l + e^p$, one within (-∞, h) is $h - e^{-p}$, one within
+    (l, h) is $l + (h - l) / (1 + e^{-p})$; all increase with p. A free array is many parameters.
+    """
+
+    system: System
+    args: Any
+    names: tuple[str, ...] = eqx.field(static=True)
+    shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    low: Float[np.ndarray | Array, "*batch p"]
+    high: Float[np.ndarray | Array, "*batch p"]
+
+    def __call__(self, t: Any, y: Float[Array, "dim *batch"], p: Float[Array, " p"]) -> Array:
+        system, args = self.at(p)
+        return system(t, y, args)
+
+    def at(self, p: Float[Array, " p"]) -> tuple[System, Any]:
+        """The system, and what it gets as `args`, with these parameters."""
+        values = self.split(self.constrain(p))
+        own = {name: value for name, value in values.items() if name in self.system.parameters}
+        system = eqx.tree_at(
+            lambda system: [getattr(system, name) for name in own], self.system, list(own.values())
+        )
+        rest = {name: value for name, value in values.items() if name not in own}
+        return system, {**self.args, **rest} if rest else self.args
+
+    def split(self, flat: Float[Array, "*batch p"]) -> dict[str, Array]:
+        """A flat vector's entries by the parameters' names and in their shapes."""
+        parts, end = {}, 0
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            begin, end = end, end + int(np.prod(shape))
+            parts[name] = flat[..., begin:end].reshape(*flat.shape[:-1], *shape)
+        return parts
+
+    def constrain(self, p: Float[Array, "*batch p"]) -> Float[Array, "*batch p"]:
+        """Values within their bounds from unbounded numbers."""
+        below, above, low, high = self._bounds()
+        share = jnp.where(below & above, jax.nn.sigmoid(p), 0.0)
+        value = jnp.where(below, low + jnp.exp(jnp.where(below, p, 0.0)), p)
+        value = jnp.where(above, high - jnp.exp(-jnp.where(above, p, 0.0)), value)
+        return jnp.where(below & above, low + (high - low) * share, value)
+
+    def slope(self, p: Float[Array, "*batch p"]) -> Float[Array, "*batch p"]:
+        """The derivative of `constrain`, entry by entry."""
+        return jax.jvp(self.constrain, (p,), (jnp.ones_like(p),))[1]
+
+    def unconstrain(self, values: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The inverse of `constrain`."""
+        below, above, low, high = self._bounds()
+        from_low = jnp.log(jnp.where(below, values - low, 1.0))
+        from_high = jnp.log(jnp.where(above, high - values, 1.0))
+        return jnp.where(below | above, from_low - from_high, values)
+
+    def _bounds(self) -> tuple[Array, Array, Array, Array]:
+        below, above = jnp.isfinite(self.low), jnp.isfinite(self.high)
+        return below, above, jnp.where(below, self.low, 0.0), jnp.where(above, self.high, 0.0)
+
+
+def free_parameters(
+    system: System,
+    args: Any,
+    free: Sequence[str],
+    bounds: Mapping[str, tuple[float | int, float | int]],
+) -> tuple[Parameters, Float[Array, " p"]]:
+    """The parameters named in `free`, and their values in the system or in `args`.
+
+    Raises:
+        ValueError: a name is none of a numeric parameter, or stands twice; bounds are given for
+            one that is not free, are not low < high, or exclude the value.
+    """
+    values = {**(args if isinstance(args, dict) else {}), **system.parameters}
+    known = {name: value for name, value in values.items() if _is_numeric(value)}
+    if isinstance(free, str) or not free or len(set(free)) < len(free) or set(free) - set(known):
+        raise ValueError(
+            f"free must name parameters of {type(system).__name__} out of {sorted(known)}, each "
+            f"once; got {free!r}"
+        )
+    if set(bounds) - set(free):
+        raise ValueError(f"bounds must name free parameters {tuple(free)}, got {sorted(bounds)}")
+    guesses, lows, highs = [], [], []
+    for name in free:
+        guess = jnp.asarray(known[name], jnp.float64)
+        low, high = bounds.get(name, (-np.inf, np.inf))
+        if not low < high:
+            raise ValueError(f"bounds of {name} must be low < high, got ({low}, {high})")
+        require_finite(f"the guess of {name}", guess)
+        if is_concrete(guess) and not np.all(
+            (low < np.asarray(guess)) & (np.asarray(guess) < high)
+        ):
+            raise ValueError(f"bounds of {name}, ({low}, {high}), exclude the guess {guess}")
+        guesses.append(guess.ravel())
+        lows.append(np.full(guess.size, low, float))
+        highs.append(np.full(guess.size, high, float))
+    parameters = Parameters(
+        system,
+        args,
+        tuple(free),
+        tuple(jnp.shape(known[name]) for name in free),
+        np.concatenate(lows),
+        np.concatenate(highs),
+    )
+    return parameters, jnp.concatenate(guesses)
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, float):
+        return True
+    return isinstance(value, np.ndarray | jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)

@@ -1,0 +1,168 @@
+"""A partial differential equation with its domain and conditions, checked."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import DTypeLike
+
+from physml.pinn.space_time._jets import Derivative, PointResidual, derivatives_in
+
+Face = tuple[str, float]
+"""A face of the domain: the name of a coordinate and one end of its interval."""
+
+# In the unit square, in general position.
+_POINTS = np.array([[0.31, 0.57], [0.67, 0.23], [0.13, 0.83]])
+
+
+class Condition(NamedTuple):
+    """A residual on a face of the domain."""
+
+    axis: int
+    end: int  # 0 or 1
+    residual: PointResidual
+    derivatives: tuple[Derivative, ...]
+
+
+class Problem(NamedTuple):
+    """An equation, its domain and its conditions, checked."""
+
+    coordinates: str
+    intervals: np.ndarray  # (dim, 2)
+    residual: PointResidual
+    derivatives: tuple[Derivative, ...]
+    conditions: tuple[Condition, ...]
+    periodic: frozenset[str]
+    components: int | None
+    dtype: DTypeLike
+
+    @property
+    def time(self) -> int | None:
+        """The index of t."""
+        return self.coordinates.index("t") if "t" in self.coordinates else None
+
+    @property
+    def axis(self) -> int:
+        """The index of the coordinate that is cut into elements: the first of space."""
+        return next(i for i, name in enumerate(self.coordinates) if name != "t")
+
+    @property
+    def orders(self) -> tuple[int, ...]:
+        """The highest derivative of each coordinate."""
+        return tuple(max(1, *orders) for orders in zip(*self.derivatives, strict=True))
+
+    @property
+    def stages(self) -> int:
+        """The order in t; u and its derivatives below that are unknowns of their own."""
+        return 1 if self.time is None else self.orders[self.time]
+
+    @property
+    def size(self) -> int:
+        """The number of unknown functions."""
+        return self.stages * (self.components or 1)
+
+    @property
+    def dim(self) -> int:
+        """The number of coordinates."""
+        return len(self.coordinates)
+
+
+def make_problem(
+    residual: PointResidual,
+    domain: Mapping[str, tuple[float, float]],
+    conditions: Mapping[Face, PointResidual],
+    periodic: Collection[str],
+    components: int | None,
+    dtype: DTypeLike | None,
+) -> Problem:
+    """The problem, with every static fact checked."""
+    intervals = _intervals(domain)
+    coordinates = "".join(domain)
+    if components is not None and components < 1:
+        raise ValueError(f"components must be at least 1, or None for a scalar u, got {components}")
+    for name in periodic:
+        if name not in domain or name == "t":
+            raise ValueError(f"periodic must name coordinates of space, got {name!r}")
+    # Three points in general position, and their projections on a face.
+    inside = intervals[:, 0] + np.ptp(intervals, axis=1) * _POINTS[:, : len(intervals)]
+    derivatives, num_rows = derivatives_in("residual", residual, coordinates, components, inside)
+    if num_rows != (components or 1):
+        raise ValueError(
+            f"residual must return a number for each of {components or 1} components, "
+            f"got {num_rows}"
+        )
+    problem = Problem(
+        coordinates,
+        intervals,
+        residual,
+        derivatives,
+        (),
+        frozenset(periodic),
+        components,
+        jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype),
+    )
+    found = [_condition(problem, face, of, inside) for face, of in conditions.items()]
+    counts = {name: 0 for name in domain}
+    for condition, rows in found:
+        counts[coordinates[condition.axis]] += rows
+    for index, (name, count) in enumerate(counts.items()):
+        if name == "t" and count != problem.orders[index] * (components or 1):
+            raise ValueError(
+                f"conditions at t = {intervals[index, 0]} must return "
+                f"{problem.orders[index] * (components or 1)} numbers for each point, since the "
+                f"equation has the derivative {problem.orders[index]} in t, got {count}"
+            )
+        if name != "t" and not count and name not in periodic:
+            raise ValueError(f"conditions name no face of {name}, and it is not periodic")
+        order = problem.orders[index]
+        if name not in ("t", *periodic) and components is None and order > 1 and count != order:
+            raise ValueError(
+                f"conditions on the faces of {name} must return {order} numbers in all, since the "
+                f"equation has the derivative {order} in {name}, got {count}"
+            )
+        if name != "t" and count and name in periodic:
+            raise ValueError(f"conditions name a face of {name}, which is periodic")
+    return problem._replace(conditions=tuple(condition for condition, _ in found))
+
+
+def _intervals(domain: Mapping[str, tuple[float, float]]) -> np.ndarray:
+    """The intervals of all coordinates, (dim, 2)."""
+    for name, interval in domain.items():
+        if len(name) != 1 or not name.isalpha():
+            raise ValueError(f"domain must name coordinates by single letters, got {name!r}")
+        low, high = interval
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise ValueError(f"domain[{name!r}] must be finite with low < high, got {interval}")
+    if not set(domain) - {"t"}:
+        raise ValueError(f"domain must have a coordinate of space, got {dict(domain)}")
+    if len(domain) > 2:
+        raise ValueError(f"domain must have at most two coordinates, got {dict(domain)}")
+    return np.array([[float(low), float(high)] for low, high in domain.values()])
+
+
+def _condition(
+    problem: Problem, face: Face, residual: PointResidual, inside: np.ndarray
+) -> tuple[Condition, int]:
+    """A condition and the number of its rows."""
+    name, position = face
+    ends = dict(zip(problem.coordinates, problem.intervals, strict=True)).get(name)
+    if ends is None or position not in ends or (name == "t" and position != ends[0]):
+        raise ValueError(
+            f"conditions must name faces of the domain, such as ('x', {problem.intervals[0, 0]}), "
+            f"and the start of t; got {face}"
+        )
+    axis, end = problem.coordinates.index(name), int(position == ends[1])
+    points = inside.copy()
+    points[:, axis] = position
+    label = f"the condition at {name} = {position}"
+    derivatives, rows = derivatives_in(
+        label, residual, problem.coordinates, problem.components, points
+    )
+    for derivative in derivatives:
+        if any(
+            d > o - (i == axis)
+            for i, (d, o) in enumerate(zip(derivative, problem.orders, strict=True))
+        ):
+            raise ValueError(f"{label} has a derivative as high as the equation's, or higher")
+    return Condition(axis, end, residual, derivatives), rows

@@ -1,0 +1,126 @@
+"""The solution of a partial differential equation, as a function of space and time."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from physml._numerics.checks import is_concrete
+from physml.pinn.space_time._elements import Basis
+from physml.pinn.space_time._jets import Field, PointResidual, stacked
+from physml.solution import RESULTS
+
+_RESIDUAL = "the residual"
+_BATCH = 4096  # points evaluated together; each gathers the readout of its element
+
+
+class PDESolution(eqx.Module):
+    """What `pinn.pde` returns: networks side by side in space and one after another in time.
+
+    `solution(x, t)` is u at points whose coordinates, in the domain's order, are arrays of one
+    shape (or broadcast to it). `solution.field` is the same for scalar coordinates as a function
+    that can be differentiated, the u that a residual is handed.
+
+    Attributes:
+        coordinates: their names, a letter each.
+        domain: the interval of each coordinate; that of t ends at the time that was reached.
+        result: how the solve ended, one of `RESULTS`.
+        stats: what the solver counted.
+    """
+
+    coordinates: str = eqx.field(static=True)
+    equation: PointResidual = eqx.field(static=True)
+    components: int | None = eqx.field(static=True)
+    axis: int = eqx.field(static=True)  # the coordinate that is cut into elements
+    bases: tuple[Basis, ...]  # of each coordinate
+    domain: Float[Array, "dim 2"]
+    starts: Float[Array, " windows"]  # in t, or one window
+    widths: Float[Array, " windows"]
+    edges: Float[Array, "windows edges"]  # of the elements; those missing are infinite
+    readouts: Float[Array, "windows elements across along components"]  # in the bases
+    result: RESULTS
+    stats: dict[str, Any]
+
+    @property
+    def field(self) -> Field:
+        """u as a function of scalar coordinates: `field(x, t)`, `field.xx(x, t)`."""
+        return Field(self.coordinates, self._evaluate)
+
+    def __call__(self, *point: Any) -> Float[Array, "*shape"]:
+        """u at points: of the coordinates' shape, and a last axis for several components.
+
+        Raises:
+            ValueError: a point lies outside the domain, or a coordinate is missing.
+        """
+        return self._map("", point)
+
+    def derivative(self, letters: str, *point: Any) -> Float[Array, "*shape"]:
+        """A partial derivative of u, such as "xx": shapes and errors as for `solution(x, t)`."""
+        return self._map(letters, point)
+
+    def residual(self, *point: Any) -> Float[Array, "*shape rows"]:
+        """The equation's residual, its rows along the last axis: errors as for `solution(x, t)`."""
+        return self._map(_RESIDUAL, point)
+
+    def _map(self, what: str, point: tuple) -> Array:
+        if len(point) != len(self.coordinates):
+            raise ValueError(
+                f"a point has the coordinates {', '.join(self.coordinates)}, got {len(point)}"
+            )
+        dtype = self.readouts.dtype
+        columns = jnp.broadcast_arrays(*(jnp.asarray(x, dtype) for x in point))
+        if all(map(is_concrete, columns)):
+            for name, x, (low, high) in zip(
+                self.coordinates, columns, np.asarray(self.domain), strict=True
+            ):
+                if not np.all((np.asarray(x) >= low) & (np.asarray(x) <= high)):
+                    raise ValueError(f"{name} must lie in [{low}, {high}], where u is known")
+        points = jnp.stack([x.ravel() for x in columns], axis=-1)
+        values = _evaluate_all(self, what, points)
+        return values.reshape(*columns[0].shape, *values.shape[1:])
+
+    def _evaluate(self, *point: Array) -> Array:
+        x = point[self.axis]
+        window, low, width = (
+            jnp.asarray(0),
+            self.domain[:, 0],
+            self.domain[:, 1] - self.domain[:, 0],
+        )
+        if "t" in self.coordinates:
+            index = self.coordinates.index("t")
+            window = jnp.searchsorted(self.starts, point[index], side="right") - 1
+            window = jnp.clip(window, 0, len(self.starts) - 1)
+            low = low.at[index].set(self.starts[window])
+            width = width.at[index].set(self.widths[window])
+        edges = self.edges[window]
+        # The infinite ones that fill the buffer are past every point, as is the last real one.
+        inner = jnp.where(jnp.isfinite(jnp.roll(edges, -1)), edges, jnp.inf).at[-1].set(jnp.inf)
+        element = jnp.maximum(jnp.searchsorted(inner, x, side="right") - 1, 0)
+        low = low.at[self.axis].set(edges[element])
+        width = width.at[self.axis].set(edges[element + 1] - edges[element])
+        across = jnp.ones((1,), x.dtype)
+        along = across
+        for i, (basis, coordinate) in enumerate(zip(self.bases, point, strict=True)):
+            functions = basis(2 * (coordinate - low[i]) / width[i] - 1)
+            if i == self.axis:
+                along = functions
+            else:
+                across = jnp.kron(across, functions)
+        with jax.default_matmul_precision("highest"):
+            u = along @ jnp.tensordot(across, self.readouts[window, element], 1)
+        return u[0] if self.components is None else u
+
+
+@eqx.filter_jit
+def _evaluate_all(solution: PDESolution, what: str, points: Float[Array, "points dim"]) -> Array:
+    field: Any = solution.field
+
+    def at(point: Array) -> Array:
+        if what == _RESIDUAL:
+            return stacked(solution.equation(field, *point))
+        return getattr(field, what)(*point) if what else field(*point)
+
+    return jax.lax.map(at, points, batch_size=_BATCH)

@@ -1,0 +1,273 @@
+"""One accurate solution of an initial value problem, by Diffrax."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from physml._numerics.checks import check_tolerances, is_concrete, require_increasing
+from physml.reference._certificate import certificate
+from physml.solution import RESULTS, Dense, Solution
+from physml.systems import System, check_problem
+
+# In float64 and float32: what the method reaches before round-off takes over.
+_DEFAULT_RTOL, _DEFAULT_STIFF_RTOL = (1e-13, 3e-6), (1e-10, 1e-5)
+
+
+def solve(
+    system: System,
+    y0: Any,
+    ts: Any,
+    *,
+    t0: Any = None,
+    args: Any = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    stiff: bool = False,
+    certify: bool = False,
+    max_steps: int = 65536,
+    throw: bool = True,
+) -> Solution:
+    r"""Solves $dy/dt = f(t, y), y(t_0) = y_0$ to nearly the precision of the dtype.
+
+    Dormand and Prince's method of order 8 (stiff: Kvaerno's of order 5), its local error held
+    below `atol + rtol |y|`. The solver steps exactly to every time in `ts` and to every jump of
+    the right-hand side, and `solution(t)` takes one step from the solver's own last step before
+    t, so nothing is lost to interpolation.
+
+    It may be called under `jax.jit`, `jax.vmap` and `jax.grad` with `certify=False`, and a
+    `ts` that is not traced if the system depends on time; each solution then keeps buffers of
+    `max_steps` states.
+
+    Args:
+        system: the right-hand side.
+        y0: the state at `t0`, shape (dim,); its dtype is the solution's.
+        ts: increasing times at which `solution.ys` is wanted.
+        t0: the time of `y0`, at most `ts[0]`, which is the default.
+        args: passed on to the right-hand side.
+        rtol, atol: relative and absolute tolerance of a step. Default in float64 1e-13, with
+            `stiff` 1e-10; in float32 3e-6 and 1e-5; `atol` defaults to `rtol`.
+        stiff: use the implicit solver.
+        certify: solve again by an independent code (SciPy's DOP853 or Radau), so that the
+            solution has an error estimate, the difference, and `valid_until`.
+        max_steps: the number of steps after which the solver gives up.
+        throw: raise if the solve fails; otherwise `solution.result` says how it ended, the
+            solution is defined up to `solution.t1`, and rows of `ys` after that are NaN.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape, order or precision.
+        RuntimeError: the solve failed; the message says where and how.
+
+    Example:
+        >>> solution = reference.solve(Lorenz(), [1.0, 1.0, 1.0], jnp.linspace(0, 20, 2001))
+        >>> solution.ys, solution(3.7), solution.derivative(3.7)
+    """
+    system, y0 = check_problem(system, y0, args)
+    dtype = y0.dtype
+    ts = jnp.asarray(ts, dtype)
+    require_increasing("ts", ts)
+    start = ts[0] if t0 is None else jnp.asarray(t0, dtype)
+    concrete = is_concrete(ts) and is_concrete(start)
+    if concrete and not (jnp.isfinite(start) and start <= ts[0] and start < ts[-1]):
+        raise ValueError(
+            f"t0 must be at most ts[0] = {ts[0]} and less than ts[-1] = {ts[-1]}, got {start}"
+        )
+    defaults = _DEFAULT_STIFF_RTOL if stiff else _DEFAULT_RTOL
+    tolerances = check_tolerances(rtol, atol, dtype, defaults)
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    if certify and not (concrete and all(is_concrete(x) for x in jax.tree.leaves((system, y0)))):
+        raise ValueError("certify=True runs SciPy: it cannot be used under jax.jit or jax.vmap")
+    jumps = None if system.autonomous else _jumps(system, start, ts, concrete)
+
+    solution = _integrate(system, y0, start, ts, jumps, args, tolerances, stiff, max_steps)
+    if is_concrete(solution.t1):
+        solution = _trim(solution)
+    if throw:
+        solution = _throw(solution)
+    if certify:
+        error = certificate(system, solution, args, tolerances, stiff, jumps)
+        solution = eqx.tree_at(lambda s: s.error, solution, error, is_leaf=lambda x: x is None)
+    return solution
+
+
+@jax.jit
+def dopri8(
+    system: System, y0: Float[Array, " dim"], ts: Float[Array, " n"], rtol: Float[ArrayLike, ""]
+) -> Float[Array, "n dim"]:
+    """Diffrax's Dopri8 as it comes, from y0 at `ts[0]`: what another solver is measured against.
+
+    One compiled program for all tolerances, `rtol` both relative and absolute. Rows of `ts` between
+    the solver's own steps are interpolated, nothing is checked, and rows that were not reached are
+    infinite: `solve` is the one to be trusted.
+    """
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(system),
+        diffrax.Dopri8(),
+        ts[0],
+        ts[-1],
+        None,
+        y0,
+        saveat=diffrax.SaveAt(ts=ts),
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol),  # pyright: ignore[reportArgumentType]
+        max_steps=100_000,
+        throw=False,
+    )
+    assert solution.ys is not None  # they were asked for
+    return solution.ys
+
+
+def _jumps(system: System, t0: Array, ts: Array, concrete: bool) -> Array | None:
+    if not concrete:
+        raise ValueError("ts and t0 must not be traced for a system that depends on time")
+    jumps = system.jump_times(float(t0), float(ts[-1]))
+    jumps = np.unique(jumps[jumps > float(t0)])
+    return jnp.asarray(jumps, ts.dtype) if len(jumps) else None
+
+
+class _StopAtRoundoff(diffrax.AbstractAdaptiveStepSizeController):
+    """A controller that gives up where a step of a few ulps of the time is still rejected."""
+
+    controller: diffrax.ClipStepSizeController
+
+    def __init__(self, controller):
+        self.controller = controller
+
+    @property
+    def rtol(self):
+        return self.controller.rtol
+
+    @property
+    def atol(self):
+        return self.controller.atol
+
+    @property
+    def norm(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.controller.norm
+
+    def wrap(self, direction):
+        return _StopAtRoundoff(self.controller.wrap(direction))
+
+    def init(self, *args):
+        return self.controller.init(*args)
+
+    def adapt_step_size(self, t0, t1, *args):
+        keep, next_t0, next_t1, made_jump, state, result = self.controller.adapt_step_size(
+            t0, t1, *args
+        )
+        shortest = 4 * jnp.finfo(t0.dtype).eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1))
+        stuck = ~keep & ~(t1 - t0 > shortest)  # also where t1 is NaN
+        result = diffrax.RESULTS.where(
+            stuck & diffrax.is_okay(result), diffrax.RESULTS.dt_min_reached, result
+        )
+        return keep, next_t0, next_t1, made_jump, state, result
+
+
+def _solver(stiff: bool) -> diffrax.AbstractAdaptiveSolver:
+    return diffrax.Kvaerno5() if stiff else diffrax.Dopri8()
+
+
+@eqx.filter_jit
+def _integrate(system, y0, t0, ts, jumps, args, tolerances, stiff, max_steps) -> Solution:
+    rtol, atol = tolerances
+    end = ts[-1]
+    if jumps is not None:  # the right-hand side's value at a jump belongs to what follows it
+        end = jnp.where(jumps[-1] == end, jnp.nextafter(end, -jnp.inf), end)
+    controller = _StopAtRoundoff(
+        diffrax.ClipStepSizeController(
+            diffrax.PIDController(rtol=rtol, atol=atol), step_ts=ts, jump_ts=jumps
+        )
+    )
+    solved = diffrax.diffeqsolve(
+        diffrax.ODETerm(system),
+        _solver(stiff),
+        t0,
+        end,
+        None,
+        y0,
+        args,
+        saveat=diffrax.SaveAt(t0=True, steps=True),
+        stepsize_controller=controller,
+        max_steps=max_steps,
+        throw=False,
+    )
+    assert solved.ts is not None and solved.ys is not None  # they were asked for
+    knots, states, last = solved.ts, solved.ys, solved.stats["num_accepted_steps"]
+    result, reached = RESULTS.promote(solved.result), knots[last]
+
+    # A failed solve: was it NaN, a little further on, or did the solution run away?
+    ahead = 64 * jnp.finfo(ts.dtype).eps * jnp.abs(reached)
+    slope = system(reached, states[last], args)
+    beyond = system(reached + ahead, states[last] + ahead * slope, args)
+    finite = jnp.all(jnp.isfinite(slope) & jnp.isfinite(beyond))
+    stuck = result == RESULTS.dt_min_reached
+    cause = RESULTS.where(finite, RESULTS.diverged, RESULTS.nonfinite)  # pyright: ignore[reportArgumentType]
+    result = RESULTS.where(stuck, cause, result)
+
+    reached = jnp.where(result == RESULTS.successful, ts[-1], reached)
+    # Every time in ts that was reached is a knot; at a jump the knot is up to two ulps later.
+    landed = jnp.nextafter(jnp.nextafter(ts, jnp.inf), jnp.inf)
+    rows = states[jnp.searchsorted(knots, landed, side="right") - 1]
+    ys = jnp.where((ts <= reached)[:, None], rows, jnp.nan)
+    dense = _Steps(system, args, knots, states, jumps, rtol, atol, stiff)
+    return Solution(ts, ys, t0, reached, dense, result, solved.stats)
+
+
+class _Steps(Dense):
+    """The solver's own accepted steps; in between, one shorter step of the same method."""
+
+    system: System
+    args: Any
+    knots: Float[Array, " steps"]
+    states: Float[Array, "steps dim"]
+    jumps: Float[Array, " jumps"] | None
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    stiff: bool = eqx.field(static=True)
+
+    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        index = jnp.maximum(jnp.searchsorted(self.knots, t, side="right") - 1, 0)
+        left, y = self.knots[index], self.states[index]
+        if self.jumps is not None:  # do not look at the right-hand side from the jump on
+            jumps = jnp.concatenate([self.jumps, jnp.full(1, jnp.inf, t.dtype)])
+            jump = jumps[jnp.searchsorted(self.jumps, left, side="right")]
+            t = jnp.minimum(t, jnp.nextafter(jump, -jnp.inf))
+        solver = _solver(self.stiff)
+        if self.stiff:
+            finder = diffrax.VeryChord(self.rtol, self.atol)  # pyright: ignore[reportArgumentType]
+            solver = diffrax.Kvaerno5(root_finder=finder)
+        term = diffrax.ODETerm(self.system)
+        state = solver.init(term, left, t, y, self.args)
+        y_t, *_ = solver.step(term, left, t, y, self.args, state, made_jump=jnp.asarray(False))
+        return jnp.where(t > left, y_t, y)
+
+    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        return self.system(t, self.evaluate(t), self.args)
+
+
+def _trim(solution: Solution) -> Solution:
+    """Buffers cut to a power of two past the steps taken, so that few shapes are compiled."""
+    assert isinstance(solution.dense, _Steps)
+    steps = int(solution.stats["num_accepted_steps"]) + 1
+    size = max(256, 1 << (steps - 1).bit_length())
+    return eqx.tree_at(
+        lambda s: (s.dense.knots, s.dense.states),
+        solution,
+        (solution.dense.knots[:size], solution.dense.states[:size]),
+    )
+
+
+def _throw(solution: Solution) -> Solution:
+    failed = solution.result != RESULTS.successful
+    if not is_concrete(failed):
+        return solution.result.error_if(solution, failed)
+    if failed:
+        raise RuntimeError(
+            f"reference.solve stopped at t = {solution.t1}, before ts[-1] = {solution.ts[-1]}, "
+            f"with y = {solution(solution.t1)}: {RESULTS[solution.result]}"
+        )
+    return solution

@@ -1,0 +1,37 @@
+"""Maps that advance a state by a fixed time step: the one type of flow, solver and surrogate."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, PyTree
+
+State = PyTree[Any]
+"""Whatever a step map carries from step to step: coordinates, hidden carry, step count."""
+
+
+class StepMap(eqx.Module):
+    """A map that advances a state by a fixed time step.
+
+    The exact flow, a Diffrax step, a trained network and a recurrent network with its hidden
+    carry are all step maps. One object steps one trajectory; `jax.vmap` makes batches.
+    """
+
+    dt: eqx.AbstractVar[float]
+
+    @abc.abstractmethod
+    def init(self, history: Float[Array, "time dim"], t0: Any) -> State:
+        """The state at the end of an observed history.
+
+        Args:
+            history: consecutive observations `dt` apart, oldest first; one row is enough.
+            t0: the time of the last row.
+        """
+
+    @abc.abstractmethod
+    def step(self, state: State) -> State:
+        """The state one `dt` later."""
+
+    @abc.abstractmethod
+    def observe(self, state: State) -> Float[Array, " dim"]:
+        """The physical coordinates held by a state."""

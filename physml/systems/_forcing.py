@@ -1,0 +1,340 @@
+"""Forces that drive an oscillator, and the steady motion of a linear oscillator under each."""
+
+import abc
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from physml.systems._base import (
+    Parameter,
+    Time,
+    as_parameter,
+    as_pytree,
+    is_traced,
+    parameter,
+    require_finite,
+    require_positive,
+    times_within,
+)
+from physml.systems._linear import amplitude_response, free_motion, phase_lag
+
+if TYPE_CHECKING:
+    from typing import ClassVar as Fact
+else:
+    from physml.systems._base import Fact
+
+
+class Forcing(eqx.Module):
+    """A force as a function of time, `forcing(t)`, in newtons for t in seconds."""
+
+    period: Fact[Parameter | None]
+    """The period, s; None if there is none or none is known."""
+
+    @abc.abstractmethod
+    def __call__(self, t: Time) -> Float[Array, "..."]:
+        """The force at one or many times, of the shape of `t`."""
+
+    @abc.abstractmethod
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
+        """The times in [t0, t1] at which the force jumps, increasing."""
+
+    @abc.abstractmethod
+    def steady_state(
+        self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
+    ) -> Float[Array, "*times 2"]:
+        r"""The periodic solution (x, v) of $\ddot x + 2\gamma\dot x + \omega_0^2 x = F(t)$.
+
+        Args:
+            t: time, s.
+            gamma: damping rate, 1/s.
+            omega0: natural angular frequency, rad/s.
+
+        Returns:
+            Position in m and velocity in m/s of an oscillator of 1 kg.
+
+        Raises:
+            ValueError: no closed form is known for this force.
+            RuntimeError: a resonance of an undamped oscillator, which has no steady state.
+        """
+
+
+def _not_resonant(value: Array, distance: Array, scale: Array) -> Array:
+    """`value`, or a run-time error where a distance to resonance is lost in rounding."""
+    floor = 16.0 * jnp.finfo(distance.dtype).eps * scale
+    message = "the force meets the resonance of an undamped oscillator: there is no steady state"
+    return eqx.error_if(value, distance <= floor, message)
+
+
+def as_floating(t: Time) -> Float[Array, "..."]:
+    """Times as an array of floats; whole numbers become floats."""
+    return jnp.asarray(t, None if jnp.issubdtype(jnp.result_type(t), jnp.floating) else float)
+
+
+class Cosine(Forcing):
+    r"""A sinusoidal force $F(t) = F_0 \cos(\Omega t + \varphi)$.
+
+    Attributes:
+        amplitude: $F_0$, N.
+        frequency: angular frequency $\Omega > 0$, rad/s.
+        phase: $\varphi$, rad.
+    """
+
+    amplitude: Parameter = eqx.field(converter=as_parameter)
+    frequency: Parameter = eqx.field(converter=as_parameter)
+    phase: Parameter = parameter(0.0)
+
+    def __check_init__(self):
+        require_finite("Cosine", amplitude=self.amplitude, phase=self.phase)
+        require_positive("Cosine", frequency=self.frequency)
+
+    @property
+    def period(self) -> Parameter:
+        r"""$2\pi/\Omega$, s."""
+        return 2.0 * math.pi / self.frequency
+
+    def __call__(self, t: Time) -> Float[Array, "..."]:
+        return self.amplitude * jnp.cos(self.frequency * as_floating(t) + self.phase)
+
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
+        return np.zeros(0)
+
+    def steady_state(
+        self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
+    ) -> Float[Array, "*times 2"]:
+        r"""$x = A \cos(\Omega t + \varphi - \delta)$ with $A = F_0 |\chi(\Omega)|$ and the lag
+        $\delta$ of `physml.systems.phase_lag`."""
+        gain = amplitude_response(self.frequency, gamma, omega0)
+        gain = _not_resonant(gain, 1.0 / gain, jnp.asarray(omega0**2))
+        amplitude = self.amplitude * gain
+        angle = self.frequency * t + self.phase - phase_lag(self.frequency, gamma, omega0)
+        return jnp.stack(
+            [amplitude * jnp.cos(angle), -self.frequency * amplitude * jnp.sin(angle)], axis=-1
+        )
+
+
+class FourierSeries(Forcing):
+    r"""A periodic force by its Fourier coefficients, $\omega = 2\pi/\tau$,
+
+    $$F(t) = \frac{a_0}{2} + \sum_{n=1}^{N} a_n \cos n\omega t + b_n \sin n\omega t.$$
+
+    Attributes:
+        a0: twice the mean, N.
+        a: cosine coefficients $a_1 \ldots a_N$, N.
+        b: sine coefficients $b_1 \ldots b_N$, N.
+        period: $\tau > 0$, s.
+
+    Source: the lecture notes, eq. 3 (there f and g for a and b).
+    """
+
+    a0: Parameter = eqx.field(converter=as_parameter)
+    a: Float[Array, " harmonics"] = eqx.field(converter=as_parameter)
+    b: Float[Array, " harmonics"] = eqx.field(converter=as_parameter)
+    period: Parameter = eqx.field(converter=as_parameter)
+
+    def __check_init__(self):
+        require_finite("FourierSeries", a0=self.a0, a=self.a, b=self.b)
+        require_positive("FourierSeries", period=self.period)
+        if jnp.ndim(self.a) != 1 or jnp.shape(self.a) != jnp.shape(self.b):
+            raise ValueError(
+                f"FourierSeries: a has shape {jnp.shape(self.a)} and b {jnp.shape(self.b)}; "
+                "expected one length for both"
+            )
+
+    def _frequencies(self, dtype: Any) -> Float[Array, " harmonics"]:
+        return jnp.arange(1, self.a.shape[0] + 1, dtype=dtype) * (2.0 * math.pi / self.period)
+
+    def _sum(self, t: Array, a: Array, b: Array, lag: Array | float) -> Array:
+        """The sum of a cos(n w t - lag) + b sin(n w t - lag), at each time."""
+        angle = jnp.multiply.outer(t, self._frequencies(t.dtype))
+        angle = angle - jnp.broadcast_to(lag, angle.shape)
+        total = jnp.dot(jnp.cos(angle), a, precision="highest")
+        return total + jnp.dot(jnp.sin(angle), b, precision="highest")
+
+    def __call__(self, t: Time) -> Float[Array, "..."]:
+        t = as_floating(t)
+        a, b = self.a.astype(t.dtype), self.b.astype(t.dtype)
+        return 0.5 * self.a0 + self._sum(t, a, b, 0.0)
+
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
+        return np.zeros(0)
+
+    def steady_state(
+        self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
+    ) -> Float[Array, "*times 2"]:
+        r"""The superposition of the harmonics' answers, with $\chi_n, \delta_n$ at $n\omega$:
+
+        $$x = \frac{a_0}{2\omega_0^2} + \sum_n |\chi_n| \left(a_n \cos(n\omega t - \delta_n)
+        + b_n \sin(n\omega t - \delta_n)\right)$$
+
+        Source: the lecture notes, eq. 5, with the root, the spring constant and the quadrant of
+        the angle put right.
+        """
+        n_omega = self._frequencies(t.dtype)
+        gain = amplitude_response(n_omega, gamma, omega0)
+        gain = _not_resonant(gain, 1.0 / gain, jnp.asarray(omega0**2))
+        lag = phase_lag(n_omega, gamma, omega0)
+        a, b = gain * self.a.astype(t.dtype), gain * self.b.astype(t.dtype)
+        x = 0.5 * self.a0 / omega0**2 + self._sum(t, a, b, lag)
+        return jnp.stack([x, self._sum(t, n_omega * b, -n_omega * a, lag)], axis=-1)
+
+
+class SquareWave(Forcing):
+    r"""A train of rectangular pulses.
+
+    The force is `high` for `width` seconds around `center` and around every time a whole number
+    of periods from it, and `low` between. The defaults are the lecture notes' pulse train, of
+    levels 0 and 2 and mean 1. An odd wave ±F₀ is `SquareWave(-F0, F0, period, period / 2,
+    center=period / 4)`.
+
+    Attributes:
+        low, high: the two levels, N.
+        period: $\tau > 0$, s.
+        width: duration of `high`, between 0 and the period, s.
+        center: the middle of a pulse, s.
+    """
+
+    low: Parameter = parameter(0.0)
+    high: Parameter = parameter(2.0)
+    period: Parameter = parameter(0.2)
+    width: Parameter = parameter(0.1)
+    center: Parameter = parameter(0.0)
+
+    def __check_init__(self):
+        require_finite("SquareWave", low=self.low, high=self.high, center=self.center)
+        require_positive("SquareWave", period=self.period, width=self.width)
+        known = not (is_traced(self.period) or is_traced(self.width))
+        if known and not np.all(np.asarray(self.period) > np.asarray(self.width)):
+            raise ValueError(
+                f"SquareWave: `width` is {self.width}; expected less than the period {self.period}"
+            )
+
+    def _middle(self, t: Array) -> Array:
+        """The middle of the pulse that is nearest to a time."""
+        # A compiler contracts a product and a sum to one rounding and regroups sums of constants.
+        # An edge off by one digit from that of `jump_times` would show a solver that goes on right
+        # after a jump the force from before it. With the period split in two both products are
+        # exact, so contraction changes nothing; the barrier keeps later sums out of this one.
+        turns = jnp.round((t - self.center) / self.period)
+        period, kind = jnp.asarray(self.period, t.dtype), jnp.finfo(t.dtype)
+        head = jax.lax.reduce_precision(period, kind.nexp, kind.nmant // 2)
+        middle = (turns * head + turns * (period - head)) + self.center
+        return jax.lax.optimization_barrier(middle)
+
+    def __call__(self, t: Time) -> Float[Array, "..."]:
+        t = as_floating(t)
+        middle, half = self._middle(t), 0.5 * self.width
+        inside = (t >= middle - half) & (t < middle + half)
+        return jnp.where(inside, self.high, self.low)
+
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
+        period, center, half = float(self.period), float(self.center), 0.5 * float(self.width)
+        first = (t0 - center) / period - 1.0
+        last = (t1 - center) / period + 1.0
+        middles = np.arange(math.floor(first), math.ceil(last) + 1) * period + center
+        return times_within(np.concatenate([middles - half, middles + half]), t0, t1)
+
+    def fourier_series(self, n: int) -> FourierSeries:
+        r"""The first `n` harmonics, with D = `high` − `low`, width w and centre c:
+
+        $$a_0 = 2\left(\text{low} + D \frac{w}{\tau}\right), \qquad
+        (a_k, b_k) = \frac{2 D}{\pi k} \sin\frac{\pi k w}{\tau}\,
+        (\cos k\omega c, \sin k\omega c)$$
+
+        Raises:
+            ValueError: `n` is negative.
+        """
+        if n < 0:
+            raise ValueError(f"fourier_series: n is {n}; expected 0 or more")
+        k = jnp.arange(1, n + 1, dtype=float)
+        step = self.high - self.low
+        height = 2.0 * step / (math.pi * k) * jnp.sin(math.pi * k * (self.width / self.period))
+        angle = k * (2.0 * math.pi * self.center / self.period)
+        return FourierSeries(
+            a0=2.0 * (self.low + step * (self.width / self.period)),
+            a=height * jnp.cos(angle),
+            b=height * jnp.sin(angle),
+            period=self.period,
+        )
+
+    def steady_state(
+        self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
+    ) -> Float[Array, "*times 2"]:
+        r"""The fixed point of the affine map of one period, carried to the time asked for.
+
+        With $\Phi$ the free oscillator's propagator, $e = (D/\omega_0^2, 0)$ and u the time
+        since the pulse began, the motion above the rest position under `low` is
+
+        $$y = \begin{cases} e - (1 - \Phi_\tau)^{-1} (\Phi_u - \Phi_{u+\tau-w})\,e & u < w \\
+        (1 - \Phi_\tau)^{-1} (\Phi_{u-w} - \Phi_u)\,e & u \ge w. \end{cases}$$
+
+        The inverse is the geometric series over all earlier periods, so no period is looped over.
+        """
+        # Within half a period; the motion is continuous, so a rounding at an edge does no harm.
+        offset = t - self._middle(t)
+        half = 0.5 * self.width
+        inside = (offset >= -half) & (offset < half)
+        since_fall = jnp.where(offset < half, offset + self.period, offset) - half
+        since_rise = jnp.where(offset < -half, offset + self.period, offset) + half
+
+        # (1 - Phi)^-1 as an explicit 2 x 2 inverse.
+        c, s = free_motion(jnp.asarray(self.period, t.dtype), gamma, omega0)
+        determinant = (1.0 - c) ** 2 + (omega0 - gamma) * (omega0 + gamma) * s**2
+        distance = jnp.sqrt(jnp.maximum(determinant, 0.0))
+        determinant = _not_resonant(determinant, distance, jnp.asarray(omega0 * self.period))
+
+        # Both cases apply a difference Phi_later - Phi_earlier of first columns.
+        c_rise, s_rise = free_motion(since_rise, gamma, omega0)
+        c_fall, s_fall = free_motion(since_fall, gamma, omega0)
+        dc, ds = c_fall - c_rise, s_fall - s_rise
+        p, q = dc + gamma * ds, -(omega0**2) * ds
+        step = (self.high - self.low) / omega0**2
+        x = step * ((1.0 - c + gamma * s) * p + s * q) / determinant
+        v = step * ((1.0 - c - gamma * s) * q - omega0**2 * s * p) / determinant
+        rest = self.low / omega0**2
+        return jnp.stack([rest + x + jnp.where(inside, step, 0.0), v], axis=-1)
+
+
+class FunctionForcing(Forcing):
+    """A user's own force.
+
+    Attributes:
+        function: the force in N at one time in s; many times are vectorised over. A callable
+            pytree keeps its leaves differentiable, a plain function is static.
+        period: its period, s, if it has one.
+        jumps: the times at which it jumps, s.
+    """
+
+    function: Callable[[Any], Any] = eqx.field(converter=as_pytree)
+    period: Parameter | None = parameter(None)
+    jumps: tuple[float, ...] = eqx.field(default=(), static=True)
+
+    def __check_init__(self):
+        if self.period is not None:
+            require_positive("FunctionForcing", period=self.period)
+
+    def __call__(self, t: Time) -> Float[Array, "..."]:
+        return jnp.vectorize(self.function)(as_floating(t))
+
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
+        return times_within(self.jumps, t0, t1)
+
+    def steady_state(
+        self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
+    ) -> Float[Array, "*times 2"]:
+        raise ValueError(
+            "no closed form is known for a user's force; integrate with "
+            "physml.reference.solve, or give the force as a FourierSeries"
+        )
+
+
+def as_forcing(value: Any) -> Any:
+    """A forcing as it is, any other callable as a `FunctionForcing`, the rest untouched."""
+    if callable(value) and not isinstance(value, Forcing):
+        return FunctionForcing(function=value)
+    return value

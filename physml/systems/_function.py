@@ -1,0 +1,148 @@
+"""A system from a user's own right-hand side."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Array, Float
+
+from physml.systems._base import (
+    Parameter,
+    System,
+    Time,
+    as_parameter,
+    as_pytree,
+    over_batch,
+    times_within,
+)
+
+
+class FunctionSystem(System):
+    """A system whose right-hand side is a user's function; made by `from_function`."""
+
+    function: Callable
+    args: Any
+    dim: int = eqx.field(static=True)
+    state_names: tuple[str, ...] = eqx.field(static=True)
+    autonomous: bool = eqx.field(static=True)
+    period: Parameter | None
+    box: tuple[tuple[float, ...], tuple[float, ...]] = eqx.field(static=True)
+    symmetry: tuple[tuple[float, ...], ...] | None = eqx.field(static=True)
+    lyapunov_exponents: tuple[float, ...] | None = eqx.field(static=True)
+    jumps: tuple[float, ...] = eqx.field(static=True)
+
+    def _single(self, t: Any, y: Float[Array, " dim"], args: Any) -> Float[Array, " dim"]:
+        dy = self.function(t, y, args)
+        if dy is None:
+            raise TypeError(
+                f"from_function: the function returned None; expected dy/dt of shape {y.shape} "
+                "(is a `return` missing?)"
+            )
+        dy = jnp.asarray(dy, dtype=y.dtype)
+        if dy.shape != y.shape:
+            raise ValueError(
+                f"from_function: the function returned shape {dy.shape} for y of shape {y.shape}; "
+                "expected the same shape"
+            )
+        return dy
+
+    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
+        args = self.args if args is None else args
+        return over_batch(lambda t, y: self._single(t, y, args), t, y)
+
+    def divergence(
+        self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
+    ) -> Float[Array, "*batch"]:
+        """The trace of the Jacobian by forward-mode differentiation."""
+        args = self.args if args is None else args
+
+        def trace(t, y):
+            return jnp.trace(jax.jacfwd(self._single, argnums=1)(t, y, args))
+
+        return over_batch(trace, t, y)
+
+    def fixed_points(self) -> Float[Array, "0 dim"]:
+        """None are known."""
+        return jnp.zeros((0, self.dim))
+
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
+        return times_within(self.jumps, t0, t1)
+
+
+def as_tuple(matrix: np.ndarray) -> Any:
+    """A matrix as a tuple of rows, which can be hashed."""
+    return tuple(tuple(float(entry) for entry in row) for row in matrix)
+
+
+def from_function(
+    f: Callable[[Any, Array, Any], Any],
+    dim: int,
+    *,
+    state_names: Sequence[str] | None = None,
+    args: Any = None,
+    period: Parameter | None = None,
+    autonomous: bool | None = None,
+    box: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    symmetry: npt.ArrayLike | None = None,
+    lyapunov_exponents: Sequence[float] | None = None,
+    jumps: Sequence[float] = (),
+) -> FunctionSystem:
+    """A system from a right-hand side `f(t, y, args)`, the form that Diffrax takes.
+
+    Args:
+        f: returns dy/dt for one state `y` of shape `(dim,)`, as an array or a sequence of `dim`
+            numbers; batches are vmapped. A callable pytree (an `eqx.Module`, a network) keeps
+            its leaves differentiable; a plain function is static, its parameters go in `args`.
+        dim: the number of state variables.
+        state_names: their names; `y0, y1, ...` unless given.
+        args: what `f` receives as third argument when the caller gives none; any pytree.
+        period: the period of the explicit dependence on the time, if it has one.
+        autonomous: whether `f` ignores the time; by default it is taken to unless it has a
+            period or jumps. Say False for a dependence on the time without a period.
+        box: corners `(low, high)` of the box of random starts; [-1, 1] in each variable.
+        symmetry: a matrix S with S S = 1 and f(t, S y, args) = S f(t, y, args).
+        lyapunov_exponents: known exponents, largest first.
+        jumps: the times at which `f` jumps.
+
+    Raises:
+        TypeError: `f` cannot be called, or when it is called returns None.
+        ValueError: a fact does not fit `dim`, or contradicts another.
+
+    Example:
+        >>> system = from_function(lambda t, y, k: [y[1], -k * y[0]], dim=2, args=4.0)
+    """
+    if dim < 1:
+        raise ValueError(f"dim is {dim}; expected at least 1")
+    names = tuple(f"y{i}" for i in range(dim)) if state_names is None else tuple(state_names)
+    low, high = (-np.ones(dim), np.ones(dim)) if box is None else map(np.asarray, box)
+    if low.shape != (dim,) or high.shape != (dim,) or not np.all(low <= high):
+        raise ValueError(f"box is {box}; expected two corners of length {dim}, low <= high")
+    rows = None
+    if symmetry is not None:
+        matrix = np.asarray(symmetry, dtype=float)
+        if matrix.shape != (dim, dim) or not np.allclose(matrix @ matrix, np.eye(dim)):
+            raise ValueError(
+                f"symmetry is {symmetry}; expected a ({dim}, {dim}) matrix that is its own inverse"
+            )
+        rows = as_tuple(matrix)
+    timed = period is not None or len(jumps) > 0
+    if autonomous and timed:
+        raise ValueError("autonomous is True; expected False with a period or jumps")
+    if period is not None and not period > 0:
+        raise ValueError(f"period is {period}; expected a positive number")
+    return FunctionSystem(
+        function=as_pytree(f),
+        args=args,
+        dim=dim,
+        state_names=names,
+        autonomous=not timed if autonomous is None else autonomous,
+        period=as_parameter(period),
+        box=as_tuple(np.stack([low, high])),
+        symmetry=rows,
+        lyapunov_exponents=None if lyapunov_exponents is None else tuple(lyapunov_exponents),
+        jumps=tuple(sorted(float(time) for time in jumps)),
+    )

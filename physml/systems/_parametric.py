@@ -1,0 +1,133 @@
+"""A family of systems as one system: its parameters join the state."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from physml.systems._base import Parameter, System, Time, over_batch
+
+
+class ParametricSystem(System):
+    r"""A system whose chosen parameters are state variables; made by `with_parameters`.
+
+    $$\dot y = f(t, y;\, p), \qquad \dot p = 0$$
+
+    Its Lyapunov exponents at some p are those of the system there, and a zero for each parameter.
+    The fixed points of all p together are no isolated ones, so that `fixed_points` has no rows.
+    """
+
+    system: System
+    names: tuple[str, ...] = eqx.field(static=True)
+    ranges: tuple[tuple[float, float], ...] = eqx.field(static=True)
+
+    lyapunov_exponents = None
+
+    @property
+    def dim(self) -> int:
+        return self.system.dim + len(self.names)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.system.state_names + self.names
+
+    @property
+    def autonomous(self) -> bool:
+        return self.system.autonomous
+
+    @property
+    def period(self) -> Parameter | None:
+        return self.system.period
+
+    @property
+    def box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The system's own box of starts, times the parameters' ranges."""
+        low, high = self.system.box
+        lows, highs = zip(*self.ranges, strict=True)
+        return low + lows, high + highs
+
+    @property
+    def symmetry(self) -> tuple[tuple[float, ...], ...] | None:
+        """The system's own, which leaves the parameters as they are."""
+        if self.system.symmetry is None:
+            return None
+        whole = np.eye(self.dim)
+        whole[: self.system.dim, : self.system.dim] = self.system.symmetry
+        return tuple(tuple(float(entry) for entry in row) for row in whole)
+
+    def at(self, values: Float[Array, " parameters"]) -> System:
+        """The system that has these values of its parameters."""
+        return eqx.tree_at(
+            lambda system: [_leaves(system)[name] for name in self.names], self.system, list(values)
+        )
+
+    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
+        def single(t, y):
+            state, values = jnp.split(y, [self.system.dim])
+            return jnp.concatenate([self.at(values)(t, state, args), jnp.zeros_like(values)])
+
+        return over_batch(single, t, y)
+
+    def divergence(
+        self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
+    ) -> Float[Array, "*batch"]:
+        """That of the system with the parameters that the state holds."""
+
+        def single(t, y):
+            state, values = jnp.split(y, [self.system.dim])
+            return self.at(values).divergence(t, state, args)
+
+        return over_batch(single, t, y)
+
+    def fixed_points(self) -> Float[Array, "0 dim"]:
+        return jnp.zeros((0, self.dim))
+
+    def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
+        return self.system.jump_times(t0, t1)
+
+
+def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -> ParametricSystem:
+    """A system with some of its parameters as further state variables that do not change.
+
+    What is made of it, be it trajectories, a surrogate or a Lyapunov spectrum, is then made for a
+    whole range of parameters at once, and can be differentiated in them as in any start.
+
+    Args:
+        system: one with numbers as parameters.
+        ranges: by the parameter's name, the interval (low, high) that random starts are drawn from.
+            A part's parameter has a name with a dot, such as `forcing.frequency`.
+
+    Raises:
+        ValueError: there are no ranges, one is not finite or has low > high, or a name is not that
+            of a parameter that is a single number.
+
+    Example:
+        >>> lorenz = with_parameters(Lorenz(), rho=(20.0, 35.0))
+        >>> lorenz.state_names
+        ('x', 'y', 'z', 'rho')
+    """
+    numbers = [
+        name
+        for name, value in _leaves(system).items()
+        if isinstance(value, float | np.ndarray | jax.Array) and np.ndim(value) == 0
+    ]
+    unknown = [name for name in ranges if name not in numbers]
+    if unknown or not ranges:
+        raise ValueError(
+            f"ranges must name parameters of {type(system).__name__} out of {numbers}; "
+            f"got {list(ranges)}"
+        )
+    for name, (low, high) in ranges.items():
+        if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+            raise ValueError(f"{name} must have a range low <= high; got ({low}, {high})")
+    intervals = tuple((float(low), float(high)) for low, high in ranges.values())
+    return ParametricSystem(system, tuple(ranges), intervals)
+
+
+def _leaves(system: System) -> dict[str, Any]:
+    """What the system is made of, by the names that lead there, joined by dots."""
+    pairs, _ = jax.tree_util.tree_flatten_with_path(system)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in pairs}

@@ -1,0 +1,294 @@
+"""A run's folder holds whole files, strict JSON and honest provenance."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from physml import experiment, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 7
+    rate: float = math.inf
+    out: Path = Path("somewhere")
+    widths: tuple[int, ...] = (8, 8)
+
+
+def strict_json(path):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_config_is_written_on_entry(tmp_path):
+    with experiment.Run(tmp_path / "deep" / "run", Config()):
+        written = strict_json(tmp_path / "deep" / "run" / "config.json")
+    assert written == {"seed": 7, "rate": "inf", "out": "somewhere", "widths": [8, 8]}
+
+
+def test_metrics_are_flat_strict_and_complete(tmp_path):
+    values = {
+        "mlp.eps1": jnp.asarray(1e-12),
+        "mlp.count": np.int64(3),
+        "mlp.ok": np.bool_(True),
+        "mlp.note": "fine",
+        "mlp.none": None,
+        "bad.nan": math.nan,
+        "bad.low": -jnp.inf,
+    }
+    with experiment.Run(tmp_path, Config()) as run:
+        returned = run.metrics(values)
+    written = strict_json(tmp_path / "metrics.json")
+    assert written["mlp.eps1"] == 1e-12
+    assert written["mlp.count"] == 3 and written["mlp.ok"] is True
+    assert written["mlp.note"] == "fine" and written["mlp.none"] is None
+    assert math.isnan(float(written["bad.nan"])) and float(written["bad.low"]) == -math.inf
+    assert written["seed"] == 7 and written["dtype"] == "float64"
+    assert written["device"].startswith(jax.devices()[0].platform)
+    assert written["versions.jax"] == jax.__version__
+    for package in ("flax", "optax", "diffrax", "physml", "python", "platform"):
+        assert written[f"versions.{package}"]
+    assert returned.keys() == written.keys()
+    assert all(not isinstance(value, dict | list) for value in written.values())
+
+
+def test_metrics_accumulate(tmp_path):
+    with experiment.Run(tmp_path, Config()) as run:
+        run.metrics({"first": 1})
+        run.metrics({"second": 2})
+    written = strict_json(tmp_path / "metrics.json")
+    assert written["first"] == 1 and written["second"] == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"mlp": {"eps1": 1.0}}, TypeError, "'mlp', got a nested mapping"),
+        ({"vpt": np.ones(3)}, TypeError, "'vpt', got ndarray"),
+        ({"vpt": jnp.ones((1,))}, TypeError, "scalar for 'vpt'"),
+        ({"vpt": [1.0]}, TypeError, "'vpt', got list"),
+        ({"vpt": 1j}, TypeError, "'vpt', got complex"),
+        ({3: 1.0}, TypeError, "names as strings"),
+        ({"wall_s": 1.0}, ValueError, "'wall_s' is recorded by the run"),
+    ],
+)
+def test_metrics_refuse(tmp_path, values, error, words):
+    with experiment.Run(tmp_path, Config()) as run, pytest.raises(error, match=words):
+        # Past the signature's own check, as a caller without run-time type checks arrives.
+        getattr(experiment.Run.metrics, "__wrapped__", experiment.Run.metrics)(run, values)
+    assert files(tmp_path) == {"config.json"}
+
+
+def test_compile_time_is_counted_once_and_only_inside(tmp_path):
+    @jax.jit
+    def inner(x):
+        return jnp.sin(x)
+
+    with experiment.Run(tmp_path, Config()) as run:
+        before = run.metrics({})
+        jax.jit(lambda x: inner(x) + jnp.linalg.svd(x)[0])(jnp.ones((3, 3)))
+        after = run.metrics({})
+    assert before["compile_s"] == 0.0
+    assert 0.0 < after["compile_s"] <= after["wall_s"]
+    spans = len(run._spans)
+    jax.jit(lambda x: x * 3)(jnp.ones(5))
+    assert len(run._spans) == spans
+
+
+@pytest.mark.parametrize(
+    ("spans", "total"),
+    [
+        ([], 0.0),
+        ([(1.0, 2.0), (4.0, 6.0)], 3.0),
+        ([(1.0, 5.0), (2.0, 3.0)], 4.0),
+        ([(2.0, 5.0), (1.0, 3.0)], 4.0),
+    ],
+)
+def test_nested_and_overlapping_spans(spans, total):
+    assert results._covered(spans) == total
+
+
+def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path):
+    class Broken(Figure):
+        def savefig(self, fname, **_):
+            Path(fname).write_bytes(b"half")
+            raise OSError("disk full")
+
+    with experiment.Run(tmp_path, Config()) as run:
+        good = run.figure("plot", Figure())
+        content = good.read_bytes()
+        with pytest.raises(OSError, match="disk full"):
+            run.figure("plot", Broken())
+        with pytest.raises(OSError, match="disk full"):
+            run.figure("other", Broken())
+    assert content.startswith(b"\x89PNG")
+    assert good.read_bytes() == content
+    assert files(tmp_path) == {"config.json", "figures/plot.png"}
+
+
+def test_history_is_read_back(tmp_path):
+    recorded = {"loss": jnp.arange(3.0), "valid_loss": np.ones(1)}
+    with experiment.Run(tmp_path, Config()) as run:
+        path = run.history("mlp", recorded)
+    assert path == tmp_path / "history" / "mlp.npz"
+    with np.load(path) as arrays:
+        assert set(arrays) == set(recorded)
+        np.testing.assert_array_equal(arrays["loss"], [0.0, 1.0, 2.0])
+
+
+def test_model_is_read_back_by_fit_checkpoint(tmp_path):
+    model = {"weights": jnp.arange(3.0), "count": 4}
+    with experiment.Run(tmp_path, Config()) as run:
+        path = run.save_model("mlp", model)
+    assert path == tmp_path / "models" / "mlp"
+    blank = {"weights": jnp.zeros(3), "count": 0}
+    loaded = fit.checkpoint.load(path, blank)
+    assert loaded["count"] == 4
+    np.testing.assert_array_equal(loaded["weights"], model["weights"])
+
+
+def test_a_new_run_drops_the_old_claims(tmp_path):
+    with experiment.Run(tmp_path, Config()) as run:
+        run.metrics({"a": 1})
+        run.table([["a", 1]], ["name", "value"])
+    with pytest.raises(RuntimeError, match="stop"), experiment.Run(tmp_path, Config(seed=8)):
+        raise RuntimeError("stop")
+    assert files(tmp_path) == {"config.json"}
+    assert strict_json(tmp_path / "config.json")["seed"] == 8
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
+def test_names_stay_in_the_folder(tmp_path, name):
+    with experiment.Run(tmp_path, Config()) as run:
+        with pytest.raises(ValueError, match=re.escape(repr(name))):
+            run.figure(name, Figure())
+        with pytest.raises(ValueError, match=re.escape(repr(name))):
+            run.save_model(name, {})
+
+
+def test_bad_config_and_folder(tmp_path):
+    with pytest.raises(TypeError, match="config: expected a dataclass instance"):
+        experiment.Run(tmp_path, {"seed": 0})
+    with pytest.raises(TypeError, match="config: expected a dataclass instance"):
+        experiment.Run(tmp_path, Config)
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match="out_dir: expected a folder"):
+        experiment.Run(tmp_path / "taken", Config())
+
+
+def test_table_is_aligned_printed_and_written(tmp_path, capsys):
+    rows = [["MLP", 20.71234, 7.1e-12, None], ["GRU, frozen", 8.0, jnp.asarray(2e-3), 12]]
+    columns = ["model", "VPT (LT)", "eps1", "seconds"]
+    with experiment.Run(tmp_path, Config()) as run:
+        text = run.table(rows, columns, title="Lorenz")
+        run.table([["PINN", 1]], ["model", "n"])
+    assert text.splitlines() == [
+        "Lorenz",
+        "model        VPT (LT)     eps1  seconds",
+        "-----------  --------  -------  -------",
+        "MLP             20.71  7.1e-12        -",
+        "GRU, frozen         8  2.0e-03       12",
+    ]
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert (tmp_path / "table.txt").read_text() == (text + "\n\nmodel  n\n-----  -\nPINN   1\n")
+
+
+def test_records_are_rows_of_the_figures_asked_for(tmp_path, capsys):
+    scores = {"mlp": {"eps1": 0.5, "seconds": 2, "more": 1}, "gru": {"seconds": 3}}
+    with experiment.Run(tmp_path, Config()) as run:
+        run.records(scores, {"seconds": "s", "eps1": "error"}, heading="net", title="Nets")
+        for name, figures in scores.items():
+            everything = run.metrics(figures, prefix=name)
+    rows = [["mlp", 2, 0.5], ["gru", 3, None]]
+    assert capsys.readouterr().out == (
+        experiment.format_table(rows, ["net", "s", "error"], title="Nets") + "\n\n"
+    )
+    assert [key for key in everything if key[:4] in ("mlp.", "gru.")] == [
+        "mlp.eps1", "mlp.seconds", "mlp.more", "gru.seconds",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("Adam, 0.1", "adam_0.1"), ("L-BFGS", "l-bfgs"), ("w x d (a/b)", "w_x_d_a_b")],
+)
+def test_slug_is_a_plain_file_name(tmp_path, label, expected):
+    assert experiment.slug(label) == expected
+    with experiment.Run(tmp_path, Config()) as run:
+        run.figure(experiment.slug(label), Figure())
+
+
+def test_table_refuses_ragged_rows():
+    with pytest.raises(ValueError, match="expected 2 cells"):
+        experiment.format_table([["a", 1], ["b"]], ["name", "value"])
+
+
+def test_a_timed_block_keeps_compiling_apart(tmp_path):
+    with experiment.Run(tmp_path, Config()) as run:
+        with run.timed() as first:
+            jax.jit(lambda x: jnp.sin(x) * 3.25)(jnp.ones(7)).block_until_ready()
+        with run.timed() as nothing:
+            pass
+    assert first.compile_seconds > 0.0 and first.seconds >= 0.0
+    assert nothing.compile_seconds == 0.0 and nothing.seconds < first.compile_seconds
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_the_best_of_several_calls_leaves_the_first_out(monkeypatch, repeats):
+    clock = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0, 30.0, 34.0, 40.0, 45.0])  # 9, then 3, 2, 4, 5
+    monkeypatch.setattr(results.time, "perf_counter", lambda: next(clock))
+    answers = iter(range(5))
+    answer, seconds, compiling = experiment.best_of(lambda: next(answers), repeats)
+    assert answer == repeats
+    assert (seconds, compiling) == ((3.0, 6.0) if repeats == 1 else (2.0, 7.0))
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    calls = []
+
+    def part(name, fails=False):
+        def compute(path):
+            calls.append(name)
+            path.mkdir(exist_ok=True)
+            (path / "checkpoint").write_text("half")
+            if fails:
+                raise KeyboardInterrupt
+            return {"x": np.arange(3), "y": np.full((), len(calls))}
+
+        return compute
+
+    def interrupted(config):
+        with pytest.raises(KeyboardInterrupt), experiment.Run(tmp_path, config) as run:
+            run.part("first", part("first"))
+            run.part("second", part("second", fails=True))
+
+    interrupted(Config())
+    assert calls == ["first", "second"]
+    assert files(tmp_path / "parts") == {"config.json", "first.npz", "second/checkpoint"}
+    with experiment.Run(tmp_path, Config(out=tmp_path)) as run:  # the same, but for where it is
+        first = run.part("first", part("first"))
+        np.testing.assert_array_equal(first["x"], np.arange(3))
+        assert first["y"] == 1
+        assert run.part("second", part("second"))["y"] == 3
+        assert not (tmp_path / "parts" / "second").exists()
+    assert calls == ["first", "second", "second"]
+    assert not (tmp_path / "parts").exists(), "what is done starts anew"
+
+    interrupted(Config())
+    with experiment.Run(tmp_path, Config(seed=8)) as run:
+        assert run.part("first", part("first"))["y"] == 6
