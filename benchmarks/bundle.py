@@ -117,7 +117,7 @@ def worst_component(ys: Any, truth: jax.Array) -> np.ndarray:
 def run_case(case: dict[str, Any], recipe: dict[str, Any], config: Config) -> dict[str, Any]:
     """A bundle's training, its errors and those of Diffrax, and the seconds of both."""
     key, num = jax.random.key(config.seed), config.num // 10 if config.quick else config.num
-    trained, train_s, compile_s = best_of(lambda: pinn.bundle(**case, **recipe, key=key), 1)
+    trained, train_s, compile_seconds = best_of(lambda: pinn.bundle(**case, **recipe, key=key), 1)
     whole, dim = trained.equation.system, trained.dim
     low, high = np.asarray(trained.low), np.asarray(trained.high)
     z = low + (high - low) * np.random.default_rng(config.seed + 1).random((num, len(low)))
@@ -138,7 +138,7 @@ def run_case(case: dict[str, Any], recipe: dict[str, Any], config: Config) -> di
     )
     row = {
         "train_s": train_s,
-        "train_compile_s": compile_s,
+        "train_compile_seconds": compile_seconds,
         "windows": float(trained.stats["num_windows"]),
         "error_median": float(np.median(error)),
         "error_max": float(error.max()),

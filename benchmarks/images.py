@@ -157,13 +157,15 @@ def serve(connection: Any, library: str, task: Task, seed: int) -> None:
 
 def physml(task: Task, images: data.Images) -> dict[str, Training]:
     """A network by `fit.gradient`, and where there is an L2 term the grid by `fit.sweep`."""
-    net = nn.CNN(task.shape, task.layers, 10, rngs=nnx.Rngs(0))
+    network = nn.CNN(task.shape, task.layers, 10, rngs=nnx.Rngs(0))
     loss = classify.cross_entropy(l2=task.l2)
     optimizer = optax.adam(1e-3) if task.optimizer == "adam" else optax.sgd(RATE)
     options: dict[str, Any] = {"batch_size": task.batch_size, "key": jax.random.key(0)}
 
     def train() -> Any:
-        return fit.gradient(loss, net, images, optimizer=optimizer, epochs=task.epochs, **options)
+        return fit.gradient(
+            loss, network, images, optimizer=optimizer, epochs=task.epochs, **options
+        )
 
     trainings: dict[str, Training] = {"physml": train}
     if task.l2:
@@ -172,8 +174,8 @@ def physml(task: Task, images: data.Images) -> dict[str, Training]:
 
 
 def build(setting: Any) -> classify.Regularized:
-    net = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(0))
-    return classify.Regularized(net, setting["l2"])
+    network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(0))
+    return classify.Regularized(network, setting["l2"])
 
 
 def sgd(setting: Any) -> optax.GradientTransformation:

@@ -316,7 +316,7 @@ def record(run: Run, name: str, score: Score) -> None:
         "dtype": score.row.dtype,
         "parameters": score.parameters,
         "seconds": float(np.mean(score.seconds)),
-        "compile_s": score.compile_seconds,
+        "compile_seconds": score.compile_seconds,
     }
     figures |= score.summary("a")
     if score.skills["b"]:

@@ -180,24 +180,24 @@ def methods(
     symmetry, rngs = LORENZ.symmetry, nnx.Rngs(key)
     steps = 500 if quick else 2000
 
-    def trained(net: Any, rate: float, **options: Any) -> surrogate.SurrogateFit:
+    def trained(network: Any, rate: float, **options: Any) -> surrogate.SurrogateFit:
         schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
         adam = optax.adamw(schedule, weight_decay=0.1, mask=nn.hidden_kernels)
         options = {"batch_size": 512, "refit": False} | options
         return surrogate.fit(
-            net, train, optimizer=adam, steps=steps, key=key, symmetry=symmetry, **options
+            network, train, optimizer=adam, steps=steps, key=key, symmetry=symmetry, **options
         )
 
-    net = nn.MLP(3, (64,), 3, dtype=jnp.float32, rngs=rngs)
-    plain = functools.cache(lambda: trained(net, 1e-2, refit=True))
+    network = nn.MLP(3, (64,), 3, dtype=jnp.float32, rngs=rngs)
+    plain = functools.cache(lambda: trained(network, 1e-2, refit=True))
     yield "plain", lambda: (plain().trained, None)
     yield "plain, refitted", lambda: (plain().step_map, None)
     noisy = residuals.noisy(residuals.step, jnp.asarray(sigma, jnp.float32))
-    yield "injection", lambda: (trained(net, 1e-2, residual=noisy).trained, None)
+    yield "injection", lambda: (trained(network, 1e-2, residual=noisy).trained, None)
 
     def multi_step() -> tuple[surrogate.Stepper, None]:
-        start = jax.tree.map(lambda x: x.astype(jnp.float32), plain().trained.net)
-        options = {"residual": residuals.rollout, "window": 16, "batch_size": 256}
+        start = jax.tree.map(lambda x: x.astype(jnp.float32), plain().trained.network)
+        options = {"residual": residuals.rollout, "length": 16, "batch_size": 256}
         return trained(start, 5e-3, **options).trained, None
 
     yield "multi-step", multi_step

@@ -149,7 +149,7 @@ def equations(run: Run, names: list[str]) -> None:
     rows = []
     for name in names:
         equation = EQUATIONS[name]
-        solution, seconds, compile_s = best_of(
+        solution, seconds, compile_seconds = best_of(
             lambda equation=equation: pinn.solve(equation.system, equation.y0, equation.t1)
         )
         ts, truth, doubt = true_values(equation, solution)
@@ -164,7 +164,7 @@ def equations(run: Run, names: list[str]) -> None:
                 networks - np.asarray(solution(ts)), networks - truth, doubt
             ),
             "seconds": seconds,
-            "compiling_s": compile_s,
+            "compile_seconds": compile_seconds,
         }
         rows.append([name, equation.t1, *figures.values()])
         known = {key: float(value) for key, value in figures.items() if value is not None}

@@ -45,21 +45,23 @@ def mlp(train: Trajectories, valid: Trajectories, seed: int, *, refinements: int
 
 def mlp_tanh(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     """Frozen tanh units that bend where the data are."""
-    net = nn.MLP.frozen(surrogate.network_inputs(train), 300, 3, scale=0.06, rngs=nnx.Rngs(seed))
-    return surrogate.fit_readout(net, train, symmetry=SYMMETRY)
+    network = nn.MLP.frozen(
+        surrogate.network_inputs(train), 300, 3, scale=0.06, rngs=nnx.Rngs(seed)
+    )
+    return surrogate.fit_readout(network, train, symmetry=SYMMETRY)
 
 
 def mlp32(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     """As `mlp`, in float32 from the data to the forecast; fewer digits need fewer units."""
     train = cast(train, jnp.float32)
-    net = frozen(train, seed, 200, 0.5)
-    fitted = surrogate.fit_readout(net, train, symmetry=SYMMETRY, rcond=6e-8, refinements=2)
+    network = frozen(train, seed, 200, 0.5)
+    fitted = surrogate.fit_readout(network, train, symmetry=SYMMETRY, rcond=6e-8, refinements=2)
     return Single(inner=fitted, dt=train.dt)
 
 
 def rnn(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     """A frozen recurrent layer (an echo state network), its readout by least squares."""
-    net = nn.RNN.frozen(
+    network = nn.RNN.frozen(
         "simple",
         surrogate.network_inputs(train),
         400,
@@ -70,16 +72,16 @@ def rnn(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
         activation=nn.fourier,
         rngs=nnx.Rngs(seed),
     )
-    return surrogate.fit_readout(net, train, symmetry=SYMMETRY, warmup=50, rcond=1e-16)
+    return surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=50, rcond=1e-16)
 
 
 def hybrids(train: Trajectories, valid: Trajectories, seed: int) -> Mapping[str, StepMap]:
     """A Runge-Kutta step of the equation, wrong in rho or right, and an MLP for what it leaves."""
-    net = frozen(train, seed, 300)
+    network = frozen(train, seed, 300)
 
     def fit(rho: float) -> StepMap:
         known = systems.Lorenz(rho=rho)
-        return surrogate.fit_readout(net, train, symmetry=SYMMETRY, known=known, rcond=1e-16)
+        return surrogate.fit_readout(network, train, symmetry=SYMMETRY, known=known, rcond=1e-16)
 
     return {"hybrid_wrong_rho": fit(25.0), "hybrid": fit(28.0)}
 
@@ -87,10 +89,10 @@ def hybrids(train: Trajectories, valid: Trajectories, seed: int) -> Mapping[str,
 def few(train: Trajectories, valid: Trajectories, seed: int) -> Mapping[str, StepMap]:
     """From 200 pairs, two of each trajectory: without and with the Jacobians of the equation."""
     train = from_arrays(train.ts[:3], train.ys[:, 100:103])
-    net = frozen(train, seed, 200)
+    network = frozen(train, seed, 200)
     return {
-        "mlp_200_pairs": surrogate.fit_readout(net, train, symmetry=SYMMETRY),
-        "mlp_200_jacobians": surrogate.fit_readout(net, train, symmetry=SYMMETRY, field=LORENZ),
+        "mlp_200_pairs": surrogate.fit_readout(network, train, symmetry=SYMMETRY),
+        "mlp_200_jacobians": surrogate.fit_readout(network, train, symmetry=SYMMETRY, field=LORENZ),
     }
 
 
@@ -113,7 +115,7 @@ def mlp_trained(
         return {"mlp_trained": adam.step_map}
     part = train[:20]
     lbfgs = surrogate.fit(
-        cast(adam.trained.net, jnp.float32),
+        cast(adam.trained.network, jnp.float32),
         part,
         optimizer=optax.lbfgs(),
         steps=100,
@@ -122,7 +124,7 @@ def mlp_trained(
         symmetry=SYMMETRY,
         refit=False,
     )
-    refitted = surrogate.fit_readout(lbfgs.trained.net, train, symmetry=SYMMETRY)
+    refitted = surrogate.fit_readout(lbfgs.trained.network, train, symmetry=SYMMETRY)
     return {
         "mlp_trained": adam.step_map,
         "mlp_adam": adam.trained,

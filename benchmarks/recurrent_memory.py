@@ -113,7 +113,12 @@ def measure(run: Run, config: Config) -> None:
             first, last = stages["untrained"], stages["adam"]
             losses = [rms_residual(stage, valid) for stage in (first, last)]
             trained.append(
-                [*losses, *moved(first.net, last.net), timing.seconds, timing.compile_seconds]
+                [
+                    *losses,
+                    *moved(first.network, last.network),
+                    timing.seconds,
+                    timing.compile_seconds,
+                ]
             )
         for stage, figures in scores.items():
             forecasts.append([cell, stage, *(means := np.mean(figures, axis=0))])
@@ -142,19 +147,22 @@ TRAINING = {
     "moved_input": "W moved",
     "moved_recurrent": "U moved",
     "seconds": "seconds",
-    "compile_s": "compiling",
+    "compile_seconds": "compiling",
 }
 
 
 def rms_residual(stepper: surrogate.Stepper, valid: data.Trajectories) -> float:
     """The root-mean-square of what training minimises, on windows that it has not seen."""
-    windows = valid.windows(recipes.WINDOW + 1, stride=recipes.WINDOW)
+    windows = valid.windows(recipes.LENGTH + 1, stride=recipes.LENGTH)
     return float(jnp.sqrt(jnp.mean(jax.jit(residuals.step)(stepper, windows) ** 2)))
 
 
 def moved(first: nn.RNN, last: nn.RNN) -> list[float]:
     """|W' - W| / |W| (Frobenius norms) of the input and of the recurrent matrix."""
-    kernels = [(net.cells[0].dense_i.kernel, net.cells[0].dense_h.kernel) for net in (first, last)]
+    kernels = [
+        (network.cells[0].dense_i.kernel, network.cells[0].dense_h.kernel)
+        for network in (first, last)
+    ]
     pairs = [[np.asarray(kernel[...]) for kernel in pair] for pair in zip(*kernels, strict=True)]
     return [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in pairs]
 

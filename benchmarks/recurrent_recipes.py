@@ -25,7 +25,7 @@ from physml.data import Trajectories
 from physml.nn._recurrent import Cell
 from physml.step_maps import StepMap
 
-WINDOW = 8  # steps that are back-propagated through
+LENGTH = 8  # steps that are back-propagated through
 WARMUP = 50  # rows in which a memory has filled, and a start has come to the attractor
 SYMMETRY = systems.Lorenz().symmetry
 KEEP_BIAS = {"simple": 0.0, "gru": -2.0, "lstm": -3.0}
@@ -35,18 +35,18 @@ def stages(
     cell: Cell, train: Trajectories, valid: Trajectories, seed: int, quick: bool
 ) -> dict[str, StepMap]:
     """The step map of every stage, see the module."""
-    net = network(cell, seed, quick)
+    network = recurrent(cell, seed, quick)
     fitted = trained(cell, train, valid, seed, quick)
     return {
-        "untrained": surrogate.Stepper.create(net, train, symmetry=SYMMETRY),
-        "untrained_refit": surrogate.fit_readout(net, train, symmetry=SYMMETRY, warmup=WARMUP),
+        "untrained": surrogate.Stepper.create(network, train, symmetry=SYMMETRY),
+        "untrained_refit": surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=WARMUP),
         "adam": fitted.trained,
         "refit": fitted.step_map,
-        "refit_cold": surrogate.fit_readout(fitted.trained.net, train, symmetry=SYMMETRY),
+        "refit_cold": surrogate.fit_readout(fitted.trained.network, train, symmetry=SYMMETRY),
     }
 
 
-def network(cell: Cell, seed: int, quick: bool) -> nn.RNN:
+def recurrent(cell: Cell, seed: int, quick: bool) -> nn.RNN:
     """The network as it is drawn; training runs in float32, readouts are fitted in float64."""
     return nn.RNN(
         cell,
@@ -68,13 +68,13 @@ def trained(
     """The network trained through time, and its readout fitted after."""
     steps = 400 if quick else 1000
     return surrogate.fit(
-        network(cell, seed, quick),
+        recurrent(cell, seed, quick),
         train,
         valid,
         optimizer=optimizer(steps),
         steps=steps,
         batch_size=64,
-        window=WINDOW,
+        length=LENGTH,
         symmetry=SYMMETRY,
         warmup=WARMUP,
         key=jax.random.fold_in(jax.random.key(seed), 1),

@@ -27,7 +27,7 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "the time reached, or it is too stiff for an explicit solver (try `stiff=True`)."
     )
     window_failed = (
-        "A window could not be solved to tolerance at the smallest allowed width. The solution "
+        "A window could not be solved to tolerance at the shortest span. The solution "
         "is good up to the time reached."
     )
     suspect = (

@@ -68,11 +68,14 @@ class Problem:
         first, second = (x[:num].astype(jnp.float32) for x in self.rows[part])
         return first, second
 
-    def scores(self, nets: nn.MLP) -> dict[str, np.ndarray]:
+    def scores(self, networks: nn.MLP) -> dict[str, np.ndarray]:
         """Of every network, as it is and with its last layer refitted, in float64."""
         rows, targets = (x[::4] for x in self.rows["train"])
         scores = {}
-        for suffix, each in (("", nets), ("_refit", surrogate.refit_many(nets, rows, targets))):
+        for suffix, each in (
+            ("", networks),
+            ("_refit", surrogate.refit_many(networks, rows, targets)),
+        ):
             found = surrogate.score_many(self.stepper, each, self.truth, scale=self.scale)
             if self.lambda1 is None:
                 forecast = jnp.median(found.worst[..., 0], axis=1)
@@ -111,8 +114,8 @@ def prepared(
     period: float | None = None,
 ) -> Problem:
     dim = train.ys.shape[-1]
-    net = nn.MLP(dim if period is None else dim + 2, (1,), dim, rngs=nnx.Rngs(0))
-    stepper = surrogate.Stepper.create(net, train, period=period)
+    network = nn.MLP(dim if period is None else dim + 2, (1,), dim, rngs=nnx.Rngs(0))
+    stepper = surrogate.Stepper.create(network, train, period=period)
     rows = {}
     for part, trajectories in {"train": train, "valid": others[:20]}.items():
         inputs, targets = stepper.pairs(trajectories)
@@ -234,14 +237,14 @@ class Study:
                 checkpoint=path,
             )
             fit.raise_if_interrupted(swept.result)
-            scores = self.problem.scores(swept.models.net)
+            scores = self.problem.scores(swept.models.network)
             lost = np.where(swept.diverged, np.nan, 1.0)
             return {
                 **{name: values * lost for name, values in scores.items()},
                 "curves": swept.history["valid_loss"],
                 "at": swept.history["valid_step"],
                 "seconds": swept.seconds,
-                "compile_s": swept.compile_seconds,
+                "compile_seconds": swept.compile_seconds,
             }
 
         return self.run.part(f"{self.problem.name}.{name}", compute)
@@ -297,11 +300,11 @@ def gradient_norms(problem: Problem, depth: int, activation: str, keys: jax.Arra
     @jax.jit
     @jax.vmap
     def norms(key: jax.Array) -> jax.Array:
-        net = nn.MLP(
+        network = nn.MLP(
             x.shape[1], (32,) * depth, y.shape[1], activation=activation, dtype=x.dtype,
             rngs=nnx.Rngs(key),
         )  # fmt: skip
-        grads = nnx.grad(lambda net: jnp.mean((net(x) - y) ** 2))(net)
+        grads = nnx.grad(lambda network: jnp.mean((network(x) - y) ** 2))(network)
         layers = [*(grads["hidden"][i] for i in range(depth)), grads["readout"]]
         return jnp.stack([jnp.linalg.norm(layer["kernel"][...]) for layer in layers])
 

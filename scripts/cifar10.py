@@ -71,9 +71,9 @@ def main(config: Config) -> dict[str, Any]:
             if config.quick:
                 recipe |= {"epochs": 1}
             layers = nn.ARCHITECTURES[f"cifar-{name}"]
-            net = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
-            print(f"{name}\n{net.summary()}\n")
-            fitted = classify.fit(net, train, valid, key=key, progress=True, **recipe)
+            network = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
+            print(f"{name}\n{network.summary()}\n")
+            fitted = classify.fit(network, train, valid, key=key, progress=True, **recipe)
             fit.raise_if_interrupted(fitted.result)
             run.save_model(name, fitted.model)
             found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
@@ -103,7 +103,7 @@ def learning_curve(fitted: fit.Fit, steps: int) -> tuple[np.ndarray, np.ndarray,
 def draw(
     run: Run,
     name: str,
-    net: nn.CNN,
+    network: nn.CNN,
     found: classify.Evaluation,
     images: data.Images,
     seen: data.Images,
@@ -113,9 +113,9 @@ def draw(
     if found.mistakes:
         worst, title = images.images[found.top_errors.index], "most confident mistakes"
         run.figure(f"{name}_worst", plots.image_grid(worst, found.mistakes, title=title))
-    run.figure(f"{name}_filters", plots.filters(net.kernels[0]))
-    net.eval()
-    maps = {f"layer {i + 1}": m[0] for i, m in enumerate(net.feature_maps(seen.images[:1]))}
+    run.figure(f"{name}_filters", plots.filters(network.kernels[0]))
+    network.eval()
+    maps = {f"layer {i + 1}": m[0] for i, m in enumerate(network.feature_maps(seen.images[:1]))}
     run.figure(f"{name}_maps", plots.feature_maps(images.images[0], maps))
 
 

@@ -51,8 +51,8 @@ class Config:
 
 
 def lecture_net(setting: Any) -> classify.Regularized:
-    net = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(setting["key"]))
-    return classify.Regularized(net, setting["l2"])
+    network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(setting["key"]))
+    return classify.Regularized(network, setting["l2"])
 
 
 def sgd(setting: Any) -> optax.GradientTransformation:
@@ -149,12 +149,12 @@ def fit_many(
     **settings: Any,
 ) -> fit.Sweep:
     """So many networks by a recipe, each with first weights and settings of its own."""
-    loss, net, optimizer, batch_size = recipe
+    loss, network, optimizer, batch_size = recipe
     steps = epochs * (len(images) // batch_size)
     arrays = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
     arrays |= {"key": jax.random.split(key, num), "steps": jnp.full(num, steps, jnp.float32)}
     swept = fit.sweep(
-        loss, net, images, settings=arrays, optimizer=optimizer, batch_size=batch_size,
+        loss, network, images, settings=arrays, optimizer=optimizer, batch_size=batch_size,
         steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
     )  # fmt: skip
     fit.raise_if_interrupted(swept.result)

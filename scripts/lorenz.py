@@ -85,7 +85,7 @@ def forecast(run: Run, config: Config) -> None:
         exponents = leading_exponents(step_map, test.ys[:10, :HISTORY])
         figures["lambda1"] = exponents.mean()
         figures["lambda1_se"] = exponents.std(ddof=1) / len(exponents) ** 0.5
-        figures["seconds"], figures["compile_s"] = timing.seconds, timing.compile_seconds
+        figures["seconds"], figures["compile_seconds"] = timing.seconds, timing.compile_seconds
         run.metrics(figures, prefix=name)
         scores[name] = figures
     title = f"Valid prediction time in Lyapunov times from {num} starts, float64"
@@ -104,7 +104,7 @@ COLUMNS = {
     "lambda1": "lambda1",
     "lambda1_se": "+-",
     "seconds": "seconds",
-    "compile_s": "compiling",
+    "compile_seconds": "compiling",
 }
 
 
@@ -115,12 +115,12 @@ def surrogates(
     inputs, symmetry = surrogate.network_inputs(train), LORENZ.symmetry
     rngs = [nnx.Rngs(key) for key in keys]
 
-    def trained(net: nnx.Module, steps: int, **options: Any) -> surrogate.SurrogateFit:
+    def trained(network: nnx.Module, steps: int, **options: Any) -> surrogate.SurrogateFit:
         steps = steps // 8 if quick else steps
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
         adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)
         return surrogate.fit(
-            net,
+            network,
             train,
             optimizer=adam,
             steps=steps,
@@ -138,7 +138,7 @@ def surrogates(
     gru = nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs[2])
     yield (
         "gru_trained",
-        lambda: trained(gru, 800, batch_size=64, window=8, warmup=50, progress=True),
+        lambda: trained(gru, 800, batch_size=64, length=8, warmup=50, progress=True),
     )
     rnn = nn.RNN.frozen(
         "simple",
@@ -203,7 +203,7 @@ def solve(run: Run) -> None:
         title="Relative L2 error on [0, t] from (1, 1, 1), worst component, float64",
     )
     run.metrics({f"pinn.rel_l2_t{end}": error for end, error in errors.items()})
-    run.metrics({"pinn.seconds": seconds[0], "pinn.compile_s": seconds[1]})
+    run.metrics({"pinn.seconds": seconds[0], "pinn.compile_seconds": seconds[1]})
     names = LORENZ.state_names
     run.figure("pinn", plots.solution_error(ts, truth, ys, names=names, lambda1=LAMBDA1))
 

@@ -73,8 +73,8 @@ def plain(
     """The usual first network, and how fast it learns."""
     key, split_key = jax.random.split(jax.random.key(config.seed))
     train, valid = images.split((11 / 12, 1 / 12), split_key)
-    net = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist"], 10, rngs=nnx.Rngs(config.seed))
-    print(net.summary(), end="\n\n")
+    network = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist"], 10, rngs=nnx.Rngs(config.seed))
+    print(network.summary(), end="\n\n")
     reached: list[float] = []
 
     def watch(report: fit.Report) -> None:
@@ -84,7 +84,7 @@ def plain(
     epochs = 1 if config.quick else config.epochs
     options = {"learning_rate": 2e-3, "augment": classify.Augmentation(shift=1)}
     fitted = classify.fit(
-        net, train, valid, epochs=epochs, key=key, progress=True, callback=watch, **options
+        network, train, valid, epochs=epochs, key=key, progress=True, callback=watch, **options
     )
     fit.raise_if_interrupted(fitted.result)
     run.save_model("plain", fitted.model)
@@ -114,9 +114,9 @@ def strong(
     for seed in range(config.seed, config.seed + config.members):
 
         def compute(path: Path, seed: int = seed) -> dict[str, Any]:
-            net = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist-strong"], 10, rngs=nnx.Rngs(seed))
+            network = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist-strong"], 10, rngs=nnx.Rngs(seed))
             key, view_key = jax.random.split(jax.random.key(seed))
-            fitted = classify.fit(net, train, epochs=epochs, key=key, progress=True, **recipe)
+            fitted = classify.fit(network, train, epochs=epochs, key=key, progress=True, **recipe)
             fit.raise_if_interrupted(fitted.result)  # the next run makes this part anew
             run.save_model(f"strong_{seed}", fitted.model)
             found = classify.probabilities(fitted.model, test, views=16, augment=half, key=view_key)

@@ -83,7 +83,7 @@ def solvers(run: Run, config: Config) -> None:
             "max_err": float(jnp.abs(ys - exact)[:, 0].max()),
             "rel_l2": float(dynamics.relative_l2(ys, exact).max()),
             "seconds": timing.seconds,
-            "compile_s": timing.compile_seconds,
+            "compile_seconds": timing.compile_seconds,
         }
         run.metrics(figures, prefix=name)
         rows.append([name, *figures.values()])
@@ -122,8 +122,8 @@ def next_step_maps(run: Run, config: Config) -> None:
         period = float(system.period)
         warmup = WARMUP - 1 if name == "gru" else 0
         with run.timed() as timing:
-            net = make(surrogate.network_inputs(train, period=period))
-            step_map = surrogate.fit_readout(net, train, period=period, warmup=warmup)
+            network = make(surrogate.network_inputs(train, period=period))
+            step_map = surrogate.fit_readout(network, train, period=period, warmup=warmup)
             jax.block_until_ready(step_map)
         start = test.t0s + (WARMUP - 1) * DT
         truth = test.ys[:, WARMUP - 1 :]

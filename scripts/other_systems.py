@@ -87,7 +87,7 @@ def problems(run: Run, key: jax.Array, quick: bool) -> Iterator[Problem]:
         shape: tuple[int, int],
         span: float,
         box: Any = None,
-        **network: Any,
+        **options: Any,
     ) -> Problem:
         """Trajectories from the system's box to fit, and from its attractor to test."""
         ts = dt * np.arange(shape[1] + 1)
@@ -95,7 +95,7 @@ def problems(run: Run, key: jax.Array, quick: bool) -> Iterator[Problem]:
         starts = reference.attractor_starts(system, test_key, num, burn_in=50.0, dt=dt, box=box)
         steps = round(share * span / dt)
         test = reference.trajectories_from(system, starts, dt * np.arange(steps + 1), rtol=PRECISE)
-        return Problem(name, system, train, test, chaotic=True, **network)
+        return Problem(name, system, train, test, chaotic=True, **options)
 
     # At phases that float32 holds too, so that both precisions learn the same.
     driven = partial(reference.driven_trajectories, rtol=PRECISE, phase_dtype=jnp.float32)
@@ -166,7 +166,7 @@ COLUMNS = {
     "max_err": "max error",
     "median_err": "median",
     "seconds": "seconds",
-    "compile_s": "compiling",
+    "compile_seconds": "compiling",
 }
 
 
@@ -178,7 +178,7 @@ def learn(
     symmetry, period = getattr(system, "symmetry", None), getattr(system, "period", None)
     units = problem.units // 3 if quick else problem.units
     with run.timed() as timing:
-        net = nn.MLP.frozen(
+        network = nn.MLP.frozen(
             surrogate.network_inputs(train, period=period),
             units,
             len(train.names),
@@ -187,7 +187,7 @@ def learn(
             centres="mean",
             rngs=nnx.Rngs(key),
         )
-        step_map = surrogate.fit_readout(net, train, symmetry=symmetry, period=period)
+        step_map = surrogate.fit_readout(network, train, symmetry=symmetry, period=period)
         jax.block_until_ready(step_map)
     figures: dict[str, Any] = {
         "dtype": str(test.ys.dtype),
@@ -196,7 +196,7 @@ def learn(
         "units": units,
         "steps": test.ts.size - 1,
         "seconds": timing.seconds,
-        "compile_s": timing.compile_seconds,
+        "compile_seconds": timing.compile_seconds,
     }
     scale, unit, horizon = data.Standardizer.fit(test.ys).std, 1.0, None
     if problem.chaotic:

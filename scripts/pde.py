@@ -203,7 +203,7 @@ def solve(run: Run, name: str, problem: Problem, config: Config) -> list[Any]:
         "windows": solution.stats["num_windows"],
         "elements": max(solution.stats["num_elements"]),
         "seconds": timing.seconds,
-        "compile_s": timing.compile_seconds,
+        "compile_seconds": timing.compile_seconds,
     }
     run.metrics(figures, prefix=name)
     if name == "allen_cahn" and not config.quick:

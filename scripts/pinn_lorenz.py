@@ -131,7 +131,7 @@ def cost(run: Run, key: jax.Array, batch: int) -> None:
     ts, y0 = grid(20), jnp.ones(3)
     times = jnp.asarray(ts)
     truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
-    solved, seconds, compile_s = best_of(lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts))
+    solved, seconds, compile_seconds = best_of(lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts))
     error = worst_component(solved.ys, truth)
 
     def at(rtol: float) -> tuple[float, float, float]:
@@ -146,7 +146,7 @@ def cost(run: Run, key: jax.Array, batch: int) -> None:
     solve = jax.jit(jax.vmap(lambda y: pinn.solve(LORENZ, y, 20.0, ts=ts, max_windows=128).ys))
     _, batch_seconds, batch_compile_s = best_of(lambda: solve(starts))
     rows = [
-        ["PINN", 1, error, seconds, compile_s],
+        ["PINN", 1, error, seconds, compile_seconds],
         [f"Diffrax Dopri8, rtol {rtol:.0e}", 1, peer_error, peer_seconds, None],
         ["PINN, one vmapped call", batch, None, batch_seconds, batch_compile_s],
     ]

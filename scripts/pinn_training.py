@@ -57,7 +57,7 @@ def main(config: Config) -> dict[str, Any]:
                 "max_err": float(errors.max()),
                 "estimated_max_err": float(solution.error_estimate(ts).max()),
                 "seconds": sum(stage.seconds for stage in fits),
-                "compiling_s": sum(stage.compile_seconds for stage in fits),
+                "compile_seconds": sum(stage.compile_seconds for stage in fits),
             }
             run.metrics(figures, prefix=name)
             rows.append([name, sum(stage.step for stage in fits), *figures.values()])

@@ -69,11 +69,11 @@ class Recurrent(StepMap):
     dt: float = 0.1
 
     def init(self, history, t0):
-        carry, features = self.net.scan(self.net.initial_carry(), history)
-        return carry, self.net.readout(features[-1])
+        carry, features = self.network.scan(self.network.initial_carry(), history)
+        return carry, self.network.readout(features[-1])
 
     def step(self, state):
-        return self.net(*state)
+        return self.network(*state)
 
     def observe(self, state):
         return state[1]

@@ -177,7 +177,7 @@ class Scaled(eqx.Module):
     name: str
 
     def __call__(self, x):
-        return self.scale * self.net(x)
+        return self.scale * self.network(x)
 
 
 class Curve(eqx.Module):
@@ -324,11 +324,11 @@ def test_a_second_fit_compiles_nothing():
 
 class Shift(nnx.Module):
     def __init__(self, net):
-        self.net = net
+        self.network = net
 
     def residual(self, shift, batch, key):
         x, y = batch
-        return self.net(x) + shift - y
+        return self.network(x) + shift - y
 
 
 def test_method_of_a_module_that_has_changed_since():
@@ -336,7 +336,7 @@ def test_method_of_a_module_that_has_changed_since():
     loss = fit.mean_square(target.residual)
     options = dict(optimizer=optax.sgd(0.0), steps=1)
     before = fit.gradient(loss, np.zeros(()), (X, Y), **options).history["loss"][0]
-    target.net.readout.bias[...] = target.net.readout.bias[...] + 10.0
+    target.network.readout.bias[...] = target.network.readout.bias[...] + 10.0
     after = fit.gradient(loss, np.zeros(()), (X, Y), **options).history["loss"][0]
     np.testing.assert_allclose(after, loss(jnp.zeros(()), (X, Y), None)[0], rtol=1e-12)
     assert before < 10 < 90 < after

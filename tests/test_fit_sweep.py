@@ -106,8 +106,8 @@ def build_ridge(setting):
 
 def ridge(model, batch, key):
     x, y = batch
-    error = model.net(x)[:, 0] - y
-    return jnp.mean(error**2) + model.strength * jnp.sum(model.net.kernel[...] ** 2), {}
+    error = model.network(x)[:, 0] - y
+    return jnp.mean(error**2) + model.strength * jnp.sum(model.network.kernel[...] ** 2), {}
 
 
 @pytest.mark.parametrize("optimizer", [optax.lbfgs(), optax.sgd(0.2)])
@@ -120,7 +120,7 @@ def test_ridge_regression(optimizer):
     exact = [
         np.linalg.solve(X.T @ X / 40 + s * np.eye(3), X.T @ Y / 40) for s in np.asarray(strengths)
     ]
-    np.testing.assert_allclose(swept.models.net.kernel[..., 0], exact, atol=1e-9)
+    np.testing.assert_allclose(swept.models.network.kernel[..., 0], exact, atol=1e-9)
     np.testing.assert_array_equal(swept.models.strength, strengths)
 
 

@@ -489,7 +489,7 @@ def test_cnn_refuses_other_images():
             r"layers\[0\], .*kernel_size must be an integer; got \(3, 3\)",
         ),
         (lambda: Pool((2, 2)), r"layers\[0\], .*size must be an integer; got \(2, 2\)"),
-        (lambda: Dense(3.5), r"layers\[0\], .*width must be an integer; got 3\.5"),
+        (lambda: Dense(3.5), r"layers\[0\], .*units must be an integer; got 3\.5"),
     ],
 )
 def test_cnn_refuses_what_is_no_layer(layer, message):

@@ -215,7 +215,7 @@ def test_a_wrong_model_is_said(decaying):
 def test_too_few_iterations_are_an_error(decaying):
     system, ts, ys = decaying
     with pytest.raises(RuntimeError, match="did not converge"):
-        pinn.identify(system, ts, ys, free=("k",), num_windows=4, max_iterations=2)
+        pinn.identify(system, ts, ys, free=("k",), num_windows=4, max_steps=2)
 
 
 @pytest.mark.parametrize("loss", ["squares", "huber", "soft_l1"])
@@ -246,7 +246,7 @@ def test_duffing_gets_its_cubic_term_back():
     clean = reference.solve(Duffing(), [1.0, 0.0], ts).ys
     ys = np.asarray(clean) + 0.01 * np.random.default_rng(2).standard_normal(clean.shape)
     known = Duffing(beta=0.0)
-    found = pinn.discover(known, ts, ys, component=1, width=20, key=jax.random.key(0))
+    found = pinn.discover(known, ts, ys, component=1, units=20, key=jax.random.key(0))
     assert found.names == ("x^3",)
     assert abs(found.coefficients[0] + 1) < 0.01
     assert abs(found.coefficients[0] + 1) < 4 * found.sd[0]

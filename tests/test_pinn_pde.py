@@ -119,7 +119,7 @@ def test_tables_are_those_of_the_network():
         ({"periodic": "x"}, ValueError, "which is periodic"),
         ({"rtol": 0.0}, ValueError, "rtol must be positive"),
         ({"elements": 0}, ValueError, "elements must be at least 1"),
-        ({"window": -1.0}, ValueError, "window must be positive"),
+        ({"first_span": -1.0}, ValueError, "first_span must be positive"),
         ({"components": 0}, ValueError, "components must be at least 1"),
     ],
 )

@@ -61,7 +61,7 @@ def test_back_propagation_through_time_learns_to_remember():
         optimizer=optax.adam(1e-2),
         steps=400,
         batch_size=64,
-        window=10,
+        length=10,
         refit=False,
         key=jax.random.key(0),
     )

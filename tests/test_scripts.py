@@ -72,7 +72,7 @@ KEYS = {
         "allen_cahn.rel_l2",
         "allen_cahn.residual",
         "allen_cahn.seconds",
-        "allen_cahn.compile_s",
+        "allen_cahn.compile_seconds",
     },
     "oscillator": {
         "rk4.max_err",
@@ -99,15 +99,23 @@ KEYS = {
         "gauss_newton.rel_l2",
         "gauss_newton.estimated_max_err",
         "gauss_newton.seconds",
-        "gauss_newton.compiling_s",
+        "gauss_newton.compile_seconds",
     },
 }
-RECORDED = {"seed", "dtype", "device", "versions.jax", "versions.physml", "wall_s", "compile_s"}
+RECORDED = {
+    "seed",
+    "dtype",
+    "device",
+    "versions.jax",
+    "versions.physml",
+    "wall_s",
+    "compile_seconds",
+}
 TIMES = (
     "seconds",
     "seconds_t20",
     "wall_s",
-    "compile_s",
+    "compile_seconds",
     "_s",
     "speedup",
     "diffrax_ratio_t20",

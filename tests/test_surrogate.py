@@ -114,7 +114,7 @@ def test_what_rounding_takes_is_given_back():
     tiny, steps = 2.0**-60, 2**12
     stepper = surrogate.Stepper.create(net, train)
     stepper = eqx.tree_at(lambda s: s.scale, stepper, jnp.ones(2))
-    stepper.net.readout.bias[...] = jnp.array([tiny, -tiny])  # pyright: ignore
+    stepper.network.readout.bias[...] = jnp.array([tiny, -tiny])  # pyright: ignore
     end = dynamics.rollout(stepper, jnp.ones((1, 2)), steps)[-1]
     np.testing.assert_array_equal(end, [1 + steps * tiny, 1 - steps * tiny])
     spectrum = dynamics.lyapunov_spectrum(stepper, jnp.ones((1, 2)), 4)
@@ -238,10 +238,10 @@ def test_the_refitted_readout_is_stationary(kind, symmetry):
     )
 
     def loss(kernel, bias):
-        net = nnx.clone(stepper.net)
+        net = nnx.clone(stepper.network)
         net.readout.kernel[...], net.readout.bias[...] = kernel, bias  # pyright: ignore
         changed = surrogate.Stepper(
-            net=net,
+            network=net,
             inputs=stepper.inputs,
             scale=stepper.scale,
             symmetry=stepper.symmetry,
@@ -254,7 +254,7 @@ def test_the_refitted_readout_is_stationary(kind, symmetry):
         mirrored = errors if symmetry is None else errors @ jnp.asarray(symmetry).T
         return (errors**2 + mirrored**2).mean()
 
-    readout = stepper.net.readout  # pyright: ignore[reportAttributeAccessIssue]
+    readout = stepper.network.readout  # pyright: ignore[reportAttributeAccessIssue]
     value, slopes = jax.value_and_grad(loss, (0, 1))(readout.kernel[...], readout.bias[...])
     assert value > 1e-3
     assert max(float(jnp.abs(slope).max()) for slope in slopes) < 1e-10
@@ -312,19 +312,19 @@ def test_training_moves_all_parameters_and_refitting_goes_further(lorenz, kind):
         key=jax.random.key(0),
         steps=60,
         batch_size=64,
-        window=1 if kind == "mlp" else 5,
+        length=1 if kind == "mlp" else 5,
         symmetry=symmetry,
         warmup=0 if kind == "mlp" else 20,
     )
     assert fitted.result == fit.RESULTS.completed
     assert fitted.history["loss"][-10:].mean() < 0.7 * fitted.history["loss"][:10].mean()
     assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, before, nnx.state(net))))
-    after = nnx.state(fitted.trained.net, nnx.Param)
+    after = nnx.state(fitted.trained.network, nnx.Param)
     assert all(
         (np.asarray(a) != np.asarray(b)).any()
         for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
     )
-    assert {x.dtype for x in jax.tree.leaves(nnx.state(fitted.step_map.net))} == {
+    assert {x.dtype for x in jax.tree.leaves(nnx.state(fitted.step_map.network))} == {
         jnp.dtype("float64")
     }
     windows = Windows(lorenz.ys, lorenz.t0s)
@@ -345,7 +345,7 @@ def test_training_on_rollouts_lowers_their_error():
         key=jax.random.key(0),
         steps=40,
         batch_size=8,
-        window=3,
+        length=3,
         residual=residuals.rollout,
         refit=False,
     )
@@ -372,14 +372,14 @@ def test_float32_data_give_a_float32_map(driven):
         (ValueError, "symmetry must have shape", {"symmetry": np.eye(3)}),
         (ValueError, "own inverse", {"symmetry": [[0.0, 2.0], [1.0, 0.0]]}),
         (ValueError, "period must be positive", {"period": -1.0}),
-        (ValueError, "net must take 4 inputs", {"period": 1.0}),
+        (ValueError, "network must take 4 inputs", {"period": 1.0}),
         (ValueError, "warmup must leave some of the 8 steps", {"warmup": 8}),
         (
             ValueError,
-            "net must give 2 outputs, got 3",
+            "network must give 2 outputs, got 3",
             {"net": nn.MLP(2, (3,), 3, rngs=nnx.Rngs(0))},
         ),
-        (TypeError, "net must have a readout", {"net": nnx.Linear(2, 2, rngs=nnx.Rngs(0))}),
+        (TypeError, "network must have a readout", {"net": nnx.Linear(2, 2, rngs=nnx.Rngs(0))}),
     ],
 )
 def test_bad_input_is_named(error, match, options):
@@ -391,10 +391,10 @@ def test_bad_input_is_named(error, match, options):
 def test_bad_windows_and_data_are_named():
     train = random_trajectories()
     options = {"optimizer": optax.adam(1e-3), "key": jax.random.key(0), "steps": 1}
-    with pytest.raises(ValueError, match="window must be at least 1"):
-        surrogate.fit(network("mlp"), train, window=0, **options)
+    with pytest.raises(ValueError, match="length must be at least 1"):
+        surrogate.fit(network("mlp"), train, length=0, **options)
     with pytest.raises(ValueError, match=r"length must be in 1\.\.9"):
-        surrogate.fit(network("mlp"), train, window=9, **options)
+        surrogate.fit(network("mlp"), train, length=9, **options)
     broken = Trajectories(train.ts, train.ys.at[1, 2, 0].set(jnp.nan), train.t0s, train.names)
     with pytest.raises(ValueError, match=r"train.ys must be finite.*\(1, 2, 0\)"):
         surrogate.fit_readout(network("mlp"), broken)

@@ -63,7 +63,7 @@ def test_readouts_are_those_of_each_alone(trajectories, nets):
     for i in range(3):
         alone = surrogate.fit_readout(member(nets, i), trajectories, period=PERIOD)
         kernel = member(together, i).readout.kernel[...]
-        np.testing.assert_allclose(kernel, alone.net.readout.kernel[...], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(kernel, alone.network.readout.kernel[...], rtol=1e-5, atol=1e-7)
     # What came in is as it was.
     assert member(nets, 0).readout.kernel[...].dtype == jnp.float32
 
@@ -121,7 +121,7 @@ def test_many_fits_are_those_of_each_alone(trajectories):
         )  # fmt: skip
         np.testing.assert_allclose(swept.history["loss"][:, i], alone.history["loss"], rtol=1e-9)
         np.testing.assert_allclose(
-            member(swept.models.net, i).readout.kernel[...], alone.model.readout.kernel[...],
+            member(swept.models.network, i).readout.kernel[...], alone.model.readout.kernel[...],
             rtol=1e-9,
         )  # fmt: skip
 
@@ -142,4 +142,4 @@ def test_noise_is_on_the_inputs_and_dropout_ends_with_the_training(trajectories)
         rows, rows, settings=settings, hidden=(4,), dropout=0.5, optimizer=lambda s: optax.sgd(0.1),
         key=jax.random.key(2), steps=1,
     )  # fmt: skip
-    assert member(swept.models.net, 0).dropout.deterministic
+    assert member(swept.models.network, 0).dropout.deterministic

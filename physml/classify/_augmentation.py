@@ -31,7 +31,7 @@ class Augmentation(eqx.Module):
 
     ```python
     moves = classify.Augmentation(shift=2, rotation=10.0)
-    fitted = classify.fit(net, train, valid, epochs=10, key=key, augment=moves)
+    fitted = classify.fit(network, train, valid, epochs=10, key=key, augment=moves)
     ```
 
     Attributes:

@@ -185,7 +185,7 @@ def evaluate(
     """Accuracy, cross-entropy, confusions, calibration and the worst errors in one record.
 
     ```python
-    print(classify.evaluate(classify.probabilities(net, test), test).summary())
+    print(classify.evaluate(classify.probabilities(network, test), test).summary())
     ```
 
     Args:

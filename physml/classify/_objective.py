@@ -86,13 +86,13 @@ class Regularized(eqx.Module):
     ```
     """
 
-    net: Any
+    network: Any
     l2: Float[Array, ""] | float
 
     def __call__(
         self, images: Float[Array, "n height width channels"]
     ) -> Float[Array, "n classes"]:
-        return self.net(images)
+        return self.network(images)
 
 
 class _CrossEntropy(eqx.Module):

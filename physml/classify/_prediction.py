@@ -55,7 +55,7 @@ def probabilities(
 
     ```python
     shifted = classify.Augmentation(shift=1)
-    classify.probabilities(net, test, views=9, augment=shifted, key=key)
+    classify.probabilities(network, test, views=9, augment=shifted, key=key)
     ```
 
     Args:

@@ -13,7 +13,7 @@ from physml.fit import Augment, Callback, Fit, OneCycle, gradient, scheduled
 
 
 def fit(
-    net: nnx.Module,
+    network: nnx.Module,
     train: Images,
     valid: Images | None = None,
     *,
@@ -33,11 +33,11 @@ def fit(
     same way, with `cross_entropy` and `error_rate`.
 
     Example:
-        fitted = classify.fit(net, train, valid, epochs=10, key=key)
+        fitted = classify.fit(network, train, valid, epochs=10, key=key)
         classify.accuracy(classify.probabilities(fitted.model, test), test.labels)
 
     Args:
-        net: maps images (n, height, width, channels) to logits (n, classes), such as `nn.CNN`.
+        network: maps images (n, height, width, channels) to logits (n, classes), such as `nn.CNN`.
         train: images as floats, see `Images.scaled`.
         valid: validation images. With them the model that comes back is the one with the fewest
             errors on them after an epoch, without them the last one.
@@ -75,7 +75,7 @@ def fit(
         judged = {"valid": valid, "valid_loss": error_rate()}
     return gradient(
         cross_entropy(label_smoothing=label_smoothing),
-        net,
+        network,
         train,
         optimizer=scheduled(  # traced: other values need no other program
             optax.adamw,

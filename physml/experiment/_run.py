@@ -99,9 +99,9 @@ class Run:
         """Add figures to `metrics.json` and return all that it holds.
 
         To the figures come `seed`, `dtype` (of a JAX float, unless the configuration names one),
-        `device`, `cpu_count`, `versions.*`, `wall_s` (since the run was entered) and `compile_s`
-        (time in which JAX traced, lowered or compiled). JSON has no NaN or infinity: they are
-        written as the strings "nan", "inf" and "-inf", which `float` reads back.
+        `device`, `cpu_count`, `versions.*`, `wall_s` (since the run was entered) and
+        `compile_seconds` (time in which JAX traced, lowered or compiled). JSON has no NaN or
+        infinity: they are written as the strings "nan", "inf" and "-inf", which `float` reads back.
 
         Args:
             values: dotted names to numbers, strings, booleans or None; 0-d arrays count as numbers.
@@ -234,7 +234,7 @@ class Run:
             "versions.platform": platform.platform(),
             **versions,
             "wall_s": round(time.perf_counter() - self._started, 3),
-            "compile_s": round(_covered(self._spans), 3),
+            "compile_seconds": round(_covered(self._spans), 3),
         }
 
 

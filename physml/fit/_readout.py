@@ -52,7 +52,7 @@ def readout(
 
     Args:
         features: the matrix F, or a function that maps a block of `inputs`, rows first, to its rows
-            of F. The function may be a pytree or a bound method of one (`net.features`), whose
+            of F. The function may be a pytree or a bound method of one (`network.features`), whose
             arrays are then traced.
         targets: T, a column for each output; in the dtype of the features.
         inputs: pytree of arrays of the same number of rows, if `features` is a function.

@@ -52,7 +52,7 @@ class Pool:
 class Dense:
     """A fully connected layer with an activation; it sees an image as one row of numbers."""
 
-    width: int
+    units: int
     batch_norm: bool = False  # before the activation
 
 
@@ -112,9 +112,9 @@ class CNN(nnx.Module):
     classifier the outputs are logits, the logarithms of unnormalised probabilities.
 
     ```python
-    net = CNN((28, 28, 1), [Filters(32), Pool(), Dense(100)], 10, rngs=nnx.Rngs(0))
-    net(images)  # (..., 28, 28, 1) -> (..., 10)
-    print(net.summary())
+    network = CNN((28, 28, 1), [Filters(32), Pool(), Dense(100)], 10, rngs=nnx.Rngs(0))
+    network(images)  # (..., 28, 28, 1) -> (..., 10)
+    print(network.summary())
     ```
     """
 
@@ -330,11 +330,11 @@ def _build(
 ) -> tuple[nnx.Module, Shape]:
     """The module of a layer for inputs of a shape, and the shape of its outputs."""
 
-    def activated(affine: Conv | nnx.Linear, width: int, batch_norm: bool) -> Affine:
+    def activated(affine: Conv | nnx.Linear, units: int, batch_norm: bool) -> Affine:
         if not batch_norm:
             return Affine(affine, None, activation)
         # Flax's momentum of 0.99 takes hundreds of steps to forget how the statistics began.
-        norm = nnx.BatchNorm(width, momentum=0.9, param_dtype=dtype, rngs=rngs)
+        norm = nnx.BatchNorm(units, momentum=0.9, param_dtype=dtype, rngs=rngs)
         # Flax keeps the running statistics in float32 whatever the parameters are.
         norm.mean, norm.var = (
             nnx.BatchStat(stat[...].astype(dtype)) for stat in (norm.mean, norm.var)
@@ -346,10 +346,10 @@ def _build(
             if not 0 <= rate < 1:
                 raise ValueError(f"rate must be at least 0 and less than 1; got {rate}")
             return nnx.Dropout(rate, rngs=rngs), shape
-        case Dense(width, batch_norm), (inputs,):
-            check_positive(width=width)
-            linear = nnx.Linear(inputs, width, param_dtype=dtype, rngs=rngs, **weights)
-            return activated(linear, width, batch_norm), (width,)
+        case Dense(units, batch_norm), (inputs,):
+            check_positive(units=units)
+            linear = nnx.Linear(inputs, units, param_dtype=dtype, rngs=rngs, **weights)
+            return activated(linear, units, batch_norm), (units,)
         case Pool(size, kind), (rows, columns, channels):
             check_positive(size=size)
             check_one_of(Pooling, kind=kind)

@@ -125,9 +125,9 @@ def check_rows(data: Array) -> Float[Array, "rows dim"]:
 
 
 def frozen_inputs(
-    data: Float[Array, "rows dim"], width: int, scale: float, centres: Centres, rngs: nnx.Rngs
-) -> tuple[Float[Array, "dim width"], Float[Array, " width"]]:
-    """Weights and biases of `width` random ridges made for the data.
+    data: Float[Array, "rows dim"], units: int, scale: float, centres: Centres, rngs: nnx.Rngs
+) -> tuple[Float[Array, "dim units"], Float[Array, " units"]]:
+    """Weights and biases of `units` random ridges made for the data.
 
     Unit j computes w_j . (x - c_j): w_ij = scale * n_ij / sd_i with n standard normal and sd_i the
     standard deviation of component i. With centres "data", c_j is a row of the data drawn at random
@@ -140,18 +140,18 @@ def frozen_inputs(
     if not scale > 0:
         raise ValueError(f"scale must be positive; got {scale}")
     check_one_of(Centres, centres=centres)
-    return _ridges(data, width, scale, centres, rngs.params(), rngs.params())
+    return _ridges(data, units, scale, centres, rngs.params(), rngs.params())
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))  # one program in place of a dozen small ones
 def _ridges(
-    data: Array, width: int, scale: Array, centres: Centres, key: Array, row_key: Array
+    data: Array, units: int, scale: Array, centres: Centres, key: Array, row_key: Array
 ) -> Any:
-    normal = jax.random.normal(key, (data.shape[1], width), data.dtype)
+    normal = jax.random.normal(key, (data.shape[1], units), data.dtype)
     weights = scale * normal / data.std(axis=0)[:, None]
     if centres == "mean":
         return weights, -data.mean(axis=0) @ weights
-    rows = jax.random.choice(row_key, data, (width,))
+    rows = jax.random.choice(row_key, data, (units,))
     return weights, -jnp.einsum("iw,wi->w", weights, rows)
 
 

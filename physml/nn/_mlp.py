@@ -27,8 +27,8 @@ class MLP(nnx.Module):
     affine map, the linear baseline.
 
     ```python
-    net = MLP(3, (64, 64), 3, activation="tanh", rngs=nnx.Rngs(0))
-    net(x)  # (..., 3) -> (..., 3)
+    network = MLP(3, (64, 64), 3, activation="tanh", rngs=nnx.Rngs(0))
+    network(x)  # (..., 3) -> (..., 3)
     ```
     """
 
@@ -49,7 +49,7 @@ class MLP(nnx.Module):
         """
         Args:
             in_features: the number of inputs.
-            hidden: the width of each hidden layer, first to last; empty for an affine map.
+            hidden: the units of each hidden layer, first to last; empty for an affine map.
             out_features: the number of outputs.
             activation: a name in `ACTIVATIONS` or a function of an array, elementwise.
             kernel_init: draws the matrices, by default with variance 1 / (number of inputs).
@@ -66,10 +66,10 @@ class MLP(nnx.Module):
             ValueError: a size below one, an unknown activation, a dropout outside [0, 1), or a
                 dtype that cannot be had.
         """
-        widths = (in_features, *hidden)
+        sizes = (in_features, *hidden)
         check_positive(in_features=in_features, out_features=out_features)
-        for index, width in enumerate(hidden):
-            check_positive(**{f"hidden[{index}]": width})
+        for index, units in enumerate(hidden):
+            check_positive(**{f"hidden[{index}]": units})
         dtype = find_dtype(dtype)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
@@ -78,10 +78,10 @@ class MLP(nnx.Module):
             nnx.Linear(
                 m, n, kernel_init=kernel_init, bias_init=bias_init, param_dtype=dtype, rngs=rngs
             )
-            for m, n in pairwise(widths)
+            for m, n in pairwise(sizes)
         )
         self.readout = nnx.Linear(
-            widths[-1],
+            sizes[-1],
             out_features,
             kernel_init=readout_init or kernel_init,
             bias_init=bias_init,
@@ -96,7 +96,7 @@ class MLP(nnx.Module):
     def frozen(
         cls,
         data: Float[Array, "rows dim"],
-        width: int,
+        units: int,
         out_features: int,
         *,
         scale: float = 0.25,
@@ -116,7 +116,7 @@ class MLP(nnx.Module):
 
         Args:
             data: the network's inputs, standardised or not; the weights take its dtype.
-            width: the number of features.
+            units: the number of features.
             out_features: the number of outputs.
             scale: the slope of a feature over one standard deviation of the data.
             centres: "data" or "mean". `nn.fourier` wants the mean: for a smooth map with 600
@@ -132,7 +132,7 @@ class MLP(nnx.Module):
         data = check_rows(data)
         model = cls(
             data.shape[1],
-            (width,),
+            (units,),
             out_features,
             activation=activation,
             kernel_init=nnx.initializers.zeros_init(),  # replaced below
@@ -140,7 +140,7 @@ class MLP(nnx.Module):
             dtype=data.dtype,
             rngs=rngs,
         )
-        weights, biases = frozen_inputs(data, width, scale, centres, rngs)
+        weights, biases = frozen_inputs(data, units, scale, centres, rngs)
         (layer,) = model.hidden
         # Linear's annotations know of Param only; it reads any Variable.
         layer.kernel = Frozen(weights)  # pyright: ignore[reportAttributeAccessIssue]

@@ -23,7 +23,7 @@ from physml.nn._common import (
 Cell = Literal["simple", "gru", "lstm"]
 
 Carry = tuple[Any, ...]
-"""One entry a layer: h of shape (*batch, width), for the LSTM the pair (c, h)."""
+"""One entry a layer: h of shape (*batch, units), for the LSTM the pair (c, h)."""
 
 _CELLS: dict[str, Callable[..., Any]] = {
     "simple": nnx.SimpleCell,
@@ -50,9 +50,9 @@ class RNN(nnx.Module):
     the network does both; `scan` advances along a sequence.
 
     ```python
-    net = RNN("gru", 3, 64, 3, rngs=nnx.Rngs(0))
-    carry, features = net.scan(net.initial_carry(), xs)  # xs (time, 3), features (time, 64)
-    carry, out = net(carry, x)                           # one step on
+    network = RNN("gru", 3, 64, 3, rngs=nnx.Rngs(0))
+    carry, features = network.scan(network.initial_carry(), xs)  # xs (time, 3), features (time, 64)
+    carry, out = network(carry, x)                           # one step on
     ```
     """
 
@@ -76,9 +76,9 @@ class RNN(nnx.Module):
         Args:
             cell: "simple", "gru" or "lstm".
             in_features: the number of inputs.
-            hidden: the width of the layer, or of each of several stacked layers, first to last.
+            hidden: the units of the layer, or of each of several stacked layers, first to last.
             out_features: the number of outputs.
-            kernel_init: draws the input matrices W, those of all gates as one (inputs, gates width)
+            kernel_init: draws the input matrices W, those of all gates as one (inputs, gates units)
                 matrix, by default with variance 1 / (number of inputs).
             recurrent_init: draws the recurrent matrices U likewise, by default with orthonormal
                 rows; `nnx.initializers.orthogonal(0.1)` makes a memory that fades.
@@ -99,12 +99,12 @@ class RNN(nnx.Module):
         check_one_of(Cell, cell=cell)
         if keep_bias and cell == "simple":
             raise ValueError(f"keep_bias needs a cell with gates; got {keep_bias} for {cell!r}")
-        widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
-        if not widths:
+        sizes = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+        if not sizes:
             raise ValueError("hidden must have at least one layer; got none")
         check_positive(in_features=in_features, out_features=out_features)
-        for index, width in enumerate(widths):
-            check_positive(**{f"hidden[{index}]": width})
+        for index, units in enumerate(sizes):
+            check_positive(**{f"hidden[{index}]": units})
         self.kind = cell
         self.dtype = find_dtype(dtype)
         # dtype=None lets the inputs take part in promotion, so that a float64 sequence is never
@@ -121,15 +121,15 @@ class RNN(nnx.Module):
                 param_dtype=self.dtype,
                 rngs=rngs,
             )
-            for m, n in zip((in_features, *widths[:-1]), widths, strict=True)
+            for m, n in zip((in_features, *sizes[:-1]), sizes, strict=True)
         )
         if keep_bias:
             for layer in self.cells:
-                bias, width = _biased(layer).bias, layer.hidden_features
-                gate = slice(_KEEPING * width, (_KEEPING + 1) * width)
+                bias, units = _biased(layer).bias, layer.hidden_features
+                gate = slice(_KEEPING * units, (_KEEPING + 1) * units)
                 bias[...] = bias[...].at[gate].add(keep_bias)
         self.readout = nnx.Linear(
-            widths[-1], out_features, kernel_init=readout_init, param_dtype=self.dtype, rngs=rngs
+            sizes[-1], out_features, kernel_init=readout_init, param_dtype=self.dtype, rngs=rngs
         )
 
     @classmethod
@@ -137,7 +137,7 @@ class RNN(nnx.Module):
         cls,
         cell: Cell,
         data: Float[Array, "rows dim"],
-        width: int,
+        units: int,
         out_features: int,
         *,
         scale: float = 0.25,
@@ -159,7 +159,7 @@ class RNN(nnx.Module):
         Args:
             cell: "simple", "gru" or "lstm".
             data: the network's inputs, standardised or not; the weights take its dtype.
-            width: the number of hidden units.
+            units: the number of hidden units.
             out_features: the number of outputs.
             scale: the slope of a unit over one standard deviation of the data.
             centres: where the units are zero, see `MLP.frozen`.
@@ -178,7 +178,7 @@ class RNN(nnx.Module):
         model = cls(
             cell,
             data.shape[1],
-            width,
+            units,
             out_features,
             kernel_init=nnx.initializers.zeros_init(),  # replaced below, as is the recurrent one
             recurrent_init=nnx.initializers.zeros_init(),
@@ -188,12 +188,12 @@ class RNN(nnx.Module):
             rngs=rngs,
         )
         (layer,) = model.cells
-        gates = layer.dense_i.out_features // width
-        weights, biases = frozen_inputs(data, gates * width, scale, centres, rngs)
+        gates = layer.dense_i.out_features // units
+        weights, biases = frozen_inputs(data, gates * units, scale, centres, rngs)
         recurrent = jnp.concatenate(
             [
                 nnx.initializers.orthogonal(spectral_radius)(
-                    rngs.params(), (width, width), data.dtype
+                    rngs.params(), (units, units), data.dtype
                 )
                 for _ in range(gates)
             ],
@@ -206,7 +206,7 @@ class RNN(nnx.Module):
     def initial_carry(
         self, batch_shape: tuple[int, ...] = (), dtype: DTypeLike | None = None
     ) -> Carry:
-        """The empty memory: zeros (*batch_shape, width) in the weights' dtype, or in `dtype`."""
+        """The empty memory: zeros (*batch_shape, units) in the weights' dtype, or in `dtype`."""
         zeros = (
             jnp.zeros((*batch_shape, cell.hidden_features), dtype or self.dtype)
             for cell in self.cells

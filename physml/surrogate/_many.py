@@ -28,13 +28,13 @@ class Regularised(eqx.Module):
     + \lambda_1 \sum_{l,ij} |W_{l,ij}|, \qquad \xi \sim \mathcal N(0, 1).$$
 
     Attributes:
-        net: N, with dropout or without.
+        network: N, with dropout or without.
         l2: $\lambda_2$.
         l1: $\lambda_1$.
         noise: $\sigma$, in the units of the inputs.
     """
 
-    net: nn.MLP
+    network: nn.MLP
     l2: Float[Array, ""]
     l1: Float[Array, ""]
     noise: Float[Array, ""]
@@ -43,8 +43,8 @@ class Regularised(eqx.Module):
         """What is minimised."""
         x, y = rows
         x = x + self.noise * jax.random.normal(key, x.shape, x.dtype)
-        kernels = self.l2 * nn.square_norm(self.net) + self.l1 * nn.absolute_norm(self.net)
-        return jnp.mean((self.net(x) - y) ** 2) + kernels
+        kernels = self.l2 * nn.square_norm(self.network) + self.l1 * nn.absolute_norm(self.network)
+        return jnp.mean((self.network(x) - y) ** 2) + kernels
 
 
 def _train_loss(model: Regularised, rows: Rows, key: Any) -> tuple[Array, dict[str, Array]]:
@@ -53,7 +53,7 @@ def _train_loss(model: Regularised, rows: Rows, key: Any) -> tuple[Array, dict[s
 
 def _valid_loss(model: Regularised, rows: Rows, key: Any) -> tuple[Array, dict[str, Array]]:
     x, y = rows
-    return jnp.mean((model.net(x) - y) ** 2), {}
+    return jnp.mean((model.network(x) - y) ** 2), {}
 
 
 def fit_many(
@@ -85,7 +85,7 @@ def fit_many(
         options: `steps`, `batch_size`, `valid_every`, `checkpoint`, ... of `fit.sweep`.
 
     Returns:
-        The sweep; `models.net` are the networks, dropout switched off, for `refit_many` and
+        The sweep; `models.network` are the networks, dropout switched off, for `refit_many` and
         `score_many`.
 
     Raises:
@@ -94,11 +94,11 @@ def fit_many(
     sizes, dtype = (train[0].shape[1], train[1].shape[1]), train[0].dtype
 
     def build(setting: Any) -> Regularised:
-        net = nn.MLP(
+        network = nn.MLP(
             sizes[0], hidden, sizes[1], activation=activation, dropout=dropout, dtype=dtype,
             rngs=nnx.Rngs(setting["key"]),
         )  # fmt: skip
-        return Regularised(net, setting["l2"], setting["l1"], setting["noise"])
+        return Regularised(network, setting["l2"], setting["l1"], setting["noise"])
 
     swept = fitting.sweep(
         _train_loss,
@@ -111,7 +111,7 @@ def fit_many(
         valid_loss=_valid_loss,
         **options,
     )
-    swept.models.net.eval()
+    swept.models.network.eval()
     return swept
 
 
@@ -131,7 +131,7 @@ class Scores(NamedTuple):
 
 @eqx.filter_jit
 def refit_many(
-    nets: nn.MLP, inputs: Float[Array, "rows inputs"], targets: Float[Array, "rows outputs"]
+    networks: nn.MLP, inputs: Float[Array, "rows inputs"], targets: Float[Array, "rows outputs"]
 ) -> nn.MLP:
     """The networks with their readouts fitted by least squares on the same rows, by QR and SVD.
 
@@ -139,37 +139,37 @@ def refit_many(
     and never holds all features; this is for comparing many.
 
     Args:
-        nets: a network whose arrays have a leading axis of models.
+        networks: a network whose arrays have a leading axis of models.
         inputs, targets: such as `Stepper.pairs` gives; the networks take their dtype.
     """
 
-    def refitted(net: Any) -> nn.MLP:
-        features = jnp.pad(net.features(inputs), ((0, 0), (0, 1)), constant_values=1.0)
+    def refitted(network: Any) -> nn.MLP:
+        features = jnp.pad(network.features(inputs), ((0, 0), (0, 1)), constant_values=1.0)
         num = features.shape[1]
         triangle = jnp.linalg.qr(jnp.concatenate([features, targets], axis=1), mode="r")
         weights = jnp.linalg.lstsq(triangle[:, :num], triangle[:, num:])[0]
-        net.readout.kernel[...], net.readout.bias[...] = weights[:-1], weights[-1]
-        return net
+        network.readout.kernel[...], network.readout.bias[...] = weights[:-1], weights[-1]
+        return network
 
-    return jax.lax.map(refitted, cast(nets, inputs.dtype))
+    return jax.lax.map(refitted, cast(networks, inputs.dtype))
 
 
 @eqx.filter_jit
 def score_many(
-    stepper: Stepper, nets: nn.MLP, truth: Trajectories, *, scale: Float[Array, " dim"]
+    stepper: Stepper, networks: nn.MLP, truth: Trajectories, *, scale: Float[Array, " dim"]
 ) -> Scores:
     """Forecast the true trajectories with every network, and score the forecasts.
 
     Args:
         stepper: a step map around one of the networks, or one of their shape.
-        nets: a network whose arrays have a leading axis of models.
+        networks: a network whose arrays have a leading axis of models.
         truth: trajectories that no network has seen.
         scale: the standard deviation of each component on the attractor.
     """
     t0s, num_steps = truth.t0s + truth.ts[0], truth.ys.shape[1] - 1
 
-    def scored(net: nn.MLP) -> Scores:
-        step_map = eqx.tree_at(lambda s: s.net, stepper, net)
+    def scored(network: nn.MLP) -> Scores:
+        step_map = eqx.tree_at(lambda s: s.network, stepper, network)
         ys = dynamics.rollout(step_map, truth.ys[:, :1], num_steps, t0=t0s)
         return Scores(
             dynamics.one_step_error(step_map, truth.ys, scale=scale, t0=t0s),
@@ -177,4 +177,4 @@ def score_many(
             jnp.abs(ys - truth.ys).max(axis=1),
         )
 
-    return jax.lax.map(scored, cast(nets, truth.ys.dtype))
+    return jax.lax.map(scored, cast(networks, truth.ys.dtype))

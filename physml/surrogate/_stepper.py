@@ -99,7 +99,7 @@ class Stepper(StepMap):
     increments. In float32 that is worth half a Lyapunov time of the Lorenz system.
 
     Attributes:
-        net: has `readout`, the last affine layer, and either `features(x)` (`nn.MLP`) or
+        network: has `readout`, the last affine layer, and either `features(x)` (`nn.MLP`) or
             `initial_carry(dtype=)` and `advance(carry, x)` (`nn.RNN`).
         inputs: standardises states.
         scale: the standard deviation of the increments, per component.
@@ -109,7 +109,7 @@ class Stepper(StepMap):
         period: the period of the drive, in the units of dt, or None.
     """
 
-    net: nnx.Module
+    network: nnx.Module
     inputs: Standardizer
     scale: Float[Array, " dim"]
     symmetry: Float[Array, "dim dim"] | None
@@ -120,7 +120,7 @@ class Stepper(StepMap):
     @classmethod
     def create(
         cls,
-        net: nnx.Module,
+        network: nnx.Module,
         train: Trajectories,
         *,
         symmetry: Matrix | None = None,
@@ -145,19 +145,22 @@ class Stepper(StepMap):
                 raise ValueError(f"symmetry must have shape ({dim}, {dim}), got {symmetry.shape}")
             if not np.allclose(symmetry @ symmetry, np.eye(dim), atol=1e-5):
                 raise ValueError(f"symmetry must be its own inverse, got {symmetry.tolist()}")
-        if not (hasattr(net, "readout") and (hasattr(net, "features") or hasattr(net, "advance"))):
+        if not (
+            hasattr(network, "readout")
+            and (hasattr(network, "features") or hasattr(network, "advance"))
+        ):
             raise TypeError(
-                "net must have a readout and either features(x) or advance(carry, x), as nn.MLP "
-                f"and nn.RNN do; got {type(net).__name__}"
+                "network must have a readout and either features(x) or advance(carry, x), "
+                f"as nn.MLP and nn.RNN do; got {type(network).__name__}"
             )
-        outputs = net.readout.out_features  # pyright: ignore[reportAttributeAccessIssue]
+        outputs = network.readout.out_features  # pyright: ignore[reportAttributeAccessIssue]
         if outputs != dim:
-            raise ValueError(f"net must give {dim} outputs, got {outputs}")
+            raise ValueError(f"network must give {dim} outputs, got {outputs}")
         increments = Standardizer.fit(unknown_increments(train, known))
         inputs = Standardizer.fit(train.ys[:, :-1])
         period = None if period is None else float(period)
         stepper = cls(
-            net=cast(net, dtype),
+            network=cast(network, dtype),
             inputs=inputs,
             scale=increments.std,
             symmetry=symmetry,
@@ -169,13 +172,13 @@ class Stepper(StepMap):
         try:
             jax.eval_shape(stepper.increments, train.ys[0, :1], train.t0s[0])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"net must take {size} inputs: {error}") from error
+            raise ValueError(f"network must take {size} inputs: {error}") from error
         return stepper
 
     @property
     def recurrent(self) -> bool:
         """Whether the network has a memory."""
-        return hasattr(self.net, "advance")
+        return hasattr(self.network, "advance")
 
     def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> State:
         """The state at the end of a history; a recurrent network's memory is warmed up on it.
@@ -244,7 +247,7 @@ class Stepper(StepMap):
             each = jax.vmap(lambda y, k: self.features((), y, t0, k)[1])
             return (), each(ys, counts)
         images = 1 if self.symmetry is None else 2
-        empty = self.net.initial_carry(dtype=ys.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+        empty = self.network.initial_carry(dtype=ys.dtype)  # pyright: ignore[reportAttributeAccessIssue]
         start = (empty,) * images
         return jax.lax.scan(
             lambda carry, row: self.features(carry, row[0], t0, row[1]), start, (ys, counts)
@@ -258,16 +261,16 @@ class Stepper(StepMap):
         count: Int[Array, ""],
     ) -> tuple[tuple[Any, ...], tuple[Float[Array, " features"], ...]]:
         """One step on: the carry, and what the readout sees of y and, with a symmetry, of S y."""
-        net: Any = self.net
+        network: Any = self.network
         images = (y,) if self.symmetry is None else (y, self.symmetry @ y)
         xs = [_inputs(self.inputs, image, t0, count, self.dt, self.period) for image in images]
         if not self.recurrent:
-            return (), tuple(net.features(x) for x in xs)
-        advanced = [net.advance(memory, x) for memory, x in zip(carry, xs, strict=True)]
+            return (), tuple(network.features(x) for x in xs)
+        advanced = [network.advance(memory, x) for memory, x in zip(carry, xs, strict=True)]
         return tuple(memory for memory, _ in advanced), tuple(phi for _, phi in advanced)
 
     def _increment(self, features: tuple[Array, ...], y: Array, t: Array) -> Array:
-        readout: Any = self.net.readout  # pyright: ignore[reportAttributeAccessIssue]
+        readout: Any = self.network.readout  # pyright: ignore[reportAttributeAccessIssue]
         if self.symmetry is None:
             (phi,) = features
             learned = self.scale * readout(phi)

@@ -41,7 +41,7 @@ class SurrogateFit(eqx.Module):
 
 
 def fit(
-    net: nnx.Module,
+    network: nnx.Module,
     train: Trajectories,
     valid: Trajectories | None = None,
     *,
@@ -50,7 +50,7 @@ def fit(
     steps: int | None = None,
     epochs: int | None = None,
     batch_size: int = 1024,
-    window: int = 1,
+    length: int = 1,
     residual: Residual = residuals.step,
     symmetry: Matrix | None = None,
     known: System | None = None,
@@ -73,8 +73,8 @@ def fit(
     a float32 network on float64 data is trained in float32, quickly, and refitted in float64.
 
     Args:
-        net: an `nn.MLP`, an `nn.RNN` or a module with the same methods (see `Stepper`). It is not
-            changed.
+        network: an `nn.MLP`, an `nn.RNN` or a module with the same methods (see `Stepper`). It is
+            not changed.
         train: the trajectories to learn from; their time step is the map's.
         valid: trajectories for early stopping; the best network on them is kept.
         optimizer: any optax transformation.
@@ -82,7 +82,7 @@ def fit(
         steps: optimizer steps, or
         epochs: passes over the data; give one of the two.
         batch_size: windows a step.
-        window: steps in a window. For a recurrent network the stretch that is back-propagated
+        length: steps in a window. For a recurrent network the stretch that is back-propagated
             through.
         residual: `residuals.step` (each step from the true row) or `residuals.rollout` (the
             network feeds itself for the whole window).
@@ -100,14 +100,14 @@ def fit(
         TypeError, ValueError: as `Stepper.create`, `fit.gradient` and `fit_readout`; or a window is
             no number of steps that the trajectories hold.
     """
-    start = Stepper.create(net, train, symmetry=symmetry, known=known, period=period)
-    if window < 1:
-        raise ValueError(f"window must be at least 1 step, got {window}")
+    start = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
+    if length < 1:
+        raise ValueError(f"length must be at least 1 step, got {length}")
     _check_warmup(warmup, train)
-    dtype = _weights(net).dtype
+    dtype = _weights(network).dtype
 
     def windows(trajectories: Trajectories | None) -> Windows | None:
-        return None if trajectories is None else cast(trajectories.windows(window + 1), dtype)
+        return None if trajectories is None else cast(trajectories.windows(length + 1), dtype)
 
     fitted = fitting.gradient(
         fitting.mean_square(residual),
@@ -122,7 +122,7 @@ def fit(
         patience=patience,
         progress=progress,
     )
-    trained = eqx.tree_at(lambda s: s.net, start, cast(fitted.model.net, train.ys.dtype))
+    trained = eqx.tree_at(lambda s: s.network, start, cast(fitted.model.network, train.ys.dtype))
     return SurrogateFit(
         step_map=_refit(trained, train, warmup, rcond, refinements) if refit else trained,
         trained=trained,
@@ -134,7 +134,7 @@ def fit(
 
 
 def fit_readout(
-    net: nnx.Module,
+    network: nnx.Module,
     train: Trajectories,
     *,
     symmetry: Matrix | None = None,
@@ -159,7 +159,7 @@ def fit_readout(
     its standard deviation, join the least squares; the step does not evaluate the field.
 
     Args:
-        net: an `nn.MLP` or `nn.RNN`, usually made by `.frozen` from `network_inputs(train)`.
+        network: an `nn.MLP` or `nn.RNN`, usually made by `.frozen` from `network_inputs(train)`.
         train: the trajectories to learn from; their time step is the map's.
         symmetry: a matrix S to build in, see `Stepper`.
         known: the part of the vector field that is known and stepped, see `Stepper`.
@@ -177,7 +177,7 @@ def fit_readout(
         TypeError, ValueError: as `Stepper.create`; or the warm-up leaves no step, or a field is
             given with a period, a known part or a network that has a memory.
     """
-    stepper = Stepper.create(net, train, symmetry=symmetry, known=known, period=period)
+    stepper = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
     _check_warmup(warmup, train)
     if field is not None and (period or known is not None or stepper.recurrent):
         raise ValueError(
@@ -247,10 +247,10 @@ def _refit(
         )
         weights = weights + np.asarray(fitted.weights)
     weights = weights / np.asarray(stepper.scale)
-    net: Any = nnx.clone(stepper.net)
-    net.readout.kernel[...] = jnp.asarray(weights[:-1])
-    net.readout.bias[...] = jnp.asarray(weights[-1])
-    return eqx.tree_at(lambda s: s.net, stepper, net)
+    network: Any = nnx.clone(stepper.network)
+    network.readout.kernel[...] = jnp.asarray(weights[:-1])
+    network.readout.bias[...] = jnp.asarray(weights[-1])
+    return eqx.tree_at(lambda s: s.network, stepper, network)
 
 
 @eqx.filter_jit
@@ -280,8 +280,8 @@ def _recurrent_rows(stepper: Stepper, ys: Array, t0s: Array, warmup: int) -> tup
     return tuple(phi[:, warmup:].reshape(-1, phi.shape[-1]) for phi in features)
 
 
-def _weights(net: Any) -> Array:
-    return net.readout.kernel[...]
+def _weights(network: Any) -> Array:
+    return network.readout.kernel[...]
 
 
 def _check_warmup(warmup: int, train: Trajectories) -> None:

@@ -88,8 +88,8 @@ def estimate(
         transform = legendre_transform(_ESTIMATE_POINTS, dtype)
         coefficients = jnp.einsum("np,wpd->wnd", transform, errors)
     rounding = 2.0 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values), axis=1)
-    widths = jnp.full_like(starts, 2 * half)
-    return Error(Polynomials(starts, widths, coefficients), rounding)
+    spans = jnp.full_like(starts, 2 * half)
+    return Error(Polynomials(starts, spans, coefficients), rounding)
 
 
 class OnDemand(eqx.Module):

@@ -18,16 +18,16 @@ class WindowNetworks(Dense):
 
     hidden: nnx.Module  # its readout is not used
     starts: Float[Array, " windows"]
-    widths: Float[Array, " windows"]
+    spans: Float[Array, " windows"]
     ys: Float[Array, "windows dim"]  # at the starts
     slopes: Float[Array, "windows dim"]
-    readouts: Float[Array, "windows width dim"]
+    readouts: Float[Array, "windows units dim"]
 
     def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
         """u(t), by the network of the window that t lies in."""
         index = jnp.searchsorted(self.starts, t, side="right") - 1
         index = jnp.maximum(index, 0)
-        half = self.widths[index] / 2
+        half = self.spans[index] / 2
         s = (t - self.starts[index]) / half - 1
         with jax.default_matmul_precision("highest"):
             features = self._features(s) - self._features(-jnp.ones_like(s))
@@ -42,7 +42,7 @@ class WindowNetworks(Dense):
     def network(self, index: int) -> nnx.Module:
         r"""The network N of one window, with its readout in place.
 
-        $u(t) = y + \frac{width}{2} ((s + 1) slope + N(s))$, N(-1) = 0, with s in [-1, 1].
+        $u(t) = y + \frac{span}{2} ((s + 1) slope + N(s))$, N(-1) = 0, with s in [-1, 1].
 
         Raises:
             IndexError: there is no such window.
@@ -58,7 +58,7 @@ class WindowNetworks(Dense):
         network.readout.bias = nnx.Param(-start @ kernel)
         return network
 
-    def _features(self, s: Float[Array, ""]) -> Float[Array, " width"]:
+    def _features(self, s: Float[Array, ""]) -> Float[Array, " units"]:
         hidden: Any = self.hidden
         return hidden.features(s[None]).astype(s.dtype)
 
@@ -67,13 +67,13 @@ class Polynomials(Dense):
     """A polynomial in each window; buffers as in `WindowNetworks`."""
 
     starts: Float[Array, " windows"]
-    widths: Float[Array, " windows"]
+    spans: Float[Array, " windows"]
     coefficients: Float[Array, "windows terms dim"]  # of Legendre polynomials in s
 
     def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
         """u(t), by the polynomial of the window that t lies in."""
         index = jnp.maximum(jnp.searchsorted(self.starts, t, side="right") - 1, 0)
-        s = (t - self.starts[index]) / (self.widths[index] / 2) - 1
+        s = (t - self.starts[index]) / (self.spans[index] / 2) - 1
         coefficients = self.coefficients[index]
 
         def step(carry: Any, n: Array) -> Any:

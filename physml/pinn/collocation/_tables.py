@@ -18,7 +18,7 @@ _SLOPE = 2.0
 
 
 def hidden_layer(
-    width: int,
+    units: int,
     out_features: int,
     *,
     key: PRNGKeyArray | None = None,
@@ -29,24 +29,24 @@ def hidden_layer(
 
     Unit j is $\tanh(w_j (s - c_j))$ with $w_j \in (0, slope)$ and $c_j \in (-1, 1)$. The pairs
     $(w_j, c_j)$ fill their rectangle evenly: they are points of a Kronecker sequence, or, with a
-    key, one random point in each row and column of a width x width grid (a Latin hypercube).
+    key, one random point in each row and column of a units x units grid (a Latin hypercube).
 
     Source of the sequence: generalised golden ratio, M. Roberts (2018), "The unreasonable
     effectiveness of quasirandom sequences".
     """
     if key is None:
         ratio = 1.32471795724474602596  # the real root of x^3 = x + 1
-        steps = np.arange(1, width + 1)
+        steps = np.arange(1, units + 1)
         slopes, centres = (0.5 + steps / ratio) % 1.0, (0.5 + steps / ratio**2) % 1.0
     else:
         order_key, *jitter_keys = jax.random.split(key, 3)
-        order = np.asarray(jax.random.permutation(order_key, width))
-        jitter = [np.asarray(jax.random.uniform(k, (width,))) for k in jitter_keys]
-        slopes, centres = (order + jitter[0]) / width, (np.arange(width) + jitter[1]) / width
+        order = np.asarray(jax.random.permutation(order_key, units))
+        jitter = [np.asarray(jax.random.uniform(k, (units,))) for k in jitter_keys]
+        slopes, centres = (order + jitter[0]) / units, (np.arange(units) + jitter[1]) / units
     slopes, centres = slope * slopes, 2.0 * centres - 1.0
     network = MLP(
         1,
-        (width,),
+        (units,),
         out_features,
         kernel_init=nnx.initializers.zeros_init(),
         dtype=dtype,
@@ -82,7 +82,7 @@ class Tables(eqx.Module):
     check_points: Float[Array, " checks"]  # in between, where the residual is judged
     check_slopes: Float[Array, "checks rank"]
     check_values: Float[Array, "checks rank"]
-    readout: Float[Array, "width rank"]  # the map from a to C
+    readout: Float[Array, "units rank"]  # the map from a to C
 
     @property
     def rank(self) -> int:

@@ -244,7 +244,7 @@ def _evaluate(bundle: Bundle, t: Float[Array, ""], z: Float[Array, " inputs"]) -
     with jax.default_matmul_precision("highest"):
         _, inputs = jax.lax.scan(advance, z, layers)
         layer = jax.tree.map(lambda x: x[index], layers)
-        s = 2 * (t - layer.start) / layer.width - 1
+        s = 2 * (t - layer.start) / layer.span - 1
         z = inputs[index]
         return z[:dim] + layer.change(layer.hidden(z), bundle.basis(s))
 
@@ -269,7 +269,7 @@ def _solutions(
     z: Float[Array, "num inputs"],
 ) -> Float[Array, "num time dim"]:
     layers, tables, dim = bundle.layers, bundle.tables, bundle.dim
-    half = layers.width / 2
+    half = layers.span / 2
     s = (table - layers.start[:, None]) / half[:, None] - 1
     basis = jax.vmap(jax.vmap(bundle.basis))(s)
 
@@ -302,7 +302,7 @@ def _error(bundle: Bundle, t: Array, z: Array) -> Array:
     transform = legendre_transform(bundle.tables.points.shape[0], z.dtype)
     coefficients = jnp.einsum("np,wpd->wnd", transform, errors)
     layers = bundle.layers
-    return jnp.abs(Polynomials(layers.start, layers.width, coefficients).evaluate(t))
+    return jnp.abs(Polynomials(layers.start, layers.span, coefficients).evaluate(t))
 
 
 def _errors(bundle: Bundle, z: Array) -> tuple[Float[Array, "windows nodes dim"], Array]:

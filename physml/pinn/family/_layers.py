@@ -23,14 +23,14 @@ class Layer(eqx.Module):
     With the inputs $z = (y, p)$, the state at the window's start and the parameters, and the
     time $s \in [-1, 1]$ in the window,
 
-    $$u(s, z) = y + \frac{width}{2} \sum_{kr} C_{kr}\, b_r(s) \tanh(w_k \cdot z + c_k),$$
+    $$u(s, z) = y + \frac{span}{2} \sum_{kr} C_{kr}\, b_r(s) \tanh(w_k \cdot z + c_k),$$
 
     $b_r(-1) = 0$, so that u starts from y whatever the readout C. The basis b of functions of
     time is that of `Tables`, the units' weights are frozen.
     """
 
     start: Float[Array, "*windows"]
-    width: Float[Array, "*windows"]
+    span: Float[Array, "*windows"]
     kernel: Float[Array, "*windows inputs units"]
     bias: Float[Array, "*windows units"]
     readout: Float[Array, "*windows units rank dim"]
@@ -41,7 +41,7 @@ class Layer(eqx.Module):
 
     def change(self, hidden: Float[Array, " units"], basis: Float[Array, " rank"]) -> Array:
         """u - y, of shape (dim,), where the functions of time have the values `basis`."""
-        return self.width / 2 * (hidden @ jnp.einsum("kri,r->ki", self.readout, basis))
+        return self.span / 2 * (hidden @ jnp.einsum("kri,r->ki", self.readout, basis))
 
 
 class Hidden(NamedTuple):
@@ -102,7 +102,7 @@ def fit_layer(
     field: Field,
     tables: Tables,
     start: Float[Array, ""],
-    width: Float[Array, ""],
+    span: Float[Array, ""],
     cloud: Float[Array, "points inputs"],
     basis: Float[Array, "points rank"],
     fresh: Float[Array, "others inputs"],
@@ -118,10 +118,10 @@ def fit_layer(
     product of two orthonormal ones, so that a step is two matrix products.
 
     The residual is judged at points of the box and of the time in between those it was brought
-    down at: times the width, which makes it the change of u that it stands for, and relative to
+    down at: times the span, which makes it the change of u that it stands for, and relative to
     `atol + rtol max |u|` of each component.
     """
-    half = width / 2
+    half = span / 2
     num_points, dim = cloud.shape[0], field(start, cloud[0]).shape[0]
 
     def evaluate(coefficients, z, hidden, slopes, values, points):
@@ -158,7 +158,7 @@ def fit_layer(
         coefficients, fresh, fresh_basis, slopes, values, tables.check_points
     )
     scale = atol + rtol * jnp.max(jnp.abs(u), axis=(1, 2))
-    error = jnp.max(jnp.max(jnp.abs(residual), axis=(1, 2)) * width / scale)
+    error = jnp.max(jnp.max(jnp.abs(residual), axis=(1, 2)) * span / scale)
     solved = (size <= enough) & jnp.isfinite(error)
     readout = jnp.einsum("mk,krd->mrd", basis, coefficients)
     return Fitted(
@@ -183,7 +183,7 @@ def linearised_error(
     `pinn.error`; `error` is $c_0$.
     """
     dim, num_points = error.shape[0], tables.points.shape[0]
-    half, parameters = layer.width / 2, z[dim:]
+    half, parameters = layer.span / 2, z[dim:]
     integrals = jnp.asarray(gauss(num_points).integrals.astype(float), z.dtype)
     times = layer.start + half * (tables.points + 1)
     edges = jnp.concatenate([tables.values, tables.end[None]])

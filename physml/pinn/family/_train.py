@@ -30,7 +30,7 @@ _DEFAULT_RTOL = (1e-6, 1e-4)
 # Of the box, for each unit of a hidden layer. With 3, the few in the tails of a stretched image
 # of the box leave the units free there, and windows up to five times as narrow are needed.
 _POINTS_PER_UNIT = 6
-_MOST_TRIED = 12  # widths of a window
+_MOST_TRIED = 12  # spans of a window
 # Of a unit over one standard deviation of its inputs. Gentle units are far better for a map as
 # smooth as they are: at 0.5 the error of the flow of Lorenz over 0.1 is 30 times that at 0.2.
 _SLOPES = (0.2, 0.5, 1.0)
@@ -48,7 +48,7 @@ def bundle(
     rtol: float | None = None,
     atol: float | None = None,
     units: int = 300,
-    width: int = 40,
+    time_units: int = 40,
     num_points: int = 20,
     num_checks: int = 200,
     max_windows: int = 256,
@@ -61,7 +61,7 @@ def bundle(
     start and of the parameters, times functions of the time in it, and a readout that is fitted
     by least squares to make the residual vanish over a cloud of points of the box, all at once.
     The start is built in. A window whose residual at other points of the box is above
-    `atol + rtol |u|` (times its width, so that it is a change of u) is tried narrower.
+    `atol + rtol |u|` (times its span, so that it is a change of u) is tried narrower.
 
     What this trades: a network from the start alone, without intermediate states, would answer
     at any time by one layer, but the map from starts to late states of a nonlinear system is
@@ -85,7 +85,7 @@ def bundle(
         rtol, atol: tolerances of the residual, largest over the box. Default 1e-6 in float64 and
             1e-4 in float32; `atol` defaults to `rtol`.
         units: the number of tanh units of a layer; more make fewer, wider windows.
-        width, num_points: tanh units and Gauss points in the time of a window.
+        time_units, num_points: tanh units and Gauss points in the time of a window.
         num_checks: the number of points of the box where residuals are judged, and solutions
             whose error is sampled at the end.
         max_windows: the number of windows after which training stops.
@@ -122,7 +122,7 @@ def bundle(
     rtol_, atol_ = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
     for name, value, least in (
         ("units", units, 2),
-        ("width", width, 2),
+        ("time_units", time_units, 2),
         ("num_points", num_points, 2),
         ("num_checks", num_checks, 1),
         ("max_windows", max_windows, 1),
@@ -144,7 +144,7 @@ def bundle(
     first = 1.0 / max(float(np.max(rate)), 1.0 / (t1 - t0))
 
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    time_features = time_layer(width, equation.dim, dtype=dtype)
+    time_features = time_layer(time_units, equation.dim, dtype=dtype)
     tables = tabulate(time_features, num_points, dtype)
     with single_threaded_blas():
         task = _Task(equation, tables, draws, units, rtol_, atol_)
@@ -249,7 +249,7 @@ class _Step(NamedTuple):
 
     layer: Layer
     fitted: Fitted
-    width: float
+    span: float
     slope: float  # of its units
 
 
@@ -259,7 +259,7 @@ def _march(
     fresh: np.ndarray,
     stops: np.ndarray,
     t0: float,
-    width: float,
+    span: float,
     max_windows: int,
 ) -> tuple[list[Layer], dict[str, Any], str | None]:
     """Layer after layer, each as wide as the tolerance allows; and why it stopped, if it did."""
@@ -272,7 +272,7 @@ def _march(
             break
         start = edges[-1]
         stop = float(stops[np.searchsorted(stops, start, side="right")])
-        step, tried = _widest(task, slope, cloud, fresh, start, stop, width)
+        step, tried = _widest(task, slope, cloud, fresh, start, stop, span)
         num_fits += tried
         if step is None:
             reason = "no window is narrow enough for the tolerance"
@@ -281,8 +281,8 @@ def _march(
         residuals.append(float(step.fitted.error))
         cloud = np.concatenate([step.fitted.ends, cloud[:, dim:]], axis=1)
         fresh = np.concatenate([step.fitted.fresh_ends, fresh[:, dim:]], axis=1)
-        width, slope = step.width, step.slope
-        edges.append(stop if width == stop - start else start + width)
+        span, slope = step.span, step.slope
+        edges.append(stop if span == stop - start else start + span)
     stats = {
         "edges": np.array(edges),
         "residuals": np.array(residuals),
@@ -299,43 +299,43 @@ def _widest(
     fresh: np.ndarray,
     start: float,
     stop: float,
-    width: float,
+    span: float,
 ) -> tuple[_Step | None, int]:
     """About the widest window that is accepted, if any is, and the number of those tried."""
     dtype, left = task.rtol.dtype, stop - start
     resolution = 100 * float(jnp.finfo(dtype).eps)
 
-    def fit(hidden: Hidden, width: float) -> Fitted:
-        parts = start, width, cloud, hidden.basis, fresh, hidden.fresh_basis
+    def fit(hidden: Hidden, span: float) -> Fitted:
+        parts = start, span, cloud, hidden.basis, fresh, hidden.fresh_basis
         arrays: Any = [jnp.asarray(part, dtype) for part in (*parts, task.rtol, task.atol)]
         return fit_layer(task.equation, task.tables, *arrays)
 
-    def even(width: float) -> float:
-        """About this width, such that what is left is a whole number of windows."""
-        return left / float(np.ceil(left / width * (1 - 1e-9)))
+    def even(span: float) -> float:
+        """About this span, such that what is left is a whole number of windows."""
+        return left / float(np.ceil(left / span * (1 - 1e-9)))
 
     def draw(slope: float) -> Hidden:
         return hidden_layer(task.draws, task.units, slope, cloud, fresh, resolution)
 
-    first = even(width)
+    first = even(span)
     hidden = draw(slope)
     if not fit(hidden, first).error <= 1:
         others = {other: draw(other) for other in _SLOPES if other != slope} | {slope: hidden}
         slope = min(others, key=lambda slope: float(fit(others[slope], first).error))
         hidden = others[slope]
-    # Only the readout depends on the width.
+    # Only the readout depends on the span.
     best, widest, tried = None, 0.0, set()
-    while even(width) not in tried and len(tried) < _MOST_TRIED:
-        width = even(width)
-        tried.add(width)
-        fitted = fit(hidden, width)
+    while even(span) not in tried and len(tried) < _MOST_TRIED:
+        span = even(span)
+        tried.add(span)
+        fitted = fit(hidden, span)
         error = float(fitted.error)
-        if error <= 1 and width > widest:
-            best, widest = fitted, width
-        if error <= 1 and (width == left or error > 0.1):
+        if error <= 1 and span > widest:
+            best, widest = fitted, span
+        if error <= 1 and (span == left or error > 0.1):
             break
-        width *= float(np.clip(0.9 * max(error, 1e-9) ** (-1 / 8), 0.3, 2.0))
-        if width <= 1.1 * widest:
+        span *= float(np.clip(0.9 * max(error, 1e-9) ** (-1 / 8), 0.3, 2.0))
+        if span <= 1.1 * widest:
             break
     if best is None:
         return None, len(tried)

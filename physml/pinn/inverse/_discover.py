@@ -62,7 +62,7 @@ def discover(
     inputs: Sequence[int] | None = None,
     degree: int = 3,
     threshold: float = 0.1,
-    width: int = 40,
+    units: int = 40,
     size: float = 10.0,
     key: PRNGKeyArray,
     observe: Sequence[int] | None = None,
@@ -83,7 +83,7 @@ def discover(
             unless given.
         degree: of the monomials, at most; the constant is one of them.
         threshold: the share of g's root mean square below which a monomial is dropped.
-        width: tanh units of the network.
+        units: tanh units of the network.
         size: the standard deviation of the network's readout weights beforehand, in the
             component's units per time; the term can be a few times as large.
         key: draws the network's hidden layer.
@@ -129,10 +129,10 @@ def discover(
         raise ValueError(
             f"ys must vary in every component of inputs, {inputs}; got max - min = {spans}"
         )
-    network = MLP.frozen(seen, width, 1, scale=0.5, rngs=nnx.Rngs(key))
+    network = MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key))
     graph, state = nnx.split(network)
 
-    def features(y: Float[Array, " inputs"]) -> Float[Array, " width"]:
+    def features(y: Float[Array, " inputs"]) -> Float[Array, " units"]:
         return nnx.merge(graph, state).features(y)
 
     def fit(features: Callable, weights: Any, **more: Any) -> Identified:
@@ -148,7 +148,7 @@ def discover(
         )
         return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
 
-    smooth = fit(features, np.zeros(width), prior={"weights": size})
+    smooth = fit(features, np.zeros(units), prior={"weights": size})
     states = smooth.solution.ys
     completed: Any = smooth.system
     values = jax.vmap(completed.function.term, (0, None))(states, smooth.args["weights"])

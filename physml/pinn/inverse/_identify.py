@@ -48,9 +48,9 @@ def identify(
     known_start: bool = False,
     loss: str = "squares",
     num_windows: int | None = None,
-    width: int = 20,
+    units: int = 20,
     num_points: int = 14,
-    max_iterations: int = 300,
+    max_steps: int = 300,
     throw: bool = True,
 ) -> Identified:
     r"""Parameters and start of $dy/dt = f(t, y; p)$ from observations of its solution.
@@ -87,8 +87,8 @@ def identify(
         loss: "squares"; "huber" or "soft_l1" for data with outliers (iteratively reweighted).
         num_windows: the number of windows; unless given, one for ten observations, and doubled
             up to three times until the equation is resolved (under tracing not doubled).
-        width, num_points: tanh units and Gauss points of a window.
-        max_iterations: Levenberg-Marquardt steps.
+        units, num_points: tanh units and Gauss points of a window.
+        max_steps: Levenberg-Marquardt steps.
         throw: raise if the fit fails; otherwise `result` says how it ended.
 
     Returns:
@@ -141,12 +141,12 @@ def identify(
             raise ValueError(f"noise must be positive and finite, got {noise}")
     if loss not in shooting.LOSSES:
         raise ValueError(f"loss must be one of {shooting.LOSSES}, got {loss!r}")
-    for name, value in (("num_windows", num_windows or 1), ("max_iterations", max_iterations)):
+    for name, value in (("num_windows", num_windows or 1), ("max_steps", max_steps)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
     with jax.ensure_compile_time_eval():
-        network = hidden_layer(width, system.dim, dtype=ys.dtype)
+        network = hidden_layer(units, system.dim, dtype=ys.dtype)
         tables = tabulate(network, num_points, ys.dtype)
     first = int(np.clip(len(ts) // 10, 4, 256))
     counts = [num_windows] if num_windows else [first << n for n in range(_DOUBLINGS + 1)]
@@ -171,7 +171,7 @@ def identify(
                 known_start,
                 loss,
                 num_free,
-                max_iterations,
+                max_steps,
             )
             found = jax.block_until_ready(found)
         if not jumps:  # where f jumps, the estimate's windows would not end there
@@ -331,7 +331,7 @@ def _identify(
     known_start: bool,
     loss: str,
     num_free: int,
-    max_iterations: int,
+    max_steps: int,
 ) -> Identified:
     tables, dtype = layout.tables, ys.dtype
     dim, num_windows = guess.size, len(layout.starts)
@@ -369,19 +369,19 @@ def _identify(
         prior=(p, jnp.asarray(precision, dtype)),
         start=(guess, known / typical_y),
     )
-    fitted = shooting.fit(problem, p, s, max_iterations)
+    fitted = shooting.fit(problem, p, s, max_steps)
     point = fitted.point
     readouts = jnp.einsum("nr,wrd->wnd", tables.readout, point.c)
-    widths = 2 * problem.halves
+    spans = 2 * problem.halves
     dense = WindowNetworks(
-        network, problem.starts, widths, point.s, jnp.zeros_like(point.s), readouts
+        network, problem.starts, spans, point.s, jnp.zeros_like(point.s), readouts
     )
     states = jax.vmap(dense.evaluate)(ts)
     solution = Solution(
         ts=ts,
         ys=states,
         t0=problem.starts[0],
-        t1=problem.starts[-1] + widths[-1],
+        t1=problem.starts[-1] + spans[-1],
         dense=dense,
         result=RESULTS.successful,
         stats={"num_windows": num_windows, "residuals": shooting.window_residuals(problem, point)},

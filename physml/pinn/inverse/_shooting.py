@@ -45,7 +45,7 @@ class Problem(eqx.Module):
     num_free: int = eqx.field(static=True)  # unknown numbers: parameters and start
     tables: Tables
     starts: Float[Array, " windows"]
-    halves: Float[Array, " windows"]  # half the windows' widths
+    halves: Float[Array, " windows"]  # half the windows' spans
     basis: Float[Array, "windows slots rank"]  # values at the observations of a window
     rows: Int[Array, "windows slots"]  # which observations these are
     used: Bool[Array, "windows slots"]  # a window may hold fewer than its slots
@@ -223,19 +223,19 @@ def linear_solve(
     """
     linear, dtype = point.linear, point.p.dtype
     dim = point.s.shape[1]
-    width = dim + point.p.size + 1
+    columns = dim + point.p.size + 1
     r = linear.residual / scale
     root = jnp.sqrt(weigh(problem.loss, r)[1]) if robust else jnp.ones_like(r)
     data = jnp.concatenate([linear.data_s / scale, linear.data_p / scale, r[:, :, None]], axis=2)
     data = jnp.linalg.qr(root[:, :, None] * data, mode="r")
-    data = jnp.pad(data, ((0, 0), (0, max(width - data.shape[1], 0)), (0, 0)))
+    data = jnp.pad(data, ((0, 0), (0, max(columns - data.shape[1], 0)), (0, 0)))
     weight = coupling / problem.typical_y
     away = -jnp.diag(weight)
     gaps = weight[None, :, None] * jnp.concatenate(
         [linear.end_s[:-1], linear.end_p[:-1], linear.jumps[:, :, None]], axis=2
     )
     still = jnp.diag(jnp.sqrt(damping) / problem.typical_y)
-    beside, below = jnp.zeros((width, dim), dtype), jnp.zeros((dim, width), dtype)
+    beside, below = jnp.zeros((columns, dim), dtype), jnp.zeros((dim, columns), dtype)
 
     def eliminate(later, window):
         gap, data = window
@@ -255,7 +255,7 @@ def linear_solve(
     last, eliminated = jax.lax.scan(eliminate, data[-1], (gaps, data[:-1]), reverse=True)
     anchors = _anchors(problem, point)
     weights = jnp.concatenate([problem.start[1], problem.prior[1]])
-    steady = jnp.sqrt(damping) + jnp.where(jnp.arange(width - 1) < dim, 0.0, hold)
+    steady = jnp.sqrt(damping) + jnp.where(jnp.arange(columns - 1) < dim, 0.0, hold)
     steady = steady / jnp.concatenate([problem.typical_y, problem.typical_p])
     anchored = jnp.concatenate([jnp.diag(weights), anchors[:, None]], axis=1)
     steady = jnp.pad(jnp.diag(steady), ((0, 0), (0, 1)))
@@ -300,7 +300,7 @@ def estimate_scale(problem: Problem, point: Point) -> Float[Array, ""]:
 
 
 def window_residuals(problem: Problem, point: Point) -> Float[Array, " windows"]:
-    """The equation's residual in between its points, times the width: a change of u.
+    """The equation's residual in between its points, times the span: a change of u.
 
     In units of a typical state; the largest of each window.
     """
@@ -316,7 +316,7 @@ def window_residuals(problem: Problem, point: Point) -> Float[Array, " windows"]
 
 
 @eqx.filter_jit
-def fit(problem: Problem, p: Array, s: Array, max_iterations: int) -> Fitted:
+def fit(problem: Problem, p: Array, s: Array, max_steps: int) -> Fitted:
     """Levenberg-Marquardt from p and s; the coupling grows whenever a minimum is near.
 
     At the first coupling p is held, so that the starts that are not observed come near a solution
@@ -341,7 +341,7 @@ def fit(problem: Problem, p: Array, s: Array, max_iterations: int) -> Fitted:
         state = jax.lax.while_loop(
             lambda state: (
                 ~state.converged
-                & (state.count < max_iterations)
+                & (state.count < max_steps)
                 & (state.damping <= _MOST_DAMPING)
                 & jnp.isfinite(state.cost)
             ),

@@ -50,7 +50,7 @@ def correct(
 
     At Gauss points of a window, half as many again as it was fitted at, let $u_i$ be the values of
     its network, and $u_0$ its start. With W the integrals of the points' Lagrange polynomials and h
-    the width, their defect r and what has to be added to them, c, are
+    the span, their defect r and what has to be added to them, c, are
 
     $$r_i = u_0 + \tfrac h2 \sum_j W_{ij} f(t_j, u_j) - u_i, \qquad
     c_i = c_0 + r_i + \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, c_j.$$
@@ -121,7 +121,7 @@ def correct(
     rounding = 2.0 * jnp.finfo(end.dtype).eps * jnp.max(jnp.abs(values), axis=1)
     resolution = jnp.where(growths[:, None] > num_points, jnp.inf, tail + rounding)
     starts = jnp.where(used, windows.start, jnp.inf)
-    error = Error(Polynomials(starts, windows.width, errors), resolution)
+    error = Error(Polynomials(starts, windows.span, errors), resolution)
 
     largest = jnp.max(jnp.abs(corrections), axis=1) + resolution
     small = largest <= jnp.sqrt(rtol) * scale[None] + atol  # false where it is NaN
@@ -131,7 +131,7 @@ def correct(
 
 def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows nodes dim"]:
     """The networks' values at the start, at the Gauss points, and at the end of their windows."""
-    start, half = windows.y[:, None], windows.width[:, None, None] / 2
+    start, half = windows.y[:, None], windows.span[:, None, None] / 2
     edges = jnp.concatenate([tables.points + 1, jnp.full(1, 2.0, start.dtype)])
     basis = jnp.concatenate([tables.values, tables.end[None]])
     rest = jnp.einsum("pr,wrd->wpd", basis, windows.coefficients)
@@ -152,7 +152,7 @@ class _Linearised(NamedTuple):
 
     field: VectorField
     times: DoubleDouble
-    half: DoubleDouble  # of the width
+    half: DoubleDouble  # of the span
     integrals: DoubleDouble
     jacobian: Float[Array, "dim dim points"]
 
@@ -197,8 +197,8 @@ class _Linearised(NamedTuple):
 
         def solve(carry: Any) -> Any:
             _, still = carry
-            width = jnp.where(still, half, 0.0)
-            c = propagate(self.jacobian, width, integrals, known)
+            span = jnp.where(still, half, 0.0)
+            c = propagate(self.jacobian, span, integrals, known)
             return c[:, :-1], jnp.asarray(False)
 
         most = jnp.asarray(jnp.finfo(known.dtype).max, known.dtype)

@@ -30,7 +30,7 @@ def differentiable(solution: Solution, problem: Problem) -> Solution:
     derivative of a derivative. A window's matrix is kept for the way back.
     """
     dense: Any = solution.dense
-    polynomials = Polynomials(dense.starts, dense.widths, dense.coefficients)
+    polynomials = Polynomials(dense.starts, dense.spans, dense.coefficients)
     coefficients = _of_problem(polynomials, problem, solution.t0)
     dense = eqx.tree_at(lambda d: d.coefficients, dense, coefficients)
     reached = (solution.ts <= solution.t1)[:, None]
@@ -59,7 +59,7 @@ def _(primals, tangents):
     # Windows that are not used do nothing, at a state where f can be asked.
     used = jnp.isfinite(polynomials.starts)
     starts = jnp.where(used, polynomials.starts, t0)
-    halves = jnp.where(used, polynomials.widths / 2, 0.0)
+    halves = jnp.where(used, polynomials.spans / 2, 0.0)
     times = starts[:, None] + halves[:, None] * (jnp.asarray(rule.points, dtype) + 1)[None]
     nodes = jnp.einsum("pn,wnd->wpd", jnp.linalg.inv(transform), coefficients)
     u = jnp.where(used[:, None, None], nodes[:, 1:-1], problem[1][None, None])

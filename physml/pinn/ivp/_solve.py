@@ -46,12 +46,12 @@ def solve(
     args: Any = None,
     rtol: float | None = None,
     atol: float | None = None,
-    width: int = 40,
+    units: int = 40,
     num_points: int = 30,
     key: PRNGKeyArray | None = None,
     network: nnx.Module | None = None,
-    window: float | None = None,
-    max_iterations: int = 10,
+    first_span: float | None = None,
+    max_steps: int = 10,
     max_windows: int = 4096,
     correct: bool = True,
     throw: bool = True,
@@ -63,8 +63,8 @@ def solve(
     the initial condition is built in. The readout that brings the equation's residual at Gauss
     points down is found by fixed-point iterations, and where those do not contract, as in stiff
     problems, by Gauss-Newton; the value at the window's end starts the next window. A window whose
-    residual, judged in between those points, is above `atol + rtol |u|` (times its width, so that
-    it is a change of u) is rejected and tried narrower; the widths follow the residual, whatever
+    residual, judged in between those points, is above `atol + rtol |u|` (times its span, so that
+    it is a change of u) is rejected and tried narrower; the spans follow the residual, whatever
     the time scale. No window crosses a jump of the right-hand side.
 
     Then the error that is left, mostly rounding, is found from the residual in double-double
@@ -92,13 +92,13 @@ def solve(
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32; `atol` defaults to `rtol`.
-        width: the number of tanh units of the hidden layer.
+        units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
         network: a network to take the hidden layer from instead: a module whose `features`
-            turns (..., 1) into (..., width), such as `nn.MLP(1, (32, 32), dim, ...)`.
-        window: the width of the first window in units of time; found from f unless given.
-        max_iterations: Gauss-Newton steps, where those are needed, after which a window is
+            turns (..., 1) into (..., units), such as `nn.MLP(1, (32, 32), dim, ...)`.
+        first_span: the span of the first window in units of time; found from f unless given.
+        max_steps: Gauss-Newton steps, where those are needed, after which a window is
             tried narrower.
         max_windows: the number of windows after which the march stops.
         correct: subtract the error found; without it the solution is that of the networks, and
@@ -131,27 +131,27 @@ def solve(
     tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
     ts = check_times(ts, t0, t1, dtype)
     for name, value, least in (
-        ("width", width, 2),
+        ("units", units, 2),
         ("num_points", num_points, 2),
-        ("max_iterations", max_iterations, 1),
+        ("max_steps", max_steps, 1),
         ("max_windows", max_windows, 1),
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    if window is not None and not 0 < window < np.inf:
-        raise ValueError(f"window must be positive and finite, got {window}")
+    if first_span is not None and not 0 < first_span < np.inf:
+        raise ValueError(f"first_span must be positive and finite, got {first_span}")
     if network is not None and key is not None:
         raise ValueError("give a network or a key that draws one, not both")
     if key is not None and not is_concrete(key):
         raise ValueError("key must not be traced: the hidden layer it draws is a constant")
     if network is None:
         with jax.ensure_compile_time_eval():
-            network = hidden_layer(width, system.dim, key=key, dtype=dtype)
+            network = hidden_layer(units, system.dim, key=key, dtype=dtype)
     tables = tabulate(network, num_points, dtype)
     stops = np.append(system.jump_times(t0, t1), t1)
     stops = jnp.asarray(np.unique(stops[stops > t0]), dtype)
 
-    first = None if window is None else jnp.asarray(window, dtype)
+    first = None if first_span is None else jnp.asarray(first_span, dtype)
     problem = system, y0, args
     system, y0, args = jax.tree.map(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
@@ -168,7 +168,7 @@ def solve(
             ts,
             *tolerances,
             first,
-            max_iterations,
+            max_steps,
             max_windows,
             correct,
         )
@@ -186,7 +186,7 @@ class _March(eqx.Module):
 
     t: Float[Array, ""]
     y: Float[Array, " dim"]
-    width: Float[Array, ""]
+    span: Float[Array, ""]
     implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
     narrowed: Bool[Array, ""]  # since they did not contract in a wider window from here
     num_windows: Array
@@ -208,36 +208,36 @@ def _march(
     rtol,
     atol,
     first,
-    max_iterations: int,
+    max_steps: int,
     size: int,
     subtract: bool,
 ) -> Solution:
     def field(t, y):
         return system(t, y, args)
 
-    def fit(t, width, y, implicit):
-        most = jnp.where(implicit, max_iterations, 0)
-        return fit_window(field, tables, t, width, y, rtol, atol, most)
+    def fit(t, span, y, implicit):
+        most = jnp.where(implicit, max_steps, 0)
+        return fit_window(field, tables, t, span, y, rtol, atol, most)
 
     def shortest(t):
         return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(t1))
 
     def unfinished(m: _March) -> Array:
-        return (m.t < t1) & (m.num_windows < size) & (m.width > shortest(m.t))
+        return (m.t < t1) & (m.num_windows < size) & (m.span > shortest(m.t))
 
     def advance(march: _March) -> _March:
         stop = stops[jnp.searchsorted(stops, march.t, side="right")]
         # No sliver is left before a stop: what remains is taken whole, or halved.
         left = stop - march.t
-        near = march.t + jnp.minimum(march.width, 0.5 * left)
-        end = jnp.where(march.width > 0.99 * left, stop, near)
+        near = march.t + jnp.minimum(march.span, 0.5 * left)
+        end = jnp.where(march.span > 0.99 * left, stop, near)
         window = fit(march.t, end - march.t, march.y, march.implicit)
         active = unfinished(march)
         accepted = active & (window.error <= 1)
         factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
         factor = jnp.where(window.contracted | march.implicit, factor, 0.5)
         # Gauss-Newton costs some hundred iterations, in a batch for all if for one: it is kept for
-        # where the residual would have let pass twice the width, at which those did not contract.
+        # where the residual would have let pass twice the span, at which those did not contract.
         limiting = march.narrowed & (window.error < 0.5 ** (tables.rank / 2))
         implicit = jnp.where(window.contracted, limiting & accepted, march.implicit)
         narrowed = ~accepted & (march.narrowed | ~window.contracted)
@@ -245,7 +245,7 @@ def _march(
         return _March(
             t=jnp.where(accepted, end, march.t),
             y=jnp.where(accepted, hand_over(tables, window), march.y),
-            width=jnp.where(active, window.width * factor, march.width),
+            span=jnp.where(active, window.span * factor, march.span),
             implicit=implicit,
             narrowed=narrowed,
             num_windows=count + accepted.astype(count.dtype),
@@ -278,8 +278,8 @@ def _march(
 
     used = jnp.arange(size) < count
     starts = jnp.where(used, windows.start, jnp.inf)
-    networks = WindowNetworks(network, starts, windows.width, windows.y, windows.slope, readouts)
-    dense = CorrectedNetworks(starts, windows.width, corrected.coefficients, networks)
+    networks = WindowNetworks(network, starts, windows.span, windows.y, windows.slope, readouts)
+    dense = CorrectedNetworks(starts, windows.span, corrected.coefficients, networks)
     finite = jnp.all(jnp.isfinite(field(march.t, march.y)))
     choose: Any = RESULTS.where  # its annotations take a member for a plain literal
     result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)

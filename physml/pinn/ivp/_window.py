@@ -12,15 +12,15 @@ _MOST_PICARD = 60  # more would cost as much as Gauss-Newton
 
 
 class Window(NamedTuple):
-    r"""The network of the window [start, start + width].
+    r"""The network of the window [start, start + span].
 
-    With $s = 2 (t - start) / width - 1$ it is
-    $u(t) = y + \frac{width}{2} ((s + 1) f + \sum_j (\phi_j(s) - \phi_j(-1)) C_j)$,
+    With $s = 2 (t - start) / span - 1$ it is
+    $u(t) = y + \frac{span}{2} ((s + 1) f + \sum_j (\phi_j(s) - \phi_j(-1)) C_j)$,
     which is y at the start whatever the readout C.
     """
 
     start: Float[Array, ""]
-    width: Float[Array, ""]
+    span: Float[Array, ""]
     y: Float[Array, " dim"]
     slope: Float[Array, " dim"]  # f above: the right-hand side near the start
     coefficients: Float[Array, "rank dim"]  # of C in the tables' basis
@@ -33,25 +33,25 @@ def fit_window(
     field: VectorField,
     tables: Tables,
     start: Float[Array, ""],
-    width: Float[Array, ""],
+    span: Float[Array, ""],
     y: Float[Array, " dim"],
     rtol: Float[Array, ""],
     atol: Float[Array, ""],
-    max_iterations: Int[Array, ""],
+    max_steps: Int[Array, ""],
 ) -> Window:
     r"""Find the readout that makes the residual $r = u' - f(t, u)$ vanish.
 
     First by fixed-point (Picard) iterations from C = 0, which subtract the projection of r on the
-    derivative features and need no linear algebra: where the width is moderate in units of the
+    derivative features and need no linear algebra: where the span is moderate in units of the
     time scale of f they contract faster than geometrically, as all Volterra equations do. Where
     they do not, as in stiff problems, Gauss-Newton minimises the integral of $r^2$, again from
-    C = 0, in at most `max_iterations`; each is a dense least-squares problem, solved by QR.
+    C = 0, in at most `max_steps`; each is a dense least-squares problem, solved by QR.
 
-    The residual is judged in between the points it was brought down at: times the width, which
+    The residual is judged in between the points it was brought down at: times the span, which
     makes it the change of u that it stands for, and relative to `atol + rtol max |u|` of each
     component.
     """
-    half = width / 2
+    half = span / 2
     times = start + half * (tables.points + 1)
     slope = field(times[0], y)
     (dim,), rank = y.shape, tables.rank
@@ -110,7 +110,7 @@ def fit_window(
     # Steps shrink quadratically: after one of ten tolerances the next would be far below one.
     small = 10.0
     coefficients, last, count = jax.lax.while_loop(
-        lambda c: (c[1] > small) & (c[2] < max_iterations),
+        lambda c: (c[1] > small) & (c[2] < max_steps),
         gauss_newton,
         (jnp.where(contracted, coefficients, zero), jnp.where(contracted, 0.0, most), zeroth),
     )
@@ -119,12 +119,12 @@ def fit_window(
     f = field(start + half * (tables.check_points + 1), u)
     residual = slope[:, None] + coefficients @ tables.check_slopes.T - f
     scale = atol + rtol * jnp.max(jnp.abs(u), axis=1)
-    error = jnp.max(width * jnp.max(jnp.abs(residual), axis=1) / scale)
+    error = jnp.max(span * jnp.max(jnp.abs(residual), axis=1) / scale)
     solved: Bool[Array, ""] = (last <= small) & jnp.isfinite(error)
     error = jnp.where(solved, error, jnp.inf)
-    return Window(start, width, y, slope, coefficients.T, error, contracted, tried + count)
+    return Window(start, span, y, slope, coefficients.T, error, contracted, tried + count)
 
 
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:
     """The network's value at the window's end, where the next window starts."""
-    return window.y + window.width / 2 * (2 * window.slope + tables.end @ window.coefficients)
+    return window.y + window.span / 2 * (2 * window.slope + tables.end @ window.coefficients)

@@ -62,7 +62,7 @@ class Tables(NamedTuple):
 
 
 def tabulate(
-    width: int, rank: int, order: int, num_points: int, slope: float, dtype: DTypeLike
+    units: int, rank: int, order: int, num_points: int, slope: float, dtype: DTypeLike
 ) -> Tables:
     r"""A polynomial of degree m - 1, then functions whose state at s = -1 is zero.
 
@@ -73,7 +73,7 @@ def tabulate(
     take small differences of it.
     """
     with jax.ensure_compile_time_eval():  # constants, whatever is traced around them
-        hidden = hidden_layer(width, 1, slope=slope, dtype=dtype)
+        hidden = hidden_layer(units, 1, slope=slope, dtype=dtype)
         fine, weights, rational = gauss(_FINE)
         integrals = rational[:-1].astype(float)
         s = jnp.asarray(np.append(-1.0, fine), dtype)
@@ -84,7 +84,7 @@ def tabulate(
     left, singular, right = np.linalg.svd(root * features[order, 1:], full_matrices=False)
     rank = min(rank, int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0])))
     readout = right[:rank].T / singular[:rank]
-    kernel = np.zeros((order + width, order + rank))
+    kernel = np.zeros((order + units, order + rank))
     kernel[:order, :order] = np.eye(order)
     kernel[:order, order:], kernel[order:, order:] = -features[:order, 0] @ readout, readout
 
@@ -163,7 +163,7 @@ def _combined(tables: Tables, change: np.ndarray) -> Tables:
 
 @eqx.filter_jit
 def _derivatives(hidden: Any, order: int, s: Float[Array, " points"]) -> Array:
-    """Derivatives 0 to `order` of the features: (order + 1, points, width)."""
+    """Derivatives 0 to `order` of the features: (order + 1, points, units)."""
 
     def function(s: Array) -> Array:
         return hidden.features(s[None]).astype(s.dtype)

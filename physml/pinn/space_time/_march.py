@@ -1,4 +1,4 @@
-"""A march through time, slab by slab; elements and widths follow the residual."""
+"""A march through time, slab by slab; elements and spans follow the residual."""
 
 import functools
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Slab(NamedTuple):
     """The solution over one window of time."""
 
     start: float
-    width: float
+    span: float
     edges: np.ndarray
     coefficients: np.ndarray  # (elements, across, along, components)
 
@@ -50,9 +50,9 @@ class March:
     conditions.
     """
 
-    def __init__(self, problem: Problem, rtol: float, max_elements: int, max_iterations: int):
+    def __init__(self, problem: Problem, rtol: float, max_elements: int, max_steps: int):
         self.problem, self.rtol = problem, rtol
-        self.max_elements, self.max_iterations = max_elements, max_iterations
+        self.max_elements, self.max_steps = max_elements, max_steps
         self.tables = tuple(self._tabulate(i) for i in range(problem.dim))
         self.halves = halving(self.tables[problem.axis])
         sizes = [tables.fine.shape[2] for tables in self.tables]
@@ -81,11 +81,11 @@ class March:
             return RESULTS.nonlinear_divergence
         return RESULTS.successful if defect.worst <= self._tolerance else RESULTS.unresolved
 
-    def through_time(self, edges: np.ndarray, window: float | None, max_windows: int) -> Any:
+    def through_time(self, edges: np.ndarray, first_span: float | None, max_windows: int) -> Any:
         """Window after window: narrower where t is not resolved, more elements where x is not."""
         t, t1 = self.problem.intervals[self._time]
-        span = t1 - t
-        width = span / 16 if window is None else min(window, span)
+        whole = t1 - t
+        span = whole / 16 if first_span is None else min(first_span, whole)
         system = self._system("points", (self._interior(), *self._stages()))
         free = np.take(self._numbers, np.arange(1, self.across[self._place]), axis=self._place)
         later = [(0, 0)] * (len(self.across) + 3)
@@ -101,11 +101,11 @@ class March:
                 return RESULTS.nonfinite
             if len(self.slabs) == max_windows:
                 return RESULTS.max_steps_reached
-            if width < _SHORTEST * span:
+            if span < _SHORTEST * whole:
                 return RESULTS.window_failed
             left = t1 - t
-            width = left if width > 0.99 * left else min(width, left / 2)
-            box = self._box(edges, t, width)
+            span = left if span > 0.99 * left else min(span, left / 2)
+            box = self._box(edges, t, span)
             fitted = self._fit(system, box, np.pad(state, later), free)
             defect = self._judge(fitted, box, free)
             ratio = self._tolerance / max(defect.across, 1e-12 * self._tolerance)
@@ -113,8 +113,8 @@ class March:
             if defect.worst <= self._tolerance:
                 num_failed = 0
                 coefficients = self._read(fitted, len(edges) - 1)
-                self._keep(t, width, edges, coefficients, defect)
-                t = t1 if width == left else t + width
+                self._keep(t, span, edges, coefficients, defect)
+                t = t1 if span == left else t + span
                 state = np.moveaxis(coefficients, 1 + self._place, -1) @ end
                 state = np.expand_dims(state, 1 + self._place)
             else:
@@ -128,7 +128,7 @@ class March:
                 # A solution that is not smooth answers slowly to a shorter window.
                 num_failed += 1
                 factor = min(factor, 0.5**num_failed)
-            width *= factor
+            span *= factor
         return RESULTS.successful
 
     def _initial(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -157,11 +157,11 @@ class March:
             edges, start = self._split(edges, start, bad)
 
     def _keep(
-        self, t: float, width: float, edges: np.ndarray, coefficients: np.ndarray, defect: Defect
+        self, t: float, span: float, edges: np.ndarray, coefficients: np.ndarray, defect: Defect
     ) -> None:
         flat = coefficients.reshape(len(edges) - 1, -1, *coefficients.shape[-2:])
         shown = flat[..., : self.problem.components or 1]  # what follows are derivatives in t
-        self.slabs.append(Slab(float(t), float(width), edges, shown))
+        self.slabs.append(Slab(float(t), float(span), edges, shown))
         self.defects.append(defect.worst / self._tolerance)
 
     def _read(
@@ -178,7 +178,7 @@ class March:
         missing = box.edges.size - 1 - len(flat)
         flat = np.pad(flat, [(0, missing), (0, 0), (0, 0), (0, 0)])
         flat = jnp.asarray(flat, self.problem.dtype)
-        fitted = fit(system, box, flat, jnp.asarray(free.ravel()), self.max_iterations)
+        fitted = fit(system, box, flat, jnp.asarray(free.ravel()), self.max_steps)
         self.num_iterations += int(fitted.num_iterations)
         across = np.ones((1, 1))
         for index, tables in enumerate(self.tables):
@@ -240,28 +240,28 @@ class March:
         """The functions across, counted as in the coefficients."""
         return np.arange(int(np.prod(self.across))).reshape(self.across)
 
-    def _box(self, edges: np.ndarray, t: float, width: float) -> Box:
+    def _box(self, edges: np.ndarray, t: float, span: float) -> Box:
         intervals = self.problem.intervals.copy()
         if self.problem.time is not None:
-            intervals[self._time] = t, t + width
-        widths = np.diff(intervals)[:, 0]
+            intervals[self._time] = t, t + span
+        spans = np.diff(intervals)[:, 0]
         if self.problem.time is not None:
-            widths[self._time] = width  # without the rounding of t
-        lows, widths = (np.delete(x, self.problem.axis) for x in (intervals[:, 0], widths))
+            spans[self._time] = span  # without the rounding of t
+        lows, spans = (np.delete(x, self.problem.axis) for x in (intervals[:, 0], spans))
         capacity = _CAPACITY
         while capacity < len(edges) - 1:
             capacity *= 4
         padded = np.pad(edges, (0, capacity + 1 - len(edges)), "edge")
-        arrays = (jnp.asarray(x, self.problem.dtype) for x in (padded, lows, widths))
+        arrays = (jnp.asarray(x, self.problem.dtype) for x in (padded, lows, spans))
         return Box(jnp.asarray(len(edges) - 1), *arrays)
 
     def _tabulate(self, index: int) -> Tables:
         problem = self.problem
         settings = _ELEMENT if index == problem.axis else _WHOLE
         settings = _TIME if index == problem.time else settings
-        width, rank, num_points, slope = settings
+        units, rank, num_points, slope = settings
         tables = tabulate(
-            width,
+            units,
             rank,
             problem.orders[index] if index != problem.time else 1,
             num_points,

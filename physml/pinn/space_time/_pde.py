@@ -31,9 +31,9 @@ def pde(
     rtol: float | None = None,
     elements: int = 4,
     max_elements: int = 128,
-    window: float | None = None,
+    first_span: float | None = None,
     max_windows: int = 1000,
-    max_iterations: int = 12,
+    max_steps: int = 12,
     dtype: DTypeLike | None = None,
     throw: bool = True,
 ) -> PDESolution:
@@ -74,10 +74,10 @@ def pde(
         rtol: relative tolerance. Default 1e-10 in float64, 1e-3 in float32.
         elements: how many to start with.
         max_elements: more are not made.
-        window: the width of the first window in units of time; a sixteenth of the whole unless
+        first_span: the span of the first window in units of time; a sixteenth of the whole unless
             given.
         max_windows: the number of windows after which the march stops.
-        max_iterations: Gauss-Newton steps after which a window is tried narrower.
+        max_steps: Gauss-Newton steps after which a window is tried narrower.
         dtype: float64 or float32; JAX's default float unless given.
         throw: raise if the equation is not solved to tolerance everywhere; otherwise warn, and
             `solution.result` says why: `window_failed`, `unresolved` (`max_elements`),
@@ -119,7 +119,7 @@ def pde(
         ("elements", elements, 1),
         ("max_elements", max_elements, elements),
         ("max_windows", max_windows, 1),
-        ("max_iterations", max_iterations, 1),
+        ("max_steps", max_steps, 1),
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -129,16 +129,16 @@ def pde(
         raise ValueError('dtype float64 needs jax.config.update("jax_enable_x64", True)')
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
-    if window is not None and not 0 < window < np.inf:
-        raise ValueError(f"window must be positive and finite, got {window}")
-    march = March(problem, rtol, max_elements, max_iterations)
+    if first_span is not None and not 0 < first_span < np.inf:
+        raise ValueError(f"first_span must be positive and finite, got {first_span}")
+    march = March(problem, rtol, max_elements, max_steps)
     low, high = problem.intervals[problem.axis]
     edges = np.linspace(low, high, elements + 1)
     with single_threaded_blas():
         if problem.time is None:
             result = march.steady(edges)
         else:
-            result = march.through_time(edges, window, max_windows)
+            result = march.through_time(edges, first_span, max_windows)
     solution = _solution(march, result)
     missed = [
         f"{face} is missed by {size:.2g}"
@@ -174,13 +174,13 @@ def _solution(march: March, result: Any) -> PDESolution:
     intervals = problem.intervals.copy()
     if problem.time is not None:
         low = intervals[problem.time, 0]
-        intervals[problem.time, 1] = slabs[-1].start + slabs[-1].width if slabs else low
+        intervals[problem.time, 1] = slabs[-1].start + slabs[-1].span if slabs else low
         if result == RESULTS.successful:
             intervals[problem.time] = problem.intervals[problem.time]
     arrays: Any = (
         intervals,
         np.array([slab.start for slab in slabs] or [problem.intervals[problem.time or 0, 0]]),
-        np.array([slab.width for slab in slabs] or [1.0]),
+        np.array([slab.span for slab in slabs] or [1.0]),
         edges,
         readouts,
     )

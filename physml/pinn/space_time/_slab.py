@@ -57,7 +57,7 @@ class Box(NamedTuple):
     count: Int[Array, ""]  # of elements
     edges: Float[Array, " edges"]
     lows: Float[Array, " others"]  # of the other axes
-    widths: Float[Array, " others"]
+    spans: Float[Array, " others"]
 
 
 class Fit(NamedTuple):
@@ -81,7 +81,7 @@ def fit(
     box: Box,
     start: Float[Array, "elements across along components"],
     free: Int[Array, " free"],
-    max_iterations: int,
+    max_steps: int,
 ) -> Fit:
     r"""Find the coefficients that make all residuals vanish, by Gauss-Newton.
 
@@ -97,7 +97,7 @@ def fit(
         box: where.
         start: the first guess.
         free: which functions across are sought; `start` gives the rest.
-        max_iterations: after so many steps it has not converged.
+        max_steps: after so many steps it has not converged.
     """
 
     def correct(state: tuple) -> tuple:
@@ -109,7 +109,7 @@ def fit(
     def unfinished(state: tuple) -> Array:
         _, size, last, count = state
         stalled = (size > 0.5 * last) & (count > 2) & (size < 1e-6)
-        return (count < max_iterations) & (size > accuracy) & ~stalled
+        return (count < max_steps) & (size > accuracy) & ~stalled
 
     tiny = jnp.finfo(start.dtype).tiny
     accuracy = 1e3 * float(jnp.finfo(start.dtype).eps)
@@ -167,8 +167,8 @@ def linearise(
         others = derivative[: equation.axis] + derivative[equation.axis + 1 :]
         along = (2 / length) ** own * equation.along.values[own]
         across = jnp.ones((1, 1), coefficients.dtype)
-        for order, table, width in zip(others, equation.across, box.widths, strict=True):
-            across = jnp.kron(across, table.values[order] * (2 / width) ** order)
+        for order, table, span in zip(others, equation.across, box.spans, strict=True):
+            across = jnp.kron(across, table.values[order] * (2 / span) ** order)
         factors.append((across[:, free], along))
         part = coefficients[..., block * num : (block + 1) * num]
         jets.append(jnp.einsum("nq,qpc,mp->nmc", across, part, along))
@@ -199,8 +199,8 @@ def _points(
     """The coordinates of an element's points."""
     along = low + (equation.along.points + 1) * length / 2
     grids = [
-        low + (table.points + 1) * width / 2
-        for table, low, width in zip(equation.across, box.lows, box.widths, strict=True)
+        low + (table.points + 1) * span / 2
+        for table, low, span in zip(equation.across, box.lows, box.spans, strict=True)
     ]
     across = [grid.ravel() for grid in jnp.meshgrid(*grids, indexing="ij")]
     shape = math.prod(grid.size for grid in grids), along.size

@@ -38,7 +38,7 @@ class PDESolution(eqx.Module):
     bases: tuple[Basis, ...]  # of each coordinate
     domain: Float[Array, "dim 2"]
     starts: Float[Array, " windows"]  # in t, or one window
-    widths: Float[Array, " windows"]
+    spans: Float[Array, " windows"]
     edges: Float[Array, "windows edges"]  # of the elements; those missing are infinite
     readouts: Float[Array, "windows elements across along components"]  # in the bases
     result: RESULTS
@@ -84,7 +84,7 @@ class PDESolution(eqx.Module):
 
     def _evaluate(self, *point: Array) -> Array:
         x = point[self.axis]
-        window, low, width = (
+        window, low, span = (
             jnp.asarray(0),
             self.domain[:, 0],
             self.domain[:, 1] - self.domain[:, 0],
@@ -94,17 +94,17 @@ class PDESolution(eqx.Module):
             window = jnp.searchsorted(self.starts, point[index], side="right") - 1
             window = jnp.clip(window, 0, len(self.starts) - 1)
             low = low.at[index].set(self.starts[window])
-            width = width.at[index].set(self.widths[window])
+            span = span.at[index].set(self.spans[window])
         edges = self.edges[window]
         # The infinite ones that fill the buffer are past every point, as is the last real one.
         inner = jnp.where(jnp.isfinite(jnp.roll(edges, -1)), edges, jnp.inf).at[-1].set(jnp.inf)
         element = jnp.maximum(jnp.searchsorted(inner, x, side="right") - 1, 0)
         low = low.at[self.axis].set(edges[element])
-        width = width.at[self.axis].set(edges[element + 1] - edges[element])
+        span = span.at[self.axis].set(edges[element + 1] - edges[element])
         across = jnp.ones((1,), x.dtype)
         along = across
         for i, (basis, coordinate) in enumerate(zip(self.bases, point, strict=True)):
-            functions = basis(2 * (coordinate - low[i]) / width[i] - 1)
+            functions = basis(2 * (coordinate - low[i]) / span[i] - 1)
             if i == self.axis:
                 along = functions
             else:
