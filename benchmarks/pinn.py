@@ -36,7 +36,8 @@ from flax import nnx
 from physml import dynamics, nn, pinn, plots, reference, systems
 from physml._numerics.quadrature import gauss
 from physml.experiment import Run, best_of, slug
-from physml.solution import RESULTS, Solution
+from physml.results import RESULTS
+from physml.solution import Solution
 
 NODES = 24  # of the truth's collocation
 ABOVE = 1e-12  # errors below it are rounding

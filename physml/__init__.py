@@ -11,7 +11,9 @@ from physml import (
     pinn,
     reference,
     residuals,
+    results,
     solution,
+    step_maps,
     surrogate,
     systems,
 )
@@ -27,7 +29,9 @@ __all__ = [
     "pinn",
     "reference",
     "residuals",
+    "results",
     "solution",
+    "step_maps",
     "surrogate",
     "systems",
 ]

@@ -1,12 +1,39 @@
-"""The types that the whole package speaks: residuals and losses."""
+"""The types that the whole package speaks: residuals, losses, and what a network must offer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 Residual = Callable[[Any, Any, PRNGKeyArray | None], PyTree[Array]]
 """`residual(model, batch, key) -> blocks`: arrays that are zero where the model is right."""
 
 Loss = Callable[[Any, Any, PRNGKeyArray | None], tuple[Scalar, dict[str, Array]]]
 """`loss(model, batch, key) -> (value, aux)`: what has no residual (a classifier, a game)."""
+
+
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A network without memory whose last layer is linear: `readout(features(x))`."""
+
+    readout: nnx.Linear
+
+    def features(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
+        """The hidden units' values, which the readout combines."""
+        ...
+
+
+@runtime_checkable
+class RecurrentNetwork(Protocol):
+    """A network with a memory, the carry, whose last layer is linear."""
+
+    readout: nnx.Linear
+
+    def initial_carry(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
+        """The empty memory."""
+        ...
+
+    def advance(self, carry: Any, x: Float[Array, "*batch inputs"]) -> tuple[Any, Array]:
+        """The memory one input later, and the features, (*batch, units), that go with it."""
+        ...

@@ -4,7 +4,6 @@ import abc
 from collections.abc import Callable
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,32 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from physml._numerics.checks import is_concrete
-
-
-class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
-    """How a solve ended: Diffrax's results and four more.
-
-    `RESULTS.promote` takes a result of Diffrax, Optimistix or Lineax. Printing one gives its
-    message. `nonfinite` is inherited: the right-hand side returned NaN or an infinity.
-    """
-
-    successful = ""
-    diverged = (
-        "The solution could not be continued: its steps shrank to round-off. It blows up near "
-        "the time reached, or it is too stiff for an explicit solver (try `stiff=True`)."
-    )
-    window_failed = (
-        "A window could not be solved to tolerance at the shortest span. The solution "
-        "is good up to the time reached."
-    )
-    suspect = (
-        "The equation's residual is small, but the error estimate is not: the values may "
-        "belong to another solution of the same equation."
-    )
-    unresolved = (
-        "The residual stays above the tolerance with as many elements as are allowed. The "
-        "solution is good up to the time reached."
-    )
+from physml.results import RESULTS
 
 
 class Dense(eqx.Module):
@@ -50,6 +24,14 @@ class Dense(eqx.Module):
     @abc.abstractmethod
     def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
         """du/dt at a scalar t."""
+
+
+class Differentiated(Dense):
+    """A function of continuous time whose derivative JAX takes, in forward mode."""
+
+    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """du/dt at a scalar t."""
+        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
 
 
 class Solution(eqx.Module):

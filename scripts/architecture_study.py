@@ -25,8 +25,9 @@ import optax
 import tyro
 from flax import nnx
 
-from physml import data, fit, nn, plots, reference, surrogate, systems
+from physml import data, nn, plots, reference, surrogate, systems
 from physml.experiment import Run, slug
+from physml.results import raise_if_interrupted
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ class Study:
                 valid_every=max(1, num_steps // validations),
                 checkpoint=path,
             )
-            fit.raise_if_interrupted(swept.result)
+            raise_if_interrupted(swept.result)
             scores = self.problem.scores(swept.models.network)
             lost = np.where(swept.diverged, np.nan, 1.0)
             return {

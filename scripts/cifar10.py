@@ -19,6 +19,7 @@ from flax import nnx
 
 from physml import classify, data, fit, nn, plots
 from physml.experiment import Run
+from physml.results import raise_if_interrupted
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def main(config: Config) -> dict[str, Any]:
             network = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
             print(f"{name}\n{network.summary()}\n")
             fitted = classify.fit(network, train, valid, key=key, progress=True, **recipe)
-            fit.raise_if_interrupted(fitted.result)
+            raise_if_interrupted(fitted.result)
             run.save_model(name, fitted.model)
             found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
             speed = fitted.step * recipe["batch_size"] / fitted.seconds

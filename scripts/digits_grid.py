@@ -23,6 +23,7 @@ from flax import nnx
 
 from physml import classify, data, fit, nn, plots
 from physml.experiment import Run
+from physml.results import raise_if_interrupted
 
 GRID = tuple(np.logspace(-5, 1, 7).tolist())  # of learning rates, and of L2 strengths
 WIDE = (nn.Filters(64), nn.Pool(), nn.Dropout(0.3), nn.Dense(200), nn.Dropout(0.5))
@@ -157,7 +158,7 @@ def fit_many(
         loss, network, images, settings=arrays, optimizer=optimizer, batch_size=batch_size,
         steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
     )  # fmt: skip
-    fit.raise_if_interrupted(swept.result)
+    raise_if_interrupted(swept.result)
     return swept
 
 

@@ -24,6 +24,7 @@ import tyro
 
 from physml import fit, pinn, plots, reference, systems
 from physml.experiment import Run
+from physml.results import RESULTS
 
 NAMES = ("sigma", "rho", "beta")
 TS = np.linspace(0.0, 3.0, 300)
@@ -106,7 +107,7 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
         run.metrics(figures, prefix=title)
         shares = median, ratio[i] * bound[i], bound[i], covered[name], lost
         rows.append([name, *(100 * float(share) for share in shares)])
-    failed = np.mean(np.asarray(found.result != pinn.VERDICTS.successful))
+    failed = np.mean(np.asarray(found.result != RESULTS.successful))
     figures = {
         "rms_over_crb": ratio.max(),
         "coverage": min(covered.values()),
@@ -200,7 +201,7 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
         {
             "oscillator.zeta_err": np.median(errors),
             "oscillator.zeta_rms_err": np.sqrt(np.mean(errors**2)),
-            "oscillator.failed": np.mean(np.asarray(results != pinn.VERDICTS.successful)),
+            "oscillator.failed": np.mean(np.asarray(results != RESULTS.successful)),
         }
     )
     run.table(

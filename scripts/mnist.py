@@ -20,6 +20,7 @@ from flax import nnx
 
 from physml import classify, data, fit, nn, plots
 from physml.experiment import Run
+from physml.results import raise_if_interrupted
 
 GOAL = 0.99  # of which `seconds_to_99` is the time
 
@@ -86,7 +87,7 @@ def plain(
     fitted = classify.fit(
         network, train, valid, epochs=epochs, key=key, progress=True, callback=watch, **options
     )
-    fit.raise_if_interrupted(fitted.result)
+    raise_if_interrupted(fitted.result)
     run.save_model("plain", fitted.model)
     found = classify.evaluate(classify.probabilities(fitted.model, test), test)
     return found, {
@@ -117,7 +118,7 @@ def strong(
             network = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist-strong"], 10, rngs=nnx.Rngs(seed))
             key, view_key = jax.random.split(jax.random.key(seed))
             fitted = classify.fit(network, train, epochs=epochs, key=key, progress=True, **recipe)
-            fit.raise_if_interrupted(fitted.result)  # the next run makes this part anew
+            raise_if_interrupted(fitted.result)  # the next run makes this part anew
             run.save_model(f"strong_{seed}", fitted.model)
             found = classify.probabilities(fitted.model, test, views=16, augment=half, key=view_key)
             return {"probabilities": found, "seconds": fitted.seconds}

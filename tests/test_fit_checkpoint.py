@@ -12,7 +12,8 @@ import pytest
 from flax import nnx
 
 from physml import fit
-from physml.fit import RESULTS, checkpoint
+from physml.fit import checkpoint
+from physml.results import RESULTS
 
 
 class Record(eqx.Module):
@@ -106,7 +107,7 @@ def test_a_fit_goes_on_bit_for_bit_from_disk(tmp_path):
     tail = fit.gradient(loss, model, data, state=state, steps=30, **options)
     same(tail.state, whole.state)
     np.testing.assert_array_equal(tail.model["w"], whole.model["w"])
-    assert bool(tail.result == RESULTS.completed)
+    assert bool(tail.result == RESULTS.successful)
 
 
 def test_saving_again_replaces(tmp_path):

@@ -13,7 +13,7 @@ from flax import nnx
 
 from physml import fit
 from physml._numerics.shuffle import shuffle_words, shuffled
-from physml.fit import RESULTS
+from physml.results import RESULTS
 
 ADAM = optax.adam(0.1)
 KEY = jax.random.key(0)
@@ -82,7 +82,7 @@ def test_linear_least_squares(optimizer):
     np.testing.assert_allclose(out.model["w"], np.linalg.lstsq(X, Y)[0], atol=1e-7)
     assert out.history["loss"].shape == (600,) and out.step == 600
     np.testing.assert_allclose(out.history["loss"][0], np.mean(Y**2), rtol=1e-14)
-    assert bool(out.result == RESULTS.completed)
+    assert bool(out.result == RESULTS.successful)
 
 
 def test_ridge():
@@ -244,7 +244,7 @@ def test_validation_has_its_own_loss_and_beat():
     )  # fmt: skip
     np.testing.assert_array_equal(out.history["valid_step"], [10, 20, 25])
     np.testing.assert_allclose(out.history["valid_loss"], -2 * (1 - 0.9 ** np.array([10, 20, 25])))
-    assert bool(out.result == RESULTS.completed)
+    assert bool(out.result == RESULTS.successful)
 
 
 @pytest.mark.parametrize("optimizer", [ADAM, optax.lbfgs()])

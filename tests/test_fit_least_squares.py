@@ -8,7 +8,7 @@ import scipy.optimize
 from flax import nnx
 
 from physml import fit
-from physml.fit import RESULTS
+from physml.results import RESULTS
 
 METHODS = [
     ("gauss_newton", "qr"),
@@ -47,7 +47,7 @@ def linear(x, batch, key):
 def test_rosenbrock(method, linear, dtype):
     x = jnp.asarray([-1.2, 1.0], dtype)
     out = fit.least_squares(rosenbrock, x, method=method, linear=linear)
-    assert bool(out.result == RESULTS.completed) and out.nonfinite_step is None
+    assert bool(out.result == RESULTS.successful) and out.nonfinite_step is None
     np.testing.assert_allclose(out.model, 1.0, rtol=1e-12 if dtype == jnp.float64 else 1e-4)
     assert out.model.dtype == dtype and out.history["loss"].dtype == dtype
     np.testing.assert_allclose(out.history["loss"][0], 4.4**2 + 2.2**2, rtol=1e-6)
@@ -178,7 +178,7 @@ def test_nonfinite_from_the_start(method):
 
 def test_diverging_gauss_newton_returns_its_best():
     out = fit.least_squares(lambda x, b, k: jnp.arctan(x), np.array([1.5]), max_steps=6)
-    assert bool(out.result != RESULTS.completed)
+    assert bool(out.result != RESULTS.successful)
     np.testing.assert_allclose(np.arctan(out.model[0]) ** 2, np.nanmin(out.history["loss"]))
     assert out.history["loss"][3] > out.history["loss"][0]
 

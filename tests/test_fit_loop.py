@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from physml import fit
-from physml.fit import RESULTS
+from physml.results import RESULTS, raise_if_interrupted
 
 
 class Walk(eqx.Module):
@@ -49,7 +49,7 @@ def test_is_the_python_loop():
     np.testing.assert_allclose(out.state[0], x, rtol=1e-14)
     np.testing.assert_array_equal(out.history["step"], np.arange(25))
     assert out.step == 25 and out.nonfinite_step is None
-    assert bool(out.result == RESULTS.completed)
+    assert bool(out.result == RESULTS.successful)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 25, 1000, None])
@@ -244,8 +244,8 @@ def test_ctrl_c_returns_what_there_is():
 
 def test_a_script_does_not_go_on_with_what_was_interrupted():
     with pytest.raises(KeyboardInterrupt):
-        fit.raise_if_interrupted(RESULTS.interrupted)
-    fit.raise_if_interrupted(RESULTS.completed)
+        raise_if_interrupted(RESULTS.interrupted)
+    raise_if_interrupted(RESULTS.successful)
 
 
 @pytest.fixture
@@ -351,7 +351,7 @@ def test_state_is_not_donated_and_may_be_weakly_typed():
 def test_no_steps():
     out = fit.loop(Walk(), START, num_steps=0)
     assert out.step == 0 and out.state[0] == 1
-    assert bool(out.result == RESULTS.completed)
+    assert bool(out.result == RESULTS.successful)
     assert out.compile_seconds == 0
 
 

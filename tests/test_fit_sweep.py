@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 from physml import fit
-from physml.fit import RESULTS
 from physml.fit._spread import Spread, of_each
+from physml.results import RESULTS
 
 KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(40, 3))
@@ -71,7 +71,7 @@ def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone(devices
     swept = fit.sweep(
         LOSS, net, (X, Y), settings=settings, optimizer=momentum, devices=devices, **options
     )
-    assert len(swept) == 3 and swept.step == 30 and bool(swept.result == RESULTS.completed)
+    assert len(swept) == 3 and swept.step == 30 and bool(swept.result == RESULTS.successful)
     np.testing.assert_array_equal(swept.diverged, [False, True, False])
     assert swept.history["loss"].shape == (30, 3) and swept.history["valid_loss"].shape == (4, 3)
     for i in range(3):
@@ -228,7 +228,7 @@ def test_interrupted_goes_on_where_it_was(tmp_path):
         **options,
     )
     for one in (tail, again):
-        assert bool(one.result == RESULTS.completed)
+        assert bool(one.result == RESULTS.successful)
         np.testing.assert_array_equal(one.nonfinite_step, whole.nonfinite_step)
         for name, rows in whole.history.items():
             np.testing.assert_array_equal(one.history[name], rows)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from physml import pinn, reference
-from physml.solution import RESULTS
+from physml.results import RESULTS
 from physml.systems import (
     Cosine,
     DrivenOscillator,

@@ -10,7 +10,8 @@ import pytest
 
 from physml import pinn, reference
 from physml.pinn.collocation import estimate
-from physml.solution import RESULTS, Dense
+from physml.results import RESULTS
+from physml.solution import Dense
 from physml.systems import DrivenOscillator, Lorenz, from_function
 
 

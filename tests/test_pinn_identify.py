@@ -12,6 +12,7 @@ import scipy.stats
 from physml import pinn, reference
 from physml.pinn.inverse._parameters import free_parameters
 from physml.pinn.inverse._shooting import weigh
+from physml.results import RESULTS
 from physml.systems import DrivenOscillator, Duffing, Lorenz, SquareWave, from_function
 
 NAMES = ("sigma", "rho", "beta")
@@ -70,7 +71,7 @@ def test_lorenz_reaches_the_cramer_rao_bound(lorenz, observe, factor):
         )
 
     found = jax.jit(jax.vmap(identify))(data)
-    assert np.all(found.result == pinn.VERDICTS.successful)
+    assert np.all(found.result == RESULTS.successful)
     matrix = jacobian.reshape(-1, 6)
     covariance = 0.25 * np.linalg.inv(matrix.T @ matrix)
     bound = np.sqrt(np.diag(covariance))
@@ -197,7 +198,7 @@ def test_what_cannot_be_told_is_said():
     ys = decay(ts, 1.3, 2.0)[:, None] + 0.01 * np.random.default_rng(4).standard_normal((40, 1))
     with pytest.warns(UserWarning, match="do not determine all parameters"):
         found = pinn.identify(system, ts, ys, free=("k", "m"))
-    assert found.result == pinn.VERDICTS.unidentifiable
+    assert found.result == RESULTS.unidentifiable
     np.testing.assert_allclose(found.values["k"] * found.values["m"], 1.3, rtol=0.02)
     assert found.singular_values[-1] < 1e-6
 
@@ -208,7 +209,7 @@ def test_a_wrong_model_is_said(decaying):
     constant = from_function(lambda t, y, args: 0.0 * args["k"] * y + args["k"], 1, args={"k": 1.0})
     with pytest.warns(UserWarning, match="does not explain the data"):
         found = pinn.identify(constant, ts, ys, free=("k",), noise=0.01)
-    assert found.result == pinn.VERDICTS.misfit
+    assert found.result == RESULTS.misfit
 
 
 @pytest.mark.slow

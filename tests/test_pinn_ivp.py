@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from physml import nn, pinn, residuals
-from physml.solution import RESULTS
+from physml.results import RESULTS
 from physml.systems import DrivenOscillator, Lorenz, SquareWave, from_function
 
 
@@ -81,7 +81,7 @@ def test_a_window_is_one_frozen_tanh_layer_and_a_readout(lorenz):
     assert isinstance(layer.kernel, nn.Frozen) and isinstance(layer.bias, nn.Frozen)
     assert network.activation is jnp.tanh
     s = jnp.linspace(-1.0, 0.99, 7)
-    half = dense.widths[index] / 2
+    half = dense.spans[index] / 2
     expected = jax.vmap(dense.evaluate)(dense.starts[index] + half * (s + 1))
     ramp = np.outer(s + 1, dense.slopes[index])
     u = np.asarray(dense.ys[index]) + np.asarray(half * (ramp + network(s[:, None])))

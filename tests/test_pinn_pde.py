@@ -7,7 +7,7 @@ import pytest
 
 from physml import pinn, reference
 from physml.pinn.space_time._elements import halving, tabulate, with_end_states
-from physml.solution import RESULTS
+from physml.results import RESULTS
 
 UNIT = {"x": (0.0, 1.0), "t": (0.0, 0.1)}
 

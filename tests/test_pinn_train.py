@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from physml import fit, nn, pinn, residuals
-from physml.solution import RESULTS
+from physml.results import RESULTS
 from physml.systems import DrivenOscillator, Lorenz, from_function
 
 decay = from_function(lambda t, y, rate: -rate * y, 1)
@@ -183,7 +183,7 @@ def test_a_loss_that_overflows_is_told():
         pinn.train(network(), decay, [1.0], 1.0, args=1.0, stages=stages)
     training = pinn.train(network(), decay, [1.0], 1.0, args=1.0, stages=stages, throw=False)
     assert training.solution.result == RESULTS.nonfinite
-    assert training.fits[-1].result == fit.RESULTS.nonfinite
+    assert training.fits[-1].result == RESULTS.nonfinite
     assert np.all(np.isfinite(training.solution.ys))
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from physml import data, dynamics, reference, systems
-from physml.solution import RESULTS
+from physml.results import RESULTS
 
 LORENZ = systems.Lorenz()
 SPRING = systems.from_function(lambda t, y, k: [y[1], -k * y[0]], 2, args=1.0)

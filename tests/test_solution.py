@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from physml.solution import RESULTS, Dense, Solution
+from physml.results import RESULTS
+from physml.solution import Dense, Solution
 
 
 class Circle(Dense):

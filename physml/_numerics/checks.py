@@ -5,6 +5,7 @@ where they are concrete; under `jax.jit` and `jax.vmap` shapes and dtypes are al
 """
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -62,6 +63,34 @@ def floating_arrays(**values: Any) -> tuple[Array, ...]:
     dtypes = [dtype for dtype in own if dtype is not None and jnp.issubdtype(dtype, jnp.floating)]
     dtype = functools.reduce(jnp.promote_types, dtypes) if dtypes else None
     return tuple(floating_array(name, value, dtype) for name, value in values.items())
+
+
+def require_count(least: int = 1, **values: Any) -> None:
+    """Raise unless every value is a whole number, `least` or more.
+
+    Raises:
+        TypeError: one is not an integer.
+        ValueError: one is too small.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def require_positive(**values: Any) -> None:
+    """Raise ValueError unless every value, where its numbers are known, is positive and finite."""
+    for name, value in values.items():
+        if is_concrete(value) and not np.all((np.asarray(value) > 0) & np.isfinite(value)):
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def require_one_of(choices: Collection[Any], **values: Any) -> None:
+    """Raise ValueError unless every value is one of the choices."""
+    for name, value in values.items():
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
 
 
 def require_finite(name: str, value: Any) -> None:

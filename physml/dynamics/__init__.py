@@ -22,11 +22,7 @@ from physml.dynamics._forecast import (
     rollout,
     valid_prediction_time,
 )
-from physml.dynamics._lyapunov import (
-    LyapunovSpectrum,
-    kaplan_yorke_dimension,
-    lyapunov_spectrum,
-)
+from physml.dynamics._lyapunov import LyapunovSpectrum, kaplan_yorke_dimension, lyapunov_spectrum
 from physml.dynamics._skill import Skill, bootstrap, forecast_skill
 from physml.dynamics._statistics import (
     hellinger,

@@ -13,9 +13,10 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Parts, as_arrays, take_apart
 from physml._types import Loss
-from physml.fit._fit import RESULTS, Fit
+from physml.fit._fit import Fit
 from physml.fit._loop import Augment, Callback, loop
 from physml.nn import set_evaluation
+from physml.results import RESULTS
 
 
 class Best(eqx.Module):

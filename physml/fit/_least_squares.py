@@ -17,8 +17,9 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Parts, as_arrays, take_apart
 from physml._types import Residual
-from physml.fit._fit import RESULTS, Fit
+from physml.fit._fit import Fit
 from physml.fit._objective import Weights, scaled
+from physml.results import RESULTS
 
 _METHODS = ("gauss_newton", "levenberg_marquardt")
 _LINEAR = ("qr", "svd")
@@ -254,8 +255,6 @@ class _Recording(optx.AbstractLeastSquaresSolver):
 
 
 def _result(verdict: optx.RESULTS) -> RESULTS:
-    if bool(verdict == optx.RESULTS.successful):
-        return RESULTS.completed
     if bool(verdict == optx.RESULTS.nonlinear_max_steps_reached):
         return RESULTS.max_steps_reached
-    return RESULTS.failed
+    return RESULTS.promote(verdict)

@@ -16,7 +16,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
 from physml._numerics.shuffle import shuffle_words, shuffled
-from physml.fit._fit import RESULTS, Fit
+from physml.fit._fit import Fit
+from physml.results import RESULTS
 
 Step = Callable[[Any, Any, PRNGKeyArray | None], tuple[Any, dict[str, Array]]]
 """`step(state, batch, key) -> (state, metrics)`."""
@@ -200,7 +201,7 @@ def loop(
         history=_stacked(rows, first - start)
         | {"step": np.arange(start, first)}
         | _stacked([{n: [x] for n, x in reviewed.items()} for reviewed in reviews], None),
-        result=RESULTS.completed if verdict is None else verdict,
+        result=RESULTS.successful if verdict is None else verdict,
         nonfinite_step=nonfinite_step,
         seconds=time.perf_counter() - begin,
         compile_seconds=compile_seconds,

@@ -20,10 +20,11 @@ from physml._numerics.compiled import compiled
 from physml._numerics.parts import Parts, as_arrays, take_apart
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
-from physml.fit._fit import RESULTS, Fit
+from physml.fit._fit import Fit
 from physml.fit._gradient import Best, GradientStep, State, validated
 from physml.fit._loop import Augment, Callback, Report, loop
 from physml.fit._spread import Spread, of_each
+from physml.results import RESULTS
 
 SAVE_SECONDS = 20.0  # a process that is killed loses about so much
 _RUN_ONCE = {"xla_backend_optimization_level": 0}  # a third of the time to compile

@@ -1,5 +1,6 @@
 """Architectures: networks that can be fitted, and nothing about how they are fitted."""
 
+from physml._types import FeatureNetwork, RecurrentNetwork
 from physml.nn._cnn import ARCHITECTURES, CNN, Dense, Dropout, Filters, Pool
 from physml.nn._common import (
     ACTIVATIONS,
@@ -24,10 +25,12 @@ __all__ = [
     "Conv",
     "Dense",
     "Dropout",
+    "FeatureNetwork",
     "Filters",
     "FourierFeatures",
     "Frozen",
     "Pool",
+    "RecurrentNetwork",
     "absolute_norm",
     "correlate",
     "correlate_max",

@@ -2,15 +2,7 @@
 
 from physml.pinn.collocation import CorrectedNetworks, WindowNetworks
 from physml.pinn.family import Bundle, bundle
-from physml.pinn.inverse import (
-    VERDICTS,
-    Discovery,
-    Identified,
-    Profile,
-    discover,
-    identify,
-    profile,
-)
+from physml.pinn.inverse import Discovery, Identified, Profile, discover, identify, profile
 from physml.pinn.ivp import solve
 from physml.pinn.space_time import PDESolution, pde
 from physml.pinn.training import (
@@ -29,7 +21,6 @@ from physml.pinn.training import (
 )
 
 __all__ = [
-    "VERDICTS",
     "Bundle",
     "CorrectedNetworks",
     "Discovery",

@@ -24,17 +24,8 @@ from physml.plots._solutions import (
     phase_portrait,
     solution_error,
 )
-from physml.plots._statistics import (
-    climate,
-    parameter_scan,
-)
-from physml.plots._training import (
-    bands,
-    convergence,
-    heat_map,
-    loss_curves,
-    work_precision,
-)
+from physml.plots._statistics import climate, parameter_scan
+from physml.plots._training import bands, convergence, heat_map, loss_curves, work_precision
 
 __all__ = [
     "accuracy_curves",

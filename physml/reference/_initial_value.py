@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from physml._numerics.checks import check_tolerances, is_concrete, require_increasing
+from physml._numerics.pieces import piece_at
 from physml.reference._certificate import certificate
-from physml.solution import RESULTS, Dense, Solution
+from physml.results import RESULTS
+from physml.solution import Dense, Solution
 from physml.systems import System, check_problem
 
 # In float64 and float32: what the method reaches before round-off takes over.
@@ -230,7 +232,7 @@ class _Steps(Dense):
     stiff: bool = eqx.field(static=True)
 
     def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        index = jnp.maximum(jnp.searchsorted(self.knots, t, side="right") - 1, 0)
+        index = piece_at(self.knots, t)
         left, y = self.knots[index], self.states[index]
         if self.jumps is not None:  # do not look at the right-hand side from the jump on
             jumps = jnp.concatenate([self.jumps, jnp.full(1, jnp.inf, t.dtype)])

@@ -16,6 +16,7 @@ from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.fit._loop import Callback
 from physml.reference import FlowMap
+from physml.results import RESULTS
 from physml.surrogate._stepper import Matrix, Stepper, cast, rows_of, unknown_increments
 from physml.systems import System
 
@@ -35,7 +36,7 @@ class SurrogateFit(eqx.Module):
     step_map: Stepper
     trained: Stepper
     history: dict[str, np.ndarray]
-    result: fitting.RESULTS
+    result: RESULTS
     seconds: float
     compile_seconds: float
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from physml._numerics.pieces import piece_at
 from physml._numerics.quadrature import gauss, legendre_transform
 from physml.pinn.collocation._linearised import VectorField, jacobian_at, propagate
 from physml.pinn.collocation._pieces import Polynomials
@@ -26,8 +27,7 @@ class Error(eqx.Module):
     resolution: Float[Array, "windows dim"]  # of a window's values, by its polynomial and dtype
 
     def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        index = jnp.maximum(jnp.searchsorted(self.signed.starts, t, side="right") - 1, 0)
-        error = jnp.abs(self.signed.evaluate(t)) + self.resolution[index]
+        error = jnp.abs(self.signed.evaluate(t)) + self.resolution[piece_at(self.signed.starts, t)]
         return jnp.where(jnp.isnan(error), jnp.inf, error)
 
 

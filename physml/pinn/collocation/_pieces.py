@@ -1,43 +1,53 @@
 """What a march over windows leaves behind, as functions of continuous time."""
 
+import abc
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from physml.solution import Dense
+from physml._numerics.pieces import piece_at
+from physml.solution import Differentiated
 
 
-class WindowNetworks(Dense):
-    """The networks of all windows: one hidden layer, a readout each.
+class Pieces(Differentiated):
+    """A function of time that is another one in each window.
 
-    The buffers may be longer than the number of windows; the starts of unused ones are infinite.
+    Buffers may be longer than the number of windows; the starts of unused ones are infinite.
     """
 
-    hidden: nnx.Module  # its readout is not used
+    starts: eqx.AbstractVar[Float[Array, " windows"]]
+    spans: eqx.AbstractVar[Float[Array, " windows"]]
+
+    @abc.abstractmethod
+    def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
+        """The function of one window, at s in [-1, 1]."""
+
+    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """u(t), by the function of the window that t lies in."""
+        index = piece_at(self.starts, t)
+        s = (t - self.starts[index]) / (self.spans[index] / 2) - 1
+        with jax.default_matmul_precision("highest"):
+            return self.in_window(index, s)
+
+
+class WindowNetworks(Pieces):
+    """The networks of all windows: one hidden layer, a readout each."""
+
     starts: Float[Array, " windows"]
     spans: Float[Array, " windows"]
+    hidden: nnx.Module  # its readout is not used
     ys: Float[Array, "windows dim"]  # at the starts
     slopes: Float[Array, "windows dim"]
     readouts: Float[Array, "windows units dim"]
 
-    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """u(t), by the network of the window that t lies in."""
-        index = jnp.searchsorted(self.starts, t, side="right") - 1
-        index = jnp.maximum(index, 0)
-        half = self.spans[index] / 2
-        s = (t - self.starts[index]) / half - 1
-        with jax.default_matmul_precision("highest"):
-            features = self._features(s) - self._features(-jnp.ones_like(s))
-            return self.ys[index] + half * (
-                (s + 1) * self.slopes[index] + features @ self.readouts[index]
-            )
-
-    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """The derivative of the network."""
-        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
+    def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
+        features = self._features(s) - self._features(-jnp.ones_like(s))
+        change = (s + 1) * self.slopes[index] + features @ self.readouts[index]
+        return self.ys[index] + self.spans[index] / 2 * change
 
     def network(self, index: int) -> nnx.Module:
         r"""The network N of one window, with its readout in place.
@@ -63,17 +73,14 @@ class WindowNetworks(Dense):
         return hidden.features(s[None]).astype(s.dtype)
 
 
-class Polynomials(Dense):
-    """A polynomial in each window; buffers as in `WindowNetworks`."""
+class Polynomials(Pieces):
+    """A polynomial in each window."""
 
     starts: Float[Array, " windows"]
     spans: Float[Array, " windows"]
     coefficients: Float[Array, "windows terms dim"]  # of Legendre polynomials in s
 
-    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """u(t), by the polynomial of the window that t lies in."""
-        index = jnp.maximum(jnp.searchsorted(self.starts, t, side="right") - 1, 0)
-        s = (t - self.starts[index]) / (self.spans[index] / 2) - 1
+    def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
         coefficients = self.coefficients[index]
 
         def step(carry: Any, n: Array) -> Any:
@@ -82,15 +89,10 @@ class Polynomials(Dense):
 
         degrees = jnp.arange(coefficients.shape[0]).astype(s.dtype)
         _, terms = jax.lax.scan(step, (jnp.zeros_like(s), jnp.ones_like(s)), degrees)
-        with jax.default_matmul_precision("highest"):
-            return terms @ coefficients
-
-    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """The derivative of the polynomial."""
-        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
+        return terms @ coefficients
 
 
-class CorrectedNetworks(Polynomials):
+class CorrectedNetworks(Differentiated):
     """The networks of all windows less their estimated error.
 
     The correction is far below what tanh features, of which large readouts take small
@@ -98,7 +100,12 @@ class CorrectedNetworks(Polynomials):
     Gauss points, and `networks` is the function of time before the correction.
     """
 
+    polynomials: Polynomials
     networks: WindowNetworks
+
+    def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        """u(t)."""
+        return self.polynomials.evaluate(t)
 
     def network(self, index: int) -> nnx.Module:
         """The network of one window: see `WindowNetworks.network`."""

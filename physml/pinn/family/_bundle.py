@@ -11,10 +11,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.checks import is_concrete, require_increasing
+from physml._numerics.pieces import piece_at
 from physml._numerics.quadrature import legendre_transform
 from physml.pinn.collocation import Polynomials, Tables
 from physml.pinn.family._layers import Layer, linearised_error
-from physml.solution import RESULTS
+from physml.results import RESULTS
 from physml.systems import ParametricSystem, System
 
 _CHUNK = 500  # solutions at once: their hidden units fit a processor's cache
@@ -155,7 +156,7 @@ class Bundle(eqx.Module):
         z = self._join(y0s, parameters, batched=True)
         inside = self._inside(z)
         # A row for the times of each window, filled up with the window's start.
-        windows = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(edges) - 2)
+        windows = piece_at(edges[:-1], times)
         places = np.arange(len(times)) - np.searchsorted(windows, windows)
         table = np.repeat(edges[:-1, None], places.max() + 1, axis=1)
         table[windows, places] = times
@@ -234,8 +235,7 @@ class Bundle(eqx.Module):
 @eqx.filter_jit
 def _evaluate(bundle: Bundle, t: Float[Array, ""], z: Float[Array, " inputs"]) -> Array:
     layers, dim = bundle.layers, bundle.dim
-    index = jnp.searchsorted(layers.start, t, side="right") - 1
-    index = jnp.maximum(index, 0)
+    index = piece_at(layers.start, t)
 
     def advance(z: Array, layer: Layer) -> tuple[Array, Array]:
         end = z[:dim] + layer.change(layer.hidden(z), bundle.tables.end)

@@ -22,7 +22,7 @@ from physml.pinn.collocation import Tables, tabulate
 from physml.pinn.collocation import hidden_layer as time_layer
 from physml.pinn.family._bundle import Bundle, Equation, sampled_errors
 from physml.pinn.family._layers import Fitted, Hidden, Layer, fit_layer, hidden_layer
-from physml.solution import RESULTS
+from physml.results import RESULTS
 from physml.systems import ParametricSystem, System, check_problem, with_parameters
 
 # In float64 and float32, for a residual that is largest over the box.

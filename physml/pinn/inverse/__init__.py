@@ -3,7 +3,6 @@
 from physml.pinn.inverse._discover import Discovery as Discovery
 from physml.pinn.inverse._discover import discover as discover
 from physml.pinn.inverse._identify import identify as identify
-from physml.pinn.inverse._uncertainty import VERDICTS as VERDICTS
 from physml.pinn.inverse._uncertainty import Identified as Identified
 from physml.pinn.inverse._uncertainty import Profile as Profile
 from physml.pinn.inverse._uncertainty import profile as profile

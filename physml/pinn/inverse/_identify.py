@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import floating_array, is_concrete, require_finite, require_increasing
+from physml._numerics.pieces import piece_at
 from physml.pinn.collocation import (
     OnDemand,
     Tables,
@@ -22,8 +23,9 @@ from physml.pinn.collocation import (
 )
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._parameters import Parameters, free_parameters
-from physml.pinn.inverse._uncertainty import FINEST, VERDICTS, Identified, judge, summarise
-from physml.solution import RESULTS, Solution
+from physml.pinn.inverse._uncertainty import FINEST, Identified, judge, summarise
+from physml.results import RESULTS
+from physml.solution import Solution
 from physml.systems import System, check_problem
 from physml.systems._base import as_pytree
 
@@ -150,7 +152,7 @@ def identify(
         tables = tabulate(network, num_points, ys.dtype)
     first = int(np.clip(len(ts) // 10, 4, 256))
     counts = [num_windows] if num_windows else [first << n for n in range(_DOUBLINGS + 1)]
-    failures = (VERDICTS.unresolved, VERDICTS.not_converged, VERDICTS.nonfinite)
+    failures = (RESULTS.unresolved, RESULTS.not_converged, RESULTS.nonfinite)
     jumps = parameters.system.jump_times(t0, float(ts[-1])).size
     for count in counts:
         layout = _lay_out(network, tables, parameters.system, t0, ts, count)
@@ -302,7 +304,7 @@ def _lay_out(network, tables, system, t0, ts, count) -> _Layout:
     edges = edges[np.append(True, np.diff(edges) > 1e-12 * (ts[-1] - t0))]
     edges[-1] = ts[-1]
     starts, halves = edges[:-1], np.diff(edges) / 2
-    window = np.clip(np.searchsorted(edges, ts, side="right") - 1, 0, len(starts) - 1)
+    window = piece_at(starts, ts)
     counts = np.bincount(window, minlength=len(starts))
     slots = np.arange(counts.max())
     used = slots < counts[:, None]
@@ -374,7 +376,7 @@ def _identify(
     readouts = jnp.einsum("nr,wrd->wnd", tables.readout, point.c)
     spans = 2 * problem.halves
     dense = WindowNetworks(
-        network, problem.starts, spans, point.s, jnp.zeros_like(point.s), readouts
+        problem.starts, spans, network, point.s, jnp.zeros_like(point.s), readouts
     )
     states = jax.vmap(dense.evaluate)(ts)
     solution = Solution(

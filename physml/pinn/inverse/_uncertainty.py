@@ -15,6 +15,7 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import is_concrete
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._parameters import Parameters
+from physml.results import RESULTS
 from physml.solution import Solution
 from physml.systems import System
 
@@ -23,23 +24,6 @@ _RESOLVED = 0.01  # the equation's residual in a window, at most, in units of th
 _MISFIT = 3.0  # times the noise that a local smoother sees
 _NULL = 1e-12  # a singular value that stands for zero
 _EXACT = 1e8  # the weight of a row that has to hold, in standard deviations
-
-
-class VERDICTS(eqx.Enumeration):  # pyright: ignore[reportGeneralTypeIssues]
-    """How an identification ended, the worst that can be said of it first."""
-
-    successful = ""
-    nonfinite = "The solution or its derivatives are not finite: try another guess or bounds."
-    not_converged = "The fit did not converge: try another guess, more iterations, or more windows."
-    unresolved = "The windows do not resolve the solution: ask for more of them by `num_windows`."
-    misfit = (
-        "The fit does not explain the data, whose noise is much smaller than the residual: the "
-        "model is wrong, or this is a local minimum; try another guess."
-    )
-    unidentifiable = (
-        "The data do not determine all parameters: a standard deviation is as large as its "
-        "parameter, or two parameters change the data in the same way."
-    )
 
 
 class Identified(eqx.Module):
@@ -59,7 +43,7 @@ class Identified(eqx.Module):
         solution: the window networks on the observed interval; `ys` at the observations. Its
             error estimate is that of the solution for these parameters and this start, which are
             what the data leave open; there is none where the equation jumps.
-        result: one of `VERDICTS`.
+        result: one of `RESULTS`.
         degrees_of_freedom: infinite where the noise is known.
         stats: counts.
     """
@@ -74,7 +58,7 @@ class Identified(eqx.Module):
     system: System
     args: Any
     solution: Solution
-    result: VERDICTS
+    result: RESULTS
     degrees_of_freedom: float = eqx.field(static=True)
     stats: dict[str, Int[Array, ""]]
     parameters: Parameters
@@ -146,12 +130,12 @@ def summarise(
     sd = jnp.sqrt(jnp.diagonal(covariance))[: point.p.size]
     vague = jnp.any(free & ~(sd < jnp.maximum(problem.typical_p, jnp.abs(point.p))))
     degenerate = jnp.all(free) & ~(singular[-1] > _NULL)
-    choose: Any = VERDICTS.where  # its annotations take a member for a plain literal
-    result = choose(vague | degenerate, VERDICTS.unidentifiable, VERDICTS.successful)
-    result = choose(misfit, VERDICTS.misfit, result)
-    result = choose(coarse, VERDICTS.unresolved, result)
-    result = choose(fitted.converged, result, VERDICTS.not_converged)
-    result = choose(jnp.isfinite(fitted.cost), result, VERDICTS.nonfinite)
+    choose: Any = RESULTS.where  # its annotations take a member for a plain literal
+    result = choose(vague | degenerate, RESULTS.unidentifiable, RESULTS.successful)
+    result = choose(misfit, RESULTS.misfit, result)
+    result = choose(coarse, RESULTS.unresolved, result)
+    result = choose(fitted.converged, result, RESULTS.not_converged)
+    result = choose(jnp.isfinite(fitted.cost), result, RESULTS.nonfinite)
     system, args = parameters.at(point.p)
     exact = problem.known_noise and problem.loss == "squares"
     return Identified(
@@ -199,9 +183,9 @@ def _covariance(
 
 def judge(found: Identified, throw: bool) -> Identified:
     """The verdict as an error, if asked for, or as a warning."""
-    failures = (VERDICTS.nonfinite, VERDICTS.not_converged, VERDICTS.unresolved)
-    if found.result != VERDICTS.successful:
-        message = f"pinn.identify: {VERDICTS[found.result]}"
+    failures = (RESULTS.nonfinite, RESULTS.not_converged, RESULTS.unresolved)
+    if found.result != RESULTS.successful:
+        message = f"pinn.identify: {RESULTS[found.result]}"
         if throw and found.result in failures:
             raise RuntimeError(message)
         warnings.warn(message, stacklevel=3)

@@ -30,9 +30,8 @@ def differentiable(solution: Solution, problem: Problem) -> Solution:
     derivative of a derivative. A window's matrix is kept for the way back.
     """
     dense: Any = solution.dense
-    polynomials = Polynomials(dense.starts, dense.spans, dense.coefficients)
-    coefficients = _of_problem(polynomials, problem, solution.t0)
-    dense = eqx.tree_at(lambda d: d.coefficients, dense, coefficients)
+    coefficients = _of_problem(dense.polynomials, problem, solution.t0)
+    dense = eqx.tree_at(lambda d: d.polynomials.coefficients, dense, coefficients)
     reached = (solution.ts <= solution.t1)[:, None]
     ys = jnp.where(reached, jax.vmap(dense.evaluate)(solution.ts), jnp.nan)
     return eqx.tree_at(lambda s: (s.dense, s.ys), solution, (dense, ys))

@@ -21,6 +21,7 @@ from physml._numerics.checks import (
 )
 from physml.pinn.collocation import (
     CorrectedNetworks,
+    Polynomials,
     Tables,
     WindowNetworks,
     hidden_layer,
@@ -29,7 +30,8 @@ from physml.pinn.collocation import (
 from physml.pinn.ivp._correction import correct as correct_error
 from physml.pinn.ivp._sensitivity import differentiable
 from physml.pinn.ivp._window import Window, fit_window, hand_over
-from physml.solution import RESULTS, Solution
+from physml.results import RESULTS
+from physml.solution import Solution
 from physml.systems import System, check_problem
 
 # In float64 and float32: near what the residual of a window can be brought down to.
@@ -278,8 +280,9 @@ def _march(
 
     used = jnp.arange(size) < count
     starts = jnp.where(used, windows.start, jnp.inf)
-    networks = WindowNetworks(network, starts, windows.span, windows.y, windows.slope, readouts)
-    dense = CorrectedNetworks(starts, windows.span, corrected.coefficients, networks)
+    networks = WindowNetworks(starts, windows.span, network, windows.y, windows.slope, readouts)
+    polynomials = Polynomials(starts, windows.span, corrected.coefficients)
+    dense = CorrectedNetworks(polynomials, networks)
     finite = jnp.all(jnp.isfinite(field(march.t, march.y)))
     choose: Any = RESULTS.where  # its annotations take a member for a plain literal
     result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)

@@ -10,7 +10,7 @@ from physml.pinn.space_time._elements import Tables, halving, periodic, tabulate
 from physml.pinn.space_time._jets import Derivative, PointResidual
 from physml.pinn.space_time._problem import Problem
 from physml.pinn.space_time._slab import Box, Equation, Fit, System, Table, defects, fit
-from physml.solution import RESULTS
+from physml.results import RESULTS
 
 # Units, functions kept of them, collocation points and the sharpest slope: for the coordinate
 # that is cut into elements, for t, and for others, where one layer spans the whole interval.

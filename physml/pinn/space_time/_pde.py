@@ -15,7 +15,7 @@ from physml.pinn.space_time._jets import PointResidual, stacked
 from physml.pinn.space_time._march import March
 from physml.pinn.space_time._problem import Face, Problem, make_problem
 from physml.pinn.space_time._solution import PDESolution
-from physml.solution import RESULTS
+from physml.results import RESULTS
 
 _DEFAULT_RTOL = (1e-10, 1e-3)  # in float64 and float32
 _FACE_POINTS = 101  # at which the conditions are looked at again

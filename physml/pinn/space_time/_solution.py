@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics.checks import is_concrete
+from physml._numerics.pieces import piece_at
 from physml.pinn.space_time._elements import Basis
 from physml.pinn.space_time._jets import Field, PointResidual, stacked
-from physml.solution import RESULTS
+from physml.results import RESULTS
 
 _RESIDUAL = "the residual"
 _BATCH = 4096  # points evaluated together; each gathers the readout of its element
@@ -91,14 +92,13 @@ class PDESolution(eqx.Module):
         )
         if "t" in self.coordinates:
             index = self.coordinates.index("t")
-            window = jnp.searchsorted(self.starts, point[index], side="right") - 1
-            window = jnp.clip(window, 0, len(self.starts) - 1)
+            window = piece_at(self.starts, point[index])
             low = low.at[index].set(self.starts[window])
             span = span.at[index].set(self.spans[window])
         edges = self.edges[window]
         # The infinite ones that fill the buffer are past every point, as is the last real one.
         inner = jnp.where(jnp.isfinite(jnp.roll(edges, -1)), edges, jnp.inf).at[-1].set(jnp.inf)
-        element = jnp.maximum(jnp.searchsorted(inner, x, side="right") - 1, 0)
+        element = piece_at(inner, x)
         low = low.at[self.axis].set(edges[element])
         span = span.at[self.axis].set(edges[element + 1] - edges[element])
         across = jnp.ones((1,), x.dtype)

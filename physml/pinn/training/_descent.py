@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from physml import fit
 from physml.pinn.training._points import Points
 from physml.pinn.training._weights import Weights
+from physml.results import RESULTS
 
 
 class Collocation(eqx.Module):
@@ -121,6 +122,6 @@ def descend(
         last = outcome.state
         params, rest, times, weights = last.inner.params, last.inner.rest, last.times, last.weights
         fits.append(outcome.as_fit(parts.merge(params, rest), last))
-        if outcome.result != fit.RESULTS.completed:
+        if outcome.result != RESULTS.successful:
             break
     return tuple(fits), fits[-1].model, times

@@ -20,7 +20,8 @@ from physml.pinn.training._descent import Collocation, descend
 from physml.pinn.training._points import Even, Points
 from physml.pinn.training._scales import Scales, find_scales
 from physml.pinn.training._weights import Fixed, Weights
-from physml.solution import RESULTS, Dense, Solution
+from physml.results import RESULTS
+from physml.solution import Differentiated, Solution
 from physml.systems import System, check_problem
 
 Condition = Literal["hard", "soft"]
@@ -30,7 +31,7 @@ _SUSPECT = 0.1  # of the solution's size: an error above it is no small one
 _MISSED = 0.01  # of the state's unit: an initial condition that is not met
 
 
-class TrainedNetwork(Dense):
+class TrainedNetwork(Differentiated):
     r"""A network N as a solution, in units of time $\tau$ and of the state S.
 
     $u(t) = y_0 + S\, g(t)\, N((t - t_m) / \tau)$, with $t_m$ the middle of the interval. With a
@@ -52,10 +53,6 @@ class TrainedNetwork(Dense):
         if self.condition == "hard":
             out = -jnp.expm1((self.t0 - t) / self.scales.time) * out
         return self.y0 + out
-
-    def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        """The derivative of the network."""
-        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
 
 
 class Training(NamedTuple):
@@ -202,7 +199,7 @@ def train(
     collocation = Collocation(problem, points, weights, (start, end))
     with single_threaded_blas():
         fits, model, times = descend(collocation, model, stages, key, progress)
-    failed = bool(fits[-1].result == fit.RESULTS.nonfinite)
+    failed = bool(fits[-1].result == RESULTS.nonfinite)
     if failed and throw:
         raise RuntimeError(
             f"pinn.train: the loss was not finite at step {fits[-1].nonfinite_step} of stage "
