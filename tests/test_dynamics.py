@@ -65,7 +65,7 @@ class Remembering(StepMap):
 class Recurrent(StepMap):
     """A recurrent network as a step map."""
 
-    net: nn.RNN
+    network: nn.RNN
     dt: float = 0.1
 
     def init(self, history, t0):

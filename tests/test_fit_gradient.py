@@ -172,7 +172,7 @@ def test_other_variables_stay_fixed():
 class Scaled(eqx.Module):
     """A record that holds a network and an array: only the network is trained."""
 
-    net: Net
+    network: Net
     scale: jax.Array
     name: str
 

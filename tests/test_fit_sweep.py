@@ -92,7 +92,7 @@ def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone(devices
 class Ridge(eqx.Module):
     """A network and what the loss needs of the setting."""
 
-    net: nnx.Linear
+    network: nnx.Linear
     strength: jax.Array
 
 

@@ -94,7 +94,7 @@ def test_winograds_algorithm_in_float32():
     for shape in ((2, 3, 3, 32), (3, 14, 14, 32)):
         x, kernel = images(*shape), images(3, 3, 32, 8)
         size = shape[1] - 2
-        exact = jax.jit(lambda x, k, n=size: nn.conv._by_patches(x, k, 1, n, n))(x, kernel)
+        exact = jax.jit(lambda x, k, n=size: nn._conv._by_patches(x, k, 1, n, n))(x, kernel)
         found = jax.jit(nn.correlate)(*(array.astype(jnp.float32) for array in (x, kernel)))
         assert np.abs(np.asarray(found, float) - exact).max() < 3e-6 * np.abs(exact).max()
 
@@ -147,7 +147,7 @@ def test_the_activation_comes_before_the_pooling(activation):
     net = cnn(layers=[Filters(4), Pool(), Filters(3, 2), Pool(2, "mean")], activation=activation)
     x, h = images(5, 8, 8, 1), images(5, 8, 8, 1)
     for block, kind in zip(net.blocks, ["max", "mean"], strict=False):
-        h = nn.pool(nn.common.ACTIVATIONS[activation](block.layer.affine(h)), 2, kind)
+        h = nn.pool(nn._common.ACTIVATIONS[activation](block.layer.affine(h)), 2, kind)
     np.testing.assert_allclose(jax.jit(net.features)(x), h.reshape(5, -1), atol=1e-13)
 
 
@@ -218,7 +218,7 @@ def test_the_native_convolution_gives_the_same(stride, padding):
     # What other backends run, run here.
     x, kernel = images(2, 3, 9, 8, 2), images(4, 4, 2, 3)
     options = {"stride": stride, "padding": padding}
-    native = jax.jit(lambda x, kernel: nn.conv._natively(x, kernel, **options))(x, kernel)
+    native = jax.jit(lambda x, kernel: nn._conv._natively(x, kernel, **options))(x, kernel)
     ours = jax.jit(lambda x, kernel: nn.correlate(x, kernel, **options))(x, kernel)
     assert ours.shape == native.shape
     np.testing.assert_allclose(ours, native, atol=1e-13)

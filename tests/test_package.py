@@ -19,7 +19,7 @@ import physml
 root = pathlib.Path(physml.__path__[0])
 files = [path.relative_to(root.parent).with_suffix("") for path in root.rglob("*.py")]
 names = [".".join(file.parts).removesuffix(".__init__") for file in files]
-names = [name for name in names if not name.startswith(("physml.plots", "physml.results"))]
+names = [name for name in names if not name.startswith(("physml.plots", "physml.experiment"))]
 for name in names:
     __import__(name)
 changed = {key for key, value in settings.items() if jax.config.values[key] != value}
