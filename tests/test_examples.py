@@ -29,10 +29,8 @@ PAGES = [
 KNOWN_SKETCHES = {
     "physml.experiment._run.slug",
     "physml.fit._schedule.scheduled",
-    "physml.pinn.family._train.bundle",
     "physml.pinn.inverse._discover.discover",
     "physml.pinn.inverse._identify.identify",
-    "physml.pinn.ivp._solve.solve",
     "physml.pinn.space_time._pde.pde",
     "physml.pinn.training._train.train",
     "physml.reference._batch.trajectories",
