@@ -102,12 +102,11 @@ def bundle(
     physics-informed DeepONets", Science Advances 7 (2021), for training these by the residual.
 
     Example:
-        >>> box = [[0.5, 0.5], [1.5, 1.5]]
+        >>> box = jnp.array([[0.5, 0.5], [1.5, 1.5]])
         >>> bundle = pinn.bundle(
-        ...     DrivenOscillator(), box, 20.0, parameters={"gamma": (0.1, 0.3)}, key=key
+        ...     systems.DrivenOscillator(), box, 1.0, parameters={"gamma": (0.1, 0.3)}, key=key
         ... )
-        >>> bundle(3.7, [1.0, 1.0], {"gamma": 0.2})
-        >>> bundle.solutions(ts, y0s, {"gamma": gammas})
+        >>> state = bundle(0.7, jnp.ones(2), {"gamma": 0.2})
     """
     t0, t1 = check_interval(t0, t1)
     if not all(is_concrete(leaf) for leaf in jax.tree.leaves((system, y0, args, key))):

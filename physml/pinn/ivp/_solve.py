@@ -123,8 +123,10 @@ def solve(
     projection neural networks for initial value problems", Chaos 33 (2023), arXiv 2203.05337.
 
     Example:
-        >>> solution = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], t1=20.0)
-        >>> solution(3.7), solution.derivative(3.7), solution.stats["num_windows"]
+        >>> solution = pinn.solve(systems.Lorenz(), jnp.ones(3), t1=2.0)
+        >>> state, rate = solution(1.7), solution.derivative(1.7)
+        >>> bool(jnp.all(solution.error_estimate(1.7) < 1e-12))
+        True
     """
     t0, t1 = check_interval(t0, t1)
     system, y0 = check_problem(system, y0, args)
