@@ -414,7 +414,7 @@ def test_products_keep_all_digits_on_accelerators(block):
         (
             lambda: conv.convolve(PICTURE, np.ones((3, 8))),
             ValueError,
-            r"a window of \(3, 8\) must fit into the padded input, which has the shape \(9, 7\)",
+            r"window must fit into the padded input, of shape \(9, 7\), got \(3, 8\)",
         ),
         (lambda: conv.convolve(1.0, 2.0), ValueError, r"x must have axes and entries"),
         (lambda: conv.convolve([], [1.0]), ValueError, r"x must have .* got shape \(0,\)"),
@@ -431,14 +431,14 @@ def test_products_keep_all_digits_on_accelerators(block):
             ValueError,
             r"padding\[1\] must be at least 0, got -1",
         ),
-        (lambda: conv.max_pool(PICTURE, 8), ValueError, r"a window of \(8, 8\) must fit"),
+        (lambda: conv.max_pool(PICTURE, 8), ValueError, r"window must fit .*, got \(8, 8\)"),
         (lambda: conv.max_pool(PICTURE, 0), ValueError, "window must be at least 1, got 0"),
         (lambda: conv.average_pool(3.0), ValueError, "x must have axes, got a number"),
         (lambda: conv.average_pool(PICTURE, True), TypeError, "window must be an integer"),
         (lambda: conv.box_filter(3), TypeError, "shape must have an integer for each axis, got 3"),
         (lambda: conv.box_filter((3,), int), TypeError, "kernel must have a floating dtype, got"),
         (lambda: conv.gaussian_filter((3,), 1.0, int), TypeError, "must have a floating dtype"),
-        (lambda: conv.gaussian_filter((3,), 0.0), ValueError, "sigma must be positive, got 0.0"),
+        (lambda: conv.gaussian_filter((3,), 0.0), ValueError, "sigma must be positive and finite"),
         (
             lambda: conv.convolution_matrix([1, 2], (3, 3)),
             ValueError,
@@ -449,7 +449,7 @@ def test_products_keep_all_digits_on_accelerators(block):
         (
             lambda: conv.polynomial_product([1], [1], "karatsuba"),
             ValueError,
-            "method must be one of direct, toeplitz, fft; got 'karatsuba'",
+            r"method must be one of \('direct', 'toeplitz', 'fft'\), got 'karatsuba'",
         ),
         (
             lambda: conv.polynomial_product([[1]], [[1]]),
