@@ -25,7 +25,7 @@ for name in names:
 changed = {key for key, value in settings.items() if jax.config.values[key] != value}
 assert not changed, f"import physml changed jax.config: {changed}"
 tops = {name.partition(".")[0] for name in set(sys.modules) - loaded}
-heavy = tops & {"matplotlib", "orbax", "tqdm", "sklearn", "tyro", "IPython"}
+heavy = tops & {"matplotlib", "orbax", "pooch", "requests", "tqdm", "sklearn", "tyro", "IPython"}
 assert not heavy, f"import physml loaded {heavy}"
 assert len(names) > 10, names
 """
