@@ -265,7 +265,7 @@ def test_partial_sums():
         (lambda: plots.image_grid(np.full((1, 8, 8, 1), 16.0)), "floats from 0 to 1 .*16.0"),
         (lambda: plots.image_grid(np.full((1, 8, 8, 1), np.nan)), "floats from 0 to 1"),
         (lambda: plots.image_grid(np.ones((2, 8, 8, 1)), ["a"]), "each of 2 images, got 1"),
-        (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\) .* \(2, 2\)"),
+        (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\), got \(2, 2\)"),
         (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "must not be negative"),
         (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
         (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from filelock import FileLock
@@ -72,5 +73,7 @@ def _receive(url: str, part: Path, have: int, progress: bool) -> None:
         headers["Range"] = f"bytes={have}-"
     # Without a total pooch would take the bar for none; it sets the true one.
     bar = tqdm(desc=part.stem, total=1, unit="B", unit_scale=True, disable=not progress)
-    with open(part, "ab") as file, bar:
-        pooch.HTTPDownloader(bar, chunk_size=_CHUNK, headers=headers)(url, file, None)
+    with open(part, "ab") as file, bar, ExitStack() as responses:  # pooch leaves them open
+        hooks = {"response": lambda response, **_: responses.enter_context(response)}
+        download = pooch.HTTPDownloader(bar, chunk_size=_CHUNK, headers=headers, hooks=hooks)
+        download(url, file, None)
