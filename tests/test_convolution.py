@@ -451,24 +451,12 @@ def test_products_keep_all_digits_on_accelerators(block):
             ValueError,
             r"method must be one of \('direct', 'toeplitz', 'fft'\), got 'karatsuba'",
         ),
-        (
-            lambda: conv.polynomial_product([[1]], [[1]]),
-            ValueError,
-            r"alpha must have shape \(m,\)",
-        ),
+        (lambda: conv.polynomial_product([[1]], [[1]]), ValueError, r"alpha must have .* \(m,\)"),
         (lambda: conv.polynomial_product_operations(0, 1), ValueError, "m must be at least 1"),
-        (
-            lambda: conv.receptive_field([(3, 1), (2, 0)]),
-            ValueError,
-            r"layers\[1\]\[1\] must be at",
-        ),
+        (lambda: conv.receptive_field([(3, 1), (2, 0)]), ValueError, r"layers\[1\]\[1\] must be"),
         (lambda: conv.receptive_field([(3, 1, 1)]), ValueError, r"layers\[0\] must be a pair"),
         (lambda: conv.receptive_field([3]), ValueError, r"layers\[0\] must be a pair .* got 3"),
-        (
-            lambda: conv.convolution_parameters((3, 3), 0, 1),
-            ValueError,
-            "channels must be at least",
-        ),
+        (lambda: conv.convolution_parameters((3, 3), 0, 1), ValueError, "channels must be at"),
         (lambda: conv.dense_parameters(3, 1.5), TypeError, "outputs must be an integer, got 1.5"),
     ],
 )

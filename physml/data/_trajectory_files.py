@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,9 +103,9 @@ def save_npz(path: str | os.PathLike, trajectories: Trajectories) -> None:
         "system": trajectories.system,
         "dt": trajectories.dt,
     }
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "wb") as file:
             np.savez(
                 file,
                 ts=np.asarray(trajectories.ts),
@@ -115,9 +114,8 @@ def save_npz(path: str | os.PathLike, trajectories: Trajectories) -> None:
                 metadata=np.asarray(json.dumps(metadata)),
             )
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_npz(path: str | os.PathLike, *, dtype: DTypeLike | None = None) -> Trajectories:

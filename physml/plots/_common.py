@@ -26,10 +26,6 @@ def colour_of(i: int) -> str:
     return TRUTH if i < 0 else PALETTE[i % len(PALETTE)]
 
 
-def tick_text(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.3g}"
-
-
 def line_style(i: int) -> dict[str, Any]:
     """Colour and dashes of curve i, each pair once before one comes again."""
     return {"color": colour_of(i), "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}

@@ -21,7 +21,6 @@ from physml.plots._common import (
     draw_semilogy,
     line_style,
     make_panels,
-    tick_text,
     write_cell,
 )
 
@@ -160,8 +159,9 @@ def heat_map(
         frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=3, zorder=3)
         frame.set(edgecolor=PALETTE[1], clip_on=False)
         ax.add_patch(frame)
-    ax.set_xticks(range(len(columns)), [tick_text(value) for value in columns])
-    ax.set_yticks(range(len(rows)), [tick_text(value) for value in rows])
+    for axis, entries in ((ax.xaxis, columns), (ax.yaxis, rows)):
+        words = [entry if isinstance(entry, str) else f"{entry:.3g}" for entry in entries]
+        axis.set_ticks(range(len(words)), words)
     ax.set(xlabel=column_name, ylabel=row_name, title=title or "")
     ax.tick_params(length=0)
     fig.colorbar(image, label=name)
