@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 _CHUNK = 1 << 14  # bytes; a download that is cut loses what it had of the last chunk
+_TIMEOUT = 30.0  # seconds without a byte after which a mirror is given up
 
 
 def fetch(urls: Sequence[str], path: Path, sha256: str, *, progress: bool = False) -> None:
@@ -73,7 +74,13 @@ def _receive(url: str, part: Path, have: int, progress: bool) -> None:
         headers["Range"] = f"bytes={have}-"
     # Without a total pooch would take the bar for none; it sets the true one.
     bar = tqdm(desc=part.stem, total=1, unit="B", unit_scale=True, disable=not progress)
-    with open(part, "ab") as file, bar, ExitStack() as responses:  # pooch leaves them open
-        hooks = {"response": lambda response, **_: responses.enter_context(response)}
-        download = pooch.HTTPDownloader(bar, chunk_size=_CHUNK, headers=headers, hooks=hooks)
+    with open(part, "ab") as file, bar, ExitStack() as responses:
+        download = pooch.HTTPDownloader(
+            bar,
+            chunk_size=_CHUNK,
+            headers=headers,
+            timeout=_TIMEOUT,
+            # pooch does not close the response itself
+            hooks={"response": lambda response, **_: responses.enter_context(response)},
+        )
         download(url, file, None)

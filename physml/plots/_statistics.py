@@ -109,7 +109,7 @@ def parameter_scan(
     Raises:
         ValueError: if an array does not have one row for each parameter.
     """
-    x = np.asarray(parameters)
+    x = check_shape("parameters", parameters, "n")
     fig, (ax,) = make_panels(1, height=4.0)
     for i, (name, repeats) in enumerate(values.items()):
         repeats = check_shape(name, repeats, x.size, "repeats")

@@ -188,7 +188,7 @@ def bands(
     """
     fig, (ax,) = make_panels(1, height=4.0)
     for i, (name, (x, values)) in enumerate(curves.items()):
-        x = np.asarray(x)
+        x = check_shape(f"abscissae of {name}", x, "n")
         values = check_shape(name, np.asarray(values, float), x.size, "repeats")
         there = np.isfinite(values).any(axis=1)
         low, middle, high = np.nanquantile(
