@@ -5,7 +5,7 @@ where they are concrete; under `jax.jit` and `jax.vmap` shapes and dtypes are al
 """
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -194,3 +194,15 @@ def check_tolerances(
     if not 0 <= atol < np.inf:
         raise ValueError(f"atol must be finite and not negative, got {atol}")
     return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
+
+
+def check_fractions(fractions: Sequence[float]) -> np.ndarray:
+    """Shares of a whole as an array (parts,).
+
+    Raises:
+        ValueError: they are not positive, or do not add to 1.
+    """
+    shares = np.asarray(fractions, float)
+    if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise ValueError(f"fractions must be positive and add to 1, got {tuple(fractions)}")
+    return shares
