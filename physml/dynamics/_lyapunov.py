@@ -7,7 +7,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from physml.dynamics._batch import flatten
-from physml.step_maps import State, StepMap
+from physml.step_maps import MapState, StepMap
 
 
 class LyapunovSpectrum(eqx.Module):
@@ -161,7 +161,7 @@ def dimension_of(step_map: StepMap, history: Array, t0: Array) -> int:
     return sum(leaf.size for leaf, moves in leaves if moves)
 
 
-def _moving(step_map: StepMap, state: State) -> list[bool]:
+def _moving(step_map: StepMap, state: MapState) -> list[bool]:
     """For each leaf of a state, whether it is a coordinate: floating, and changed by a step.
 
     A leaf that a step hands on untouched comes out of the trace as the very object that went in
@@ -183,7 +183,7 @@ def _moving(step_map: StepMap, state: State) -> list[bool]:
 class Tangents(eqx.Module):
     """A state, and the orthonormal directions in its tangent space that go along with it."""
 
-    state: State
+    state: MapState
     q: Float[Array, "*batch coordinates num"]
 
 

@@ -1,6 +1,7 @@
 """A step of training on collocation points: they and the weights of the loss move along."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml import fit
+from physml._numerics.parts import take_apart, traced
 from physml.pinn.training._points import Points
 from physml.pinn.training._weights import Weights
 from physml.results import RESULTS
@@ -32,7 +34,7 @@ class Collocation(eqx.Module):
 class State(eqx.Module):
     """Where a fit on collocation points stands."""
 
-    inner: fit.State
+    inner: fit.FitState
     times: Float[Array, " times"]
     weights: Any  # of the rule; "weights" are those of the terms
 
@@ -90,8 +92,8 @@ def descend(
     Raises:
         ValueError: an optimizer does not fit the model's weights.
     """
-    collocation = fit.traced(collocation)
-    parts, params, rest = fit.take_apart(model, nnx.Param)
+    collocation = traced(collocation)
+    parts, params, rest = take_apart(model, nnx.Param)
     for method, _ in stages:  # what does not fit is said before any of them runs
         jax.eval_shape(method.init, params)
     t0, t1 = collocation.span
@@ -104,13 +106,13 @@ def descend(
     for index, (method, steps) in enumerate(stages):
         if isinstance(method, fit.VariableProjection):
             shared = ("condition",) if soft else ()
-            method = fit.traced(method)
+            method = traced(method)
             inner: Any = fit.ProjectionStep(collocation.problem, method, parts, shared)
         else:
             method = optax.with_extra_args_support(method)
             inner = fit.GradientStep(loss, method, parts)
         stage_key = None if key is None else jax.random.fold_in(key, index)
-        begin = fit.State(params, rest, method.init(params), jnp.zeros((), jnp.int32), None, None)
+        begin = fit.FitState.begin(params, rest, method.init(params), None)
         outcome = fit.loop(
             Step(inner, collocation),
             State(begin, times, weights),
@@ -121,7 +123,7 @@ def descend(
         )
         last = outcome.state
         params, rest, times, weights = last.inner.params, last.inner.rest, last.times, last.weights
-        fits.append(outcome.as_fit(parts.merge(params, rest), last))
+        fits.append(replace(outcome, model=parts.merge(params, rest)))
         if outcome.result != RESULTS.successful:
             break
     return tuple(fits), fits[-1].model, times
