@@ -34,7 +34,7 @@ from flax import nnx
 
 from physml import classify, data, fit, nn
 from physml.experiment import Run
-from physml.nn._cnn import Layer
+from physml.nn import Layer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")

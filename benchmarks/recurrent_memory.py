@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from physml import data, dynamics, nn, reference, residuals, surrogate, systems
 from physml.experiment import Run
-from physml.nn._recurrent import Cell
+from physml.nn import Cell
 from physml.step_maps import StepMap
 
 DT = 0.01

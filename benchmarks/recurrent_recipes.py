@@ -22,7 +22,7 @@ from flax import nnx
 
 from physml import nn, surrogate, systems
 from physml.data import Trajectories
-from physml.nn._recurrent import Cell
+from physml.nn import Cell
 from physml.step_maps import StepMap
 
 LENGTH = 8  # steps that are back-propagated through

@@ -194,3 +194,17 @@ def check_tolerances(
     if not 0 <= atol < np.inf:
         raise ValueError(f"atol must be finite and not negative, got {atol}")
     return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
+
+
+def require_not_negative(**values: Any) -> None:
+    """Raise ValueError unless every value, where its numbers are known, is zero or more."""
+    for name, value in values.items():
+        if is_concrete(value) and not np.all(np.asarray(value) >= 0):
+            raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def require_share(**values: float) -> None:
+    """Raise ValueError unless every value is at least 0 and less than 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")

@@ -6,16 +6,10 @@ from itertools import pairwise
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml.nn._common import (
-    Activation,
-    Centres,
-    Frozen,
-    check_positive,
-    check_rows,
-    find_activation,
-    find_dtype,
-    frozen_inputs,
-)
+from physml._numerics.checks import require_count, require_share
+from physml.nn._activations import Activation, find_activation
+from physml.nn._frozen import Centres, Frozen, check_rows, frozen_inputs
+from physml.nn._weights import find_dtype
 
 
 class MLP(nnx.Module):
@@ -26,10 +20,9 @@ class MLP(nnx.Module):
     least-squares fit of the last layer needs nothing else. With no hidden layers it is a plain
     affine map, the linear baseline.
 
-    ```python
-    network = MLP(3, (64, 64), 3, activation="tanh", rngs=nnx.Rngs(0))
-    network(x)  # (..., 3) -> (..., 3)
-    ```
+    >>> network = nn.MLP(3, (64, 64), 3, activation="tanh", rngs=nnx.Rngs(0))
+    >>> network(jnp.ones((5, 3))).shape
+    (5, 3)
     """
 
     def __init__(
@@ -67,12 +60,10 @@ class MLP(nnx.Module):
                 dtype that cannot be had.
         """
         sizes = (in_features, *hidden)
-        check_positive(in_features=in_features, out_features=out_features)
-        for index, units in enumerate(hidden):
-            check_positive(**{f"hidden[{index}]": units})
+        require_count(in_features=in_features, out_features=out_features)
+        require_count(**{f"hidden[{index}]": units for index, units in enumerate(hidden)})
         dtype = find_dtype(dtype)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
+        require_share(dropout=dropout)
         self.activation = find_activation(activation)
         self.hidden = nnx.List(
             nnx.Linear(
@@ -148,7 +139,7 @@ class MLP(nnx.Module):
         return model
 
     def features(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
-        """The last hidden layer's output, what the readout sees."""
+        """The last hidden layer's output: the readout's input."""
         for layer in self.hidden:
             x = self.activation(layer(x))
             x = x if self.dropout is None else self.dropout(x)
