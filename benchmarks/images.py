@@ -173,9 +173,9 @@ def physml(task: Task, images: data.Images) -> dict[str, Training]:
     return trainings
 
 
-def build(setting: Any) -> classify.Regularized:
+def build(setting: Any) -> nn.Regularised:
     network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(0))
-    return classify.Regularized(network, setting["l2"])
+    return nn.Regularised(network, setting["l2"])
 
 
 def sgd(setting: Any) -> optax.GradientTransformation:

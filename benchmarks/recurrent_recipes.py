@@ -37,12 +37,17 @@ def stages(
     """The step map of every stage, see the module."""
     network = recurrent(cell, seed, quick)
     fitted = trained(cell, train, valid, seed, quick)
+
+    def refit(network: surrogate.Network, warmup: int = 0) -> StepMap:
+        found = surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=warmup)
+        return found.step_map
+
     return {
         "untrained": surrogate.Stepper.create(network, train, symmetry=SYMMETRY),
-        "untrained_refit": surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=WARMUP),
-        "adam": fitted.trained,
+        "untrained_refit": refit(network, warmup=WARMUP),
+        "adam": fitted.before_refit,
         "refit": fitted.step_map,
-        "refit_cold": surrogate.fit_readout(fitted.trained.network, train, symmetry=SYMMETRY),
+        "refit_cold": refit(fitted.before_refit.network),
     }
 
 
@@ -64,7 +69,7 @@ def recurrent(cell: Cell, seed: int, quick: bool) -> nn.RNN:
 
 def trained(
     cell: Cell, train: Trajectories, valid: Trajectories, seed: int, quick: bool
-) -> surrogate.SurrogateFit:
+) -> surrogate.Fitted:
     """The network trained through time, and its readout fitted after."""
     steps = 400 if quick else 1000
     return surrogate.fit(
