@@ -37,17 +37,14 @@ def stages(
     """The step map of every stage, see the module."""
     network = recurrent(cell, seed, quick)
     fitted = trained(cell, train, valid, seed, quick)
-
-    def refit(network: surrogate.Network, warmup: int = 0) -> StepMap:
-        found = surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=warmup)
-        return found.step_map
-
+    untrained = surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=WARMUP)
+    cold = surrogate.fit_readout(fitted.before_refit.network, train, symmetry=SYMMETRY)
     return {
-        "untrained": surrogate.Stepper.create(network, train, symmetry=SYMMETRY),
-        "untrained_refit": refit(network, warmup=WARMUP),
+        "untrained": untrained.before_refit,
+        "untrained_refit": untrained.step_map,
         "adam": fitted.before_refit,
         "refit": fitted.step_map,
-        "refit_cold": refit(fitted.before_refit.network),
+        "refit_cold": cold.step_map,
     }
 
 

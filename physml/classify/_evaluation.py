@@ -181,9 +181,10 @@ def evaluate(
 ) -> Evaluation:
     """Accuracy, cross-entropy, confusions, calibration and the worst errors in one record.
 
-    ```python
-    print(classify.evaluate(classify.probabilities(network, test), test).summary())
-    ```
+    >>> images = data.Images.from_arrays(np.zeros((2, 4, 4)), [0, 1])
+    >>> found = classify.evaluate(np.array([[0.9, 0.1], [0.2, 0.8]]), images)
+    >>> found.accuracy, round(found.cross_entropy, 3)
+    (1.0, 0.164)
 
     Args:
         probabilities: (n, classes), by one model or an ensemble, of any number of views.

@@ -35,17 +35,8 @@ def cross_entropy(
     with label smoothing s (Szegedy et al., arXiv 1512.00567, section 7), C classes and
     `nn.square_norm` of the network. The accuracy is recorded beside it.
 
-    For an `nn.Regularised` model, its penalties are added and its noise disturbs the images. In a
-    sweep every model can so have its own strengths:
-
-    >>> images = data.Images.from_arrays(np.zeros((6, 4, 4, 1)), np.arange(6) % 3)
-    >>> def build(l2):
-    ...     network = nn.CNN((4, 4, 1), [nn.Dense(5)], 3, rngs=nnx.Rngs(0))
-    ...     return nn.Regularised(network, l2=l2)
-    >>> strengths = jnp.array([0.0, 1e-3])
-    >>> options = {"settings": strengths, "optimizer": lambda l2: optax.adam(1e-3), "steps": 5}
-    >>> fit.sweep(classify.cross_entropy(), build, images, **options).history["loss"].shape
-    (5, 2)
+    For an `nn.Regularised` model, its penalties are added and its noise disturbs the images; in a
+    sweep every model can so have its own strengths.
 
     Args:
         label_smoothing: s, at least 0 and less than 1.

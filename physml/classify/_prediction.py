@@ -106,18 +106,12 @@ def _averaged(
     key: PRNGKeyArray | None,
 ) -> Array:
     require_count(views=views)
-    given = [name for name, x in (("augment", augment), ("key", key)) if x is not None]
-    if views == 1 and given:
-        raise ValueError(f"views must be more than 1 for {' and '.join(given)} to count, got 1")
+    if (augment is None, key is None) != (views == 1, views == 1):
+        raise ValueError(f"augment and key must be given if views is more than 1, got {views}")
     check_batch_size(batch_size)
-    pixels = _floats(images)
-    if views == 1:
-        return predict(model, pixels, batch_size)
+    total = predict(model, _floats(images), batch_size)
     if augment is None or key is None:
-        raise ValueError(
-            f"augment and key must be given for {views} views, got {given or 'neither'}"
-        )
-    total = predict(model, pixels, batch_size)
+        return total
     for view_key in jax.random.split(key, views - 1):
         total = total + predict(model, _floats(augment(images, view_key)), batch_size)
     return total / views

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from physml._numerics.checks import require_one_of
+
 Activation = Callable[[Array], Array]
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
@@ -33,9 +35,7 @@ def find_activation(activation: str | Activation) -> Activation:
     """
     if not isinstance(activation, str):
         return activation
-    if activation not in ACTIVATIONS:
-        names = ", ".join(ACTIVATIONS)
-        raise ValueError(f"activation must be a function or one of {names}, got {activation!r}")
+    require_one_of(ACTIVATIONS, activation=activation)
     return ACTIVATIONS[activation]
 
 

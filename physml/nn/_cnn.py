@@ -109,14 +109,8 @@ class CNN(nnx.Module):
                 blocks.append(block)
         flatten()
         self.blocks = nnx.List(blocks)
-        self.readout = nnx.Linear(
-            shape[0],
-            out_features,
-            kernel_init=readout_init or kernel_init,
-            bias_init=bias_init,
-            param_dtype=dtype,
-            rngs=rngs,
-        )
+        weights["kernel_init"] = readout_init or kernel_init
+        self.readout = nnx.Linear(shape[0], out_features, param_dtype=dtype, rngs=rngs, **weights)
         self.rows = (*rows, Row("readout", (out_features,), _count(self.readout)))
 
     def features(

@@ -219,12 +219,8 @@ class Conv(nnx.Module):
         Raises:
             ValueError: a size below one, an unknown padding, or a dtype that cannot be had.
         """
-        require_count(
-            in_features=in_features,
-            out_features=out_features,
-            kernel_size=kernel_size,
-            stride=stride,
-        )
+        require_count(in_features=in_features, out_features=out_features)
+        require_count(kernel_size=kernel_size, stride=stride)
         require_one_of(get_args(Padding), padding=padding)
         dtype = find_dtype(dtype)
         shape = (kernel_size, kernel_size, in_features, out_features)

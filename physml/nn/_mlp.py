@@ -1,5 +1,6 @@
 """The multilayer perceptron, wholly trained or with a frozen hidden layer."""
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -65,23 +66,11 @@ class MLP(nnx.Module):
         dtype = find_dtype(dtype)
         require_share(dropout=dropout)
         self.activation = find_activation(activation)
-        self.hidden = nnx.List(
-            nnx.Linear(
-                m, n, kernel_init=kernel_init, bias_init=bias_init, param_dtype=dtype, rngs=rngs
-            )
-            for m, n in pairwise(sizes)
-        )
-        self.readout = nnx.Linear(
-            sizes[-1],
-            out_features,
-            kernel_init=readout_init or kernel_init,
-            bias_init=bias_init,
-            param_dtype=dtype,
-            rngs=rngs,
-        )
-        self.dropout = (
-            nnx.Dropout(dropout, rngs=rngs) if dropout else None
-        )  # last: the weights are those without
+        linear = functools.partial(nnx.Linear, bias_init=bias_init, param_dtype=dtype, rngs=rngs)
+        self.hidden = nnx.List(linear(m, n, kernel_init=kernel_init) for m, n in pairwise(sizes))
+        self.readout = linear(sizes[-1], out_features, kernel_init=readout_init or kernel_init)
+        # Drawn last, so that the weights are the same without dropout.
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     @classmethod
     def frozen(
@@ -101,17 +90,17 @@ class MLP(nnx.Module):
         Feature j is activation(w_j . (x - c_j)), with w_ij normal of standard deviation
         `scale` / sd_i, sd_i that of the data's component i, and c_j a random row of the data, or
         the data's mean. The hidden weights are `Frozen`, so only the readout is an `nnx.Param`.
-        These are random-feature networks or extreme learning machines (Huang, Zhu, Siew,
-        Neurocomputing 70, 2006); small scales make smooth features, which for smooth maps fit far
-        better and are ill-conditioned, so fit the readout by QR or SVD.
+        Such networks are known as random-feature networks or extreme learning machines (Huang, Zhu,
+        Siew, Neurocomputing 70, 2006). Small scales make smooth features, which fit smooth maps far
+        better but are ill-conditioned, so fit the readout by QR or SVD.
 
         Args:
             data: the network's inputs, standardised or not; the weights take its dtype.
             units: the number of features.
             out_features: the number of outputs.
             scale: the slope of a feature over one standard deviation of the data.
-            centres: "data" or "mean". `nn.fourier` wants the mean: for a smooth map with 600
-                features of scale 0.2 to 0.3 these reach the rounding of float64.
+            centres: "data" or "mean". Use the mean with `nn.fourier`: 600 such features of scale
+                0.2 to 0.3 represent a smooth map to the rounding of float64.
             activation: a name in `ACTIVATIONS` or a function of an array, elementwise.
             readout_init: draws the readout's matrix, by default zero.
             rngs: the random numbers.

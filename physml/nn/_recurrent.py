@@ -150,15 +150,9 @@ class RNN(nnx.Module):
 
         Args:
             cell: "simple", "gru" or "lstm".
-            data: the network's inputs, standardised or not; the weights take its dtype.
-            units: the number of hidden units.
-            out_features: the number of outputs.
-            scale: the slope of a unit over one standard deviation of the data.
-            centres: where the units are zero, see `MLP.frozen`.
+            data, units, out_features, scale, centres, readout_init, rngs: as for `MLP.frozen`.
             spectral_radius: the strength of the memory; zero for none.
             activation: as in the constructor.
-            readout_init: draws the readout's matrix, by default zero.
-            rngs: the random numbers.
 
         Raises:
             ValueError: as the constructor; or the data are no matrix with rows, not finite or

@@ -73,13 +73,9 @@ class Regularised(eqx.Module):
     $$L(x + \sigma \xi) + \lambda_2 \sum_l \lVert W_l \rVert^2 + \lambda_1 \sum_{l,ij} |W_{l,ij}|,
     \qquad \xi \sim \mathcal N(0, 1).$$
 
-    In a sweep every model can have strengths of its own:
-
-    >>> strengths = jnp.array([0.0, 1e-3])
-    >>> def build(l2):
-    ...     return nn.Regularised(nn.MLP(3, (8,), 1, rngs=nnx.Rngs(0)), l2=l2)
-    >>> jax.vmap(lambda l2: build(l2).penalty())(strengths).shape
-    (2,)
+    >>> model = nn.Regularised(nn.MLP(3, (), 1, rngs=nnx.Rngs(0)), l2=0.5)
+    >>> bool(model.penalty() == 0.5 * nn.square_norm(model))
+    True
 
     Attributes:
         network: an `nnx.Module`; calling the model calls it.
@@ -99,7 +95,8 @@ class Regularised(eqx.Module):
     def penalty(self) -> Scalar | float:
         """What is added to the loss; a strength that is the number 0 costs nothing."""
         terms = [(self.l2, square_norm), (self.l1, absolute_norm)]
-        return sum(strength * norm(self.network) for strength, norm in terms if _acts(strength))
+        acting = (strength * norm(self.network) for strength, norm in terms if _acts(strength))
+        return sum(acting, 0.0)
 
     def disturbed(self, x: Array, key: PRNGKeyArray | None) -> Array:
         """The inputs with noise; the key may be None if `noise` is the number 0."""

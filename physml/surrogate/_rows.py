@@ -31,16 +31,8 @@ def turns(
 
     dt / period = R / 2^32 + rest. Integer arithmetic wraps round by itself, so count R modulo 2^32
     is exact, and count rest is a small correction. In float32 too the error stays near the rounding
-    of the result; t0 + count dt would lose a digit whenever the count grows tenfold.
-
-    Args:
-        count: steps since t0, of either sign, int32.
-        t0: the time of step zero; the result has its dtype.
-        dt: the time step.
-        period: the period, in the units of dt.
-
-    Returns:
-        The phase in turns, up to a whole number of turns.
+    of the result; t0 + count dt would lose a digit whenever the count grows tenfold. The count is
+    int32, of either sign; the result has the dtype of t0, and may be off by whole turns.
     """
     ratio = math.fmod(dt / period, 1.0)
     whole = round(ratio * 2**32)
