@@ -180,7 +180,7 @@ def methods(
     symmetry, rngs = LORENZ.symmetry, nnx.Rngs(key)
     steps = 500 if quick else 2000
 
-    def trained(network: Any, rate: float, **options: Any) -> surrogate.Fitted:
+    def trained(network: Any, rate: float, **options: Any) -> surrogate.StepperFit:
         schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
         adam = optax.adamw(schedule, weight_decay=0.1, mask=nn.hidden_kernels)
         options = {"batch_size": 512, "refit": False} | options

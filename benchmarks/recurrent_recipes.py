@@ -66,7 +66,7 @@ def recurrent(cell: Cell, seed: int, quick: bool) -> nn.RNN:
 
 def trained(
     cell: Cell, train: Trajectories, valid: Trajectories, seed: int, quick: bool
-) -> surrogate.Fitted:
+) -> surrogate.StepperFit:
     """The network trained through time, and its readout fitted after."""
     steps = 400 if quick else 1000
     return surrogate.fit(

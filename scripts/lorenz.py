@@ -109,12 +109,12 @@ COLUMNS = {
 
 def surrogates(
     train: data.Trajectories, keys: list[jax.Array], quick: bool
-) -> Iterator[tuple[str, Callable[[], surrogate.Fitted]]]:
+) -> Iterator[tuple[str, Callable[[], surrogate.StepperFit]]]:
     """What is fitted, by name."""
     inputs, symmetry = surrogate.network_inputs(train), LORENZ.symmetry
     rngs = [nnx.Rngs(key) for key in keys]
 
-    def trained(network: nn.MLP | nn.RNN, steps: int, **options: Any) -> surrogate.Fitted:
+    def trained(network: nn.MLP | nn.RNN, steps: int, **options: Any) -> surrogate.StepperFit:
         steps = steps // 8 if quick else steps
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
         adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)

@@ -5,13 +5,12 @@ from typing import NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Int32, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, DTypeLike, Float, Int32, PRNGKeyArray
 
 from physml._numerics.checks import require_count, require_share
 from physml.classify._prediction import pixels_of
 from physml.data import Images
 
-Pixels = UInt8[Array, "n height width channels"] | Float[Array, "n height width channels"]
 T = TypeVar("T", Images, Array)
 
 
@@ -113,7 +112,7 @@ class Move(NamedTuple):
 
 
 @eqx.filter_jit
-def _moved(augmentation: Augmentation, images: Pixels, key: PRNGKeyArray) -> Pixels:
+def _moved(augmentation: Augmentation, images: Array, key: PRNGKeyArray) -> Array:
     # Coordinates in half precision would be off by a pixel.
     dtype = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
     moves = augmentation._draw(images.shape[0], dtype, key)

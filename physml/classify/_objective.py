@@ -35,12 +35,12 @@ def cross_entropy(
     with label smoothing s (Szegedy et al., arXiv 1512.00567, section 7), C classes and
     `nn.square_norm` of the network. The accuracy is recorded beside it.
 
-    For an `nn.Regularised` model, its penalties are added and its noise disturbs the images; in a
-    sweep every model can so have its own strengths.
+    An `nn.Regularised` model adds its penalties and disturbs the images by its noise, so that in a
+    sweep every model can have its own strengths.
 
     Args:
         label_smoothing: s, at least 0 and less than 1.
-        l2: lambda, a number or a traced scalar.
+        l2: lambda, a number or a traced scalar; added to that of an `nn.Regularised` model.
         batch_size: the images that go through the network at a time, so that memory does not grow
             with a validation set; all at once if None. Only for evaluation mode: in training,
             batch normalisation would take its statistics from each block alone.

@@ -1,4 +1,4 @@
-"""What a trained classifier makes of images: logits, and probabilities averaged over views."""
+"""Logits and probabilities of images by a trained classifier, averaged over views."""
 
 from collections.abc import Callable
 

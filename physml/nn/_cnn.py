@@ -16,7 +16,7 @@ from physml.nn._layers import Dense, Layer, describe
 from physml.nn._weights import find_dtype
 
 
-class Row(NamedTuple):
+class SummaryRow(NamedTuple):
     """One line of a network's summary."""
 
     layer: str
@@ -84,7 +84,7 @@ class CNN(nnx.Module):
         function = find_activation(activation)
         weights: dict[str, Any] = {"kernel_init": kernel_init, "bias_init": bias_init}
         blocks: list[nnx.Module] = []
-        rows: list[Row] = []
+        rows: list[SummaryRow] = []
         shape: Shape = self.in_shape
 
         def flatten() -> None:
@@ -92,7 +92,7 @@ class CNN(nnx.Module):
             if len(shape) == 3:
                 shape = (prod(shape),)
                 blocks.append(Flat())
-                rows.append(Row("flatten", shape, 0))
+                rows.append(SummaryRow("flatten", shape, 0))
 
         for index, layer in enumerate(layers):
             if isinstance(layer, Dense):
@@ -102,7 +102,7 @@ class CNN(nnx.Module):
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"layers[{index}], {layer}: {error}") from error
-            rows.append(Row(describe(layer), shape, _count(block)))
+            rows.append(SummaryRow(describe(layer), shape, _count(block)))
             if isinstance(block, Pooled) and blocks and isinstance(before := blocks[-1], Affine):
                 blocks[-1] = PooledAffine(before, block)
             else:
@@ -111,7 +111,7 @@ class CNN(nnx.Module):
         self.blocks = nnx.List(blocks)
         weights["kernel_init"] = readout_init or kernel_init
         self.readout = nnx.Linear(shape[0], out_features, param_dtype=dtype, rngs=rngs, **weights)
-        self.rows = (*rows, Row("readout", (out_features,), _count(self.readout)))
+        self.rows = (*rows, SummaryRow("readout", (out_features,), _count(self.readout)))
 
     def features(
         self, x: Num[Array, "*batch height width channels"]

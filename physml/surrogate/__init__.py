@@ -7,13 +7,13 @@ a small and smooth function, to which the step adds the identity.
 from physml.surrogate._many import Scores, fit_many, refit_many, score_many
 from physml.surrogate._rows import network_inputs
 from physml.surrogate._stepper import Network, Stepper, StepperState
-from physml.surrogate._training import Fitted, fit, fit_readout
+from physml.surrogate._training import StepperFit, fit, fit_readout
 
 __all__ = [
-    "Fitted",
     "Network",
     "Scores",
     "Stepper",
+    "StepperFit",
     "StepperState",
     "fit",
     "fit_many",

@@ -21,7 +21,7 @@ from physml.surrogate._stepper import Matrix, Network, Stepper
 from physml.systems import System
 
 
-class Fitted(eqx.Module):
+class StepperFit(eqx.Module):
     """A fitted step map and how it came about.
 
     Attributes:
@@ -57,7 +57,7 @@ def fit(
     refinements: int = 1,
     patience: int | None = None,
     progress: bool | fitting.Callback = False,
-) -> Fitted:
+) -> StepperFit:
     """Train a whole network as a next-step map by gradient, then refit its readout.
 
     Gradient descent leaves a relative error of 1e-3 to 1e-5 a step, however long it runs. The last
@@ -116,7 +116,7 @@ def fit(
     )
     trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))
     step_map = _refit(trained, train, warmup, rcond, refinements) if refit else trained
-    return Fitted(step_map, trained, training)
+    return StepperFit(step_map, trained, training)
 
 
 def fit_readout(
@@ -130,7 +130,7 @@ def fit_readout(
     warmup: int = 0,
     rcond: float | None = None,
     refinements: int = 1,
-) -> Fitted:
+) -> StepperFit:
     r"""Fit a network's readout by least squares; its hidden part stays as it is.
 
     Minimises the sum over all steps of |increment predicted - increment|^2 by blocked QR and SVD.
@@ -178,7 +178,7 @@ def fit_readout(
             "field must be None for a driven system, a known part or a network with a memory, "
             f"got {type(field).__name__}"
         )
-    return Fitted(_refit(stepper, train, warmup, rcond, refinements, field), stepper, None)
+    return StepperFit(_refit(stepper, train, warmup, rcond, refinements, field), stepper, None)
 
 
 class _Design(eqx.Module):
@@ -249,7 +249,7 @@ def _refit(
 
 @eqx.filter_jit
 def _with_jacobians(flow: FlowMap, rows: Any, increments: Array, sd: Array) -> tuple[Any, Array]:
-    """The rows, and below them a direction for each component with the increment's slope in it."""
+    """The rows, and below them a row for each component: a direction, and the slope along it."""
     ys = rows[0]
     dim = ys.shape[1]
 
