@@ -51,9 +51,9 @@ class Config:
     """Epochs of the wide networks."""
 
 
-def lecture_net(setting: Any) -> classify.Regularized:
+def lecture_net(setting: Any) -> nn.Regularised:
     network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(setting["key"]))
-    return classify.Regularized(network, setting["l2"])
+    return nn.Regularised(network, setting["l2"])
 
 
 def sgd(setting: Any) -> optax.GradientTransformation:

@@ -74,14 +74,13 @@ def forecast(run: Run, config: Config) -> None:
     for name, fit in surrogates(train, keys, config.quick):
         with run.timed() as timing:
             fitted = jax.block_until_ready(fit())
-        training = isinstance(fitted, surrogate.SurrogateFit)
-        step_map = fitted.step_map if training else fitted
+        step_map, training = fitted.step_map, fitted.training
         models[name], skills[name] = step_map, (skill := score(step_map))
         figures: dict[str, Any] = skill.summary(1 / LAMBDA1)
-        if training:
-            before = score(fitted.trained, rows=HISTORY + 1000).summary(1 / LAMBDA1)
+        if training is not None:
+            before = score(fitted.before_refit, rows=HISTORY + 1000).summary(1 / LAMBDA1)
             figures["vpt_mean_before_refit"] = before["vpt_mean"]
-            losses[name] = fitted.history
+            losses[name] = training.history
         exponents = leading_exponents(step_map, test.ys[:10, :HISTORY])
         figures["lambda1"] = exponents.mean()
         figures["lambda1_se"] = exponents.std(ddof=1) / len(exponents) ** 0.5
@@ -110,12 +109,12 @@ COLUMNS = {
 
 def surrogates(
     train: data.Trajectories, keys: list[jax.Array], quick: bool
-) -> Iterator[tuple[str, Callable[[], surrogate.SurrogateFit | surrogate.Stepper]]]:
+) -> Iterator[tuple[str, Callable[[], surrogate.StepperFit]]]:
     """What is fitted, by name."""
     inputs, symmetry = surrogate.network_inputs(train), LORENZ.symmetry
     rngs = [nnx.Rngs(key) for key in keys]
 
-    def trained(network: nnx.Module, steps: int, **options: Any) -> surrogate.SurrogateFit:
+    def trained(network: nn.MLP | nn.RNN, steps: int, **options: Any) -> surrogate.StepperFit:
         steps = steps // 8 if quick else steps
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
         adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)

@@ -207,3 +207,17 @@ def check_fractions(fractions: Sequence[float]) -> np.ndarray:
     if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
         raise ValueError(f"fractions must be positive and add to 1, got {tuple(fractions)}")
     return shares
+
+
+def require_not_negative(**values: Any) -> None:
+    """Raise ValueError unless every value, where its numbers are known, is zero or more."""
+    for name, value in values.items():
+        if is_concrete(value) and not np.all(np.asarray(value) >= 0):
+            raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def require_share(**values: float) -> None:
+    """Raise ValueError unless every value is at least 0 and less than 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
