@@ -70,3 +70,8 @@ def as_arrays(name: str, tree: Any) -> Any:
         return jnp.asarray(leaf)
 
     return jax.tree.map_with_path(convert, tree)
+
+
+def traced(settings: Any) -> Any:
+    """Settings with their Python numbers as arrays, so that another value compiles nothing."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float | int) else x, settings)
