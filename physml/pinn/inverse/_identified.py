@@ -8,17 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit, linear_solve
 from physml.pinn.inverse._parameters import Parameters
-from physml.pinn.inverse._shooting import (
-    ShootingPoint,
-    ShootingProblem,
-    data_cost,
-    estimate_scale,
-    last_coupling,
-    used_rows,
-    weigh,
-)
+from physml.pinn.inverse._shooting import ShootingPoint, ShootingProblem
 from physml.results import RESULTS
 from physml.solution import Solution
 from physml.systems import System
@@ -120,12 +113,12 @@ def _quantile(level: float, freedom: float) -> float:
 def summarise(problem: ShootingProblem, fitted: ShootingFit, solution: Solution) -> Identified:
     """The estimates of a fit with their uncertainty and a verdict; called under `jax.jit`."""
     parameters, point = problem.field, fitted.point
-    scale = estimate_scale(problem, point)
+    scale = shooting.estimate_scale(problem, point)
     freedom = max(problem.ys.size - problem.num_free, 1)
     covariance, singular = _covariance(problem, point, scale, freedom)
     # The covariance within bounds is that to first order.
     slope = jnp.concatenate([parameters.slope(point.p), jnp.ones_like(point.s[0])])
-    cost = data_cost(problem, point, scale)
+    cost = shooting.data_cost(problem, point, scale)
     noise = problem.noise * scale
     if problem.known_noise:  # chi squared is eight standard deviations above its mean
         misfit = cost > freedom + 8 * np.sqrt(2 * freedom)
@@ -170,7 +163,7 @@ def _covariance(
     """The covariance of p and the start, and the Jacobian's singular values."""
     with jax.default_matmul_precision("highest"):
         still = jnp.zeros((), scale.dtype)
-        hard = last_coupling(problem, scale)
+        hard = shooting.last_coupling(problem, scale)
         step = linear_solve(problem, point, scale, hard, still, robust=False)
     triangle = jnp.roll(step.triangle, point.p.size, axis=1)  # p first, then the start
     norms = jnp.linalg.norm(triangle, axis=0)
@@ -182,6 +175,6 @@ def _covariance(
         return covariance, singular
     # The covariance of an M-estimator: P. Huber, Robust Statistics (1981), section 7.6.
     r = point.linear.residual / scale
-    _, weight, curvature = weigh(problem.loss, r)
-    mean = jnp.sum(jnp.where(used_rows(problem), curvature, 0.0)) / problem.ys.size
+    _, weight, curvature = shooting.weigh(problem.loss, r)
+    mean = jnp.sum(jnp.where(shooting.used_rows(problem), curvature, 0.0)) / problem.ys.size
     return covariance * jnp.sum((weight * r) ** 2) / freedom / mean**2, singular

@@ -12,24 +12,14 @@ from jaxtyping import Array, Float
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import is_concrete, require_count, require_one_of
 from physml.pinn.collocation import OnDemand, WindowNetworks
+from physml.pinn.inverse import _shooting as shooting
+from physml.pinn.inverse import _task as task
 from physml.pinn.inverse._identified import FINEST, Identified, summarise
 from physml.pinn.inverse._layout import Layout, Neighbours, lay_out, window_networks
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit, fit_windows
 from physml.pinn.inverse._parameters import free_parameters
-from physml.pinn.inverse._shooting import (
-    HARDEST,
-    LOSSES,
-    DataLoss,
-    ShootingProblem,
-    window_residuals,
-)
-from physml.pinn.inverse._task import (
-    Observations,
-    Observe,
-    Unknowns,
-    check_observations,
-    check_unknowns,
-)
+from physml.pinn.inverse._shooting import DataLoss, ShootingProblem
+from physml.pinn.inverse._task import Observations, Observe, Unknowns
 from physml.results import RESULTS, conclude, is_failure
 from physml.solution import Solution
 from physml.systems import System, check_problem
@@ -125,12 +115,12 @@ def identify(
     args = getattr(system, "args", None) if args is None else args
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None else y0
     system, start = check_problem(system, start, args)
-    data = check_observations(ts, ys, start, t0=t0, observe=observe, noise=noise)
+    data = task.check_observations(ts, ys, start, t0=t0, observe=observe, noise=noise)
     guess = free_parameters(system, args, free, bounds or {})
-    unknowns = check_unknowns(
+    unknowns = task.check_unknowns(
         guess, start, data, prior=prior or {}, given=y0 is not None, known=known_start
     )
-    require_one_of(LOSSES, loss=loss)
+    require_one_of(shooting.LOSSES, loss=loss)
     first = int(np.clip(len(data.ts) // 10, 4, 256))
     counts = [first << n for n in range(_DOUBLINGS + 1)] if num_windows is None else [num_windows]
     require_count(num_windows=counts[0], max_steps=max_steps)
@@ -186,7 +176,7 @@ def _shooting_problem(
     typical_y = jnp.where(typical_y > 0, typical_y, 1.0)
     bounded = jnp.isfinite(parameters.low) | jnp.isfinite(parameters.high)
     p = parameters.unconstrain(unknowns.values)
-    known = jnp.full(typical_y.size, HARDEST if unknowns.start_known else 0.0, dtype)
+    known = jnp.full(typical_y.size, shooting.HARDEST if unknowns.start_known else 0.0, dtype)
     return ShootingProblem(
         field=parameters,
         observe=data.observe,
@@ -217,7 +207,7 @@ def _solution(
     if not layout.has_jumps:  # where f jumps, the estimate's windows would not end there
         system, args = problem.field.at(point.p)
         error = OnDemand(system, args, dense, point.s[0], t0, t1, _PARTS * num_windows)
-    stats = {"num_windows": num_windows, "residuals": window_residuals(problem, point)}
+    stats = {"num_windows": num_windows, "residuals": shooting.window_residuals(problem, point)}
     ts = jnp.asarray(ts)
     states = jax.vmap(dense.evaluate)(ts)
     return Solution(ts, states, t0, t1, dense, RESULTS.successful, stats, error)

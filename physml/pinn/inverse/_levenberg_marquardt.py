@@ -7,17 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from physml.pinn.inverse._shooting import (
-    ShootingPoint,
-    ShootingProblem,
-    data_cost,
-    estimate_scale,
-    evaluate,
-    last_coupling,
-    prior_rows,
-    total_cost,
-    weigh,
-)
+from physml.pinn.inverse import _shooting as shooting
+from physml.pinn.inverse._shooting import ShootingPoint, ShootingProblem
 
 # The coupling weighs jumps in units of a typical state. A jump of 1/3 of it costs 1 at first,
 # which is as good as no condition; `last_coupling` tolerates 1e-5 of the noise.
@@ -59,7 +50,7 @@ def linear_solve(
     dim = point.s.shape[1]
     columns = dim + point.p.size + 1
     r = linear.residual / scale
-    root = jnp.sqrt(weigh(problem.loss, r)[1]) if robust else jnp.ones_like(r)
+    root = jnp.sqrt(shooting.weigh(problem.loss, r)[1]) if robust else jnp.ones_like(r)
     data = jnp.concatenate([linear.data_s / scale, linear.data_p / scale, r[:, :, None]], axis=2)
     data = jnp.linalg.qr(root[:, :, None] * data, mode="r")
     data = jnp.pad(data, ((0, 0), (0, max(columns - data.shape[1], 0)), (0, 0)))
@@ -73,8 +64,8 @@ def linear_solve(
 
     def eliminate(later, window):
         gap, data = window
-        # Columns: the later start | the earlier start, p, right-hand side. Heavy rows come
-        # first, which Householder's QR wants.
+        # Columns: the later start | the earlier start, p, right-hand side. Householder's QR is
+        # accurate where heavy rows come first.
         matrix = jnp.block(
             [[away, gap], [later[:, :dim], beside, later[:, dim:]], [beside, data], [still, below]]
         )
@@ -82,7 +73,7 @@ def linear_solve(
         return triangle[dim:, dim:], triangle[:dim]
 
     last, eliminated = jax.lax.scan(eliminate, data[-1], (gaps, data[:-1]), reverse=True)
-    anchors = prior_rows(problem, point)
+    anchors = shooting.prior_rows(problem, point)
     weights = jnp.concatenate([problem.start[1], problem.prior[1]])
     steady = jnp.sqrt(damping) + jnp.where(jnp.arange(columns - 1) < dim, 0.0, hold)
     steady = steady / jnp.concatenate([problem.typical_y, problem.typical_p])
@@ -135,14 +126,14 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
     """
     with jax.default_matmul_precision("highest"):
         c = jnp.zeros((s.shape[0], problem.layout.tables.rank, s.shape[1]), s.dtype)
-        point = evaluate(problem, p, s, c, 6)
+        point = shooting.evaluate(problem, p, s, c, 6)
         coupling = jnp.asarray(_FIRST_COUPLING, s.dtype)
-        scale = estimate_scale(problem, point)
+        scale = shooting.estimate_scale(problem, point)
         state = _Iteration(
             point=point,
             best=point,
             ventured=jnp.asarray(False),
-            cost=total_cost(problem, point, scale, coupling),
+            cost=shooting.total_cost(problem, point, scale, coupling),
             scale=scale,
             damping=jnp.asarray(_FIRST_DAMPING, s.dtype),
             coupling=coupling,
@@ -159,7 +150,7 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
             lambda state: _iterate(problem, state),
             state,
         )
-    cost = data_cost(problem, state.best, state.scale)
+    cost = shooting.data_cost(problem, state.best, state.scale)
     return ShootingFit(state.best, cost, state.converged, state.count)
 
 
@@ -171,14 +162,14 @@ def _iterate(problem: ShootingProblem, state: _Iteration) -> _Iteration:
     change = jnp.einsum("wrd,wd->wr", point.linear.readout_s, step.s)
     change = change + point.linear.readout_p @ step.p
     readouts = point.c + change.reshape(point.c.shape)
-    trial = evaluate(problem, point.p + step.p, point.s + step.s, readouts)
-    cost = total_cost(problem, trial, state.scale, state.coupling)
+    trial = shooting.evaluate(problem, point.p + step.p, point.s + step.s, readouts)
+    cost = shooting.total_cost(problem, trial, state.scale, state.coupling)
 
     better = cost < state.cost
     gain = jnp.abs(state.cost - cost)
     free = state.damping <= _HARMLESS_DAMPING
     near = free & (gain < _NEAR * problem.ys.size)
-    last = last_coupling(problem, state.scale)
+    last = shooting.last_coupling(problem, state.scale)
     hard = state.coupling >= last
     # In a curved valley a full step climbs its side, and the next step comes down further on. So
     # one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
@@ -194,12 +185,12 @@ def _iterate(problem: ShootingProblem, state: _Iteration) -> _Iteration:
     harder = near & ~hard
     coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
     coupling = jnp.where(harder, coupling, state.coupling)
-    scale = jnp.where(harder, estimate_scale(problem, best), state.scale)
+    scale = jnp.where(harder, shooting.estimate_scale(problem, best), state.scale)
     return _Iteration(
         point=point,
         best=best,
         ventured=ventured,
-        cost=total_cost(problem, best, scale, coupling),
+        cost=shooting.total_cost(problem, best, scale, coupling),
         scale=scale,
         damping=jnp.maximum(state.damping * factor, _LEAST_DAMPING),
         coupling=coupling,

@@ -87,8 +87,8 @@ def evaluate(
         by = jnp.concatenate([by_s, by_p], axis=1).reshape(rank, dim, -1)
         ahead = jnp.eye(dim, by.shape[-1], dtype=c.dtype)
 
-        end = s + half * (problem.layout.tables.end @ c)
-        end_by = ahead + half * jnp.einsum("r,rdk->dk", problem.layout.tables.end, by)
+        end = s + half * (layout.tables.end @ c)
+        end_by = ahead + half * jnp.einsum("r,rdk->dk", layout.tables.end, by)
         u = s[None] + half * (basis @ c)
         u_by = ahead[None] + half * jnp.einsum("nr,rdk->ndk", basis, by)
 
@@ -107,9 +107,8 @@ def evaluate(
     )
     data_s, data_p = jnp.split(data, [s.shape[1]], axis=2)
     jumps = ends[:-1] - s[1:]
-    return ShootingPoint(
-        p, s, c, LinearisedWindows(*by, end_s, end_p, jumps, data_s, data_p, residual, newton)
-    )
+    linear = LinearisedWindows(*by, end_s, end_p, jumps, data_s, data_p, residual, newton)
+    return ShootingPoint(p, s, c, linear)
 
 
 def _newton(problem: ShootingProblem, start, half, s, c, p):
@@ -154,8 +153,8 @@ def weigh(loss: DataLoss, r: Array) -> tuple[Array, Array, Array]:
 
 def data_cost(problem: ShootingProblem, point: ShootingPoint, scale: Array) -> Float[Array, ""]:
     """The loss of the data, and the squares of the priors' rows."""
-    cost = jnp.sum(weigh(problem.loss, point.linear.residual / scale)[0])
-    return cost + jnp.sum(prior_rows(problem, point) ** 2)
+    cost = weigh(problem.loss, point.linear.residual / scale)[0]
+    return jnp.sum(cost) + jnp.sum(prior_rows(problem, point) ** 2)
 
 
 def prior_rows(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " unknowns"]:
@@ -188,10 +187,9 @@ def estimate_scale(problem: ShootingProblem, point: ShootingPoint) -> Float[Arra
     residual = point.linear.residual
     if problem.known_noise:
         return jnp.ones((), residual.dtype)
-    number = problem.ys.size
     least = _FINEST * problem.signal
     if problem.loss == "squares":
-        variance = jnp.sum(residual**2) / max(number - problem.num_free, 1)
+        variance = jnp.sum(residual**2) / max(problem.ys.size - problem.num_free, 1)
         return jnp.maximum(jnp.sqrt(variance), least)
     # The median of |r| hardly moves with outliers; 1.4826 makes it that of a normal distribution.
     size = jnp.where(used_rows(problem), jnp.abs(residual), jnp.nan)

@@ -7,13 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from physml.pinn.space_time._elements import (
-    AxisFunctions,
-    AxisTable,
-    axis_functions,
-    with_end_states,
-    with_equal_ends,
-)
+from physml.pinn.space_time import _elements as elements
+from physml.pinn.space_time._elements import AxisFunctions, AxisTable
 from physml.pinn.space_time._equations import Box, SlabEquation, SlabEquations
 from physml.pinn.space_time._jets import Derivative, PointResidual
 from physml.pinn.space_time._problem import PDEProblem
@@ -178,9 +173,9 @@ def _functions(problem: PDEProblem, index: int) -> AxisFunctions:
     settings = _ELEMENT if index == problem.axis else _WHOLE
     units, rank, num_points, slope = _TIME if index == problem.time else settings
     order = 1 if index == problem.time else problem.orders[index]
-    functions = axis_functions(units, rank, order, num_points, slope, problem.dtype)
+    functions = elements.axis_functions(units, rank, order, num_points, slope, problem.dtype)
     if index == problem.axis:
-        return with_end_states(functions)
+        return elements.with_end_states(functions)
     if problem.coordinates[index] in problem.periodic:
-        return with_equal_ends(functions)
+        return elements.with_equal_ends(functions)
     return functions

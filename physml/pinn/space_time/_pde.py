@@ -123,7 +123,8 @@ def pde(
     if first_span is not None:
         require_positive(first_span=first_span)
     march = March(Discretisation(problem), rtol, max_elements, max_steps)
-    edges = np.linspace(*problem.intervals[problem.axis], elements + 1)
+    low, high = problem.intervals[problem.axis]
+    edges = np.linspace(low, high, elements + 1)
     with single_threaded_blas():
         if problem.time is None:
             result = march.steady(edges)
