@@ -49,7 +49,7 @@ class Discretisation:
         return self.time - (self.time > self.problem.axis)
 
     def box(self, edges: Float[np.ndarray, " edges"], t: float, span: float) -> Box:
-        """Where the slab of some elements lies that starts at t."""
+        """The place of a slab that starts at t, with elements between these edges."""
         problem = self.problem
         lows, spans = problem.intervals[:, 0].copy(), np.diff(problem.intervals)[:, 0]
         if problem.time is not None:
@@ -75,7 +75,7 @@ class Discretisation:
         return float(np.nan_to_num(np.abs(u)).max())
 
     def equations(self) -> SlabEquations:
-        """Those of a window, or of the whole domain of a problem without t."""
+        """The equations of a window, or of the whole domain of a problem without t."""
         problem = self.problem
         inside = (self._equation(problem.residual, problem.derivatives), *self._stages())
         return self._with_faces(inside, {})
@@ -95,16 +95,12 @@ class Discretisation:
     def checks(self) -> tuple[SlabEquation, ...]:
         """The equation between the points along, then between those in each other coordinate."""
         problem = self.problem
-        order = [problem.axis, *(i for i in range(problem.dim) if i != problem.axis)]
-        return tuple(
-            self._equation(
-                problem.residual, problem.derivatives, {i: self.functions[i].at_checks()}
-            )
-            for i in order
-        )
+        between = [{i: functions.at_checks()} for i, functions in enumerate(self.functions)]
+        between.insert(0, between.pop(problem.axis))
+        return tuple(self._equation(problem.residual, problem.derivatives, t) for t in between)
 
     def _stages(self) -> tuple[SlabEquation, ...]:
-        """That each derivative in t is the one that the next unknown function stands for."""
+        """For a higher order in t: the derivative in t of each unknown is the next unknown."""
         problem = self.problem
         if problem.stages == 1:
             return ()
@@ -160,7 +156,7 @@ class Discretisation:
 
 
 def _source(problem: PDEProblem, derivative: Derivative) -> tuple[Derivative, int]:
-    """A derivative of u as one of a block of unknown functions: the n-th in t is block n."""
+    """A derivative of u as that of a block of unknowns: block n is the n-th derivative in t."""
     if problem.time is None:
         return derivative, 0
     block = min(derivative[problem.time], problem.stages - 1)

@@ -56,7 +56,7 @@ class PDEProblem(NamedTuple):
 
     @property
     def stages(self) -> int:
-        """The order in t; u and its derivatives below that are unknowns of their own."""
+        """The order in t; u and its lower derivatives in t are unknowns of their own."""
         return 1 if self.time is None else self.orders[self.time]
 
     @property

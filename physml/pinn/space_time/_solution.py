@@ -21,12 +21,12 @@ _BATCH = 4096  # points evaluated together; each gathers the readout of its elem
 class PDESolution(eqx.Module):
     """What `pinn.pde` returns: networks side by side in space and one after another in time.
 
-    `solution(x, t)` is u at points whose coordinates, in the domain's order, are arrays of one
-    shape (or broadcast to it). `solution.field` is the same for scalar coordinates as a function
-    that can be differentiated, the u that a residual is handed.
+    `solution(x, t)` is u at points whose coordinates, in the domain's order, are arrays that
+    broadcast to one shape. `solution.field` is u as a function of scalar coordinates that JAX can
+    differentiate, as residuals get it.
 
     Attributes:
-        coordinates: their names, a letter each.
+        coordinates: the names of the coordinates, a letter each.
         domain: the interval of each coordinate; that of t ends at the time that was reached.
         result: how the solve ended, one of `RESULTS`.
         stats: what the solver counted.
