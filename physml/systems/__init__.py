@@ -1,7 +1,6 @@
 """What is solved: right-hand sides, and what is known about them."""
 
 from physml.systems._base import System as System
-from physml.systems._base import as_pytree as as_pytree
 from physml.systems._forcing import Cosine as Cosine
 from physml.systems._forcing import Forcing as Forcing
 from physml.systems._forcing import FourierSeries as FourierSeries

@@ -17,7 +17,7 @@ from physml._numerics.checks import (
     require_positive,
 )
 from physml.pinn.inverse._parameters import Parameters
-from physml.systems import as_pytree
+from physml.systems._base import as_pytree
 
 Observe = Sequence[int] | Callable[[Array], Array] | None
 """What is seen of a state: indices of components, a function from (dim,) to (obs,), or all."""
