@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import floating_array, is_concrete, require_finite, require_increasing
+from physml._numerics.parts import as_pytree
 from physml._numerics.pieces import piece_at
 from physml.pinn.collocation import (
     OnDemand,
@@ -27,7 +28,6 @@ from physml.pinn.inverse._uncertainty import FINEST, Identified, judge, summaris
 from physml.results import RESULTS
 from physml.solution import Solution
 from physml.systems import System, check_problem
-from physml.systems._base import as_pytree
 
 _NEIGHBOURS = 15  # observations that a smoothed value is made of
 _DOUBLINGS = 3
