@@ -36,8 +36,8 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     early_stopped = "The validation loss stopped improving, or a callback asked to stop."
     interrupted = "Ctrl-C was pressed: what had been reached by then is returned."
     diverged = (
-        "The solution could not be continued: its steps shrank to round-off. It blows up near "
-        "the time reached, or it is too stiff for an explicit solver (try `stiff=True`)."
+        "The solution could not be continued: its steps became too short. It blows up near the "
+        "time reached, or it is too stiff for an explicit solver."
     )
     window_failed = (
         "A window could not be solved to tolerance at the shortest span. The solution "

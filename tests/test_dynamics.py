@@ -13,38 +13,36 @@ from physml.step_maps import StepMap
 A = jnp.array([[0.9, 0.5, 0.0], [0.0, 0.7, 0.3], [0.0, 0.1, 1.1]])
 
 
-class Map(StepMap):
-    """A map y -> f(y, *parameters), counting its steps."""
+class Counting(StepMap):
+    """A map whose state is the coordinates, the steps taken and the start time."""
+
+    def init(self, history, t0):
+        return history[-1], jnp.zeros((), jnp.int32), t0
+
+    def observe(self, state):
+        return state[0]
+
+
+class Map(Counting):
+    """y' = f(y, *parameters)."""
 
     f: object = eqx.field(static=True)
     parameters: tuple
     dt: float
 
-    def init(self, history, t0):
-        return history[-1], jnp.zeros((), jnp.int32), t0
-
     def step(self, state):
         y, count, t0 = state
         return self.f(y, *self.parameters), count + 1, t0
 
-    def observe(self, state):
-        return state[0]
 
-
-class Clock(StepMap):
-    """y' = y + rate * t with the time made from the start and the count, as driven maps do it."""
+class Clock(Counting):
+    """y' = y / 2 + t, with the time from the start and the count, as driven maps have it."""
 
     dt: float
-
-    def init(self, history, t0):
-        return history[-1], jnp.zeros((), jnp.int32), t0
 
     def step(self, state):
         y, count, t0 = state
         return 0.5 * y + t0 + count.astype(y.dtype) * self.dt, count + 1, t0
-
-    def observe(self, state):
-        return state[0]
 
 
 class Remembering(StepMap):
@@ -91,21 +89,8 @@ def henon(y):
     return jnp.stack([1.0 - 1.4 * y[0] ** 2 + y[1], 0.3 * y[0]])
 
 
-def lorenz_rk4(y, dt):
-    def f(y):
-        a, b, c = y
-        return jnp.stack([10.0 * (b - a), a * (28.0 - c) - b, a * b - 8.0 / 3.0 * c])
-
-    k1 = f(y)
-    k2 = f(y + dt / 2 * k1)
-    k3 = f(y + dt / 2 * k2)
-    k4 = f(y + dt * k3)
-    return y + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-
-
 LINEAR = Map(linear, (A,), 0.1)
-
-
+RATES = np.sort(np.log(np.abs(np.linalg.eigvals(A))))[::-1] / 0.1  # of LINEAR
 user = pytest.mark.usefixtures("as_a_user")
 
 
@@ -117,14 +102,10 @@ def test_rollout_is_the_matrix_power(batch):
     history = jax.random.normal(jax.random.key(0), (*batch, 2, 3))
     ys = dynamics.rollout(LINEAR, history, 7)
     assert ys.shape == (*batch, 8, 3)
+    np.testing.assert_array_equal(dynamics.rollout(LINEAR, history, 0), history[..., -1:, :])
     for k in (0, 1, 7):
         power = np.linalg.matrix_power(np.asarray(A), k)
         np.testing.assert_allclose(ys[..., k, :], history[..., -1, :] @ power.T, rtol=1e-13)
-
-
-def test_rollout_of_no_steps_observes_the_start():
-    history = jnp.ones((5, 3))
-    np.testing.assert_array_equal(dynamics.rollout(LINEAR, history, 0), history[-1:])
 
 
 def test_rollout_uses_the_whole_history():
@@ -185,8 +166,8 @@ def test_rollout_of_a_recurrent_network_continues_its_warm_up():
         (jnp.ones((0, 1, 3)), 5, 0.0, "history must have shape"),
         (jnp.ones((0, 3)), 5, 0.0, "history must have shape"),
         (jnp.full((1, 3), jnp.nan), 5, 0.0, "history must be finite"),
-        (jnp.ones((1, 3)), -1, 0.0, "num_steps must not be negative; got -1"),
-        (jnp.ones((2, 1, 3)), 5, jnp.zeros(3), r"t0 must be a scalar or of shape \(2,\)"),
+        (jnp.ones((1, 3)), -1, 0.0, "num_steps must be at least 0, got -1"),
+        (jnp.ones((2, 1, 3)), 5, jnp.zeros(3), r"t0 must be a scalar or have shape \(2,\)"),
     ],
 )
 def test_rollout_refuses(history, num_steps, t0, message):
@@ -237,7 +218,7 @@ def test_one_step_error_warms_up_a_recurrent_network():
 
 @user
 def test_one_step_error_refuses_too_long_a_history():
-    with pytest.raises(ValueError, match="less than the 5 rows; got 5"):
+    with pytest.raises(ValueError, match="history must be at most 4, got 5"):
         dynamics.one_step_error(LINEAR, jnp.ones((5, 3)), scale=jnp.ones(3), history=5)
     with pytest.raises(ValueError, match=r"scale must have shape \(3,\)"):
         dynamics.one_step_error(LINEAR, jnp.ones((5, 3)), scale=jnp.ones(2))
@@ -304,11 +285,12 @@ def test_valid_prediction_time_threshold_and_batch():
         ({"dt": 0.0}, "dt must be positive"),
         ({"threshold": -1.0}, "threshold must be positive"),
         ({"horizon": 0.0}, "horizon must be positive"),
-        ({"horizon": jnp.ones(2)}, r"horizon must be a scalar or of shape \(\)"),
+        ({"horizon": jnp.ones(2)}, r"horizon must be a scalar or have shape \(\)"),
         ({"scale": jnp.array([1.0, 0.0])}, "scale must be positive"),
         ({"scale": jnp.ones(3)}, r"scale must have shape \(2,\)"),
         ({"truth": jnp.full((5, 2), jnp.nan)}, "truth must be finite"),
         ({"truth": jnp.ones((0, 2)), "predicted": jnp.ones((0, 2))}, "not empty"),
+        ({"predicted": jnp.zeros((4, 2))}, r"must have the shape \(5, 2\) of truth, got \(4, 2\)"),
     ],
 )
 def test_valid_prediction_time_refuses(change, message):
@@ -322,12 +304,6 @@ def test_valid_prediction_time_refuses(change, message):
         dynamics.valid_prediction_time(**(arguments | change))
 
 
-@user
-def test_normalized_error_refuses_different_lengths():
-    with pytest.raises(ValueError, match="predicted and truth must have one shape"):
-        dynamics.normalized_error(jnp.zeros((4, 2)), jnp.zeros((5, 2)), SCALE)
-
-
 # Error growth
 
 
@@ -337,7 +313,7 @@ def test_relative_l2_of_each_component(as_a_user):
     np.testing.assert_allclose(dynamics.relative_l2(predicted, truth), [0.1, 0.5])
     both = dynamics.relative_l2(jnp.stack([predicted, truth]), jnp.stack([truth, truth]))
     np.testing.assert_allclose(both, [[0.1, 0.5], [0.0, 0.0]])
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="predicted must have the shape"):
         dynamics.relative_l2(predicted[:1], truth)
 
 
@@ -446,15 +422,16 @@ def test_the_bootstrap_refuses(values, options, match):
 
 
 @user
-def test_forecast_skill_refuses_an_escape_within_the_attractor():
-    with pytest.raises(ValueError, match="escape must be above 1"):
-        dynamics.forecast_skill(LINEAR, jnp.ones((2, 4, 3)), scale=jnp.ones(3), escape=1.0)
-
-
-@user
-def test_forecast_skill_refuses_a_history_without_a_future():
-    with pytest.raises(ValueError, match="history must be at least 1 and less than the 4 rows"):
-        dynamics.forecast_skill(LINEAR, jnp.ones((2, 4, 3)), scale=jnp.ones(3), history=4)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"escape": 1.0}, "escape must be above 1"),
+        ({"history": 4}, "history must be at most 3, got 4"),
+    ],
+)
+def test_forecast_skill_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        dynamics.forecast_skill(LINEAR, jnp.ones((2, 4, 3)), scale=jnp.ones(3), **options)
 
 
 def test_error_growth_is_the_median():
@@ -485,7 +462,7 @@ def test_growth_rate_of_forecasts_from_perturbed_starts_is_the_exponent():
     predicted = dynamics.rollout(LINEAR, y0 + 1e-9, 200)
     errors = dynamics.error_growth(predicted, truth, jnp.ones(3))
     rate = dynamics.growth_rate(errors, LINEAR.dt)
-    np.testing.assert_allclose(rate, np.log(np.linalg.eigvals(A).real.max()) / 0.1, rtol=1e-2)
+    np.testing.assert_allclose(rate, RATES[0], rtol=1e-2)
 
 
 @user
@@ -504,8 +481,7 @@ def test_lyapunov_spectrum_of_a_linear_map_is_log_of_its_eigenvalues(every):
     spectrum = dynamics.lyapunov_spectrum(
         LINEAR, jnp.ones((1, 3)) * 1e-12, 100, every=every, transient=200
     )
-    expected = np.sort(np.log(np.abs(np.linalg.eigvals(A))))[::-1] / 0.1
-    np.testing.assert_allclose(spectrum.exponents, expected, rtol=1e-9)
+    np.testing.assert_allclose(spectrum.exponents, RATES, rtol=1e-9)
     assert spectrum.dimension == 3  # neither the count nor the start time
     assert spectrum.rates.shape == (100 // every, 3)
 
@@ -514,8 +490,7 @@ def test_lyapunov_spectrum_leading_part_and_batch():
     spectrum = dynamics.lyapunov_spectrum(
         LINEAR, jnp.full((2, 1, 3), 1e-12), 100, num=2, transient=200
     )
-    expected = np.sort(np.log(np.abs(np.linalg.eigvals(A))))[::-1] / 0.1
-    np.testing.assert_allclose(spectrum.exponents, np.stack([expected[:2]] * 2), rtol=1e-9)
+    np.testing.assert_allclose(spectrum.exponents, [RATES[:2]] * 2, rtol=1e-9)
     assert spectrum.dimension == 3
 
 
@@ -548,7 +523,7 @@ def test_lyapunov_spectrum_of_the_henon_map():
 
 
 def test_lyapunov_spectrum_of_lorenz():
-    step_map = Map(lorenz_rk4, (0.01,), 0.01)
+    step_map = reference.RungeKutta4(systems.Lorenz(), 0.01)
     starts = jnp.array([[1.0, 1.0, 20.0], [-5.0, -7.0, 22.0], [8.0, 3.0, 30.0], [2.0, 4.0, 15.0]])
     spectrum = dynamics.lyapunov_spectrum(
         step_map, starts[:, None], 20_000, every=5, transient=2_000
@@ -601,7 +576,7 @@ def test_standard_error_is_that_of_batch_means():
     blocks = np.asarray(rates)[:1000].reshape(10, 100, 2).mean(axis=1)
     expected = blocks.std(axis=0, ddof=1) / np.sqrt(10)
     np.testing.assert_allclose(spectrum.standard_error(blocks=10), expected, rtol=1e-12)
-    with pytest.raises(ValueError, match="blocks must be from 2 to the 1003"):
+    with pytest.raises(ValueError, match="blocks must be at least 2, got 1"):
         spectrum.standard_error(blocks=1)
 
 
@@ -609,12 +584,12 @@ def test_standard_error_is_that_of_batch_means():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_steps": 0}, "num_steps must be a positive multiple of every"),
-        ({"num_steps": 10, "every": 3}, "num_steps must be a positive multiple of every"),
-        ({"num_steps": 10, "every": 0}, "num_steps must be a positive multiple of every"),
-        ({"num_steps": 10, "num": 4}, "num must be from 1 to the state's dimension 3; got 4"),
-        ({"num_steps": 10, "num": 0}, "num must be from 1"),
-        ({"num_steps": 10, "transient": -1}, "transient must not be negative"),
+        ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"num_steps": 10, "every": 3}, "num_steps must be a multiple of 3, got 10"),
+        ({"num_steps": 10, "every": 0}, "every must be at least 1"),
+        ({"num_steps": 10, "num": 4}, "num must be at most 3, got 4"),
+        ({"num_steps": 10, "num": 0}, "num must be at least 1"),
+        ({"num_steps": 10, "transient": -1}, "transient must be at least 0"),
     ],
 )
 def test_lyapunov_spectrum_refuses(arguments, message):

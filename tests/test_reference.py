@@ -1,6 +1,5 @@
 """The reference against closed forms, published values, SciPy and itself at other tolerances."""
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +52,7 @@ def test_a_right_hand_side_without_a_return_is_named():
 
     with pytest.raises(TypeError, match=r"right-hand side must answer .* \(3,\), got None"):
         reference.solve(Silent(), [1.0, 1.0, 1.0], [0.0, 1.0])
-    with pytest.raises(TypeError, match="the function returned None"):
+    with pytest.raises(TypeError, match="f must return dy/dt"):
         reference.solve(systems.from_function(lambda t, y, args: None, 3), [1.0] * 3, [0.0, 1.0])
 
 
@@ -163,7 +162,8 @@ def test_van_der_pol_against_published_values():
 )
 def test_a_failed_solve_says_how_and_where(f, result, low, high):
     system, ts = systems.from_function(f, 1, autonomous=False), jnp.linspace(0, 5, 11)
-    solution = reference.solve(system, [1.0], ts, throw=False)
+    with pytest.warns(UserWarning, match="It stopped at t = "):
+        solution = reference.solve(system, [1.0], ts, throw=False)
     assert solution.result == result
     assert low <= solution.t1 <= high
     np.testing.assert_array_equal(jnp.isnan(solution.ys[:, 0]), ts > solution.t1)
@@ -176,7 +176,8 @@ def test_a_failed_solve_says_how_and_where(f, result, low, high):
 
 def test_running_out_of_steps_says_so():
     ts = jnp.linspace(0, 20, 5)
-    solution = reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, max_steps=100, throw=False)
+    with pytest.warns(UserWarning, match="max_steps"):
+        solution = reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, max_steps=100, throw=False)
     assert solution.result == RESULTS.max_steps_reached and 0 < solution.t1 < 20
     with pytest.raises(RuntimeError, match="max_steps"):
         reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, max_steps=100)
@@ -253,20 +254,13 @@ def test_trajectories_make_one_step_errors_below_tolerance():
     trajectories = reference.trajectories(LORENZ, jax.random.key(0), 64, ts)
     assert trajectories.ys.shape == (64, 101, 3)
     assert trajectories.names == ("x", "y", "z") and trajectories.system == "Lorenz"
-    pairs = trajectories.pairs()
-    solver, term = diffrax.Dopri8(), diffrax.ODETerm(LORENZ)
-
-    def tight(y):
-        for k in range(8):
-            state = (jnp.asarray(False), LORENZ(0.0, y))
-            h = 0.01 / 8
-            y, *_ = solver.step(term, k * h, (k + 1) * h, y, None, state, False)
-        return y
-
-    assert largest(jax.jit(tight)(pairs.inputs.T).T - pairs.targets) < 1e-11
     loose = reference.trajectories(LORENZ, jax.random.key(0), 64, ts, rtol=1e-6)
-    error = largest(jax.jit(tight)(loose.pairs().inputs.T).T - loose.pairs().targets)
-    assert 1e-11 < error < 1e-6
+    tight = reference.FlowMap(LORENZ, 0.01, substeps=8)
+    error, loose_error = (
+        largest(dynamics.rollout(tight, pairs.inputs[:, None], 1)[:, 1] - pairs.targets)
+        for pairs in (trajectories.pairs(), loose.pairs())
+    )
+    assert error < 1e-11 < loose_error < 1e-6
 
 
 def test_trajectories_agree_with_scipy():
@@ -318,7 +312,8 @@ def test_diverging_trajectories_are_named():
     y0s, ts = jnp.array([[-1.0], [1.0], [0.2], [0.5]]), np.linspace(0, 3, 31)
     with pytest.raises(RuntimeError, match=r"2 of 4 .* numbers \[1, 3\], the first at t = 0\.9"):
         reference.trajectories_from(system, y0s, ts)
-    ys = reference.trajectories_from(system, y0s, ts, throw=False).ys[:, :, 0]
+    with pytest.warns(UserWarning, match="2 of 4 trajectories failed"):
+        ys = reference.trajectories_from(system, y0s, ts, throw=False).ys[:, :, 0]
     exact = y0s / (1 - y0s * ts[None])
     finite = (y0s * ts[None] < 1 - 1e-9) | (y0s < 0)
     np.testing.assert_array_equal(jnp.isnan(ys), ~finite)
@@ -360,12 +355,15 @@ def test_trajectories_refuse(changes, error, message):
         reference.trajectories_from(**call)
 
 
-def test_trajectories_refuse_a_bad_box():
+def test_random_starts_refuse():
+    key, ts = jax.random.key(0), [0.0, 1.0]
     for box in (((0.0,), (1.0,)), ((0.0, 0.0), (1.0, -1.0))):
         with pytest.raises(ValueError, match="box must be corners"):
-            reference.trajectories(SPRING, jax.random.key(0), 2, [0.0, 1.0], box=box)
+            reference.trajectories(SPRING, key, 2, ts, box=box)
     with pytest.raises(ValueError, match="num must be at least 1"):
-        reference.trajectories(SPRING, jax.random.key(0), 0, [0.0, 1.0])
+        reference.trajectories(SPRING, key, 0, ts)
+    with pytest.raises(ValueError, match="system must have a period, got FunctionSystem"):
+        reference.driven_trajectories(SPRING, key, 2, ts)
 
 
 def test_attractor_starts_have_the_attractors_statistics():
@@ -394,7 +392,7 @@ def test_agreement_horizon_is_where_two_solutions_part():
     horizon = reference.agreement_horizon(growth, made, scale=[2.0, 1.0], threshold=0.1)
     crossing = ts[np.argmax(np.exp(1.01 * ts) - np.exp(ts) > 0.2 * np.sqrt(2))]
     np.testing.assert_allclose(horizon, [crossing, 4.0], atol=1e-12)
-    with pytest.raises(ValueError, match="scale must be 2 positive"):
+    with pytest.raises(ValueError, match="scale must be positive"):
         reference.agreement_horizon(growth, made, scale=[0.0, 1.0])
 
 
@@ -418,8 +416,6 @@ def test_driven_trajectories_start_at_any_phase():
     assert np.abs(shares - (np.arange(60) + 0.5) / 60).max() < 0.25
     for t0, ys in zip(found.t0s[:3], found.ys, strict=False):
         np.testing.assert_allclose(ys, system.exact(t0 + ts, ys[0], t0), atol=1e-11)
-    with pytest.raises(ValueError, match="system must have a period, Lorenz has none"):
-        reference.driven_trajectories(LORENZ, jax.random.key(0), 60, ts)
 
 
 # --- FlowMap, RungeKutta4 --------------------------------------------------------------------

@@ -66,18 +66,20 @@ def floating_arrays(**values: Any) -> tuple[Array, ...]:
     return tuple(floating_array(name, value, dtype) for name, value in values.items())
 
 
-def require_count(least: int = 1, **values: Any) -> None:
-    """Raise unless every value is a whole number, `least` or more.
+def require_count(least: int = 1, most: int | None = None, **values: Any) -> None:
+    """Raise unless every value is a whole number, `least` or more and `most` or less.
 
     Raises:
         TypeError: one is not an integer.
-        ValueError: one is too small.
+        ValueError: one is too small or too large.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise TypeError(f"{name} must be an integer, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+        if most is not None and value > most:
+            raise ValueError(f"{name} must be at most {most}, got {value}")
 
 
 def require_positive(**values: Any) -> None:
@@ -102,6 +104,8 @@ def require_finite(name: str, value: Any) -> None:
     finite = np.isfinite(array)
     if finite.all():
         return
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be finite, got {array}")
     where = tuple(int(i) for i in np.argwhere(~finite)[0])
     raise ValueError(
         f"{name} must be finite, got {array[where]} at index {where} "
@@ -221,3 +225,30 @@ def require_share(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
+
+
+def require_multiple(step: int, **values: int) -> None:
+    """Raise ValueError unless every value is a multiple of `step`."""
+    for name, value in values.items():
+        if value % step:
+            raise ValueError(f"{name} must be a multiple of {step}, got {value}")
+
+
+def require_instance(kind: type, **values: Any) -> None:
+    """Raise TypeError unless every value is of a type."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
+def check_scale(scale: Any, dim: int, dtype: Any = None) -> Float[Array, " dim"]:
+    """A scale for each component as an array, see `floating_array`.
+
+    Raises:
+        ValueError: it is not `dim` positive numbers.
+    """
+    scale = floating_array("scale", scale, dtype)
+    if scale.shape != (dim,):
+        raise ValueError(f"scale must have shape ({dim},), got {scale.shape}")
+    require_positive(scale=scale)
+    return scale

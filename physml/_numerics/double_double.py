@@ -3,13 +3,13 @@ r"""Double-double arithmetic: a number as the unevaluated sum of two float64, so
 $x = x_{hi} + x_{lo}$ with $|x_{lo}| \le \tfrac12 \mathrm{ulp}(x_{hi})$. Arrays of any shape, in any
 JAX transformation but differentiation. Two float32 make some 13 digits; bounds are for float64.
 
-A compiler may contract $a b + c$ to a fused multiply-add (XLA does for a product that is used once,
-on a CPU too), and it may do so in one place where a value is used and not in another: the
-textbook's error of a product would then be that of a number nobody has. So a product is pinned by
-clearing its last bit, an operation on integers that no contraction passes, and its factors are
-split by clearing bits. All that is left to contract are products that are exact, or too small for
-their rounding to count. A compiler also takes $(3 + x) - 3$ for x, whatever the rounding: so
-constants are hidden from it.
+A compiler may contract $a b + c$ to a fused multiply-add (XLA does so for a product that is used
+once, on a CPU too), and it may do so in one place where a value is used and not in another. The
+textbook's error of a product would then belong to a number that no other place has. So this module
+fixes a product by clearing its last bit, an operation on integers that stops contraction, and
+splits its factors by clearing bits. Only products that are exact, or too small for their rounding
+to matter, can still be contracted. A compiler also replaces $(3 + x) - 3$ by x, whatever the
+rounding, so constants are hidden from it.
 
 Sources: T. J. Dekker, Numer. Math. 18 (1971) 224; Y. Hida, X. S. Li, D. H. Bailey, Algorithms for
 quad-double precision floating point arithmetic, 15th IEEE Symposium on Computer Arithmetic (2001).
@@ -37,7 +37,7 @@ class DoubleDouble(NamedTuple):
 
 
 def exact(x: Float[Array, "*shape"]) -> DoubleDouble:
-    """An array of floats as it is, and not as a constant (see above)."""
+    """An array of floats, hidden from the compiler as a constant (see above)."""
     return DoubleDouble(jax.lax.optimization_barrier(x), jnp.zeros_like(x))
 
 
@@ -135,8 +135,8 @@ def matmul(
 ) -> DoubleDouble:
     """The product of two matrices, up to some 2^-90 of the largest of each row and column.
 
-    Each factor is cut into slices of so few bits that the products of two of them, by the
-    platform's own matrix multiplication, are exact.
+    Each factor is cut into slices of few bits, so that the platform's own matrix multiplication of
+    two of them is exact.
 
     Source: K. Ozaki, T. Ogita, S. Oishi, S. M. Rump, Error-free transformations of matrix
     multiplication by using fast routines of matrix multiplication, Numer. Algorithms 59 (2012) 95.
@@ -154,7 +154,7 @@ def matmul(
 
 
 def _slices(x: DoubleDouble, axis: int, bits: int, num: int) -> list[Array]:
-    """Arrays of whole multiples of ever smaller powers of two, which add up to x."""
+    """Arrays that add up to x, of whole multiples of powers of two that become smaller."""
     _, exponent = jnp.frexp(jnp.max(jnp.abs(x.hi), axis=axis, keepdims=True))
     unit, slices = jnp.ldexp(jnp.ones_like(exponent, x.hi.dtype), exponent), []
     for _ in range(num):
@@ -165,14 +165,14 @@ def _slices(x: DoubleDouble, axis: int, bits: int, num: int) -> list[Array]:
 
 
 def sqrt(a: DoubleDouble) -> DoubleDouble:
-    """Newton's step from the root in floats."""
+    """The root of a by Newton's step from the root in floats."""
     root = jnp.sqrt(a.hi)
     rest = add(a, neg(two_prod(root, root)))
     return fast_two_sum(root, jnp.where(root > 0, rest.hi / (2 * root), 0.0))
 
 
 def exp(a: DoubleDouble) -> DoubleDouble:
-    r"""$2^k e^r$ with $|r| \le \tfrac12 \ln 2$, by Taylor's series."""
+    r"""The exponential of a as $2^k e^r$ with $|r| \le \tfrac12 \ln 2$, by Taylor's series."""
     a = where(jnp.abs(a.hi) < 1500, a, exact(jnp.clip(a.hi, -1500, 1500)))  # zero or infinite
     power = jnp.round(a.hi / math.log(2))
     r = add(a, neg(mul(exact(power), _full(_LN2, power))))
@@ -185,7 +185,7 @@ def exp(a: DoubleDouble) -> DoubleDouble:
 
 
 def log(a: DoubleDouble) -> DoubleDouble:
-    """Newton's step from the logarithm in floats."""
+    """The logarithm of a by Newton's step from the logarithm in floats."""
     first = jnp.log(a.hi)
     ratio = mul(a, exp(exact(-first)))
     rest = add(ratio, exact(-jnp.ones_like(first))).hi
@@ -193,7 +193,7 @@ def log(a: DoubleDouble) -> DoubleDouble:
 
 
 def sin_cos(a: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
-    r"""Both, by Taylor's series after a reduction to $|r| \le \pi / 4$; for |a| up to 1e9 or so."""
+    r"""sin a and cos a by Taylor's series after a reduction to $|r| \le \pi / 4$, for |a| < 1e9."""
     turns = jnp.round(a.hi / (math.pi / 2))
     r = add(a, neg(mul(exact(turns), _full(_PI / 2, turns))))
     inverse = [Fraction((-1) ** (n // 2), math.factorial(n)) for n in range(_TERMS + 1)]
@@ -207,7 +207,7 @@ def sin_cos(a: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
 
 
 def atan2(y: DoubleDouble, x: DoubleDouble) -> DoubleDouble:
-    """Newton's step from the angle in floats."""
+    """The angle of (x, y) by Newton's step from the angle in floats."""
     first = jnp.arctan2(y.hi, x.hi)
     sin, cos = sin_cos(exact(first))
     across = add(mul(y, cos), neg(mul(x, sin)))
@@ -221,7 +221,7 @@ def _full(value: Fraction, like: Array) -> DoubleDouble:
 
 
 def _series(r: DoubleDouble, coefficients: list[list[Fraction]]) -> list[DoubleDouble]:
-    """Power series in r, which share the loop of Horner's rule."""
+    """Power series in r by Horner's rule, in one loop for all."""
     num, shape = len(coefficients), (len(coefficients), *r.hi.shape)
     r = DoubleDouble(*(jnp.broadcast_to(x, shape) for x in r))
     columns = rational(np.array(coefficients).T[::-1], r.hi.dtype)

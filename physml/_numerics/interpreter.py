@@ -1,4 +1,4 @@
-"""A JAX function evaluated in double-double, from what it is in floats."""
+"""Evaluate a JAX function in double-double by interpreting its jaxpr."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +15,13 @@ Rule = Callable[..., DoubleDouble]
 
 
 def in_double_double(function: Callable[..., Array]) -> Callable[..., DoubleDouble]:
-    """The function of double-doubles that a function of float arrays stands for.
+    """A function of double-doubles that computes what a function of float arrays does.
 
-    Its operations are taken one by one. Those that round (sums, products, quotients, powers, dot
-    products, elementary functions) are done in double-double; of all others, be it a reshape, a
-    maximum, a special function or a whole loop, the value is taken at the leading parts, and their
-    derivative adds what the trailing parts change. So nothing is lost where an operation does not
-    round, and no more than a float's rounding where there is no rule for it.
+    It evaluates the function's operations one by one. Those that round (sums, products, quotients,
+    powers, dot products, elementary functions) have rules in double-double. All others (a reshape,
+    a maximum, a special function, a whole loop) are evaluated at the leading parts, and their
+    derivative adds the effect of the trailing parts. So an operation that does not round loses
+    nothing, and one without a rule loses no more than a float's rounding.
     """
 
     def evaluate(*args: DoubleDouble) -> DoubleDouble:
@@ -56,12 +56,12 @@ def _interpret(jaxpr: Jaxpr, consts: Any, args: Any) -> list[Any]:
     return [_lift(x.val) if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
 
 
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where an operation keeps the function it calls
+_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # the parameters that hold a called function
 _LOOPS = ("scan", "while", "cond")
 
 
 def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
-    """The operation at the leading parts, and its derivative times the trailing ones."""
+    """The operation at the leading parts, plus its derivative times the trailing ones."""
     is_float = [isinstance(x, DoubleDouble) for x in inputs]
 
     def apply(floats: list[Array]) -> list[Array]:
@@ -82,7 +82,7 @@ def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
 
 
 def _sum(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
-    """Over some axes, one after the other."""
+    """The sum over some axes, one after the other."""
     for axis in sorted(axes, reverse=True):
         terms = jax.tree.map(lambda part, axis=axis: jnp.moveaxis(part, axis, 0), x)
         ones = jnp.ones((terms.hi.shape[0], *(1,) * (terms.hi.ndim - 1)), terms.hi.dtype)
@@ -91,7 +91,7 @@ def _sum(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
 
 
 def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDouble:
-    """Products of rows and columns, summed."""
+    """The sums of products of `lax.dot_general`."""
     (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
     own = a.hi.ndim - len(contract_a) - len(batch_a)
     others = b.hi.ndim - len(contract_b) - len(batch_b)
@@ -110,7 +110,7 @@ def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDoub
 
 
 def _together(operation: Rule) -> Rule:
-    """An operation on two double-doubles that first get the same shape."""
+    """An operation on two double-doubles, which are first broadcast to one shape."""
 
     def apply(a: Any, b: Any, **_: Any) -> DoubleDouble:
         shape = jnp.broadcast_shapes(a.hi.shape, b.hi.shape)
@@ -144,7 +144,7 @@ def _general_power(x: DoubleDouble, y: Any) -> DoubleDouble:
     if not isinstance(y, DoubleDouble):
         y = exact(jnp.asarray(y, x.hi.dtype))
     y = jax.tree.map(lambda part: jnp.broadcast_to(part, x.hi.shape), y)
-    plain = jnp.power(x.hi, y.hi)  # has the sign, and is all there is where |x|^y has no logarithm
+    plain = jnp.power(x.hi, y.hi)  # has the sign, and is the result where x = 0 or it overflows
     size = dd.where(x.hi < 0, neg(x), x)
     regular = (size.hi > 0) & jnp.isfinite(plain)
     result = dd.exp(mul(y, dd.log(dd.where(regular, size, exact(jnp.ones_like(x.hi))))))

@@ -1,5 +1,6 @@
 """Take a model apart into what is trained, what else it holds, and how to put it together."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -78,3 +79,15 @@ def as_arrays(name: str, tree: Any) -> Any:
 def traced(settings: Any) -> Any:
     """Settings with their Python numbers as arrays, so that another value compiles nothing."""
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float | int) else x, settings)
+
+
+def as_pytree(function: Callable) -> Callable:
+    """A function as a pytree: a plain function becomes static, a callable pytree keeps its leaves.
+
+    Raises:
+        TypeError: `function` cannot be called.
+    """
+    if not callable(function):
+        raise TypeError(f"function must be callable, got {function!r}")
+    plain = jax.tree_util.all_leaves([function])
+    return jax.tree_util.Partial(function) if plain else function

@@ -20,11 +20,11 @@ class Quadrature(NamedTuple):
 
 @functools.cache
 def gauss(num_points: int) -> Quadrature:
-    r"""The quadrature whose values at the points are those of a polynomial.
+    r"""The quadrature of polynomials by their values at Gauss points.
 
-    By Legendre polynomials: $\int_{-1}^s P_n = (P_{n+1}(s) - P_{n-1}(s)) / (2n + 1)$. In integers
-    of many bits: an error of 1e-15 here is a drift in every window, and one of 1e-17 would hide
-    the drift that rounding leaves.
+    It uses Legendre polynomials, $\int_{-1}^s P_n = (P_{n+1}(s) - P_{n-1}(s)) / (2n + 1)$, and
+    integers of many bits: an error of 1e-15 here is a drift in every window, and one of 1e-17
+    would hide the drift from rounding.
     """
     bits = 192
     points, weights = legendre.leggauss(num_points)
@@ -33,7 +33,7 @@ def gauss(num_points: int) -> Quadrature:
     for n in range(1, num_points):
         every.append(((2 * n + 1) * (x * every[n] >> bits) - n * every[n - 1]) // (n + 1))
     polynomials = np.stack(every[:-1], axis=1)
-    # The discrete orthogonality, which holds up to the points' rounding, and Newton's iteration.
+    # The inverse by discrete orthogonality, up to the points' rounding; then Newton's iteration.
     floats = (polynomials / (1 << bits)).astype(float)
     degrees = np.arange(num_points)
     inverse = (degrees + 0.5)[:, None] * floats.T * weights
@@ -50,15 +50,15 @@ def gauss(num_points: int) -> Quadrature:
 
 
 def interpolation(num_points: int, finer: int) -> Float[np.ndarray, "nodes coarse_nodes"]:
-    """From values at the start, some Gauss points and the end to those at others."""
+    """The matrix from values at the start, Gauss points and the end to those at other points."""
     coarse, fine = (np.concatenate([[-1.0], gauss(n).points, [1.0]]) for n in (num_points, finer))
     transform = np.linalg.inv(legendre.legvander(coarse, num_points + 1))
     matrix = legendre.legvander(fine, num_points + 1) @ transform
-    matrix[0], matrix[-1] = np.eye(num_points + 2)[[0, -1]]  # the start is to stay as it is
+    matrix[0], matrix[-1] = np.eye(num_points + 2)[[0, -1]]  # the start must not change
     return matrix
 
 
 def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms nodes"]:
-    """From values at the start, the Gauss points and the end to coefficients of a polynomial."""
+    """The matrix from values at the start, Gauss points and the end to Legendre coefficients."""
     nodes = np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
     return jnp.asarray(np.linalg.inv(legendre.legvander(nodes, num_points + 1)), dtype)

@@ -1,7 +1,7 @@
 """What a step map does over time: rollouts, valid prediction time, Lyapunov spectra, climate.
 
-Everything here asks only what a `StepMap` offers: `init`, `step`, `observe` and `dt`. The functions
-take any leading axes as a batch and are compiled once for each set of shapes.
+The functions need only what a `StepMap` offers: `init`, `step`, `observe` and `dt`. They take any
+leading axes as a batch and are compiled once for each set of shapes.
 """
 
 from physml.dynamics._climate import (

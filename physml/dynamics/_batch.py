@@ -1,21 +1,27 @@
-"""Leading axes gathered into one, and the checks on what comes in."""
+"""Trajectories with leading axes: checked, and gathered into one axis."""
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike
 
-from physml._numerics.checks import floating_array, is_concrete, require_finite
+from physml._numerics.checks import floating_array, require_finite
+
+
+def time_series(name: str, values: Array) -> Array:
+    """Values as an array (*batch, time, dim) that is not empty."""
+    values = floating_array(name, values)
+    if values.ndim < 2 or values.size == 0:
+        raise ValueError(
+            f"{name} must have shape (*batch, time, dim), not empty, got {values.shape}"
+        )
+    return values
 
 
 def flatten(
     history: Array, t0: ArrayLike, name: str = "history"
 ) -> tuple[Array, Array, tuple[int, ...]]:
-    """Gather the leading axes of trajectories and their times into one; the axes come third."""
-    history = floating_array(name, history)
-    if history.ndim < 2 or history.size == 0:
-        raise ValueError(
-            f"{name} must have shape (*batch, time, dim), not empty; got {history.shape}"
-        )
+    """Trajectories and their times with one leading axis, and the axes that were gathered in it."""
+    history = time_series(name, history)
     require_finite(name, history)
     *batch, time, dim = history.shape
     t0s = per_item("t0", t0, tuple(batch), history.dtype)
@@ -26,15 +32,5 @@ def per_item(name: str, value: ArrayLike, batch: tuple[int, ...], dtype: DTypeLi
     """A scalar or one value for each item of the batch, as an array of the batch's shape."""
     shape = np.shape(value)
     if shape not in ((), batch):
-        raise ValueError(f"{name} must be a scalar or of shape {batch}; got shape {shape}")
+        raise ValueError(f"{name} must be a scalar or have shape {batch}, got shape {shape}")
     return jnp.broadcast_to(jnp.asarray(value, dtype), batch)
-
-
-def as_scale(scale: Array, dim: int) -> Array:
-    """A positive scale for each component, as an array."""
-    scale = floating_array("scale", scale)
-    if scale.shape != (dim,):
-        raise ValueError(f"scale must have shape ({dim},); got {scale.shape}")
-    if is_concrete(scale) and not (np.asarray(scale) > 0).all():
-        raise ValueError(f"scale must be positive; got {scale}")
-    return scale

@@ -1,4 +1,4 @@
-"""The climate of a step map: what its long trajectories look like, whatever their starts."""
+"""The climate of a step map: the statistics of its long trajectories, for any starts."""
 
 from typing import Any, NamedTuple
 
@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from physml._numerics.checks import floating_array, require_finite
+from physml._numerics.checks import floating_array, require_count, require_finite, require_multiple
 from physml.dynamics import _statistics as statistics
 from physml.dynamics._batch import flatten
 from physml.dynamics._lyapunov import LyapunovSpectrum, advance, dimension_of, tangents
@@ -18,21 +19,21 @@ _MAX_CELLS = 10**6  # of a joint histogram
 
 
 class Climate(eqx.Module):
-    """Long-time statistics of several trajectories of one step map, kept for each of them.
+    """Long-time statistics of several trajectories of one step map, for each trajectory.
 
     `climate[index]` selects trajectories by a slice, an integer or a Boolean array.
 
     Attributes:
         dt: the time step.
-        num_steps: the steps that each trajectory's statistics are taken over.
-        diverged: which trajectories left the attractor: a component was not finite, or was farther
-            outside the bounds than they are wide.
-        counts: how often each component was in each bin, first and last those outside the bounds.
-        joint: the same of the first (three, unless fewer) components together.
-        edges: of the bins.
+        num_steps: the steps of each trajectory that are counted.
+        diverged: which trajectories left the attractor: a component was not finite, or its distance
+            from the bounds was larger than their width.
+        counts: how often each component was in each bin; the first and last are outside the bounds.
+        joint: the same for the first three components (or fewer) together.
+        edges: the edges of the bins.
         frequencies: in cycles per unit of time.
         spectra: the power spectral density of each component.
-        maxima: the successive maxima of one component, filled up with NaN.
+        maxima: the successive maxima of one component, padded with NaN.
         rates: growth rates, see `LyapunovSpectrum`.
         dimension: the number of state coordinates that were differentiated.
     """
@@ -67,7 +68,7 @@ class Climate(eqx.Module):
 
     @property
     def lyapunov(self) -> LyapunovSpectrum:
-        """The Lyapunov spectrum of each trajectory; it also has the block bootstrap."""
+        """The Lyapunov spectrum of each trajectory."""
         return LyapunovSpectrum.of(jnp.asarray(self.rates), self.dimension)
 
     @property
@@ -77,12 +78,46 @@ class Climate(eqx.Module):
         return pairs[np.isfinite(pairs).all(axis=1)]
 
 
+class _Cells(NamedTuple):
+    """The cells that states are counted in: of a box, cut into bins in each component."""
+
+    low: Float[np.ndarray, " dim"]
+    high: Float[np.ndarray, " dim"]
+    bins: int
+    joint_bins: int
+
+    @classmethod
+    def of(
+        cls, bounds: tuple[npt.ArrayLike, npt.ArrayLike], dim: int, bins: int, joint_bins: int
+    ) -> "_Cells":
+        low, high = (np.asarray(floating_array("bounds", corner)) for corner in bounds)
+        require_finite("bounds", np.stack([low, high]))
+        if low.shape != (dim,) or high.shape != (dim,) or not (low < high).all():
+            raise ValueError(f"bounds must be corners low < high of {dim} numbers, got {bounds}")
+        if (joint_bins + 2) ** min(dim, 3) > _MAX_CELLS:
+            raise ValueError(f"joint_bins must give at most {_MAX_CELLS} boxes, got {joint_bins}")
+        return cls(low, high, bins, joint_bins)
+
+    def far_outside(self, ys: Float[np.ndarray, "num time dim"]) -> Bool[np.ndarray, " num"]:
+        """Which trajectories leave the box by more than its width, or are not finite."""
+        middle, width = 0.5 * (self.low + self.high), self.high - self.low
+        near = np.abs(ys - middle) <= 1.5 * width  # false for NaN
+        return ~near.all(axis=(1, 2))
+
+    def count(self, ys: Float[np.ndarray, "num time dim"]) -> tuple[np.ndarray, np.ndarray]:
+        """How often each component is in each cell, and the first three together in each box."""
+        few = slice(0, 3)
+        return statistics.histogram(ys, self.low, self.high, self.bins), statistics.joint_histogram(
+            ys[..., few], self.low[few], self.high[few], self.joint_bins
+        )
+
+
 def measure_climate(
     step_map: StepMap,
     history: Float[Array, "num time dim"],
     num_steps: int,
     *,
-    bounds: tuple[Any, Any],
+    bounds: tuple[npt.ArrayLike, npt.ArrayLike],
     bins: int = 100,
     joint_bins: int = 30,
     segment: int = 4000,
@@ -93,10 +128,10 @@ def measure_climate(
     chunk: int = 20_000,
     t0: ArrayLike = 0.0,
 ) -> Climate:
-    """Roll out a step map from several starts, and gather all statistics on the way.
+    """The statistics of several long trajectories of a step map, gathered while they are made.
 
     One pass makes the trajectories and pushes tangent vectors along them, as `lyapunov_spectrum`
-    does. It goes chunk by chunk: no more than `chunk` rows of each trajectory are held.
+    does. It holds no more than `chunk` rows of each trajectory at once.
 
     Args:
         step_map: the map: a surrogate, or the truth's own flow map.
@@ -108,89 +143,74 @@ def measure_climate(
         joint_bins: of each component in the joint histogram.
         segment: rows in a window of the power spectrum (see `power_spectrum`).
         peak: the component whose maxima are gathered.
-        exponents: how many Lyapunov exponents; as many as components unless given.
+        exponents: how many Lyapunov exponents; by default as many as components.
         every: the steps between reorthonormalisations, see `lyapunov_spectrum`.
-        transient: the steps made first and not counted, a multiple of `every`.
+        transient: the first steps, which are not counted, a multiple of `every`.
         chunk: rows of each trajectory held at once, a multiple of `every`.
         t0: the time of each history's last row, a scalar or one for each.
 
     Raises:
-        ValueError: the history is not finite or no (num, time, dim), the bounds do not fit it or
+        ValueError: the history is not finite or not (num, time, dim), the bounds do not fit it or
             are not low < high, or counts do not fit each other.
     """
     histories, t0s, batch = flatten(history, t0)
-    num, dim = batch[0] if len(batch) == 1 else 0, histories.shape[-1]
-    if num == 0:
+    if len(batch) != 1:
         raise ValueError(f"history must have shape (num, time, dim), got {np.shape(history)}")
-    low, high = (np.asarray(floating_array("bounds", corner)) for corner in bounds)
-    require_finite("bounds", np.stack([low, high]))
-    if low.shape != (dim,) or high.shape != (dim,) or not (low < high).all():
-        raise ValueError(f"bounds must be corners low < high of {dim} numbers, got {low}, {high}")
+    cells = _Cells.of(bounds, histories.shape[-1], bins, joint_bins)
     chunk = min(chunk, num_steps)
-    if every < 1 or chunk < 1 or num_steps % chunk or chunk % every or transient % every:
-        raise ValueError(
-            "num_steps must be a multiple of chunk, and chunk and transient of every; "
-            f"got num_steps {num_steps}, chunk {chunk}, transient {transient}, every {every}"
-        )
-    if not 1 <= segment <= chunk:
-        raise ValueError(f"segment must be from 1 to the chunk's {chunk} rows, got {segment}")
-    shared = min(dim, 3)
-    if (joint_bins + 2) ** shared > _MAX_CELLS:
-        raise ValueError(f"joint_bins must give at most {_MAX_CELLS} boxes, got {joint_bins}")
+    require_count(chunk=chunk, every=every)
+    require_multiple(chunk, num_steps=num_steps)
+    require_multiple(every, chunk=chunk, transient=transient)
+    require_count(1, chunk, segment=segment)
     dimension = dimension_of(step_map, histories[0], t0s[0])
-    exponents = dim if exponents is None else exponents
-    if not 1 <= exponents <= dimension:
-        raise ValueError(f"exponents must be from 1 to {dimension}, got {exponents}")
+    exponents = histories.shape[-1] if exponents is None else exponents
+    require_count(1, dimension, exponents=exponents)
 
     carry = tangents(step_map, histories, t0s, exponents)
     if transient:
         carry, *_ = advance(step_map, carry, transient // every, every)
-    diverged = np.zeros(num, bool)
-    counts, joint, spectra, rates = 0, 0, 0.0, []
-    tops: list[list[np.ndarray]] = [[] for _ in range(num)]
-    tail = np.empty((num, 0))
+    diverged, tail = np.zeros(len(histories), bool), np.empty((len(histories), 0))
+    counts, joint, spectra, rates, tops = 0, 0, 0.0, [], []
     for _ in range(num_steps // chunk):
         carry, rows, growth = advance(step_map, carry, chunk // every, every)
         ys = np.asarray(rows)
         rates.append(np.asarray(growth))
-        apart = np.abs(ys - 0.5 * (low + high)) <= 1.5 * (high - low)  # false for NaN
-        diverged |= ~apart.all(axis=(1, 2))
-        counts = counts + statistics.histogram(ys, low, high, bins)
-        joint = joint + statistics.joint_histogram(
-            ys[..., :shared], low[:shared], high[:shared], joint_bins
-        )
-        # What has diverged may overflow in a square; it is not looked at.
+        diverged |= cells.far_outside(ys)
+        counts, joint = (a + b for a, b in zip((counts, joint), cells.count(ys), strict=True))
+        # Where a trajectory has diverged, squares may overflow, so its values are left out.
         ys = np.where(diverged[:, None, None], np.nan, ys)
         frequencies, density = statistics.power_spectrum(ys, step_map.dt, segment)
         spectra = spectra + density * (chunk / num_steps)
         series = np.concatenate([tail, ys[..., peak]], axis=1)
-        for found, one in zip(tops, series, strict=True):
-            found.append(statistics.maxima(one))
+        tops.append([statistics.maxima(one) for one in series])
         tail = series[:, -2:]
-    found = [np.concatenate(each) for each in tops]
-    most = max(map(len, found))
-    padded = [np.pad(each, (0, most - len(each)), constant_values=np.nan) for each in found]
     return Climate(
         dt=step_map.dt,
         num_steps=num_steps,
         diverged=diverged,
         counts=np.asarray(counts),
         joint=np.asarray(joint),
-        edges=np.linspace(low, high, bins + 1, axis=1),
+        edges=np.linspace(cells.low, cells.high, bins + 1, axis=1),
         frequencies=frequencies,
         spectra=np.asarray(spectra),
-        maxima=np.stack(padded),
+        maxima=_padded([np.concatenate(each) for each in zip(*tops, strict=True)]),
         rates=np.concatenate(rates, axis=1),
         dimension=dimension,
     )
 
 
+def _padded(rows: list[np.ndarray]) -> Float[np.ndarray, "num most"]:
+    """Rows of different lengths as one array, padded with NaN."""
+    most = max(map(len, rows))
+    return np.stack([np.pad(row, (0, most - len(row)), constant_values=np.nan) for row in rows])
+
+
 class Distances(NamedTuple):
-    """How far a climate is from another; floors have a leading axis of samples.
+    """How far a climate is from another; those of `climate_floor` have a leading axis of samples.
 
     Attributes:
         divergence: the Jensen-Shannon divergence of each component's histogram, in nats.
-        joint: that of the joint histogram.
+        joint: the same for the joint histogram.
         spectrum: the Hellinger distance of each component's normalised power spectrum.
         return_map: see `return_map_error`.
     """
@@ -205,8 +225,8 @@ def climate_distances(climate: Climate, truth: Climate) -> Distances:
     """How far the trajectories of one climate, all together, are from those of another.
 
     Trajectories that diverged count in the histograms, in cells of their own, and not in the
-    spectra and maxima; the share that diverged stands beside the distances. Every distance is
-    one of samples, so it is not zero for two samples of one truth: compare it with
+    spectra and maxima, so report the share that diverged beside the distances. Every distance is
+    one between samples, so it is not zero for two samples of one truth: compare it with
     `climate_floor`.
 
     Raises:
@@ -231,17 +251,17 @@ def climate_distances(climate: Climate, truth: Climate) -> Distances:
 
 
 def climate_floor(truth: Climate, key: PRNGKeyArray, *, samples: int = 200) -> Distances:
-    """Distances of the truth from itself: what a perfect surrogate would be found to have.
+    """Distances of the truth from itself, which are those of a perfect surrogate.
 
     The truth's independent trajectories are split at random into two halves, `samples` times, and
-    the halves compared: the permutation distribution of the distances of two samples of one kind.
-    A surrogate with as many trajectories as a half, and as long, that is compared with a half
-    should lie below its 95th percentile nineteen times in twenty.
+    the halves compared. This is the permutation distribution of the distances of two samples of
+    one kind: a perfect surrogate with as many trajectories as a half, and as long, is below its
+    95th percentile in nineteen of twenty comparisons with a half.
 
     Args:
         truth: twice as many trajectories as the comparison uses, from independent starts.
-        key: for the splits.
-        samples: how many splits.
+        key: a random key for the splits.
+        samples: the number of splits.
 
     Raises:
         ValueError: the number of trajectories is odd or less than four.

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from physml._numerics.checks import floating_array, is_concrete, require_finite
-from physml.dynamics._batch import as_scale, flatten, per_item
+from physml._numerics.checks import check_scale, require_count, require_finite, require_positive
+from physml.dynamics._batch import flatten, per_item, time_series
 from physml.step_maps import StepMap
 
 
@@ -38,14 +38,15 @@ def rollout(
     """Forecast `num_steps` steps from the end of each observed history.
 
     Row k is `observe(step^k(init(history, t0)))`, the forecast at time t0 + k dt; row 0 repeats the
-    last observation. One compiled scan, vmapped over the leading axes. A forecast that diverges
-    runs on into inf and NaN without an error, and the others of its batch are unharmed.
+    last observation. The rollout is one compiled scan, vmapped over the leading axes. A forecast
+    that diverges continues with inf and NaN without an error and does not change the others of its
+    batch.
 
     Args:
         step_map: the map.
         history: observations `step_map.dt` apart, oldest first; one row is enough for a map
             without memory.
-        num_steps: how many steps to make, zero or more.
+        num_steps: how many steps, zero or more.
         t0: the time of each history's last row, a scalar or one for each history.
 
     Returns:
@@ -55,8 +56,7 @@ def rollout(
         ValueError: the history has no time axis, no rows or values that are not finite, `t0` does
             not fit its batch, or `num_steps` is negative.
     """
-    if num_steps < 0:
-        raise ValueError(f"num_steps must not be negative; got {num_steps}")
+    require_count(0, num_steps=num_steps)
     histories, t0s, batch = flatten(history, t0)
     ys = _rollout(step_map, histories, t0s, num_steps)
     return ys.reshape(*batch, *ys.shape[1:])
@@ -86,7 +86,7 @@ def one_step_error(
 ) -> Float[Array, ""]:
     """eps1, the root-mean-square error of one step relative to the spread of the data.
 
-    eps1^2 = mean over k and i of ((step(y_k)_i - y_{k+1,i}) / scale_i)^2, each step made from the
+    eps1^2 = mean over k and i of ((step(y_k)_i - y_{k+1,i}) / scale_i)^2. Each step starts from the
     true rows y_{k-history+1} .. y_k.
 
     Args:
@@ -102,9 +102,8 @@ def one_step_error(
     """
     trajectories, t0s, _ = flatten(ys, t0, name="ys")
     *_, rows, dim = trajectories.shape
-    scale = as_scale(scale, dim)
-    if not 1 <= history < rows:
-        raise ValueError(f"history must be at least 1 and less than the {rows} rows; got {history}")
+    scale = check_scale(scale, dim)
+    require_count(1, rows - 1, history=history)
     return _one_step_error(step_map, trajectories, t0s, scale, history)
 
 
@@ -144,7 +143,7 @@ def normalized_error(
             positive.
     """
     predicted, truth = _pair(predicted, truth)
-    return _normalized_error(predicted, truth, as_scale(scale, truth.shape[-1]))
+    return _normalized_error(predicted, truth, check_scale(scale, truth.shape[-1]))
 
 
 @jax.jit
@@ -156,12 +155,10 @@ def _normalized_error(predicted: Array, truth: Array, scale: Array) -> Array:
 
 def _pair(predicted: Array, truth: Array) -> tuple[Array, Array]:
     """Both as arrays of one shape (*batch, time, dim), the truth finite."""
-    predicted, truth = floating_array("predicted", predicted), floating_array("truth", truth)
-    if truth.ndim < 2 or truth.size == 0:
-        raise ValueError(f"truth must have shape (*batch, time, dim), not empty; got {truth.shape}")
+    predicted, truth = time_series("predicted", predicted), time_series("truth", truth)
     if predicted.shape != truth.shape:
         raise ValueError(
-            f"predicted and truth must have one shape; got {predicted.shape} and {truth.shape}"
+            f"predicted must have the truth's shape {truth.shape}, got {predicted.shape}"
         )
     require_finite("truth", truth)
     return predicted, truth
@@ -170,9 +167,9 @@ def _pair(predicted: Array, truth: Array) -> tuple[Array, Array]:
 def relative_l2(
     predicted: Float[Array, "*batch time dim"], truth: Float[Array, "*batch time dim"]
 ) -> Float[Array, "*batch dim"]:
-    """||predicted_i - truth_i|| / ||truth_i|| in time, for each component i.
+    """||predicted_i - truth_i|| / ||truth_i|| over the rows, for each component i.
 
-    The measure of PINN benchmarks, on the rows given; they report its worst component.
+    PINN benchmarks report the worst component of it.
 
     Args:
         predicted: a solution; where it is not finite, so is the result.
@@ -191,7 +188,7 @@ def relative_l2_until(
     dt: float,
     ends: Sequence[int | float],
 ) -> dict[int | float, float]:
-    """`relative_l2` of the worst component on [0, T], by T: what PINN benchmarks print.
+    """`relative_l2` of the worst component on [0, T] for each T, which PINN benchmarks print.
 
     Args:
         predicted: a solution, row 0 at time 0.
@@ -206,7 +203,7 @@ def relative_l2_until(
     counts = {end: round(end / dt) + 1 for end in ends}
     for end, count in counts.items():
         if not 1 < count <= truth.shape[0]:
-            raise ValueError(f"ends must be in (0, {last:g}], the time of the rows; got {end}")
+            raise ValueError(f"ends must be in (0, {last:g}], the time of the rows, got {end}")
     return {
         end: float(relative_l2(predicted[:count], truth[:count]).max())
         for end, count in counts.items()
@@ -225,8 +222,8 @@ def valid_prediction_time(
     """The time until a forecast's error first passes the threshold.
 
     The first grid time t_k = k dt with sqrt(mean_i ((predicted_i - truth_i)^2 / scale_i^2)) >
-    threshold; a row that is not finite has passed it. Nothing is interpolated. A forecast that
-    outlives the truth counts as the truth's horizon and is marked as censored. Divide by the
+    threshold; a row that is not finite has passed it. Nothing is interpolated. The time of a
+    forecast that outlives the truth is the truth's horizon, marked as censored. Divide by the
     Lyapunov time 1 / lambda_1 to compare systems.
 
     Args:
@@ -235,28 +232,25 @@ def valid_prediction_time(
         dt: the time between rows.
         scale: the standard deviation of each component on the attractor.
         threshold: the error that is too large, as a share of `scale`.
-        horizon: the time until which the truth itself is to be trusted, a scalar or one for each
-            forecast; by default, and at most, the last row's.
+        horizon: the time until which the truth can be trusted, a scalar or one for each forecast;
+            by default, and at most, the last row's.
 
     Raises:
         ValueError: the shapes do not fit, the truth is not finite, or a number is not positive.
     """
-    if not dt > 0:
-        raise ValueError(f"dt must be positive; got {dt}")
-    if not threshold > 0:
-        raise ValueError(f"threshold must be positive; got {threshold}")
+    require_positive(dt=dt, threshold=threshold)
     errors = normalized_error(predicted, truth, scale)
     if horizon is None:
         horizon = math.inf
-    elif is_concrete(horizon) and not (np.asarray(horizon) > 0).all():
-        raise ValueError(f"horizon must be positive; got {horizon}")
+    else:
+        require_positive(horizon=horizon)
     limit = per_item("horizon", horizon, errors.shape[:-1], errors.dtype)
     return _first_crossing(errors, threshold, dt, limit)
 
 
 @jax.jit
 def _first_crossing(errors: Array, threshold: ArrayLike, dt: ArrayLike, limit: Array) -> ValidTime:
-    # The last row's time is rounded as every row's is: a crossing there is no censored one.
+    # The last row's time is rounded as every row's is, so a crossing there is not censored.
     times = jnp.arange(errors.shape[-1]).astype(errors.dtype) * dt
     limit = jnp.minimum(limit, times[-1])
     wrong = errors > threshold
@@ -272,8 +266,8 @@ def error_growth(
     """The typical error of a set of forecasts at each row: the median of `normalized_error`.
 
     The median of errors that grow as exp(lambda_1 t) grows at that rate too, and neither a lucky
-    forecast nor one that has diverged moves it (a mean is dominated by the worst). Where more than
-    half have diverged it is inf.
+    forecast nor one that has diverged changes it; the worst forecast would dominate a mean. Where
+    more than half have diverged it is inf.
 
     Args:
         predicted: forecasts; rows may have diverged to inf or NaN.
@@ -292,21 +286,20 @@ def growth_rate(
 ) -> Float[Array, ""]:
     """The exponential rate at which errors grow: the least-squares slope of log(error) over time.
 
-    The line is fitted from the first row above `floor` to the last row before the error first
-    passes `ceiling`, between the noise it starts from and its saturation at the attractor's size.
-    For the forecasts of a good map the slope is the largest Lyapunov exponent.
+    The fit uses the rows from the first one above `floor` to the last one before the error first
+    passes `ceiling`: after the noise at the start, and before the error saturates at the
+    attractor's size. For the forecasts of a good map the slope is the largest Lyapunov exponent.
 
     Args:
         errors: a typical error at each row, from `error_growth`.
         dt: the time between rows.
-        floor: the error that counts as noise; unless given, ten times the first one above zero.
+        floor: the largest error that counts as noise; by default ten times the first one above 0.
         ceiling: the error at which saturation begins, as a share of the attractor's spread.
 
     Raises:
         ValueError: fewer than three rows lie between floor and ceiling, or `dt` is not positive.
     """
-    if not dt > 0:
-        raise ValueError(f"dt must be positive; got {dt}")
+    require_positive(dt=dt)
     values = np.asarray(errors)
     if floor is None:
         floor = 10.0 * float(values[values > 0][0]) if (values > 0).any() else 0.0
@@ -315,7 +308,7 @@ def growth_rate(
     last = int(np.argmax(over)) if over.any() else len(values)
     if last - first < 3:
         raise ValueError(
-            f"errors must have three rows between floor {floor:.2g} and ceiling {ceiling:.2g}; "
+            f"errors must have three rows between floor {floor:.2g} and ceiling {ceiling:.2g}, "
             f"got {max(last - first, 0)}"
         )
     ts = dt * np.arange(first, last)

@@ -6,17 +6,18 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from physml._numerics.checks import require_count, require_multiple
 from physml.dynamics._batch import flatten
 from physml.step_maps import MapState, StepMap
 
 
 class LyapunovSpectrum(eqx.Module):
-    """The Lyapunov exponents of a step map, and what tells whether they have converged.
+    """The Lyapunov exponents of a step map, and the rates that show whether they have converged.
 
     Attributes:
         exponents: per unit time, largest first.
-        rates: the growth rates between reorthonormalisations, in the order of `exponents`, whose
-            mean over the axis `stretches` the exponents are.
+        rates: the growth rates between reorthonormalisations, in the order of `exponents`, which
+            are their means over the axis `stretches`.
         dimension: the number of state coordinates that were differentiated. With fewer exponents
             than this the spectrum is its leading part.
     """
@@ -41,7 +42,7 @@ class LyapunovSpectrum(eqx.Module):
 
         The rates are cut into `blocks` consecutive blocks of equal length; the standard deviation
         of the blocks' means over sqrt(blocks) is the error of the whole mean, if a block is long
-        against the correlation time. Bias from too short a transient does not show in it.
+        compared with the correlation time. It does not show the bias of too short a transient.
 
         Raises:
             ValueError: there are fewer than two blocks, or fewer rates than blocks.
@@ -51,18 +52,18 @@ class LyapunovSpectrum(eqx.Module):
     def bootstrap(
         self, key: PRNGKeyArray, *, blocks: int = 20, samples: int = 2000
     ) -> Float[Array, "samples num"]:
-        """Exponents as they might have come out: a block bootstrap over time and trajectories.
+        """Random samples of the exponents by a block bootstrap over time and trajectories.
 
-        The rates of every trajectory are cut into `blocks` consecutive blocks; all blocks of all
-        trajectories, which are taken to lie on one attractor, are drawn with replacement, as many
-        as there are, and averaged. Percentiles over the samples are an interval of the exponents'
-        mean over all trajectories; those of a function of the samples, such as
-        `kaplan_yorke_dimension`, one of that function.
+        The rates of every trajectory are cut into `blocks` consecutive blocks. A sample is the
+        mean of as many blocks as there are, drawn with replacement from those of all trajectories,
+        which are assumed to lie on one attractor. Percentiles of the samples are an interval for
+        the exponents' mean over all trajectories; percentiles of a function of the samples, such
+        as `kaplan_yorke_dimension`, are an interval for that function.
 
         Args:
-            key: for what is drawn.
-            blocks: of each trajectory; a block must be long against the correlation time.
-            samples: how many are drawn.
+            key: a random key for the draws.
+            blocks: of each trajectory; a block must be long compared with the correlation time.
+            samples: the number of samples.
 
         Raises:
             ValueError: there are fewer than two blocks, or fewer rates than blocks.
@@ -77,8 +78,7 @@ class LyapunovSpectrum(eqx.Module):
 
     def _block_means(self, blocks: int) -> Array:
         *batch, stretches, num = self.rates.shape
-        if not 2 <= blocks <= stretches:
-            raise ValueError(f"blocks must be from 2 to the {stretches} stretches; got {blocks}")
+        require_count(2, stretches, blocks=blocks)
         length = stretches // blocks
         kept = self.rates[..., : blocks * length, :].reshape(*batch, blocks, length, num)
         return kept.mean(axis=-2)
@@ -98,11 +98,11 @@ def lyapunov_spectrum(
 
     With J the Jacobian of `every` steps and Q_0 orthonormal, J Q_k = Q_{k+1} R_{k+1}, and
     lambda_i = mean_k log |R_k,ii| / (every dt) (Benettin et al., Meccanica 15, 1980; Eckmann,
-    Ruelle, Rev. Mod. Phys. 57, 1985). J Q comes by forward derivatives; J is never formed.
+    Ruelle, Rev. Mod. Phys. 57, 1985). Forward derivatives give J Q; J is never formed.
 
     The coordinates are the floating leaves of the state that a step changes: a recurrent map's
-    hidden carry counts, an integer step count or a start time that is handed on untouched does not.
-    The result states their number. The exponents of all coordinates add up to the mean of
+    hidden carry counts; an integer step count, or a start time that no step changes, does not.
+    The result holds their number. The exponents of all coordinates add up to the mean of
     log |det J| / (every dt); coordinates that the others determine have exponent -inf.
 
     Args:
@@ -110,11 +110,10 @@ def lyapunov_spectrum(
         history: observations that start the trajectory, one row for a map without memory.
         num_steps: the steps averaged over, a multiple of `every`.
         num: how many exponents; all unless given.
-        transient: the steps made first and not counted, in which the state reaches the attractor
-            and Q its directions, rounded up to a multiple of `every`; a tenth of `num_steps`
-            unless given.
-        every: the steps between reorthonormalisations. More is cheaper; directions whose growth
-            differs by more than 1 / (machine epsilon) in between can no longer be told apart.
+        transient: the first steps, not counted, in which the state reaches the attractor and Q its
+            directions, rounded up to a multiple of `every`; a tenth of `num_steps` unless given.
+        every: the steps between reorthonormalisations. More are cheaper, but directions whose
+            growth in between differs by more than 1 / (machine epsilon) become indistinguishable.
         t0: the time of each history's last row, a scalar or one for each history.
 
     Returns:
@@ -124,18 +123,13 @@ def lyapunov_spectrum(
         ValueError: as `rollout`, or a count is not positive or does not fit.
     """
     transient = num_steps // 10 if transient is None else transient
-    if every < 1 or num_steps < 1 or num_steps % every:
-        raise ValueError(
-            "num_steps must be a positive multiple of every; "
-            f"got num_steps {num_steps}, every {every}"
-        )
-    if transient < 0:
-        raise ValueError(f"transient must not be negative; got {transient}")
+    require_count(num_steps=num_steps, every=every)
+    require_count(0, transient=transient)
+    require_multiple(every, num_steps=num_steps)
     histories, t0s, batch = flatten(history, t0)
     dimension = dimension_of(step_map, histories[0], t0s[0])
     num = dimension if num is None else num
-    if not 1 <= num <= dimension:
-        raise ValueError(f"num must be from 1 to the state's dimension {dimension}; got {num}")
+    require_count(1, dimension, num=num)
     rates = _rates(step_map, histories, t0s, num, -(-transient // every), num_steps // every, every)
     return LyapunovSpectrum.of(rates.reshape(*batch, *rates.shape[1:]), dimension)
 
@@ -155,7 +149,7 @@ def _rates(
 
 
 def dimension_of(step_map: StepMap, history: Array, t0: Array) -> int:
-    """The number of coordinates that a step changes: what can be differentiated."""
+    """The number of coordinates that a step changes."""
     start = jax.eval_shape(step_map.init, history, t0)
     leaves = zip(jax.tree.leaves(start), _moving(step_map, start), strict=True)
     return sum(leaf.size for leaf, moves in leaves if moves)
@@ -164,8 +158,8 @@ def dimension_of(step_map: StepMap, history: Array, t0: Array) -> int:
 def _moving(step_map: StepMap, state: MapState) -> list[bool]:
     """For each leaf of a state, whether it is a coordinate: floating, and changed by a step.
 
-    A leaf that a step hands on untouched comes out of the trace as the very object that went in
-    (not through a `jax.jit` inside the step, which hides it: then it counts, with exponent zero).
+    A leaf that a step does not change comes out of the trace as the same object that went in. A
+    `jax.jit` inside the step hides this: then the leaf counts, with exponent zero.
     """
     changed = []
 
@@ -181,7 +175,7 @@ def _moving(step_map: StepMap, state: MapState) -> list[bool]:
 
 
 class Tangents(eqx.Module):
-    """A state, and the orthonormal directions in its tangent space that go along with it."""
+    """A state, and orthonormal directions in its tangent space."""
 
     state: MapState
     q: Float[Array, "*batch coordinates num"]
@@ -195,7 +189,7 @@ def tangents(step_map: StepMap, histories: Array, t0s: Array, num: int) -> Tange
         state = step_map.init(history, t0)
         leaves = zip(jax.tree.leaves(state), _moving(step_map, state), strict=True)
         y, _ = ravel_pytree([leaf for leaf, moves in leaves if moves])
-        # Directions that no symmetry of the map singles out, without a random number.
+        # Directions that no symmetry of the map distinguishes, without a random number.
         grid = jnp.outer(jnp.arange(1, y.size + 1), jnp.arange(1, num + 1))
         return Tangents(state, jnp.linalg.qr(jnp.cos(grid.astype(y.dtype)))[0])
 
@@ -206,9 +200,9 @@ def tangents(step_map: StepMap, histories: Array, t0s: Array, num: int) -> Tange
 def advance(
     step_map: StepMap, start: Tangents, stretches: int, every: int
 ) -> tuple[Tangents, Float[Array, "batch steps dim"], Float[Array, "batch stretches num"]]:
-    """Go on for `stretches` times `every` steps: where that ends, observations, growth rates.
+    """The end of `stretches` times `every` steps, the observations and the growth rates.
 
-    The primal step is computed once for all directions.
+    The step itself is computed once for all directions.
     """
 
     def push(carry: Tangents, _):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from physml._numerics.checks import require_count
 from physml.dynamics._forecast import (
     ValidTime,
     error_growth,
@@ -23,13 +24,13 @@ class Skill(NamedTuple):
 
     Attributes:
         predicted: the forecasts, row 0 at their starts.
-        eps1: the one-step error relative to the spread, over each forecast's first five steps,
-            every one made from true rows.
+        eps1: the one-step error relative to the spread, over five steps of each trajectory, every
+            one from true rows.
         times: the valid prediction times, in the units of `dt`.
         censored: which of them the truth's own horizon cut short.
         errors: the typical (median) error at each row.
         at: the valid prediction times at other thresholds, by threshold.
-        diverged: which forecasts blow up or leave the attractor, be it after their valid time.
+        diverged: which forecasts blow up or leave the attractor at any time.
     """
 
     predicted: Float[Array, "num steps dim"]
@@ -41,9 +42,9 @@ class Skill(NamedTuple):
     diverged: Bool[Array, " num"]
 
     def summary(self, unit: float = 1.0) -> dict[str, float]:
-        """The figures of a table: eps1, mean, median and 5th percentile of times, shares.
+        """The figures of a table: eps1, mean, median and 5th percentile of the times, shares.
 
-        Those at other thresholds have the threshold in their names, as `vpt_mean_at_0.1`.
+        The names of those at other thresholds hold the threshold, such as `vpt_mean_at_0.1`.
 
         Args:
             unit: the time that counts as one, such as a Lyapunov time.
@@ -81,30 +82,27 @@ def forecast_skill(
     escape: float = 3.0,
     t0: ArrayLike = 0.0,
 ) -> Skill:
-    """Forecast every true trajectory from its first rows to its end, and score the forecasts.
+    """Forecasts of all true trajectories from their first rows to their ends, and their scores.
 
     Args:
         step_map: the map.
         truth: trajectories, rows `step_map.dt` apart.
         scale: the standard deviation of each component on the attractor.
-        history: how many true rows the map sees first; the last of them is where a forecast starts.
+        history: how many true rows the map sees first; a forecast starts from the last of them.
         threshold, horizon: as for `valid_prediction_time`; times count from a forecast's start.
-        thresholds: others at which the valid prediction times are wanted too.
-        escape: a forecast has diverged that is not finite, or further from the truth's mean than
-            this many times what the truth itself comes to, both as root mean squares in units of
-            `scale`.
+        thresholds: other thresholds for valid prediction times.
+        escape: a forecast has diverged if it is not finite, or if its largest distance from the
+            truth's mean is more than this many times the truth's own largest distance, both as
+            root mean squares in units of `scale`.
         t0: the time of each trajectory's first row, a scalar or one for each.
 
     Raises:
         ValueError: `history` leaves no row to forecast, or `escape` is not above 1; and as the
             functions that this one calls.
     """
-    if not 1 <= history < truth.shape[1]:
-        raise ValueError(
-            f"history must be at least 1 and less than the {truth.shape[1]} rows; got {history}"
-        )
+    require_count(1, truth.shape[1] - 1, history=history)
     if not escape > 1:
-        raise ValueError(f"escape must be above 1; got {escape}")
+        raise ValueError(f"escape must be above 1, got {escape}")
     start = jnp.asarray(t0, truth.dtype) + (history - 1) * step_map.dt
     ahead = truth[:, history - 1 :]
     predicted = rollout(step_map, truth[:, :history], ahead.shape[1] - 1, t0=start)
@@ -146,19 +144,19 @@ def bootstrap(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> tuple[float, float]:
-    """A percentile interval of a statistic over two things drawn at random: seeds and starts.
+    """A percentile interval of a statistic whose values depend on random seeds and random starts.
 
-    All seeds forecast from the same starts, so rows and columns are resampled, with replacement and
-    independently of each other; entries of one row, or of one column, stay together as they
-    depend on each other. The interval errs on the wide side. With one seed it covers the choice of
-    starts alone.
+    All seeds forecast from the same starts. So rows and columns are resampled, with replacement and
+    independently of each other; entries of one row, or of one column, stay together because they
+    depend on each other. The interval is rather too wide than too narrow. With one seed it covers
+    only the choice of starts.
 
     Args:
         values: such as valid prediction times, a row for each seed.
         generator: the random numbers.
-        statistic: of a matrix of values as a whole.
-        level: the probability that the interval is to have.
-        resamples: how often to draw.
+        statistic: a function of a matrix of values as a whole.
+        level: the probability that the interval covers the statistic.
+        resamples: the number of draws.
 
     Raises:
         ValueError: there are no values, the level is not in (0, 1), or `resamples` < 1.
@@ -167,11 +165,10 @@ def bootstrap(
     """
     values = np.asarray(values)
     if values.ndim != 2 or values.size == 0:
-        raise ValueError(f"values must have shape (seeds, starts), not empty; got {values.shape}")
+        raise ValueError(f"values must have shape (seeds, starts), not empty, got {values.shape}")
     if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1; got {level}")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1; got {resamples}")
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    require_count(resamples=resamples)
     seeds, starts = values.shape
     drawn = [
         statistic(

@@ -1,59 +1,61 @@
-"""Statistics of long trajectories, and the distances between them that a right model makes small.
+"""Statistics of long trajectories, and distances between them, which are small for a good model.
 
-Plain functions of NumPy arrays on the host: what they count is large and used once.
+Plain functions of NumPy arrays on the host: the trajectories are large and used once.
 """
 
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Float, Int
 
 Values = Float[np.ndarray, "..."]
 
 
-def kullback_leibler(p: Any, q: Any) -> Values:
+def kullback_leibler(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
     r"""$\sum_i p_i \log(p_i / q_i)$ in nats, the divergence of q from p along the last axis.
 
-    For fine bins it tends to that of the densities. It is infinite where q misses a bin of p.
+    For fine bins it tends to that of the densities. It is infinite if q is zero in a bin of p.
 
     Args:
         p: counts or weights (*batch, bins), not negative; each is normalised to sum to one. A
             distribution without any weight gives NaN.
         q: the same of the other distribution.
 
+    Example:
+        >>> round(float(dynamics.kullback_leibler([1, 1], [1, 3])), 4)
+        0.1438
+
     Source: Kullback and Leibler, Ann. Math. Statist. 22 (1951) 79.
     """
-    p, q = _normalized(p), _normalized(q)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(p == 0, 0.0, p * np.log(p / q)).sum(axis=-1))
+    from scipy.special import rel_entr  # few need it, and `import physml` is to be fast
+
+    return np.asarray(rel_entr(_normalized(p), _normalized(q)).sum(axis=-1))
 
 
-def jensen_shannon(p: Any, q: Any) -> Values:
-    r"""The Jensen-Shannon divergence, in nats: how far a sample tells two distributions apart.
+def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
+    r"""The Jensen-Shannon divergence in nats: how well a sample distinguishes two distributions.
 
     $\tfrac12 D(p\|m) + \tfrac12 D(q\|m)$ with $m = (p + q)/2$ and D that of `kullback_leibler`:
-    symmetric, finite where bins are empty, from 0 for equal distributions to log 2 for disjoint
-    ones.
+    it is symmetric, finite where bins are empty, and from 0 for equal distributions to log 2 for
+    disjoint ones.
 
     Args:
-        p: as for `kullback_leibler`.
-        q: as for `kullback_leibler`.
+        p, q: as for `kullback_leibler`.
 
     Source: Lin, IEEE Trans. Inform. Theory 37 (1991) 145.
     """
     p, q = _normalized(p), _normalized(q)
     middle = 0.5 * (p + q)
+    # SciPy has its root alone, which is NaN where rounding makes it negative for near p and q.
     return np.asarray(0.5 * (kullback_leibler(p, middle) + kullback_leibler(q, middle)))
 
 
-def hellinger(p: Any, q: Any) -> Values:
+def hellinger(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
     r"""The Hellinger distance $\sqrt{1 - \sum_i \sqrt{p_i q_i}}$ along the last axis, in [0, 1].
 
     Of normalised power spectra it is the usual distance between them.
 
     Args:
-        p: as for `kullback_leibler`.
-        q: as for `kullback_leibler`.
+        p, q: as for `kullback_leibler`.
 
     Source: Mikhaeil, Monfared and Durstewitz, NeurIPS 2022 (arXiv 2110.07238), for the spectra.
     """
@@ -62,21 +64,22 @@ def hellinger(p: Any, q: Any) -> Values:
     return np.asarray(np.sqrt(0.5 * ((np.sqrt(p) - np.sqrt(q)) ** 2).sum(axis=-1)))
 
 
-def _normalized(weights: Any) -> Values:
+def _normalized(weights: npt.ArrayLike) -> Values:
     weights = np.asarray(weights, float)
     with np.errstate(invalid="ignore"):
         return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def cells(values: Any, low: Any, high: Any, bins: int) -> Int[np.ndarray, "..."]:
-    """The cell that each value lies in: 1 to `bins` of equal width from low to high, or outside.
+def cells(
+    values: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike, bins: int
+) -> Int[np.ndarray, "..."]:
+    """The cell that each value lies in: 1 to `bins`, of equal width from low to high, or outside.
 
-    Cell 0 is below, `bins` + 1 above; what is no number counts as above.
+    Cell 0 is below, `bins` + 1 above; NaN counts as above.
 
     Args:
         values: (*batch, dim).
-        low: (dim,), or a scalar.
-        high: (dim,), or a scalar.
+        low, high: (dim,), or scalars.
         bins: how many.
     """
     share = (np.asarray(values) - low) / (np.asarray(high) - low)
@@ -85,14 +88,13 @@ def cells(values: Any, low: Any, high: Any, bins: int) -> Int[np.ndarray, "..."]
 
 
 def histogram(
-    ys: Float[np.ndarray, "num time dim"], low: Any, high: Any, bins: int
+    ys: Float[np.ndarray, "num time dim"], low: npt.ArrayLike, high: npt.ArrayLike, bins: int
 ) -> Int[np.ndarray, "num dim cells"]:
     """How often each component of each trajectory lies in each of `bins` + 2 cells (see `cells`).
 
     Args:
         ys: trajectories.
-        low: (dim,), the lower edge of the first bin.
-        high: (dim,), the upper edge of the last bin.
+        low, high: (dim,), the lower edge of the first bin and the upper edge of the last.
         bins: how many.
     """
     num, _, dim = ys.shape
@@ -103,14 +105,13 @@ def histogram(
 
 
 def joint_histogram(
-    ys: Float[np.ndarray, "num time dim"], low: Any, high: Any, bins: int
+    ys: Float[np.ndarray, "num time dim"], low: npt.ArrayLike, high: npt.ArrayLike, bins: int
 ) -> Int[np.ndarray, "num cells"]:
     """How often each trajectory's state lies in each of the (`bins` + 2)^dim boxes.
 
     Args:
         ys: trajectories, of few components.
-        low: (dim,), the lower edges.
-        high: (dim,), the upper edges.
+        low, high: (dim,), the edges as in `histogram`.
         bins: how many for each component.
     """
     num, _, dim = ys.shape
@@ -126,8 +127,8 @@ def power_spectrum(
 ) -> tuple[Float[np.ndarray, " frequencies"], Float[np.ndarray, "num dim frequencies"]]:
     """The power spectral density of each component by Welch's method, and its frequencies.
 
-    Hann windows of `segment` rows that overlap by half, each less its mean; one-sided, so that
-    the integral over frequency is the variance within a segment.
+    Hann windows of `segment` rows overlap by half, and each has its mean subtracted. The density is
+    one-sided: its integral over frequency is the variance within a segment.
 
     Args:
         ys: trajectories, at least a segment long.
@@ -136,7 +137,7 @@ def power_spectrum(
 
     Source: Welch, IEEE Trans. Audio Electroacoust. 15 (1967) 70.
     """
-    from scipy import signal  # a second to import, and few need it
+    from scipy import signal  # takes a second to import, and few need it
 
     frequencies, density = signal.welch(ys, 1 / dt, nperseg=segment, axis=1)
     return frequencies, np.moveaxis(density, 1, 2)
@@ -163,11 +164,11 @@ def return_map_error(
 ) -> float:
     r"""How far successive maxima lie from the truth's return map, in standard deviations.
 
-    The root mean square of $z_{n+1} - F(z_n)$ over the standard deviation of the truth's z, F the
-    piecewise linear function through the truth's pairs. It makes sense where the truth's pairs
-    lie on a curve, as Lorenz's do but for a thickness of the order of exp(lambda_3 T), T the time
-    from maximum to maximum (Lorenz, J. Atmos. Sci. 20 (1963) 139). Beyond the truth's own range
-    F is constant.
+    The root mean square of $z_{n+1} - F(z_n)$ over the standard deviation of the truth's z, where
+    F is the piecewise linear function through the truth's pairs, constant beyond their range. It
+    makes sense where the truth's pairs lie on a curve, as Lorenz's do up to a thickness of the
+    order of exp(lambda_3 T) with T the time from maximum to maximum (Lorenz, J. Atmos. Sci. 20
+    (1963) 139).
 
     Args:
         pairs: (z_n, z_{n+1}).

@@ -1,4 +1,4 @@
-"""Truth by Diffrax: one solution, batches of trajectories, and how far both can be trusted."""
+"""Accurate solutions and batches of trajectories by Diffrax, and how far both can be trusted."""
 
 from physml.reference._batch import (
     agreement_horizon,

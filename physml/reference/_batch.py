@@ -7,9 +7,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy.typing as npt
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
-from physml._numerics.checks import floating_array, require_finite, require_uniform
+from physml._numerics.checks import (
+    check_scale,
+    floating_array,
+    require_count,
+    require_finite,
+    require_instance,
+    require_positive,
+    require_uniform,
+)
 from physml.data import Trajectories
 from physml.reference._march import march
 from physml.systems import System
@@ -19,10 +28,10 @@ def trajectories(
     system: System,
     key: PRNGKeyArray,
     num: int,
-    ts: Any,
+    ts: npt.ArrayLike,
     *,
-    box: Any = None,
-    dtype: Any = None,
+    box: npt.ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
     **options: Any,
 ) -> Trajectories:
     """Trajectories from starts drawn uniformly from a box.
@@ -39,8 +48,9 @@ def trajectories(
     Example:
         The lecture's data set, 100 trajectories of the Lorenz system and 80,000 pairs:
 
-        >>> data = reference.trajectories(Lorenz(), key, 100, jnp.linspace(0, 8, 801))
-        >>> data.pairs()
+        >>> ts = jnp.linspace(0, 8, 801)
+        >>> reference.trajectories(systems.Lorenz(), key, 100, ts).pairs().inputs.shape
+        (80000, 3)
     """
     return trajectories_from(system, _starts(system, key, num, box, dtype), ts, **options)
 
@@ -49,26 +59,26 @@ def driven_trajectories(
     system: System,
     key: PRNGKeyArray,
     num: int,
-    ts: Any,
+    ts: npt.ArrayLike,
     *,
-    phase_dtype: Any = float,
+    phase_dtype: DTypeLike = float,
     **options: Any,
 ) -> Trajectories:
-    """`trajectories` of a driven system, each from a start in the box and any phase of the drive.
+    """`trajectories` of a driven system, from random starts at random phases of the drive.
 
     Args:
         system: the right-hand side, with a period T.
         key: a random key for the starts and the phases.
         num: the number of trajectories.
         ts: uniform increasing times, counted from each trajectory's own t0, which is in [0, T).
-        phase_dtype: in which each t0 is drawn; float32 for phases that both precisions can hold.
+        phase_dtype: of the random t0; float32 makes phases that both precisions can hold.
         options: those of `trajectories`.
 
     Raises:
         ValueError: the system has no period.
     """
     if system.period is None:
-        raise ValueError(f"system must have a period, {type(system).__name__} has none")
+        raise ValueError(f"system must have a period, got {type(system).__name__} without one")
     start, phase = jax.random.split(key)
     t0s = jax.random.uniform(phase, (num,), phase_dtype, maxval=float(system.period))
     return trajectories(system, start, num, ts, t0s=t0s, **options)
@@ -76,10 +86,10 @@ def driven_trajectories(
 
 def trajectories_from(
     system: System,
-    y0s: Any,
-    ts: Any,
+    y0s: npt.ArrayLike,
+    ts: npt.ArrayLike,
     *,
-    t0s: Any = None,
+    t0s: npt.ArrayLike | None = None,
     args: Any = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -91,8 +101,8 @@ def trajectories_from(
 
     Every interval of the grid is divided into as many equal steps of Dormand and Prince's
     method of order 8 as keep the sum of their embedded error estimates below
-    `atol + rtol |y|` in each component. So this bounds the error of one step of the grid. The
-    estimate is that of order 7, and the error some ten times smaller.
+    `atol + rtol |y|` in each component. This bounds the error of one step of the grid: the
+    estimate is that of a method of order 7, and the error is some ten times smaller.
 
     A chunk of trajectories is one state of shape (dim, chunk) and shares its steps; several
     chunks are computed at once, one a core, and written into one array. Memory is the output
@@ -109,20 +119,15 @@ def trajectories_from(
         max_substeps: the number of steps in an interval of the grid at which a trajectory
             counts as failed.
         chunk: trajectories in a chunk at most; by default 512 on a CPU.
-        throw: raise if trajectories fail; otherwise their rows are NaN from there on.
+        throw: raise if trajectories fail; otherwise warn, and their rows are NaN from there on.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision.
         RuntimeError: trajectories diverged or could not be followed; the message names them.
     """
-    y0s = floating_array("y0s", y0s)
-    if y0s.ndim != 2 or y0s.shape[0] == 0:
-        raise ValueError(f"y0s must have shape (num, dim) with num >= 1, got {y0s.shape}")
-    times = np.asarray(ts, float)
+    y0s, times = check_starts(y0s, ts)
     starts = np.zeros(len(y0s)) if t0s is None else np.asarray(t0s, float)
-    require_uniform("ts", times)
     require_finite("t0s", starts)
-
     if starts.shape != (len(y0s),):
         raise ValueError(f"t0s must have shape ({len(y0s)},), got {starts.shape}")
     ys = march(
@@ -146,6 +151,18 @@ def trajectories_from(
     )
 
 
+def check_starts(
+    y0s: npt.ArrayLike, ts: npt.ArrayLike
+) -> tuple[Float[Array, "num dim"], np.ndarray]:
+    """Starts of a batch as an array, and its uniform times in float64, both checked."""
+    y0s = floating_array("y0s", y0s)
+    if y0s.ndim != 2 or y0s.shape[0] == 0:
+        raise ValueError(f"y0s must have shape (num, dim) with num >= 1, got {y0s.shape}")
+    times = np.asarray(ts, float)
+    require_uniform("ts", times)
+    return y0s, times
+
+
 def attractor_starts(
     system: System,
     key: PRNGKeyArray,
@@ -154,9 +171,9 @@ def attractor_starts(
     dt: float = 0.01,
     **options: Any,
 ) -> Float[Array, "num dim"]:
-    """States on the attractor: where random starts in the box have gone after `burn_in`.
+    """States on the attractor: where random starts in the box are after the time `burn_in`.
 
-    The states of a driven system are those at time 0, from starts at `-burn_in`.
+    A driven system starts at the time `-burn_in`, so that its states are those at time 0.
 
     Args:
         system: the right-hand side.
@@ -166,8 +183,9 @@ def attractor_starts(
         dt: the grid on which the error is controlled.
         options: `box` and `dtype` as for `trajectories`, the others as for `trajectories_from`.
     """
-    if not (0 < dt <= burn_in < np.inf):
-        raise ValueError(f"expected 0 < dt <= burn_in, got dt = {dt} and burn_in = {burn_in}")
+    require_positive(dt=dt, burn_in=burn_in)
+    if dt > burn_in:
+        raise ValueError(f"burn_in must be at least dt = {dt}, got {burn_in}")
     starts = _starts(system, key, num, options.pop("box", None), options.pop("dtype", None))
     times = np.linspace(-burn_in, 0.0, round(burn_in / dt) + 1)
     return march(system, starts, times, np.zeros(num), last_only=True, **options)[:, 0]
@@ -177,19 +195,19 @@ def agreement_horizon(
     system: System,
     trajectories: Trajectories,
     *,
-    scale: Any,
+    scale: npt.ArrayLike,
     threshold: float = 0.4,
     **options: Any,
 ) -> Float[Array, " num"]:
-    r"""How far each trajectory agrees with one of an independent method, Tsitouras' of order 5.
+    r"""How long each trajectory agrees with that of an independent method, Tsitouras' of order 5.
 
     The first relative time t on the grid at which
     $\sqrt{\mathrm{mean}_i\,(u_i - v_i)^2/\sigma_i^2}$ exceeds the threshold; the last time if
-    it never does. A forecast cannot be scored past it.
+    it never does. Past that time the trajectory is no truth to score a forecast with.
 
     Args:
         system: the right-hand side that the trajectories follow.
-        trajectories: what is asked about.
+        trajectories: those that are examined.
         scale: the standard deviation $\sigma$ of each component on the attractor, (dim,).
         threshold: the largest difference that counts as agreement.
         options: those of `trajectories_from`; `rtol` is 1e-13 in float64 by default.
@@ -201,24 +219,13 @@ def agreement_horizon(
         ValueError: `scale` is not dim positive numbers, or `threshold` is not positive.
     """
     ys, times = trajectories.ys, np.asarray(trajectories.ts, float)
-    scale = check_scale(trajectories, scale, threshold)
+    scale = check_scale(scale, ys.shape[2], ys.dtype)
+    require_positive(threshold=threshold)
     if ys.dtype == jnp.float64:
         options = {"rtol": 1e-13} | options
     t0s = np.asarray(trajectories.t0s, float)
     other = march(system, ys[:, 0], times, t0s, solver=diffrax.Tsit5(), **options)
     return first_disagreement(trajectories, other, scale, threshold)
-
-
-def check_scale(trajectories: Trajectories, scale: Any, threshold: float) -> Float[Array, " dim"]:
-    """The scale of a comparison as an array, if it and the threshold are positive."""
-    ys = trajectories.ys
-    scale = jnp.asarray(scale, ys.dtype)
-    if scale.shape != ys.shape[2:] or not jnp.all(scale > 0) or not threshold > 0:
-        raise ValueError(
-            f"scale must be {ys.shape[2]} positive numbers and threshold positive, "
-            f"got {scale} and {threshold}"
-        )
-    return scale
 
 
 @eqx.filter_jit
@@ -233,16 +240,14 @@ def first_disagreement(
     return trajectories.ts[first] - trajectories.ts[0]
 
 
-def _starts(system: System, key: PRNGKeyArray, num: int, box: Any, dtype: Any) -> Array:
-    if not isinstance(system, System):
-        raise TypeError(f"system must be a System, got {type(system).__name__}")
-    if num < 1:
-        raise ValueError(f"num must be at least 1, got {num}")
-    low, high = (
-        floating_array("box", [float(x) for x in corner], dtype)
-        for corner in (system.box if box is None else box)
-    )
-    if low.shape != (system.dim,) or high.shape != (system.dim,) or not jnp.all(low <= high):
+def _starts(
+    system: System, key: PRNGKeyArray, num: int, box: npt.ArrayLike | None, dtype: DTypeLike | None
+) -> Float[Array, "num dim"]:
+    require_instance(System, system=system)
+    require_count(num=num)
+    corners = np.asarray(system.box if box is None else box, float)
+    if corners.shape != (2, system.dim) or not np.all(corners[0] <= corners[1]):
         raise ValueError(f"box must be corners (low, high) of {system.dim} numbers, got {box}")
+    low, high = floating_array("box", corners.tolist(), dtype)
     unit = jax.random.uniform(key, (num, system.dim), low.dtype)
     return low[None] + (high - low)[None] * unit

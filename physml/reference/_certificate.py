@@ -1,4 +1,4 @@
-"""How far a solution can be trusted: a second one, by another code and another method."""
+"""How far a solution can be trusted, by a second one from another code and another method."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml.solution import Solution
+from physml.systems import System
 
 
 class Difference(eqx.Module):
-    """The absolute difference of two solutions; between the times compared, the larger end."""
+    """The absolute difference of two solutions at some times; in between, the larger neighbour."""
 
     ts: Float[Array, " n"]
     values: Float[Array, "n dim"]
@@ -26,7 +27,7 @@ class Difference(eqx.Module):
 
 
 def certificate(
-    system: Any,
+    system: System,
     solution: Solution,
     args: Any,
     tolerances: tuple[Array, Array],
@@ -36,8 +37,8 @@ def certificate(
     """The difference of a solution from SciPy's, by DOP853 or, for a stiff system, Radau.
 
     They are compared at the solution's own times and at 256 even ones. SciPy's tolerance is a
-    hundred times tighter, down to round-off: at the same one, the errors of two methods of
-    order 8 are alike, and their difference is smaller than either.
+    hundred times tighter, down to round-off. With the same tolerance, the errors of two methods
+    of order 8 would be alike, and their difference smaller than either.
     """
     t0, t1 = float(solution.t0), float(solution.t1)
     own = np.asarray(solution.ts, float)
@@ -55,13 +56,13 @@ def integrate(
     y0: np.ndarray,
     times: np.ndarray,
     args: Any,
-    tolerances: tuple[Any, Any],
+    tolerances: tuple[Array, Array],
     stiff: bool,
     jumps: np.ndarray,
 ) -> np.ndarray:
     """SciPy's solution at increasing times from `times[0]`; the solver steps to each of them.
 
-    `y0` is (dim,) or (dim, batch), which SciPy sees as one long state. Rows after a failure are
+    `y0` is (dim,) or (dim, batch), which is one long state for SciPy. Rows after a failure are
     NaN.
     """
     from scipy import integrate as scipy_integrate  # heavy, and only needed here

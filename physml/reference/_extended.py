@@ -1,15 +1,21 @@
-"""Truth better than float64 can hold: Taylor series of quadratic systems in double-double."""
+"""Trajectories more accurate than float64: Taylor series of quadratic systems in double-double."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Float
 
-from physml._numerics.checks import floating_array, require_finite, require_uniform
+from physml._numerics.checks import (
+    check_scale,
+    require_count,
+    require_finite,
+    require_instance,
+    require_positive,
+)
 from physml._numerics.double_double import (
     DoubleDouble,
     add,
@@ -21,8 +27,8 @@ from physml._numerics.double_double import (
     two_sum,
 )
 from physml.data import Trajectories
-from physml.reference._batch import check_scale, first_disagreement
-from physml.reference._march import num_cores
+from physml.reference._batch import check_starts, first_disagreement
+from physml.reference._chunks import for_each_chunk, num_cores
 from physml.step_maps import StepMap
 from physml.systems import System
 
@@ -32,8 +38,8 @@ _PROBES = 8  # states at which a system is compared with its expansion
 
 def extended_trajectories(
     system: System,
-    y0s: Any,
-    ts: Any,
+    y0s: npt.ArrayLike,
+    ts: npt.ArrayLike,
     *,
     order: int = 24,
     substeps: int = 1,
@@ -47,12 +53,12 @@ def extended_trajectories(
 
     $$Y_{k+1} = \frac{h}{k+1} \Big(c\,\delta_{k0} + L Y_k + \sum_{j=0}^k B(Y_j, Y_{k-j})\Big).$$
 
-    c, L and B are what automatic differentiation of the system at zero gives, and only entries of
-    B that are not zero cost anything. Rounding is about 1e-30 of the state a step and truncation
-    (h / radius of convergence)^(order + 1); `extended_horizon` measures what both amount to. Row k
-    is the state at `ts[0]` + k dt with dt the float64 `Trajectories.dt`: every step is the same to
-    the last bit, which a grid of rounded times is not. A trajectory that escapes in finite time
-    runs on into inf and NaN without an error.
+    Automatic differentiation of the system at zero gives c, L and B, and only entries of B that
+    are not zero cost time. In each step rounding is about 1e-30 of the state, and truncation
+    (h / radius of convergence)^(order + 1); `extended_horizon` measures what both add up to. Row k
+    is the state at `ts[0]` + k dt with dt the float64 `Trajectories.dt`: all steps are equal to
+    the last bit, while those of a grid of rounded times are not. A trajectory that escapes in
+    finite time continues with inf and NaN without an error.
 
     Args:
         system: the right-hand side; Lorenz, Rossler, Lorenz96, LotkaVolterra, any linear system
@@ -72,39 +78,25 @@ def extended_trajectories(
     Source: K. R. Jackson, N. S. Nedialkov, Some recent advances in validated methods for IVPs for
     ODEs, Appl. Numer. Math. 42 (2002) 269, section 2, for the recurrence.
     """
-    y0s = floating_array("y0s", y0s)
-    if y0s.ndim != 2 or y0s.shape[0] == 0:
-        raise ValueError(f"y0s must have shape (num, dim) with num >= 1, got {y0s.shape}")
+    y0s, times = check_starts(y0s, ts)
     if y0s.dtype != jnp.float64:
         raise TypeError(f"y0s must be float64, got {y0s.dtype}")
     require_finite("y0s", y0s)
-    times = np.asarray(ts, float)
-    require_uniform("ts", times)
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    require_count(chunk=chunk)
     num, steps = len(y0s), len(times) - 1
     flow = TaylorFlow.create(
         system, float(times[-1] - times[0]) / steps, order=order, substeps=substeps, args=args
     )
     if y0s.shape[1] != system.dim:
         raise ValueError(f"y0s must have {system.dim} components, got {y0s.shape}")
-    share = -(-num // num_cores())  # a chunk for each core at least
-    size = min(chunk, 1 << (share - 1).bit_length())  # powers of two: few shapes to compile
     starts, out = np.asarray(y0s), np.empty((num, steps + 1, system.dim))
-
-    x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-
-    @jax.enable_x64(x64)  # a thread does not inherit it where it was set by a context
-    def work(first: int) -> None:
-        index = np.minimum(np.arange(first, first + size), num - 1)
-        part = slice(first, min(first + size, num))
-        ys = np.asarray(_march(flow, jnp.asarray(starts[index].T), steps))
-        out[part, 1:] = ys[:, :, : part.stop - first].transpose(2, 0, 1)
-
     out[:, 0] = starts
-    # JAX lets go of the interpreter while it computes, so that threads use all cores.
-    with ThreadPoolExecutor(num_cores()) as pool:
-        list(pool.map(work, range(0, num, size)))
+
+    def work(index: np.ndarray, rows: slice) -> None:
+        ys = np.asarray(_march(flow, jnp.asarray(starts[index].T), steps))
+        out[rows, 1:] = ys[:, :, : rows.stop - rows.start].transpose(2, 0, 1)
+
+    for_each_chunk(work, num, chunk, num_cores())
     return Trajectories(
         jnp.asarray(times), jnp.asarray(out), jnp.zeros(num), system.state_names,
         type(system).__name__,
@@ -115,23 +107,22 @@ def extended_horizon(
     system: System,
     trajectories: Trajectories,
     *,
-    scale: Any,
+    scale: npt.ArrayLike,
     threshold: float = 0.4,
     order: int = 30,
     substeps: int = 2,
     args: Any = None,
 ) -> Float[Array, " num"]:
-    """How far trajectories agree with those of a higher order and shorter steps.
+    """How long trajectories agree with those of a higher order and shorter steps.
 
-    Rounding and truncation both differ, so that agreement to the end is agreement on the truth
-    there; the method and the arithmetic are the same, and are held against independent ones in the
-    tests.
+    Rounding and truncation both differ, so where the two agree they are the truth. The method and
+    the arithmetic are the same; the tests compare them with independent ones.
 
     Args:
         system: what `extended_trajectories` was given.
         trajectories: what it gave.
         scale, threshold: as for `agreement_horizon`.
-        order, substeps, args: as for `extended_trajectories`, better than what is asked about.
+        order, substeps, args: as for `extended_trajectories`, better than those of `trajectories`.
 
     Returns:
         A time for each trajectory, relative to its first row; the last time where they agree to
@@ -140,7 +131,8 @@ def extended_horizon(
     Raises:
         TypeError, ValueError: as `extended_trajectories` and `agreement_horizon`.
     """
-    scale = check_scale(trajectories, scale, threshold)
+    scale = check_scale(scale, trajectories.ys.shape[2], trajectories.ys.dtype)
+    require_positive(threshold=threshold)
     other = extended_trajectories(
         system, trajectories.ys[:, 0], trajectories.ts, order=order, substeps=substeps, args=args
     )
@@ -148,10 +140,10 @@ def extended_horizon(
 
 
 class TaylorFlow(StepMap):
-    r"""The flow of a quadratic system as a step map whose state is rounded to a dtype each step.
+    r"""The flow of a quadratic system as a step map that rounds its state once in each step.
 
     $y_{k+1} = \mathrm{round}(\Phi(y_k))$ with $\Phi$ as `extended_trajectories` computes it: the
-    best that a map with a state of that dtype can do. Made by `create`.
+    best possible map with a state of that dtype. `create` makes it.
     """
 
     quadratic: "_Quadratic"
@@ -168,11 +160,8 @@ class TaylorFlow(StepMap):
         Raises:
             ValueError: as `extended_trajectories`; or `dt` is not positive.
         """
-        if not dt > 0:
-            raise ValueError(f"dt must be positive, got {dt}")
-        for name, value in (("order", order), ("substeps", substeps)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        require_positive(dt=dt)
+        require_count(order=order, substeps=substeps)
         quadratic = _Quadratic.of(system, args)
         return cls(quadratic=quadratic, dt=dt, order=order, substeps=substeps)
 
@@ -211,7 +200,7 @@ def _march(
 class _Quadratic(eqx.Module):
     r"""$f(y) = A m(y)$ with the monomials m = (1, y, the products of two components that occur).
 
-    The rows of A are kept as their entries that are not zero and the columns of these, padded with
+    Of the rows of A only the entries that are not zero, and their columns, are kept, padded with
     zeros to the longest row.
     """
 
@@ -222,14 +211,15 @@ class _Quadratic(eqx.Module):
 
     @classmethod
     def of(cls, system: System, args: Any) -> "_Quadratic":
-        """The expansion of a system at zero, which must be all of it."""
-        if not isinstance(system, System):
-            raise TypeError(f"system must be a System, got {type(system).__name__}")
+        """The expansion of a system at zero, which must be complete at second order."""
+        require_instance(System, system=system)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             raise ValueError("double-double needs float64: set jax_enable_x64 first")
         name, dim = type(system).__name__, system.dim
         if not system.autonomous:
-            raise ValueError(f"system must be autonomous and quadratic; {name} is driven")
+            raise ValueError(
+                f"system must be autonomous and quadratic, got {name}, which is driven"
+            )
 
         @jax.jit
         def expand(probes, times):
@@ -246,7 +236,9 @@ class _Quadratic(eqx.Module):
         probes = low + (high - low) * random.random((_PROBES, dim))
         constant, linear, hessian, values = map(np.asarray, expand(probes, random.random(_PROBES)))
         if not all(np.isfinite(x).all() for x in (constant, linear, hessian)):
-            raise ValueError(f"system must be quadratic; {name} has no expansion at zero")
+            raise ValueError(
+                f"system must be quadratic, got {name}, which has no expansion at zero"
+            )
         i, j = np.triu_indices(dim)
         pairs = hessian[:, i, j] * np.where(i == j, 0.5, 1.0)
         used = np.any(pairs != 0, axis=0)
@@ -256,8 +248,8 @@ class _Quadratic(eqx.Module):
         expanded, sizes = monomials @ matrix.T, np.abs(monomials) @ np.abs(matrix).T
         if not np.all(np.abs(values - expanded) <= 1e-12 * sizes):
             raise ValueError(
-                f"system must be autonomous and quadratic; {name} differs from its expansion to "
-                f"second order at zero by {np.abs(values - expanded).max():.3g}"
+                f"system must be autonomous and quadratic, got {name}, which differs from its "
+                f"expansion to second order at zero by {np.abs(values - expanded).max():.3g}"
             )
         longest = max(1, int(np.count_nonzero(matrix, axis=1).max()))
         # Entries that are not zero come first, in their order.
@@ -297,7 +289,7 @@ class _Quadratic(eqx.Module):
 
 
 def _parts(x: DoubleDouble, index: np.ndarray) -> Float[Array, "3 products *batch"]:
-    """Components of x as factors of products: head and tail of hi, and lo."""
+    """Components of x as factors of products: head and tail of hi, then lo."""
     return jnp.stack([*split(x.hi[index]), x.lo[index]])
 
 

@@ -7,25 +7,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, ArrayLike, Float
 
-from physml._numerics.checks import check_tolerances, is_concrete, require_increasing
+from physml._numerics.checks import check_tolerances, is_concrete, require_count, require_increasing
 from physml._numerics.pieces import piece_at
 from physml.reference._certificate import certificate
-from physml.results import RESULTS
+from physml.results import RESULTS, conclude, is_failure
 from physml.solution import Dense, Solution
 from physml.systems import System, check_problem
 
-# In float64 and float32: what the method reaches before round-off takes over.
+# In float64 and float32: what the method reaches before round-off dominates.
 _DEFAULT_RTOL, _DEFAULT_STIFF_RTOL = (1e-13, 3e-6), (1e-10, 1e-5)
 
 
 def solve(
     system: System,
-    y0: Any,
-    ts: Any,
+    y0: npt.ArrayLike,
+    ts: npt.ArrayLike,
     *,
-    t0: Any = None,
+    t0: npt.ArrayLike | None = None,
     args: Any = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -34,16 +35,16 @@ def solve(
     max_steps: int = 65536,
     throw: bool = True,
 ) -> Solution:
-    r"""Solves $dy/dt = f(t, y), y(t_0) = y_0$ to nearly the precision of the dtype.
+    r"""The solution of $dy/dt = f(t, y), y(t_0) = y_0$ to nearly the precision of the dtype.
 
-    Dormand and Prince's method of order 8 (stiff: Kvaerno's of order 5), its local error held
+    Dormand and Prince's method of order 8 (stiff: Kvaerno's of order 5) keeps the local error
     below `atol + rtol |y|`. The solver steps exactly to every time in `ts` and to every jump of
     the right-hand side, and `solution(t)` takes one step from the solver's own last step before
-    t, so nothing is lost to interpolation.
+    t: nothing is interpolated.
 
-    It may be called under `jax.jit`, `jax.vmap` and `jax.grad` with `certify=False`, and a
-    `ts` that is not traced if the system depends on time; each solution then keeps buffers of
-    `max_steps` states.
+    With `certify=False` it can be called under `jax.jit`, `jax.vmap` and `jax.grad`; `ts` must
+    not be traced if the system depends on time. Each solution then keeps buffers of `max_steps`
+    states.
 
     Args:
         system: the right-hand side.
@@ -57,7 +58,7 @@ def solve(
         certify: solve again by an independent code (SciPy's DOP853 or Radau), so that the
             solution has an error estimate, the difference, and `valid_until`.
         max_steps: the number of steps after which the solver gives up.
-        throw: raise if the solve fails; otherwise `solution.result` says how it ended, the
+        throw: raise if the solve fails; otherwise warn: `solution.result` says how it ended, the
             solution is defined up to `solution.t1`, and rows of `ys` after that are NaN.
 
     Raises:
@@ -65,8 +66,10 @@ def solve(
         RuntimeError: the solve failed; the message says where and how.
 
     Example:
-        >>> solution = reference.solve(Lorenz(), [1.0, 1.0, 1.0], jnp.linspace(0, 20, 2001))
-        >>> solution.ys, solution(3.7), solution.derivative(3.7)
+        >>> spring = systems.from_function(lambda t, y, args: [y[1], -y[0]], dim=2)
+        >>> solution = reference.solve(spring, [1.0, 0.0], jnp.linspace(0, 20, 201))
+        >>> solution.ys.shape, solution(3.7).round(4), solution.derivative(3.7).round(4).shape
+        ((201, 2), Array([-0.8481,  0.5298], dtype=float64), (2,))
     """
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
@@ -80,17 +83,17 @@ def solve(
         )
     defaults = _DEFAULT_STIFF_RTOL if stiff else _DEFAULT_RTOL
     tolerances = check_tolerances(rtol, atol, dtype, defaults)
-    if max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    require_count(max_steps=max_steps)
     if certify and not (concrete and all(is_concrete(x) for x in jax.tree.leaves((system, y0)))):
         raise ValueError("certify=True runs SciPy: it cannot be used under jax.jit or jax.vmap")
     jumps = None if system.autonomous else _jumps(system, start, ts, concrete)
 
-    solution = _integrate(system, y0, start, ts, jumps, args, tolerances, stiff, max_steps)
+    method = _Method(system, args, jumps, *tolerances, stiff)
+    solution = _integrate(method, y0, start, ts, max_steps)
     if is_concrete(solution.t1):
         solution = _trim(solution)
-    if throw:
-        solution = _throw(solution)
+    details = _last_state(solution)
+    solution = conclude(solution, solution.result, "reference.solve", details, throw=throw)
     if certify:
         error = certificate(system, solution, args, tolerances, stiff, jumps)
         solution = eqx.tree_at(lambda s: s.error, solution, error, is_leaf=lambda x: x is None)
@@ -101,11 +104,11 @@ def solve(
 def dopri8(
     system: System, y0: Float[Array, " dim"], ts: Float[Array, " n"], rtol: Float[ArrayLike, ""]
 ) -> Float[Array, "n dim"]:
-    """Diffrax's Dopri8 as it comes, from y0 at `ts[0]`: what another solver is measured against.
+    """Diffrax's Dopri8 without any additions, from y0 at `ts[0]`, to compare other solvers with.
 
-    One compiled program for all tolerances, `rtol` both relative and absolute. Rows of `ts` between
-    the solver's own steps are interpolated, nothing is checked, and rows that were not reached are
-    infinite: `solve` is the one to be trusted.
+    It is one compiled program for all tolerances; `rtol` is relative and absolute. Rows of `ts`
+    between the solver's own steps are interpolated, nothing is checked, and rows that were not
+    reached are infinite. `solve` is the function to trust.
     """
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(system),
@@ -132,7 +135,7 @@ def _jumps(system: System, t0: Array, ts: Array, concrete: bool) -> Array | None
 
 
 class _StopAtRoundoff(diffrax.AbstractAdaptiveStepSizeController):
-    """A controller that gives up where a step of a few ulps of the time is still rejected."""
+    """A controller that gives up where it rejects a step of a few ulps of the time."""
 
     controller: diffrax.ClipStepSizeController
 
@@ -169,24 +172,35 @@ class _StopAtRoundoff(diffrax.AbstractAdaptiveStepSizeController):
         return keep, next_t0, next_t1, made_jump, state, result
 
 
-def _solver(stiff: bool) -> diffrax.AbstractAdaptiveSolver:
-    return diffrax.Kvaerno5() if stiff else diffrax.Dopri8()
+class _Method(eqx.Module):
+    """An equation, and the method and tolerances that it is solved with."""
+
+    system: System
+    args: Any
+    jumps: Float[Array, " jumps"] | None
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    stiff: bool = eqx.field(static=True)
+
+    @property
+    def solver(self) -> diffrax.AbstractAdaptiveSolver:
+        return diffrax.Kvaerno5() if self.stiff else diffrax.Dopri8()
 
 
 @eqx.filter_jit
-def _integrate(system, y0, t0, ts, jumps, args, tolerances, stiff, max_steps) -> Solution:
-    rtol, atol = tolerances
+def _integrate(method: _Method, y0: Array, t0: Array, ts: Array, max_steps: int) -> Solution:
+    system, args, jumps = method.system, method.args, method.jumps
     end = ts[-1]
     if jumps is not None:  # the right-hand side's value at a jump belongs to what follows it
         end = jnp.where(jumps[-1] == end, jnp.nextafter(end, -jnp.inf), end)
     controller = _StopAtRoundoff(
         diffrax.ClipStepSizeController(
-            diffrax.PIDController(rtol=rtol, atol=atol), step_ts=ts, jump_ts=jumps
+            diffrax.PIDController(rtol=method.rtol, atol=method.atol), step_ts=ts, jump_ts=jumps
         )
     )
     solved = diffrax.diffeqsolve(
         diffrax.ODETerm(system),
-        _solver(stiff),
+        method.solver,
         t0,
         end,
         None,
@@ -215,40 +229,35 @@ def _integrate(system, y0, t0, ts, jumps, args, tolerances, stiff, max_steps) ->
     landed = jnp.nextafter(jnp.nextafter(ts, jnp.inf), jnp.inf)
     rows = states[jnp.searchsorted(knots, landed, side="right") - 1]
     ys = jnp.where((ts <= reached)[:, None], rows, jnp.nan)
-    dense = _Steps(system, args, knots, states, jumps, rtol, atol, stiff)
-    return Solution(ts, ys, t0, reached, dense, result, solved.stats)
+    return Solution(ts, ys, t0, reached, _Steps(method, knots, states), result, solved.stats)
 
 
 class _Steps(Dense):
     """The solver's own accepted steps; in between, one shorter step of the same method."""
 
-    system: System
-    args: Any
+    method: _Method
     knots: Float[Array, " steps"]
     states: Float[Array, "steps dim"]
-    jumps: Float[Array, " jumps"] | None
-    rtol: Float[Array, ""]
-    atol: Float[Array, ""]
-    stiff: bool = eqx.field(static=True)
 
     def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        method, jumps = self.method, self.method.jumps
         index = piece_at(self.knots, t)
         left, y = self.knots[index], self.states[index]
-        if self.jumps is not None:  # do not look at the right-hand side from the jump on
-            jumps = jnp.concatenate([self.jumps, jnp.full(1, jnp.inf, t.dtype)])
-            jump = jumps[jnp.searchsorted(self.jumps, left, side="right")]
+        if jumps is not None:  # do not look at the right-hand side from the jump on
+            padded = jnp.concatenate([jumps, jnp.full(1, jnp.inf, t.dtype)])
+            jump = padded[jnp.searchsorted(jumps, left, side="right")]
             t = jnp.minimum(t, jnp.nextafter(jump, -jnp.inf))
-        solver = _solver(self.stiff)
-        if self.stiff:
-            finder = diffrax.VeryChord(self.rtol, self.atol)  # pyright: ignore[reportArgumentType]
+        solver = method.solver
+        if method.stiff:
+            finder = diffrax.VeryChord(method.rtol, method.atol)  # pyright: ignore[reportArgumentType]
             solver = diffrax.Kvaerno5(root_finder=finder)
-        term = diffrax.ODETerm(self.system)
-        state = solver.init(term, left, t, y, self.args)
-        y_t, *_ = solver.step(term, left, t, y, self.args, state, made_jump=jnp.asarray(False))
+        term = diffrax.ODETerm(method.system)
+        state = solver.init(term, left, t, y, method.args)
+        y_t, *_ = solver.step(term, left, t, y, method.args, state, made_jump=jnp.asarray(False))
         return jnp.where(t > left, y_t, y)
 
     def derivative(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        return self.system(t, self.evaluate(t), self.args)
+        return self.method.system(t, self.evaluate(t), self.method.args)
 
 
 def _trim(solution: Solution) -> Solution:
@@ -263,13 +272,14 @@ def _trim(solution: Solution) -> Solution:
     )
 
 
-def _throw(solution: Solution) -> Solution:
-    failed = solution.result != RESULTS.successful
-    if not is_concrete(failed):
-        return solution.result.error_if(solution, failed)
-    if failed:
-        raise RuntimeError(
-            f"reference.solve stopped at t = {solution.t1}, before ts[-1] = {solution.ts[-1]}, "
-            f"with y = {solution(solution.t1)}: {RESULTS[solution.result]}"
-        )
-    return solution
+def _last_state(solution: Solution) -> str:
+    """Where a failed solve stopped, in words; nothing for one that succeeded or is traced."""
+    failed = is_failure(solution.result)
+    if not is_concrete(failed) or not failed:
+        return ""
+    assert isinstance(solution.dense, _Steps)
+    explicit = solution.result == RESULTS.diverged and not solution.dense.method.stiff
+    return (
+        f"It stopped at t = {solution.t1}, before ts[-1] = {solution.ts[-1]}, "
+        f"with y = {solution(solution.t1)}." + " Try stiff=True." * bool(explicit)
+    )

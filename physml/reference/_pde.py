@@ -1,10 +1,11 @@
-"""Truth for partial differential equations."""
+"""Accurate solutions of partial differential equations."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from physml.reference._initial_value import solve
@@ -14,13 +15,15 @@ _OVERSAMPLING = 64
 _MAX_STEPS = 8192  # the solver keeps a state for each
 
 
-def cole_hopf(x: Any, t: Any, viscosity: float, *, num_points: int = 200) -> np.ndarray:
+def cole_hopf(
+    x: npt.ArrayLike, t: npt.ArrayLike, viscosity: float, *, num_points: int = 200
+) -> np.ndarray:
     r"""Burgers' equation $u_t + u u_x = \nu u_{xx}$ from $u(x, 0) = -\sin \pi x$, in closed form.
 
     $$u(x, t) = -\frac{\int \sin(\pi y) F(y) e^{-\eta^2} d\eta}{\int F(y) e^{-\eta^2} d\eta}, \quad
     y = x - 2 \sqrt{\nu t}\, \eta, \quad F(y) = e^{-\cos(\pi y) / (2 \pi \nu)}$$
 
-    by Gauss-Hermite quadrature, F divided by its largest value against overflow.
+    by Gauss-Hermite quadrature; F is divided by its largest value against overflow.
 
     Args:
         x, t: points, arrays of one shape or broadcast to it; t at least 0.
@@ -40,17 +43,17 @@ def cole_hopf(x: Any, t: Any, viscosity: float, *, num_points: int = 200) -> np.
 def reaction_diffusion(
     reaction: Callable[[Array], Array],
     diffusivity: float,
-    u0: Callable[[Any], Any],
+    u0: Callable[[np.ndarray], npt.ArrayLike],
     interval: tuple[float, float],
-    ts: Any,
+    ts: npt.ArrayLike,
     *,
     num_points: int,
     rtol: float = 1e-10,
 ) -> Float[Array, "times points"]:
     r"""$u_t = D u_{xx} + R(u)$ with periodic ends, by the method of lines.
 
-    Fourier collocation in space, Diffrax in time. What the space costs in accuracy shows by
-    another `num_points`.
+    Fourier collocation in space, Diffrax in time. A second solution with another `num_points`
+    shows the error of the collocation.
 
     Args:
         reaction: R, elementwise.
@@ -65,7 +68,7 @@ def reaction_diffusion(
         u at the times and points, (times, points).
     """
     low, high = interval
-    # Where u0 has a kink, its samples alone would fold high waves onto low ones.
+    # Where u0 has a kink, few samples would fold its high waves onto low ones.
     fine = _OVERSAMPLING * num_points
     samples = np.asarray(u0(low + (high - low) * np.arange(fine) / fine))
     start = np.fft.irfft(np.fft.rfft(samples)[: num_points // 2 + 1], num_points) / _OVERSAMPLING

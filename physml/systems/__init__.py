@@ -1,4 +1,4 @@
-"""What is solved: right-hand sides, and what is known about them."""
+"""Systems of differential equations: right-hand sides, and known facts about them."""
 
 from physml.systems._base import System as System
 from physml.systems._forcing import Cosine as Cosine

@@ -1,4 +1,4 @@
-"""What every system of ordinary differential equations answers."""
+"""The base of all systems of ordinary differential equations, and its parameters."""
 
 import abc
 import dataclasses
@@ -9,8 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Real
+
+from physml._numerics.checks import is_concrete, require_count, require_finite, require_positive
 
 if TYPE_CHECKING:
     # A type checker would take an AbstractVar for the first argument of every constructor.
@@ -34,55 +35,44 @@ def as_parameter(value: Any) -> Any:
     return value
 
 
-def parameter(default: Any = dataclasses.MISSING) -> Any:
-    """A field that holds a `Parameter`."""
-    return eqx.field(default=default, converter=as_parameter)
+def parameter(default: Any = dataclasses.MISSING, *, positive: bool = False) -> Any:
+    """A field that holds a `Parameter`, and whether `check_parameters` wants it positive."""
+    metadata = {"positive": positive}
+    return eqx.field(default=default, converter=as_parameter, metadata=metadata)
 
 
-def as_pytree(function: Callable) -> Callable:
-    """A function as a pytree: a plain function becomes static, a callable pytree keeps its leaves.
-
-    Raises:
-        TypeError: `function` cannot be called.
-    """
-    if not callable(function):
-        raise TypeError(f"function is {function!r}; expected something that can be called")
-    plain = jax.tree_util.all_leaves([function])
-    return jax.tree_util.Partial(function) if plain else function
+def check_parameters(owner: eqx.Module) -> None:
+    """Raise as `check_parameter` unless every `parameter` of a system or a force is valid."""
+    for field in dataclasses.fields(owner):
+        value = getattr(owner, field.name)
+        left_out = value is None and field.default is None
+        if "positive" in field.metadata and not left_out:
+            name = f"{type(owner).__name__}.{field.name}"
+            check_parameter(name, value, positive=field.metadata["positive"])
 
 
-def is_traced(value: Any) -> bool:
-    """Whether a number is not known yet, so that its value cannot be asked for."""
-    return isinstance(value, Tracer)
-
-
-def require_finite(owner: str, **values: Any) -> None:
-    """Raise unless the named numbers are real, and finite wherever they are known.
+def check_parameter(name: str, value: Any, *, positive: bool = False) -> None:
+    """Raise unless a number or an array is real and, where it is known, finite.
 
     Raises:
-        TypeError: one is not a float or a floating array.
-        ValueError: one is infinite or not a number.
+        TypeError: it is not a float or a floating array.
+        ValueError: it is infinite or not a number, or not positive where it has to be.
     """
-    for name, value in values.items():
-        kind = getattr(value, "dtype", None)
-        floating = kind is not None and jnp.issubdtype(kind, jnp.floating)
-        if not (isinstance(value, float) or floating):
-            raise TypeError(f"{owner}: `{name}` is {value!r}; expected a real number")
-        if not is_traced(value) and not np.all(np.isfinite(value)):
-            raise ValueError(f"{owner}: `{name}` is {value}; expected a finite number")
-
-
-def require_positive(owner: str, **values: Any) -> None:
-    """Raise as `require_finite` does, and `ValueError` for a known number that is not positive."""
-    require_finite(owner, **values)
-    for name, value in values.items():
-        if not is_traced(value) and not np.all(np.asarray(value) > 0):
-            raise ValueError(f"{owner}: `{name}` is {value}; expected a positive number")
+    if not (isinstance(value, float) or jnp.issubdtype(getattr(value, "dtype", int), jnp.floating)):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    require_finite(name, value)
+    if positive:
+        require_positive(**{name: value})
 
 
 def is_close(value: Parameter, constant: float) -> bool:
     """Whether a number is known, single, and equal to a constant up to float32 rounding."""
-    return not is_traced(value) and np.ndim(value) == 0 and bool(np.isclose(value, constant, 1e-6))
+    return is_concrete(value) and np.ndim(value) == 0 and bool(np.isclose(value, constant, 1e-6))
+
+
+def as_tuple(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    """A matrix as a tuple of rows, which can be hashed."""
+    return tuple(tuple(float(entry) for entry in row) for row in matrix)
 
 
 def times_within(
@@ -96,10 +86,10 @@ def times_within(
 class System(eqx.Module):
     r"""A first-order system of ordinary differential equations, $dy/dt = f(t, y)$.
 
-    A system is its own right-hand side: `system(t, y, args)` is what a solver calls, so that
-    `diffrax.ODETerm(system)` works as it stands. Its numeric parameters are pytree leaves: a
-    system can be differentiated in them, vmapped over them, and passed through `jax.jit`. What
-    is known of it (fixed points, divergence, symmetry, ...) is asked of the system itself.
+    A system is its own right-hand side: a solver calls `system(t, y, args)`, so that
+    `diffrax.ODETerm(system)` works without a wrapper. Its numeric parameters are pytree leaves: a
+    system can be differentiated in them, vmapped over them, and passed through `jax.jit`. Its
+    attributes and methods hold the known facts (fixed points, divergence, symmetry, ...).
     """
 
     dim: Fact[int]
@@ -109,13 +99,13 @@ class System(eqx.Module):
     """A short name for each state variable."""
 
     autonomous: Fact[bool]
-    """Whether the right-hand side is free of the time."""
+    """Whether the right-hand side does not depend on the time."""
 
     period: Fact[Parameter | None]
     """The period of the explicit time dependence; None if there is none or it has no period."""
 
     box: Fact[tuple[tuple[float, ...], tuple[float, ...]]]
-    """Corners `(low, high)` of the box that random starts are drawn from by default."""
+    """Corners `(low, high)` of the box of random starts by default."""
 
     symmetry: Fact[tuple[tuple[float, ...], ...] | None]
     """A matrix S with S S = 1 and f(t, S y) = S f(t, y), by rows; None if none is known."""
@@ -123,7 +113,7 @@ class System(eqx.Module):
     lyapunov_exponents: Fact[tuple[float, ...] | None]
     """Published exponents, largest first, in inverse time units; all of them or the leading ones.
 
-    None where no source is known for the parameters at hand.
+    None where no source is known for the system's parameters.
     """
 
     @abc.abstractmethod
@@ -140,42 +130,38 @@ class System(eqx.Module):
     def fixed_points(self) -> Float[Array, "num dim"]:
         """The states with f = 0, one a row; no rows where there are none or none are known.
 
-        How many there are can depend on the parameters, so these must not be traced by
-        `jax.jit` or `jax.vmap`.
+        Their number can depend on the parameters, so `jax.jit` and `jax.vmap` must not trace
+        these.
         """
 
     @abc.abstractmethod
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         """The times in [t0, t1] at which the right-hand side jumps, increasing.
 
-        A solver of high order has to stop at each of them.
+        A solver of high order must stop at each of them.
         """
 
     def __check_init__(self):
-        if self.dim < 1:
-            raise ValueError(f"{type(self).__name__}: dim is {self.dim}; expected at least 1")
+        check_parameters(self)
+        require_count(dim=self.dim)
         if len(self.state_names) != self.dim:
-            raise ValueError(
-                f"{type(self).__name__}: state_names has {len(self.state_names)} names "
-                f"{self.state_names}; expected {self.dim}"
-            )
+            raise ValueError(f"state_names must be {self.dim} names, got {self.state_names}")
 
     @property
     def lambda1(self) -> float:
         """The leading one of `lyapunov_exponents`; 1 / lambda1 is a Lyapunov time.
 
         Raises:
-            ValueError: no source is known for the parameters at hand.
+            ValueError: no source is known for the system's parameters.
         """
         if self.lyapunov_exponents is None:
-            raise ValueError(
-                f"{type(self).__name__}: no Lyapunov exponents are known for these parameters"
-            )
+            name = type(self).__name__
+            raise ValueError(f"no Lyapunov exponents of {name} are known for these parameters")
         return self.lyapunov_exponents[0]
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters by name, as they were given."""
+        """The parameters by name."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -188,22 +174,20 @@ class System(eqx.Module):
         """The time derivative of the state.
 
         Args:
-            t: time; a scalar, or one time a batch member.
-            y: state; a batch is carried in trailing axes, `(dim, *batch)`.
-            args: passed through to a user's function; the other systems have no use for it.
+            t: time; a scalar, or one time for each member of a batch.
+            y: state; a batch has trailing axes, `(dim, *batch)`.
+            args: passed on to a user's function; the other systems ignore it.
 
         Raises:
             ValueError: `y` does not have `dim` rows, or `t` fits neither form.
         """
         if y.ndim == 0 or y.shape[0] != self.dim:
             raise ValueError(
-                f"{type(self).__name__}: y has shape {y.shape}; expected ({self.dim},) or "
-                f"({self.dim}, *batch), the batch in trailing axes"
+                f"y must have shape ({self.dim},) or ({self.dim}, *batch), got {y.shape}"
             )
         if jnp.shape(t) not in ((), y.shape[1:]):
             raise ValueError(
-                f"{type(self).__name__}: t has shape {jnp.shape(t)}; expected a scalar or the "
-                f"batch shape {y.shape[1:]}"
+                f"t must be a scalar or have the batch's shape {y.shape[1:]}, got {jnp.shape(t)}"
             )
         return self.vector_field(t, y, args)
 
@@ -224,14 +208,14 @@ class AutonomousSystem(System):
 
 
 def per_member(value: Parameter, y: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
-    """A number that is the same all over state space, once for each member of a batch."""
+    """A number that does not depend on the state, once for each member of a batch."""
     return jnp.broadcast_to(jnp.asarray(value, y.dtype), y.shape[1:])
 
 
 def over_batch(single: Callable[[Any, Any], Any], t: Time, y: Float[Array, "dim *batch"]) -> Array:
     """A function of one time and state over the trailing axes of y, and over those of t if any."""
     for axis in range(1, y.ndim):
-        # The last vmap to be wrapped around is the outermost: it takes the last axis.
+        # The last vmap is the outermost: it takes the last axis.
         t_axis = axis - 1 if jnp.ndim(t) > 0 else None
         single = jax.vmap(single, in_axes=(t_axis, axis), out_axes=-1)
     return single(t, y)

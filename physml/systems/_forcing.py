@@ -3,31 +3,18 @@
 import abc
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
-from physml.systems._base import (
-    Parameter,
-    Time,
-    as_parameter,
-    as_pytree,
-    is_traced,
-    parameter,
-    require_finite,
-    require_positive,
-    times_within,
-)
+from physml._numerics.checks import is_concrete, require_count
+from physml._numerics.parts import as_pytree
+from physml.systems._base import Fact, Parameter, Time, check_parameters, parameter, times_within
 from physml.systems._linear import amplitude_response, free_motion, phase_lag
-
-if TYPE_CHECKING:
-    from typing import ClassVar as Fact
-else:
-    from physml.systems._base import Fact
 
 
 class Forcing(eqx.Module):
@@ -35,6 +22,9 @@ class Forcing(eqx.Module):
 
     period: Fact[Parameter | None]
     """The period, s; None if there is none or none is known."""
+
+    def __check_init__(self):
+        check_parameters(self)
 
     @abc.abstractmethod
     def __call__(self, t: Time) -> Float[Array, "..."]:
@@ -65,7 +55,7 @@ class Forcing(eqx.Module):
 
 
 def _not_resonant(value: Array, distance: Array, scale: Array) -> Array:
-    """`value`, or a run-time error where a distance to resonance is lost in rounding."""
+    """`value`, or a run-time error where rounding hides the distance to a resonance."""
     floor = 16.0 * jnp.finfo(distance.dtype).eps * scale
     message = "the force meets the resonance of an undamped oscillator: there is no steady state"
     return eqx.error_if(value, distance <= floor, message)
@@ -85,13 +75,9 @@ class Cosine(Forcing):
         phase: $\varphi$, rad.
     """
 
-    amplitude: Parameter = eqx.field(converter=as_parameter)
-    frequency: Parameter = eqx.field(converter=as_parameter)
+    amplitude: Parameter = parameter()
+    frequency: Parameter = parameter(positive=True)
     phase: Parameter = parameter(0.0)
-
-    def __check_init__(self):
-        require_finite("Cosine", amplitude=self.amplitude, phase=self.phase)
-        require_positive("Cosine", frequency=self.frequency)
 
     @property
     def period(self) -> Parameter:
@@ -132,21 +118,19 @@ class FourierSeries(Forcing):
     Source: the lecture notes, eq. 3 (there f and g for a and b).
     """
 
-    a0: Parameter = eqx.field(converter=as_parameter)
-    a: Float[Array, " harmonics"] = eqx.field(converter=as_parameter)
-    b: Float[Array, " harmonics"] = eqx.field(converter=as_parameter)
-    period: Parameter = eqx.field(converter=as_parameter)
+    a0: Parameter = parameter()
+    a: Float[Array, " harmonics"] = parameter()
+    b: Float[Array, " harmonics"] = parameter()
+    period: Parameter = parameter(positive=True)
 
     def __check_init__(self):
-        require_finite("FourierSeries", a0=self.a0, a=self.a, b=self.b)
-        require_positive("FourierSeries", period=self.period)
         if jnp.ndim(self.a) != 1 or jnp.shape(self.a) != jnp.shape(self.b):
             raise ValueError(
-                f"FourierSeries: a has shape {jnp.shape(self.a)} and b {jnp.shape(self.b)}; "
-                "expected one length for both"
+                "FourierSeries.a and b must have one axis and one length, "
+                f"got shapes {jnp.shape(self.a)} and {jnp.shape(self.b)}"
             )
 
-    def _frequencies(self, dtype: Any) -> Float[Array, " harmonics"]:
+    def _frequencies(self, dtype: DTypeLike) -> Float[Array, " harmonics"]:
         return jnp.arange(1, self.a.shape[0] + 1, dtype=dtype) * (2.0 * math.pi / self.period)
 
     def _sum(self, t: Array, a: Array, b: Array, lag: Array | float) -> Array:
@@ -172,8 +156,8 @@ class FourierSeries(Forcing):
         $$x = \frac{a_0}{2\omega_0^2} + \sum_n |\chi_n| \left(a_n \cos(n\omega t - \delta_n)
         + b_n \sin(n\omega t - \delta_n)\right)$$
 
-        Source: the lecture notes, eq. 5, with the root, the spring constant and the quadrant of
-        the angle put right.
+        Source: the lecture notes, eq. 5, where the root, the spring constant and the quadrant of
+        the angle are corrected here.
         """
         n_omega = self._frequencies(t.dtype)
         gain = amplitude_response(n_omega, gamma, omega0)
@@ -201,25 +185,24 @@ class SquareWave(Forcing):
 
     low: Parameter = parameter(0.0)
     high: Parameter = parameter(2.0)
-    period: Parameter = parameter(0.2)
-    width: Parameter = parameter(0.1)
+    period: Parameter = parameter(0.2, positive=True)
+    width: Parameter = parameter(0.1, positive=True)
     center: Parameter = parameter(0.0)
 
     def __check_init__(self):
-        require_finite("SquareWave", low=self.low, high=self.high, center=self.center)
-        require_positive("SquareWave", period=self.period, width=self.width)
-        known = not (is_traced(self.period) or is_traced(self.width))
+        check_parameters(self)
+        known = is_concrete(self.period) and is_concrete(self.width)
         if known and not np.all(np.asarray(self.period) > np.asarray(self.width)):
             raise ValueError(
-                f"SquareWave: `width` is {self.width}; expected less than the period {self.period}"
+                f"SquareWave.width must be less than the period {self.period}, got {self.width}"
             )
 
     def _middle(self, t: Array) -> Array:
-        """The middle of the pulse that is nearest to a time."""
+        """The middle of the pulse nearest to a time."""
         # A compiler contracts a product and a sum to one rounding and regroups sums of constants.
-        # An edge off by one digit from that of `jump_times` would show a solver that goes on right
-        # after a jump the force from before it. With the period split in two both products are
-        # exact, so contraction changes nothing; the barrier keeps later sums out of this one.
+        # If an edge differed in the last digit from that of `jump_times`, a solver that continues
+        # right after a jump would see the force from before it. With the period split in two, both
+        # products are exact, so contraction changes nothing; the barrier keeps later sums separate.
         turns = jnp.round((t - self.center) / self.period)
         period, kind = jnp.asarray(self.period, t.dtype), jnp.finfo(t.dtype)
         head = jax.lax.reduce_precision(period, kind.nexp, kind.nmant // 2)
@@ -249,8 +232,7 @@ class SquareWave(Forcing):
         Raises:
             ValueError: `n` is negative.
         """
-        if n < 0:
-            raise ValueError(f"fourier_series: n is {n}; expected 0 or more")
+        require_count(0, n=n)
         k = jnp.arange(1, n + 1, dtype=float)
         step = self.high - self.low
         height = 2.0 * step / (math.pi * k) * jnp.sin(math.pi * k * (self.width / self.period))
@@ -265,7 +247,7 @@ class SquareWave(Forcing):
     def steady_state(
         self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
     ) -> Float[Array, "*times 2"]:
-        r"""The fixed point of the affine map of one period, carried to the time asked for.
+        r"""The fixed point of the affine map of one period, propagated to the times t.
 
         With $\Phi$ the free oscillator's propagator, $e = (D/\omega_0^2, 0)$ and u the time
         since the pulse began, the motion above the rest position under `low` is
@@ -273,9 +255,9 @@ class SquareWave(Forcing):
         $$y = \begin{cases} e - (1 - \Phi_\tau)^{-1} (\Phi_u - \Phi_{u+\tau-w})\,e & u < w \\
         (1 - \Phi_\tau)^{-1} (\Phi_{u-w} - \Phi_u)\,e & u \ge w. \end{cases}$$
 
-        The inverse is the geometric series over all earlier periods, so no period is looped over.
+        The inverse is the geometric series over all earlier periods, so there is no loop over them.
         """
-        # Within half a period; the motion is continuous, so a rounding at an edge does no harm.
+        # Within half a period; the motion is continuous, so rounding at an edge does no harm.
         offset = t - self._middle(t)
         half = 0.5 * self.width
         inside = (offset >= -half) & (offset < half)
@@ -288,7 +270,7 @@ class SquareWave(Forcing):
         distance = jnp.sqrt(jnp.maximum(determinant, 0.0))
         determinant = _not_resonant(determinant, distance, jnp.asarray(omega0 * self.period))
 
-        # Both cases apply a difference Phi_later - Phi_earlier of first columns.
+        # Both cases apply a difference of first columns, Phi_later - Phi_earlier.
         c_rise, s_rise = free_motion(since_rise, gamma, omega0)
         c_fall, s_fall = free_motion(since_fall, gamma, omega0)
         dc, ds = c_fall - c_rise, s_fall - s_rise
@@ -304,19 +286,15 @@ class FunctionForcing(Forcing):
     """A user's own force.
 
     Attributes:
-        function: the force in N at one time in s; many times are vectorised over. A callable
-            pytree keeps its leaves differentiable, a plain function is static.
+        function: the force in N at one time in s, vectorised over many times. A callable pytree
+            keeps its leaves differentiable; a plain function is static.
         period: its period, s, if it has one.
         jumps: the times at which it jumps, s.
     """
 
     function: Callable[[Any], Any] = eqx.field(converter=as_pytree)
-    period: Parameter | None = parameter(None)
+    period: Parameter | None = parameter(None, positive=True)
     jumps: tuple[float, ...] = eqx.field(default=(), static=True)
-
-    def __check_init__(self):
-        if self.period is not None:
-            require_positive("FunctionForcing", period=self.period)
 
     def __call__(self, t: Time) -> Float[Array, "..."]:
         return jnp.vectorize(self.function)(as_floating(t))
@@ -328,13 +306,13 @@ class FunctionForcing(Forcing):
         self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
     ) -> Float[Array, "*times 2"]:
         raise ValueError(
-            "no closed form is known for a user's force; integrate with "
+            "no closed form is known for a user's force: integrate with "
             "physml.reference.solve, or give the force as a FourierSeries"
         )
 
 
 def as_forcing(value: Any) -> Any:
-    """A forcing as it is, any other callable as a `FunctionForcing`, the rest untouched."""
+    """Any callable but a `Forcing` as a `FunctionForcing`; everything else unchanged."""
     if callable(value) and not isinstance(value, Forcing):
         return FunctionForcing(function=value)
     return value

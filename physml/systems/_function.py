@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Float
 
+from physml._numerics.checks import require_count, require_positive
+from physml._numerics.parts import as_pytree
 from physml.systems._base import (
     Parameter,
     System,
     Time,
     as_parameter,
-    as_pytree,
+    as_tuple,
     over_batch,
     times_within,
 )
@@ -39,15 +41,11 @@ class FunctionSystem(System):
         dy = self.function(t, y, args)
         if dy is None:
             raise TypeError(
-                f"from_function: the function returned None; expected dy/dt of shape {y.shape} "
-                "(is a `return` missing?)"
+                f"f must return dy/dt of shape {y.shape}, got None (is a `return` missing?)"
             )
         dy = jnp.asarray(dy, dtype=y.dtype)
         if dy.shape != y.shape:
-            raise ValueError(
-                f"from_function: the function returned shape {dy.shape} for y of shape {y.shape}; "
-                "expected the same shape"
-            )
+            raise ValueError(f"f must return the shape {y.shape} of y, got shape {dy.shape}")
         return dy
 
     def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
@@ -73,11 +71,6 @@ class FunctionSystem(System):
         return times_within(self.jumps, t0, t1)
 
 
-def as_tuple(matrix: np.ndarray) -> Any:
-    """A matrix as a tuple of rows, which can be hashed."""
-    return tuple(tuple(float(entry) for entry in row) for row in matrix)
-
-
 def from_function(
     f: Callable[[Any, Array, Any], Any],
     dim: int,
@@ -98,42 +91,41 @@ def from_function(
             numbers; batches are vmapped. A callable pytree (an `eqx.Module`, a network) keeps
             its leaves differentiable; a plain function is static, its parameters go in `args`.
         dim: the number of state variables.
-        state_names: their names; `y0, y1, ...` unless given.
-        args: what `f` receives as third argument when the caller gives none; any pytree.
+        state_names: their names; by default `y0, y1, ...`.
+        args: any pytree, the third argument of `f` where the caller gives none.
         period: the period of the explicit dependence on the time, if it has one.
-        autonomous: whether `f` ignores the time; by default it is taken to unless it has a
-            period or jumps. Say False for a dependence on the time without a period.
+        autonomous: whether `f` ignores the time; by default True unless there are a period or
+            jumps. Say False for a dependence on the time without a period.
         box: corners `(low, high)` of the box of random starts; [-1, 1] in each variable.
         symmetry: a matrix S with S S = 1 and f(t, S y, args) = S f(t, y, args).
         lyapunov_exponents: known exponents, largest first.
         jumps: the times at which `f` jumps.
 
     Raises:
-        TypeError: `f` cannot be called, or when it is called returns None.
-        ValueError: a fact does not fit `dim`, or contradicts another.
+        TypeError: `f` cannot be called, or returns None when it is called.
+        ValueError: a fact does not fit `dim` or contradicts another.
 
     Example:
-        >>> system = from_function(lambda t, y, k: [y[1], -k * y[0]], dim=2, args=4.0)
+        >>> spring = systems.from_function(lambda t, y, k: [y[1], -k * y[0]], dim=2, args=4.0)
     """
-    if dim < 1:
-        raise ValueError(f"dim is {dim}; expected at least 1")
+    require_count(dim=dim)
     names = tuple(f"y{i}" for i in range(dim)) if state_names is None else tuple(state_names)
     low, high = (-np.ones(dim), np.ones(dim)) if box is None else map(np.asarray, box)
     if low.shape != (dim,) or high.shape != (dim,) or not np.all(low <= high):
-        raise ValueError(f"box is {box}; expected two corners of length {dim}, low <= high")
+        raise ValueError(f"box must be corners low <= high of {dim} numbers, got {box}")
     rows = None
     if symmetry is not None:
         matrix = np.asarray(symmetry, dtype=float)
         if matrix.shape != (dim, dim) or not np.allclose(matrix @ matrix, np.eye(dim)):
             raise ValueError(
-                f"symmetry is {symmetry}; expected a ({dim}, {dim}) matrix that is its own inverse"
+                f"symmetry must be a ({dim}, {dim}) matrix that is its own inverse, got {symmetry}"
             )
         rows = as_tuple(matrix)
     timed = period is not None or len(jumps) > 0
     if autonomous and timed:
-        raise ValueError("autonomous is True; expected False with a period or jumps")
-    if period is not None and not period > 0:
-        raise ValueError(f"period is {period}; expected a positive number")
+        raise ValueError("autonomous must be False with a period or jumps, got True")
+    if period is not None:
+        require_positive(period=period)
     return FunctionSystem(
         function=as_pytree(f),
         args=args,

@@ -1,7 +1,7 @@
 r"""The damped linear oscillator $\ddot x + 2\gamma\dot x + \omega_0^2 x = F(t)$ in closed form.
 
-All that an exact solution needs: how the free oscillator moves, and how a sinusoidal force is
-answered. Under-, critically and over-damped oscillators take the same formulas.
+An exact solution needs the motion of the free oscillator and its response to a sinusoidal force.
+The same formulas hold for under-, critically and over-damped oscillators.
 """
 
 import jax.numpy as jnp
@@ -35,8 +35,8 @@ def phase_lag(omega: Parameter, gamma: Parameter, omega0: Parameter) -> Float[Ar
 
     $$\delta(\omega) = \operatorname{atan2}(2\gamma\omega, \omega_0^2 - \omega^2)$$
 
-    The two-argument arctangent keeps the angle past $\pi/2$ above the resonance, where a plain
-    arctangent would fall back by π.
+    The two-argument arctangent gives angles past $\pi/2$ above the resonance, where a plain
+    arctangent would jump back by π.
 
     Args:
         omega: angular frequency of the force, rad/s.
@@ -49,14 +49,14 @@ def phase_lag(omega: Parameter, gamma: Parameter, omega0: Parameter) -> Float[Ar
 def free_motion(
     t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
 ) -> tuple[Float[Array, "*times"], Float[Array, "*times"]]:
-    r"""The two functions $c, s$ that move a free oscillator by a time.
+    r"""The two functions $c, s$ of the free oscillator's propagator.
 
     $$c = e^{-\gamma t} \cos \omega_d t, \qquad s = e^{-\gamma t} \sin(\omega_d t) / \omega_d,
     \qquad \omega_d^2 = \omega_0^2 - \gamma^2,$$
 
     with hyperbolic functions where $\omega_d^2 < 0$ and the limit $c = e^{-\gamma t}$,
-    $s = t e^{-\gamma t}$ at critical damping. Both are smooth in all three arguments, derivatives
-    included, because near critical damping they are summed as power series in
+    $s = t e^{-\gamma t}$ at critical damping. Both and their derivatives are smooth in all three
+    arguments, because near critical damping they are power series in
     $(\gamma^2 - \omega_0^2) t^2$.
 
     Args:
@@ -75,8 +75,8 @@ def free_motion(
     under = (z < 0) & ~near
     angle = jnp.sqrt(jnp.where(under, -z, 1.0))
 
-    # The growing exponential joins the decay before it can overflow: the slower of the two rates,
-    # sqrt(z) - gamma t, by the product of the two and so without cancellation.
+    # One exponential of the slower rate, sqrt(z) - gamma t, cannot overflow. The product of the two
+    # rates gives it without cancellation.
     over = (z > 0) & ~near
     rate = jnp.sqrt(jnp.where(over, z, 1.0))
     total = rate + jnp.abs(gamma * t)

@@ -5,15 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from physml.systems._base import (
-    AutonomousSystem,
-    Parameter,
-    Time,
-    is_close,
-    parameter,
-    per_member,
-    require_finite,
-)
+from physml.systems._base import AutonomousSystem, Parameter, Time, is_close, parameter, per_member
 
 
 class Lorenz(AutonomousSystem):
@@ -25,7 +17,8 @@ class Lorenz(AutonomousSystem):
     default box of starts, [-15, 15] in each variable, is the lecture notes'.
 
     Example:
-        >>> Lorenz()(0.0, jnp.array([1.0, 1.0, 1.0]))  # (0, 26, -5/3)
+        >>> systems.Lorenz()(0.0, jnp.ones(3)).round(3)
+        Array([ 0.   , 26.   , -1.667], dtype=float64)
 
     Source: E. N. Lorenz, Deterministic nonperiodic flow, J. Atmos. Sci. 20 (1963) 130, eqs. 25-27.
     """
@@ -38,9 +31,6 @@ class Lorenz(AutonomousSystem):
     state_names = ("x", "y", "z")
     box = ((-15.0, -15.0, -15.0), (15.0, 15.0, 15.0))
     symmetry = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
-
-    def __check_init__(self):
-        require_finite("Lorenz", **self.parameters)
 
     def vector_field(self, t: Time, y: Float[Array, "3 *batch"], args: Any) -> Array:
         x, y_, z = y

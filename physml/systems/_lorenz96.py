@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from physml._numerics.checks import require_count
 from physml.systems._base import (
     AutonomousSystem,
     Parameter,
     Time,
+    as_tuple,
     is_close,
     parameter,
     per_member,
-    require_finite,
 )
 
 
@@ -37,9 +38,7 @@ class Lorenz96(AutonomousSystem):
     force: Parameter = parameter(8.0)
 
     def __check_init__(self):
-        if not isinstance(self.n, int) or self.n < 4:
-            raise ValueError(f"Lorenz96: `n` is {self.n!r}; expected a whole number of at least 4")
-        require_finite("Lorenz96", force=self.force)
+        require_count(4, **{"Lorenz96.n": self.n})
 
     @property
     def dim(self) -> int:
@@ -51,16 +50,15 @@ class Lorenz96(AutonomousSystem):
 
     @property
     def box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """[-10, 10] at each site; the damping brings every start back to the attractor."""
+        """[-10, 10] at each site; the damping brings every start to the attractor."""
         return (-10.0,) * self.n, (10.0,) * self.n
 
     @property
     def symmetry(self) -> tuple[tuple[float, ...], ...] | None:
-        """The turn of the ring by half of its sites, where their number is even."""
+        """Turning the ring by half of its sites, where their number is even."""
         if self.n % 2:
             return None
-        turn = np.roll(np.eye(self.n), self.n // 2, axis=0)
-        return tuple(tuple(float(entry) for entry in row) for row in turn)
+        return as_tuple(np.roll(np.eye(self.n), self.n // 2, axis=0))
 
     def vector_field(self, t: Time, y: Float[Array, "n *batch"], args: Any) -> Array:
         advection = (jnp.roll(y, -1, axis=0) - jnp.roll(y, 2, axis=0)) * jnp.roll(y, 1, axis=0)

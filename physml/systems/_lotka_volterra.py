@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from physml.systems._base import AutonomousSystem, Parameter, Time, parameter, require_positive
+from physml.systems._base import AutonomousSystem, Parameter, Time, parameter
 
 
 class LotkaVolterra(AutonomousSystem):
@@ -26,19 +26,16 @@ class LotkaVolterra(AutonomousSystem):
     Nature 118 (1926) 558.
     """
 
-    alpha: Parameter = parameter(1.1)
-    beta: Parameter = parameter(0.4)
-    delta: Parameter = parameter(0.1)
-    gamma: Parameter = parameter(0.4)
+    alpha: Parameter = parameter(1.1, positive=True)
+    beta: Parameter = parameter(0.4, positive=True)
+    delta: Parameter = parameter(0.1, positive=True)
+    gamma: Parameter = parameter(0.4, positive=True)
 
     dim = 2
     state_names = ("prey", "predator")
     box = ((1.0, 1.0), (10.0, 6.0))
     symmetry = None
     lyapunov_exponents = None
-
-    def __check_init__(self):
-        require_positive("LotkaVolterra", **self.parameters)
 
     def vector_field(self, t: Time, y: Float[Array, "2 *batch"], args: Any) -> Array:
         prey, predator = y

@@ -7,14 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from physml.systems._base import (
-    Parameter,
-    Time,
-    parameter,
-    per_member,
-    require_finite,
-    require_positive,
-)
+from physml.systems._base import Parameter, Time, parameter, per_member
 from physml.systems._forcing import Cosine, Forcing, as_forcing
 from physml.systems._oscillator import Oscillator
 
@@ -45,9 +38,6 @@ class Duffing(Oscillator):
     state_names = ("x", "v")
     box = ((-2.0, -2.0), (2.0, 2.0))
     lyapunov_exponents = None
-
-    def __check_init__(self):
-        require_finite("Duffing", alpha=self.alpha, beta=self.beta, delta=self.delta)
 
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
         return force - self.delta * v - self.alpha * x - self.beta * x**3
@@ -93,9 +83,6 @@ class VanDerPol(Oscillator):
     box = ((-3.0, -3.0), (3.0, 3.0))
     lyapunov_exponents = None
 
-    def __check_init__(self):
-        require_finite("VanDerPol", mu=self.mu)
-
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
         return force + self.mu * (1.0 - x**2) * v - x
 
@@ -126,18 +113,14 @@ class Pendulum(Oscillator):
             time, or None.
     """
 
-    gravity: Parameter = parameter(9.81)
-    length: Parameter = parameter(1.0)
+    gravity: Parameter = parameter(9.81, positive=True)
+    length: Parameter = parameter(1.0, positive=True)
     damping: Parameter = parameter(0.0)
     forcing: Forcing | None = eqx.field(default=None, converter=as_forcing)
 
     state_names = ("theta", "omega")
     box = ((-3.0, -3.0), (3.0, 3.0))
     lyapunov_exponents = None
-
-    def __check_init__(self):
-        require_finite("Pendulum", damping=self.damping)
-        require_positive("Pendulum", gravity=self.gravity, length=self.length)
 
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
         return force - self.damping * v - self.gravity / self.length * jnp.sin(x)

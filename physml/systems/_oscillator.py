@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,29 +10,24 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from physml.systems._base import (
+    Fact,
     Parameter,
     System,
     Time,
     as_parameter,
+    check_parameter,
     parameter,
     per_member,
-    require_finite,
-    require_positive,
 )
 from physml.systems._forcing import Cosine, Forcing, as_forcing
 from physml.systems._linear import propagate
-
-if TYPE_CHECKING:
-    from typing import ClassVar as Fact
-else:
-    from physml.systems._base import Fact
 
 
 class Oscillator(System):
     r"""One degree of freedom under a force of time, $\ddot x = a(x, \dot x) + F(t)/m$.
 
-    The state is (x, v) with $v = \dot x$. Every oscillator here has an odd a(x, v), so that
-    without a forcing it turns into itself under (x, v) → (−x, −v).
+    The state is (x, v) with $v = \dot x$. Every oscillator here has an odd a(x, v), so without a
+    forcing the symmetry (x, v) → (−x, −v) maps solutions to solutions.
     """
 
     forcing: Fact[Forcing | None]
@@ -46,8 +41,8 @@ class Oscillator(System):
     def __check_init__(self):
         if not (self.forcing is None or isinstance(self.forcing, Forcing)):
             raise TypeError(
-                f"{type(self).__name__}: `forcing` is {self.forcing!r}; expected a Forcing, "
-                "a function of the time, or None"
+                f"{type(self).__name__}.forcing must be a Forcing, a function of the time "
+                f"or None, got {self.forcing!r}"
             )
 
     @property
@@ -87,7 +82,7 @@ class Oscillator(System):
 
 
 class DrivenOscillator(Oscillator):
-    r"""A mass on a spring, damped and driven: linear, and so solved exactly.
+    r"""A mass on a spring, damped and driven: a linear system, with its exact solution.
 
     $$m \ddot x + 2 m \gamma \dot x + m \omega_0^2 x = F(t)$$
 
@@ -101,22 +96,19 @@ class DrivenOscillator(Oscillator):
         forcing: the force F(t) in N: a `Forcing`, any function of the time, or None.
 
     Example:
-        >>> oscillator = DrivenOscillator(gamma=0.1, forcing=SquareWave())
-        >>> oscillator.exact(jnp.linspace(0.0, 20.0, 201), jnp.array([1.0, 0.0]))
+        >>> oscillator = systems.DrivenOscillator(gamma=0.1, forcing=systems.SquareWave())
+        >>> oscillator.exact(jnp.linspace(0.0, 20.0, 201), jnp.array([1.0, 0.0])).shape
+        (201, 2)
     """
 
     gamma: Parameter = parameter(0.2)
-    omega0: Parameter = parameter(1.0)
-    mass: Parameter = parameter(1.0)
+    omega0: Parameter = parameter(1.0, positive=True)
+    mass: Parameter = parameter(1.0, positive=True)
     forcing: Forcing | None = eqx.field(default=Cosine(1.0, 0.5), converter=as_forcing)
 
     state_names = ("x", "v")
     box = ((-2.0, -2.0), (2.0, 2.0))
     lyapunov_exponents = None
-
-    def __check_init__(self):
-        require_finite("DrivenOscillator", gamma=self.gamma)
-        require_positive("DrivenOscillator", omega0=self.omega0, mass=self.mass)
 
     @classmethod
     def from_spring(
@@ -138,8 +130,9 @@ class DrivenOscillator(Oscillator):
             ValueError: the mass or the spring constant is not positive.
         """
         mass, damping, spring_constant = map(as_parameter, (mass, damping, spring_constant))
-        require_finite("from_spring", damping=damping)
-        require_positive("from_spring", mass=mass, spring_constant=spring_constant)
+        check_parameter("damping", damping)
+        check_parameter("mass", mass, positive=True)
+        check_parameter("spring_constant", spring_constant, positive=True)
         omega0 = (spring_constant / mass) ** 0.5
         return cls(damping / (2.0 * mass), omega0, mass, as_forcing(forcing))
 
@@ -178,8 +171,8 @@ class DrivenOscillator(Oscillator):
 
         $$y(t) = p(t) + \Phi(t - t_0)\,(y_0 - p(t_0)).$$
 
-        Accurate to rounding, except that an undamped oscillator within a relative distance d
-        of a resonance of its force loses a factor 1/d.
+        It is accurate to rounding, but for a loss of a factor 1/d where an undamped oscillator is
+        within a relative distance d of a resonance of its force.
 
         Args:
             t: times, s, of any shape; before or after `t0`.

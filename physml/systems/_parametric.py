@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml.systems._base import Parameter, System, Time, over_batch
+from physml.systems._base import Parameter, System, Time, as_tuple, over_batch
 
 
 class ParametricSystem(System):
@@ -17,7 +17,7 @@ class ParametricSystem(System):
     $$\dot y = f(t, y;\, p), \qquad \dot p = 0$$
 
     Its Lyapunov exponents at some p are those of the system there, and a zero for each parameter.
-    The fixed points of all p together are no isolated ones, so that `fixed_points` has no rows.
+    Its fixed points, those of all p, are not isolated, so `fixed_points` has no rows.
     """
 
     system: System
@@ -51,12 +51,12 @@ class ParametricSystem(System):
 
     @property
     def symmetry(self) -> tuple[tuple[float, ...], ...] | None:
-        """The system's own, which leaves the parameters as they are."""
+        """The system's own, which does not change the parameters."""
         if self.system.symmetry is None:
             return None
         whole = np.eye(self.dim)
         whole[: self.system.dim, : self.system.dim] = self.system.symmetry
-        return tuple(tuple(float(entry) for entry in row) for row in whole)
+        return as_tuple(whole)
 
     def at(self, values: Float[Array, " parameters"]) -> System:
         """The system that has these values of its parameters."""
@@ -74,7 +74,7 @@ class ParametricSystem(System):
     def divergence(
         self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
     ) -> Float[Array, "*batch"]:
-        """That of the system with the parameters that the state holds."""
+        """That of the system with the parameters in the state."""
 
         def single(t, y):
             state, values = jnp.split(y, [self.system.dim])
@@ -92,20 +92,20 @@ class ParametricSystem(System):
 def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -> ParametricSystem:
     """A system with some of its parameters as further state variables that do not change.
 
-    What is made of it, be it trajectories, a surrogate or a Lyapunov spectrum, is then made for a
-    whole range of parameters at once, and can be differentiated in them as in any start.
+    Trajectories, a surrogate or a Lyapunov spectrum of it then cover a whole range of parameters,
+    and can be differentiated in the parameters as in any start.
 
     Args:
         system: one with numbers as parameters.
-        ranges: by the parameter's name, the interval (low, high) that random starts are drawn from.
-            A part's parameter has a name with a dot, such as `forcing.frequency`.
+        ranges: for each parameter's name, the interval (low, high) of its random starts. The name
+            of a part's parameter has a dot, such as `forcing.frequency`.
 
     Raises:
         ValueError: there are no ranges, one is not finite or has low > high, or a name is not that
             of a parameter that is a single number.
 
     Example:
-        >>> lorenz = with_parameters(Lorenz(), rho=(20.0, 35.0))
+        >>> lorenz = systems.with_parameters(systems.Lorenz(), rho=(20.0, 35.0))
         >>> lorenz.state_names
         ('x', 'y', 'z', 'rho')
     """
@@ -117,17 +117,17 @@ def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -
     unknown = [name for name in ranges if name not in numbers]
     if unknown or not ranges:
         raise ValueError(
-            f"ranges must name parameters of {type(system).__name__} out of {numbers}; "
+            f"ranges must name parameters of {type(system).__name__} out of {numbers}, "
             f"got {list(ranges)}"
         )
     for name, (low, high) in ranges.items():
         if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-            raise ValueError(f"{name} must have a range low <= high; got ({low}, {high})")
+            raise ValueError(f"{name} must have a range low <= high, got ({low}, {high})")
     intervals = tuple((float(low), float(high)) for low, high in ranges.values())
     return ParametricSystem(system, tuple(ranges), intervals)
 
 
 def _leaves(system: System) -> dict[str, Any]:
-    """What the system is made of, by the names that lead there, joined by dots."""
+    """The leaves of a system by the names that lead to them, joined by dots."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(system)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in pairs}

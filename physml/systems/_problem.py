@@ -1,4 +1,4 @@
-"""An initial value problem as users hand it in, checked."""
+"""The check of an initial value problem, as users hand it in."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from physml.systems._base import System
 
 
 def check_problem(system: System, y0: Any, args: Any) -> tuple[System, Array]:
-    """The system with its numbers as (weakly typed) arrays, and y0 as one: both checked.
+    """The system, with its numbers as (weakly typed) arrays, and y0 as an array, both checked.
 
     Raises:
         TypeError: `system` is not a System, or y0 not real numbers, or the right-hand side answers
@@ -24,7 +24,7 @@ def check_problem(system: System, y0: Any, args: Any) -> tuple[System, Array]:
             f"system must be a System, got {type(system).__name__}: "
             "systems.from_function(f, dim) makes one of a right-hand side"
         )
-    # As arrays, parameters are traced: another value of one does not compile again.
+    # JAX traces parameters that are arrays: another value of one does not compile again.
     system = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float) else x, system)
     y0 = floating_array("y0", y0)
     if y0.shape[:1] != (system.dim,):

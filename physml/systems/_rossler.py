@@ -5,14 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from physml.systems._base import (
-    AutonomousSystem,
-    Parameter,
-    Time,
-    is_close,
-    parameter,
-    require_finite,
-)
+from physml.systems._base import AutonomousSystem, Parameter, Time, is_close, parameter
 
 
 class Rossler(AutonomousSystem):
@@ -20,7 +13,7 @@ class Rossler(AutonomousSystem):
 
     $$\dot x = -y - z, \qquad \dot y = x + a y, \qquad \dot z = b + z (x - c)$$
 
-    State and time are dimensionless. Starts far below z = 0 run away; the default box is inside
+    State and time are dimensionless. Starts far below z = 0 run away; the default box lies inside
     the basin of the attractor.
 
     Source: O. E. Rössler, An equation for continuous chaos, Phys. Lett. A 57 (1976) 397, eq. 2.
@@ -34,9 +27,6 @@ class Rossler(AutonomousSystem):
     state_names = ("x", "y", "z")
     box = ((-8.0, -8.0, 0.0), (8.0, 8.0, 8.0))
     symmetry = None
-
-    def __check_init__(self):
-        require_finite("Rossler", **self.parameters)
 
     def vector_field(self, t: Time, y: Float[Array, "3 *batch"], args: Any) -> Array:
         x, y_, z = y

@@ -1,0 +1,41 @@
+"""Many trajectories in chunks: one state each, on a pool of threads."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def for_each_chunk(
+    work: Callable[[np.ndarray, slice], None], num: int, limit: int, workers: int
+) -> None:
+    """Call `work(index, rows)` for every chunk of `num` trajectories, on `workers` threads.
+
+    Args:
+        work: takes the numbers of a chunk's trajectories and the rows that they fill. All chunks
+            have one size: the last one repeats the last trajectory, whose copies fill no row.
+        num: how many trajectories there are.
+        limit: trajectories in a chunk at most.
+        workers: each of them gets at least one chunk if there are enough trajectories.
+    """
+    share = -(-num // workers)
+    size = min(limit, 1 << (share - 1).bit_length())  # powers of two: few shapes to compile
+    x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+    @jax.enable_x64(x64)  # a thread does not inherit it where it was set by a context
+    def chunk(first: int) -> None:
+        index = np.minimum(np.arange(first, first + size), num - 1)
+        work(index, slice(first, min(first + size, num)))
+
+    # JAX lets go of the interpreter while it computes, so that threads use all cores.
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(chunk, range(0, num, size)))
