@@ -97,7 +97,7 @@ def raise_if_interrupted(result: RESULTS) -> None:
     """Stop a script that would go on with an interrupted fit as with a finished one.
 
     Raises:
-        KeyboardInterrupt: the result is `interrupted`.
+        KeyboardInterrupt: the result, or one of a batch of them, is `interrupted`.
     """
-    if bool(result == RESULTS.interrupted):
+    if bool(jnp.any(result == RESULTS.interrupted)):
         raise KeyboardInterrupt

@@ -89,7 +89,8 @@ def forecast(run: Run, config: Config) -> None:
         run.metrics(figures, prefix=name)
         scores[name] = figures
     title = f"Valid prediction time in Lyapunov times from {num} starts, float64"
-    run.records(scores, COLUMNS, heading="network", title=title)
+    rows = [{"name": name} | figures for name, figures in scores.items()]
+    run.table(rows, {"name": "network"} | COLUMNS, title=title)
     run.save_model("surrogates", models)
     draw(run, DT * np.arange(steps + 1), test.ys[0, HISTORY - 1 :], skills, losses)
 

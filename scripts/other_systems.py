@@ -50,10 +50,9 @@ def main(config: Config) -> dict[str, Any]:
         for problem in problems(run, key, config.quick):
             name = problem.name
             models[name], scores[name] = learn(run, problem, fit_key, config.quick)
-        run.records(
-            scores,
-            COLUMNS,
-            heading="system",
+        run.table(
+            [{"name": name} | figures for name, figures in scores.items()],
+            {"name": "system"} | COLUMNS,
             title="Next-step maps by one call, on starts, phases and parameters never seen;\n"
             "valid times in the system's own Lyapunov times, the error of any component",
         )
