@@ -35,7 +35,7 @@ class Row:
         self.figures: dict[str, Any] = {}
         """What `metrics.json` is to hold, by key."""
         self.shown: dict[str, Any] = {"name": label}
-        """What the table may show besides, by key."""
+        """What only the table may show, by key."""
 
     def __setitem__(self, key: str, figure: Any) -> None:
         self.figures[key] = figure
@@ -129,7 +129,7 @@ class Run:
             if self._unfinished(claim).exists():
                 os.replace(self._unfinished(claim), self.out_dir / claim)
 
-    def metrics(self, values: Mapping[str, Any], *, prefix: str | None = None) -> dict[str, Any]:
+    def metrics(self, values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
         """Add figures to `metrics.json` and return all that it holds.
 
         The run adds `seed`, `dtype` (of a JAX float, unless the configuration names one), `device`,
@@ -139,7 +139,7 @@ class Run:
 
         Args:
             values: dotted names to numbers, strings, booleans or None; 0-d arrays count as numbers.
-            prefix: what stands before every name, and a dot.
+            prefix: what stands before every name, with a dot; nothing if it is empty.
 
         Raises:
             TypeError: if a name is not a string, or a value is nested or not a scalar.
@@ -149,7 +149,7 @@ class Run:
         for key, value in values.items():
             if not isinstance(key, str):
                 raise TypeError(f"metrics must have strings as names, got {key!r}")
-            key = key if prefix is None else f"{prefix}.{key}"
+            key = f"{prefix}.{key}" if prefix else key
             if key in recorded:
                 raise ValueError(f"metrics must not hold {key!r}: the run itself records it")
             self._metrics[key] = _scalar(key, value)
@@ -165,6 +165,7 @@ class Run:
         `name`, and the row waits for `take_rows`. If the block raises, neither happens.
 
         Args:
+            name: the prefix of its metrics, which have none if it is empty.
             label: what the table calls it, where that is not `name`.
         """
         row = Row(name if label is None else label)

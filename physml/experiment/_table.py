@@ -7,6 +7,9 @@ from typing import Any
 Rows = Sequence[Sequence[Any]] | Sequence[Mapping[str, Any]]
 Columns = Sequence[str] | Mapping[str, str]
 
+TIMES = {"seconds": "seconds", "compile_seconds": "compiling"}
+"""The columns of the figures that `Row.time` gives."""
+
 
 def format_table(rows: Rows, columns: Columns, *, title: str | None = None) -> str:
     """Rows as aligned plain text: words to the left, numbers to the right, None as a dash.

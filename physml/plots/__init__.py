@@ -15,6 +15,7 @@ from physml.plots._images import (
     reliability,
 )
 from physml.plots._inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
+from physml.plots._reports import evaluation_figures, labelled_images
 from physml.plots._solutions import (
     attractor_3d,
     compare_solutions,
@@ -36,6 +37,7 @@ __all__ = [
     "confusion_matrix",
     "convergence",
     "error_growth",
+    "evaluation_figures",
     "feature_maps",
     "field_and_error",
     "filters",
@@ -44,6 +46,7 @@ __all__ = [
     "heat_map",
     "image_grid",
     "intervals",
+    "labelled_images",
     "likelihood_profiles",
     "loss_curves",
     "parameter_scan",
