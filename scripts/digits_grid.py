@@ -67,8 +67,9 @@ def one_cycle(setting: Any) -> optax.GradientTransformation:
 
 
 # Loss, network, optimizer and images in a step: made once, so that nothing is compiled again.
-LECTURE = (classify.cross_entropy(), lecture_net, sgd, 100)
-WIDE_RECIPE = (classify.cross_entropy(label_smoothing=0.1), wide_net, one_cycle, 50)
+Recipe = tuple[Any, Any, Any, int]
+LECTURE: Recipe = (classify.cross_entropy(), lecture_net, sgd, 100)
+WIDE_RECIPE: Recipe = (classify.cross_entropy(label_smoothing=0.1), wide_net, one_cycle, 50)
 COLUMNS = {
     "split": "split", "rate": "rate", "l2": "L2", "valid_acc": "validation",
     "test_acc_mean": "test", "together_test_acc": f"{MEMBERS} together",
@@ -131,12 +132,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def fit_many(
-    recipe: tuple[Any, Any, Any, int],
-    images: data.Images,
-    epochs: int,
-    key: jax.Array,
-    num: int,
-    **settings: Any,
+    recipe: Recipe, images: data.Images, epochs: int, key: jax.Array, num: int, **settings: Any
 ) -> fit.Sweep:
     """Fit `num` networks by a recipe, each with first weights and settings of its own."""
     loss, network, optimizer, batch_size = recipe

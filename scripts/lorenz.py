@@ -1,10 +1,10 @@
 """Lorenz from truth to forecast: four networks that step the equations, one that solves them.
 
-The lecture's data are made accurately: 100 starts uniform in [-15, 15]^3, dt 0.01, t to 8, which is
-80,000 next-step pairs. An MLP and a recurrent network learn the next step from these data alone,
-each in two ways. Either all parameters are trained by gradient, and the readout is then refitted by
-least squares; or the hidden part is frozen, and only the readout is fitted, by least squares. The
-networks forecast from starts on the attractor that they have never seen. A PINN solves the
+The lecture's data are made accurately: 100 starts uniform in [-15, 15]^3, dt 0.01, t to 8, which
+makes 80,000 next-step pairs. An MLP and a recurrent network learn the next step from these data
+alone, each in two ways. Either all parameters are trained by gradient, and the readout is then
+refitted by least squares; or the hidden part is frozen, and least squares fits the readout alone.
+The networks forecast from starts on the attractor that they have never seen. A PINN solves the
 equations from (1, 1, 1) without data.
 """
 

@@ -10,6 +10,7 @@ response by superposition of a Fourier series is compared with Diffrax.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,10 @@ def next_step_maps(run: Run, config: Config) -> None:
     keys = jax.random.split(jax.random.key(config.seed), 4)
     units = 300 if config.quick else 600
     problems: dict[str, Any] = {"driven": systems.DrivenOscillator(), "duffing": systems.Duffing()}
-    parts = {name: many(system, *keys[:2]) for name, system in problems.items()}
+    # Starts in [-2, 2]^2 at any phase of the drive: 200 to fit, 50 to test.
+    ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
+    draw = partial(reference.driven_trajectories, key=keys[0], num=250, ts=ts, box=box)
+    parts = {name: data.split(draw(x), (0.8, 0.2), keys[1]) for name, x in problems.items()}
     rngs = nnx.Rngs(keys[2])
     gru: dict[str, Any] = {"scale": 0.005, "spectral_radius": 0.3, "rngs": rngs}
     fits = {
@@ -126,13 +130,6 @@ def next_step_maps(run: Run, config: Config) -> None:
         "over 20 time units from 50 starts and phases never seen, float64",
     )
     run.figure("duffing", plots.phase_portrait(portraits))
-
-
-def many(system: Any, key: jax.Array, split_key: jax.Array) -> tuple[data.Trajectories, ...]:
-    """Trajectories from starts in [-2, 2]^2 at any phase of the drive: 200 to fit, 50 to test."""
-    ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
-    trajectories = reference.driven_trajectories(system, key, 250, ts, box=box)
-    return data.split(trajectories, (0.8, 0.2), split_key)
 
 
 def learn(make: Any, train: data.Trajectories, period: float, warmup: int) -> surrogate.Stepper:

@@ -3,8 +3,9 @@
 The systems are Rossler, Thomas (a user's own function), Lorenz-96 with eight sites, the Lorenz
 system for all rho from 20 to 35 at once, the Duffing oscillator, the driven oscillator over 20,000
 steps in both precisions, and predators and prey from a user's own data file. Each map is an MLP
-with a frozen hidden layer and a readout by least squares. It is told only what the system declares
-(its symmetry, the period of its drive), and is tested on starts, phases and parameters never seen.
+with a frozen hidden layer and a readout by least squares. Of the system it is told only what the
+system declares (its symmetry, the period of its drive). It is tested on starts, phases and
+parameters that it has never seen.
 """
 
 from dataclasses import dataclass

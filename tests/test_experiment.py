@@ -5,7 +5,6 @@ import json
 import math
 import re
 import sys
-import types
 from pathlib import Path
 
 import jax
@@ -240,10 +239,10 @@ def test_an_interrupted_fit_leaves_nothing_that_looks_complete(tmp_path, batch):
     result = RESULTS.interrupted
     if batch:
         result = jax.tree.map(lambda *x: jnp.stack(x), RESULTS.successful, result)
-    answer = types.SimpleNamespace(result=result)
+    answer = (jnp.ones(3), {"fit": result})
     with pytest.raises(KeyboardInterrupt), experiment.Run(tmp_path, Config()) as run:
         with run.row("first") as row:
-            row.time(lambda: types.SimpleNamespace(result=RESULTS.suspect))
+            row.time(lambda: (RESULTS.suspect, None))
         run.table(run.take_rows(), {"name": "net"})
         with run.row("second") as row:
             row.time(lambda: answer)
@@ -312,6 +311,16 @@ def test_the_best_of_several_calls_leaves_the_first_out(monkeypatch, repeats):
     answer, seconds, compiling = experiment.best_of(lambda: next(answers), repeats)
     assert answer == repeats
     assert (seconds, compiling) == ((3.0, 6.0) if repeats == 1 else (2.0, 7.0))
+
+
+def test_error_factors_and_coverage():
+    error = np.array([1e-6, -1e-6, 1e-3, 1e-13, 0.0])
+    estimate = jnp.array([2e-6, 2.5e-7, -1e-3, 1.0, 1.0])
+    np.testing.assert_allclose(experiment.error_factors(estimate, error), [2.0, 4.0, 1.0])
+    floor = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
+    np.testing.assert_allclose(experiment.error_factors(estimate, error, floor), [2.0, 1e13])
+    intervals = {"a": (np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0]))}
+    assert experiment.coverage(intervals, {"a": 2.0, "b": 0.0}) == {"a": 0.5}
 
 
 def test_an_interrupted_run_goes_on(tmp_path):

@@ -50,13 +50,13 @@ class Row:
         Its `seconds` and `compile_seconds` become figures.
 
         Raises:
-            KeyboardInterrupt: the `result` of the answer is `interrupted`.
+            KeyboardInterrupt: a result in the answer, a pytree, is `interrupted`.
         """
         with timed() as timing:
             answer = jax.block_until_ready(compute(*args, **kwargs))
-        result = getattr(answer, "result", None)
-        if isinstance(result, RESULTS):
-            raise_if_interrupted(result)
+        for part in jax.tree.leaves(answer, is_leaf=lambda part: isinstance(part, RESULTS)):
+            if isinstance(part, RESULTS):
+                raise_if_interrupted(part)
         self.metrics({"seconds": timing.seconds, "compile_seconds": timing.compile_seconds})
         return answer
 
