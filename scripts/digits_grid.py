@@ -150,9 +150,9 @@ def fit_many(
 def scores(swept: fit.Sweep, images: data.Images) -> tuple[np.ndarray, classify.Evaluation]:
     """Accuracy and cross-entropy of each model (NaN where it diverged); what all are together."""
     probabilities = classify.member_probabilities(swept.models, images)
-    found = classify.evaluate_members(probabilities, images)
-    alone = np.stack([found.accuracy, found.cross_entropy])
-    return np.where(swept.diverged, np.nan, alone), found.together
+    alone, together = classify.evaluate_members(probabilities, images)
+    found = np.array([(each.accuracy, each.cross_entropy) for each in alone]).T
+    return np.where(swept.diverged, np.nan, found), together
 
 
 if __name__ == "__main__":

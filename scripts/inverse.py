@@ -31,7 +31,6 @@ TRUE = np.array([10.0, 28.0, 8.0 / 3.0])
 TS = np.linspace(0.0, 3.0, 300)
 NOISE = 0.5
 OFF = 1.5  # a guess over the truth
-OSCILLATOR_TITLE = "Damped oscillator, x observed 401 times, {} noise draws, noise 0.02, in %"
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,11 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     with run.row("oscillator", "zeta") as row:
         row["zeta_err"], row["zeta_rms_err"] = np.median(errors), np.sqrt(np.mean(errors**2))
         row["failed"] = np.mean(np.asarray(found.result != RESULTS.successful))
-    rows = [["zeta", 100 * np.median(errors), 100 * errors.max()]]
-    run.table(rows, ["parameter", "median error", "worst"], title=OSCILLATOR_TITLE.format(draws))
+    run.table(
+        [["zeta", 100 * np.median(errors), 100 * errors.max()]],
+        ["parameter", "median error", "worst"],
+        title=f"Damped oscillator, x observed 401 times, {draws} noise draws, noise 0.02, in %",
+    )
 
 
 def duffing(run: Run, key: jax.Array) -> None:

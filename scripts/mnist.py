@@ -121,12 +121,12 @@ def strong(
         part = run.part(f"strong_{seed}", compute)
         each.append(part["probabilities"])
         seconds[seed] = metrics[f"strong.train_s_{seed}"] = float(part["seconds"])
-    alone, together = members = classify.evaluate_members(each, test)
+    alone, together = classify.evaluate_members(each, test)
     rows = []
     for seed, found in zip(seconds, alone, strict=True):
         metrics[f"strong.test_acc_{seed}"] = found.accuracy
         rows.append((f"strong, seed {seed}", *figures_of(found), seconds[seed]))
-    metrics["strong.test_acc_mean"] = members.accuracy.mean()
+    metrics["strong.test_acc_mean"] = np.mean([found.accuracy for found in alone])
     metrics["ensemble.test_acc"] = together.accuracy
     rows.append((f"ensemble of {len(each)}", *figures_of(together), sum(seconds.values())))
     return together, metrics, rows

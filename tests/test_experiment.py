@@ -313,14 +313,12 @@ def test_the_best_of_several_calls_leaves_the_first_out(monkeypatch, repeats):
     assert (seconds, compiling) == ((3.0, 6.0) if repeats == 1 else (2.0, 7.0))
 
 
-def test_error_factors_and_coverage():
+def test_error_factors_leave_out_what_is_not_known():
     error = np.array([1e-6, -1e-6, 1e-3, 1e-13, 0.0])
     estimate = jnp.array([2e-6, 2.5e-7, -1e-3, 1.0, 1.0])
     np.testing.assert_allclose(experiment.error_factors(estimate, error), [2.0, 4.0, 1.0])
     floor = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
     np.testing.assert_allclose(experiment.error_factors(estimate, error, floor), [2.0, 1e13])
-    intervals = {"a": (np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0]))}
-    assert experiment.coverage(intervals, {"a": 2.0, "b": 0.0}) == {"a": 0.5}
 
 
 def test_an_interrupted_run_goes_on(tmp_path):

@@ -11,7 +11,7 @@ from physml.classify._evaluation import (
     evaluate,
     top_errors,
 )
-from physml.classify._members import Members, evaluate_members
+from physml.classify._members import evaluate_members
 from physml.classify._objective import Regularized, cross_entropy, error_rate
 from physml.classify._prediction import logits, member_probabilities, probabilities
 from physml.classify._training import fit
@@ -20,7 +20,6 @@ __all__ = [
     "Augmentation",
     "Calibration",
     "Evaluation",
-    "Members",
     "Regularized",
     "TopErrors",
     "accuracy",

@@ -1,41 +1,18 @@
 """What several models are worth, each alone and all together."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from physml.classify._evaluation import Evaluation, evaluate
 from physml.data import Images
 
 
-class Members(NamedTuple):
-    """What several models are worth, each alone and all together.
-
-    Attributes:
-        each: of each model.
-        together: of the ensemble, the mean of the models' probabilities.
-    """
-
-    each: list[Evaluation]
-    together: Evaluation
-
-    @property
-    def accuracy(self) -> Float[np.ndarray, " models"]:
-        """The accuracy of each model."""
-        return np.array([found.accuracy for found in self.each])
-
-    @property
-    def cross_entropy(self) -> Float[np.ndarray, " models"]:
-        """The cross-entropy of each model."""
-        return np.array([found.cross_entropy for found in self.each])
-
-
-def evaluate_members(probabilities: Any, images: Images) -> Members:
-    """Evaluate models that see the same images, each alone and their mean.
+def evaluate_members(probabilities: Any, images: Images) -> tuple[list[Evaluation], Evaluation]:
+    """Evaluate each of several models alone, and their ensemble, the mean of the probabilities.
 
     Args:
-        probabilities: (models, n, classes), as `member_probabilities` gives them.
+        probabilities: of each model, (models, n, classes), as `member_probabilities` gives them.
         images: the n images, for their labels and names.
 
     Raises:
@@ -43,10 +20,10 @@ def evaluate_members(probabilities: Any, images: Images) -> Members:
 
     Example:
         >>> digits = data.digits()[:4]
-        >>> right = np.eye(10)[np.asarray(digits.labels)]
-        >>> members = classify.evaluate_members([right, np.full((4, 10), 0.1)], digits)
-        >>> members.accuracy.tolist(), members.together.accuracy
+        >>> right, even = np.eye(10)[np.asarray(digits.labels)], np.full((4, 10), 0.1)
+        >>> alone, together = classify.evaluate_members([right, even], digits)
+        >>> [found.accuracy for found in alone], together.accuracy
         ([1.0, 0.25], 1.0)
     """
     members = np.asarray(probabilities)
-    return Members([evaluate(each, images) for each in members], evaluate(members.mean(0), images))
+    return [evaluate(each, images) for each in members], evaluate(members.mean(axis=0), images)

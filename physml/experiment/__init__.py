@@ -3,7 +3,7 @@
 from physml.experiment._config import Config, cli
 from physml.experiment._files import slug
 from physml.experiment._run import Row, Run
-from physml.experiment._statistics import coverage, error_factors
+from physml.experiment._statistics import error_factors
 from physml.experiment._table import TIMES, format_table
 from physml.experiment._timing import Timing, best_of
 
@@ -15,7 +15,6 @@ __all__ = [
     "Timing",
     "best_of",
     "cli",
-    "coverage",
     "error_factors",
     "format_table",
     "slug",

@@ -1,6 +1,5 @@
-"""How honest error estimates and intervals are."""
+"""How honest error estimates are."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,20 +25,3 @@ def error_factors(estimate: Any, error: Any, floor: Any = 1e-12) -> Float[np.nda
     known = error > floor
     ratio = estimate[known] / error[known]
     return np.maximum(ratio, 1 / ratio)
-
-
-def coverage(intervals: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, float]:
-    """By name, the share of intervals that hold the truth.
-
-    Args:
-        intervals: by name, the pair of low and high ends, arrays of one shape.
-        truth: by name, the value that the intervals are for.
-
-    Example:
-        >>> experiment.coverage({"sigma": (np.zeros(2), np.array([0.5, 2.0]))}, {"sigma": 1.0})
-        {'sigma': 0.5}
-    """
-    return {
-        name: float(np.mean((low <= truth[name]) & (truth[name] <= high)))
-        for name, (low, high) in intervals.items()
-    }
