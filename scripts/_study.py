@@ -23,8 +23,6 @@ class StudyConfig(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/architecture_study")
-    quick: bool = False
-    """A few short fits: a look, most of it compiling."""
     problems: tuple[str, ...] = ("lorenz", "oscillator")
     """What to study (Lorenz only if quick)."""
     steps: int = 3000

@@ -38,12 +38,8 @@ class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/inverse")
-    seed: int = 0
-    """Seed of the noise."""
-    quick: bool = False
-    """A few noise draws only: a look, most of it compiling."""
     draws: int = 200
-    """Draws of the noise."""
+    """Draws of the noise (10 if quick)."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -42,8 +42,6 @@ class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/lorenz")
-    quick: bool = False
-    """Smaller networks, shorter training, fewer starts: a look, most of it compiling."""
     starts: int = 200
     """Starts on the attractor that forecasts are scored on (20 if quick)."""
 

@@ -39,8 +39,6 @@ class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/oscillator")
-    quick: bool = False
-    """Smaller networks and shorter training: a look, most of it compiling."""
     harmonics: int = 1000
     """Harmonics of the pulses' Fourier series."""
 

@@ -37,8 +37,6 @@ class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/other_systems")
-    quick: bool = False
-    """Fewer systems, units, data and forecasts: a look, most of it compiling."""
 
 
 def main(config: Config) -> dict[str, Any]:

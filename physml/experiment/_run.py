@@ -105,8 +105,6 @@ class Run:
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> "Run":
-        self._timer = timed()
-        self._timing: Timing = self._timer.__enter__()
         self.out_dir.mkdir(parents=True, exist_ok=True)
         for claim in _CLAIMS:
             (self.out_dir / claim).unlink(missing_ok=True)
@@ -117,6 +115,8 @@ class Run:
         self._identity = files.jsonable({k: value for k, value in config.items() if k != "out"})
         if self._parts.exists() and files.read_json(self._parts / "config.json") != self._identity:
             shutil.rmtree(self._parts)
+        self._timer = timed()
+        self._timing: Timing = self._timer.__enter__()
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
