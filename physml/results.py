@@ -108,7 +108,7 @@ def raise_if_interrupted(result: RESULTS) -> None:
     """Stop a script that would otherwise take an interrupted fit for a finished one.
 
     Raises:
-        KeyboardInterrupt: the result is `interrupted`.
+        KeyboardInterrupt: the result, or one of a batch of them, is `interrupted`.
     """
-    if bool(result == RESULTS.interrupted):
+    if bool(jnp.any(result == RESULTS.interrupted)):
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from physml.classify._evaluation import (
     evaluate,
     top_errors,
 )
+from physml.classify._members import evaluate_members
 from physml.classify._objective import cross_entropy, error_rate
 from physml.classify._prediction import logits, member_probabilities, probabilities
 from physml.classify._training import fit
@@ -26,6 +27,7 @@ __all__ = [
     "cross_entropy",
     "error_rate",
     "evaluate",
+    "evaluate_members",
     "fit",
     "logits",
     "member_probabilities",

@@ -9,6 +9,7 @@ from physml.plots._classification import accuracy_curves, confusion_matrix, reli
 from physml.plots._fields import field_and_error
 from physml.plots._images import feature_maps, filters, image_grid
 from physml.plots._inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
+from physml.plots._reports import evaluation_figures, labelled_images
 from physml.plots._solutions import (
     attractor_3d,
     compare_solutions,
@@ -30,6 +31,7 @@ __all__ = [
     "confusion_matrix",
     "convergence",
     "error_growth",
+    "evaluation_figures",
     "feature_maps",
     "field_and_error",
     "filters",
@@ -38,6 +40,7 @@ __all__ = [
     "heat_map",
     "image_grid",
     "intervals",
+    "labelled_images",
     "likelihood_profiles",
     "loss_curves",
     "parameter_scan",
