@@ -74,7 +74,9 @@ def forecast(run: Run, config: Config) -> None:
             skills[name] = score(step_map, test.ys)
             row.metrics(skills[name].summary(1 / LAMBDA1))
             if fitted.training is not None:
-                before = score(fitted.before_refit, test.ys[:, : HISTORY + 1000]).summary(1 / LAMBDA1)
+                before = score(fitted.before_refit, test.ys[:, : HISTORY + 1000]).summary(
+                    1 / LAMBDA1
+                )
                 row["vpt_mean_before_refit"] = before["vpt_mean"]
                 losses[name] = fitted.training.history
             # The largest exponent along ten trajectories, each 30 time units long.

@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 
 from physml.classify import Evaluation
 from physml.data import Images
-from physml.plots._images import confusion_matrix, image_grid
+from physml.plots._classification import confusion_matrix
+from physml.plots._images import image_grid
 
 
 def labelled_images(images: Images) -> Figure:

@@ -129,7 +129,9 @@ class Linearised(NamedTuple):
         return jnp.concatenate([inside, last[:, None]], axis=1)
 
 
-def linearise(field: VectorField, nodes: Nodes, values: Float[Array, "dim all_nodes"]) -> Linearised:
+def linearise(
+    field: VectorField, nodes: Nodes, values: Float[Array, "dim all_nodes"]
+) -> Linearised:
     """The equation linearised about values at the start, the Gauss points and the end."""
     u = values[:, 1:-1]
     _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)

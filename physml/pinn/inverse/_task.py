@@ -16,8 +16,8 @@ from physml._numerics.checks import (
     require_increasing,
     require_positive,
 )
+from physml._numerics.parts import as_pytree
 from physml.pinn.inverse._parameters import Parameters
-from physml.systems._base import as_pytree
 
 Observe = Sequence[int] | Callable[[Array], Array] | None
 """What is seen of a state: indices of components, a function from (dim,) to (obs,), or all."""
