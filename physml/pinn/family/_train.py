@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import (
@@ -146,20 +146,28 @@ def bundle(
         result=result,
         stats=stats,
     )
-    sample = box.at(draws.random((num_checks, len(box.low))))
+    sample = jnp.asarray(box.at(draws.random((num_checks, len(box.low)))), dtype)
     with single_threaded_blas():
-        errors = np.asarray(sampled_errors(trained, jnp.asarray(sample, dtype)))
+        trained, worse = _judged(trained, sample, float(tolerance.rtol))
+    return conclude(trained, trained.result, "pinn.bundle", worse or details, throw=throw)
+
+
+def _judged(
+    bundle: Bundle, sample: Float[Array, "num inputs"], rtol: float
+) -> tuple[Bundle, str | None]:
+    """The bundle with the errors of a sample of solutions; and why it is suspect, if it is."""
+    errors = np.asarray(sampled_errors(bundle, sample))
     median, largest = float(np.median(errors)), float(errors.max())
-    stats = stats | {"error_median": np.array(median), "error_max": np.array(largest)}
-    if result == RESULTS.successful and not largest <= float(tolerance.rtol) ** 0.5:
+    stats = bundle.stats | {"error_median": np.array(median), "error_max": np.array(largest)}
+    result, details = bundle.result, None
+    if result == RESULTS.successful and not largest <= rtol**0.5:
         result = RESULTS.suspect
         details = (
             f"Of {len(errors)} solutions sampled in the box the worst has a relative error near "
             f"{largest:.1e} by the estimate, the median {median:.1e}; a smaller box, an earlier t1 "
             "or a smaller rtol may help."
         )
-    trained = eqx.tree_at(lambda b: (b.stats, b.result), trained, (stats, result))
-    return conclude(trained, result, "pinn.bundle", details, throw=throw)
+    return eqx.tree_at(lambda b: (b.stats, b.result), bundle, (stats, result)), details
 
 
 def _first_span(box: Box, points: np.ndarray, tolerance: Tolerance, t0: float, t1: float) -> float:
