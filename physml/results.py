@@ -94,7 +94,9 @@ def conclude(
     """
     failed = is_failure(result)
     if not is_concrete(failed):
-        return result.error_if(outcome, failed) if throw else outcome
+        # Equinox gives the message of the batch's largest result, whether or not that one failed.
+        failure = RESULTS.where(failed, result, RESULTS.successful)
+        return failure.error_if(outcome, failed) if throw else outcome
     if any(bool(result == good) for good in _GOOD):
         return outcome
     words = f"{name}: {RESULTS[result]} {details}".rstrip()
