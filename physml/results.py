@@ -10,6 +10,8 @@ the last chunk: whoever pressed it wants to stop, not the next fit. A second Ctr
 script stops there by `raise_if_interrupted`, with KeyboardInterrupt.
 """
 
+import functools
+import operator
 import warnings
 from typing import TYPE_CHECKING, TypeVar
 
@@ -68,7 +70,9 @@ _DOUBTFUL = (RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unide
 
 def is_failure(result: RESULTS) -> Bool[Array, "*batch"]:
     """Whether a solve or a fit failed: success, an early stop, doubt and an interrupt are none."""
-    return ~jnp.any(jnp.stack([result == other for other in (*_GOOD, *_DOUBTFUL)]), axis=0)
+    # Of a concrete result these are NumPy's booleans, which compile nothing.
+    fine = (result == other for other in (*_GOOD, *_DOUBTFUL))
+    return jnp.asarray(~functools.reduce(operator.or_, fine))
 
 
 def conclude(

@@ -53,7 +53,7 @@ def loop(
     review_every: int | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
-) -> Fit[None]:
+) -> Fit[Any]:
     """Make steps `start`, ..., `num_steps - 1` from a state.
 
     Steps run on the device in chunks, compiled once whatever their number; between chunks the host

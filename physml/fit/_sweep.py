@@ -263,7 +263,7 @@ class _Books:
             checkpoints.save(self._checkpoint, record)
             self._last_save = time.perf_counter()
 
-    def closed(self, fitted: Fit[None], parts: Parts, compile_seconds: float) -> Sweep:
+    def closed(self, fitted: Fit[Any], parts: Parts, compile_seconds: float) -> Sweep:
         """The sweep that a loop has left."""
         members = self._spread.gathered(fitted.state.members)
         record, made = self.record, fitted.step
