@@ -10,6 +10,8 @@ the last chunk: whoever pressed it wants to stop, not the next fit. A second Ctr
 script stops there by `raise_if_interrupted`, with KeyboardInterrupt.
 """
 
+import functools
+import operator
 import warnings
 from typing import TYPE_CHECKING, TypeVar
 
@@ -68,7 +70,9 @@ _DOUBTFUL = (RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unide
 
 def is_failure(result: RESULTS) -> Bool[Array, "*batch"]:
     """Whether a solve or a fit failed: success, an early stop, doubt and an interrupt are none."""
-    return ~jnp.any(jnp.stack([result == other for other in (*_GOOD, *_DOUBTFUL)]), axis=0)
+    # Of a concrete result these are NumPy's booleans, which compile nothing.
+    fine = (result == other for other in (*_GOOD, *_DOUBTFUL))
+    return jnp.asarray(~functools.reduce(operator.or_, fine))
 
 
 def conclude(
@@ -94,7 +98,9 @@ def conclude(
     """
     failed = is_failure(result)
     if not is_concrete(failed):
-        return result.error_if(outcome, failed) if throw else outcome
+        # Equinox gives the message of the batch's largest result, whether or not that one failed.
+        failure = RESULTS.where(failed, result, RESULTS.successful)
+        return failure.error_if(outcome, failed) if throw else outcome
     if any(bool(result == good) for good in _GOOD):
         return outcome
     words = f"{name}: {RESULTS[result]} {details}".rstrip()

@@ -374,7 +374,7 @@ def test_no_steps():
             dict(num_steps=5, batch_size=9, key=jax.random.key(0)),
             "batch_size must be at most 4, the",
         ),
-        (dict(num_steps=5, augment=scaled_anew), "needs a batch_size"),
+        (dict(num_steps=5, augment=scaled_anew), "augment must come with a batch_size"),
         (
             dict(
                 num_steps=5, batch_size=2, key=jax.random.key(0), augment=lambda x, key: x[:, None]

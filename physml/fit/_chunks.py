@@ -20,7 +20,12 @@ Augment = Callable[[Any, PRNGKeyArray], Any]
 
 
 class Chunks:
-    """The steps of a loop, with the data and keys they take; `fit.loop` says which."""
+    """The steps of a loop, with the data and keys they take; `fit.loop` says which.
+
+    Attributes:
+        beat: a chunk must end after every `beat` steps, where the data change; None if never.
+        compile_seconds: the time that compiling took.
+    """
 
     def __init__(
         self,
@@ -35,16 +40,27 @@ class Chunks:
         if batch_size is not None:
             _check_batches(data, batch_size, key)
         elif augment is not None:
-            raise ValueError("augment needs a batch_size, which gives the steps of an epoch")
+            raise ValueError("augment must come with a batch_size, got None")
         # Derived out here, since each use of the generator takes a compiler a tenth of a second.
         step_key, order_key, augment_key = [None] * 3 if key is None else jax.random.split(key, 3)
-        self._step = step
         self._keys = (step_key, None if order_key is None else shuffle_words(order_key))
-        self._epochs = _Epochs(data, augment, augment_key, batch_size)
-        self._sizes = (batch_size, capacity)
+        self._step, self._sizes = step, (batch_size, capacity)
+        self._data: tuple[int, Any] = (-1, data)  # of the last epoch that was asked for
         self._program: Any = None
-        self.beat = self._epochs.beat  # the number of steps after which a chunk must end, or None
-        self.compile_seconds = self._epochs.compile_seconds
+        self.beat: int | None = None
+        self.compile_seconds = 0.0
+        if augment is None or batch_size is None:
+            return
+        made = jax.eval_shape(augment, data, augment_key)
+        if jax.tree.structure(made) != jax.tree.structure(data) or _kinds(made) != _kinds(data):
+            raise ValueError(
+                "augment must keep the structure, shapes and dtypes of the data, which are "
+                f"{_kinds(data)}, got {_kinds(made)}"
+            )
+        self.beat = jax.tree.leaves(data)[0].shape[0] // batch_size
+        arguments = (augment, data, augment_key)
+        program, self.compile_seconds = compiled(_augmented, *arguments, _int32(0))
+        self._augment = lambda epoch: program(*arguments, _int32(epoch))
 
     def compile(self, state: PyTree[Array], first: int) -> None:
         """Compile the steps for states like this one."""
@@ -59,40 +75,10 @@ class Chunks:
         return state, {name: np.asarray(rows)[: last - first] for name, rows in metrics.items()}
 
     def _arguments(self, state: Any, first: int, last: int) -> tuple[Any, ...]:
+        if self.beat is not None and (epoch := first // self.beat) != self._data[0]:
+            self._data = (epoch, self._augment(epoch))
         span = (_int32(first), _int32(last))
-        return self._step, state, self._epochs.data(first), self._keys, span, *self._sizes
-
-
-class _Epochs:
-    """The data of each epoch: those given, or augmented from them."""
-
-    def __init__(
-        self,
-        data: Any,
-        augment: Augment | None,
-        key: PRNGKeyArray | None,
-        batch_size: int | None,
-    ):
-        self.beat: int | None = None  # the data change after every `beat` steps
-        self.compile_seconds = 0.0
-        self._made: tuple[int, Any] = (-1, data)  # the last epoch that was asked for
-        if augment is None or batch_size is None:
-            return
-        made = jax.eval_shape(augment, data, key)
-        if jax.tree.structure(made) != jax.tree.structure(data) or _kinds(made) != _kinds(data):
-            raise ValueError(
-                "augment must keep the structure, shapes and dtypes of the data, which are "
-                f"{_kinds(data)}, got {_kinds(made)}"
-            )
-        self.beat = jax.tree.leaves(data)[0].shape[0] // batch_size
-        program, self.compile_seconds = compiled(_augmented, augment, data, key, _int32(0))
-        self._make = lambda epoch: program(augment, data, key, _int32(epoch))
-
-    def data(self, step: int) -> Any:
-        """The data of the epoch to which a step belongs."""
-        if self.beat is not None and (epoch := step // self.beat) != self._made[0]:
-            self._made = (epoch, self._make(epoch))
-        return self._made[1]
+        return self._step, state, self._data[1], self._keys, span, *self._sizes
 
 
 def _augmented(augment: Augment, data: Any, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Any:

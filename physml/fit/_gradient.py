@@ -78,12 +78,12 @@ def gradient(
 
     Each step takes a batch (`fit.loop` says which), the loss's value and gradient in the variables
     that `wrt` selects, and the optimizer's update. Optimizers with a line search, such as
-    `optax.lbfgs()`, get what they need; give them the full batch. Pass the same optimizer and
-    loss objects to a second fit and nothing is compiled again.
+    `optax.lbfgs()`, work; give them the full batch. A second fit with the same optimizer and loss
+    objects compiles nothing.
 
-    With validation data, the loss on them is taken every `valid_every` steps and after the last
-    one, on the model in evaluation mode and always with the same key; the model that comes back is
-    the best one on it, and `state` still holds the last one.
+    With validation data, their loss is taken every `valid_every` steps and after the last one, of
+    the model in evaluation mode and always with the same key. The best model on them comes back;
+    `state` holds the last one.
 
     Args:
         loss: `loss(model, batch, key) -> (value, aux)`, value a scalar, aux a dict of arrays that

@@ -86,8 +86,8 @@ def least_squares(
             "method must be an optimistix.GaussNewton, LevenbergMarquardt, Dogleg or "
             f"IndirectLevenbergMarquardt, got {method!r}"
         )
-    method = eqx.tree_at(lambda m: m.search, method, _InDtypeOf(method.search))
-    solver = _Recording(method.rtol, method.atol, method.norm, method, max_steps)
+    inner = eqx.tree_at(lambda m: m.search, method, _InDtypeOf(method.search))
+    solver = _Recording(inner.rtol, inner.atol, inner.norm, inner, max_steps)
     arguments = (residual, dict(weights or {}), parts, solver, params, rest)
     arguments = (*arguments, as_arrays("batch", batch), key)
     program, compile_seconds = compiled(_solve, *arguments)

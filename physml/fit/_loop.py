@@ -53,7 +53,7 @@ def loop(
     review_every: int | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
-) -> Fit[None]:
+) -> Fit[Any]:
     """Make steps `start`, ..., `num_steps - 1` from a state.
 
     Steps run on the device in chunks, compiled once whatever their number; between chunks the host
@@ -98,13 +98,6 @@ def loop(
         ValueError: before compiling, if a count is out of range, `data` has arrays of different
             lengths, fewer rows than `batch_size` or float64 while x64 is off, batches are asked for
             without a key, or `augment` comes without batches or changes what the data are like.
-
-    Example:
-        >>> def halve(x, batch, key):
-        ...     return x / 2, {"loss": x**2}
-        >>> halved = fit.loop(halve, jnp.ones(()), num_steps=3)
-        >>> float(halved.state), halved.history["loss"].tolist()
-        (0.125, [1.0, 0.25, 0.0625])
     """
     counts = {"batch_size": batch_size, "chunk": chunk, "review_every": review_every}
     require_count(**{name: count for name, count in counts.items() if count is not None})

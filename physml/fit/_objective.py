@@ -33,12 +33,6 @@ def mean_square(residual: Residual, weights: Weights | None = None) -> Loss:
     Raises:
         ValueError: when called, if `weights` names a block that the residual does not have, or the
             residual returns an empty block.
-
-    Example:
-        >>> loss = fit.mean_square(lambda model, batch, key: {"data": model - batch})
-        >>> value, aux = loss(jnp.array([1.0, 3.0]), jnp.zeros(2), None)
-        >>> float(value)
-        5.0
     """
     return _MeanSquare(residual, dict(weights or {}))
 

@@ -69,13 +69,6 @@ def readout(
             without a function, dtypes differ or are float64 while x64 is off, or features or
             targets are not finite.
 
-    Example:
-        >>> x = jnp.linspace(0.0, 1.0, 5)[:, None]
-        >>> fit.readout(lambda x: x ** jnp.arange(3), 2 - x**2, inputs=x).weights.round(6)
-        Array([[ 2.],
-               [ 0.],
-               [-1.]], dtype=float64)
-
     References:
         Golub and Van Loan, Matrix Computations (4th ed., 2013), section 5.3.8 on refinement;
         Demmel, Grigori, Hoemmen and Langou, Communication-optimal parallel and sequential QR and

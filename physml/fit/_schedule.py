@@ -7,23 +7,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
+
+
+def _floating(value: ArrayLike) -> Array:
+    return jnp.asarray(1.0 * value)
 
 
 class Cosine(eqx.Module):
-    r"""$v_k = \tfrac{v_0}{2} (1 + \cos(\pi \min(k / n, 1)))$: from a first value to zero."""
+    r"""$v_k = \tfrac{v_0}{2} (1 + \cos(\pi \min(k / n, 1)))$: from a first value to zero.
 
-    first: Float[Array, ""]
-    steps: Float[Array, ""]
+    Attributes:
+        first: v_0, the value of step 0.
+        steps: n, after which the value is zero.
+    """
 
-    def __init__(self, first: Any, steps: Any):
-        """
-        Args:
-            first: the value of step 0.
-            steps: n, after which the value is zero.
-        """
-        self.first = jnp.asarray(first)
-        self.steps = jnp.asarray(1.0 * steps)
+    first: Float[Array, ""] = eqx.field(converter=_floating)
+    steps: Float[Array, ""] = eqx.field(converter=_floating)
 
     def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
         with jax.numpy_dtype_promotion("standard"):  # weakly typed: the dtype is the gradient's
@@ -36,19 +36,14 @@ class OneCycle(eqx.Module):
 
     Each way is half a period of a cosine, as in `optax.cosine_onecycle_schedule(n, v)` (Smith,
     Topin, arXiv 1708.07120).
+
+    Attributes:
+        largest: v.
+        steps: n, after which the value stays constant.
     """
 
-    largest: Float[Array, ""]
-    steps: Float[Array, ""]
-
-    def __init__(self, largest: Any, steps: Any):
-        """
-        Args:
-            largest: v.
-            steps: n, after which the value stays constant.
-        """
-        self.largest = jnp.asarray(largest)
-        self.steps = jnp.asarray(1.0 * steps)
+    largest: Float[Array, ""] = eqx.field(converter=_floating)
+    steps: Float[Array, ""] = eqx.field(converter=_floating)
 
     def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
         with jax.numpy_dtype_promotion("standard"):  # as in `Cosine`

@@ -102,18 +102,18 @@ def sweep(
         fit.gradient(loss, build_model(setting), data, optimizer=optimizer(setting),
                      steps=steps, batch_size=batch_size, key=key, ...)
 
-    gives with `setting` the i-th of the settings, to rounding: every model sees the same batches,
-    of the same data, which are held and gathered once. With validation data the best model on them
-    is returned for each. A model whose loss becomes infinite or NaN stays at its last state whose
-    loss was finite, as `nonfinite_step` says, and the others go on.
+    gives with the i-th setting, up to rounding. All models see the same batches of the same data,
+    which are held and gathered once. With validation data each model is the best of its fit. A
+    model whose loss becomes infinite or NaN stays at its last state of finite loss, as
+    `nonfinite_step` says, and the others go on. Warns if no model is left, or of an interrupt.
 
     Args:
-        loss: as for `fit.gradient`. What it needs of a setting the model may hold, for instance in
-            an `eqx.Module` of the network and a regularisation strength.
-        build_model: `build_model(setting)` makes a model, traced: one setting's arrays, without
-            their leading axis, come in as tracers, `nnx.Rngs(setting["key"])` included.
+        loss: as for `fit.gradient`. The model may hold what the loss needs of a setting, as an
+            `eqx.Module` of a network and its regularisation strength does.
+        build_model: `build_model(setting)` makes a model, traced, from one setting's arrays without
+            their leading axis; `nnx.Rngs(setting["key"])` works.
         data: pytree of arrays, as for `fit.gradient`.
-        settings: pytree of arrays of one leading length, the number of models. Floats best have
+        settings: pytree of arrays of one leading length, the number of models. Give its floats
             the dtype of the models.
         optimizer: `optimizer(setting)` makes the optax transformation, traced as `build_model`.
             Pass the same functions to a second sweep and nothing is compiled again.
@@ -121,11 +121,10 @@ def sweep(
         batch_size, augment, key, valid, valid_loss, wrt: as for `fit.gradient`.
         valid_every: steps between validations.
         devices: the models are shared out among these, for instance `jax.devices()`, and no device
-            waits for another; by default all models are on one. To JAX a CPU is one device, whose
-            cores small models do not fill: `jax.config.update("jax_num_cpu_devices",
-            os.cpu_count())`, before anything is computed, makes one of each core. If the devices do
-            not divide the number of models, the state in a `fit.Report` has the last model several
-            times.
+            waits for another; by default all models are on one. JAX takes a CPU for one device,
+            whose cores small models do not fill: `jax.config.update("jax_num_cpu_devices",
+            os.cpu_count())`, before anything is computed, makes each core a device. If the devices
+            do not divide the models, the state in a `fit.Report` repeats the last model.
         checkpoint: a directory. The sweep is saved there every 20 seconds and when it ends, however
             it ends, and the same call goes on from what it finds there.
         chunk, progress, callback: as for `fit.gradient`; the metrics of a `fit.Report` are "losses"
@@ -264,7 +263,7 @@ class _Books:
             checkpoints.save(self._checkpoint, record)
             self._last_save = time.perf_counter()
 
-    def closed(self, fitted: Fit[None], parts: Parts, compile_seconds: float) -> Sweep:
+    def closed(self, fitted: Fit[Any], parts: Parts, compile_seconds: float) -> Sweep:
         """The sweep that a loop has left."""
         members = self._spread.gathered(fitted.state.members)
         record, made = self.record, fitted.step
