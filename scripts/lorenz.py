@@ -114,7 +114,7 @@ def surrogates(
     inputs, symmetry = surrogate.network_inputs(train), LORENZ.symmetry
     rngs = [nnx.Rngs(key) for key in keys]
 
-    def trained(network: nn.MLP | nn.RNN, steps: int, **options: Any) -> surrogate.StepperFit:
+    def trained(network: surrogate.Network, steps: int, **options: Any) -> surrogate.StepperFit:
         steps = steps // 8 if quick else steps
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
         adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)

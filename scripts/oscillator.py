@@ -123,8 +123,7 @@ def next_step_maps(run: Run, config: Config) -> None:
         warmup = WARMUP - 1 if name == "gru" else 0
         with run.timed() as timing:
             network = make(surrogate.network_inputs(train, period=period))
-            fitted = surrogate.fit_readout(network, train, period=period, warmup=warmup)
-            step_map = fitted.step_map
+            step_map = surrogate.fit_readout(network, train, period=period, warmup=warmup).step_map
             jax.block_until_ready(step_map)
         start = test.t0s + (WARMUP - 1) * DT
         truth = test.ys[:, WARMUP - 1 :]

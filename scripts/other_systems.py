@@ -187,8 +187,7 @@ def learn(
             centres="mean",
             rngs=nnx.Rngs(key),
         )
-        fitted = surrogate.fit_readout(network, train, symmetry=symmetry, period=period)
-        step_map = fitted.step_map
+        step_map = surrogate.fit_readout(network, train, symmetry=symmetry, period=period).step_map
         jax.block_until_ready(step_map)
     figures: dict[str, Any] = {
         "dtype": str(test.ys.dtype),
