@@ -214,9 +214,8 @@ def methods(
         candidates = {}
         for window in windows:
             smooth = smoothed(train, window)
-            frozen = nn.MLP.frozen(
-                surrogate.network_inputs(smooth), 100, 3, scale=0.06, rngs=nnx.Rngs(key)
-            )
+            inputs = surrogate.network_inputs(smooth)
+            frozen = nn.MLP.frozen(inputs, 100, 3, scale=0.06, rngs=nnx.Rngs(key))
             for cutoff in 10.0 ** -np.arange(2, 11, 2):
                 fitted = surrogate.fit_readout(frozen, smooth, symmetry=symmetry, rcond=cutoff)
                 step_map = fitted.step_map

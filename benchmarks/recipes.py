@@ -22,19 +22,13 @@ from physml.surrogate._rows import cast
 
 LORENZ = systems.Lorenz()
 SYMMETRY = LORENZ.symmetry
+FOURIER: dict[str, Any] = {"centres": "mean", "activation": nn.fourier}
 
 
 def frozen(train: Trajectories, seed: int, width: int = 600, scale: float = 0.25) -> nn.MLP:
     """An MLP with a frozen hidden layer of Fourier features, made for the data."""
-    return nn.MLP.frozen(
-        surrogate.network_inputs(train),
-        width,
-        3,
-        scale=scale,
-        centres="mean",
-        activation=nn.fourier,
-        rngs=nnx.Rngs(seed),
-    )
+    inputs, rngs = surrogate.network_inputs(train), nnx.Rngs(seed)
+    return nn.MLP.frozen(inputs, width, 3, scale=scale, rngs=rngs, **FOURIER)
 
 
 def refit(network: surrogate.Network, train: Trajectories, **options: Any) -> surrogate.Stepper:
@@ -49,10 +43,8 @@ def mlp(train: Trajectories, valid: Trajectories, seed: int, *, refinements: int
 
 def mlp_tanh(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     """Frozen tanh units that bend where the data are."""
-    network = nn.MLP.frozen(
-        surrogate.network_inputs(train), 300, 3, scale=0.06, rngs=nnx.Rngs(seed)
-    )
-    return refit(network, train)
+    inputs = surrogate.network_inputs(train)
+    return refit(nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=nnx.Rngs(seed)), train)
 
 
 def mlp32(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
@@ -64,17 +56,8 @@ def mlp32(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
 
 def rnn(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     """A frozen recurrent layer (an echo state network), its readout by least squares."""
-    network = nn.RNN.frozen(
-        "simple",
-        surrogate.network_inputs(train),
-        400,
-        3,
-        scale=0.2,
-        centres="mean",
-        spectral_radius=0.1,
-        activation=nn.fourier,
-        rngs=nnx.Rngs(seed),
-    )
+    options = {"scale": 0.2, "spectral_radius": 0.1, "rngs": nnx.Rngs(seed)} | FOURIER
+    network = nn.RNN.frozen("simple", surrogate.network_inputs(train), 400, 3, **options)
     return refit(network, train, warmup=50, rcond=1e-16)
 
 

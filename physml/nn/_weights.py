@@ -102,6 +102,8 @@ class Regularised(eqx.Module):
         """The inputs with noise; the key may be None if `noise` is the number 0."""
         if not _acts(self.noise):
             return x
+        if key is None:
+            raise ValueError("key must be given if noise is not 0, got None")
         return x + self.noise * jax.random.normal(key, x.shape, x.dtype)
 
 

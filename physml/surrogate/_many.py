@@ -129,7 +129,8 @@ def refit_many(
         num = features.shape[1]
         triangle = jnp.linalg.qr(jnp.concatenate([features, targets], axis=1), mode="r")
         weights = jnp.linalg.lstsq(triangle[:, :num], triangle[:, num:])[0]
-        network.readout.kernel[...], network.readout.bias[...] = weights[:-1], weights[-1]
+        network.readout.kernel[...] = weights[:-1]
+        network.readout.bias[...] = weights[-1]  # pyright: ignore[reportOptionalSubscript]
         return network
 
     return jax.lax.map(refitted, cast(networks, inputs.dtype))

@@ -243,7 +243,7 @@ def _refit(
     weights = weights / np.asarray(stepper.scale)
     network = nnx.clone(stepper.network)
     network.readout.kernel[...] = jnp.asarray(weights[:-1])
-    network.readout.bias[...] = jnp.asarray(weights[-1])
+    network.readout.bias[...] = jnp.asarray(weights[-1])  # pyright: ignore[reportOptionalSubscript]
     return eqx.tree_at(lambda s: s.network, stepper, network)
 
 
