@@ -58,12 +58,7 @@ class _Components(eqx.Module):
 def check_observations(
     ts: Any, ys: Any, state: Float[Array, " dim"], *, t0: Any, observe: Observe, noise: Any
 ) -> Observations:
-    """The observations of states such as `state`.
-
-    Raises:
-        TypeError, ValueError: times, data or noise of the wrong kind, shape, order or precision;
-            times before `t0`.
-    """
+    """The observations of states such as `state`."""
     if not (is_concrete(ts) and is_concrete(t0)):
         raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
     ts = np.asarray(ts, float)
@@ -118,16 +113,11 @@ def check_unknowns(
     given: bool,
     known: bool,
 ) -> Unknowns:
-    """What is sought from these data.
-
-    Raises:
-        ValueError: no start is given where the data do not show it; a prior that is none; a
-            right-hand side that is not finite at the guess; fewer observations than unknowns.
-    """
+    """What is sought from these data."""
     parameters, values = guess
     dim = parameters.system.dim
     if not given and (known or set(data.indices) != set(range(dim))):
-        raise ValueError("y0 must be given, a guess, unless all components are observed")
+        raise ValueError("y0 must be given unless all components are observed, got None")
     precision = _precisions(parameters, prior)
     if all(is_concrete(x) for x in jax.tree.leaves((parameters, start))):
         where = "the guess" if given else "the first observation"

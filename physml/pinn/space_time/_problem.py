@@ -78,12 +78,7 @@ def make_problem(
     components: int | None,
     dtype: DTypeLike | None,
 ) -> PDEProblem:
-    """The problem, with every static fact checked.
-
-    Raises:
-        TypeError, ValueError: a domain, residual or condition of the wrong kind or shape, or not
-            finite.
-    """
+    """The problem, with every static fact checked."""
     intervals = _intervals(domain)
     coordinates = "".join(domain)
     if components is not None:
