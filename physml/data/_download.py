@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -73,7 +74,7 @@ def _receive(url: str, part: Path, have: int, progress: bool) -> None:
     if have:
         headers["Range"] = f"bytes={have}-"
     # Without a total pooch would take the bar for none; it sets the true one.
-    bar = tqdm(desc=part.stem, total=1, unit="B", unit_scale=True, disable=not progress)
+    bar: Any = tqdm(desc=part.stem, total=1, unit="B", unit_scale=True, disable=not progress)
     with open(part, "ab") as file, bar, ExitStack() as responses:
         download = pooch.HTTPDownloader(
             bar,

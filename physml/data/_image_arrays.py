@@ -9,11 +9,7 @@ from physml._numerics.checks import floating_array, require_finite
 
 
 def checked_pixels(images: Any) -> np.ndarray:
-    """Images as an array (n, height, width, channels) of bytes or floats.
-
-    Raises:
-        TypeError, ValueError: as `Images.from_arrays`.
-    """
+    """Images as an array (n, height, width, channels); raises as `Images.from_arrays`."""
     try:
         array = np.asarray(images)
     except ValueError as error:
@@ -44,11 +40,7 @@ def checked_pixels(images: Any) -> np.ndarray:
 
 
 def checked_labels(labels: Any, count: int, names: Sequence[str] | None) -> np.ndarray:
-    """Labels of `count` images as 32-bit integers.
-
-    Raises:
-        TypeError, ValueError: as `Images.from_arrays`.
-    """
+    """Labels of `count` images as 32-bit integers; raises as `Images.from_arrays`."""
     array = np.asarray(labels)
     if array.ndim != 1 or len(array) != count:
         advice = ""

@@ -149,19 +149,15 @@ def cifar10(folder: Folder = None, *, progress: bool = False) -> tuple[Images, I
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     there = {name: path for name in names if (path := _first(places, [name]))}
     absent = [name for name in names if name not in there]
-    if not absent:
-        contents = ((path, path.read_bytes()) for path in there.values())
-    else:
+    contents = ((path, path.read_bytes()) for path in there.values())
+    if absent:
         try:
             [archive] = _found(CIFAR10, places, [[ARCHIVE]], folder is None, progress)
         except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{places[-1]} has no {', '.join(absent)}, and {error}"
-            ) from None
+            lacks = f"{places[-1]} has no {', '.join(absent)}, and {error}"
+            raise FileNotFoundError(lacks) from None
         contents = _archived(archive, names)
-    batches = [
-        parse_cifar(_verified(CIFAR10, path, content), str(path)) for path, content in contents
-    ]
+    batches = [parse_cifar(_verified(CIFAR10, *file), str(file[0])) for file in contents]
 
     def joined(part: list[tuple[np.ndarray, np.ndarray]]) -> Images:
         images, labels = (np.concatenate(arrays) for arrays in zip(*part, strict=True))

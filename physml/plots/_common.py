@@ -32,11 +32,7 @@ def line_style(i: int) -> dict[str, Any]:
 
 
 def check_shape(name: str, values: Any, *axes: int | str) -> np.ndarray:
-    """Values as an array with these axes, of which a word may have any length.
-
-    Raises:
-        ValueError: the shape is another one.
-    """
+    """Values as an array; ValueError unless it has these axes, of which a word has any length."""
     array = np.asarray(values)
     fits = [isinstance(n, str) or n == m for n, m in zip(axes, array.shape, strict=False)]
     if array.ndim != len(axes) or not all(fits):
@@ -46,11 +42,7 @@ def check_shape(name: str, values: Any, *axes: int | str) -> np.ndarray:
 
 
 def check_columns(name: str, columns: Sequence[Any]) -> list[np.ndarray]:
-    """Columns of a curve as arrays of floats, all as long as the first.
-
-    Raises:
-        ValueError: a column has another length, or not one axis.
-    """
+    """Columns of a curve as arrays of floats; ValueError unless all are as long as the first."""
     arrays = [np.asarray(column, float) for column in columns]
     return [check_shape(f"every column of {name}", array, arrays[0].size) for array in arrays]
 

@@ -149,7 +149,7 @@ def heat_map(
         if finite[i, j]:
             plain = value == 0 or 0.1 <= abs(value) < 1000
             text = f"{value:.3g}" if plain else f"{value:.1e}"
-            write_cell(ax, i, j, text, image.to_rgba(value), size=8)
+            write_cell(ax, i, j, text, image.to_rgba(values[i, j]), size=8)
         else:
             cell = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor=FAINT)
             ax.add_patch(cell)
