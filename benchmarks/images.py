@@ -34,7 +34,7 @@ from flax import nnx
 
 from physml import classify, data, fit, nn
 from physml.experiment import Run
-from physml.nn._cnn import Layer
+from physml.nn import Layer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -173,9 +173,9 @@ def physml(task: Task, images: data.Images) -> dict[str, Training]:
     return trainings
 
 
-def build(setting: Any) -> classify.Regularized:
+def build(setting: Any) -> nn.Regularised:
     network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(0))
-    return classify.Regularized(network, setting["l2"])
+    return nn.Regularised(network, setting["l2"])
 
 
 def sgd(setting: Any) -> optax.GradientTransformation:

@@ -180,7 +180,7 @@ def methods(
     symmetry, rngs = LORENZ.symmetry, nnx.Rngs(key)
     steps = 500 if quick else 2000
 
-    def trained(network: Any, rate: float, **options: Any) -> surrogate.SurrogateFit:
+    def trained(network: Any, rate: float, **options: Any) -> surrogate.StepperFit:
         schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
         adam = optax.adamw(schedule, weight_decay=0.1, mask=nn.hidden_kernels)
         options = {"batch_size": 512, "refit": False} | options
@@ -190,15 +190,15 @@ def methods(
 
     network = nn.MLP(3, (64,), 3, dtype=jnp.float32, rngs=rngs)
     plain = functools.cache(lambda: trained(network, 1e-2, refit=True))
-    yield "plain", lambda: (plain().trained, None)
+    yield "plain", lambda: (plain().before_refit, None)
     yield "plain, refitted", lambda: (plain().step_map, None)
     noisy = residuals.noisy(residuals.step, jnp.asarray(sigma, jnp.float32))
-    yield "injection", lambda: (trained(network, 1e-2, residual=noisy).trained, None)
+    yield "injection", lambda: (trained(network, 1e-2, residual=noisy).step_map, None)
 
     def multi_step() -> tuple[surrogate.Stepper, None]:
-        start = jax.tree.map(lambda x: x.astype(jnp.float32), plain().trained.network)
+        start = jax.tree.map(lambda x: x.astype(jnp.float32), plain().before_refit.network)
         options = {"residual": residuals.rollout, "length": 16, "batch_size": 256}
-        return trained(start, 5e-3, **options).trained, None
+        return trained(start, 5e-3, **options).step_map, None
 
     yield "multi-step", multi_step
 
@@ -218,7 +218,8 @@ def methods(
                 surrogate.network_inputs(smooth), 100, 3, scale=0.06, rngs=nnx.Rngs(key)
             )
             for cutoff in 10.0 ** -np.arange(2, 11, 2):
-                step_map = surrogate.fit_readout(frozen, smooth, symmetry=symmetry, rcond=cutoff)
+                fitted = surrogate.fit_readout(frozen, smooth, symmetry=symmetry, rcond=cutoff)
+                step_map = fitted.step_map
                 chosen = f"{window} rows, {cutoff:.0e}" if window else f"{cutoff:.0e}"
                 candidates[chosen] = forecast_error(step_map), step_map
         best = min(candidates, key=lambda chosen: candidates[chosen][0])

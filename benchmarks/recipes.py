@@ -6,6 +6,7 @@ step but the hybrids' evaluates it.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from flax import nnx
 from physml import nn, surrogate, systems
 from physml.data import Trajectories, from_arrays
 from physml.step_maps import StepMap
-from physml.surrogate._stepper import cast
+from physml.surrogate._rows import cast
 
 LORENZ = systems.Lorenz()
 SYMMETRY = LORENZ.symmetry
@@ -36,11 +37,14 @@ def frozen(train: Trajectories, seed: int, width: int = 600, scale: float = 0.25
     )
 
 
+def refit(network: surrogate.Network, train: Trajectories, **options: Any) -> surrogate.Stepper:
+    """The step map of a network whose readout is fitted by least squares."""
+    return surrogate.fit_readout(network, train, symmetry=SYMMETRY, **options).step_map
+
+
 def mlp(train: Trajectories, valid: Trajectories, seed: int, *, refinements: int = 1) -> StepMap:
     """Readout by least squares, then by least squares on what that left."""
-    return surrogate.fit_readout(
-        frozen(train, seed), train, symmetry=SYMMETRY, rcond=1e-16, refinements=refinements
-    )
+    return refit(frozen(train, seed), train, rcond=1e-16, refinements=refinements)
 
 
 def mlp_tanh(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
@@ -48,15 +52,14 @@ def mlp_tanh(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     network = nn.MLP.frozen(
         surrogate.network_inputs(train), 300, 3, scale=0.06, rngs=nnx.Rngs(seed)
     )
-    return surrogate.fit_readout(network, train, symmetry=SYMMETRY)
+    return refit(network, train)
 
 
 def mlp32(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     """As `mlp`, in float32 from the data to the forecast; fewer digits need fewer units."""
     train = cast(train, jnp.float32)
     network = frozen(train, seed, 200, 0.5)
-    fitted = surrogate.fit_readout(network, train, symmetry=SYMMETRY, rcond=6e-8, refinements=2)
-    return Single(inner=fitted, dt=train.dt)
+    return Single(inner=refit(network, train, rcond=6e-8, refinements=2), dt=train.dt)
 
 
 def rnn(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
@@ -72,7 +75,7 @@ def rnn(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
         activation=nn.fourier,
         rngs=nnx.Rngs(seed),
     )
-    return surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=50, rcond=1e-16)
+    return refit(network, train, warmup=50, rcond=1e-16)
 
 
 def hybrids(train: Trajectories, valid: Trajectories, seed: int) -> Mapping[str, StepMap]:
@@ -81,7 +84,7 @@ def hybrids(train: Trajectories, valid: Trajectories, seed: int) -> Mapping[str,
 
     def fit(rho: float) -> StepMap:
         known = systems.Lorenz(rho=rho)
-        return surrogate.fit_readout(network, train, symmetry=SYMMETRY, known=known, rcond=1e-16)
+        return refit(network, train, known=known, rcond=1e-16)
 
     return {"hybrid_wrong_rho": fit(25.0), "hybrid": fit(28.0)}
 
@@ -91,8 +94,8 @@ def few(train: Trajectories, valid: Trajectories, seed: int) -> Mapping[str, Ste
     train = from_arrays(train.ts[:3], train.ys[:, 100:103])
     network = frozen(train, seed, 200)
     return {
-        "mlp_200_pairs": surrogate.fit_readout(network, train, symmetry=SYMMETRY),
-        "mlp_200_jacobians": surrogate.fit_readout(network, train, symmetry=SYMMETRY, field=LORENZ),
+        "mlp_200_pairs": refit(network, train),
+        "mlp_200_jacobians": refit(network, train, field=LORENZ),
     }
 
 
@@ -115,7 +118,7 @@ def mlp_trained(
         return {"mlp_trained": adam.step_map}
     part = train[:20]
     lbfgs = surrogate.fit(
-        cast(adam.trained.network, jnp.float32),
+        cast(adam.before_refit.network, jnp.float32),
         part,
         optimizer=optax.lbfgs(),
         steps=100,
@@ -124,12 +127,11 @@ def mlp_trained(
         symmetry=SYMMETRY,
         refit=False,
     )
-    refitted = surrogate.fit_readout(lbfgs.trained.network, train, symmetry=SYMMETRY)
     return {
         "mlp_trained": adam.step_map,
-        "mlp_adam": adam.trained,
-        "mlp_lbfgs": lbfgs.trained,
-        "mlp_lbfgs_refit": refitted,
+        "mlp_adam": adam.before_refit,
+        "mlp_lbfgs": lbfgs.step_map,
+        "mlp_lbfgs_refit": refit(lbfgs.step_map.network, train),
     }
 
 
@@ -140,4 +142,4 @@ def gru_trained(
     fitted = recurrent_recipes.trained("gru", train, valid, seed, quick)
     if quick:
         return {"gru_trained": fitted.step_map}
-    return {"gru_trained": fitted.step_map, "gru_adam": fitted.trained}
+    return {"gru_trained": fitted.step_map, "gru_adam": fitted.before_refit}

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from physml import data, dynamics, nn, reference, residuals, surrogate, systems
 from physml.experiment import Run
-from physml.nn._recurrent import Cell
+from physml.nn import Cell
 from physml.step_maps import StepMap
 
 DT = 0.01
@@ -60,14 +60,14 @@ class Forgetful(StepMap):
     dt: float = eqx.field(static=True)
     stepper: surrogate.Stepper
 
-    def init(self, history: Float[Array, "time dim"], t0: Any) -> surrogate.State:
+    def init(self, history: Float[Array, "time dim"], t0: Any) -> surrogate.StepperState:
         return self.stepper.init(history[-1:], t0)
 
-    def step(self, state: surrogate.State) -> surrogate.State:
+    def step(self, state: surrogate.StepperState) -> surrogate.StepperState:
         state = self.stepper.step(state)
         return eqx.tree_at(lambda s: s.carry, state, jax.tree.map(jnp.zeros_like, state.carry))
 
-    def observe(self, state: surrogate.State) -> Float[Array, " dim"]:
+    def observe(self, state: surrogate.StepperState) -> Float[Array, " dim"]:
         return self.stepper.observe(state)
 
 

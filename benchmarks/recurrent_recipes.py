@@ -22,7 +22,7 @@ from flax import nnx
 
 from physml import nn, surrogate, systems
 from physml.data import Trajectories
-from physml.nn._recurrent import Cell
+from physml.nn import Cell
 from physml.step_maps import StepMap
 
 LENGTH = 8  # steps that are back-propagated through
@@ -37,12 +37,14 @@ def stages(
     """The step map of every stage, see the module."""
     network = recurrent(cell, seed, quick)
     fitted = trained(cell, train, valid, seed, quick)
+    untrained = surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=WARMUP)
+    cold = surrogate.fit_readout(fitted.before_refit.network, train, symmetry=SYMMETRY)
     return {
-        "untrained": surrogate.Stepper.create(network, train, symmetry=SYMMETRY),
-        "untrained_refit": surrogate.fit_readout(network, train, symmetry=SYMMETRY, warmup=WARMUP),
-        "adam": fitted.trained,
+        "untrained": untrained.before_refit,
+        "untrained_refit": untrained.step_map,
+        "adam": fitted.before_refit,
         "refit": fitted.step_map,
-        "refit_cold": surrogate.fit_readout(fitted.trained.network, train, symmetry=SYMMETRY),
+        "refit_cold": cold.step_map,
     }
 
 
@@ -64,7 +66,7 @@ def recurrent(cell: Cell, seed: int, quick: bool) -> nn.RNN:
 
 def trained(
     cell: Cell, train: Trajectories, valid: Trajectories, seed: int, quick: bool
-) -> surrogate.SurrogateFit:
+) -> surrogate.StepperFit:
     """The network trained through time, and its readout fitted after."""
     steps = 400 if quick else 1000
     return surrogate.fit(

@@ -147,8 +147,8 @@ frozen = surrogate.fit_readout(
     ),
     trajectories,
     symmetry=lorenz.symmetry,
-)
-plots.loss_curves({"trained": trained.history})
+).step_map
+plots.loss_curves({"trained": trained.training.history})
 
 # %% [markdown]
 # ## How good is one step, and how long is a forecast?
@@ -235,7 +235,7 @@ plots.solution_error(grid, truth(grid), solution(grid), names=lorenz.state_names
 # ## What to try
 #
 # - Another system: `systems.Rossler()`, `systems.Lorenz96(8)`, or your own by `systems.from_function`.
-# - Another network: `nn.RNN("gru", 3, 64, 3, ...)` in `surrogate.fit`, with `window=` the stretch of time
+# - Another network: `nn.RNN("gru", 3, 64, 3, ...)` in `surrogate.fit`, with `length=` the stretch of time
 #   that it is trained over.
 # - `refit=True` for the trained network (it is the default): its last layer by least squares, on the
 #   features that training found.

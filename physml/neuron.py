@@ -17,8 +17,9 @@ def sigmoid(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 def sigmoid_derivative(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""The sigmoid's slope $\sigma'(x) = \sigma(x) (1 - \sigma(x))$, elementwise.
 
-    At most 1/4, at zero, and about $e^{-|x|}$ far from it: the vanishing gradient of deep networks
-    of sigmoids. $1 - \sigma(x)$ is computed as $\sigma(-x)$, which keeps its digits for large x.
+    The slope is at most 1/4, at zero, and about $e^{-|x|}$ far from zero: the vanishing gradient of
+    deep networks of sigmoids. $1 - \sigma(x)$ is computed as $\sigma(-x)$, which keeps its digits
+    for large x.
     """
     x = floating_array("x", x)
     return jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
@@ -81,7 +82,7 @@ def squared_error_gradient(
     = 2 (y - t) \, \sigma'(z), \qquad
     \frac{\partial L}{\partial w_i} = \frac{\partial L}{\partial b} x_i.$$
 
-    `jax.grad(squared_error, argnums=(0, 1))` is the same.
+    `jax.grad(squared_error, argnums=(0, 1))` gives the same.
 
     Raises:
         TypeError, ValueError: as `squared_error`.
@@ -101,14 +102,18 @@ def gradient_step(
 ) -> tuple[Float[Array, " inputs"], Float[Array, ""]]:
     r"""Weights and bias after one step down the gradient of `squared_error`.
 
+    >>> w, b = neuron.gradient_step([0.4, 0.2, 0.6], 0.1, [0.5, 0.3, 0.1], target=0.4)
+    >>> w.round(4).tolist()
+    [0.3951, 0.1971, 0.599]
+
     $$w_i \leftarrow w_i - \alpha \frac{\partial L}{\partial w_i}, \qquad
     b \leftarrow b - \alpha \frac{\partial L}{\partial b}$$
 
     Args:
         w: the weights.
         b: the bias.
-        x: the inputs of the one sample that is learnt from.
-        target: the output wanted for it, $t$.
+        x: the inputs of one sample.
+        target: the output wanted for the sample, $t$.
         learning_rate: $\alpha$.
 
     Raises:
@@ -117,13 +122,12 @@ def gradient_step(
     w, b, x, target = _sample(w, b, x, target)
     dw, db = squared_error_gradient(w, b, x, target)
     rate = floating_array("learning_rate", learning_rate, w.dtype)
-    if rate.shape != ():
-        raise ValueError(f"learning_rate must be a number, got shape {rate.shape}")
+    _require_number("learning_rate", rate)
     return w - rate * dw, b - rate * db
 
 
 def _weighted(x: Array, w: Array) -> Array:
-    # In all digits of the dtype: accelerators would round float32 to fewer ones first.
+    # Accelerators would otherwise round float32 to fewer digits first.
     return jnp.matmul(x, w, precision="highest")
 
 
@@ -135,8 +139,12 @@ def _check_neuron(x: Array, w: Array, b: Array) -> None:
             f"x must hold along its last axis one input for each of the {w.size} weights, "
             f"got shape {x.shape}"
         )
-    if b.shape != ():
-        raise ValueError(f"b must be a number, got shape {b.shape}")
+    _require_number("b", b)
+
+
+def _require_number(name: str, value: Array) -> None:
+    if value.shape != ():
+        raise ValueError(f"{name} must be a number, got shape {value.shape}")
 
 
 def _sample(
@@ -146,6 +154,5 @@ def _sample(
     _check_neuron(x, w, b)
     if x.ndim != 1:
         raise ValueError(f"x must be one sample, of shape {w.shape}, got shape {x.shape}")
-    if target.shape != ():
-        raise ValueError(f"target must be a number, got shape {target.shape}")
+    _require_number("target", target)
     return w, b, x, target

@@ -1,4 +1,4 @@
-"""What is zero where a model is right: residuals shared by all who fit."""
+"""Residuals that every fit shares: arrays that are zero where a model is right."""
 
 from typing import Any
 
@@ -14,16 +14,21 @@ from physml.systems import System
 def equation(system: System, args: Any = None) -> Residual:
     r"""The residual of a differential equation: $du/dt - f(t, u)$ at given times.
 
-    It returns `residual(model, times, key=None)`, of shape (times, dim): the model is a function
-    of a scalar t that answers u(t), of shape (dim,), and is differentiated in t (forward mode);
-    `times` has shape (times,).
+    It returns `residual(model, times, key=None)`, of shape (times, dim). The model is a function
+    from a scalar t to u(t), of shape (dim,), which JAX differentiates in forward mode; `times` has
+    shape (times,).
 
     Args:
         system: the right-hand side f.
         args: passed on to it.
 
     Example:
-        >>> residuals.equation(system)(solution, jnp.linspace(0.0, 1.0, 101))
+        The decay e^-t does not solve y' = -2 y: at t = 0 it is off by 1.
+
+        >>> decay = systems.from_function(lambda t, y, rate: -rate * y, 1)
+        >>> residual = residuals.equation(decay, args=2.0)
+        >>> residual(lambda t: jnp.exp(-t)[None], jnp.zeros(1)).tolist()
+        [[1.0]]
     """
 
     def residual(
@@ -43,11 +48,11 @@ def step(
 ) -> Float[Array, "windows steps dim"]:
     r"""The residual of single steps: $(\Delta(y_k) - (y_{k+1} - y_k)) / s$ along each window.
 
-    Every step starts from the true row, so that a window of length two is a next-step pair and a
-    longer one is what a recurrent model needs to fill its memory (teacher forcing).
+    Every step starts from the true row (teacher forcing). A window of two rows is a next-step
+    pair; a longer one lets a recurrent model fill its memory.
 
     Args:
-        model: predicts `increments(ys, t0)`, one for each row, and holds their spread `scale`.
+        model: predicts `increments(ys, t0)`, one for each row, and holds their spread s as `scale`.
         batch: `data.Windows`, or anything with `ys` (windows, steps + 1, dim) and `times`
             (windows,) of their first rows.
         key: not used.
@@ -62,10 +67,10 @@ def rollout(
 ) -> Float[Array, "windows steps dim"]:
     r"""The residual of a forecast: $(\hat y_k - y_k) / s$, each window started from its first row.
 
-    The model is fed its own predictions, and the gradient goes through all of them.
+    Every step starts from the model's own prediction, and the gradient goes through all steps.
 
     Args:
-        model: a `StepMap` that holds the increments' spread `scale`.
+        model: a `StepMap` that holds the increments' spread s as `scale`.
         batch: as for `step`.
         key: not used.
     """
@@ -86,17 +91,16 @@ def noisy(residual: Residual, std: Float[Array, " dim"]) -> Residual:
     r"""A residual whose models start from disturbed rows: noise injection for steps and rollouts.
 
     Every row of a window but the last gets independent normal noise, drawn anew from the key of
-    each call. A step from $y_k + \eta_k$ is then asked to reach $y_{k+1}$, not to keep the error,
-    which trains the map to return to the data. In windows of more than two rows the rows in
-    between are targets too: that adds variance and no bias. Without a key nothing is disturbed, as
-    for validation.
+    each call. A step from $y_k + \eta_k$ then has to reach $y_{k+1}$, which trains the map to
+    return to the data. In windows of more than two rows the rows in between are also targets; their
+    noise adds variance and no bias. Without a key, as in validation, nothing is disturbed.
 
     Args:
-        residual: `step` or `rollout`, or any that reads `batch.ys` (windows, steps + 1, dim).
+        residual: `step`, `rollout`, or any residual of `batch.ys` (windows, steps + 1, dim).
         std: the noise's standard deviation for each component, in the units of the data.
 
-    Source: Sanchez-Gonzalez et al., ICML 2020 (arXiv 2002.09405), section 4.3; that it is a penalty
-    on the derivative of the map: Bishop, Neural Computation 7 (1995) 108.
+    Sources: Sanchez-Gonzalez et al., ICML 2020 (arXiv 2002.09405), section 4.3; Bishop, Neural
+    Computation 7 (1995) 108, who shows that it penalises the derivative of the map.
     """
 
     def disturbed(model: Any, batch: Any, key: PRNGKeyArray | None = None) -> Any:

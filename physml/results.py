@@ -1,4 +1,14 @@
-"""How a solve or a fit ended: one list of results, and one way to say them."""
+"""How a solve or a fit ended: one list of results, and one way to say them.
+
+Every solve and every fit ends in `conclude`. A failure raises, or warns with `throw=False`; doubt
+and an interrupt warn; success and an early stop are silent.
+
+The rule for interrupts: Ctrl-C ends the work after the chunk of steps that is under way (work that
+is not done in chunks raises KeyboardInterrupt as it returns to Python). What had been reached is
+returned, and its result is `interrupted` at every level up to the user's, also if Ctrl-C came in
+the last chunk: whoever pressed it wants to stop, not the next fit. A second Ctrl-C acts at once. A
+script stops there by `raise_if_interrupted`, with KeyboardInterrupt.
+"""
 
 import warnings
 from typing import TYPE_CHECKING, TypeVar
@@ -24,7 +34,7 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         nonfinite = max_steps_reached = nonlinear_divergence = ""
     successful = ""
     early_stopped = "The validation loss stopped improving, or a callback asked to stop."
-    interrupted = "Ctrl-C: what had been reached by then is returned."
+    interrupted = "Ctrl-C was pressed: what had been reached by then is returned."
     diverged = (
         "The solution could not be continued: its steps became too short. It blows up near the "
         "time reached, or it is too stiff for an explicit solver."
@@ -57,29 +67,30 @@ _DOUBTFUL = (RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unide
 
 
 def is_failure(result: RESULTS) -> Bool[Array, "*batch"]:
-    """Whether a solve or a fit did not reach its end; a result that only raises doubt did."""
+    """Whether a solve or a fit failed: success, an early stop, doubt and an interrupt are none."""
     return ~jnp.any(jnp.stack([result == other for other in (*_GOOD, *_DOUBTFUL)]), axis=0)
 
 
 def conclude(
     outcome: T, result: RESULTS, name: str, details: str = "", *, throw: bool, stacklevel: int = 2
 ) -> T:
-    """What was solved or fitted, after its result has been said.
+    """What was solved or fitted, after its failure was raised, or a warning was given.
 
-    A failure raises an error, or without `throw` a warning; a result that raises doubt, an
-    interrupt among them, gives a warning; success and an early stop say nothing. Where the result
-    is traced, a failure raises when the compiled program runs, and nothing else can be said.
+    A failure raises, or warns with `throw=False`; doubt and an interrupt warn; success and an early
+    stop are silent. Where the result is traced, a failure raises when the compiled program runs,
+    and nothing warns.
 
     Args:
-        outcome: what the caller returns.
+        outcome: what was solved or fitted, which the caller returns.
         result: how it ended.
-        name: the function that was called, such as "pinn.solve".
-        details: sentences that follow the result's own.
+        name: the function that the user called, such as "pinn.solve".
+        details: sentences that follow the result's own message.
         throw: whether a failure raises.
-        stacklevel: 2 for the caller of the function that concludes, as in `warnings.warn`.
+        stacklevel: which caller the warning points to, as in `warnings.warn`: 2 is the caller of
+            the function that calls `conclude`.
 
     Raises:
-        RuntimeError: it failed, and `throw`.
+        RuntimeError: the result is a failure, and `throw` is set.
     """
     successful = result == RESULTS.successful
     if is_concrete(successful) and successful:  # at once: the comparisons below take 0.3 ms
@@ -97,10 +108,10 @@ def conclude(
 
 
 def raise_if_interrupted(result: RESULTS) -> None:
-    """Stop a script that would go on with an interrupted fit as with a finished one.
+    """Stop a script that would otherwise take an interrupted fit for a finished one.
 
     Raises:
-        KeyboardInterrupt: the result is `interrupted`.
+        KeyboardInterrupt: the result, or one of a batch of them, is `interrupted`.
     """
-    if bool(result == RESULTS.interrupted):
+    if bool(jnp.any(result == RESULTS.interrupted)):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The one solution type: what the reference, and a network that solves an equation, answer."""
+"""The one type of solutions, by the reference and by networks that solve an equation."""
 
 import abc
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from physml._numerics.checks import is_concrete
+from physml._numerics.checks import is_concrete, require_positive
 from physml.results import RESULTS
 
 
@@ -85,8 +85,8 @@ class Solution(eqx.Module):
         """The time until which the estimated relative error stays within `rtol`.
 
         The error of component i is taken relative to max |u_i| over [t0, t1], so that a zero
-        crossing is no alarm and components of different units count alike. It is looked at on
-        `ts` and on 1000 even points, and the time returned is the last good one.
+        crossing is no alarm and components of different units count alike. The bound is
+        checked on `ts` and on 1000 even points; the time returned is the last at which it holds.
 
         Returns:
             The time, and whether it is censored: the bound still held at the end, t1.
@@ -94,8 +94,7 @@ class Solution(eqx.Module):
         Raises:
             ValueError: the solution carries no estimate, or `rtol` is not positive.
         """
-        if is_concrete(rtol) and not rtol > 0:
-            raise ValueError(f"rtol must be positive, got {rtol}")
+        require_positive(rtol=rtol)
         error = self._require_error()
         even = self.t0 + (self.t1 - self.t0) * jnp.linspace(0.0, 1.0, 1000, dtype=self.ts.dtype)
         times = jnp.sort(jnp.clip(jnp.concatenate([even, self.ts]), self.t0, self.t1))
@@ -108,8 +107,8 @@ class Solution(eqx.Module):
     def _require_error(self) -> Callable[[Float[Array, ""]], Float[Array, " dim"]]:
         if self.error is None:
             raise ValueError(
-                "this solution carries no error estimate: reference.solve(..., certify=True), "
-                "pinn.solve and pinn.train give one"
+                "solution must carry an error estimate, got none: reference.solve(..., "
+                "certify=True), pinn.solve and pinn.train give one"
             )
         return self.error
 
@@ -125,7 +124,7 @@ class Solution(eqx.Module):
                 )
         else:
             outside = jnp.any(~((t >= self.t0) & (t <= self.t1)))
-            t = eqx.error_if(t, outside, "t lies outside [t0, t1], where the solution is known")
+            t = eqx.error_if(t, outside, "t must lie in [t0, t1], got a time outside")
         return _evaluate(function, t)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-State = PyTree[Any]
+MapState = PyTree[Any]
 """Whatever a step map carries from step to step: coordinates, hidden carry, step count."""
 
 
@@ -20,7 +20,7 @@ class StepMap(eqx.Module):
     dt: eqx.AbstractVar[float]
 
     @abc.abstractmethod
-    def init(self, history: Float[Array, "time dim"], t0: Any) -> State:
+    def init(self, history: Float[Array, "time dim"], t0: Any) -> MapState:
         """The state at the end of an observed history.
 
         Args:
@@ -29,9 +29,9 @@ class StepMap(eqx.Module):
         """
 
     @abc.abstractmethod
-    def step(self, state: State) -> State:
+    def step(self, state: MapState) -> MapState:
         """The state one `dt` later."""
 
     @abc.abstractmethod
-    def observe(self, state: State) -> Float[Array, " dim"]:
+    def observe(self, state: MapState) -> Float[Array, " dim"]:
         """The physical coordinates held by a state."""

@@ -1,9 +1,10 @@
 """CIFAR-10 by convolutional networks: TensorFlow's tutorial, and a better one if wanted.
 
-Both are trained on 45,000 images and chosen on the other 5,000 of the training set; the test images
-are looked at once, at the end. The tutorial's network has three convolutions and one dense layer
-and sees its images ten times as they are; the better one has five convolutions with batch
-normalisation, and its images are mirrored and shifted anew in each epoch.
+Each network is trained on 45,000 images of the training set, and its weights of the best epoch are
+chosen by the other 5,000; the test images are looked at once, at the end. The tutorial's network
+has three convolutions and one dense layer and sees its images as they are in each of ten epochs.
+The better one has five convolutions with batch normalisation, and its images are mirrored and
+shifted anew in each epoch.
 
     python scripts/cifar10.py --data DIR --better
 """
@@ -14,26 +15,22 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from flax import nnx
 
-from physml import classify, data, fit, nn, plots
+from physml import classify, data, experiment, fit, nn, plots
 from physml.experiment import Run
 from physml.results import raise_if_interrupted
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/cifar10")
-    """Folder for the table, metrics, figures and models."""
-    data: Path | None = None
-    """Folder with CIFAR-10's batches or archive; else the cache, to which it is downloaded."""
-    seed: int = 0
-    """Seed of the weights, the split, the order of the images and how they are moved."""
     quick: bool = False
     """One epoch on few images."""
+    data: Path | None = None
+    """Folder with the batches or the archive; without it the cache, to which it is downloaded."""
     epochs: int = 10
     """Epochs of the tutorial's network."""
     better: bool = False
@@ -60,13 +57,12 @@ def main(config: Config) -> dict[str, Any]:
     }
     if not config.better:
         del recipes["better"]
-    rows, curves, metrics = [], {}, {}
+    curves = {}
     with Run(config.out, config) as run:
-        words = [images.names[label] for label in np.asarray(images.labels[:25])]
-        run.figure("images", plots.image_grid(images.images[:25], words))
+        run.figure("images", plots.labelled_images(images[:25]))
         key, split_key = jax.random.split(jax.random.key(config.seed))
         train, valid = images.split((0.9, 0.1), split_key)
-        scale = data.Standardizer.fit(train.images)  # its zero, the mean, comes in from outside
+        scale = data.Standardizer.fit(train.images)  # borders are padded by 0, then the mean
         train, valid, seen = (part.transformed(scale) for part in (train, valid, test))
         for name, recipe in recipes.items():
             if config.quick:
@@ -74,24 +70,29 @@ def main(config: Config) -> dict[str, Any]:
             layers = nn.ARCHITECTURES[f"cifar-{name}"]
             network = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
             print(f"{name}\n{network.summary()}\n")
-            fitted = classify.fit(network, train, valid, key=key, progress=True, **recipe)
-            raise_if_interrupted(fitted.result)
+            with run.row("" if name == "tutorial" else name, label=name) as row:
+                fitted = classify.fit(network, train, valid, key=key, progress=True, **recipe)
+                raise_if_interrupted(fitted.result)
+                found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
+                row["test_acc"], row["train_s"] = found.accuracy, fitted.seconds
+                row["images_per_s"] = fitted.step * recipe["batch_size"] / fitted.seconds
+                row.shown["cross_entropy"] = found.cross_entropy
             run.save_model(name, fitted.model)
-            found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
-            speed = fitted.step * recipe["batch_size"] / fitted.seconds
             curves[name] = learning_curve(fitted, len(train) // recipe["batch_size"])
-            rows.append((name, found.accuracy, found.cross_entropy, fitted.seconds, speed))
-            prefix = "" if name == "tutorial" else f"{name}."
-            metrics |= {
-                f"{prefix}test_acc": found.accuracy,
-                f"{prefix}images_per_s": speed,
-                f"{prefix}train_s": fitted.seconds,
-            }
             draw(run, name, fitted.model, found, test, seen)
             print(f"{name}\n{found.summary()}\n")
         run.figure("accuracy", plots.accuracy_curves(curves))
-        run.table(rows, ("network", "test accuracy", "cross-entropy", "seconds", "images/s"))
-        return run.metrics(metrics)
+        run.table(run.take_rows(), COLUMNS)
+        return run.metrics({})
+
+
+COLUMNS = {
+    "name": "network",
+    "test_acc": "test accuracy",
+    "cross_entropy": "cross-entropy",
+    "train_s": "seconds",
+    "images_per_s": "images/s",
+}
 
 
 def learning_curve(fitted: fit.Fit, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,10 +111,8 @@ def draw(
     seen: data.Images,
 ) -> None:
     """What a network confuses and is most wrong about, its first filters, and what it sees."""
-    run.figure(f"{name}_confusion", plots.confusion_matrix(found.confusion, found.names))
-    if found.mistakes:
-        worst, title = images.images[found.top_errors.index], "most confident mistakes"
-        run.figure(f"{name}_worst", plots.image_grid(worst, found.mistakes, title=title))
+    for kind, figure in plots.evaluation_figures(found, images).items():
+        run.figure(f"{name}_{kind}", figure)
     run.figure(f"{name}_filters", plots.filters(network.kernels[0]))
     network.eval()
     maps = {f"layer {i + 1}": m[0] for i, m in enumerate(network.feature_maps(seen.images[:1]))}
@@ -121,4 +120,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

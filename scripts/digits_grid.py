@@ -1,12 +1,13 @@
 """Digits of 8 x 8 pixels: the lecture's grid of learning rates and L2 strengths as one program.
 
-The lecture's network (ten filters of 3 x 3, pooling, 50 dense units) by stochastic gradient
-descent, with all 7 x 7 settings at once: the rate falls to zero on a straight line, and the images
-are rotated and zoomed anew in each epoch. Of each of five splits a fifth of the images is to test
-with and a fifth of the others to validate with. Five networks with the setting of the least
-cross-entropy in validation are then fitted to all that is not to test with, and tested. Beside them
-are wider ones, with dropout, by AdamW in one cycle. Their recipe was chosen by the validation
-images of all five splits together, some of which are other splits' test images.
+The lecture's network (ten filters of 3 x 3, pooling, 50 dense units) is trained by stochastic
+gradient descent with all 7 x 7 settings at once. The learning rate falls to zero on a straight
+line, and the images are rotated and zoomed anew in each epoch. Each of five random splits tests
+with a fifth of the images and validates with a fifth of the others. Five networks with the setting
+of the least cross-entropy in validation are then trained on all images that are not to test with,
+and tested. Wider networks with dropout, trained by AdamW in one cycle, are tested beside them;
+their recipe was chosen by the validation images of all five splits, and some of these images are
+test images of other splits.
 """
 
 import os
@@ -18,10 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
-from physml import classify, data, fit, nn, plots
+from physml import classify, data, experiment, fit, nn, plots
 from physml.experiment import Run
 from physml.results import raise_if_interrupted
 
@@ -32,13 +32,10 @@ MEMBERS = 5  # networks that are tested, one by one and together
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/digits_grid")
-    """Folder for the table, metrics, figures and models."""
-    seed: int = 0
-    """Seed of the splits, the weights, the order of the images and how they are moved."""
     quick: bool = False
     """One split and three epochs."""
     splits: int = 5
@@ -51,9 +48,9 @@ class Config:
     """Epochs of the wide networks."""
 
 
-def lecture_net(setting: Any) -> classify.Regularized:
+def lecture_net(setting: Any) -> nn.Regularised:
     network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(setting["key"]))
-    return classify.Regularized(network, setting["l2"])
+    return nn.Regularised(network, setting["l2"])
 
 
 def sgd(setting: Any) -> optax.GradientTransformation:
@@ -70,8 +67,15 @@ def one_cycle(setting: Any) -> optax.GradientTransformation:
 
 
 # Loss, network, optimizer and images in a step: made once, so that nothing is compiled again.
-LECTURE = (classify.cross_entropy(), lecture_net, sgd, 100)
-WIDE_RECIPE = (classify.cross_entropy(label_smoothing=0.1), wide_net, one_cycle, 50)
+Recipe = tuple[Any, Any, Any, int]
+LECTURE: Recipe = (classify.cross_entropy(), lecture_net, sgd, 100)
+WIDE_RECIPE: Recipe = (classify.cross_entropy(label_smoothing=0.1), wide_net, one_cycle, 50)
+COLUMNS = {
+    "split": "split", "rate": "rate", "l2": "L2", "valid_acc": "validation",
+    "test_acc_mean": "test", "together_test_acc": f"{MEMBERS} together",
+    "wide_test_acc_mean": "wide", "best_test_acc": f"{MEMBERS} wide",
+    "grid_seconds": "grid [s]", "wide_seconds": "wide [s]",
+}  # fmt: skip
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -82,8 +86,7 @@ def main(config: Config) -> dict[str, Any]:
         splits, epochs, wide_epochs = 1, 3, 3
     rates, strengths, _ = np.meshgrid(GRID, GRID, np.arange(config.seeds), indexing="ij")
     with Run(config.out, config) as run:
-        words = [images.names[label] for label in np.asarray(images.labels[:25])]
-        run.figure("images", plots.image_grid(images.images[:25], words))
+        run.figure("images", plots.labelled_images(images[:25]))
         rows, maps, confusion, diverged = [], [], np.zeros((10, 10), int), 0
         for split in range(splits):
             key = jax.random.fold_in(jax.random.key(config.seed), split)
@@ -96,28 +99,25 @@ def main(config: Config) -> dict[str, Any]:
             settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
             grid = fit_many(LECTURE, train, epochs, fit_key, rates.size, **settings)
             (on_train, _), (on_valid, entropy), (on_test, _) = (
-                [score.reshape(rates.shape).mean(axis=-1) for score in scores(grid, part)]
+                [score.reshape(rates.shape).mean(axis=-1) for score in scores(grid, part)[0]]
                 for part in (train, valid, test)
             )  # means over the seeds
             i, j = np.unravel_index(np.nanargmin(entropy), entropy.shape)
             chosen = {"rate": np.full(MEMBERS, GRID[i]), "l2": np.full(MEMBERS, GRID[j])}
             best = fit_many(LECTURE, whole, epochs, fit_key, MEMBERS, **chosen)
             wide = fit_many(WIDE_RECIPE, whole, wide_epochs, fit_key, MEMBERS)
-            together = ensemble(wide, test)
+            ((best_alone, _), best_together), ((wide_alone, _), wide_together) = (
+                scores(swept, test) for swept in (best, wide)
+            )
             maps.append((on_train, on_test))
-            confusion += together.confusion
+            confusion += wide_together.confusion
             diverged += int(grid.diverged.sum())
-            rows.append(
-                (split, GRID[i], GRID[j], on_valid[i, j], scores(best, test)[0].mean(),
-                 ensemble(best, test).accuracy, scores(wide, test)[0].mean(), together.accuracy,
-                 grid.seconds, wide.seconds)
+            found = (
+                split, GRID[i], GRID[j], on_valid[i, j], best_alone.mean(), best_together.accuracy,
+                wide_alone.mean(), wide_together.accuracy, grid.seconds, wide.seconds,
             )  # fmt: skip
-        names = (
-            "split", "rate", "L2", "validation", "test", f"{MEMBERS} together", "wide",
-            f"{MEMBERS} wide", "grid [s]", "wide [s]",
-        )  # fmt: skip
-        title = f"Accuracy of the best of {len(grid)} networks, and of wide ones"
-        run.table(rows, names, title=title)
+            rows.append(dict(zip(COLUMNS, found, strict=True)))
+        run.table(rows, COLUMNS, title=f"Best of {len(grid)} networks, and wide ones: accuracy")
         for part, accuracy in zip(("train", "test"), np.mean(maps, axis=0), strict=True):
             figure = plots.heat_map(
                 100 * accuracy, GRID, GRID, row_name="learning rate", column_name="L2 strength",
@@ -126,30 +126,15 @@ def main(config: Config) -> dict[str, Any]:
             run.figure(f"{part}_accuracy", figure)
         run.figure("confusion", plots.confusion_matrix(confusion, images.names))
         run.save_model("wide", wide.models)
-        means = dict(zip(names[3:], np.mean(rows, axis=0)[3:], strict=True))
-        return run.metrics(
-            {
-                "test_acc_mean": means["test"],
-                "together_test_acc": means[f"{MEMBERS} together"],
-                "wide_test_acc_mean": means["wide"],
-                "best_test_acc": means[f"{MEMBERS} wide"],
-                "grid_seconds": means["grid [s]"],
-                "wide_seconds": means["wide [s]"],
-                "models": len(grid),  # of each split
-                "diverged": diverged,  # in all splits
-            }
-        )
+        means = {key: np.mean([row[key] for row in rows]) for key in list(COLUMNS)[4:]}
+        # Models of each split, and those that diverged in all splits.
+        return run.metrics(means | {"models": len(grid), "diverged": diverged})
 
 
 def fit_many(
-    recipe: tuple[Any, Any, Any, int],
-    images: data.Images,
-    epochs: int,
-    key: jax.Array,
-    num: int,
-    **settings: Any,
+    recipe: Recipe, images: data.Images, epochs: int, key: jax.Array, num: int, **settings: Any
 ) -> fit.Sweep:
-    """So many networks by a recipe, each with first weights and settings of its own."""
+    """Fit `num` networks by a recipe, each with first weights and settings of its own."""
     loss, network, optimizer, batch_size = recipe
     steps = epochs * (len(images) // batch_size)
     arrays = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
@@ -162,21 +147,14 @@ def fit_many(
     return swept
 
 
-def ensemble(swept: fit.Sweep, images: data.Images) -> classify.Evaluation:
-    """What the networks' mean probabilities are worth."""
-    members = classify.member_probabilities(swept.models, images)
-    return classify.evaluate(members.mean(axis=0), images)
-
-
-def scores(swept: fit.Sweep, images: data.Images) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy and cross-entropy of each model, NaN where it diverged."""
-    members = classify.member_probabilities(swept.models, images)
-    found = [classify.evaluate(each, images) for each in np.asarray(members)]
-    both = np.asarray([(each.accuracy, each.cross_entropy) for each in found])
-    accuracy, entropy = np.where(swept.diverged[:, None], np.nan, both).T
-    return accuracy, entropy
+def scores(swept: fit.Sweep, images: data.Images) -> tuple[np.ndarray, classify.Evaluation]:
+    """Accuracy and cross-entropy of each model (NaN where it diverged); what all are together."""
+    probabilities = classify.member_probabilities(swept.models, images)
+    alone, together = classify.evaluate_members(probabilities, images)
+    found = np.array([(each.accuracy, each.cross_entropy) for each in alone]).T
+    return np.where(swept.diverged, np.nan, found), together
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # for the models to be shared out
-    main(tyro.cli(Config, description=__doc__))
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # the models are shared out among them
+    experiment.cli(main, Config)

@@ -1,13 +1,15 @@
 """Inverse problems: parameters, starts and an unknown term from noisy observations.
 
-Lorenz from (1, 1, 1), seen 300 times in t = 0 to 3 with noise of standard deviation 0.5, all of it
-and x alone: the errors of many noise draws against the Cramér-Rao bound, the intervals' coverage,
-likelihood profiles, and single shooting by Diffrax and Levenberg-Marquardt from the same guess,
-which is 50 % off. The damping ratio of an oscillator, and Duffing's cubic term, which its equation
-is not told of.
+Lorenz from (1, 1, 1) is observed 300 times in t = 0 to 3 with noise of standard deviation 0.5,
+first in all components, then in x alone. The script compares the errors of many noise draws with
+the Cramér-Rao bound, counts how often the intervals cover the truth, and draws likelihood profiles;
+beside them is single shooting by Diffrax and Levenberg-Marquardt from the same guess, which is 50 %
+off. Two more problems are the damping ratio of an oscillator, and Duffing's cubic term, which is
+missing in the equation that is given.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +17,29 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
-import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
-import tyro
+from _shooting import shooting, trajectory
 
-from physml import fit, pinn, plots, reference, systems
+from physml import experiment, fit, pinn, plots, reference, systems
 from physml.experiment import Run
 from physml.results import RESULTS
 
 NAMES = ("sigma", "rho", "beta")
+TRUE = np.array([10.0, 28.0, 8.0 / 3.0])
 TS = np.linspace(0.0, 3.0, 300)
-NOISE, OFF = 0.5, 1.5  # the noise, and by what the guesses are off
-POSITIVE = {name: (0.0, np.inf) for name in NAMES}
+NOISE = 0.5
+OFF = 1.5  # a guess over the truth
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/inverse")
-    """Folder for the table, metrics and figures."""
-    seed: int = 0
-    """Seed of the noise."""
-    quick: bool = False
-    """A few noise draws only: a look, most of it compiling."""
     draws: int = 200
-    """Draws of the noise."""
+    """Draws of the noise (10 if quick)."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -59,68 +55,49 @@ def main(config: Config) -> dict[str, Any]:
         return run.metrics({})
 
 
-def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.Array) -> None:
-    """Errors against the Cramér-Rao bound, coverage, one fit in pictures, single shooting."""
-    true, y0 = np.array([10.0, 28.0, 8.0 / 3.0]), np.ones(3)
-    unknowns = jnp.asarray(np.concatenate([true, y0]))
-    clean = trajectory(unknowns, observe)
-    off = systems.Lorenz(*(OFF * true))
-    data = clean + NOISE * jax.random.normal(key, (draws, *clean.shape))
-    bound = fit.cramer_rao(lambda x: trajectory(x, observe), unknowns, NOISE)[:3] / true
+def identify_each(system: systems.System, ts: Any, data: jax.Array, **options: Any) -> Any:
+    """`pinn.identify` for each draw of the noise."""
 
     @eqx.filter_jit
     def identify(data: jax.Array) -> pinn.Identified:
-        def one(ys: jax.Array) -> pinn.Identified:
-            return pinn.identify(
-                off,
-                TS,
-                ys,
-                free=NAMES,
-                y0=OFF * y0,
-                observe=observe,
-                noise=NOISE,
-                bounds=POSITIVE,
-                num_windows=30,
-            )
-
+        one = partial(pinn.identify, system, ts, **options)
         return jax.lax.map(one, data, batch_size=20)
 
-    with run.timed() as timing:
-        found = jax.block_until_ready(identify(data))
-    estimates, ranges = np.asarray(found.estimate), found.intervals()
-    errors = estimates / true - 1
-    covered = {
-        name: float(np.mean((ranges[name][0] <= value) & (value <= ranges[name][1])))
-        for name, value in zip(NAMES, true, strict=True)
-    }
-    ratio = np.sqrt(np.mean(errors**2, axis=0)) / bound
-    shot = shooting(OFF * unknowns, data[0], observe)
+    return identify(data)
+
+
+def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.Array) -> None:
+    """Errors against the Cramér-Rao bound, coverage, one fit in pictures, single shooting."""
+    unknowns = jnp.asarray(np.concatenate([TRUE, np.ones(3)]))
+    clean = trajectory(unknowns, TS, observe)
+    data = clean + NOISE * jax.random.normal(key, (draws, *clean.shape))
+    bound = fit.cramer_rao(lambda x: trajectory(x, TS, observe), unknowns, NOISE)[:3] / TRUE
+    truth: dict[str, float] = dict(zip(NAMES, map(float, TRUE), strict=True))
     rows = []
-    for i, name in enumerate(NAMES):
-        median, lost = np.median(np.abs(errors[:, i])), abs(shot[i] / true[i] - 1)
-        figures = {
-            f"{name}_err": median,
-            f"{name}_rms_over_crb": ratio[i],
-            f"{name}_coverage": covered[name],
-            f"{name}_shooting_err": lost,
-        }
-        run.metrics(figures, prefix=title)
-        shares = median, ratio[i] * bound[i], bound[i], covered[name], lost
-        rows.append([name, *(100 * float(share) for share in shares)])
-    failed = np.mean(np.asarray(found.result != RESULTS.successful))
-    figures = {
-        "rms_over_crb": ratio.max(),
-        "coverage": min(covered.values()),
-        "failed": failed,
-        "draws": draws,
-        "seconds": timing.seconds,
-    }
-    run.metrics(figures, prefix=title)
+    with run.row(title) as row:
+        guess, y0 = systems.Lorenz(*(OFF * TRUE)), OFF * np.ones(3)
+        found = row.time(
+            identify_each, guess, TS, data, free=NAMES, y0=y0, observe=observe, noise=NOISE,
+            bounds={name: (0.0, np.inf) for name in NAMES}, num_windows=30,
+        )  # fmt: skip
+        errors, ranges = np.asarray(found.estimate) / TRUE - 1, found.intervals()
+        rms = np.sqrt(np.mean(errors**2, axis=0))
+        lost = np.abs(shooting(OFF * unknowns, TS, data[0], observe, NOISE)[:3] / TRUE - 1)
+        covered = [
+            np.mean((a <= truth[name]) & (truth[name] <= b)) for name, (a, b) in ranges.items()
+        ]
+        for i, name in enumerate(NAMES):
+            median, ratio = np.median(np.abs(errors[:, i])), rms[i] / bound[i]
+            row[f"{name}_err"], row[f"{name}_rms_over_crb"] = median, ratio
+            row[f"{name}_coverage"], row[f"{name}_shooting_err"] = covered[i], lost[i]
+            shares = median, rms[i], bound[i], covered[i], lost[i]
+            rows.append([name, *(100 * float(share) for share in shares)])
+        row["rms_over_crb"], row["coverage"], row["draws"] = max(rms / bound), min(covered), draws
+        row["failed"] = np.mean(np.asarray(found.result != RESULTS.successful))
     columns = ["parameter", "median error", "rms", "bound", "cover 95 %", "single shooting"]
     seen = "".join("xyz"[i] for i in observe)
     heading = f"Lorenz, {seen} observed, {draws} noise draws, guess {OFF} times the truth, in %"
     run.table(rows, columns, title=heading)
-    truth: dict[str, float] = dict(zip(NAMES, map(float, true), strict=True))
     run.figure(f"{title}_intervals", plots.intervals(ranges, truth))
     if observe == (0,):
         pictures(run, jax.tree.map(lambda x: x[0], found), np.asarray(data[0, :, 0]), truth)
@@ -137,38 +114,6 @@ def pictures(run: Run, found: pinn.Identified, x: np.ndarray, truth: dict[str, f
     run.figure("lorenz_x_profiles", plots.likelihood_profiles(profiles, best, truth))
 
 
-def trajectory(unknowns: jax.Array, observe: tuple[int, ...]) -> jax.Array:
-    """Diffrax's: what is observed, given (sigma, rho, beta, x, y, z at the start)."""
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(systems.Lorenz(*unknowns[:3])),
-        diffrax.Dopri8(),
-        TS[0],
-        TS[-1],
-        0.001,
-        unknowns[3:],
-        saveat=diffrax.SaveAt(ts=jnp.asarray(TS)),
-        stepsize_controller=diffrax.PIDController(rtol=1e-9, atol=1e-9),
-        adjoint=diffrax.ForwardMode(),
-        throw=False,
-    )
-    assert solution.ys is not None
-    return solution.ys[:, np.asarray(observe)]
-
-
-def shooting(guess: jax.Array, data: jax.Array, observe: tuple[int, ...]) -> np.ndarray:
-    """The classical baseline: one trajectory from the start to the end, Levenberg-Marquardt."""
-    solution = optx.least_squares(
-        lambda unknowns, data: (trajectory(unknowns, observe) - data) / NOISE,
-        optx.LevenbergMarquardt(rtol=1e-8, atol=1e-8),
-        guess,
-        args=data,
-        options={"jac": "fwd"},
-        max_steps=200,
-        throw=False,
-    )
-    return np.asarray(solution.value)
-
-
 def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     """The damping ratio of x'' + 2 zeta x' + x = 0 from positions with noise 0.02."""
     zeta, ts = 0.15, np.linspace(0.0, 20.0, 401)
@@ -177,33 +122,13 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     clean = true.exact(ts, jnp.asarray([1.0, 0.0]))[:, :1]
     data = clean + 0.02 * jax.random.normal(key, (draws, *clean.shape))
     bounds = {"gamma": (0.0, np.inf), "omega0": (0.0, np.inf)}
-
-    @eqx.filter_jit
-    def identify(data: jax.Array) -> tuple[jax.Array, Any]:
-        def one(ys: jax.Array) -> tuple[jax.Array, Any]:
-            found = pinn.identify(
-                guess,
-                ts,
-                ys,
-                free=tuple(bounds),
-                y0=[OFF, 0.0],
-                observe=(0,),
-                bounds=bounds,
-                num_windows=20,
-            )
-            return found.estimate[0] / found.estimate[1], found.result
-
-        return jax.lax.map(one, data, batch_size=20)
-
-    ratios, results = identify(data)
-    errors = np.abs(np.asarray(ratios) / zeta - 1)
-    run.metrics(
-        {
-            "oscillator.zeta_err": np.median(errors),
-            "oscillator.zeta_rms_err": np.sqrt(np.mean(errors**2)),
-            "oscillator.failed": np.mean(np.asarray(results != RESULTS.successful)),
-        }
-    )
+    options = {"free": tuple(bounds), "y0": [OFF, 0.0], "observe": (0,), "bounds": bounds}
+    found = identify_each(guess, ts, data, num_windows=20, **options)
+    ratios = np.asarray(found.estimate[:, 0] / found.estimate[:, 1])
+    errors = np.abs(ratios / zeta - 1)
+    with run.row("oscillator", "zeta") as row:
+        row["zeta_err"], row["zeta_rms_err"] = np.median(errors), np.sqrt(np.mean(errors**2))
+        row["failed"] = np.mean(np.asarray(found.result != RESULTS.successful))
     run.table(
         [["zeta", 100 * np.median(errors), 100 * errors.max()]],
         ["parameter", "median error", "worst"],
@@ -220,21 +145,14 @@ def duffing(run: Run, key: jax.Array) -> None:
     found = pinn.discover(systems.Duffing(beta=0.0), ts, ys, component=1, key=network_key)
     print(f"Duffing lacks the term {found}")
     terms = dict(zip(found.names, found.coefficients, strict=True))
-    run.metrics(
-        {
-            "duffing.cubic_err": abs(terms.get("x^3", 0.0) + 1.0),
-            "duffing.num_terms": len(terms),
-        }
-    )
+    cubic = {"cubic_err": abs(terms.get("x^3", 0.0) + 1.0), "num_terms": len(terms)}
+    run.metrics(cubic, prefix="duffing")
     rows = [
         [name, found.candidates.get(name), value, sd]
         for name, value, sd in zip(found.names, found.coefficients, found.sd, strict=True)
     ]
-    run.table(
-        rows,
-        ["monomial", "of the network", "refitted", "sd"],
-        title="The term that Duffing's equation lacks, true value -1 x^3; noise 0.02",
-    )
+    title = "The term that Duffing's equation lacks, true value -1 x^3; noise 0.02"
+    run.table(rows, ["monomial", "of the network", "refitted", "sd"], title=title)
     by_monomials, by_network = found.term(clean)
     x, terms = clean[:, 0], {"network": by_network, "monomials": by_monomials}
     figure = plots.recovered_term(x, -(x**3), terms, xlabel="x", ylabel="term of dv/dt")
@@ -242,4 +160,4 @@ def duffing(run: Run, key: jax.Array) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

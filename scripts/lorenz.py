@@ -1,14 +1,16 @@
 """Lorenz from truth to forecast: four networks that step the equations, one that solves them.
 
-The lecture's data, made accurately: 100 starts uniform in [-15, 15]^3, dt 0.01, t to 8, which is
-80,000 next-step pairs. An MLP and a recurrent network learn the next step from them alone, each
-twice: trained in all its parameters by gradient (then its readout by least squares), and with a
-frozen hidden part and a readout by least squares. They forecast from starts on the attractor that
-they have never seen. A PINN solves the equations from (1, 1, 1) without data.
+The lecture's data are made accurately: 100 starts uniform in [-15, 15]^3, dt 0.01, t to 8, which
+makes 80,000 next-step pairs. An MLP and a recurrent network learn the next step from these data
+alone, each in two ways. Either all parameters are trained by gradient, and the readout is then
+refitted by least squares; or the hidden part is frozen, and least squares fits the readout alone.
+The networks forecast from starts on the attractor that they have never seen. A PINN solves the
+equations from (1, 1, 1) without data.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +21,27 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
-from physml import data, dynamics, nn, pinn, plots, reference, surrogate, systems
-from physml.experiment import Run
+from physml import data, dynamics, experiment, nn, pinn, plots, reference, surrogate, systems
+from physml.experiment import TIMES, Run
 
 DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
 LORENZ = systems.Lorenz()
 LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
+COLUMNS = {
+    "name": "network", "eps1": "eps1", "vpt_mean": "mean", "vpt_median": "median", "vpt_p5": "5 %",
+    "censored": "censored", "vpt_mean_before_refit": "mean before refit",
+    "lambda1": "lambda1", "lambda1_se": "+-", **TIMES,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/lorenz")
-    """Folder for the table, metrics, figures and models."""
-    seed: int = 0
-    """Seed of everything drawn at random."""
-    quick: bool = False
-    """Smaller networks, shorter training, fewer starts: a look, most of it compiling."""
     starts: int = 200
     """Starts on the attractor that forecasts are scored on (20 if quick)."""
 
@@ -63,150 +64,91 @@ def forecast(run: Run, config: Config) -> None:
     scale = data.Standardizer.fit(test.ys).std
     horizon = reference.agreement_horizon(LORENZ, test, scale=scale) - DT * (HISTORY - 1)
     run.metrics({"starts": num, "truth.horizon": LAMBDA1 * horizon.mean()})
+    score = partial(dynamics.forecast_skill, scale=scale, history=HISTORY, horizon=horizon)
 
-    def score(step_map: surrogate.Stepper, rows: int | None = None) -> dynamics.Skill:
-        truth = test.ys[:, :rows]
-        return dynamics.forecast_skill(
-            step_map, truth, scale=scale, history=HISTORY, horizon=horizon
-        )
-
-    scores, models, skills, losses = {}, {}, {}, {}
+    models, skills, losses = {}, {}, {}
     for name, fit in surrogates(train, keys, config.quick):
-        with run.timed() as timing:
-            fitted = jax.block_until_ready(fit())
-        training = isinstance(fitted, surrogate.SurrogateFit)
-        step_map = fitted.step_map if training else fitted
-        models[name], skills[name] = step_map, (skill := score(step_map))
-        figures: dict[str, Any] = skill.summary(1 / LAMBDA1)
-        if training:
-            before = score(fitted.trained, rows=HISTORY + 1000).summary(1 / LAMBDA1)
-            figures["vpt_mean_before_refit"] = before["vpt_mean"]
-            losses[name] = fitted.history
-        exponents = leading_exponents(step_map, test.ys[:10, :HISTORY])
-        figures["lambda1"] = exponents.mean()
-        figures["lambda1_se"] = exponents.std(ddof=1) / len(exponents) ** 0.5
-        figures["seconds"], figures["compile_seconds"] = timing.seconds, timing.compile_seconds
-        run.metrics(figures, prefix=name)
-        scores[name] = figures
+        with run.row(name) as row:
+            fitted = row.time(fit)
+            models[name] = step_map = fitted.step_map
+            skills[name] = score(step_map, test.ys)
+            row.metrics(skills[name].summary(1 / LAMBDA1))
+            if fitted.training is not None:
+                before = score(fitted.before_refit, test.ys[:, : HISTORY + 1000]).summary(
+                    1 / LAMBDA1
+                )
+                row["vpt_mean_before_refit"] = before["vpt_mean"]
+                losses[name] = fitted.training.history
+            # The largest exponent along ten trajectories, each 30 time units long.
+            spectrum = dynamics.lyapunov_spectrum(step_map, test.ys[:10, :HISTORY], 3000, num=1)
+            exponents = np.asarray(spectrum.exponents[:, 0])
+            row["lambda1"] = exponents.mean()
+            row["lambda1_se"] = exponents.std(ddof=1) / len(exponents) ** 0.5
     title = f"Valid prediction time in Lyapunov times from {num} starts, float64"
-    run.records(scores, COLUMNS, heading="network", title=title)
+    run.table(run.take_rows(), COLUMNS, title=title)
     run.save_model("surrogates", models)
-    draw(run, DT * np.arange(steps + 1), test.ys[0, HISTORY - 1 :], skills, losses)
-
-
-COLUMNS = {
-    "eps1": "eps1",
-    "vpt_mean": "mean",
-    "vpt_median": "median",
-    "vpt_p5": "5 %",
-    "censored": "censored",
-    "vpt_mean_before_refit": "mean before refit",
-    "lambda1": "lambda1",
-    "lambda1_se": "+-",
-    "seconds": "seconds",
-    "compile_seconds": "compiling",
-}
+    draw(run, DT * np.arange(steps + 1), test.ys[0, HISTORY - 1 :], skills)
+    run.figure("losses", plots.loss_curves(losses))
 
 
 def surrogates(
     train: data.Trajectories, keys: list[jax.Array], quick: bool
-) -> Iterator[tuple[str, Callable[[], surrogate.SurrogateFit | surrogate.Stepper]]]:
+) -> Iterator[tuple[str, Callable[[], surrogate.StepperFit]]]:
     """What is fitted, by name."""
-    inputs, symmetry = surrogate.network_inputs(train), LORENZ.symmetry
-    rngs = [nnx.Rngs(key) for key in keys]
+    inputs = surrogate.network_inputs(train)
+    options: dict[str, Any] = {"symmetry": LORENZ.symmetry, "refinements": 0}
 
-    def trained(network: nnx.Module, steps: int, **options: Any) -> surrogate.SurrogateFit:
+    def frozen(network: nn.MLP | nn.RNN, **more: Any) -> surrogate.StepperFit:
+        return surrogate.fit_readout(network, train, **options, **more)
+
+    def trained(network: nn.MLP | nn.RNN, steps: int, **more: Any) -> surrogate.StepperFit:
         steps = steps // 8 if quick else steps
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
         adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)
-        return surrogate.fit(
-            network,
-            train,
-            optimizer=adam,
-            steps=steps,
-            key=keys[0],
-            symmetry=symmetry,
-            refinements=0,
-            **options,
-        )
+        more |= options | {"optimizer": adam, "steps": steps, "key": keys[0], "progress": True}
+        return surrogate.fit(network, train, **more)
 
     single = jnp.float32  # what training runs in; the readout is refitted in float64
+    rngs = [nnx.Rngs(key) for key in keys]
     mlp = nn.MLP(3, (256,), 3, dtype=single, rngs=rngs[0])
-    yield "mlp_trained", lambda: trained(mlp, 1000, batch_size=512, progress=True)
+    yield "mlp_trained", partial(trained, mlp, 1000, batch_size=512)
     mlp = nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=rngs[1])
-    yield "mlp_frozen", lambda: surrogate.fit_readout(mlp, train, symmetry=symmetry, refinements=0)
+    yield "mlp_frozen", partial(frozen, mlp)
     gru = nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs[2])
-    yield (
-        "gru_trained",
-        lambda: trained(gru, 800, batch_size=64, length=8, warmup=50, progress=True),
-    )
-    rnn = nn.RNN.frozen(
-        "simple",
-        inputs,
-        200,
-        3,
-        scale=0.2,
-        centres="mean",
-        spectral_radius=0.1,
-        activation=nn.fourier,
-        rngs=rngs[3],
-    )
-    yield (
-        "rnn_frozen",
-        lambda: surrogate.fit_readout(rnn, train, symmetry=symmetry, warmup=50, refinements=0),
-    )
+    yield "gru_trained", partial(trained, gru, 800, batch_size=64, length=8, warmup=50)
+    unit: dict[str, Any] = {"centres": "mean", "spectral_radius": 0.1, "activation": nn.fourier}
+    rnn = nn.RNN.frozen("simple", inputs, 200, 3, scale=0.2, rngs=rngs[3], **unit)
+    yield "rnn_frozen", partial(frozen, rnn, warmup=50)
 
 
-def leading_exponents(step_map: surrogate.Stepper, history: jax.Array) -> np.ndarray:
-    """The largest Lyapunov exponent along each of several trajectories, 30 time units long."""
-    return np.asarray(dynamics.lyapunov_spectrum(step_map, history, 3000, num=1).exponents[:, 0])
-
-
-def draw(
-    run: Run,
-    ts: np.ndarray,
-    truth: jax.Array,
-    skills: dict[str, dynamics.Skill],
-    losses: dict[str, Any],
-) -> None:
-    """The figures of the first start's forecasts, of all errors and of the training."""
+def draw(run: Run, ts: np.ndarray, truth: jax.Array, skills: dict[str, dynamics.Skill]) -> None:
+    """The figures of the first start's forecasts, and of the errors of all."""
     paths = {name: skill.predicted[0] for name, skill in skills.items()}
     shown = {name: paths[name] for name in ("mlp_frozen", "gru_trained")}
     run.figure("attractor", plots.attractor_3d(truth, shown))
-    run.figure(
-        "forecasts",
-        plots.forecast_series(
-            ts,
-            truth[:, 0],
-            {name: path[:, 0] for name, path in paths.items()},
-            divergence={name: float(skill.times[0]) for name, skill in skills.items()},
-            lambda1=LAMBDA1,
-        ),
-    )
+    first = {name: path[:, 0] for name, path in paths.items()}
+    times = {name: float(skill.times[0]) for name, skill in skills.items()}
+    figure = plots.forecast_series(ts, truth[:, 0], first, divergence=times, lambda1=LAMBDA1)
+    run.figure("forecasts", figure)
     errors = {name: skill.errors for name, skill in skills.items()}
     run.figure("error_growth", plots.error_growth(ts, errors, lambda1=LAMBDA1))
-    run.figure("losses", plots.loss_curves(losses))
 
 
 def solve(run: Run) -> None:
     """Solve the equations by a PINN, and compare it with a truth made in double-double."""
-    y0, ts = jnp.ones(3), DT * np.arange(2001)
+    y0, ts, ends = jnp.ones(3), DT * np.arange(2001), (5, 10, 15, 20)
     truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
-    with run.timed() as timing:
-        solution = jax.block_until_ready(pinn.solve(LORENZ, y0, t1=20.0))
-    ys = solution(ts)
-    errors = dynamics.relative_l2_until(ys, truth, DT, (5, 10, 15, 20))
-    seconds = [timing.seconds, timing.compile_seconds]
-    run.table(
-        [["PINN", *errors.values(), *seconds]],
-        ["network", *(f"t = {end}" for end in errors), "seconds", "compiling"],
-        title="Relative L2 error on [0, t] from (1, 1, 1), worst component, float64",
-    )
-    run.metrics({f"pinn.rel_l2_t{end}": error for end, error in errors.items()})
-    run.metrics({"pinn.seconds": seconds[0], "pinn.compile_seconds": seconds[1]})
+    with run.row("pinn", "PINN") as row:
+        solution = row.time(pinn.solve, LORENZ, y0, t1=20.0)
+        ys = solution(ts)
+        errors = dynamics.relative_l2_until(ys, truth, DT, ends)
+        row.metrics({f"rel_l2_t{end}": error for end, error in errors.items()})
+    columns = {"name": "network"} | {f"rel_l2_t{end}": f"t = {end}" for end in ends} | TIMES
+    title = "Relative L2 error on [0, t] from (1, 1, 1), worst component, float64"
+    run.table(run.take_rows(), columns, title=title)
     names = LORENZ.state_names
     run.figure("pinn", plots.solution_error(ts, truth, ys, names=names, lambda1=LAMBDA1))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

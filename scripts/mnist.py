@@ -1,10 +1,11 @@
 """MNIST by convolutional networks: the usual first one in a minute, strong ones if wanted.
 
-The plain network (two convolutions with pooling, one dense layer) is trained on 55,000 images and
-chosen on the other 5,000 of the training set. The strong ones, as many as `--members`, are trained
-on all 60,000 with images shifted, rotated and zoomed anew in each epoch; no choice is made for
-them, so that the last weights are taken, and their probabilities are means over 16 views of an
-image. The test images are looked at once, at the end.
+The plain network (two convolutions with pooling, one dense layer) is trained on 55,000 images of
+the training set, and its weights of the best epoch are chosen by the other 5,000. The strong
+networks, as many as `--members`, are trained on all 60,000 images, which are shifted, rotated and
+zoomed anew in each epoch. They keep their last weights, as no images are left to choose by, and
+average their probabilities over 16 views of an image. The test images are looked at once, at the
+end.
 
     python scripts/mnist.py --data DIR --members 3
 """
@@ -15,28 +16,24 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from flax import nnx
 
-from physml import classify, data, fit, nn, plots
+from physml import classify, data, experiment, fit, nn, plots
 from physml.experiment import Run
 from physml.results import raise_if_interrupted
 
-GOAL = 0.99  # of which `seconds_to_99` is the time
+GOAL = 0.99  # the accuracy in validation that `seconds_to_99` is the time to
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/mnist")
-    """Folder for the table, metrics, figures and models."""
-    data: Path | None = None
-    """Folder with MNIST's four files; without it the cache, to which they are downloaded."""
-    seed: int = 0
-    """Seed of the weights, the order of the images and how they are moved."""
     quick: bool = False
     """One epoch on few images."""
+    data: Path | None = None
+    """Folder with MNIST's four files; without it the cache, to which they are downloaded."""
     epochs: int = 4
     """Epochs of the plain network."""
     members: int = 0
@@ -58,13 +55,11 @@ def main(config: Config) -> dict[str, Any]:
             found, metrics, rows = ensemble, metrics | strong_metrics, rows + strong_rows
         run.table(rows, ("network", "test accuracy", "cross-entropy", "calibration", "seconds"))
         print(found.summary(), end="\n\n")
-        run.figure("confusion", plots.confusion_matrix(found.confusion, found.names))
+        for name, figure in plots.evaluation_figures(found, test).items():
+            run.figure(name, figure)
         calibration = found.calibration
         curve = (calibration.confidence, calibration.accuracy, calibration.counts)
         run.figure("calibration", plots.reliability({rows[-1][0]: curve}))
-        if found.mistakes:
-            worst, title = test.images[found.top_errors.index], "most confident mistakes"
-            run.figure("worst", plots.image_grid(worst, found.mistakes, title=title))
         return run.metrics(metrics)
 
 
@@ -101,17 +96,17 @@ def plain(
 def strong(
     config: Config, run: Run, train: data.Images, test: data.Images
 ) -> tuple[classify.Evaluation, dict[str, Any], list[tuple[Any, ...]]]:
-    """Strong networks one after another, what each knows of the test images, and all together.
+    """Strong networks, each tested alone, and all together.
 
-    One after another, since side by side in one program they take as long, and each is a part of
-    the run that an interruption leaves as it is.
+    They are trained one after another: side by side in one program they take as long, and an
+    interrupted run keeps those that are done.
     """
     moves = classify.Augmentation(shift=2, rotation=10.0, scale=0.1)
-    # At test time half of what they learned from: the mean is about the image as it is.
+    # Views at test time move by half as much, so that their mean is about the image as it is.
     half = classify.Augmentation(shift=1, rotation=5.0, scale=0.05)
     recipe = {"label_smoothing": 0.05, "weight_decay": 1e-2, "augment": moves}
     epochs = 1 if config.quick else config.strong_epochs
-    each, metrics, rows = [], {}, []
+    each, metrics, seconds = [], {}, {}
     for seed in range(config.seed, config.seed + config.members):
 
         def compute(path: Path, seed: int = seed) -> dict[str, Any]:
@@ -124,17 +119,17 @@ def strong(
             return {"probabilities": found, "seconds": fitted.seconds}
 
         part = run.part(f"strong_{seed}", compute)
-        found = classify.evaluate(part["probabilities"], test)
         each.append(part["probabilities"])
+        seconds[seed] = metrics[f"strong.train_s_{seed}"] = float(part["seconds"])
+    alone, together = classify.evaluate_members(each, test)
+    rows = []
+    for seed, found in zip(seconds, alone, strict=True):
         metrics[f"strong.test_acc_{seed}"] = found.accuracy
-        metrics[f"strong.train_s_{seed}"] = float(part["seconds"])
-        rows.append((f"strong, seed {seed}", *figures_of(found), float(part["seconds"])))
-    metrics["strong.test_acc_mean"] = np.mean([row[1] for row in rows])
-    ensemble = classify.evaluate(np.mean(each, axis=0), test)
-    metrics["ensemble.test_acc"] = ensemble.accuracy
-    seconds = sum(row[-1] for row in rows)
-    rows.append((f"ensemble of {len(each)}", *figures_of(ensemble), seconds))
-    return ensemble, metrics, rows
+        rows.append((f"strong, seed {seed}", *figures_of(found), seconds[seed]))
+    metrics["strong.test_acc_mean"] = np.mean([found.accuracy for found in alone])
+    metrics["ensemble.test_acc"] = together.accuracy
+    rows.append((f"ensemble of {len(each)}", *figures_of(together), sum(seconds.values())))
+    return together, metrics, rows
 
 
 def figures_of(found: classify.Evaluation) -> tuple[float, float, float]:
@@ -142,4 +137,4 @@ def figures_of(found: classify.Evaluation) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

@@ -1,15 +1,16 @@
 """The damped driven oscillator: integrators, networks that step it and that solve it, pulses.
 
-The lecture's oscillator x'' + 0.4 x' + x = cos(t / 2), from (1, 0) over 20 time units, by Diffrax,
-by the lecture's Runge-Kutta and by two PINNs (readout by Gauss-Newton, all weights by gradient),
-against the closed form. An MLP and a GRU with frozen hidden parts learn its next-step map from many
-starts and phases, and are tested on others, with the Duffing oscillator beside it, where a linear
-map is not enough. A train of pulses drives it at last: the Fourier series' response, by
-superposition, against Diffrax.
+The lecture's oscillator x'' + 0.4 x' + x = cos(t / 2), from (1, 0) over 20 time units, is solved by
+Diffrax, by the lecture's Runge-Kutta and by two PINNs (readout by Gauss-Newton, all weights by
+gradient), and compared with the closed form. An MLP and a GRU with frozen hidden parts learn its
+next-step map from many starts and phases, and are tested on others. The Duffing oscillator stands
+beside it, as there a linear map is not enough. Last, a train of pulses drives the oscillator: its
+response by superposition of a Fourier series is compared with Diffrax.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +21,24 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
-from physml import data, dynamics, nn, pinn, plots, reference, surrogate, systems
-from physml.experiment import Run
+from physml import data, dynamics, experiment, nn, pinn, plots, reference, surrogate, systems
+from physml.experiment import TIMES, Run
+from physml.results import raise_if_interrupted
 
 T1 = 20.0
 Y0 = (1.0, 0.0)
 DT = 0.05  # of the next-step maps
-STEPS = 400  # of theirs in 20 time units
+STEPS = 400  # of those maps in 20 time units
 WARMUP = 31  # true rows that a recurrent network sees before a forecast
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/oscillator")
-    """Folder for the table, metrics, figures and models."""
-    seed: int = 0
-    """Seed of everything drawn at random."""
-    quick: bool = False
-    """Smaller networks and shorter training: a look, most of it compiling."""
     harmonics: int = 1000
     """Harmonics of the pulses' Fourier series."""
 
@@ -62,35 +58,31 @@ def solvers(run: Run, config: Config) -> None:
     exact = system.exact(ts, y0)
     network = nn.MLP(1, (32, 32), 2, activation="sin", rngs=nnx.Rngs(config.seed))
     steps = (200, 300) if config.quick else (1000, 3000)
-    stages = (
-        (optax.adam(optax.cosine_decay_schedule(3e-3, steps[0])), steps[0]),
-        (optax.lbfgs(memory_size=50), steps[1]),
-    )
+    adam = optax.adam(optax.cosine_decay_schedule(3e-3, steps[0]))
+    stages = ((adam, steps[0]), (optax.lbfgs(memory_size=50), steps[1]))
     rk4 = reference.RungeKutta4(system=system, dt=0.001)  # as in the lecture
+
+    def trained() -> jax.Array:
+        training = pinn.train(network, system, y0, T1, stages=stages, progress=True)
+        raise_if_interrupted(training.fits[-1].result)
+        return training.solution(ts)
+
     methods: dict[str, Callable[[], jax.Array]] = {
         "rk4": lambda: dynamics.rollout(rk4, y0[None], 20_000)[::10],
         "diffrax": lambda: reference.solve(system, y0, ts).ys,
         "pinn": lambda: pinn.solve(system, y0, T1)(ts),
-        "pinn_adam": lambda: pinn.train(
-            network, system, y0, T1, stages=stages, progress=True
-        ).solution(ts),
+        "pinn_adam": trained,
     }
-    rows, paths = [], {}
+    paths = {}
     for name, method in methods.items():
-        with run.timed() as timing:
-            ys = jax.block_until_ready(method())
-        figures = {
-            "max_err": float(jnp.abs(ys - exact)[:, 0].max()),
-            "rel_l2": float(dynamics.relative_l2(ys, exact).max()),
-            "seconds": timing.seconds,
-            "compile_seconds": timing.compile_seconds,
-        }
-        run.metrics(figures, prefix=name)
-        rows.append([name, *figures.values()])
+        with run.row(name) as row:
+            ys = row.time(method)
+            row["max_err"] = jnp.abs(ys - exact)[:, 0].max()
+            row["rel_l2"] = dynamics.relative_l2(ys, exact).max()
         paths[name] = ys[:, 0]
     run.table(
-        rows,
-        ["method", "max |x error|", "relative L2", "seconds", "compiling"],
+        run.take_rows(),
+        {"name": "method", "max_err": "max |x error|", "rel_l2": "relative L2", **TIMES},
         title="Driven oscillator from (1, 0) over 20 time units against the closed form, float64",
     )
     run.figure("solvers", plots.compare_solutions(ts, exact[:, 0], paths))
@@ -99,57 +91,48 @@ def solvers(run: Run, config: Config) -> None:
 def next_step_maps(run: Run, config: Config) -> None:
     """Maps learned from many starts and phases, rolled out from starts and phases never seen."""
     keys = jax.random.split(jax.random.key(config.seed), 4)
-    width = 300 if config.quick else 600
-    driven, duffing = systems.DrivenOscillator(), systems.Duffing()
-    problems: dict[str, tuple[Any, tuple[data.Trajectories, ...]]] = {
-        "driven": (driven, many(driven, *keys[:2])),
-        "duffing": (duffing, many(duffing, *keys[:2])),
-    }
+    units = 300 if config.quick else 600
+    problems: dict[str, Any] = {"driven": systems.DrivenOscillator(), "duffing": systems.Duffing()}
+    # Starts in [-2, 2]^2 at any phase of the drive: 200 to fit, 50 to test.
+    ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
+    draw = partial(reference.driven_trajectories, key=keys[0], num=250, ts=ts, box=box)
+    parts = {name: data.split(draw(x), (0.8, 0.2), keys[1]) for name, x in problems.items()}
     rngs = nnx.Rngs(keys[2])
+    gru: dict[str, Any] = {"scale": 0.005, "spectral_radius": 0.3, "rngs": rngs}
     fits = {
         "linear": ("driven", lambda x: nn.MLP(4, (), 2, rngs=rngs)),
         "mlp": ("driven", lambda x: nn.MLP.frozen(x, 200, 2, scale=0.01, rngs=rngs)),
-        "gru": (
-            "driven",
-            lambda x: nn.RNN.frozen("gru", x, 60, 2, scale=0.005, spectral_radius=0.3, rngs=rngs),
-        ),
+        "gru": ("driven", lambda x: nn.RNN.frozen("gru", x, 60, 2, **gru)),
         "duffing_linear": ("duffing", lambda x: nn.MLP(4, (), 2, rngs=rngs)),
-        "duffing_mlp": ("duffing", lambda x: nn.MLP.frozen(x, width, 2, scale=0.03, rngs=rngs)),
+        "duffing_mlp": ("duffing", lambda x: nn.MLP.frozen(x, units, 2, scale=0.03, rngs=rngs)),
     }
-    rows, models, portraits = [], {}, {}
+
+    models, portraits = {}, {}
     for name, (problem, make) in fits.items():
-        system, (train, test) = problems[problem]
-        period = float(system.period)
+        train, test = parts[problem]
+        period = float(problems[problem].period)
         warmup = WARMUP - 1 if name == "gru" else 0
-        with run.timed() as timing:
-            network = make(surrogate.network_inputs(train, period=period))
-            step_map = surrogate.fit_readout(network, train, period=period, warmup=warmup)
-            jax.block_until_ready(step_map)
-        start = test.t0s + (WARMUP - 1) * DT
-        truth = test.ys[:, WARMUP - 1 :]
-        ys = dynamics.rollout(step_map, test.ys[:, :WARMUP], STEPS, t0=start)
-        worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
-        figures = {"max_err": worst.max(), "median_err": jnp.median(worst)}
-        run.metrics(figures | {"seconds": timing.seconds}, prefix=name)
-        models[name] = step_map
-        rows.append([name, *map(float, figures.values()), timing.seconds, timing.compile_seconds])
+        start, truth = test.t0s + (WARMUP - 1) * DT, test.ys[:, WARMUP - 1 :]
+        with run.row(name) as row:
+            models[name] = row.time(learn, make, train, period=period, warmup=warmup)
+            ys = dynamics.rollout(models[name], test.ys[:, :WARMUP], STEPS, t0=start)
+            worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
+            row["max_err"], row["median_err"] = worst.max(), jnp.median(worst)
         if problem == "duffing":
             portraits |= {"truth": truth[0], name: ys[0]}
     run.save_model("maps", models)
     run.table(
-        rows,
-        ["map", "max |x error|", "median", "seconds", "compiling"],
+        run.take_rows(),
+        {"name": "map", "max_err": "max |x error|", "median_err": "median", **TIMES},
         title="Next-step maps, hidden part frozen and readout by least squares,\n"
         "over 20 time units from 50 starts and phases never seen, float64",
     )
     run.figure("duffing", plots.phase_portrait(portraits))
 
 
-def many(system: Any, key: jax.Array, split_key: jax.Array) -> tuple[data.Trajectories, ...]:
-    """Trajectories from starts in [-2, 2]^2 at any phase of the drive: 200 to fit, 50 to test."""
-    ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
-    trajectories = reference.driven_trajectories(system, key, 250, ts, box=box)
-    return data.split(trajectories, (0.8, 0.2), split_key)
+def learn(make: Any, train: data.Trajectories, period: float, warmup: int) -> surrogate.Stepper:
+    network = make(surrogate.network_inputs(train, period=period))
+    return surrogate.fit_readout(network, train, period=period, warmup=warmup).step_map
 
 
 def pulses(run: Run, config: Config) -> None:
@@ -174,4 +157,4 @@ def pulses(run: Run, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

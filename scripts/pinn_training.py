@@ -1,11 +1,11 @@
 """Classic training of one network on one equation: optimizers, conditions, weights and points.
 
-The lecture's oscillator x'' + 0.4 x' + x = cos(t / 2), from (1, 0) over 20 time units: two layers
-of sine units, all their weights trained on the equation's residual at 200 times. Adam, Adam and
-then L-BFGS, and Gauss-Newton with the last layer projected out; with the initial condition built in
-or as a term of the loss; with weights of the terms and points that adapt; behind random Fourier
-features. The error is that against the closed form; beside it the one that the solution estimates
-itself, from the residual alone.
+The lecture's oscillator x'' + 0.4 x' + x = cos(t / 2), from (1, 0) over 20 time units, is solved by
+two layers of sine units, all their weights trained on the equation's residual at 200 times. The
+methods are Adam, Adam and then L-BFGS, and Gauss-Newton with the last layer projected out; with the
+initial condition built in or as a term of the loss; with weights of the terms and points that
+adapt; behind random Fourier features. The table compares the error against the closed form with the
+error that the solution itself estimates from the residual alone.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,21 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
-from physml import dynamics, fit, nn, pinn, plots, systems
-from physml.experiment import Run
+from physml import dynamics, experiment, fit, nn, pinn, plots, systems
+from physml.experiment import TIMES, Run
+from physml.results import raise_if_interrupted
 
 T1 = 20.0
 Y0 = (1.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the experiment."""
 
     out: Path = Path("results/pinn_training")
-    """Folder for the table, metrics, figures and models."""
-    seed: int = 0
-    """Seed of everything drawn at random."""
     quick: bool = False
     """A small network, few steps and two of the methods: a look, most of it compiling."""
 
@@ -45,38 +42,39 @@ def main(config: Config) -> dict[str, Any]:
     """Run the experiment, write its folder, and return its metrics."""
     system, y0, ts = systems.DrivenOscillator(), jnp.asarray(Y0), np.linspace(0.0, T1, 2001)
     exact = system.exact(ts, y0)
-    rows, curves, trained = [], {}, {}
+    curves, trained = {}, {}
     with Run(config.out, config) as run:
         for name, (network, options) in methods(config).items():
             key = jax.random.key(config.seed)
-            training = pinn.train(network, system, y0, T1, key=key, progress=True, **options)
-            solution, fits = training.solution, training.fits
-            errors = jnp.abs(solution(ts) - exact)
-            figures = {
-                "rel_l2": float(dynamics.relative_l2(solution(ts), exact).max()),
-                "max_err": float(errors.max()),
-                "estimated_max_err": float(solution.error_estimate(ts).max()),
-                "seconds": sum(stage.seconds for stage in fits),
-                "compile_seconds": sum(stage.compile_seconds for stage in fits),
-            }
-            run.metrics(figures, prefix=name)
-            rows.append([name, sum(stage.step for stage in fits), *figures.values()])
+            with run.row(name) as row:
+                training = pinn.train(network, system, y0, T1, key=key, progress=True, **options)
+                solution, fits = training.solution, training.fits
+                raise_if_interrupted(fits[-1].result)
+                row["rel_l2"] = dynamics.relative_l2(solution(ts), exact).max()
+                row["max_err"] = jnp.abs(solution(ts) - exact).max()
+                row["estimated_max_err"] = solution.error_estimate(ts).max()
+                row["seconds"] = sum(stage.seconds for stage in fits)
+                row["compile_seconds"] = sum(stage.compile_seconds for stage in fits)
+                row.shown["steps"] = sum(stage.step for stage in fits)
             curves[name] = curve(training)
             trained[name] = solution.dense
         run.save_model("networks", trained)
-        run.table(
-            rows,
-            ["method", "steps", "relative L2", "max error", "estimated", "seconds", "compiling"],
-            title="Driven oscillator from (1, 0) to t = 20 against the closed form, float64",
-        )
+        title = "Driven oscillator from (1, 0) to t = 20 against the closed form, float64"
+        run.table(run.take_rows(), COLUMNS, title=title)
         ylabel = "residual's mean square, smallest yet"
         run.figure("convergence", plots.convergence(curves, ylabel=ylabel))
         return run.metrics({})
 
 
+COLUMNS = {
+    "name": "method", "steps": "steps", "rel_l2": "relative L2", "max_err": "max error",
+    "estimated_max_err": "estimated", **TIMES,
+}  # fmt: skip
+
+
 def methods(config: Config) -> dict[str, tuple[nnx.Module, dict[str, Any]]]:
     """The network and the options of `pinn.train` by the method's name."""
-    width = 12 if config.quick else 32
+    units = 12 if config.quick else 32
     num_points = 100 if config.quick else 200
     short, long, newton = (200, 200, 20) if config.quick else (1000, 3000, 60)
     even = pinn.Even(num_points)
@@ -88,9 +86,9 @@ def methods(config: Config) -> dict[str, tuple[nnx.Module, dict[str, Any]]]:
 
     def network(num_inputs: int = 1) -> nn.MLP:
         rngs = nnx.Rngs(config.seed)
-        return nn.MLP(num_inputs, (width, width), 2, activation="sin", rngs=rngs)
+        return nn.MLP(num_inputs, (units, units), 2, activation="sin", rngs=rngs)
 
-    features = nn.FourierFeatures(1, width // 2, scale=1.0, rngs=nnx.Rngs(config.seed + 1))
+    features = nn.FourierFeatures(1, units // 2, scale=1.0, rngs=nnx.Rngs(config.seed + 1))
     chosen: dict[str, tuple[nnx.Module, dict[str, Any]]] = {
         "adam_lbfgs": (network(), {"points": even, "stages": both}),
         "gauss_newton": (network(), {"points": even, "stages": gauss_newton}),
@@ -104,7 +102,7 @@ def methods(config: Config) -> dict[str, tuple[nnx.Module, dict[str, Any]]]:
         "random_lookback": (network(), soft | {"weights": pinn.RandomLookback()}),
         "resampled": (network(), {"points": pinn.Resampled(num_points), "stages": both}),
         "fourier": (
-            nnx.Sequential(features, network(2 * (width // 2))),
+            nnx.Sequential(features, network(2 * (units // 2))),
             {"points": even, "stages": both},
         ),
         "gauss_newton_soft": (network(), soft | {"stages": gauss_newton}),
@@ -116,7 +114,7 @@ def methods(config: Config) -> dict[str, tuple[nnx.Module, dict[str, Any]]]:
 
 
 def curve(training: pinn.Training) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, seconds and the smallest mean square yet; each stage's seconds in equal parts."""
+    """Steps, seconds (a stage's in equal parts) and the smallest mean square yet."""
     seconds = np.concatenate(
         [np.full(stage.step, stage.seconds / stage.step) for stage in training.fits]
     )
@@ -125,4 +123,4 @@ def curve(training: pinn.Training) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

@@ -242,13 +242,8 @@ def test_real_cifar10():
     np.testing.assert_array_equal(np.bincount(test.labels), 1000)
     means = [np.asarray(train.images[..., c]).mean() / 255 for c in range(3)]
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)
-    assert [train.names[i] for i in train.labels[:5]] == [
-        "frog",
-        "truck",
-        "truck",
-        "deer",
-        "automobile",
-    ]
+    first = [train.names[i] for i in train.labels[:5]]
+    assert first == "frog truck truck deer automobile".split()
 
 
 # Files that are not what they should be
@@ -257,14 +252,17 @@ def test_real_cifar10():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (idx(PIXELS["t10k"])[:-1], r"f is cut or corrupt: shape \(10, 4, 5\) needs 200 bytes"),
+        (
+            idx(PIXELS["t10k"])[:-1],
+            r"f is cut or corrupt: it must have 200 bytes for shape \(10, 4, 5\), got 199",
+        ),
         (idx(PIXELS["t10k"]) + b"\0", "f is cut or corrupt"),
         (gzip.compress(idx(PIXELS["t10k"]))[:-9], "f is cut or corrupt"),
         (gzip.compress(b"\0" * 999)[:-6] + b"\1" * 6, "f is cut or corrupt"),
-        (idx(LABELS["t10k"]), "f is no idx file of bytes in 3 dimensions"),
-        (b"<html>not found</html>", "f is no idx file"),
-        (b"", "f is no idx file"),
-        (bytes((0, 0, 8, 3, 0)), "f is no idx file"),
+        (idx(LABELS["t10k"]), "f must be an idx file of bytes in 3 dimensions"),
+        (b"<html>not found</html>", "f must be an idx file"),
+        (b"", "f must be an idx file"),
+        (bytes((0, 0, 8, 3, 0)), "f must be an idx file"),
     ],
     ids=["cut", "long", "cut gz", "bad gz", "labels", "html", "empty", "header"],
 )
@@ -299,11 +297,11 @@ GOOD = np.zeros((2, 3072), np.uint8)
     [
         (CIFAR_FILES["test_batch"][:-100], "f is cut, corrupt"),
         (b"", "f is cut, corrupt"),
-        (pickle.dumps([1, 2], 2), "has no dict with data and labels"),
-        (cifar_batch(GOOD[:, :-1], [0, 1]), r"must be \(n, 3072\) bytes, got \(2, 3071\)"),
-        (cifar_batch(GOOD.astype(float), [0, 1]), "expected rows of bytes"),
-        (cifar_batch([0, 1], [0, 1]), r"must be \(n, 3072\) bytes, got list"),
-        (cifar_batch(GOOD, ["a", "b"]), "labels must be a list of integers"),
+        (pickle.dumps([1, 2], 2), "a dict with data and labels"),
+        (cifar_batch(GOOD[:, :-1], [0, 1]), r"data of \(n, 3072\) bytes, got \(2, 3071\)"),
+        (cifar_batch(GOOD.astype(float), [0, 1]), "data must be rows of bytes"),
+        (cifar_batch([0, 1], [0, 1]), r"data of \(n, 3072\) bytes, got list"),
+        (cifar_batch(GOOD, ["a", "b"]), "labels in a list of integers"),
     ],
     ids=["cut", "empty", "list", "shape", "floats", "no array", "labels"],
 )
@@ -323,14 +321,16 @@ def test_a_file_with_another_checksum_is_named(tmp_path, small, change, name):
         "another": next(c for n, c in files.items() if n != name),
     }[change]
     write(tmp_path, files | {name: wrong})
-    message = f"{name} is not the file of mnist: it is cut, corrupt or another.*sha256.*Remove it"
+    message = (
+        f"{name} must be the file of mnist with sha256 .*, got .*corrupt or another.*Remove it"
+    )
     with pytest.raises(ValueError, match=message):
         data.mnist(tmp_path)
 
 
 def test_damaged_cifar_files_are_named(tmp_path, small):
     bad = CIFAR_FILES["data_batch_3"][:-1]
-    with pytest.raises(ValueError, match="data_batch_3 is not the file of cifar-10"):
+    with pytest.raises(ValueError, match="data_batch_3 must be the file of cifar-10"):
         data.cifar10(write(tmp_path / "folder", CIFAR_FILES | {"data_batch_3": bad}))
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as tar:
@@ -339,7 +339,7 @@ def test_damaged_cifar_files_are_named(tmp_path, small):
         tar.addfile(link)
     for name, content, message in (
         ("link", stream.getvalue(), "has no data_batch_1, "),
-        ("inside", archived(CIFAR_FILES | {"data_batch_3": bad}), "data_batch_3 is not the file"),
+        ("inside", archived(CIFAR_FILES | {"data_batch_3": bad}), "data_batch_3 must be the file"),
         ("cut", CIFAR_ARCHIVE[:-2000], "tar.gz is cut or corrupt, remove it"),
         ("text", b"<html>", "tar.gz is cut or corrupt, remove it"),
         ("other", archived({"data_batch_1": b""}), "has no data_batch_2, .*test_batch"),
@@ -367,7 +367,7 @@ def test_a_folder_that_is_not_the_set_says_what_to_put_there(tmp_path, small):
     (tmp_path / "train-images-idx3-ubyte").mkdir()  # a folder is no file
     with pytest.raises(FileNotFoundError, match=message):
         data.mnist(tmp_path)
-    with pytest.raises(FileNotFoundError, match="folder must be a folder with fashion-mnist; got"):
+    with pytest.raises(FileNotFoundError, match="folder must be a folder with fashion-mnist, got"):
         data.fashion_mnist(tmp_path / "nowhere")
 
 
@@ -414,20 +414,21 @@ def test_without_a_network_it_says_what_to_put_where(tmp_path, small, monkeypatc
         data.mnist()
 
 
-CONTENT = RNG.bytes(5000)
+CONTENT = RNG.bytes(50_000)
 
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "whole files only"])
 def test_a_cut_download_goes_on_and_is_never_trusted(tmp_path, serve, ranges):
-    server = serve({"f.gz": CONTENT}, cut=2000, ranges=ranges)
+    server = serve({"f.gz": CONTENT}, cut=20_000, ranges=ranges)
     path = tmp_path / "cache" / "f.gz"
-    with pytest.raises(ConnectionError, match="was cut after 2000 of 5000 bytes"):
+    with pytest.raises(ConnectionError, match="20000 bytes read, 30000 more expected"):
         fetch([server.url() + "f.gz"], path, sha256(CONTENT))
     assert not path.exists()
     server.cut = None
     fetch([server.url() + "f.gz"], path, sha256(CONTENT))
     assert path.read_bytes() == CONTENT
-    assert server.asked == [("f.gz", None), ("f.gz", "bytes=2000-")]
+    afresh = [] if ranges else [("f.gz", None)]  # the whole file came behind the part of it
+    assert server.asked == [("f.gz", None), ("f.gz", "bytes=16384-"), *afresh]
     assert files_in(path.parent) == ["f.gz"]
 
 
@@ -448,7 +449,7 @@ def test_one_of_many_processes_downloads(tmp_path, serve):
     assert (tmp_path / "f").read_bytes() == CONTENT and len(server.asked) == 1
 
 
-@pytest.mark.parametrize("stale", [b"x" * 2000, CONTENT, b"x" * 5000, b"x" * 9000])
+@pytest.mark.parametrize("stale", [b"x" * 2000, CONTENT, b"x" * 50_000, b"x" * 90_000])
 def test_a_part_of_another_file_does_no_harm(tmp_path, serve, stale):
     server = serve({"f": CONTENT})
     (tmp_path / "f.part").write_bytes(stale)
@@ -462,7 +463,7 @@ def test_mirrors_are_asked_in_turn_and_a_wrong_file_is_thrown_away(tmp_path, ser
     wrong, empty, right = serve({"f": b"<html>"}), serve({}), serve({"f": CONTENT})
     bad = [wrong.url() + "f", empty.url() + "f"]
     message = (
-        f"(?s){bad[0]}: sent a file whose sha256 is {sha256(b'<html>')}, expected.*{bad[1]}: .*404"
+        f"(?s){bad[0]}: sha256 must be {sha256(CONTENT)}, got {sha256(b'<html>')}.*{bad[1]}: .*404"
     )
     with pytest.raises(ConnectionError, match=message):
         fetch(bad, tmp_path / "f", sha256(CONTENT))
@@ -484,11 +485,8 @@ def test_split_is_stratified_and_keyed():
     whole = coded([40, 20, 10])
     key = jax.random.key(0)
     parts = whole.split((0.7, 0.2, 0.1), key)
-    assert [np.bincount(part.labels).tolist() for part in parts] == [
-        [28, 14, 7],
-        [8, 4, 2],
-        [4, 2, 1],
-    ]
+    counts = np.stack([np.bincount(part.labels) for part in parts])
+    np.testing.assert_array_equal(counts, [[28, 14, 7], [8, 4, 2], [4, 2, 1]])
     rows = [np.asarray(part.images.ravel()).astype(int) for part in parts]
     assert sorted(np.concatenate(rows)) == list(range(70))
     assert all((np.diff(row) > 0).all() for row in rows), "in the order that they came in"
@@ -508,7 +506,7 @@ def test_images_are_selected_scaled_and_standardised():
         len(images[5:8]) == 3 and some.labels.tolist() == [1, 1] and some.names == ("a", "b", "c")
     )
     for wrong in (30, -31):
-        with pytest.raises(IndexError, match=f"there is no image {wrong} of 30"):
+        with pytest.raises(IndexError, match=f"index must be of 30 images, got {wrong}"):
             images[np.array([4, wrong])]
     few = jnp.array([4, 1])
     np.testing.assert_array_equal(images[few].images, some.images)
@@ -543,16 +541,21 @@ SQUARES = np.zeros((4, 5, 6), np.uint8)
         (np.zeros((0, 5, 6)), [], None, "images must have shape .*not empty"),
         (np.zeros((4, 3, 8, 8)), [0, 1, 0, 1], None, r"channels last.*np\.moveaxis"),
         (np.full((4, 5, 6), np.nan), [0, 1, 0, 1], None, "images must be finite"),
-        (SQUARES.astype(int) - 1, [0, 1, 0, 1], None, "from 0 to 255; got -1 to -1"),
+        (SQUARES.astype(int) - 1, [0, 1, 0, 1], None, "from 0 to 255, got -1 to -1"),
         (SQUARES, [0, 1, 0], None, r"labels must have shape \(4,\).*got \(3,\)"),
         (SQUARES, np.eye(4, dtype=int), None, r"labels must have shape .*argmax"),
         (SQUARES, np.zeros((4, 1), int), None, r"labels must have shape .*labels\[:, 0\]"),
         (SQUARES, [0, 1, 0, -1], None, "labels must .* from 0 to 3 .*got -1 at index 3"),
-        (SQUARES, [0, 1, 0, 2**32 + 1], None, f"from 0 to 3 at most; got {2**32 + 1} at index 3"),
+        (SQUARES, [0, 1, 0, 2**32 + 1], None, f"from 0 to 3 at most, got {2**32 + 1} at index 3"),
         (np.zeros((4, 2, 8, 8)), [0, 1, 0, 1], None, r"channels last.*np\.moveaxis"),
         ([np.zeros((2, 2)), np.zeros((3, 3))], [0, 1], None, "images must all have one shape"),
-        (SQUARES, [0, 1, 2, 1], ("a", "b"), r"from 0 to 1 at most; got 2 at index 2 \(1 of 4"),
-        (SQUARES, [0, 1, 0, 3], None, r"every class must have images, .*\[2\]: number the labels"),
+        (SQUARES, [0, 1, 2, 1], ("a", "b"), r"from 0 to 1 at most, got 2 at index 2 \(1 of 4"),
+        (
+            SQUARES,
+            [0, 1, 0, 3],
+            None,
+            r"images of every class, got none of .*\[2\]: number the labels",
+        ),
     ],
 )
 def test_arrays_refused(images, labels, names, message):
@@ -580,7 +583,7 @@ def test_white_refused(white):
 
 
 def test_types_refused():
-    with pytest.raises(TypeError, match="labels must be integers; got dtype float64"):
+    with pytest.raises(TypeError, match="labels must be integers, got dtype float64"):
         data.Images.from_arrays(SQUARES, np.zeros(4))
     with pytest.raises(TypeError, match="images must hold real numbers"):
         data.Images.from_arrays(SQUARES.astype(complex), np.zeros(4, int))
@@ -588,7 +591,9 @@ def test_types_refused():
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.4), (1.2, -0.2), (), (0.9, 0.1)])
 def test_split_refuses(fractions):
-    with pytest.raises(ValueError, match=r"fractions|class '1' has 3 images, too few for every"):
+    with pytest.raises(
+        ValueError, match=r"fractions must (be positive|leave no .* '1', .* 3 images)"
+    ):
         coded([20, 3]).split(fractions, jax.random.key(0))
 
 
@@ -621,41 +626,62 @@ def test_a_folder_of_test_images_has_the_numbers_of_the_training_images(tmp_path
     save_images(tmp_path, {"cat": [SQUARES[0]], "owl": [SQUARES[1], SQUARES[2]]})
     images = data.Images.from_folder(tmp_path, names=("cat", "dog", "owl"))
     assert images.labels.tolist() == [0, 2, 2] and images.names == ("cat", "dog", "owl")
-    with pytest.raises(ValueError, match=r"no other classes than names, .*has a folder for owl"):
+    with pytest.raises(ValueError, match=r"no other classes than names, .*got a folder for owl"):
         data.Images.from_folder(tmp_path, names=("cat", "dog"))
 
 
+def encoded(save, *args, **options):
+    stream = io.BytesIO()
+    save(stream, *args, **options)
+    return stream.getvalue()
+
+
+def picture(array, kind="PNG", **options):
+    return encoded(Image.fromarray(array).save, kind, **options)
+
+
+ARRAY, BITMAP = encoded(np.save, SQUARES), picture(SQUARES[0], "BMP")
+HUGE = np.asarray([1 << 15, 1 << 15], "<i4").tobytes()  # in the place of width and height
+
+
 @pytest.mark.parametrize(
-    ("array", "message"),
+    ("name", "content", "message"),
     [
-        (np.full((5, 6), np.nan), r"0\.npy: images must be finite"),
-        (np.full((5, 6), 256), r"0\.npy: images of integers must be from 0 to 255"),
-        (np.full((5, 6), "a"), r"0\.npy: images must hold real numbers"),
+        ("0.png", picture(SQUARES[0])[:-30], " is cut, corrupt or no image"),
+        ("0.png", b"<html>", " is cut, corrupt or no image"),
+        ("0.png", b"", " is cut, corrupt or no image"),
+        ("0.ppm", b"P6\n5", " is cut, corrupt or no image"),
+        ("0.bmp", BITMAP[:18] + HUGE + BITMAP[26:], " is cut, corrupt or no image"),
+        ("0.png", picture(np.zeros((5, 6, 4), np.uint8)), " must be grey .* mode RGBA: convert"),
+        ("0.gif", picture(SQUARES[0], "GIF", transparency=0), ".* with transparency: convert"),
+        ("0.npy", encoded(np.save, np.asarray([{}], object)), " .* no array of numbers"),
+        ("0.npy", ARRAY.replace(b"}", b" "), " is cut, corrupt or no array of numbers"),
+        ("0.npy", encoded(np.savez, SQUARES), " must hold one array"),
+        ("0.npy", encoded(np.save, np.zeros(3)), " must have shape"),
+        ("0.npy", encoded(np.save, np.full((5, 6), np.nan)), ": images must be finite"),
+        ("0.npy", encoded(np.save, np.full((5, 6), 256)), ": images of .* from 0 to 255, got 256"),
+        ("0.npy", encoded(np.save, np.full((5, 6), "a")), ": images must hold real numbers"),
     ],
 )
-def test_a_file_with_other_numbers_is_named(tmp_path, array, message):
-    save_images(tmp_path, {"a": [array]}, ".npy")
-    with pytest.raises((TypeError, ValueError), match=message):
+def test_files_refused(tmp_path, name, content, message):
+    save_images(tmp_path, {"a": [SQUARES[0]]})
+    write(tmp_path / "b", {name: content})
+    with pytest.raises((TypeError, ValueError), match=f"b/{re.escape(name)}{message}"):
         data.Images.from_folder(tmp_path)
 
 
-def test_arrays_of_other_sizes_and_transparent_images_are_named(tmp_path):
+def test_arrays_of_other_sizes_are_named(tmp_path):
     save_images(tmp_path, {"a": [SQUARES[0], SQUARES[0, :4]]}, ".npy")
-    with pytest.raises(ValueError, match=r"1\.npy is .*\(4, 6, 1\), .*make them alike"):
+    message = r"1\.npy must be .*\(5, 6, 1\), got uint8\(4, 6, 1\): .*make them alike"
+    with pytest.raises(ValueError, match=message):
         data.Images.from_folder(tmp_path, size=(5, 6))
-    (tmp_path / "b" / "c").mkdir(parents=True)
-    clear = Image.fromarray(np.zeros((5, 6), np.uint8)).convert("P")
-    clear.save(tmp_path / "b" / "c" / "0.png", transparency=0)
-    with pytest.raises(
-        ValueError, match=r"0\.png has mode P with transparency, expected .*convert"
-    ):
-        data.Images.from_folder(tmp_path / "b")
 
 
 def test_images_of_many_sizes_and_colours_are_read_alike(tmp_path):
     grey, colour = np.full((4, 6), 100, np.uint8), np.full((9, 5, 3), 100, np.uint8)
     save_images(tmp_path, {"a": [grey], "b": [colour]})
-    with pytest.raises(ValueError, match=r"0\.png is uint8\(9, 5, 3\), the first image is .*size="):
+    message = r"0\.png must be as the first .*, got uint8\(9, 5, 3\): .*size="
+    with pytest.raises(ValueError, match=message):
         data.Images.from_folder(tmp_path)
     for channels in (1, 3):
         images = data.Images.from_folder(tmp_path, size=(8, 7), channels=channels)
@@ -675,7 +701,7 @@ def test_a_folder_of_arrays(tmp_path):
 @pytest.mark.usefixtures("as_a_user")
 @pytest.mark.parametrize("size", [8, (0, 8), (8, 7, 3), (2.5, 3.0), ("8", "7")])
 def test_sizes_refused(tmp_path, size):
-    message = r"size must be two positive integers, \(height, width\); got "
+    message = r"size must be two positive integers, \(height, width\), got "
     with pytest.raises(ValueError, match=message + re.escape(str(size))):
         data.Images.from_folder(tmp_path, size=size)
 
@@ -685,49 +711,12 @@ def test_folders_refused(tmp_path):
     with pytest.raises(ValueError, match="must have a folder of images for each class, or the"):
         refused()
     np.save(tmp_path / "images.npy", SQUARES)
-    with pytest.raises(ValueError, match=r"has no folder, and no labels\.npy"):
+    with pytest.raises(ValueError, match=r"got no folder and no labels\.npy"):
         refused()
     save_images(tmp_path, {"a": [SQUARES[0]], "b": []})
     with pytest.raises(ValueError, match="b must have images of its class"):
         refused()
-    whole = (tmp_path / "a" / "0.png").read_bytes()
-    for content in (whole[:-30], b"<html>", b""):
-        (tmp_path / "b" / "0.png").write_bytes(content)
-        with pytest.raises(ValueError, match=r"b/0\.png is cut, corrupt or no image"):
-            refused()
-    Image.fromarray(np.zeros((5, 6, 4), np.uint8)).save(tmp_path / "b" / "0.png")
-    with pytest.raises(ValueError, match=r"b/0\.png has mode RGBA, expected .*convert it"):
-        refused()
-    os.remove(tmp_path / "b" / "0.png")
-    np.save(tmp_path / "b" / "0.npy", np.asarray([{}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"b/0\.npy is cut, corrupt or no array of numbers"):
-        refused()
-    np.save(tmp_path / "b" / "0.npy", SQUARES)
-    header = (tmp_path / "b" / "0.npy").read_bytes().replace(b"}", b" ")
-    (tmp_path / "b" / "0.npy").write_bytes(header)
-    with pytest.raises(ValueError, match=r"b/0\.npy is cut, corrupt or no array of numbers"):
-        refused()
-    np.save(tmp_path / "b" / "0.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"b/0\.npy must have shape"):
-        refused()
-    os.remove(tmp_path / "b" / "0.npy")
-    np.savez(tmp_path / "b" / "0.npz", SQUARES)
-    os.rename(tmp_path / "b" / "0.npz", tmp_path / "b" / "0.npy")
-    with pytest.raises(ValueError, match=r"b/0\.npy must hold one array"):
-        refused()
-    os.remove(tmp_path / "b" / "0.npy")
-    bomb = io.BytesIO()
-    Image.fromarray(SQUARES[0]).save(bomb, "BMP")
-    huge = np.asarray([1 << 15, 1 << 15], "<i4").tobytes()  # in the place of width and height
-    for name, content in (
-        ("0.ppm", b"P6\n5"),
-        ("0.bmp", bomb.getvalue()[:18] + huge + bomb.getvalue()[26:]),
-    ):
-        (tmp_path / "b" / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"b/{re.escape(name)} is cut, corrupt or no image"):
-            refused()
-        os.remove(tmp_path / "b" / name)
-    with pytest.raises(ValueError, match="channels must be 1, 3 or None; got 2"):
+    with pytest.raises(ValueError, match="channels must be 1, 3 or None, got 2"):
         refused(channels=2)
     with pytest.raises(FileNotFoundError, match="folder must be a folder with images"):
         data.Images.from_folder(tmp_path / "nowhere")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from physml import experiment, fit
+from physml.results import RESULTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +79,13 @@ def test_metrics_accumulate(tmp_path):
 @pytest.mark.parametrize(
     ("values", "error", "words"),
     [
-        ({"mlp": {"eps1": 1.0}}, TypeError, "'mlp', got a nested mapping"),
-        ({"vpt": np.ones(3)}, TypeError, "'vpt', got ndarray"),
-        ({"vpt": jnp.ones((1,))}, TypeError, "scalar for 'vpt'"),
-        ({"vpt": [1.0]}, TypeError, "'vpt', got list"),
-        ({"vpt": 1j}, TypeError, "'vpt', got complex"),
-        ({3: 1.0}, TypeError, "names as strings"),
-        ({"wall_s": 1.0}, ValueError, "'wall_s' is recorded by the run"),
+        ({"mlp": {"eps1": 1.0}}, TypeError, "for 'mlp' a nested mapping"),
+        ({"vpt": np.ones(3)}, TypeError, "for 'vpt' ndarray"),
+        ({"vpt": jnp.ones((1,))}, TypeError, "scalars, got for 'vpt'"),
+        ({"vpt": [1.0]}, TypeError, "for 'vpt' list"),
+        ({"vpt": 1j}, TypeError, "for 'vpt' complex"),
+        ({3: 1.0}, TypeError, "strings as names"),
+        ({"wall_s": 1.0}, ValueError, "'wall_s': the run itself records it"),
     ],
 )
 def test_metrics_refuse(tmp_path, values, error, words):
@@ -104,9 +106,9 @@ def test_compile_time_is_counted_once_and_only_inside(tmp_path):
         after = run.metrics({})
     assert before["compile_seconds"] == 0.0
     assert 0.0 < after["compile_seconds"] <= after["wall_s"]
-    spans = len(run._spans)
+    seconds = run._timing.compile_seconds
     jax.jit(lambda x: x * 3)(jnp.ones(5))
-    assert len(run._spans) == spans
+    assert run._timing.compile_seconds == seconds
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_compile_time_is_counted_once_and_only_inside(tmp_path):
     ],
 )
 def test_nested_and_overlapping_spans(spans, total):
-    assert experiment._run._covered(spans) == total
+    assert experiment._timing._covered(spans) == total
 
 
 def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path):
@@ -181,12 +183,12 @@ def test_names_stay_in_the_folder(tmp_path, name):
 
 
 def test_bad_config_and_folder(tmp_path):
-    with pytest.raises(TypeError, match="config: expected a dataclass instance"):
+    with pytest.raises(TypeError, match="config must be a dataclass instance"):
         experiment.Run(tmp_path, {"seed": 0})
-    with pytest.raises(TypeError, match="config: expected a dataclass instance"):
+    with pytest.raises(TypeError, match="config must be a dataclass instance"):
         experiment.Run(tmp_path, Config)
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ValueError, match="out_dir: expected a folder"):
+    with pytest.raises(ValueError, match="out_dir must be a folder"):
         experiment.Run(tmp_path / "taken", Config())
 
 
@@ -208,19 +210,72 @@ def test_table_is_aligned_printed_and_written(tmp_path, capsys):
     assert (tmp_path / "table.txt").read_text() == (text + "\n\nmodel  n\n-----  -\nPINN   1\n")
 
 
-def test_records_are_rows_of_the_figures_asked_for(tmp_path, capsys):
-    scores = {"mlp": {"eps1": 0.5, "seconds": 2, "more": 1}, "gru": {"seconds": 3}}
+def test_a_row_is_metrics_and_a_row_of_the_table(tmp_path):
     with experiment.Run(tmp_path, Config()) as run:
-        run.records(scores, {"seconds": "s", "eps1": "error"}, heading="net", title="Nets")
-        for name, figures in scores.items():
-            everything = run.metrics(figures, prefix=name)
-    rows = [["mlp", 2, 0.5], ["gru", 3, None]]
-    assert capsys.readouterr().out == (
-        experiment.format_table(rows, ["net", "s", "error"], title="Nets") + "\n\n"
+        with run.row("mlp", "MLP") as row:
+            assert row.time(lambda x, y: x + y, 1, y=2) == 3
+            row["eps1"] = jnp.asarray(0.5)
+            row.metrics({"more": 1})
+            row.shown["steps"] = 7
+        with run.row("gru") as row:
+            row["eps1"] = 0.25
+        with pytest.raises(RuntimeError, match="stop"), run.row("rnn") as row:
+            row["eps1"] = 0.125
+            raise RuntimeError("stop")
+        rows = run.take_rows()
+        assert run.take_rows() == []
+        text = run.table(rows, {"name": "net", "steps": "n", "eps1": "error"}, title="Nets")
+        everything = run.metrics({})
+    assert text == experiment.format_table(
+        [["MLP", 7, 0.5], ["gru", None, 0.25]], ["net", "n", "error"], title="Nets"
     )
-    assert [key for key in everything if key[:4] in ("mlp.", "gru.")] == [
-        "mlp.eps1", "mlp.seconds", "mlp.more", "gru.seconds",
+    assert [key for key in everything if key[:4] in ("mlp.", "gru.", "rnn.")] == [
+        "mlp.seconds", "mlp.compile_seconds", "mlp.eps1", "mlp.more", "gru.eps1",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_an_interrupted_fit_leaves_nothing_that_looks_complete(tmp_path, batch):
+    result = RESULTS.interrupted
+    if batch:
+        result = jax.tree.map(lambda *x: jnp.stack(x), RESULTS.successful, result)
+    answer = (jnp.ones(3), {"fit": result})
+    with pytest.raises(KeyboardInterrupt), experiment.Run(tmp_path, Config()) as run:
+        with run.row("first") as row:
+            row.time(lambda: (RESULTS.suspect, None))
+        run.table(run.take_rows(), {"name": "net"})
+        with run.row("second") as row:
+            row.time(lambda: answer)
+    assert files(tmp_path) == {"config.json", "metrics.json.unfinished", "table.txt.unfinished"}
+    assert not any(key.startswith("second") for key in run.metrics({}))
+    with experiment.Run(tmp_path, Config()):
+        pass
+    assert files(tmp_path) == {"config.json"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(experiment.Config):
+    """Options."""
+
+    out: Path = Path("results/here")
+    draws: int = 3
+    """Draws of the noise."""
+
+
+def test_a_command_line_is_read_and_ctrl_c_is_a_failure(monkeypatch, capsys):
+    def interrupted(config):
+        assert config == Options(seed=3, draws=4)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["script", "--seed", "3", "--draws", "4"])
+    with pytest.raises(SystemExit) as stop:
+        experiment.cli(interrupted, Options)
+    assert stop.value.code == 130 and "not complete" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["script", "--help"])
+    with pytest.raises(SystemExit):
+        experiment.cli(interrupted, Options)
+    words = capsys.readouterr().out
+    assert all(part in words for part in (__doc__[:20], "results/here", "Draws of", "Seed of"))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +289,7 @@ def test_slug_is_a_plain_file_name(tmp_path, label, expected):
 
 
 def test_table_refuses_ragged_rows():
-    with pytest.raises(ValueError, match="expected 2 cells"):
+    with pytest.raises(ValueError, match="must have 2 cells"):
         experiment.format_table([["a", 1], ["b"]], ["name", "value"])
 
 
@@ -251,11 +306,19 @@ def test_a_timed_block_keeps_compiling_apart(tmp_path):
 @pytest.mark.parametrize("repeats", [1, 4])
 def test_the_best_of_several_calls_leaves_the_first_out(monkeypatch, repeats):
     clock = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0, 30.0, 34.0, 40.0, 45.0])  # 9, then 3, 2, 4, 5
-    monkeypatch.setattr(experiment._run.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(experiment._timing.time, "perf_counter", lambda: next(clock))
     answers = iter(range(5))
     answer, seconds, compiling = experiment.best_of(lambda: next(answers), repeats)
     assert answer == repeats
     assert (seconds, compiling) == ((3.0, 6.0) if repeats == 1 else (2.0, 7.0))
+
+
+def test_error_factors_leave_out_what_is_not_known():
+    error = np.array([1e-6, -1e-6, 1e-3, 1e-13, 0.0])
+    estimate = jnp.array([2e-6, 2.5e-7, -1e-3, 1.0, 1.0])
+    np.testing.assert_allclose(experiment.error_factors(estimate, error), [2.0, 4.0, 1.0])
+    floor = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
+    np.testing.assert_allclose(experiment.error_factors(estimate, error, floor), [2.0, 1e13])
 
 
 def test_an_interrupted_run_goes_on(tmp_path):

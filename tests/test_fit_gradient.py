@@ -258,7 +258,9 @@ def test_resumed_is_uninterrupted_bit_for_bit(optimizer):
         if report.step >= 12:
             os.kill(os.getpid(), signal.SIGINT)
 
-    head = fit.gradient(NET, model, SINGLE, key=KEY, callback=interrupt, **options)
+    with pytest.warns(UserWarning, match=r"fit\.gradient: Ctrl-C.* Steps made: 12\.") as warned:
+        head = fit.gradient(NET, model, SINGLE, key=KEY, callback=interrupt, **options)
+    assert len(warned) == 1
     assert bool(head.result == RESULTS.interrupted) and head.step == 12
     tail = fit.gradient(NET, model, SINGLE, state=head.state, **options)
     assert tail.step == 31
@@ -281,8 +283,9 @@ def test_state_in_a_report_goes_on_as_well():
 def test_nan_in_the_data_is_reported():
     x = X.copy()
     x[25] = np.nan
-    out = fit.gradient(LINE, weights(), (x, Y), optimizer=ADAM, steps=50, batch_size=4, key=KEY)
     bad = int(np.argmax(np.any(batch_rows(KEY, 0, 4) == 25, axis=1)))
+    with pytest.warns(UserWarning, match=f"The loss of step {bad} was not finite"):
+        out = fit.gradient(LINE, weights(), (x, Y), optimizer=ADAM, steps=50, batch_size=4, key=KEY)
     assert bool(out.result == RESULTS.nonfinite) and out.nonfinite_step == bad
     assert out.step == max(bad - 1, 0) == out.state.step
     assert np.all(np.isfinite(out.model["w"])) and np.all(np.isfinite(out.history["loss"]))
@@ -294,13 +297,15 @@ def poisoned(model, batch, key):
 
 
 def test_nonfinite_parameters_after_the_last_step():
-    out = fit.gradient(poisoned, np.ones(2), np.zeros(2), optimizer=ADAM, steps=1)
+    with pytest.warns(UserWarning, match="Nonfinite"):
+        out = fit.gradient(poisoned, np.ones(2), np.zeros(2), optimizer=ADAM, steps=1)
     assert bool(out.result == RESULTS.nonfinite) and out.nonfinite_step == 1
     np.testing.assert_array_equal(out.model, [1, 1])
 
 
 def test_divergence_returns_finite_loss():
-    out = fit.gradient(LINE, weights(), (X, Y), optimizer=optax.sgd(1e3), steps=500)
+    with pytest.warns(UserWarning, match="Nonfinite"):
+        out = fit.gradient(LINE, weights(), (X, Y), optimizer=optax.sgd(1e3), steps=500)
     assert bool(out.result == RESULTS.nonfinite)
     value, _ = LINE(out.model, (X, Y), None)
     assert np.isfinite(value)
@@ -368,11 +373,11 @@ def test_mean_square_of_nested_blocks_counts_all_entries():
 
 
 def test_mean_square_refuses():
-    with pytest.raises(ValueError, match=r"\['c'\].*\['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"\['a', 'b'\], got \['c'\]"):
         fit.mean_square(two_blocks, {"c": 1.0})(jnp.asarray(2.0), None, None)
-    with pytest.raises(ValueError, match="nothing in"):
+    with pytest.raises(ValueError, match="must return numbers"):
         fit.mean_square(lambda m, b, k: {"a": jnp.zeros(0)})(None, None, None)
-    with pytest.raises(ValueError, match="nothing in"):
+    with pytest.raises(ValueError, match="must return numbers"):
         fit.mean_square(lambda m, b, k: {})(None, None, None)
 
 
@@ -384,11 +389,11 @@ GOOD = dict(optimizer=ADAM, steps=2)
     [
         (dict(steps=None), "steps=None and epochs=None"),
         (dict(epochs=3), "steps=2 and epochs=3"),
-        (dict(patience=3), "need validation data"),
-        (dict(valid=(X, Y), patience=0), "patience is 0"),
-        (dict(batch_size=41, key=KEY), "more than the 40 rows"),
-        (dict(batch_size=4), "needs a key"),
-        (dict(wrt=nnx.BatchStat), "holds none"),
+        (dict(patience=3), "valid must be given for patience"),
+        (dict(valid=(X, Y), patience=0), "patience must be at least 1, got 0"),
+        (dict(batch_size=41, key=KEY), "batch_size must be at most 40, .* got 41"),
+        (dict(batch_size=4), "key must be given"),
+        (dict(wrt=nnx.BatchStat), "wrt must be nnx.Param"),
     ],
 )
 def test_bad_arguments(options, message):
@@ -399,24 +404,24 @@ def test_bad_arguments(options, message):
 def test_float64_while_x64_is_off():
     with jax.enable_x64(False):
         single = {"w": np.zeros(3, np.float32)}
-        with pytest.raises(ValueError, match=r"data\[1\] is float64"):
+        with pytest.raises(ValueError, match=r"data\[1\] must be float32 .* got float64"):
             fit.gradient(LINE, single, (SINGLE[0], Y), **GOOD)
-        with pytest.raises(ValueError, match=r"model\['w'\] is float64"):
+        with pytest.raises(ValueError, match=r"model\['w'\] must be float32 .* got float64"):
             fit.gradient(LINE, weights(), SINGLE, **GOOD)
         assert fit.gradient(LINE, single, SINGLE, **GOOD).model["w"].dtype == np.float32
 
 
 def test_nothing_to_train():
-    with pytest.raises(ValueError, match="nothing to train"):
+    with pytest.raises(ValueError, match="wrt must select something to train"):
         fit.gradient(LINE, {"w": np.zeros(3, int)}, (X, Y), **GOOD)
-    with pytest.raises(ValueError, match="nothing to train"):
+    with pytest.raises(ValueError, match="wrt must select something to train"):
         fit.gradient(NET, Net(), (X, Y), wrt=nnx.Cache, **GOOD)
 
 
 @pytest.mark.parametrize(
     ("loss", "error", "message"),
     [
-        (lambda m, b, k: jnp.sum(m["w"]), TypeError, "expected"),
+        (lambda m, b, k: jnp.sum(m["w"]), TypeError, "loss must return"),
         (lambda m, b, k: (m["w"], {}), TypeError, r"shape \(3,\)"),
         (lambda m, b, k: (m["w"].sum(), {"loss": m["w"]}), ValueError, r"\['loss'\]"),
     ],
@@ -430,10 +435,10 @@ def test_state_of_another_fit():
     state = fit.gradient(LINE, weights(), (X, Y), optimizer=ADAM, steps=0).state
     assert state.step == 0
     with pytest.raises(
-        ValueError, match=r"\.params\['w'\] is float64\(3,\), expected float64\(4,\)"
+        ValueError, match=r"\.params\['w'\] must be float64\(4,\), got float64\(3,\)"
     ):
         fit.gradient(LINE, {"w": np.zeros(4)}, (X, Y), state=state, **GOOD)
-    with pytest.raises(ValueError, match="differ in"):
+    with pytest.raises(ValueError, match="differs in"):
         fit.gradient(LINE, weights(), (X, Y), state=state, optimizer=optax.sgd(1.0), steps=2)
     with pytest.raises(ValueError, match="best"):
         fit.gradient(LINE, weights(), (X, Y), state=state, valid=(X, Y), **GOOD)

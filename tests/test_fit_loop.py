@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from physml import fit
-from physml.results import RESULTS, raise_if_interrupted
+from physml.results import RESULTS
 
 
 class Walk(eqx.Module):
@@ -242,10 +242,16 @@ def test_ctrl_c_returns_what_there_is():
     assert rest.state[0] == whole.state[0]
 
 
-def test_a_script_does_not_go_on_with_what_was_interrupted():
-    with pytest.raises(KeyboardInterrupt):
-        raise_if_interrupted(RESULTS.interrupted)
-    raise_if_interrupted(RESULTS.successful)
+@pytest.mark.parametrize("bad_step", [-1, 8])
+def test_ctrl_c_in_the_last_chunk_is_not_lost(bad_step):
+    def press(state):
+        signal.raise_signal(signal.SIGINT)
+        return state, {}, RESULTS.nonfinite if bad_step == 8 else RESULTS.early_stopped
+
+    out = fit.loop(Walk(), START, num_steps=8, review=press)
+    assert bool(out.result == RESULTS.interrupted)
+    assert out.step == (8 if bad_step < 0 else 7)
+    assert out.nonfinite_step == (None if bad_step < 0 else 8)
 
 
 @pytest.fixture
@@ -358,19 +364,22 @@ def test_no_steps():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(num_steps=5, start=6), "start is 6"),
+        (dict(num_steps=5, start=6), "start must be from 0 to num_steps = 5, got 6"),
         (dict(num_steps=-1), "num_steps = -1"),
-        (dict(num_steps=5, chunk=0), "chunk is 0"),
-        (dict(num_steps=5, batch_size=0), "batch_size is 0"),
-        (dict(num_steps=5, review_every=0), "review_every is 0"),
-        (dict(num_steps=5, batch_size=2), "needs a key"),
-        (dict(num_steps=5, batch_size=9, key=jax.random.key(0)), "more than the 4 rows"),
+        (dict(num_steps=5, chunk=0), "chunk must be at least 1, got 0"),
+        (dict(num_steps=5, batch_size=0), "batch_size must be at least 1, got 0"),
+        (dict(num_steps=5, review_every=0), "review_every must be at least 1, got 0"),
+        (dict(num_steps=5, batch_size=2), "key must be given"),
+        (
+            dict(num_steps=5, batch_size=9, key=jax.random.key(0)),
+            "batch_size must be at most 4, the",
+        ),
         (dict(num_steps=5, augment=scaled_anew), "needs a batch_size"),
         (
             dict(
                 num_steps=5, batch_size=2, key=jax.random.key(0), augment=lambda x, key: x[:, None]
             ),
-            r"augment made \['int64\(4, 1\)'\] of data that are \['int64\(4,\)'\]",
+            r"which are \['int64\(4,\)'\], got \['int64\(4, 1\)'\]",
         ),
     ],
 )
@@ -381,7 +390,7 @@ def test_bad_arguments(options, message):
 
 def test_data_of_different_lengths():
     data = (jnp.zeros(3), jnp.zeros((4, 2)))
-    with pytest.raises(ValueError, match=r"leading lengths \[3, 4\]"):
+    with pytest.raises(ValueError, match=r"one leading length, got \[3, 4\]"):
         fit.loop(seen, jnp.zeros(()), data, num_steps=1, batch_size=1, key=jax.random.key(0))
 
 

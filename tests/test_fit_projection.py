@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from physml import fit, nn
+from physml._numerics.parts import take_apart
 from physml.results import RESULTS
 
 X = jnp.linspace(-1.0, 1.0, 40)[:, None]
@@ -27,10 +28,10 @@ def misfit(model, batch, key):
 def test_frozen_features_are_solved_by_the_last_layer():
     """With the hidden layer at rest one undamped step is linear least squares."""
     net, targets = network(), jnp.cos(3 * X)
-    parts, params, rest = fit.take_apart(net, nnx.Param)
+    parts, params, rest = take_apart(net, nnx.Param)
     step = fit.ProjectionStep(misfit, fit.VariableProjection(), parts)
     # So heavily damped that the hidden layer does not move.
-    state = fit.State(params, rest, jnp.array([0.0, 1e30]), jnp.asarray(0), None, None)
+    state = fit.FitState.begin(params, rest, jnp.array([0.0, 1e30]), None)
     new, metrics = jax.jit(step)(state, (X, targets), None)
     model = parts.merge(new.params, new.rest)
     features = np.concatenate([np.asarray(net.features(X)), np.ones((40, 1))], axis=1)

@@ -198,14 +198,14 @@ def test_never_holds_more_than_a_block_of_features():
 @pytest.mark.parametrize(
     ("features", "targets", "options", "message"),
     [
-        (A, B[:-1], {}, r"\[49, 50\] rows"),
-        (A[:0], B[:0], {}, r"\[0\] rows"),
-        (A, B, dict(rcond=1.0), "rcond is 1.0"),
-        (A, B, dict(rcond=-0.1), "rcond is -0.1"),
-        (A, B, dict(refinements=-1), "refinements is -1"),
-        (A, B, dict(block_size=0), "block_size is 0"),
-        (A, B, dict(inputs=A), "inputs go with"),
-        (jnp.tanh, B, {}, "inputs go with"),
+        (A, B[:-1], {}, r"one number of rows, got \[49, 50\]"),
+        (A[:0], B[:0], {}, r"got \[0\]"),
+        (A, B, dict(rcond=1.0), "less than 1, got 1.0"),
+        (A, B, dict(rcond=-0.1), "rcond must be at least 0.*got -0.1"),
+        (A, B, dict(refinements=-1), "refinements must be at least 0, got -1"),
+        (A, B, dict(block_size=0), "block_size must be at least 1, got 0"),
+        (A, B, dict(inputs=A), "inputs must be given"),
+        (jnp.tanh, B, {}, "inputs must be given"),
         (jnp.sum, B, dict(inputs=A), "0 axes"),
         (A.astype(np.float32), B, {}, "float32"),
         (A.astype(int), B.astype(int), {}, "int64|i64"),
@@ -228,9 +228,9 @@ def test_not_finite(value):
 
 def test_float64_while_x64_is_off():
     with jax.enable_x64(False):
-        with pytest.raises(ValueError, match="targets is float64"):
+        with pytest.raises(ValueError, match=r"targets must be float32 .* got float64"):
             fit.readout(A.astype(np.float32), B)
-        with pytest.raises(ValueError, match="features is float64"):
+        with pytest.raises(ValueError, match=r"features must be float32 .* got float64"):
             fit.readout(A, B.astype(np.float32))
         out = fit.readout(A.astype(np.float32), B.astype(np.float32))
     assert out.weights.dtype == np.float32

@@ -1,5 +1,7 @@
 """A sweep's members are single fits: against fit.gradient, closed forms, divergence, resuming."""
 
+import contextlib
+import signal
 import sys
 
 import equinox as eqx
@@ -76,7 +78,10 @@ def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone(devices
     assert swept.history["loss"].shape == (30, 3) and swept.history["valid_loss"].shape == (4, 3)
     for i in range(3):
         setting = member(settings, i)
-        single = fit.gradient(LOSS, net(setting), (X, Y), optimizer=momentum(setting), **options)
+        with pytest.warns(UserWarning, match="Nonfinite") if i == 1 else contextlib.nullcontext():
+            single = fit.gradient(
+                LOSS, net(setting), (X, Y), optimizer=momentum(setting), **options
+            )
         one = swept[i]
         assert bool(one.result == single.result) and one.step == single.step
         assert one.nonfinite_step == single.nonfinite_step
@@ -148,17 +153,35 @@ def test_a_diverged_member_keeps_its_last_finite_state():
 
 
 def test_all_diverged():
-    swept = fit.sweep(
-        quadratic,
-        lambda rate: jnp.zeros(()),
-        np.ones(()),
-        settings=np.array([1e80, 1e60, 1e200]),
-        optimizer=lambda rate: optax.sgd(rate),
-        steps=50,
-    )
+    with pytest.warns(UserWarning, match=r"fit\.sweep: .* Models that diverged: 3 of 3"):
+        swept = fit.sweep(
+            quadratic,
+            lambda rate: jnp.zeros(()),
+            np.ones(()),
+            settings=np.array([1e80, 1e60, 1e200]),
+            optimizer=lambda rate: optax.sgd(rate),
+            steps=50,
+        )
     assert bool(swept.result == RESULTS.nonfinite) and swept.diverged.all()
     np.testing.assert_array_equal(swept.nonfinite_step, [2, 3, 1])
     np.testing.assert_allclose(swept.models, [2e80, -4e120, 0.0])
+
+
+@pytest.mark.parametrize("rate", [0.25, 1e80])
+def test_ctrl_c_is_not_lost(rate):
+    with pytest.warns(UserWarning, match=r"fit\.sweep: Ctrl-C"):
+        swept = fit.sweep(
+            quadratic,
+            lambda rate: jnp.zeros(()),
+            np.ones(()),
+            settings=np.array([rate]),
+            optimizer=lambda rate: optax.sgd(rate),
+            steps=4,
+            callback=lambda report: signal.raise_signal(signal.SIGINT),
+            chunk=4,
+        )
+    assert bool(swept.result == RESULTS.interrupted) and swept.step == 4
+    assert swept.diverged == (rate > 1)
 
 
 def test_parameters_spoiled_by_the_last_step():
@@ -196,9 +219,10 @@ def test_what_has_diverged_is_not_taken_for_the_best(devices):
         **options,
     )
     for i, rate in enumerate(rates):
-        single = fit.gradient(
-            quadratic, jnp.zeros(()), np.ones(()), optimizer=optax.sgd(rate), **options
-        )
+        with pytest.warns(UserWarning, match="Nonfinite") if i == 1 else contextlib.nullcontext():
+            single = fit.gradient(
+                quadratic, jnp.zeros(()), np.ones(()), optimizer=optax.sgd(rate), **options
+            )
         np.testing.assert_allclose(swept.models[i], single.model)
         assert swept[i].nonfinite_step == single.nonfinite_step
     assert np.isnan(swept.history["valid_loss"][:, 1]).all()
@@ -236,9 +260,9 @@ def test_interrupted_goes_on_where_it_was(tmp_path):
             np.testing.assert_array_equal(a, b)
 
     for changed, words in [
-        (dict(settings=settings_of(1e-2, 1e9, 2e-1)), "other settings"),
-        (dict(key=jax.random.key(4)), "another key"),
-        (dict(steps=40), r"loss was saved as float64\[30, 3\]"),
+        (dict(settings=settings_of(1e-2, 1e9, 2e-1)), "with these settings"),
+        (dict(key=jax.random.key(4)), "and this key"),
+        (dict(steps=40), r"float64\[30, 3\] at \.loss"),
     ]:
         with pytest.raises(ValueError, match=words):
             fit.sweep(LOSS, net, (X, Y), checkpoint=path, **(options | changed))
@@ -339,15 +363,15 @@ GOOD = dict(settings=settings_of(0.1, 0.2), optimizer=momentum, steps=2)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(settings={"rate": np.ones(3), "key": np.ones(2)}), r"leading lengths \[2, 3\]"),
-        (dict(settings={"rate": np.ones(())}), r"leading lengths \[0\]"),
-        (dict(settings={}), r"leading lengths \[\]"),
-        (dict(settings=np.ones((0, 2))), r"leading lengths \[0\]"),
-        (dict(valid_loss=LOSS), "valid is None"),
-        (dict(steps=-1), "steps is -1"),
-        (dict(valid=VALID, valid_every=0), "valid_every is 0"),
-        (dict(batch_size=7), "needs a key"),
-        (dict(devices=[]), "devices is empty"),
+        (dict(settings={"rate": np.ones(3), "key": np.ones(2)}), r"got \[2, 3\]"),
+        (dict(settings={"rate": np.ones(())}), r"got \[0\]"),
+        (dict(settings={}), r"got \[\]"),
+        (dict(settings=np.ones((0, 2))), r"got \[0\]"),
+        (dict(valid_loss=LOSS), "valid must be given"),
+        (dict(steps=-1), "steps must be at least 0, got -1"),
+        (dict(valid=VALID, valid_every=0), "valid_every must be at least 1, got 0"),
+        (dict(batch_size=7), "key must be given"),
+        (dict(devices=[]), "devices must name one or more"),
     ],
 )
 def test_refuses(options, words):
@@ -357,6 +381,6 @@ def test_refuses(options, words):
 
 def test_no_such_member():
     swept = fit.sweep(LOSS, net, (X, Y), **GOOD)
-    with pytest.raises(IndexError, match="model 2 of 2"):
+    with pytest.raises(IndexError, match="index must be one of 2 models, got 2"):
         swept[2]
     assert len(list(swept)) == 2

@@ -77,7 +77,7 @@ def check(out, metrics, keys, figures):
 def test_mnist(folder, tmp_path):
     mnist = script("mnist")
     out = tmp_path / "run"
-    metrics = mnist.main(mnist.Config(out, folder, quick=True, members=2))
+    metrics = mnist.main(mnist.Config(out, data=folder, quick=True, members=2))
     keys = {"test_acc", "images_per_s", "strong.test_acc_mean", "strong.test_acc_1"}
     check(out, metrics, keys | {"ensemble.test_acc"}, {"calibration", "confusion", "worst"})
     assert "seconds_to_99" in metrics
@@ -89,7 +89,7 @@ def test_mnist(folder, tmp_path):
 def test_cifar10(folder, tmp_path):
     cifar10 = script("cifar10")
     out = tmp_path / "run"
-    metrics = cifar10.main(cifar10.Config(out, folder, quick=True, better=True))
+    metrics = cifar10.main(cifar10.Config(out, data=folder, quick=True, better=True))
     names = ("confusion", "filters", "maps", "worst")
     figures = {f"{net}_{name}" for net in ("tutorial", "better") for name in names}
     keys = {"test_acc", "images_per_s", "better.test_acc", "better.images_per_s"}
@@ -112,5 +112,5 @@ def test_cifar10_without_a_mistake(tmp_path):
 @pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir(), reason="needs the files of MNIST")
 def test_mnist_of_the_published_files(tmp_path):
     mnist = script("mnist")
-    metrics = mnist.main(mnist.Config(tmp_path / "run", Path(REAL), epochs=1))
+    metrics = mnist.main(mnist.Config(tmp_path / "run", data=Path(REAL), epochs=1))
     assert metrics["test_acc"] > 0.97

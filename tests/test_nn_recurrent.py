@@ -252,15 +252,15 @@ def test_frozen_network_takes_the_dtype_of_the_data(kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cell": "elman"}, "cell must be one of simple, gru, lstm; got 'elman'"),
+        ({"cell": "elman"}, "cell must be one of .'simple', 'gru', 'lstm'., got 'elman'"),
         ({"hidden": ()}, "hidden must have at least one layer"),
-        ({"hidden": (4, 0)}, r"hidden\[1\] must be at least 1; got 0"),
+        ({"hidden": (4, 0)}, r"hidden\[1\] must be at least 1, got 0"),
         ({"in_features": 0}, "in_features must be at least 1"),
         ({"out_features": 0}, "out_features must be at least 1"),
         ({"dtype": "int32"}, "dtype must be a floating dtype"),
         (
             {"cell": "simple", "keep_bias": 1.0},
-            "keep_bias needs a cell with gates; got 1.0 for 'simple'",
+            "keep_bias must be 0 for a 'simple' cell, got 1.0",
         ),
     ],
 )
@@ -277,7 +277,7 @@ def test_rnn_refuses(change, message):
 
 
 def test_frozen_rnn_refuses():
-    with pytest.raises(ValueError, match="spectral_radius must not be negative; got -1"):
+    with pytest.raises(ValueError, match="spectral_radius must not be negative, got -1"):
         nn.RNN.frozen("gru", DATA, 4, 1, spectral_radius=-1.0, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="scale must be positive"):
         nn.RNN.frozen("gru", DATA, 4, 1, scale=-1.0, rngs=nnx.Rngs(0))

@@ -23,7 +23,9 @@ def fitted(system: Any, train, units, scale):
         centres="mean",
         rngs=nnx.Rngs(0),
     )
-    return surrogate.fit_readout(net, train, symmetry=system.symmetry, period=system.period)
+    return surrogate.fit_readout(
+        net, train, symmetry=system.symmetry, period=system.period
+    ).step_map
 
 
 def test_one_surrogate_of_many_parameters():

@@ -1,12 +1,23 @@
-"""Importing the library does nothing but import it, and README's example works."""
+"""Importing the library does nothing but import it, and the house keeps its rules."""
 
+import ast
+import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import physml
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "physml").rglob("*.py"))
+ROOMS = sorted({file.parent for file in FILES if not file.parent.name.startswith("_")})
+MODULES = [module.name for module in pkgutil.walk_packages(physml.__path__, "physml.")]
+SHARED = {"_numerics", "_types"}  # private to the package, not to a room
 
 # In a fresh interpreter: this one has set JAX's options and holds everything in memory already.
 CODE = """
@@ -24,8 +35,8 @@ for name in names:
     __import__(name)
 changed = {key for key, value in settings.items() if jax.config.values[key] != value}
 assert not changed, f"import physml changed jax.config: {changed}"
-tops = {name.partition(".")[0] for name in set(sys.modules) - loaded}
-heavy = tops & {"matplotlib", "orbax", "tqdm", "sklearn", "tyro", "IPython"}
+heavy = {"IPython", "PIL", "matplotlib", "orbax", "pooch", "requests", "sklearn", "tqdm", "tyro"}
+heavy = (heavy | {"scipy.stats"}) & (set(sys.modules) - loaded)
 assert not heavy, f"import physml loaded {heavy}"
 assert len(names) > 10, names
 """
@@ -51,11 +62,74 @@ def test_import_is_free_of_side_effects(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_readme_examples_run(tmp_path):
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    examples = "".join(re.findall(r"```python\n(.*?)```", readme, flags=re.S))
-    done = subprocess.run(
-        [sys.executable, "-c", examples], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+def imported(path):
+    """The names of the package that a file imports, with their modules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by dots"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name for name in names if name.startswith("physml."))
+
+
+def owner(name):
+    """The room whose private module or name this is; none where all of it is public."""
+    parts = name.split(".")
+    private = [at for at, part in enumerate(parts) if part.startswith("_")]
+    return parts[: private[0]] if private and parts[private[0]] not in SHARED else []
+
+
+def test_private_modules_stay_in_their_room():
+    borrowed = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in FILES
+        for name in imported(path)
+        if owner(name) != list(path.relative_to(ROOT).parts[:-1])[: len(owner(name))]
+    ]
+    assert not borrowed
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_room_exports_what_it_imports(room):
+    tree = ast.parse((room / "__init__.py").read_text())
+    aliases = [a for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names]
+    exported = {alias.asname for alias in aliases if alias.asname == alias.name}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            exported |= set(ast.literal_eval(node.value))
+    assert exported == {alias.asname or alias.name for alias in aliases}
+    public = {file.stem for file in room.glob("*.py") if not file.stem.startswith("_")}
+    assert room == ROOT / "physml" or public <= exported
+
+
+def test_no_name_shadows_a_module():
+    modules = {name: importlib.import_module(name) for name in MODULES} | {"physml": physml}
+    shadowed = [
+        name
+        for name in MODULES
+        if getattr(modules[name.rpartition(".")[0]], name.rpartition(".")[2]) is not modules[name]
+    ]
+    assert not shadowed
+
+
+def test_rooms_and_modules_are_small():
+    rooms = {path.parent: len(list(path.parent.glob("[!_]*/__init__.py"))) for path in FILES}
+    for path in FILES:
+        rooms[path.parent] += path.name != "__init__.py"
+    del rooms[ROOT / "physml"]  # the house itself
+    assert not {room: size for room, size in rooms.items() if size > 14}
+    lengths = {path: len(path.read_text().splitlines()) for path in FILES}
+    assert not {path: length for path, length in lengths.items() if length > 400}
+
+
+def test_nothing_private_lies_loose():
+    assert {path.name for path in (ROOT / "physml").glob("_*.py")} == {"__init__.py", "_types.py"}
+
+
+def test_house_page_names_files_that_exist():
+    page = (ROOT / "docs" / "house.md").read_text()
+    paths = re.findall(r"`((?:physml|scripts|tests|docs|benchmarks|notebooks)/[^`]*)`", page)
+    assert len(paths) > 10
+    assert not [path for path in paths if not (ROOT / path).exists()]

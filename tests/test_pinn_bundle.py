@@ -152,9 +152,10 @@ def test_a_march_that_cannot_end_says_why():
     blows_up = from_function(lambda t, y, _: y**2, dim=1)
     with pytest.raises(RuntimeError, match=r"stopped at t = 0\.\d+, before t1 = 3"):
         pinn.bundle(blows_up, [[0.5], [1.0]], 3.0, units=40, max_windows=8, key=KEY)
-    trained = pinn.bundle(
-        blows_up, [[0.5], [1.0]], 3.0, units=40, max_windows=8, key=KEY, throw=False
-    )
+    with pytest.warns(UserWarning, match="that is max_windows"):
+        trained = pinn.bundle(
+            blows_up, [[0.5], [1.0]], 3.0, units=40, max_windows=8, key=KEY, throw=False
+        )
     assert trained.result == RESULTS.max_steps_reached
     end = float(trained.edges[-1])
     y0s = np.linspace(0.5, 1.0, 7)[:, None]

@@ -55,22 +55,9 @@ def test_lorenz_reaches_the_cramer_rao_bound(lorenz, observe, factor):
     """A guess 50 % off to either side. Each error is, to first order, the linear estimate's."""
     clean, jacobian = (x[:, np.asarray(observe)] for x in lorenz)
     data = draws(clean, 12, seed=1)
-    guess = Lorenz(*(factor * TRUE))
-
-    def identify(ys):
-        return pinn.identify(
-            guess,
-            TS,
-            ys,
-            free=NAMES,
-            y0=[1.5, 1.5, 1.5],
-            observe=observe,
-            noise=0.5,
-            bounds=POSITIVE,
-            num_windows=30,
-        )
-
-    found = jax.jit(jax.vmap(identify))(data)
+    guess, known = Lorenz(*(factor * TRUE)), {"noise": 0.5, "bounds": POSITIVE}
+    options = {"free": NAMES, "y0": [1.5, 1.5, 1.5], "observe": observe, "num_windows": 30, **known}
+    found = jax.jit(jax.vmap(lambda ys: pinn.identify(guess, TS, ys, **options)))(data)
     assert np.all(found.result == RESULTS.successful)
     matrix = jacobian.reshape(-1, 6)
     covariance = 0.25 * np.linalg.inv(matrix.T @ matrix)
@@ -174,16 +161,8 @@ def test_damping_ratio_of_positions_alone():
     clean = DrivenOscillator(gamma=zeta, forcing=None).exact(ts, jnp.array([1.0, 0.0]))
     ys = np.asarray(clean[:, :1]) + 0.02 * np.random.default_rng(0).standard_normal((401, 1))
     guess = DrivenOscillator(gamma=1.5 * zeta, omega0=1.5, forcing=None)
-    found = pinn.identify(
-        guess,
-        ts,
-        ys,
-        free=("gamma", "omega0"),
-        y0=[1.0, 0.0],
-        known_start=True,
-        observe=lambda y: y[:1],
-        bounds={"gamma": (0.0, 2.0)},
-    )
+    options = {"observe": lambda y: y[:1], "bounds": {"gamma": (0.0, 2.0)}, "known_start": True}
+    found = pinn.identify(guess, ts, ys, free=("gamma", "omega0"), y0=[1.0, 0.0], **options)
     ratio = found.values["gamma"] / found.values["omega0"]
     assert abs(ratio / zeta - 1) < 0.01
     np.testing.assert_allclose(found.y0, [1.0, 0.0], atol=1e-8)
@@ -297,10 +276,10 @@ def test_no_error_is_claimed_across_jumps():
         ({"ts": LINE[:4]}, ValueError, r"ys must have shape \(4, obs\)"),
         ({"ys": np.ones(5)}, ValueError, r"ys must have shape \(5, obs\)"),
         ({"ys": np.full((5, 2), np.nan)}, ValueError, "ys must be finite, got nan"),
-        ({"ys": np.ones((5, 3))}, ValueError, "ys has 3 columns"),
+        ({"ys": np.ones((5, 3))}, ValueError, "got 3 columns"),
         ({"observe": (0,), "ys": np.ones((5, 1))}, ValueError, "y0 must be given"),
         ({"observe": (0, 2)}, ValueError, "observe must hold different indices below 2"),
-        ({"observe": lambda y: y[:1]}, ValueError, "ys has 2 columns"),
+        ({"observe": lambda y: y[:1]}, ValueError, "got 2 columns"),
         ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\)"),
         ({"ts": LINE[:1], "ys": np.ones((1, 2))}, ValueError, "hold a later time"),
         (
@@ -310,7 +289,7 @@ def test_no_error_is_claimed_across_jumps():
         ),
         ({"free": ("rate",)}, ValueError, "free must name parameters of DrivenOscillator"),
         ({"free": ()}, ValueError, "free must name parameters"),
-        ({"bounds": {"gamma": (0.5, 1.0)}}, ValueError, "gamma, .*, exclude the guess 0.2"),
+        ({"bounds": {"gamma": (0.5, 1.0)}}, ValueError, "gamma must hold the guess 0.2"),
         ({"bounds": {"gamma": (1.0, 0.0)}}, ValueError, "gamma must be low < high"),
         ({"bounds": {"mass": (0.0, 1.0)}}, ValueError, "bounds must name free parameters"),
         ({"prior": {"mass": 1.0}}, ValueError, "prior must name free parameters"),
@@ -328,6 +307,7 @@ def test_no_error_is_claimed_across_jumps():
         ),
     ],
 )
+@pytest.mark.usefixtures("as_a_user")
 def test_bad_input(change, error, message):
     arguments = {
         "system": DrivenOscillator(),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from physml import pinn, reference
-from physml.pinn.space_time._elements import halving, tabulate, with_end_states
+from physml.pinn.space_time._elements import axis_functions, halving, with_end_states
 from physml.results import RESULTS
 
 UNIT = {"x": (0.0, 1.0), "t": (0.0, 0.1)}
@@ -77,7 +77,7 @@ def test_heat(heated):
 
 
 def test_tables_are_those_of_the_network():
-    tables = with_end_states(tabulate(48, 20, 2, 26, 1.0, jnp.float64))
+    tables = with_end_states(axis_functions(48, 20, 2, 26, 1.0, jnp.float64))
     s = np.linspace(-1.0, 1.0, 9)
     values, slopes = (jax.vmap(f)(jnp.asarray(s)) for f in (tables.basis, jax.jacfwd(tables.basis)))
     # A smooth function's coefficients, with which the noise of the last functions does not count.
@@ -96,17 +96,17 @@ def test_tables_are_those_of_the_network():
     ("change", "error", "message"),
     [
         ({"residual": lambda u, x, t: 0.0}, TypeError, "must return a JAX array"),
-        ({"residual": lambda u, x, t: u.t(x, t) * jnp.nan}, ValueError, "not finite"),
+        ({"residual": lambda u, x, t: u.t(x, t) * jnp.nan}, ValueError, "must be finite"),
         ({"residual": lambda u, x, t: (u.t(x, t), u.x(x, t))}, ValueError, "1 components, got 2"),
-        ({"residual": lambda u, x, t: x + t}, ValueError, "does not depend on u"),
-        ({"residual": lambda u, x, t: u.xxxxx(x, t)}, ValueError, "order above 4"),
+        ({"residual": lambda u, x, t: x + t}, ValueError, "must depend on u"),
+        ({"residual": lambda u, x, t: u.xxxxx(x, t)}, ValueError, "of at most order 4"),
         ({"domain": {"x": (0.0, 1.0), "t": (0.1, 0.1)}}, ValueError, r"domain\['t'\]"),
         ({"domain": {"x": (0.0, np.inf), "t": (0.0, 1.0)}}, ValueError, r"domain\['x'\]"),
         ({"domain": UNIT | {"y": (0.0, 1.0)}}, ValueError, "at most two"),
         ({"domain": {"t": (0.0, 1.0)}}, ValueError, "coordinate of space"),
         ({"domain": {"time": (0.0, 1.0)}}, ValueError, "single letters"),
         ({"conditions": ENDS}, ValueError, "conditions at t = 0.0 must return 1"),
-        ({"conditions": {("t", 0.0): sine}}, ValueError, "no face of x"),
+        ({"conditions": {("t", 0.0): sine}}, ValueError, "must name a face of x"),
         (
             {"conditions": {("t", 0.0): sine, ("x", 0.0): zero}},
             ValueError,
@@ -114,7 +114,7 @@ def test_tables_are_those_of_the_network():
         ),
         ({"conditions": {("x", 0.5): zero}}, ValueError, "must name faces"),
         ({"conditions": {("t", 0.1): zero}}, ValueError, "must name faces"),
-        ({"conditions": {("x", 0.0): heat}}, ValueError, "as high as the equation's"),
+        ({"conditions": {("x", 0.0): heat}}, ValueError, "lower derivatives than the equation"),
         ({"periodic": "y"}, ValueError, "periodic must name"),
         ({"periodic": "x"}, ValueError, "which is periodic"),
         ({"rtol": 0.0}, ValueError, "rtol must be positive"),
@@ -263,9 +263,9 @@ def test_what_cannot_be_solved_stops_with_the_solution_so_far():
             throw=throw,
         )
 
-    with pytest.raises(RuntimeError, match="stopped at t = 1:"):
+    with pytest.raises(RuntimeError, match=r"stopped at t = 1\."):
         solve(True)
-    with pytest.warns(UserWarning, match="stopped at t = 1:"):
+    with pytest.warns(UserWarning, match=r"stopped at t = 1\."):
         solution = solve(False)
     assert solution.result == RESULTS.window_failed
     np.testing.assert_allclose(solution.domain[1, 1], 1.0, atol=1e-4)
@@ -288,7 +288,7 @@ def test_too_few_elements_are_reported():
 @pytest.mark.slow
 def test_initial_conditions_that_nothing_fulfils_are_said():
     conditions = {("t", 0.0): lambda u, x, t: (u(x, t) - 0.7) ** 2 + 1.0, **ENDS}
-    with pytest.warns(UserWarning, match=r"stopped at t = 0: .* No initial values were found"):
+    with pytest.warns(UserWarning, match=r"stopped at t = 0\. No initial values were found"):
         solution = pinn.pde(heat, UNIT, conditions, elements=1, max_elements=2, throw=False)
     assert solution.result == RESULTS.nonlinear_divergence
     assert solution.stats["initial_defect"] > 0.1 and solution.stats["num_windows"] == 0

@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from physml import fit, pinn
+from physml import pinn
+from physml._numerics.parts import traced
 
 SPAN = (jnp.asarray(2.0), jnp.asarray(6.0))
 KEY = jax.random.key(0)
 
 
 def draw(magnitude, step=10, **options):
-    rule = fit.traced(pinn.Resampled(400, every=10, **options))
+    rule = traced(pinn.Resampled(400, every=10, **options))
     times = rule.start(*SPAN, jnp.float64)
     return times, rule.move(times, SPAN, jnp.asarray(step), magnitude, KEY)
 

@@ -1,5 +1,7 @@
 """Classic training against closed forms."""
 
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,15 +88,9 @@ def test_default_is_far_better_than_adam_and_lbfgs(condition):
 def test_collapse_to_the_fixed_point_gets_a_verdict():
     """The network of a soft condition comes to rest in the origin, an exact solution."""
     with pytest.warns(UserWarning, match="may belong to another solution"):
-        training = pinn.train(
-            nn.MLP(1, (32,), 3, rngs=nnx.Rngs(0)),
-            Lorenz(),
-            [1.0, 1.0, 1.0],
-            3.0,
-            condition="soft",
-            scales=pinn.Scales(time=0.3, state=1.0),
-            stages=((ADAM, 1500),),
-        )
+        options = {"scales": pinn.Scales(time=0.3, state=1.0), "stages": ((ADAM, 1500),)}
+        net = nn.MLP(1, (32,), 3, rngs=nnx.Rngs(0))
+        training = pinn.train(net, Lorenz(), [1.0, 1.0, 1.0], 3.0, condition="soft", **options)
     solution = training.solution
     assert solution.result == RESULTS.suspect
     assert float(jnp.max(jnp.abs(solution.ys[200:]))) < 5.0  # the true z reaches 48
@@ -104,18 +100,9 @@ def test_collapse_to_the_fixed_point_gets_a_verdict():
 @UNTRAINED
 @pytest.mark.parametrize("condition", ["hard", pytest.param("soft", marks=pytest.mark.slow)])
 def test_ansatz(condition):
-    net, t = network(), jnp.asarray(3.0)
-    training = pinn.train(
-        net,
-        decay,
-        [0.7],
-        6.0,
-        t0=2.0,
-        args=1.0,
-        condition=condition,
-        scales=pinn.Scales(time=0.5, state=10.0),
-        stages=STILL,
-    )
+    net, t, scales = network(), jnp.asarray(3.0), pinn.Scales(time=0.5, state=10.0)
+    options = {"condition": condition, "scales": scales, "stages": STILL}
+    training = pinn.train(net, decay, [0.7], 6.0, t0=2.0, args=1.0, **options)
     ramp = 1 - np.exp(-(3.0 - 2.0) / 0.5) if condition == "hard" else 1.0
     expected = 0.7 + 10.0 * ramp * net(jnp.array([(3.0 - 4.0) / 0.5]))
     np.testing.assert_allclose(training.solution(t), expected, rtol=1e-12)
@@ -187,6 +174,17 @@ def test_a_loss_that_overflows_is_told():
     assert np.all(np.isfinite(training.solution.ys))
 
 
+def test_an_interrupted_stage_is_the_last_and_says_so():
+    def interrupt(report):
+        signal.raise_signal(signal.SIGINT)
+
+    options = {"stages": ((ADAM, 99), (ADAM, 1)), "progress": interrupt}
+    with pytest.warns(UserWarning, match="Ctrl-C"):
+        training = pinn.train(network(), decay, [1.0], 1.0, args=1.0, **options)
+    assert training.solution.result == RESULTS.interrupted
+    assert [stage.result for stage in training.fits] == [RESULTS.interrupted]
+
+
 def test_traced_problems_are_refused():
     with pytest.raises(ValueError, match="must not be traced"):
         jax.jit(lambda y0: pinn.train(network(), decay, y0, 1.0, args=1.0).solution.ys)(jnp.ones(1))
@@ -203,16 +201,16 @@ def test_traced_problems_are_refused():
         ({"system": from_function(lambda t, y, _: jnp.ones(3), 1)}, ValueError, r"shape \(3,\)"),
         ({"system": from_function(lambda t, y, _: y / 0, 1)}, ValueError, "must be finite"),
         ({"condition": "firm"}, ValueError, "condition must be one of"),
-        ({"points": 200}, TypeError, "points must be one of pinn.Even"),
+        ({"points": 200}, TypeError, "points must be pinn.Points, such as"),
         ({"points": pinn.Even(0)}, ValueError, "points.num must be at least 1"),
-        ({"points": pinn.Resampled(9)}, ValueError, "needs a key"),
-        ({"weights": pinn.RandomLookback()}, ValueError, "needs a key"),
-        ({"weights": {"equation": 1.0}}, TypeError, "weights must be one of pinn.Fixed"),
+        ({"points": pinn.Resampled(9)}, ValueError, "key must be given"),
+        ({"weights": pinn.RandomLookback()}, ValueError, "key must be given"),
+        ({"weights": {"equation": 1.0}}, TypeError, "weights must be pinn.Weights, such as"),
         ({"scales": pinn.Scales(0.0, 1.0)}, ValueError, "scales.time must be positive"),
         ({"scales": pinn.Scales(1.0, jnp.ones(2))}, ValueError, "scales.state must have shape"),
         ({"stages": ()}, ValueError, "stages must hold"),
         ({"stages": (("adam", 10),)}, TypeError, "stages must hold pairs"),
-        ({"stages": ((optax.sgd(0.0), 0),)}, ValueError, "at least 1 step"),
+        ({"stages": ((optax.sgd(0.0), 0),)}, ValueError, "steps of a stage must be at least 1"),
         (
             {"stages": ((optax.sgd(0.0), 10**9), (fit.VariableProjection(linear="head"), 1))},
             ValueError,

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml import fit, pinn
+from physml import pinn
+from physml._numerics.parts import traced
 
 TERMS = jnp.array([False, False, True])
 
@@ -15,20 +16,20 @@ def terms(params):
 
 
 def test_fixed():
-    rule = fit.traced(pinn.Fixed(equation=2.0, condition=50.0))
+    rule = traced(pinn.Fixed(equation=2.0, condition=50.0))
     state = rule.start(TERMS, jnp.float64)
     np.testing.assert_array_equal(state["weights"], [2.0, 2.0, 50.0])
     assert rule.move(state, 3, terms, jnp.ones(2), None) is state
 
 
 def test_gradient_norm_makes_gradients_equally_long():
-    rule = fit.traced(pinn.GradientNorm(every=10, memory=0.0))
+    rule = traced(pinn.GradientNorm(every=10, memory=0.0))
     params = jnp.array([3.0, 4.0])
     state = rule.start(TERMS, jnp.float64)
     moved = rule.move(state, jnp.asarray(20), terms, params, None)["weights"]
     norms = np.array([6.0, 10.0, 5.0])
     np.testing.assert_allclose(moved, norms.mean() / norms, rtol=1e-12)
-    slow = fit.traced(pinn.GradientNorm(every=10, memory=0.9))
+    slow = traced(pinn.GradientNorm(every=10, memory=0.9))
     part = slow.move(state, jnp.asarray(20), terms, params, None)["weights"]
     np.testing.assert_allclose(part, 0.9 + 0.1 * norms.mean() / norms, rtol=1e-12)
     kept = rule.move(state, jnp.asarray(21), terms, params, None)["weights"]
@@ -37,7 +38,7 @@ def test_gradient_norm_makes_gradients_equally_long():
 
 @pytest.mark.parametrize("lookback", [0.0, 1.0])
 def test_random_lookback(lookback):
-    rule = fit.traced(pinn.RandomLookback(temperature=0.5, memory=0.8, lookback=lookback))
+    rule = traced(pinn.RandomLookback(temperature=0.5, memory=0.8, lookback=lookback))
     state = rule.start(TERMS, jnp.float64)
     path = [jnp.array(p) for p in ([3.0, 4.0], [2.0, 5.0], [1.0, 1.0])]
     losses = [np.asarray(terms(p)) for p in path]

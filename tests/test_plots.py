@@ -1,5 +1,6 @@
 """Figures show the data they were given, on the scales and under the labels they promise."""
 
+import functools
 import subprocess
 import sys
 
@@ -14,7 +15,11 @@ from physml import dynamics, plots
 TS = np.linspace(0.0, 10.0, 101)
 WAVE = np.sin(TS)
 PIXELS = np.linspace(0.0, 1.0, 3 * 4 * 5 * 3).reshape(3, 4, 5, 3)
+VALID_CUT = {"loss": TS, "valid_loss": TS, "valid_step": TS[1:]}
 PATH = np.stack([np.sin(TS), np.cos(TS), TS], axis=1)
+
+
+heat_map = functools.partial(plots.heat_map, row_name="a", column_name="b", name="c")
 
 
 def lines(ax):
@@ -33,15 +38,11 @@ def lyapunov_axis(ax):
 def test_attractor_has_a_panel_for_each_and_hides_what_left_the_frame():
     escaped = PATH.copy()
     escaped[60:] *= 1e6
-    fig = plots.attractor_3d(
-        PATH, {"MLP": jnp.asarray(PATH[:80]), "GRU": escaped}, names=("a", "b", "c")
-    )
+    forecasts = {"MLP": jnp.asarray(PATH[:80]), "GRU": escaped}
+    fig = plots.attractor_3d(PATH, forecasts, names=("a", "b", "c"))
     truth, mlp, gru = fig.axes
-    assert [ax.get_title() for ax in fig.axes] == [
-        "truth",
-        "MLP (grey: truth)",
-        "GRU (grey: truth)",
-    ]
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles == ["truth", "MLP (grey: truth)", "GRU (grey: truth)"]
     for ax in fig.axes:
         assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_zlabel()) == ("a", "b", "c")
         assert ax.get_xlim() == truth.get_xlim() and ax.get_zlim() == truth.get_zlim()
@@ -181,18 +182,14 @@ def test_heat_map_shows_numbers_and_what_diverged():
 
 
 def test_heat_map_in_which_all_diverged():
-    fig = plots.heat_map(
-        np.full((1, 2), np.nan), [1], [1, 2], row_name="a", column_name="b", name="c"
-    )
+    fig = heat_map(np.full((1, 2), np.nan), [1], [1, 2])
     fig.draw_without_rendering()
     assert [text.get_text() for text in fig.axes[0].texts] == ["diverged"] * 2
 
 
 def test_heat_map_of_any_numbers_on_a_linear_scale_with_a_frame():
-    fig = plots.heat_map(
-        np.array([[0.0, -2.5], [98.61, 1e4]]), [1, 2], [3, 4],
-        row_name="a", column_name="b", name="c", log=False, chosen=(1, 0),
-    )  # fmt: skip
+    values = np.array([[0.0, -2.5], [98.61, 1e4]])
+    fig = heat_map(values, [1, 2], [3, 4], log=False, chosen=(1, 0))
     ax, _ = fig.axes
     assert [text.get_text() for text in ax.texts] == ["0", "-2.5", "98.6", "1.0e+04"]
     (frame,) = ax.patches
@@ -213,7 +210,7 @@ def test_a_parameter_scan_shows_every_repeat_and_the_median():
     np.testing.assert_array_equal(dots.get_xydata()[:, 1], [1, 2, 9, 3, 4, 5])
     np.testing.assert_array_equal(line.get_xydata(), [[20, 2], [30, 4]])
     assert [text.get_text() for text in ax.get_legend().texts] == ["truth", "net"]
-    with pytest.raises(ValueError, match=r"truth: expected a row of values for each parameter"):
+    with pytest.raises(ValueError, match=r"truth must have shape \(1, repeats\), got \(2, 3\)"):
         plots.parameter_scan(np.array([20.0]), values, xlabel="", ylabel="")
 
 
@@ -250,49 +247,34 @@ def test_partial_sums():
 @pytest.mark.parametrize(
     ("draw", "words"),
     [
-        (lambda: plots.attractor_3d(PATH, {"MLP": PATH[:, :2]}), r"MLP: expected .*\(101, 2\)"),
-        (lambda: plots.attractor_3d(PATH[:, :2], {}), "truth: expected"),
-        (lambda: plots.forecast_series(TS, WAVE, {"MLP": WAVE[:-1]}), r"MLP: .*\(100,\)"),
-        (lambda: plots.error_growth(TS, {"MLP": WAVE[:-1]}), "MLP: expected the shape of ts"),
-        (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution: expected"),
-        (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth: expected"),
-        (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4: expected"),
-        (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "'Adam' must"),
-        (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "'ours' must have positive"),
+        (lambda: plots.attractor_3d(PATH, {"MLP": PATH[:, :2]}), r"MLP must .*\(101, 2\)"),
+        (lambda: plots.attractor_3d(PATH[:, :2], {}), "truth must have"),
+        (lambda: plots.forecast_series(TS, WAVE, {"MLP": WAVE[:-1]}), r"MLP must .*\(100,\)"),
+        (lambda: plots.error_growth(TS, {"MLP": WAVE[:-1]}), r"MLP must have shape \(101,\)"),
+        (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution must have"),
+        (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth must have"),
+        (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4 must have"),
+        (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "of Adam must"),
+        (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "ours must have positive"),
         (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
-        (lambda: plots.loss_curves({"MLP": {}}), "histories: the train curve of 'MLP'"),
-        (
-            lambda: plots.loss_curves(
-                {"MLP": {"loss": TS, "valid_loss": TS, "valid_step": TS[1:]}}
-            ),
-            "valid curve of 'MLP'",
-        ),
-        (
-            lambda: plots.heat_map(
-                np.ones((2, 3)), [1], [1, 2, 3], row_name="a", column_name="b", name="c"
-            ),
-            r"expected the shape \(1, 3\), got \(2, 3\)",
-        ),
-        (
-            lambda: plots.heat_map(
-                np.zeros((1, 1)), [1], [1], row_name="a", column_name="b", name="c"
-            ),
-            "expected positive numbers, got 0",
-        ),
-        (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images: .* got \(8, 8, 2\) of 3"),
+        (lambda: plots.loss_curves({"MLP": {}}), "train curve of 'MLP' must have values"),
+        (lambda: plots.loss_curves({"MLP": VALID_CUT}), "valid curve of 'MLP' must have shape"),
+        (lambda: heat_map(np.ones((2, 3)), [1], [1, 2, 3]), r"shape \(1, 3\), got \(2, 3\)"),
+        (lambda: heat_map(np.zeros((1, 1)), [1], [1]), "values must be positive .*, got 0"),
+        (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images must .* got 3 of \(8, 8, 2\)"),
         (lambda: plots.image_grid(np.full((1, 8, 8, 1), 16.0)), "floats from 0 to 1 .*16.0"),
         (lambda: plots.image_grid(np.full((1, 8, 8, 1), np.nan)), "floats from 0 to 1"),
         (lambda: plots.image_grid(np.ones((2, 8, 8, 1)), ["a"]), "each of 2 images, got 1"),
-        (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\) .* \(2, 2\)"),
-        (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "no negative number"),
-        (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "'CNN' must have"),
-        (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "'CNN' must have three"),
-        (lambda: plots.reliability({"CNN": (TS, WAVE, 0 * TS)}), "'CNN' has no answer"),
+        (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\), got \(2, 2\)"),
+        (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "must not be negative"),
+        (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
+        (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
+        (lambda: plots.reliability({"CNN": (TS, WAVE, 0 * TS)}), "CNN must have answers"),
         (lambda: plots.filters(np.ones((3, 3, 2, 10))), r"got \(3, 3, 2, 10\)"),
-        (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv: expected"),
-        (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"'a' must have .*\(101,\)"),
-        (lambda: plots.phase_portrait({"exact": PATH}), r"exact: expected .*\(101, 3\)"),
-        (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term: expected"),
+        (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv must have"),
+        (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"a must .*\(101,\)"),
+        (lambda: plots.phase_portrait({"exact": PATH}), r"exact must .*\(101, 3\)"),
+        (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term must have"),
     ],
 )
 def test_shapes_that_do_not_fit(draw, words):
@@ -326,7 +308,7 @@ def test_fit_to_data_shows_what_was_seen():
     np.testing.assert_array_equal(lines(top)["data"].get_ydata(), WAVE[::5] + 0.1)
     assert set(lines(bottom)) == {"truth", "fit"}
     assert (top.get_ylabel(), bottom.get_ylabel(), bottom.get_xlabel()) == ("x", "y", "t")
-    with pytest.raises(ValueError, match="fit x: expected the shape"):
+    with pytest.raises(ValueError, match="fit x must have shape"):
         plots.fit_to_data(TS, {}, TS, {"x": WAVE[1:]})
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEED_FILES = {"cifar10", "mnist"}  # see test_image_scripts.py
-SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py") if path.stem not in NEED_FILES)
+PATHS = (ROOT / "scripts").glob("[!_]*.py")  # an underscore: what a script is made of
+SCRIPTS = sorted(path for path in PATHS if path.stem not in NEED_FILES)
 
 # All but the main job: a quick look is half a minute's compiling and more.
 SLOW = {path.stem for path in SCRIPTS} - {"lorenz"}
@@ -156,3 +158,18 @@ def test_same_seed_same_figures(script, tmp_path):
     first, second = (run_script(script, tmp_path / name)[1] for name in ("first", "second"))
     differing = {key for key in first if first[key] != second[key] and not key.endswith(TIMES)}
     assert not differing
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_a_failure_that_leaves_no_results(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "scripts" / "lorenz.py"), "--out", str(out)]
+    command += ["--starts", "5"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while (character := process.stderr.read(1)) != "%":  # of the first fit's progress bar
+            assert character, "the script ended"
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate(timeout=300)
+    assert process.returncode == 130 and "not complete" in words
+    assert not any((out / name).exists() for name in ("metrics.json", "table.txt"))

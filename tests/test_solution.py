@@ -1,6 +1,5 @@
 """The solution type on a function known in closed form."""
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,9 +84,3 @@ def test_is_a_pytree_under_jit_and_vmap():
     batch = jax.vmap(lambda r: circle(radius=r))(radii)
     values = jax.jit(jax.vmap(lambda s: s(0.5)))(batch)
     np.testing.assert_allclose(values[1], circle(radius=2.0)(0.5))
-
-
-def test_results_take_in_those_of_diffrax():
-    assert RESULTS.promote(diffrax.RESULTS.successful) == RESULTS.successful
-    assert RESULTS.promote(diffrax.RESULTS.max_steps_reached) == RESULTS.max_steps_reached
-    assert "stiff" in RESULTS[RESULTS.diverged]

@@ -13,6 +13,7 @@ from flax import nnx
 from physml import dynamics, fit, nn, reference, residuals, surrogate, systems
 from physml.data import Trajectories, Windows, from_arrays
 from physml.results import RESULTS
+from physml.surrogate._rows import turns
 
 LORENZ_SPREAD = jnp.array([7.92, 9.01, 8.63])
 SWAP = ((0.0, 1.0), (1.0, 0.0))
@@ -44,10 +45,10 @@ def random_trajectories(dtype=float) -> Trajectories:
     return from_arrays(np.arange(9) * 0.1, ys, t0s=[0.3, 1.7, 2.9])
 
 
-def network(kind: str, inputs: int = 2, dtype=float) -> nnx.Module:
+def network(kind: str, inputs: int = 2, dtype=float) -> surrogate.Network:
     if kind == "mlp":
         return nn.MLP(inputs, (8,), 2, dtype=dtype, rngs=nnx.Rngs(3))
-    return nn.RNN(kind, inputs, 8, 2, dtype=dtype, rngs=nnx.Rngs(3))  # pyright: ignore[reportArgumentType]
+    return nn.RNN(kind, inputs, 8, 2, dtype=dtype, rngs=nnx.Rngs(3))
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(jnp.float32, 1.2e-7), (jnp.float64, 1e-14)])
@@ -55,7 +56,7 @@ def network(kind: str, inputs: int = 2, dtype=float) -> nnx.Module:
 def test_the_phase_stays_exact_over_many_steps(dtype, bound, period):
     dt = 0.01
     counts = np.concatenate([np.arange(-500, 500), np.arange(19_000, 20_001), [10**6]])
-    found = jax.vmap(lambda k: surrogate.turns(k, jnp.zeros((), dtype), dt, period))(
+    found = jax.vmap(lambda k: turns(k, jnp.zeros((), dtype), dt, period))(
         jnp.asarray(counts, jnp.int32)
     )
     assert found.dtype == dtype
@@ -67,7 +68,7 @@ def test_the_phase_stays_exact_over_many_steps(dtype, bound, period):
 
 
 def test_the_phase_starts_at_t0():
-    found = surrogate.turns(jnp.int32(3), jnp.asarray(2.75), 0.25, 2.0)
+    found = turns(jnp.int32(3), jnp.asarray(2.75), 0.25, 2.0)
     assert (float(found) - (2.75 + 3 * 0.25) / 2.0) % 1.0 == 0.0
 
 
@@ -146,9 +147,9 @@ def test_a_known_vector_field_is_stepped_and_the_rest_is_learned(lorenz):
         float(dynamics.one_step_error(s, lorenz.ys[:, 100:], scale=LORENZ_SPREAD))
         for s in (
             surrogate.Stepper.create(nothing, lorenz, known=almost),
-            surrogate.fit_readout(net, lorenz),
-            surrogate.fit_readout(net, lorenz, known=almost),
-            surrogate.fit_readout(net, lorenz, known=system),
+            surrogate.fit_readout(net, lorenz).step_map,
+            surrogate.fit_readout(net, lorenz, known=almost).step_map,
+            surrogate.fit_readout(net, lorenz, known=system).step_map,
         )
     ]
     assert errors[2] < 0.1 * min(errors[:2])
@@ -169,8 +170,8 @@ def test_jacobians_of_a_field_are_worth_more_rows(lorenz):
     """36 pairs for 60 units: with the flow's derivative they are enough."""
     few = from_arrays(lorenz.ts[:4], lorenz.ys[:12, 20:24])
     net = nn.MLP.frozen(surrogate.network_inputs(few), 60, 3, scale=0.1, rngs=nnx.Rngs(0))
-    with_field = surrogate.fit_readout(net, few, field=systems.Lorenz())
-    without = surrogate.fit_readout(net, few)
+    with_field = surrogate.fit_readout(net, few, field=systems.Lorenz()).step_map
+    without = surrogate.fit_readout(net, few).step_map
     test = lorenz.ys[:12, 24:34]
     errors = [
         float(dynamics.one_step_error(s, test, scale=LORENZ_SPREAD)) for s in (without, with_field)
@@ -186,7 +187,7 @@ def test_jacobians_fit_a_linear_map_from_one_pair():
     flow = jax.scipy.linalg.expm(matrix * dt)
     train = from_arrays([0.0, dt], jnp.stack([starts, starts @ flow.T], axis=1))
     affine = nn.MLP(2, (), 2, rngs=nnx.Rngs(0))
-    stepper = surrogate.fit_readout(affine, train, field=system)
+    stepper = surrogate.fit_readout(affine, train, field=system).step_map
     y = jnp.array([-3.0, 2.0])
     np.testing.assert_allclose(stepper.step(stepper.init(y[None], 0.0)).y, flow @ y, rtol=1e-10)
     with pytest.raises(ValueError, match="field must be None for a driven system"):
@@ -236,7 +237,7 @@ def test_the_refitted_readout_is_stationary(kind, symmetry):
     train, warmup = random_trajectories(), 2
     stepper = surrogate.fit_readout(
         network(kind, 4), train, symmetry=symmetry, period=0.7, warmup=warmup
-    )
+    ).step_map
 
     def loss(kernel, bias):
         net = nnx.clone(stepper.network)
@@ -264,8 +265,8 @@ def test_the_refitted_readout_is_stationary(kind, symmetry):
 def test_a_frozen_network_forecasts_lorenz(lorenz):
     net = nn.MLP.frozen(surrogate.network_inputs(lorenz), 60, 3, scale=0.08, rngs=nnx.Rngs(0))
     symmetry = systems.Lorenz().symmetry
-    stepper = surrogate.fit_readout(net, lorenz, symmetry=symmetry)
-    plain = surrogate.fit_readout(net, lorenz)
+    stepper = surrogate.fit_readout(net, lorenz, symmetry=symmetry).step_map
+    plain = surrogate.fit_readout(net, lorenz).step_map
     errors = [
         float(dynamics.one_step_error(s, lorenz.ys[:, 100:], scale=LORENZ_SPREAD))
         for s in (stepper, plain)
@@ -285,7 +286,7 @@ def test_a_driven_oscillator_is_followed_from_any_phase(driven, cell):
     else:
         net = nn.RNN.frozen(cell, x, 60, 2, scale=0.005, spectral_radius=0.3, rngs=nnx.Rngs(0))
         warmup = 30
-    stepper = surrogate.fit_readout(net, train, period=period, warmup=warmup)
+    stepper = surrogate.fit_readout(net, train, period=period, warmup=warmup).step_map
     y0, t0 = jnp.array([0.5, -1.0]), 17.3
     exact = system.exact(t0 + np.arange(431) * stepper.dt, y0, t0)
     history = exact[:31]
@@ -317,10 +318,11 @@ def test_training_moves_all_parameters_and_refitting_goes_further(lorenz, kind):
         symmetry=symmetry,
         warmup=0 if kind == "mlp" else 20,
     )
-    assert fitted.result == RESULTS.successful
-    assert fitted.history["loss"][-10:].mean() < 0.7 * fitted.history["loss"][:10].mean()
+    assert fitted.training.result == RESULTS.successful
+    loss = fitted.training.history["loss"]
+    assert loss[-10:].mean() < 0.7 * loss[:10].mean()
     assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, before, nnx.state(net))))
-    after = nnx.state(fitted.trained.network, nnx.Param)
+    after = nnx.state(fitted.before_refit.network, nnx.Param)
     assert all(
         (np.asarray(a) != np.asarray(b)).any()
         for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
@@ -331,7 +333,7 @@ def test_training_moves_all_parameters_and_refitting_goes_further(lorenz, kind):
     windows = Windows(lorenz.ys, lorenz.t0s)
     rms = [
         float(jnp.sqrt((residuals.step(s, windows)[:, 20:] ** 2).mean()))
-        for s in (fitted.trained, fitted.step_map)
+        for s in (fitted.before_refit, fitted.step_map)
     ]
     assert rms[1] < 0.7 * rms[0]
 
@@ -361,7 +363,7 @@ def test_float32_data_give_a_float32_map(driven):
         np.asarray(train.ts), train.ys.astype(jnp.float32), t0s=np.asarray(train.t0s)
     )
     net = nn.MLP(4, (4,), 2, dtype=jnp.float32, rngs=nnx.Rngs(0))
-    stepper = surrogate.fit_readout(net, small, period=period)
+    stepper = surrogate.fit_readout(net, small, period=period).step_map
     state = stepper.step(stepper.init(small.ys[0, :1], 0.0))
     assert state.y.dtype == jnp.float32
     assert state.count == 1
@@ -383,7 +385,7 @@ def test_float32_data_give_a_float32_map(driven):
         (TypeError, "network must have a readout", {"net": nnx.Linear(2, 2, rngs=nnx.Rngs(0))}),
     ],
 )
-def test_bad_input_is_named(error, match, options):
+def test_bad_input_is_named(as_a_user, error, match, options):
     options = {"net": network("mlp"), **options}
     with pytest.raises(error, match=match):
         surrogate.fit_readout(options.pop("net"), random_trajectories(), **options)

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from physml import data, dynamics, fit, nn, reference, surrogate, systems
+from physml.surrogate._many import regularised_loss
 
 DRIVEN = systems.DrivenOscillator()
 PERIOD = float(DRIVEN.period)
@@ -61,7 +62,7 @@ def test_readouts_are_those_of_each_alone(trajectories, nets):
     placeholder = surrogate.Stepper.create(member(nets, 0), trajectories, period=PERIOD)
     together = surrogate.refit_many(nets, *placeholder.pairs(trajectories))
     for i in range(3):
-        alone = surrogate.fit_readout(member(nets, i), trajectories, period=PERIOD)
+        alone = surrogate.fit_readout(member(nets, i), trajectories, period=PERIOD).step_map
         kernel = member(together, i).readout.kernel[...]
         np.testing.assert_allclose(kernel, alone.network.readout.kernel[...], rtol=1e-5, atol=1e-7)
     # What came in is as it was.
@@ -130,10 +131,10 @@ def test_noise_is_on_the_inputs_and_dropout_ends_with_the_training(trajectories)
     net = nn.MLP(2, (4,), 2, dropout=0.5, rngs=nnx.Rngs(0))
     net.eval()
     zero, x = jnp.zeros(()), jnp.ones((50_000, 2))
-    held = surrogate.Regularised(net, zero, zero, jnp.asarray(1e-3))
+    held = nn.Regularised(net, zero, zero, jnp.asarray(1e-3))
     # To first order noise adds the square of its standard deviation times that of the slope.
     slope = jax.jacobian(net)(x[0])
-    found = held.loss((x, net(x)), jax.random.key(0))
+    found, _ = regularised_loss(held, (x, net(x)), jax.random.key(0))
     np.testing.assert_allclose(found, 1e-6 * (slope**2).sum() / 2, rtol=0.03)
     rows = x[:8], x[:8]
     settings = {"key": jax.random.split(jax.random.key(1), 1)}

@@ -1,4 +1,4 @@
-"""What a loop that may be vmapped can know of its whole batch."""
+"""The largest value of a vmapped batch, for loops that run until its last member has finished."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from jaxtyping import Array
 def largest_of_batch(x: Array) -> Array:
     """The largest of a value over all members of a vmapped batch; itself where there is none.
 
-    A while loop whose condition differs between members selects all that it carries in every
-    turn, long buffers too. With a condition on the largest no turn touches more than it sets:
-    members that are through must then be kept as they are by the loop's body.
+    If the condition of a while loop differs between members, every iteration copies all that the
+    loop carries, long buffers too. With a condition on the largest value an iteration writes only
+    what it sets; the loop's body must then leave members that have finished as they are.
     """
     return x
 

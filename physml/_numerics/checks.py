@@ -1,11 +1,11 @@
 """Checks of static facts: what a user hands in, before any long work.
 
-Every message names the argument, what it must be, and what it is. The checks look at values only
-where these are concrete; under `jax.jit` and `jax.vmap` there are only shapes and dtypes.
+Every message reads "NAME must ..., got ...". A check looks at values only where they are concrete;
+under `jax.jit` and `jax.vmap` it sees shapes and dtypes.
 """
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
     try:
         array = value if typed else np.asarray(value)
     except ValueError as error:
-        raise TypeError(f"{name} must be an array of real numbers: {error}") from error
+        raise TypeError(f"{name} must be an array of real numbers, got {error}") from error
     if array.dtype.kind not in "iuf" and not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if dtype is None:
@@ -44,11 +44,12 @@ def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
     dtype = jnp.dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{name} must have a floating dtype, got {dtype}")
-    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+    if (rounded := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
+        remedy = 'call jax.config.update("jax_enable_x64", True) first'
+        if array.dtype == dtype:
+            remedy += f", or pass {rounded} data"
         raise ValueError(
-            f"{name} is {dtype}, which JAX would silently round to "
-            f"{jax.dtypes.canonicalize_dtype(dtype)}: call "
-            'jax.config.update("jax_enable_x64", True) first, or pass float32 data'
+            f"{name} must be {rounded} while jax_enable_x64 is off, got {dtype}: {remedy}"
         )
     return jnp.asarray(array, dtype)
 
@@ -96,7 +97,7 @@ def require_one_of(choices: Collection[Any], **values: Any) -> None:
 
 
 def require_finite(name: str, value: Any) -> None:
-    """Raises ValueError that says where the first NaN or infinity stands, if there is one."""
+    """Raise ValueError that says where the first NaN or infinity stands, if there is one."""
     if not is_concrete(value):
         return
     array = np.asarray(value)
@@ -113,7 +114,7 @@ def require_finite(name: str, value: Any) -> None:
 
 
 def require_increasing(name: str, value: Any) -> None:
-    """Raises ValueError unless `value` is one-dimensional, not empty, finite and increasing."""
+    """Raise ValueError unless `value` is one-dimensional, not empty, finite and increasing."""
     if value.ndim != 1 or value.shape[0] == 0:
         raise ValueError(f"{name} must have shape (n,) with n >= 1, got shape {value.shape}")
     if not is_concrete(value):
@@ -130,7 +131,7 @@ def require_increasing(name: str, value: Any) -> None:
 
 
 def require_uniform(name: str, times: np.ndarray) -> None:
-    """Raises ValueError unless `times` has two or more entries, increasing in equal steps."""
+    """Raise ValueError unless `times` has two or more entries, increasing in equal steps."""
     require_increasing(name, times)
     if len(times) < 2:
         raise ValueError(f"{name} must have at least 2 entries, got {len(times)}")
@@ -153,7 +154,7 @@ def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
         ValueError: they are traced, not finite, or t1 is not after t0.
     """
     if not (is_concrete(t0) and is_concrete(t1)):
-        raise ValueError("t0 and t1 must not be traced: jumps in between are looked up")
+        raise ValueError(f"t0 and t1 must not be traced, got {t0} and {t1}")
     t0, t1 = float(t0), float(t1)
     if not (np.isfinite(t0) and np.isfinite(t1) and t1 > t0):
         raise ValueError(f"t1 must be finite and later than t0 = {t0}, got t1 = {t1}")
@@ -191,13 +192,39 @@ def check_tolerances(
     atol = rtol if atol is None else atol
     finest = 10 * float(jnp.finfo(dtype).eps)
     if not rtol >= finest:
-        remedy = "" if double else '; for more, jax.config.update("jax_enable_x64", True)'
+        more = "" if double else ' (float64 allows less: jax.config.update("jax_enable_x64", True))'
         raise ValueError(
-            f"rtol must be at least {finest:.1e}, which is what {dtype} allows, got {rtol}{remedy}"
+            f"rtol must be at least {finest:.1e}, the least that {dtype} allows, got {rtol}{more}"
         )
     if not 0 <= atol < np.inf:
         raise ValueError(f"atol must be finite and not negative, got {atol}")
     return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
+
+
+def check_fractions(fractions: Sequence[float]) -> np.ndarray:
+    """Shares of a whole as an array (parts,).
+
+    Raises:
+        ValueError: they are not positive, or do not add to 1.
+    """
+    shares = np.asarray(fractions, float)
+    if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise ValueError(f"fractions must be positive and add to 1, got {tuple(fractions)}")
+    return shares
+
+
+def require_not_negative(**values: Any) -> None:
+    """Raise ValueError unless every value, where its numbers are known, is zero or more."""
+    for name, value in values.items():
+        if is_concrete(value) and not np.all(np.asarray(value) >= 0):
+            raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def require_share(**values: float) -> None:
+    """Raise ValueError unless every value is at least 0 and less than 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
 
 
 def require_multiple(step: int, **values: int) -> None:

@@ -1,4 +1,4 @@
-"""Compile a pure function once for its shapes, and say how long that took."""
+"""Compile a pure function once for its shapes, and measure how long that takes."""
 
 import functools
 import inspect
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class _Traced:
-    """Stands in the static part of a tree for a leaf that is traced."""
+    """Marks the place of a traced leaf in the static part of a tree."""
 
 
 def compiled(function: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], float]:
@@ -44,7 +44,7 @@ def _apply(function: Callable[..., Any], static: Any, traced: list[Any]) -> Any:
 
 
 def _split(tree: Any) -> tuple[list[Any], Any]:
-    """The arrays of a tree, and the rest of it as a hashable."""
+    """The arrays of a tree, and everything else in it as a hashable value."""
     leaves, structure = jax.tree.flatten(jax.tree.map(_opened, tree))
     is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
     traced = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
@@ -59,8 +59,8 @@ def _split(tree: Any) -> tuple[list[Any], Any]:
 def _opened(leaf: Any) -> Any:
     """A bound method as a pytree, so that what its object holds is traced.
 
-    A bound method equals itself however its object has changed since: as a static leaf it would
-    bring back a program with the old weights compiled in.
+    A bound method equals itself even if its object has changed: as a static leaf it would find the
+    program with the old weights compiled in.
     """
     if inspect.ismethod(leaf) and not inspect.isclass(leaf.__self__):
         return jax.tree_util.Partial(leaf.__func__, leaf.__self__)

@@ -41,20 +41,23 @@ def take_apart(model: Any, wrt: Any) -> tuple[Parts, Any, Any]:
     Raises:
         ValueError: if `wrt` selects nothing, or is given for a model without Flax variables.
     """
+    name = type(model).__name__
     variables = jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, nnx.Variable))
     if any(isinstance(leaf, nnx.Variable) for leaf in variables):
         graph, params, rest = nnx.split(model, wrt, ...)
         parts = Parts(graph=graph, wrt=wrt, static=None)
     else:
         if wrt is not nnx.Param:
-            raise ValueError(f"wrt selects Flax variables; {type(model).__name__} holds none")
+            raise ValueError(
+                f"wrt must be nnx.Param for a model without Flax variables, got {wrt} for {name}"
+            )
         numpy, model = eqx.partition(model, lambda leaf: isinstance(leaf, np.ndarray))
         model = eqx.combine(as_arrays("model", numpy), model)
         arrays, static = eqx.partition(model, eqx.is_array)
         params, rest = eqx.partition(arrays, eqx.is_inexact_array)
         parts = Parts(graph=None, wrt=None, static=static)
     if not jax.tree.leaves(params):
-        raise ValueError(f"model {type(model).__name__} has nothing to train: wrt={wrt} is empty")
+        raise ValueError(f"wrt must select something to train, got {wrt}, nothing in {name}")
     return parts, params, rest
 
 
@@ -71,6 +74,11 @@ def as_arrays(name: str, tree: Any) -> Any:
         return jnp.asarray(leaf)
 
     return jax.tree.map_with_path(convert, tree)
+
+
+def traced(settings: Any) -> Any:
+    """Settings with their Python numbers as arrays, so that another value compiles nothing."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float | int) else x, settings)
 
 
 def as_pytree(function: Callable) -> Callable:

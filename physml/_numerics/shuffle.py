@@ -1,4 +1,4 @@
-"""A random order of many rows, any part of it computed on its own."""
+"""A random order of many rows, of which any part can be computed alone."""
 
 import math
 
@@ -22,10 +22,10 @@ def shuffled(
 ) -> Int[Array, " batch"]:
     """The entries at some positions of an epoch's random order of `range(length)`.
 
-    A Feistel network is a permutation of the pairs (left, right) below a side s, s^2 >= length;
-    where it leads past `length` it is applied again, which leaves a permutation of the rest. A
-    batch costs microseconds, where sorting 80,000 random numbers in each epoch costs a small
-    network as much as its training.
+    A Feistel network permutes the pairs (left, right) of numbers below a side s, s^2 >= length.
+    Where it leads past `length` it is applied again, which leaves a permutation of `range(length)`.
+    A batch costs microseconds; sorting 80,000 random numbers in each epoch would cost as much as
+    training a small network.
 
     Args:
         position: places in the order, each from 0 to length - 1.
@@ -56,7 +56,7 @@ def shuffled(
 
 
 def _mixed(x: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
-    """The finalizer of MurmurHash3: every bit of x in every bit of the answer."""
+    """The finalizer of MurmurHash3: every bit of the answer depends on every bit of x."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

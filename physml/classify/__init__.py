@@ -11,7 +11,8 @@ from physml.classify._evaluation import (
     evaluate,
     top_errors,
 )
-from physml.classify._objective import Regularized, cross_entropy, error_rate
+from physml.classify._members import evaluate_members
+from physml.classify._objective import cross_entropy, error_rate
 from physml.classify._prediction import logits, member_probabilities, probabilities
 from physml.classify._training import fit
 
@@ -19,7 +20,6 @@ __all__ = [
     "Augmentation",
     "Calibration",
     "Evaluation",
-    "Regularized",
     "TopErrors",
     "accuracy",
     "calibration",
@@ -27,6 +27,7 @@ __all__ = [
     "cross_entropy",
     "error_rate",
     "evaluate",
+    "evaluate_members",
     "fit",
     "logits",
     "member_probabilities",

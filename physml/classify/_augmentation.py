@@ -1,42 +1,39 @@
 """Random shifts, flips, rotations and zooms of all images at once, on the device."""
 
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, DTypeLike, Float, Int32, PRNGKeyArray
 
+from physml._numerics.checks import require_count, require_share
 from physml.classify._prediction import pixels_of
 from physml.data import Images
 
-Pixels = UInt8[Array, "n height width channels"] | Float[Array, "n height width channels"]
 T = TypeVar("T", Images, Array)
 
 
 class Augmentation(eqx.Module):
     r"""Move every image at random: `augment(images, key)` makes as many new images.
 
-    An image is mirrored, rotated and zoomed about its centre, and shifted; what comes in from
-    outside is zero. All is one mapping: the new pixel at p takes the value of the old image at
+    An image is mirrored, rotated and zoomed about its centre, and shifted; outside of it pixels are
+    zero. This is one mapping: with coordinates from the centre, the new pixel at p takes the value
+    of the old image at
 
     $$M R(\theta)\, (p - t) / z$$
 
-    as seen from the centre, by bilinear interpolation, for each image with its own zoom z, angle
-    $\theta$, shift t and mirroring M. Without rotation and zoom the pixels are only moved; that is
-    several times faster, and works on bytes too. A shift by s pixels is what is also called padding
-    by s zeros and cropping.
+    by bilinear interpolation, each image with its own zoom z, angle $\theta$, shift t and mirroring
+    M. Without rotation and zoom the pixels are only moved, which is several times faster and works
+    on bytes too. A shift by up to s pixels is also known as padding by s zeros and cropping.
 
-    Once an epoch for a fit:
-
-    ```python
-    moves = classify.Augmentation(shift=2, rotation=10.0)
-    fitted = classify.fit(network, train, valid, epochs=10, key=key, augment=moves)
-    ```
+    >>> moves = classify.Augmentation(shift=2, flip=True)
+    >>> moves(jnp.zeros((5, 8, 8, 1)), key).shape
+    (5, 8, 8, 1)
 
     Attributes:
-        shift: t is up to so many whole pixels up or down, and left or right.
-        rotation: theta is up to so many degrees, either way.
+        shift: the largest t, in whole pixels, up or down and left or right.
+        rotation: the largest theta, in degrees, either way.
         scale: z is from 1 - scale to 1 + scale.
         flip: whether half of the images are mirrored, left to right.
 
@@ -51,14 +48,10 @@ class Augmentation(eqx.Module):
     flip: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        if not isinstance(self.shift, int):
-            raise TypeError(f"shift must be an integer, in pixels; got {self.shift!r}")
-        if self.shift < 0:
-            raise ValueError(f"shift must not be negative; got {self.shift}")
+        require_count(0, shift=self.shift)
         if not 0 <= self.rotation <= 180:
-            raise ValueError(f"rotation must be from 0 to 180 degrees; got {self.rotation}")
-        if not 0 <= self.scale < 1:
-            raise ValueError(f"scale must be at least 0 and less than 1; got {self.scale}")
+            raise ValueError(f"rotation must be from 0 to 180 degrees, got {self.rotation}")
+        require_share(scale=self.scale)
 
     def __call__(self, images: T, key: PRNGKeyArray) -> T:
         """New images, of the same shape and dtype.
@@ -68,18 +61,18 @@ class Augmentation(eqx.Module):
             key: for the draws.
 
         Raises:
-            TypeError: bytes are to be rotated or zoomed.
+            TypeError: images of integers are to be rotated or zoomed.
             ValueError: images without four axes, empty, or not larger than the shift.
         """
         pixels = pixels_of(images)
         if self.shift >= min(pixels.shape[1:3]):
             raise ValueError(
                 f"shift must be smaller than the images, {pixels.shape[1]} x {pixels.shape[2]} "
-                f"pixels; got {self.shift}"
+                f"pixels, got {self.shift}"
             )
         if self._interpolates and not jnp.issubdtype(pixels.dtype, jnp.floating):
             raise TypeError(
-                "images must be floats to be rotated or zoomed, as Images.scaled makes them; "
+                "images must be floats to be rotated or zoomed, as Images.scaled makes them, "
                 f"got {pixels.dtype}"
             )
         moved = _moved(self, pixels, key)
@@ -91,7 +84,7 @@ class Augmentation(eqx.Module):
     def _interpolates(self) -> bool:
         return self.rotation > 0 or self.scale > 0
 
-    def _draw(self, num: int, dtype: Any, key: PRNGKeyArray) -> "Move":
+    def _draw(self, num: int, dtype: DTypeLike, key: PRNGKeyArray) -> "Move":
         """How each of `num` images is moved."""
         down, right, mirror, turn, zoom = jax.random.uniform(key, (5, num), dtype)
         shifts = jnp.floor((2 * self.shift + 1) * jnp.stack([down, right])) - self.shift
@@ -106,9 +99,9 @@ class Augmentation(eqx.Module):
 
 
 class Move(NamedTuple):
-    """How images are moved: a number for each, or one of them.
+    """How images are moved: arrays with a number for each image, or the numbers of one image.
 
-    The angle is in radians, from the rows' axis, which points down, to the columns'.
+    The angle is in radians, from the axis of rows, which points down, to the axis of columns.
     """
 
     down: Int32[Array, "..."]
@@ -119,13 +112,13 @@ class Move(NamedTuple):
 
 
 @eqx.filter_jit
-def _moved(augmentation: Augmentation, images: Pixels, key: PRNGKeyArray) -> Pixels:
+def _moved(augmentation: Augmentation, images: Array, key: PRNGKeyArray) -> Array:
     # Coordinates in half precision would be off by a pixel.
     dtype = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
     moves = augmentation._draw(images.shape[0], dtype, key)
     move = _interpolated if augmentation._interpolates else _shifted
-    # Not in blocks by a loop to save memory: XLA fuses all of it into one pass that needs none
-    # besides the result, and is many times slower in a loop on the CPU.
+    # No loop over blocks is needed to save memory: XLA fuses everything into one pass that holds
+    # only the result. In a loop on the CPU it is many times slower.
     return jax.vmap(move)(images, moves)
 
 
@@ -147,7 +140,7 @@ def _interpolated(image: Array, move: Move) -> Array:
     x = (jnp.arange(width, dtype=dtype) - middle[1] - move.right.astype(dtype))[None, :]
     cos, sin = jnp.cos(move.angle) / move.zoom, jnp.sin(move.angle) / move.zoom
     sign = jnp.where(move.mirrored, -1, 1).astype(dtype)
-    # Farther out than one pixel is outside, and is to stay in the range of integers.
+    # Coordinates more than one pixel outside are clipped, so that they fit into integers.
     row = jnp.clip(cos * y - sin * x + middle[0], -1, height)
     column = jnp.clip(sign * (sin * y + cos * x) + middle[1], -1, width)
     top, left = jnp.floor(row), jnp.floor(column)

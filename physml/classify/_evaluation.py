@@ -1,13 +1,13 @@
 """How good a classifier's probabilities are: accuracy, confusions, calibration, worst errors."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
-from physml._numerics.checks import require_finite
+from physml._numerics.checks import require_count, require_finite
 from physml.data import Images
 
 Labels = Int[np.ndarray, " n"]
@@ -25,8 +25,10 @@ def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
         ValueError: shapes that do not fit, nothing in them, values that are not finite, or labels
             out of range.
     """
+    from sklearn.metrics import accuracy_score  # takes a second, which only its users should pay
+
     values, classes = _checked(probabilities, labels)
-    return float((values.argmax(axis=1) == classes).mean())
+    return float(accuracy_score(classes, values.argmax(axis=1)))
 
 
 def confusion_matrix(
@@ -34,27 +36,23 @@ def confusion_matrix(
 ) -> Int[np.ndarray, "classes classes"]:
     """How many images of class i (row) are taken for class j (column).
 
-    Args:
-        probabilities: (n, classes), or logits.
-        labels: (n,).
-
-    Raises:
-        TypeError, ValueError: as `accuracy`.
+    Args, Raises: as `accuracy`.
     """
+    from sklearn import metrics
+
     values, classes = _checked(probabilities, labels)
-    size = values.shape[1]
-    pairs = size * classes + values.argmax(axis=1)
-    return np.bincount(pairs, minlength=size**2).reshape(size, size)
+    size = range(values.shape[1])
+    return metrics.confusion_matrix(classes, values.argmax(axis=1), labels=size)
 
 
 class Calibration(NamedTuple):
-    """How often a classifier is right where it is so sure: a reliability diagram.
+    """Confidence beside accuracy in bins of confidence: the numbers of a reliability diagram.
 
     Attributes:
         edges: of the bins of confidence, from 0 to 1.
         counts: how many images are in each bin.
         confidence: the mean probability of the most probable class, NaN in an empty bin.
-        accuracy: the share of images whose class that is, NaN in an empty bin.
+        accuracy: the share of images of the most probable class, NaN in an empty bin.
         error: the expected calibration error.
     """
 
@@ -70,7 +68,8 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
 
     $$\mathrm{ECE} = \sum_b \frac{n_b}{n}\, \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert$$
 
-    A bin has its upper edge, not its lower one (Guo et al., arXiv 1706.04599, equations 2 and 3).
+    A bin includes its upper edge, not its lower one (Guo et al., arXiv 1706.04599, equations 2
+    and 3). scikit-learn's `calibration_curve` is of two classes and leaves out the counts.
 
     Args:
         probabilities: (n, classes).
@@ -81,8 +80,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
         TypeError: as `accuracy`.
         ValueError: as `accuracy`; rows that are no probabilities, or less than one bin.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1; got {bins}")
+    require_count(bins=bins)
     values, classes = _distributions(probabilities, labels)
     edges = np.linspace(0.0, 1.0, bins + 1)
     sure, right = values.max(axis=1).astype(float), values.argmax(axis=1) == classes
@@ -99,9 +97,9 @@ class TopErrors(NamedTuple):
 
     Attributes:
         index: which images.
-        predicted: what each is taken for.
-        labels: what it is.
-        confidence: the probability of what it is taken for.
+        predicted: the class for which each is taken.
+        labels: its own class.
+        confidence: the probability of the predicted class.
     """
 
     index: Int[np.ndarray, " errors"]
@@ -121,8 +119,7 @@ def top_errors(probabilities: ArrayLike, labels: ArrayLike, k: int) -> TopErrors
     Raises:
         TypeError, ValueError: as `calibration`; a negative k.
     """
-    if k < 0:
-        raise ValueError(f"k must not be negative; got {k}")
+    require_count(0, k=k)
     values, classes = _distributions(probabilities, labels)
     predicted, sure = values.argmax(axis=1), values.max(axis=1)
     wrong = np.flatnonzero(predicted != classes)
@@ -137,8 +134,8 @@ class Evaluation:
     Attributes:
         names: the classes' names.
         accuracy: the share of images whose most probable class is theirs.
-        cross_entropy: the mean of -log of the probability of an image's class, where those below
-            their dtype's rounding count as that, as in scikit-learn's log_loss.
+        cross_entropy: the mean of -log of the probability of an image's class. A probability below
+            its dtype's rounding error is replaced by that, as in scikit-learn's log_loss.
         confusion: how many of class i (row) are taken for class j (column).
         calibration: confidence beside accuracy.
         top_errors: the most confident mistakes.
@@ -158,12 +155,12 @@ class Evaluation:
 
     @property
     def mistakes(self) -> list[str]:
-        """What each of the `top_errors` is and what it was taken for, in words."""
+        """The class of each of the `top_errors`, and the class for which it was taken, in words."""
         pairs = zip(self.top_errors.labels, self.top_errors.predicted, strict=True)
         return [f"{self.names[i]},\ntaken for {self.names[j]}" for i, j in pairs]
 
     def summary(self) -> str:
-        """A table of the classes: images, accuracy, and what most of the others are taken for."""
+        """A table of the classes: images, accuracy, and the most frequent mistake."""
         lines = [("class", "images", "accuracy", "taken for")]
         mistakes = self.confusion - np.diag(self.confusion.diagonal())
         rows = zip(self.names, self.confusion, self.class_accuracy, mistakes, strict=True)
@@ -184,9 +181,10 @@ def evaluate(
 ) -> Evaluation:
     """Accuracy, cross-entropy, confusions, calibration and the worst errors in one record.
 
-    ```python
-    print(classify.evaluate(classify.probabilities(network, test), test).summary())
-    ```
+    >>> images = data.Images.from_arrays(np.zeros((2, 4, 4)), [0, 1])
+    >>> found = classify.evaluate(np.array([[0.9, 0.1], [0.2, 0.8]]), images)
+    >>> found.accuracy, round(found.cross_entropy, 3)
+    (1.0, 0.164)
 
     Args:
         probabilities: (n, classes), by one model or an ensemble, of any number of views.
@@ -202,8 +200,10 @@ def evaluate(
     if values.shape[1] != len(images.names):
         raise ValueError(
             f"probabilities must have a column for each of the {len(images.names)} classes of the "
-            f"images; got {values.shape}"
+            f"images, got {values.shape}"
         )
+    # sklearn's log_loss would sum in the probabilities' dtype, and warn where rounding to float32
+    # makes a row's sum differ from 1.
     given = values[np.arange(len(classes)), classes].astype(float)
     return Evaluation(
         names=images.names,
@@ -220,42 +220,42 @@ def _share(part: np.ndarray, whole: np.ndarray) -> Float[np.ndarray, " n"]:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def _checked(probabilities: Any, labels: Any) -> tuple[np.ndarray, Labels]:
+def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, Labels]:
     values, classes = np.asarray(probabilities), np.asarray(labels)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(
-            "probabilities must have shape (n, classes), those of one model, not empty; "
+            "probabilities must have shape (n, classes), of one model, not empty, "
             f"got {values.shape}"
         )
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise TypeError(f"probabilities must be floats; got dtype {values.dtype}")
+        raise TypeError(f"probabilities must be floats, got dtype {values.dtype}")
     if classes.shape != values.shape[:1]:
         raise ValueError(
-            f"labels must have shape ({len(values)},), one for each row of probabilities; "
+            f"labels must have shape ({len(values)},), one for each row of probabilities, "
             f"got {classes.shape}"
         )
     if classes.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers; got dtype {classes.dtype}")
+        raise TypeError(f"labels must be integers, got dtype {classes.dtype}")
     require_finite("probabilities", values)
     wrong = np.flatnonzero((classes < 0) | (classes >= values.shape[1]))
     if len(wrong):
         i = int(wrong[0])
         raise ValueError(
-            f"labels must be from 0 to {values.shape[1] - 1}, as there are {values.shape[1]} "
-            f"probabilities in a row; got {classes[i]} at index {i}"
+            f"labels must be from 0 to {values.shape[1] - 1}, the columns of probabilities, "
+            f"got {classes[i]} at index {i}"
         )
     return values, classes.astype(int)
 
 
-def _distributions(probabilities: Any, labels: Any) -> tuple[np.ndarray, Labels]:
-    """The same, with rows that are probabilities."""
+def _distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, Labels]:
+    """As `_checked`, and every row must be a distribution."""
     values, classes = _checked(probabilities, labels)
     sums = values.sum(axis=1, dtype=float)
     wrong = np.flatnonzero((values < 0).any(axis=1) | (np.abs(sums - 1) > 1e-2))
     if len(wrong):
         i = int(wrong[0])
         raise ValueError(
-            "probabilities must not be negative and add to 1 in every row; row "
-            f"{i} adds to {sums[i]:.6g}: of logits, take the softmax"
+            "probabilities must not be negative and must add to 1 in every row, got "
+            f"a sum of {sums[i]:.6g} in row {i}: of logits, take the softmax"
         )
     return values, classes

@@ -1,24 +1,21 @@
-"""What a trained classifier makes of images: logits, and probabilities averaged over views."""
+"""Logits and probabilities of images by a trained classifier, averaged over views."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from physml._numerics.checks import floating_array
-from physml.classify._objective import blocked_logits, check_batch_size
+from physml._numerics.checks import floating_array, require_count
+from physml.classify._objective import Classifier, Pixels, blocked_logits, check_batch_size
 from physml.data import Images
 from physml.fit import Augment
 from physml.nn import set_evaluation
 
-Pixels = Float[Array, "n height width channels"]
-
 
 def logits(
-    model: Any, images: Images | Pixels, *, batch_size: int | None = 100
+    model: Classifier, images: Images | Pixels, *, batch_size: int | None = 100
 ) -> Float[Array, "n classes"]:
     """The logits of images, by the model in evaluation mode.
 
@@ -27,8 +24,8 @@ def logits(
     Args:
         model: an `nnx.Module`, or a pytree that holds one, called with images.
         images: scaled to floats as for the fit, a record or the array alone.
-        batch_size: so many go through the network at a time, all of them if it is None. Feature
-            maps of a hundred stay in a CPU's cache; more at once are slower there.
+        batch_size: the images that go through the network at a time, all if None. The feature maps
+            of a hundred images stay in a CPU's cache; more images at once are slower there.
 
     Raises:
         TypeError: images that are not floats.
@@ -40,7 +37,7 @@ def logits(
 
 
 def probabilities(
-    model: Any,
+    model: Classifier,
     images: Images | Pixels,
     *,
     batch_size: int | None = 100,
@@ -51,29 +48,28 @@ def probabilities(
     """The probability of each class, by the model in evaluation mode.
 
     With several views it is the mean over the images as they are and `views` - 1 augmented copies
-    of them (test-time averaging); the model should have learned from images augmented like that.
+    of them (test-time averaging); the model should be trained on images augmented like that.
 
-    ```python
-    shifted = classify.Augmentation(shift=1)
-    classify.probabilities(network, test, views=9, augment=shifted, key=key)
-    ```
+    >>> network = nn.CNN((4, 4, 1), [nn.Dense(5)], 3, rngs=nnx.Rngs(0))
+    >>> options = {"views": 9, "augment": classify.Augmentation(shift=1), "key": key}
+    >>> classify.probabilities(network, jnp.zeros((2, 4, 4, 1)), **options).shape
+    (2, 3)
 
     Args:
         model, images, batch_size: as for `logits`.
         views: how many views of each image are averaged.
-        augment: makes a view, of what `images` is; such as an `Augmentation`.
+        augment: makes a view of `images`, a record or the array alone; such as an `Augmentation`.
         key: for the views.
 
     Raises:
         TypeError: as `logits`.
-        ValueError: as `logits`; no `augment` or `key` for more than one view, or one of them for
-            one view.
+        ValueError: as `logits`; `augment` or `key` is missing for several views, or given for one.
     """
     return _averaged(_probabilities, model, images, batch_size, views, augment, key)
 
 
 def member_probabilities(
-    models: Any,
+    models: Classifier,
     images: Images | Pixels,
     *,
     batch_size: int | None = 100,
@@ -101,54 +97,49 @@ def member_probabilities(
 
 
 def _averaged(
-    predict: Callable[[Any, Array, int | None], Array],
-    model: Any,
+    predict: Callable[[Classifier, Array, int | None], Array],
+    model: Classifier,
     images: Images | Pixels,
     batch_size: int | None,
     views: int,
     augment: Augment | None,
     key: PRNGKeyArray | None,
 ) -> Array:
-    if views < 1:
-        raise ValueError(f"views must be at least 1; got {views}")
-    given = [name for name, x in (("augment", augment), ("key", key)) if x is not None]
-    if views == 1 and given:
-        raise ValueError(f"views must be more than 1 for {' and '.join(given)} to count; got 1")
+    require_count(views=views)
+    if (augment is None, key is None) != (views == 1, views == 1):
+        raise ValueError(f"augment and key must be given if views is more than 1, got {views}")
     check_batch_size(batch_size)
-    pixels = _floats(images)
-    if views == 1:
-        return predict(model, pixels, batch_size)
+    total = predict(model, _floats(images), batch_size)
     if augment is None or key is None:
-        raise ValueError(f"views={views} needs augment and key; got {given or 'neither'}")
-    total = predict(model, pixels, batch_size)
+        return total
     for view_key in jax.random.split(key, views - 1):
         total = total + predict(model, _floats(augment(images, view_key)), batch_size)
     return total / views
 
 
 @eqx.filter_jit
-def _logits(model: Any, images: Pixels, batch_size: int | None) -> Array:
+def _logits(model: Classifier, images: Pixels, batch_size: int | None) -> Array:
     # Inside jit the model is a copy.
     set_evaluation(model)
     return blocked_logits(model, images, batch_size)
 
 
 @eqx.filter_jit
-def _probabilities(model: Any, images: Pixels, batch_size: int | None) -> Array:
+def _probabilities(model: Classifier, images: Pixels, batch_size: int | None) -> Array:
     return jax.nn.softmax(_logits(model, images, batch_size))
 
 
 @eqx.filter_jit
-def _member_probabilities(models: Any, images: Pixels, batch_size: int | None) -> Array:
+def _member_probabilities(models: Classifier, images: Pixels, batch_size: int | None) -> Array:
     arrays, static = eqx.partition(models, eqx.is_array)
-    # One after another: side by side, hundreds of models would need hundreds of times the memory.
+    # One model after another: together, hundreds of models need hundreds of times the memory.
     return jax.lax.map(
         lambda member: _probabilities(eqx.combine(member, static), images, batch_size), arrays
     )
 
 
-def pixels_of(images: Any) -> Array:
-    """The array of a record of images, or the one given.
+def pixels_of(images: Images | Array) -> Array:
+    """The array of a record of images, or the array that was given.
 
     Raises:
         ValueError: it does not have four axes, or is empty.
@@ -156,7 +147,7 @@ def pixels_of(images: Any) -> Array:
     pixels = images.images if isinstance(images, Images) else images
     if pixels.ndim != 4 or 0 in pixels.shape:
         raise ValueError(
-            f"images must have shape (n, height, width, channels), not empty; got {pixels.shape}"
+            f"images must have shape (n, height, width, channels), not empty, got {pixels.shape}"
         )
     return pixels
 
@@ -164,5 +155,5 @@ def pixels_of(images: Any) -> Array:
 def _floats(images: Images | Pixels) -> Pixels:
     pixels = pixels_of(images)
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
-        raise TypeError(f"images must be floats, as Images.scaled makes them; got {pixels.dtype}")
+        raise TypeError(f"images must be floats, as Images.scaled makes them, got {pixels.dtype}")
     return floating_array("images", pixels)

@@ -1,6 +1,4 @@
-"""A classifier's training by the recipe that has become usual."""
-
-from typing import Any
+"""The training of a classifier by AdamW and a one-cycle learning rate."""
 
 import numpy as np
 import optax
@@ -17,8 +15,8 @@ def fit(
     train: Images,
     valid: Images | None = None,
     *,
-    epochs: int,
     key: PRNGKeyArray,
+    epochs: int,
     batch_size: int = 128,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.0,
@@ -32,22 +30,24 @@ def fit(
     The rate is a `fit.OneCycle`. For another schedule, optimizer or loss call `fit.gradient` in the
     same way, with `cross_entropy` and `error_rate`.
 
-    Example:
-        fitted = classify.fit(network, train, valid, epochs=10, key=key)
-        classify.accuracy(classify.probabilities(fitted.model, test), test.labels)
+    >>> train = data.Images.from_arrays(np.zeros((6, 4, 4, 1)), np.arange(6) % 3)
+    >>> network = nn.CNN((4, 4, 1), [nn.Dense(5)], 3, rngs=nnx.Rngs(0))
+    >>> fitted = classify.fit(network, train, key=key, epochs=2, batch_size=3)
+    >>> classify.accuracy(classify.probabilities(fitted.model, train), train.labels) < 0.5
+    True
 
     Args:
         network: maps images (n, height, width, channels) to logits (n, classes), such as `nn.CNN`.
         train: images as floats, see `Images.scaled`.
-        valid: validation images. With them the model that comes back is the one with the fewest
-            errors on them after an epoch, without them the last one.
-        epochs: how often every image is seen.
+        valid: validation images. With them the fit returns the model of the epoch with the fewest
+            errors on them, without them the last model.
         key: for the order of the images, and for `augment`.
+        epochs: how often every image is seen.
         batch_size: images in a step.
         learning_rate: the largest.
         weight_decay: AdamW's, as a share of the learning rate.
         label_smoothing: see `cross_entropy`.
-        augment: makes other images of all of them before each epoch, such as an `Augmentation`.
+        augment: makes new images of all before each epoch, such as an `Augmentation`.
         progress, callback: as for `fit.gradient`. After an epoch with validation images the metrics
             of a `fit.Report` hold their error rate as "valid_loss".
 
@@ -62,17 +62,12 @@ def fit(
     absent = np.setdiff1d(np.arange(len(train.names)), np.asarray(train.labels))
     if len(absent):
         raise ValueError(
-            f"train must have images of every class; it has none of "
+            f"train must have images of every class, got none of "
             f"{', '.join(train.names[i] for i in absent)}: leave these out of its names"
         )
     if valid is not None and valid.names != train.names:
-        raise ValueError(
-            f"valid must have the classes of train, {train.names}; it has {valid.names}"
-        )
+        raise ValueError(f"valid must have the classes of train, {train.names}, got {valid.names}")
     steps = max(1, epochs * (len(train) // batch_size)) if batch_size > 0 else 1
-    judged: dict[str, Any] = {}
-    if valid is not None:
-        judged = {"valid": valid, "valid_loss": error_rate()}
     return gradient(
         cross_entropy(label_smoothing=label_smoothing),
         network,
@@ -86,7 +81,8 @@ def fit(
         batch_size=batch_size,
         augment=augment,
         key=key,
+        valid=valid,
+        valid_loss=None if valid is None else error_rate(),
         progress=progress,
         callback=callback,
-        **judged,
     )

@@ -1,11 +1,11 @@
 r"""The mathematics behind a convolutional network, as small functions of one signal or image.
 
-What a network calls a convolution is a cross-correlation: it slides the kernel as it stands. A
+What a network calls a convolution is a cross-correlation: it slides the kernel unchanged. A
 convolution slides the mirrored kernel, which makes it commutative. Both are here, for any number of
 axes, with pooling, filters made by hand, the matrix, the inverse, and the arithmetic of the sizes.
 
-These are for reading, checking and small arrays. Every window is copied out, so they take memory
-for as many numbers as the output has entries, times those of the kernel.
+These functions are for reading, checking and small arrays. They copy every window, so they need
+memory for the number of entries of the output times that of the kernel.
 """
 
 from physml.convolution._filters import (

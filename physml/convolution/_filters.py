@@ -1,7 +1,7 @@
-"""Filters made by hand, as signal and image processing has them: smoothing and edges.
+"""Filters made by hand, as in signal and image processing: smoothing and edges.
 
-Those of edges are for `cross_correlate`; mirrored, as `convolve` has them, all but the Laplacian
-change their sign.
+The filters of edges are for `cross_correlate`. `convolve` mirrors them, which changes the sign of
+all but the Laplacian.
 """
 
 import math
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
-from physml._numerics.checks import floating_array
+from physml._numerics.checks import floating_array, require_positive
 from physml.convolution._sizes import lengths
 
 
 def _integers(*rows: tuple[int, ...]) -> np.ndarray:
-    """A read-only kernel, which takes the dtype of what it is applied to."""
+    """A read-only kernel; it takes the dtype of the image that it is applied to."""
     kernel = np.array(rows)
     kernel.flags.writeable = False
     return kernel
@@ -43,8 +43,8 @@ def box_filter(shape: Sequence[int], dtype: DTypeLike | None = None) -> Float[Ar
         dtype: JAX's default float unless given.
 
     Raises:
-        TypeError, ValueError: a length is no integer of at least one, or a dtype that is not
-            floating or cannot be had.
+        TypeError, ValueError: a length is no integer of at least one, or the dtype is not floating
+            or needs JAX's x64 mode.
     """
     shape = lengths("shape", shape)
     return _filter(np.full(shape, 1 / math.prod(shape)), dtype)
@@ -56,16 +56,15 @@ def gaussian_filter(
     r"""A Gaussian smoothing kernel, $K \propto e^{-|r|^2 / 2 \sigma^2}$, whose sum is one.
 
     Args:
-        shape: the kernel's; about $6 \sigma$ along each axis holds it all.
+        shape: the kernel's; about $6 \sigma$ along each axis hold nearly all of it.
         sigma: the standard deviation, in pixels.
         dtype: JAX's default float unless given.
 
     Raises:
-        TypeError, ValueError: as `box_filter`, or sigma is not positive.
+        TypeError, ValueError: as `box_filter`, or sigma is not positive and finite.
     """
     shape = lengths("shape", shape)
-    if not sigma > 0:
-        raise ValueError(f"sigma must be positive, got {sigma}")
+    require_positive(sigma=sigma)
     grid = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
     r2 = np.sum(np.square(grid), axis=0)
     kernel = np.exp((r2.min() - r2) / (2 * sigma**2))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from physml._numerics.checks import floating_array, is_concrete
-from physml.convolution._sizes import integer, lengths, output_shape
+from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
+from physml.convolution._sizes import lengths, output_shape
 from physml.convolution._sliding import same_axes
 
 
@@ -20,8 +20,11 @@ def convolution_matrix(
     r"""The matrix $T$ of the full convolution, $\mathrm{vec}(x * K) = T \, \mathrm{vec}(x)$.
 
     In one dimension $T_{ij} = K_{i - j}$, a Toeplitz matrix: constant along its diagonals. In two
-    it is made of such blocks. Nearly all of it is zero: it is for linear algebra, not for
-    convolving.
+    dimensions such matrices are its blocks. Nearly all entries are zero, so use the matrix for
+    linear algebra and `convolve` for convolving.
+
+    >>> convolution.convolution_matrix([1, 2], (3,)).tolist()
+    [[1.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 0.0, 2.0]]
 
     Args:
         kernel: $K$, of length k along an axis.
@@ -47,13 +50,13 @@ def deconvolve(
 
     $$x = \arg\min_x |T x - y|^2,$$
 
-    $T$ the `convolution_matrix`, by a QR factorisation. With a kernel that is not zero there is one
-    solution, which gives back $x$ from $y = x * K$; where the kernel takes out high frequencies,
-    noise in y comes back amplified. The work grows with the cube of the number of unknowns: for
-    signals of a thousand points or images of thirty pixels a side.
+    with $T$ the `convolution_matrix`, by a QR factorisation. A kernel that is not zero has exactly
+    one solution, which gives back $x$ from $y = x * K$. A kernel that removes high frequencies
+    amplifies noise in y. The work grows with the cube of the number of unknowns, so use it for
+    signals of up to a thousand points or images of up to thirty pixels a side.
 
     What deep learning calls a deconvolution, the transposed convolution of `nnx.ConvTranspose`, is
-    no inverse but the transpose, $T^T y$ for the full convolution: `jax.linear_transpose` has it.
+    not the inverse but the transpose, $T^T y$ for the full convolution (`jax.linear_transpose`).
 
     Args:
         y: the full convolution, of length n + k - 1 along an axis.
@@ -90,11 +93,14 @@ def polynomial_product(
     $$\delta_l = \sum_{i + j = l} \alpha_i \beta_j = (\alpha * \beta)_l$$
 
     "direct" adds up these products, "toeplitz" multiplies the matrix of $\alpha$
-    (`convolution_matrix`) with the vector $\beta$, and "fft" multiplies the discrete Fourier
+    (`convolution_matrix`) by the vector $\beta$, and "fft" multiplies the discrete Fourier
     transforms, $\delta = F^{-1} (F\alpha \cdot F\beta)$, padded with zeros to a power of two so
-    that nothing wraps around. `polynomial_product_operations` says what each costs. The rounding
-    errors of "fft" are as large in all coefficients, those of the others are relative to the terms
-    of each.
+    that nothing wraps around. `polynomial_product_operations` counts the cost of each. The rounding
+    errors of "fft" are equally large in all coefficients; those of the other two are relative to
+    the terms of each coefficient.
+
+    >>> convolution.polynomial_product([1, 2], [1, 3]).tolist()  # (1 + 2x) (1 + 3x)
+    [1.0, 5.0, 6.0]
 
     Args:
         alpha: $\alpha_0, \alpha_1, \ldots$, the constant term first.
@@ -105,8 +111,7 @@ def polynomial_product(
         TypeError: an argument holds no real numbers.
         ValueError: an argument has not one axis or no entries, or the method is unknown.
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
+    require_one_of(get_args(Method), method=method)
     alpha, beta = same_axes(alpha=alpha, beta=beta)
     if alpha.ndim != 1:
         raise ValueError(f"alpha must have shape (m,), got shape {alpha.shape}")
@@ -117,17 +122,17 @@ def polynomial_product_operations(m: int, n: int) -> dict[Method, int]:
     r"""The floating-point operations by which each method multiplies m and n coefficients.
 
     - direct: $m n$ products and $(m - 1)(n - 1)$ additions.
-    - toeplitz: $(m + n - 1)(2 n - 1)$, many of them with the zeros of the matrix. This alone
-      depends on which polynomial makes the matrix; the longer one should. Without the zeros both
-      matrices come to the direct sum.
+    - toeplitz: $(m + n - 1)(2 n - 1)$, many of them with the zeros of the matrix. This count alone
+      depends on which polynomial makes the matrix; it is smaller if the longer one does. Without
+      the zeros the count is that of "direct".
     - fft: three complex transforms of $5 N \log_2 N$ operations and $6 N$ for the product, N the
-      power of two from $m + n - 1$ upwards. For m = n this is less than the direct sum first at
-      128, and always past 283. Transforms of real numbers, as in `polynomial_product`, need about
+      smallest power of two from $m + n - 1$ on. For m = n this is less than "direct" first at 128,
+      and always above 283. Transforms of real numbers, as in `polynomial_product`, need about
       half. The factor 1 / N of the inverse transform is not counted.
 
     Args:
         m: the number of coefficients of the first polynomial, which makes the matrix.
-        n: the number of the second's.
+        n: the number of coefficients of the second polynomial.
 
     Raises:
         TypeError, ValueError: a number is no integer of at least one.
@@ -135,7 +140,9 @@ def polynomial_product_operations(m: int, n: int) -> dict[Method, int]:
     Source: the radix-2 transform of Cooley and Tukey, Math. Comp. 19 (1965): 10 real operations to
     each of $(N / 2) \log_2 N$ butterflies.
     """
-    total = integer("m", m) + integer("n", n) - 1
+    require_count(m=m, n=n)
+    m, n = int(m), int(n)
+    total = m + n - 1
     size = _power_of_two(total)
     return {
         "direct": m * n + (m - 1) * (n - 1),
@@ -147,7 +154,7 @@ def polynomial_product_operations(m: int, n: int) -> dict[Method, int]:
 @functools.partial(jax.jit, static_argnums=1)
 def _convolution_matrix(kernel: Array, shape: tuple[int, ...]) -> Array:
     full = tuple(n + k - 1 for n, k in zip(shape, kernel.shape, strict=True))
-    # The column of an input is the kernel, as far from the start as the input is.
+    # The column of an input holds the kernel, shifted to where the input is.
     inputs = jnp.stack([n.ravel() for n in np.indices(shape)], axis=-1)
     empty = jnp.zeros(full, kernel.dtype)
     columns = jax.vmap(lambda at: jax.lax.dynamic_update_slice(empty, kernel, tuple(at)))(inputs)

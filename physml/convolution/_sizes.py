@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
+from physml._numerics.checks import require_count
 
 PerAxis = int | Sequence[int]
 """One number for all axes, or one for each."""
@@ -19,6 +18,9 @@ def output_shape(
 
     What the last whole step does not reach is left out. `padding=(k - 1) // 2` with an odd k and a
     stride of one keeps the size.
+
+    >>> convolution.output_shape((28, 28), window=3, stride=2, padding=1)
+    (14, 14)
 
     Args:
         shape: the input's length $n$ along each axis that is slid over.
@@ -39,9 +41,7 @@ def output_shape(
     padding = per_axis("padding", padding, len(shape), least=0)
     padded = tuple(n + 2 * p for n, p in zip(shape, padding, strict=True))
     if any(k > n for k, n in zip(window, padded, strict=True)):
-        raise ValueError(
-            f"a window of {window} must fit into the padded input, which has the shape {padded}"
-        )
+        raise ValueError(f"window must fit into the padded input, of shape {padded}, got {window}")
     return tuple((n - k) // s + 1 for n, k, s in zip(padded, window, stride, strict=True))
 
 
@@ -85,8 +85,8 @@ def convolution_parameters(window: Sequence[int], channels: int, filters: int) -
     Raises:
         TypeError, ValueError: a size is no integer of at least one.
     """
-    weights = math.prod(lengths("window", window)) * integer("channels", channels)
-    return (weights + 1) * integer("filters", filters)
+    require_count(channels=channels, filters=filters)
+    return (math.prod(lengths("window", window)) * int(channels) + 1) * int(filters)
 
 
 def dense_parameters(inputs: int, outputs: int) -> int:
@@ -95,25 +95,19 @@ def dense_parameters(inputs: int, outputs: int) -> int:
     Raises:
         TypeError, ValueError: a size is no integer of at least one.
     """
-    return (integer("inputs", inputs) + 1) * integer("outputs", outputs)
-
-
-def integer(name: str, value: Any, least: int = 1) -> int:
-    """`value`, if it is an integer of at least `least`; else a TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
+    require_count(inputs=inputs, outputs=outputs)
+    return (int(inputs) + 1) * int(outputs)
 
 
 def per_axis(name: str, value: PerAxis, dims: int, least: int = 1) -> tuple[int, ...]:
     """An integer of at least `least` for each of `dims` axes; else a TypeError or ValueError."""
     if not isinstance(value, Sequence):
-        return (integer(name, value, least),) * dims
+        require_count(least, **{name: value})
+        return (int(value),) * dims
     if len(value) != dims:
         raise ValueError(f"{name} must have {dims} entries, one for each axis, got {value}")
-    return tuple(integer(f"{name}[{i}]", entry, least) for i, entry in enumerate(value))
+    require_count(least, **{f"{name}[{i}]": entry for i, entry in enumerate(value)})
+    return tuple(map(int, value))
 
 
 def lengths(name: str, value: Sequence[int]) -> tuple[int, ...]:

@@ -21,15 +21,16 @@ def cross_correlate(
 
     $$S(i, j) = \sum_{m, n} I(s i + m - p, \; s j + n - p) \, K(m, n)$$
 
-    with $I = 0$ outside the image; in one dimension or more than two likewise. (The lecture prints
+    with $I = 0$ outside the image; likewise in one dimension or more than two. (The lecture prints
     $j - n$ for $j + n$, and its code calls this operation a convolution.) A filter of a network
     reaches through the full depth of a (height, width, channels) volume: it is a kernel of
     (k, k, channels) with `padding=(p, p, 0)`, and `jax.vmap` makes many filters of one.
 
-    ```python
-    image = np.arange(1, 17).reshape(4, 4)
-    cross_correlate(image, EDGE_BELOW)  # 8 everywhere; `convolve` gives -8
-    ```
+    >>> image = np.arange(1, 10).reshape(3, 3)
+    >>> convolution.cross_correlate(image, convolution.EDGE_BELOW).tolist()
+    [[6.0, 6.0], [6.0, 6.0]]
+    >>> convolution.convolve(image, convolution.EDGE_BELOW).tolist()
+    [[-6.0, -6.0], [-6.0, -6.0]]
 
     Args:
         x: the signal or image, $I$.
@@ -48,7 +49,7 @@ def cross_correlate(
     x, kernel = same_axes(x=x, kernel=kernel)
     output_shape(x.shape, kernel.shape, stride, padding)  # raises unless the kernel fits
     stride, padding = per_axis("stride", stride, x.ndim), per_axis("padding", padding, x.ndim, 0)
-    return correlate(x, kernel, stride, padding)
+    return _correlate(x, kernel, stride, padding)
 
 
 def convolve(
@@ -63,9 +64,9 @@ def convolve(
 
     for a kernel of $k_1 \times k_2$. At stride one, with `padding` one less than the kernel's
     length, this is the full convolution $(I * K)(i, j) = \sum I(i - m, j - n) K(m, n)$, which is
-    commutative; with no padding it is the part of it where the kernel lies wholly on the image. On
-    a network's learnt kernels the two operations differ in name only: one learns the mirror image
-    of what the other does.
+    commutative; without padding it is the part of that where the kernel lies wholly on the image.
+    For a network that learns its kernels the two operations are equivalent: with one it learns the
+    mirror images of the kernels that it learns with the other.
 
     Args, returns and raises as `cross_correlate`.
     """
@@ -152,10 +153,9 @@ def _offsets(dims: int) -> tuple[int, ...]:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def correlate(x: Array, kernel: Array, stride: tuple[int, ...], padding: tuple[int, ...]) -> Array:
-    """`cross_correlate`, compiled, on arguments that have been checked."""
-    # A gather and a matrix product, where lax.conv would be slow in scan and vmap on a CPU. The
-    # precision is for accelerators, which would round float32 to fewer digits first.
+def _correlate(x: Array, kernel: Array, stride: tuple[int, ...], padding: tuple[int, ...]) -> Array:
+    # A gather and a matrix product: lax.conv is slow in scan and vmap on a CPU. The precision is
+    # for accelerators, which would round float32 to fewer digits first.
     windows = _windows(jnp.pad(x, [(p, p) for p in padding]), kernel.shape, stride)
     axes = (_offsets(x.ndim), tuple(range(x.ndim)))
     return jnp.tensordot(windows, kernel, axes, precision="highest")

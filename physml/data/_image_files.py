@@ -19,7 +19,7 @@ def parse_idx(content: bytes, where: str, ndim: int) -> np.ndarray:
     Args:
         content: what the file holds.
         where: the file's name, for the messages.
-        ndim: the number of dimensions that are expected.
+        ndim: the number of dimensions that the array must have.
 
     Raises:
         ValueError: the file is cut, corrupt, or no idx file of that many dimensions.
@@ -32,14 +32,14 @@ def parse_idx(content: bytes, where: str, ndim: int) -> np.ndarray:
     magic, header = bytes((0, 0, 8, ndim)), 4 + 4 * ndim
     if content[:4] != magic or len(content) < header:
         raise ValueError(
-            f"{where} is no idx file of bytes in {ndim} dimensions: it begins with "
-            f"{content[:4]!r}, expected {magic!r} and {ndim} sizes"
+            f"{where} must be an idx file of bytes in {ndim} dimensions, which begins with "
+            f"{magic!r} and {ndim} sizes, got {content[:4]!r}"
         )
     shape = tuple(np.frombuffer(content, ">u4", ndim, offset=4).tolist())
     if len(content) - header != math.prod(shape):
         raise ValueError(
-            f"{where} is cut or corrupt: shape {shape} needs {math.prod(shape)} bytes, "
-            f"it has {len(content) - header}"
+            f"{where} is cut or corrupt: it must have {math.prod(shape)} bytes for shape {shape}, "
+            f"got {len(content) - header}"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -47,28 +47,28 @@ def parse_idx(content: bytes, where: str, ndim: int) -> np.ndarray:
 def parse_cifar(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, 32, 32, 3) and labels (n,) of a CIFAR-10 batch for Python.
 
-    The batch is a pickled dict: `data` has a row of 3072 bytes an image, all of its red values,
-    then green, then blue, each row by row; `labels` is a list of integers. The pickle is read by an
-    unpickler that knows arrays of bytes and nothing else that could be called.
+    The batch is a pickled dict: `data` has a row of 3072 bytes for each image, first all red
+    values, then all green, then all blue, row by row; `labels` is a list of integers. The pickle is
+    read by an unpickler that can call nothing but what makes arrays of bytes.
 
     Raises:
-        ValueError: the file is cut or corrupt, asks for anything else, or holds no such dict.
+        ValueError: the file is cut or corrupt, asks for another function, or holds no such dict.
     """
     try:
         batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise ValueError(f"{where} is cut, corrupt or no CIFAR-10 batch: {error}") from error
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
-        raise ValueError(f"{where} is no CIFAR-10 batch: it has no dict with data and labels")
+        raise ValueError(f"{where} must be a CIFAR-10 batch, a dict with data and labels")
     data, labels = batch[b"data"], batch[b"labels"]
     pixels = data.array if isinstance(data, _Bytes) else None
     if pixels is None or pixels.ndim != 2 or pixels.shape[1] != 3072:
         raise ValueError(
-            f"{where} is no CIFAR-10 batch: data must be (n, 3072) bytes, "
+            f"{where} must be a CIFAR-10 batch, with data of (n, 3072) bytes, "
             f"got {type(data).__name__ if pixels is None else pixels.shape}"
         )
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{where} is no CIFAR-10 batch: labels must be a list of integers")
+        raise ValueError(f"{where} must be a CIFAR-10 batch, with labels in a list of integers")
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.asarray(labels, np.int32)
 
 
@@ -80,7 +80,7 @@ class _Bytes:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, column_major, content = state
         if dtype.code not in (b"u1", "u1") or column_major:
-            raise pickle.UnpicklingError(f"expected rows of bytes, got dtype {dtype.code!r}")
+            raise pickle.UnpicklingError(f"data must be rows of bytes, got dtype {dtype.code!r}")
         self.array = np.frombuffer(content, np.uint8).reshape(shape)
 
 

@@ -19,16 +19,16 @@ Folder = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a published set: where it can be had, and what its files must be."""
+    """What is known of a published set: its mirrors, the checksums of its files, its classes."""
 
-    name: str  # also of its folder in the cache
-    mirrors: tuple[str, ...]  # a file's name is put behind each
+    name: str  # also the name of its folder in the cache
+    mirrors: tuple[str, ...]  # a file's address is a mirror followed by the file's name
     sha256: Mapping[str, str]  # of each file
     classes: tuple[str, ...]
 
 
 def _sums(lines: str) -> dict[str, str]:
-    """What `sha256sum` prints, by file."""
+    """The checksums that `sha256sum` prints, by file."""
     return {name: checksum for checksum, name in map(str.split, lines.strip().splitlines())}
 
 
@@ -63,18 +63,7 @@ a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845  train-labels-i
 346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073  t10k-images-idx3-ubyte.gz
 67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5  t10k-labels-idx1-ubyte.gz
     """),
-    (
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ),
+    tuple("T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")),
 )
 
 CIFAR10 = Published(
@@ -92,28 +81,19 @@ CIFAR10 = Published(
 d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154  data_batch_5
 f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831  test_batch
     """),
-    (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
+    tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
 )
 
 ARCHIVE = "cifar-10-python.tar.gz"
 
 
 def digits() -> Images:
-    """1797 handwritten digits of 8 x 8 pixels with values from 0 to 16; they need no file.
+    """1797 handwritten digits of 8 x 8 pixels with values from 0 to 16; no file is needed.
 
-    Those that scikit-learn ships: the test part of Alpaydin and Kaynak's set (UCI repository,
-    1998).
+    scikit-learn ships them: the test part of Alpaydin and Kaynak's set (UCI repository, 1998).
+
+    >>> data.digits().images.shape
+    (1797, 8, 8, 1)
     """
     from sklearn.datasets import load_digits  # takes a second, which only its users should pay
 
@@ -125,18 +105,18 @@ def digits() -> Images:
 def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Images]:
     """MNIST: 60,000 handwritten digits to train with and 10,000 to test, 28 x 28 bytes.
 
-    LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86, 1998. Its four idx files, compressed
-    or not, are read from the folder `mnist` in `folder`, or from `folder`. Without a folder they
-    are read from the cache, $PHYSML_DATA or ~/.cache/physml, after being downloaded if they are not
-    there.
+    LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86, 1998. The four idx files, compressed
+    or not, are read from the folder `mnist` in `folder`, or from `folder` itself. Without `folder`
+    they are read from the cache, $PHYSML_DATA or ~/.cache/physml, and are downloaded into it first
+    where they are missing.
 
     Args:
         folder: where the files are.
         progress: show progress bars while downloading.
 
     Raises:
-        FileNotFoundError: a file is not in the folder; it says which and where to get it.
-        ConnectionError: a file could not be downloaded; it says what to put where.
+        FileNotFoundError: the folder lacks a file; the message says which and where to get it.
+        ConnectionError: a file could not be downloaded; the message says what to put where.
         ValueError: a file is cut, corrupt or another one.
     """
     return _idx_set(MNIST, folder, progress)
@@ -145,8 +125,8 @@ def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Ima
 def fashion_mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Images]:
     """Fashion-MNIST: 60,000 articles of clothing to train with and 10,000 to test, 28 x 28 bytes.
 
-    Xiao, Rasul, Vollgraf, arXiv 1708.07747. Read as `mnist`, from the folder `fashion-mnist`, but
-    compressed only: those files have published checksums.
+    Xiao, Rasul, Vollgraf, arXiv 1708.07747. It is read as `mnist` is, from the folder
+    `fashion-mnist`, but only compressed: only the compressed files have published checksums.
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as `mnist`.
@@ -157,10 +137,10 @@ def fashion_mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Ima
 def cifar10(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Images]:
     """CIFAR-10: 50,000 colour photographs to train with and 10,000 to test, 32 x 32 x 3 bytes.
 
-    Krizhevsky, Learning multiple layers of features from tiny images, 2009. Its six batches for
-    Python, or else the archive `cifar-10-python.tar.gz` with them, are read from the folder
-    `cifar-10-batches-py` in `folder`, or from `folder`. Without a folder as `mnist`. No code in a
-    batch is run.
+    Krizhevsky, Learning multiple layers of features from tiny images, 2009. The six batches for
+    Python, or else the archive `cifar-10-python.tar.gz` of them, are read from the folder
+    `cifar-10-batches-py` in `folder`, from `folder` itself, or without `folder` from the cache, as
+    by `mnist`. No code in a batch is run.
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as `mnist`.
@@ -208,12 +188,12 @@ def _idx_set(published: Published, folder: Folder, progress: bool) -> tuple[Imag
 
 
 def _places(published: Published, folder: Folder) -> list[Path]:
-    """The folders in which the files of a set may be; in the last they are to be put."""
+    """The folders in which the files of a set may be; missing files belong into the last."""
     if folder is None:
         root = os.environ.get("PHYSML_DATA") or Path.home() / ".cache" / "physml"
         return [Path(root) / published.name]
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"folder must be a folder with {published.name}; got {folder}")
+        raise FileNotFoundError(f"folder must be a folder with {published.name}, got {folder}")
     return [Path(folder) / published.name, Path(folder)]
 
 
@@ -230,7 +210,7 @@ def _found(
     download: bool,
     progress: bool,
 ) -> list[Path]:
-    """Of each choice of files the first that is there, or the first of all, downloaded."""
+    """For each choice of names the first file that exists, else the first name, downloaded."""
     place = places[-1]
     there = [_first(places, names) for names in choices]
     missing = [names for names, path in zip(choices, there, strict=True) if path is None]
@@ -256,7 +236,7 @@ def _found(
 
 
 def _archived(archive: Path, names: list[str]) -> Iterator[tuple[Path, bytes]]:
-    """The named files in a compressed archive, whatever folder they are in there."""
+    """The named files of a compressed archive, whatever their folder in it."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
@@ -274,11 +254,10 @@ def _archived(archive: Path, names: list[str]) -> Iterator[tuple[Path, bytes]]:
 
 
 def _verified(published: Published, path: Path, content: bytes) -> bytes:
-    expected, found = published.sha256[path.name], hashlib.sha256(content).hexdigest()
-    if found != expected:
+    right, found = published.sha256[path.name], hashlib.sha256(content).hexdigest()
+    if found != right:
         raise ValueError(
-            f"{path} is not the file of {published.name}: it is cut, corrupt or another one, its "
-            f"sha256 is {found}, expected {expected}. Remove it; the right one is at "
-            f"{published.mirrors[0]}"
+            f"{path} must be the file of {published.name} with sha256 {right}, got {found}: it is "
+            f"cut, corrupt or another one. Remove it; the right one is at {published.mirrors[0]}"
         )
     return content

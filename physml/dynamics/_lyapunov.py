@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from physml._numerics.checks import require_count, require_multiple
 from physml.dynamics._batch import flatten
-from physml.step_maps import State, StepMap
+from physml.step_maps import MapState, StepMap
 
 
 class LyapunovSpectrum(eqx.Module):
@@ -155,7 +155,7 @@ def dimension_of(step_map: StepMap, history: Array, t0: Array) -> int:
     return sum(leaf.size for leaf, moves in leaves if moves)
 
 
-def _moving(step_map: StepMap, state: State) -> list[bool]:
+def _moving(step_map: StepMap, state: MapState) -> list[bool]:
     """For each leaf of a state, whether it is a coordinate: floating, and changed by a step.
 
     A leaf that a step does not change comes out of the trace as the same object that went in. A
@@ -177,7 +177,7 @@ def _moving(step_map: StepMap, state: State) -> list[bool]:
 class Tangents(eqx.Module):
     """A state, and orthonormal directions in its tangent space."""
 
-    state: State
+    state: MapState
     q: Float[Array, "*batch coordinates num"]
 
 

@@ -1,59 +1,85 @@
-"""A run's folder: its configuration, metrics, table, figures and models, written whole or not.
-
-Besides, how long things take (`Run.timed`, `best_of`), and how tables read (`format_table`).
-"""
+"""A run's folder: its configuration, metrics, tables, figures and models, written whole or not."""
 
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
-import math
 import numbers
 import os
 import platform
-import re
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from physml.experiment import _files as files
+from physml.experiment._table import Columns, Rows, format_table
+from physml.experiment._timing import Timing, timed
+from physml.results import RESULTS, raise_if_interrupted
+
 _PACKAGES = ("physml", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "numpy")
-_COMPILE_EVENTS = frozenset(
-    f"/jax/core/compile/{phase}_duration"
-    for phase in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
-)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+_CLAIMS = ("metrics.json", "table.txt")  # `NAME.unfinished` as long as the run goes on
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-@dataclasses.dataclass
-class Timing:
-    """Seconds that a block took without compiling, and seconds that JAX spent compiling in it."""
+class Row:
+    """The figures of one method, see `Run.row`."""
 
-    seconds: float = math.nan
-    compile_seconds: float = math.nan
+    def __init__(self, label: str):
+        self.figures: dict[str, Any] = {}
+        """What `metrics.json` is to hold, by key."""
+        self.shown: dict[str, Any] = {"name": label}
+        """What only the table may show, by key."""
+
+    def __setitem__(self, key: str, figure: Any) -> None:
+        self.figures[key] = figure
+
+    def metrics(self, figures: Mapping[str, Any]) -> None:
+        """Add figures."""
+        self.figures |= figures
+
+    def time(self, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `compute(*args, **kwargs)` answers, once its arrays are there.
+
+        Its `seconds` and `compile_seconds` become figures.
+
+        Raises:
+            KeyboardInterrupt: a result in the answer, a pytree, is `interrupted`.
+        """
+        with timed() as timing:
+            answer = jax.block_until_ready(compute(*args, **kwargs))
+        for part in jax.tree.leaves(answer, is_leaf=lambda part: isinstance(part, RESULTS)):
+            if isinstance(part, RESULTS):
+                raise_if_interrupted(part)
+        self.metrics({"seconds": timing.seconds, "compile_seconds": timing.compile_seconds})
+        return answer
 
 
 class Run:
     """One run of an experiment and the folder that keeps it.
 
         with Run("results/lorenz", config) as run:
-            ...
+            with run.row("mlp") as row:            # figures "mlp.eps1", "mlp.seconds", ...
+                fitted = row.time(fit, network, data)
+                row["eps1"] = error(fitted)
+            run.table(run.take_rows(), {"name": "network", "eps1": "eps1", "seconds": "seconds"})
             run.figure("attractor", fig)           # figures/attractor.png
             run.history("mlp", fitted.history)     # history/mlp.npz
             run.save_model("mlp", stepper)         # models/mlp
             run.part("widths", compute)            # kept if the run is interrupted
-            run.table(rows, columns)               # printed, and table.txt
-            run.records(scores, columns)           # the same, of figures by name
-            metrics = run.metrics({"vpt_mean": 20.1}, prefix="mlp")   # metrics.json
+            metrics = run.metrics({"starts": 200})
 
     Every file appears whole or not at all. Entering writes `config.json` and removes the metrics
-    and table of an earlier run, so a folder that holds metrics holds those of its configuration.
+    and table of an earlier run. `metrics.json` and `table.txt` appear when the run is left without
+    an exception; until then they are `metrics.json.unfinished` and `table.txt.unfinished`. So a
+    folder that holds metrics holds all those of its configuration, and a script that is interrupted
+    (see `raise_if_interrupted`) leaves none.
 
     Args:
         out_dir: the folder, made if it is not there.
@@ -65,47 +91,55 @@ class Run:
         ValueError: if `out_dir` is a file, or a name is not a plain file name.
     """
 
+    timed = staticmethod(timed)
+
     def __init__(self, out_dir: str | os.PathLike[str], config: Any):
         if not dataclasses.is_dataclass(config) or isinstance(config, type):
-            raise TypeError(f"config: expected a dataclass instance, got {config!r}")
+            raise TypeError(f"config must be a dataclass instance, got {config!r}")
         self.out_dir = Path(out_dir)
         if self.out_dir.exists() and not self.out_dir.is_dir():
-            raise ValueError(f"out_dir: expected a folder, got the file {self.out_dir}")
+            raise ValueError(f"out_dir must be a folder, got the file {self.out_dir}")
         self.config = config
         self._metrics: dict[str, Any] = {}
         self._tables: list[str] = []
-        self._spans: list[tuple[float, float]] = []
+        self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> "Run":
-        self._started = time.perf_counter()
-        jax.monitoring.register_event_time_span_listener(self._record_span)
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        for stale in ("metrics.json", "table.txt"):
-            (self.out_dir / stale).unlink(missing_ok=True)
+        for claim in _CLAIMS:
+            (self.out_dir / claim).unlink(missing_ok=True)
+            self._unfinished(claim).unlink(missing_ok=True)
         config = dataclasses.asdict(self.config)
-        _write_json(self.out_dir / "config.json", config)
+        files.write_json(self.out_dir / "config.json", config)
         # Where the results go does not change them.
-        self._identity = _jsonable({key: value for key, value in config.items() if key != "out"})
-        if self._parts.exists() and _read_json(self._parts / "config.json") != self._identity:
+        self._identity = files.jsonable({k: value for k, value in config.items() if k != "out"})
+        if self._parts.exists() and files.read_json(self._parts / "config.json") != self._identity:
             shutil.rmtree(self._parts)
+        self._timer = timed()
+        self._timing: Timing = self._timer.__enter__()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        if exc_info[0] is None and self._parts.exists():
+    def __exit__(self, *exc_info: Any) -> None:
+        self._timer.__exit__(*exc_info)
+        if exc_info[0] is not None:
+            return
+        if self._parts.exists():
             shutil.rmtree(self._parts)
-        jax.monitoring.unregister_event_time_span_listener(self._record_span)
+        for claim in _CLAIMS:
+            if self._unfinished(claim).exists():
+                os.replace(self._unfinished(claim), self.out_dir / claim)
 
-    def metrics(self, values: Mapping[str, Any], *, prefix: str | None = None) -> dict[str, Any]:
+    def metrics(self, values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
         """Add figures to `metrics.json` and return all that it holds.
 
-        To the figures come `seed`, `dtype` (of a JAX float, unless the configuration names one),
-        `device`, `cpu_count`, `versions.*`, `wall_s` (since the run was entered) and
-        `compile_seconds` (time in which JAX traced, lowered or compiled). JSON has no NaN or
-        infinity: they are written as the strings "nan", "inf" and "-inf", which `float` reads back.
+        The run adds `seed`, `dtype` (of a JAX float, unless the configuration names one), `device`,
+        `cpu_count`, `versions.*`, `wall_s` (since the run was entered) and `compile_seconds` (time
+        in which JAX traced, lowered or compiled). JSON has no NaN or infinity: they are written as
+        the strings "nan", "inf" and "-inf", which `float` reads back.
 
         Args:
             values: dotted names to numbers, strings, booleans or None; 0-d arrays count as numbers.
-            prefix: what stands before every name, and a dot.
+            prefix: what stands before every name, with a dot; nothing if it is empty.
 
         Raises:
             TypeError: if a name is not a string, or a value is nested or not a scalar.
@@ -114,73 +148,59 @@ class Run:
         recorded = self._provenance()
         for key, value in values.items():
             if not isinstance(key, str):
-                raise TypeError(f"metrics: expected names as strings, got {key!r}")
-            key = key if prefix is None else f"{prefix}.{key}"
+                raise TypeError(f"metrics must have strings as names, got {key!r}")
+            key = f"{prefix}.{key}" if prefix else key
             if key in recorded:
-                raise ValueError(f"metrics: {key!r} is recorded by the run itself")
+                raise ValueError(f"metrics must not hold {key!r}: the run itself records it")
             self._metrics[key] = _scalar(key, value)
         everything = self._metrics | recorded
-        _write_json(self.out_dir / "metrics.json", everything)
+        files.write_json(self._unfinished("metrics.json"), everything)
         return everything
 
     @contextlib.contextmanager
-    def timed(self) -> Iterator["Timing"]:
-        """Time a block, the compiling in it apart; the numbers are there once the block is left.
+    def row(self, name: str, label: str | None = None) -> Iterator[Row]:
+        """One method of several: its figures as metrics, and as a row of a table.
 
-        The block must wait for its results (`jax.block_until_ready`), or work that is still under
-        way is not counted.
+        When the block is left, the figures that the row was given become metrics with the prefix
+        `name`, and the row waits for `take_rows`. If the block raises, neither happens.
+
+        Args:
+            name: the prefix of its metrics, which have none if it is empty.
+            label: what the table calls it, where that is not `name`.
         """
-        timing = Timing()
-        before, begin = _covered(self._spans), time.perf_counter()
-        try:
-            yield timing
-        finally:
-            timing.compile_seconds = _covered(self._spans) - before
-            timing.seconds = time.perf_counter() - begin - timing.compile_seconds
+        row = Row(name if label is None else label)
+        yield row
+        self.metrics(row.figures, prefix=name)
+        self._rows.append(row.shown | row.figures)
 
-    def table(
-        self, rows: Sequence[Sequence[Any]], columns: Sequence[str], *, title: str | None = None
-    ) -> str:
-        """Print rows under column names, append them to `table.txt`, and return the text."""
+    def take_rows(self) -> list[dict[str, Any]]:
+        """The rows since this was last called: figures by key, the label as "name"."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def table(self, rows: Rows, columns: Columns, *, title: str | None = None) -> str:
+        """Print rows as `format_table` does, append them to `table.txt`, and return the text."""
         text = format_table(rows, columns, title=title)
         self._tables.append(text)
-        _write_text(self.out_dir / "table.txt", "\n\n".join(self._tables) + "\n")
+        files.write_text(self._unfinished("table.txt"), "\n\n".join(self._tables) + "\n")
         print(text, end="\n\n", flush=True)
         return text
 
-    def records(
-        self,
-        records: Mapping[str, Mapping[str, Any]],
-        columns: Mapping[str, str],
-        *,
-        heading: str = "",
-        title: str | None = None,
-    ) -> str:
-        """Print figures by name as a `table`, a record a row.
-
-        Args:
-            records: by the row's name, its figures by key; a dash stands for one that is missing.
-            columns: which figures are shown, the column's name by the figure's key.
-            heading: the name of the column of names.
-        """
-        rows = [[name, *map(record.get, columns)] for name, record in records.items()]
-        return self.table(rows, [heading, *columns.values()], title=title)
-
     def figure(self, name: str, fig: Figure, *, dpi: float = 160) -> Path:
         """Write a figure to `figures/NAME.png` and return the path."""
-        path = self._path("figures", f"{_checked_name(name)}.png")
-        _write(path, lambda temporary: fig.savefig(temporary, format="png", dpi=dpi))
+        path = self._path("figures", name, ".png")
+        files.write(path, lambda temporary: fig.savefig(temporary, format="png", dpi=dpi))
         return path
 
     def history(self, name: str, history: Mapping[str, Any]) -> Path:
         """Write what a fit recorded, arrays by name, to `history/NAME.npz` and return the path."""
-        path = self._path("history", f"{_checked_name(name)}.npz")
-        _write(path, lambda temporary: _save_arrays(temporary, history))
+        path = self._path("history", name, ".npz")
+        files.write_arrays(path, history)
         return path
 
     def save_model(self, name: str, model: Any) -> Path:
         """Write a model, any pytree, to `models/NAME`; `fit.checkpoint.load` reads it back."""
-        path = self._path("models", _checked_name(name))
+        path = self._path("models", name)
         from physml.fit import checkpoint  # Orbax is slow to import and not every run saves
 
         checkpoint.save(path, model)
@@ -192,18 +212,17 @@ class Run:
         """A part of a long run: computed, or what an interrupted run of this configuration left.
 
         Parts are kept in `parts/NAME.npz` until the run is left without an error; a run of another
-        configuration does away with them.
+        configuration removes them.
 
         Args:
             compute: `compute(path)` returns arrays by name. The path, `parts/NAME`, is for a
-                checkpoint of its own, and goes when it is done.
+                checkpoint of its own, and is removed when the part is done.
         """
-        path = self._path("parts", _checked_name(name))
+        path = self._path("parts", name)
         stored = path.with_name(f"{name}.npz")
         if not stored.exists():
-            _write_json(self._parts / "config.json", self._identity)
-            arrays = compute(path)
-            _write(stored, lambda temporary: _save_arrays(temporary, arrays))
+            files.write_json(self._parts / "config.json", self._identity)
+            files.write_arrays(stored, compute(path))
             if path.exists():
                 shutil.rmtree(path)
         with np.load(stored) as file:
@@ -213,13 +232,13 @@ class Run:
     def _parts(self) -> Path:
         return self.out_dir / "parts"
 
-    def _path(self, folder: str, name: str) -> Path:
-        (self.out_dir / folder).mkdir(exist_ok=True)
-        return self.out_dir / folder / name
+    def _unfinished(self, name: str) -> Path:
+        return self.out_dir / f"{name}.unfinished"
 
-    def _record_span(self, event: str, start_time: float, end_time: float, **_: Any) -> None:
-        if event in _COMPILE_EVENTS:
-            self._spans.append((start_time, end_time))
+    def _path(self, folder: str, name: str, suffix: str = "") -> Path:
+        path = self.out_dir / folder / f"{files.checked_name(name)}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        return path
 
     def _provenance(self) -> dict[str, Any]:
         device = jax.devices()[0]
@@ -233,74 +252,9 @@ class Run:
             "versions.python": platform.python_version(),
             "versions.platform": platform.platform(),
             **versions,
-            "wall_s": round(time.perf_counter() - self._started, 3),
-            "compile_seconds": round(_covered(self._spans), 3),
+            "wall_s": round(self._timing.wall_seconds, 3),
+            "compile_seconds": round(self._timing.compile_seconds, 3),
         }
-
-
-def best_of(compute: Callable[[], Any], repeats: int = 5) -> tuple[Any, float, float]:
-    """What `compute()` answers, the seconds of the best of several calls, and those of compiling.
-
-    The first call is none of the several: what it takes beyond the best counts as compiling. The
-    best, because another process can only add to the time.
-    """
-    seconds = []
-    for _ in range(1 + repeats):
-        start = time.perf_counter()
-        answer = jax.block_until_ready(compute())
-        seconds.append(time.perf_counter() - start)
-    best = min(seconds[1:])
-    return answer, best, seconds[0] - best
-
-
-def slug(label: str) -> str:
-    """A label as a part of a file's or a metric's name: lower case, '_' between words.
-
-    Example:
-        >>> slug("batches, momentum 0.9")
-        'batches_momentum_0.9'
-    """
-    return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in label).split()).lower()
-
-
-def format_table(
-    rows: Sequence[Sequence[Any]], columns: Sequence[str], *, title: str | None = None
-) -> str:
-    """Rows as aligned plain text: words to the left, numbers to the right, None as a dash.
-
-    Raises:
-        ValueError: if a row has not one cell for each column.
-    """
-    for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(
-                f"rows: expected {len(columns)} cells for {list(columns)}, got {list(row)}"
-            )
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    numeric = [not any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
-
-    def line(words: Sequence[str]) -> str:
-        aligned = (
-            word.rjust(width) if right else word.ljust(width)
-            for word, width, right in zip(words, widths, numeric, strict=True)
-        )
-        return "  ".join(aligned).rstrip()
-
-    head = [title] if title else []
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([*head, line(columns), rule, *map(line, cells)])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, str | bool | int):
-        return str(value)
-    number = float(value)
-    if not math.isfinite(number) or number == 0 or 1e-2 <= abs(number) < 1e5:
-        return f"{number:.4g}"
-    return f"{number:.1e}"
 
 
 def _scalar(key: str, value: Any) -> bool | int | float | str | None:
@@ -311,59 +265,4 @@ def _scalar(key: str, value: Any) -> bool | int | float | str | None:
     if isinstance(value, numbers.Real):
         return float(value)
     what = "a nested mapping" if isinstance(value, Mapping) else f"{type(value).__name__} {value!r}"
-    raise TypeError(f"metrics: expected a scalar for {key!r}, got {what}")
-
-
-def _covered(spans: Sequence[tuple[float, float]]) -> float:
-    """The time covered by intervals that may lie inside each other, as nested traces do."""
-    total, reached = 0.0, -math.inf
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"name: expected letters, digits, '_', '-' and '.', got {name!r}")
-    return name
-
-
-def _jsonable(value: Any) -> Any:
-    match value:
-        case dict():
-            return {str(key): _jsonable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_jsonable(item) for item in value]
-        case float() if not math.isfinite(value):
-            return str(value)
-        case None | bool() | int() | float() | str():
-            return value
-        case _:
-            return str(value)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    with path.open("wb") as file:  # given a name, NumPy would put .npz behind it
-        np.savez(file, allow_pickle=False, **{name: np.asarray(a) for name, a in arrays.items()})
-
-
-def _write_text(path: Path, text: str) -> None:
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _write(path: Path, writer: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        writer(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    raise TypeError(f"metrics must be scalars, got for {key!r} {what}")

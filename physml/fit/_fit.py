@@ -1,21 +1,42 @@
 """What every way of fitting returns."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import numpy as np
+from jaxtyping import Int
 
-from physml.results import RESULTS
+from physml.results import RESULTS, conclude
+
+Model = TypeVar("Model")
+AnyFit = TypeVar("AnyFit", bound="AbstractFit")
 
 
-class Fit(eqx.Module):
-    """A fitted model and how it came about."""
+class AbstractFit(eqx.Module):
+    """How a fit of one model or of many came about."""
 
-    model: Any
     history: dict[str, np.ndarray]  # by metric, a row per step; "step" numbers the rows
     result: RESULTS
-    state: Any  # what `gradient` takes back as `state=` to go on; None from `least_squares`
     step: int  # steps made in all
-    nonfinite_step: int | None  # the step (from 0) at which the loss was not finite
     seconds: float  # without compiling
     compile_seconds: float
+    nonfinite_step: eqx.AbstractVar[int | Int[np.ndarray, " models"] | None]
+
+
+class Fit(AbstractFit, Generic[Model]):
+    """A fitted model and how it came about."""
+
+    model: Model  # None from `loop`, which knows states only
+    state: Any = None  # what `loop` left, or what `gradient` takes back as `state=` to go on
+    nonfinite_step: int | None = None  # the step (from 0) at which the loss was not finite
+
+
+def concluded(fitted: AnyFit, name: str) -> AnyFit:
+    """A fit, after a warning of its failure or interrupt in the name of the function called."""
+    bad = fitted.nonfinite_step
+    details = f"Steps made: {fitted.step}."
+    if isinstance(bad, np.ndarray):
+        details += f" Models that diverged: {np.sum(bad >= 0)} of {bad.size}."
+    elif bad is not None:
+        details += f" The loss of step {bad} was not finite."
+    return conclude(fitted, fitted.result, name, details, throw=False, stacklevel=3)

@@ -1,5 +1,6 @@
 """Gradient descent on any loss by any optax transformation: a step for the one loop."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -10,11 +11,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
 
+from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Parts, as_arrays, take_apart
 from physml._types import Loss
-from physml.fit._fit import Fit
-from physml.fit._loop import Augment, Callback, loop
+from physml.fit._chunks import Augment
+from physml.fit._fit import Fit, Model, concluded
+from physml.fit._loop import Callback, loop
 from physml.nn import set_evaluation
 from physml.results import RESULTS
 
@@ -28,7 +31,7 @@ class Best(eqx.Module):
     age: Int[Array, ""]  # validations since
 
 
-class State(eqx.Module):
+class FitState(eqx.Module):
     """Everything that a fit by gradients needs to go on: one pytree of arrays.
 
     `fit.checkpoint` saves it; `gradient(..., state=state)` goes on from it.
@@ -41,10 +44,18 @@ class State(eqx.Module):
     key: PRNGKeyArray | None
     best: Best | None  # None without validation data
 
+    @classmethod
+    def begin(
+        cls, params: Any, rest: Any, opt_state: Any, key: PRNGKeyArray | None, valid: bool = False
+    ) -> "FitState":
+        """The state of no steps."""
+        best = Best(jnp.asarray(jnp.inf), params, rest, _zero()) if valid else None
+        return cls(params, rest, opt_state, _zero(), key, best)
+
 
 def gradient(
     loss: Loss,
-    model: Any,
+    model: Model,
     data: PyTree[Any] = None,
     *,
     optimizer: optax.GradientTransformation,
@@ -61,8 +72,8 @@ def gradient(
     chunk: int | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
-    state: State | None = None,
-) -> Fit:
+    state: FitState | None = None,
+) -> Fit[Model]:
     """Fit a model by gradient descent on a loss.
 
     Each step takes a batch (`fit.loop` says which), the loss's value and gradient in the variables
@@ -100,88 +111,101 @@ def gradient(
         state: the `state` of an earlier fit, to go on exactly where it was.
 
     Returns:
-        A `Fit`. `result` is `completed`, `early_stopped`, `interrupted` (Ctrl-C) or `nonfinite`,
-        and then the model is the last whose loss was finite, `nonfinite_step` the step that found
-        it not to be.
+        A `Fit`. `result` is `successful`, `early_stopped`, `interrupted` (Ctrl-C) or `nonfinite`;
+        the last two warn. After `nonfinite` the model is the last whose loss was finite, and
+        `nonfinite_step` is the step that found a loss that was not.
 
     Raises:
         ValueError: if neither or both of `steps` and `epochs` are given, `patience` or `valid_loss`
             without `valid`, a `state` that does not belong to this model, optimizer and validation,
             or what `fit.loop` refuses.
         TypeError: if the loss does not return a scalar and a dict.
+
+    Example:
+        >>> def quadratic(model, batch, key):
+        ...     return jnp.sum((model - 3.0) ** 2), {}
+        >>> fitted = fit.gradient(quadratic, jnp.zeros(1), optimizer=optax.sgd(0.1), steps=100)
+        >>> fitted.model.round(6).tolist()
+        [3.0]
     """
     if valid is None and not (patience is None and valid_loss is None and valid_every is None):
-        raise ValueError("patience, valid_loss and valid_every need validation data, valid is None")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience is {patience}, expected a positive number of validations")
+        raise ValueError("valid must be given for patience, valid_loss and valid_every, got None")
+    if patience is not None:
+        require_count(patience=patience)
     per_epoch = _steps_per_epoch(data, batch_size)
-    if epochs is not None and steps is None:
-        num_steps = epochs * per_epoch
-    elif steps is not None and epochs is None:
-        num_steps = steps
-    else:
-        raise ValueError(f"give one of steps and epochs, got {steps=} and {epochs=}")
     if valid is not None and valid_every is None:
         valid_every = 100 if batch_size is None else per_epoch
-
     parts, params, rest = take_apart(model, wrt)
     optimizer = optax.with_extra_args_support(optimizer)
-    best = None if valid is None else Best(jnp.asarray(jnp.inf), params, rest, _zero())
     key = key if state is None else state.key
-    fresh = State(params, rest, optimizer.init(params), _zero(), key, best)
-    begin = fresh if state is None else _checked(state, fresh)
-    valid = as_arrays("valid", valid)
-    judge = loss if valid_loss is None else valid_loss
-    validate: Any = None
-    compile_seconds = 0.0
-    if valid is not None and int(begin.step) < num_steps:
-        validate, compile_seconds = compiled(validated, judge, parts, begin, valid)
-
-    def review(state: State) -> tuple[State, dict[str, Any], RESULTS | None]:
-        unusable = nonfinite(state)
-        if valid is None or unusable is not None:
-            return state, {}, unusable
-        best, value = validate(judge, parts, state, valid)
-        state = State(state.params, state.rest, state.opt_state, state.step, state.key, best)
-        metrics = {"valid_loss": float(value), "valid_step": int(state.step)}
-        worn_out = patience is not None and int(best.age) >= patience
-        return state, metrics, RESULTS.early_stopped if worn_out else None
-
-    outcome = loop(
+    fresh = FitState.begin(params, rest, optimizer.init(params), key, valid is not None)
+    begin = fresh if state is None else _belonging(state, fresh)
+    num_steps, start = _num_steps(steps, epochs, per_epoch), int(begin.step)
+    judge = _Judge(valid_loss or loss, parts, as_arrays("valid", valid), patience)
+    if start < num_steps:
+        judge.compile(begin)
+    fitted = loop(
         GradientStep(loss, optimizer, parts),
         begin,
         data,
         num_steps=num_steps,
-        start=int(begin.step),
+        start=start,
         key=key,
         batch_size=batch_size,
         augment=augment,
         chunk=chunk,
-        review=review,
+        review=judge,
         review_every=valid_every,
         progress=progress,
         callback=callback,
     )
-    last = outcome.state
+    last = fitted.state
     chosen = last if last.best is None or jnp.isinf(last.best.loss) else last.best
-    done = outcome.as_fit(parts.merge(chosen.params, chosen.rest), last)
-    return eqx.tree_at(lambda f: f.compile_seconds, done, done.compile_seconds + compile_seconds)
+    seconds = fitted.compile_seconds + judge.compile_seconds
+    model = parts.merge(chosen.params, chosen.rest)
+    return concluded(replace(fitted, model=model, compile_seconds=seconds), "fit.gradient")
 
 
-def nonfinite(state: State) -> RESULTS | None:
+class _Judge:
+    """The review of a fit: are its weights finite, and how good are they on validation data?"""
+
+    def __init__(self, loss: Loss, parts: Parts, valid: Any, patience: int | None):
+        self.compile_seconds = 0.0
+        self._loss, self._parts, self._valid, self._patience = loss, parts, valid, patience
+        self._validate: Any = None
+
+    def compile(self, state: FitState) -> None:
+        if self._valid is not None:
+            self._validate, self.compile_seconds = compiled(
+                validated, self._loss, self._parts, state, self._valid
+            )
+
+    def __call__(self, state: FitState) -> tuple[FitState, dict[str, Any], RESULTS | None]:
+        unusable = nonfinite(state)
+        if self._valid is None or unusable is not None:
+            return state, {}, unusable
+        best, value = self._validate(self._loss, self._parts, state, self._valid)
+        metrics = {"valid_loss": float(value), "valid_step": int(state.step)}
+        worn_out = self._patience is not None and int(best.age) >= self._patience
+        return replace(state, best=best), metrics, RESULTS.early_stopped if worn_out else None
+
+
+def nonfinite(state: FitState) -> RESULTS | None:
     """The verdict on weights that are not finite."""
     finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     return None if finite else RESULTS.nonfinite
 
 
 class GradientStep(eqx.Module):
-    loss: Any
+    """A step of `fit.loop`: the loss on a batch, its gradient, and an update of the optimizer."""
+
+    loss: Loss
     optimizer: optax.GradientTransformationExtraArgs
     parts: Parts
 
     def __call__(
-        self, state: State, batch: Any, key: PRNGKeyArray | None
-    ) -> tuple[State, dict[str, Array]]:
+        self, state: FitState, batch: Any, key: PRNGKeyArray | None
+    ) -> tuple[FitState, dict[str, Array]]:
         def value_of(params: Any) -> tuple[Scalar, tuple[dict[str, Array], Any]]:
             model = self.parts.merge(params, state.rest)
             value, aux = _called(self.loss, model, batch, key)
@@ -198,14 +222,15 @@ class GradientStep(eqx.Module):
                 value_fn=lambda params: value_of(params)[0],
             )
         params = optax.apply_updates(state.params, updates)
-        state = State(params, rest, opt_state, state.step + 1, state.key, state.best)
+        state = FitState(params, rest, opt_state, state.step + 1, state.key, state.best)
         return state, {"loss": value, **aux}
 
 
-def validated(loss: Loss, parts: Parts, state: State, valid: Any) -> tuple[Best, Scalar]:
+def validated(loss: Loss, parts: Parts, state: FitState, valid: Any) -> tuple[Best, Scalar]:
+    """The best model so far, the state's own included, and the validation loss of the latter."""
     model = parts.merge(state.params, state.rest)
     set_evaluation(model)
-    # Neither of the two keys that the loop splits off for the steps and the order of the data.
+    # Folded, the key is none of those that the loop splits off for steps, order and augmentation.
     key = None if state.key is None else jax.random.fold_in(state.key, 2)
     value, _ = _called(loss, model, valid, key)
     best = state.best
@@ -220,13 +245,13 @@ def _called(
 ) -> tuple[Scalar, dict[str, Array]]:
     out = loss(model, batch, key)
     if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)):
-        raise TypeError(f"loss returned {type(out).__name__}, expected (scalar, dict of arrays)")
+        raise TypeError(f"loss must return (scalar, dict of arrays), got {type(out).__name__}")
     value, aux = out
     if jnp.shape(value) != ():
-        raise TypeError(f"loss returned a value of shape {jnp.shape(value)}, expected a scalar")
+        raise TypeError(f"loss must return a scalar, got a value of shape {jnp.shape(value)}")
     taken = sorted({"loss", "step", "valid_loss", "valid_step"} & set(aux))
     if taken:
-        raise ValueError(f"loss returned aux named {taken}, which name the fit's own history")
+        raise ValueError(f"aux must not use the names of the fit's own history, got {taken}")
     return value, aux
 
 
@@ -237,21 +262,29 @@ def _steps_per_epoch(data: Any, batch_size: int | None) -> int:
     return max(1, np.shape(leaves[0])[0] // batch_size)
 
 
-def _checked(state: State, fresh: State) -> State:
+def _num_steps(steps: int | None, epochs: int | None, per_epoch: int) -> int:
+    if epochs is not None and steps is None:
+        return epochs * per_epoch
+    if steps is not None and epochs is None:
+        return steps
+    raise ValueError(f"one of steps and epochs must be given, got {steps=} and {epochs=}")
+
+
+def _belonging(state: FitState, fresh: FitState) -> FitState:
     """The given state, if a fit could have left it."""
     given, expected = (dict(jax.tree.leaves_with_path(tree)) for tree in (state, fresh))
     if jax.tree.structure(state) != jax.tree.structure(fresh):
         different = sorted(jax.tree_util.keystr(path) for path in set(given) ^ set(expected))
         raise ValueError(
-            "state does not belong to this model, optimizer and validation: they differ in "
+            "state must belong to this model, optimizer and validation, got one that differs in "
             f"{different or 'the kind of nodes'}"
         )
     for path, leaf in expected.items():
         got = given[path]
         if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
             raise ValueError(
-                f"state{jax.tree_util.keystr(path)} is {got.dtype}{got.shape}, "
-                f"expected {leaf.dtype}{leaf.shape}"
+                f"state{jax.tree_util.keystr(path)} must be {leaf.dtype}{leaf.shape}, "
+                f"got {got.dtype}{got.shape}"
             )
     return state
 

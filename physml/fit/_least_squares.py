@@ -14,32 +14,26 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Parts, as_arrays, take_apart
 from physml._types import Residual
-from physml.fit._fit import Fit
+from physml.fit._fit import Fit, Model, concluded
 from physml.fit._objective import Weights, scaled
 from physml.results import RESULTS
-
-_METHODS = ("gauss_newton", "levenberg_marquardt")
-_LINEAR = ("qr", "svd")
 
 
 def least_squares(
     residual: Residual,
-    model: Any,
+    model: Model,
     batch: PyTree[Any] = None,
     *,
+    method: optx.AbstractGaussNewton | None = None,
     weights: Weights | None = None,
     wrt: Any = nnx.Param,
-    method: str = "gauss_newton",
-    linear: str = "qr",
-    rcond: float | None = None,
-    rtol: float | None = None,
-    atol: float | None = None,
     max_steps: int = 100,
     key: PRNGKeyArray | None = None,
-) -> Fit:
+) -> Fit[Model]:
     r"""Fit a model by nonlinear least squares on the whole of a residual.
 
     Minimises the same number as `gradient` on `mean_square(residual, weights)`. Each step solves
@@ -47,74 +41,71 @@ def least_squares(
     $$\min_\delta \|J \delta + r\|^2 + \lambda \|\delta\|^2$$
 
     by a QR or SVD of the Jacobian J, never by its normal equations, which would square its
-    condition number; Gauss-Newton has $\lambda = 0$ and takes the step as it is,
+    condition number. Gauss-Newton has $\lambda = 0$ and takes the step as it is;
     Levenberg-Marquardt adapts $\lambda$ until the step improves. J has a row for each residual and
     a column for each trained number, and is held whole.
-
-    Gauss-Newton with "qr" needs a J of full rank; with "svd", directions of singular value below
-    `rcond` times the largest are left alone.
 
     Args:
         residual: `residual(model, batch, key) -> blocks`, zero where the model is right.
         model: an `nnx.Module`, a pytree that holds some, or a pytree of arrays. It is not changed.
         batch: passed to the residual.
+        method: a solver of Optimistix: `optx.GaussNewton(rtol, atol, linear_solver=lx.QR())`, which
+            needs a J of full rank, is the default, with the root of the dtype's epsilon as both
+            tolerances, beyond which its next step would be the last. `lineax.SVD(rcond)` leaves
+            directions alone whose singular value is below `rcond` times the largest.
+            `optx.LevenbergMarquardt`, `optx.Dogleg` and `optx.IndirectLevenbergMarquardt` shorten
+            steps that go too far; the last two need models in JAX's default dtype.
         weights: by block name, as in `mean_square`.
         wrt: a Flax filter for what is trained; the rest stays fixed. A model without Flax variables
             trains all its floating arrays.
-        method: "gauss_newton" or "levenberg_marquardt".
-        linear: "qr" or "svd".
-        rcond: for "svd"; by default the larger side of J times the dtype's epsilon.
-        rtol, atol: converged when a step changes the trained numbers and the scaled residual by
-            less than `atol + rtol * (their size)`, largest entry counting; by default the root of
-            the dtype's epsilon, beyond which Gauss-Newton's next step would be the last.
         max_steps: evaluations of the residual, at most.
         key: passed to the residual, the same in every step.
 
     Returns:
         A `Fit` with the best model that was evaluated and the mean square after each step as
-        `history["loss"]`. `result` is `completed`, `max_steps_reached`, `nonfinite` or `failed`.
+        `history["loss"]`. `result` is `successful`, or a failure, which warns: `max_steps_reached`,
+        `nonfinite`, or what Optimistix and Lineax say.
 
     Raises:
-        ValueError: for an unknown `method` or `linear`, an `rcond` without "svd", tolerances or
-            `max_steps` that are not positive, or what `mean_square` refuses.
-    """
-    for name, choice, choices in [("method", method, _METHODS), ("linear", linear, _LINEAR)]:
-        if choice not in choices:
-            raise ValueError(f"{name} is {choice!r}, expected one of {choices}")
-    if rcond is not None and linear != "svd":
-        raise ValueError(f"rcond is for linear='svd', linear is {linear!r}")
-    limits = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-    for name, limit in limits.items():
-        if limit is not None and limit <= 0:
-            raise ValueError(f"{name} is {limit}, expected a positive number")
+        TypeError: if the method is none of those.
+        ValueError: if `max_steps` is not positive, or what `mean_square` refuses.
 
+    Example:
+        >>> def line(model, batch, key):
+        ...     return model[0] + model[1] * batch - jnp.array([1.0, 3.0, 5.0])
+        >>> fit.least_squares(line, jnp.zeros(2), jnp.arange(3.0)).model.round(6).tolist()
+        [1.0, 2.0]
+    """
+    require_count(max_steps=max_steps)
     parts, params, rest = take_apart(model, wrt)
-    batch = as_arrays("batch", batch)
-    tolerance = float(jnp.finfo(jax.tree.leaves(params)[0].dtype).eps) ** 0.5
-    inner = _solver(method, linear, rcond, rtol or tolerance, atol or tolerance)
-    solver = _Recording(inner.rtol, inner.atol, inner.norm, inner, max_steps)
-    arguments = (
-        _Problem(residual, dict(weights or {}), parts),
-        solver,
-        params,
-        (rest, batch, key),
-    )
+    if method is None:
+        tolerance = float(jnp.finfo(jax.tree.leaves(params)[0].dtype).eps) ** 0.5
+        method = optx.GaussNewton(tolerance, tolerance, linear_solver=lx.QR())
+    if not isinstance(method, optx.AbstractGaussNewton):
+        raise TypeError(
+            "method must be an optimistix.GaussNewton, LevenbergMarquardt, Dogleg or "
+            f"IndirectLevenbergMarquardt, got {method!r}"
+        )
+    method = eqx.tree_at(lambda m: m.search, method, _InDtypeOf(method.search))
+    solver = _Recording(method.rtol, method.atol, method.norm, method, max_steps)
+    arguments = (residual, dict(weights or {}), parts, solver, params, rest)
+    arguments = (*arguments, as_arrays("batch", batch), key)
     program, compile_seconds = compiled(_solve, *arguments)
     begin = time.perf_counter()
     with single_threaded_blas():
         params, losses, steps, verdict = jax.block_until_ready(program(*arguments))
     loss = np.asarray(losses)[: int(steps)]
     bad = np.flatnonzero(~np.isfinite(loss))
-    return Fit(
+    fitted = Fit(
         model=parts.merge(params, rest),
         history={"loss": loss, "step": np.arange(len(loss))},
         result=RESULTS.nonfinite if bad.size else _result(verdict),
-        state=None,
         step=len(loss),
         nonfinite_step=int(bad[0]) if bad.size else None,
         seconds=time.perf_counter() - begin,
         compile_seconds=compile_seconds,
     )
+    return concluded(fitted, "fit.least_squares")
 
 
 def cramer_rao(
@@ -142,36 +133,16 @@ def cramer_rao(
     rank = np.linalg.matrix_rank(jacobian)
     if rank < unknowns.size:
         raise ValueError(
-            f"predict must tell all {unknowns.size} unknowns; its Jacobian has rank {rank}"
+            f"predict must tell all {unknowns.size} unknowns, got a Jacobian of rank {rank}"
         )
     return noise * np.linalg.norm(np.linalg.inv(np.linalg.qr(jacobian, mode="r")), axis=1)
-
-
-def _solver(
-    method: str, linear: str, rcond: float | None, rtol: float, atol: float
-) -> optx.AbstractLeastSquaresSolver:
-    solver = lx.SVD(rcond) if linear == "svd" else lx.QR()
-    if method == "gauss_newton":
-        return optx.GaussNewton(rtol, atol, linear_solver=solver)
-    return _LevenbergMarquardt(
-        rtol=rtol,
-        atol=atol,
-        norm=optx.max_norm,
-        descent=optx.DampedNewtonDescent(solver),
-        search=_InDtypeOf(optx.ClassicalTrustRegion()),
-        verbose=_silent,
-    )
-
-
-def _silent(**_: Any) -> None:
-    """What Optimistix calls with each step's numbers."""
 
 
 class _InDtypeOf(optx.AbstractSearch):
     """A search whose step size has the dtype of the unknowns.
 
-    Optimistix's trust region starts from 1.0 in JAX's default dtype, and its Levenberg-Marquardt
-    then refuses float32 unknowns while x64 is on.
+    Optimistix's trust region starts from 1.0 in JAX's default dtype, with which its
+    Levenberg-Marquardt refuses float32 unknowns while x64 is on.
     """
 
     search: optx.AbstractSearch
@@ -184,33 +155,28 @@ class _InDtypeOf(optx.AbstractSearch):
         return size.astype(jnp.result_type(*jax.tree.leaves(y))), *rest
 
 
-class _LevenbergMarquardt(optx.AbstractGaussNewton):
-    """`optimistix.LevenbergMarquardt`, with a search of our own."""
+def _solve(
+    residual: Residual,
+    weights: dict[str, Any],
+    parts: Parts,
+    solver: "_Recording",
+    params: Any,
+    rest: Any,
+    batch: Any,
+    key: PRNGKeyArray | None,
+) -> tuple[Any, Float[Array, " max_steps"], Int[Array, ""], optx.RESULTS]:
+    """The best parameters, the loss after each step, the number of steps, and how it ended."""
+    # The solver sees plain arrays: Lineax builds the trees of its unknowns and residuals anew while
+    # it evaluates shapes, where Flax's variables cannot be made.
+    unknowns, structure = jax.tree.flatten(params)
 
-    rtol: float
-    atol: float
-    norm: Callable[[Any], Scalar]
-    descent: optx.DampedNewtonDescent
-    search: optx.AbstractSearch
-    verbose: Callable[..., None]
+    def blocks(unknowns: list[Array], _: None) -> list[Array]:
+        model = parts.merge(jax.tree.unflatten(structure, unknowns), rest)
+        return jax.tree.leaves(scaled(residual(model, batch, key), weights))
 
-
-class _Problem(eqx.Module):
-    residual: Residual
-    weights: dict[str, Any]
-    parts: Parts
-
-    def __call__(self, params: Any, args: Any) -> list[PyTree[Array]]:
-        rest, batch, key = args
-        return scaled(self.residual(self.parts.merge(params, rest), batch, key), self.weights)
-
-
-def _solve(problem: _Problem, solver: Any, params: Any, args: Any) -> Any:
-    solution = optx.least_squares(
-        problem, solver, params, args, max_steps=solver.max_steps, throw=False
-    )
-    steps = solution.stats["num_steps"]
-    return solution.value, solution.state.losses, steps, solution.result
+    found = optx.least_squares(blocks, solver, unknowns, max_steps=solver.max_steps, throw=False)
+    best = jax.tree.unflatten(structure, found.value)
+    return best, found.state.losses, found.stats["num_steps"], found.result
 
 
 class _RecordingState(eqx.Module):
@@ -222,12 +188,16 @@ class _RecordingState(eqx.Module):
 
 
 class _Recording(optx.AbstractLeastSquaresSolver):
-    """A solver that also keeps the loss after each step and the best point seen."""
+    """A solver that also keeps the loss after each step and the best point seen.
+
+    `optimistix.BestSoFarLeastSquares` (0.1.0) never looks at the last point, which is the best one
+    of a method that converges, and refuses float32 unknowns while x64 is on.
+    """
 
     rtol: float
     atol: float
     norm: Callable[[Any], Scalar]
-    solver: Any
+    solver: optx.AbstractGaussNewton
     max_steps: int
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags):

@@ -23,8 +23,8 @@ def mean_square(residual: Residual, weights: Weights | None = None) -> Loss:
 
     Args:
         residual: `residual(model, batch, key) -> blocks`, zero where the model is right.
-        weights: by block name, a number, or an array shaped like the block to weigh point by
-            point; none of them negative. A block without a weight has weight 1.
+        weights: for each block by name a number, or an array of the block's shape that weighs each
+            entry; not negative. A block without a weight has weight 1.
 
     Returns:
         A loss `(model, batch, key) -> (value, aux)`. If the residual names its blocks, aux holds
@@ -33,13 +33,19 @@ def mean_square(residual: Residual, weights: Weights | None = None) -> Loss:
     Raises:
         ValueError: when called, if `weights` names a block that the residual does not have, or the
             residual returns an empty block.
+
+    Example:
+        >>> loss = fit.mean_square(lambda model, batch, key: {"data": model - batch})
+        >>> value, aux = loss(jnp.array([1.0, 3.0]), jnp.zeros(2), None)
+        >>> float(value)
+        5.0
     """
     return _MeanSquare(residual, dict(weights or {}))
 
 
 class _MeanSquare(eqx.Module):
     residual: Residual
-    weights: dict[str, Any]
+    weights: dict[str, int | float | Array]
 
     def __call__(
         self, model: Any, batch: Any, key: PRNGKeyArray | None
@@ -56,7 +62,7 @@ def scaled(residual: PyTree[Array], weights: Weights) -> list[PyTree[Array]]:
 
     $$\tilde r_{b,i} = r_{b,i} \sqrt{w_{b,i} / n_b}$$
 
-    What `least_squares` hands to its solver: it minimises the same number as gradient descent.
+    `least_squares` gives them to its solver, so that it minimises what gradient descent minimises.
 
     Raises:
         ValueError: as `mean_square`.
@@ -73,10 +79,12 @@ def _blocks(residual: PyTree[Array], weights: Weights) -> dict[str, tuple[PyTree
     blocks = residual if isinstance(residual, dict) else {"residual": residual}
     unknown = sorted(set(weights) - set(blocks))
     if unknown:
-        raise ValueError(f"weights name {unknown}, but the residual's blocks are {sorted(blocks)}")
+        raise ValueError(
+            f"weights must name blocks of the residual, {sorted(blocks)}, got {unknown}"
+        )
     empty = [name for name, block in blocks.items() if _size(block) == 0]
     if empty or not blocks:
-        raise ValueError(f"the residual returned nothing in {empty or 'any block'}")
+        raise ValueError(f"residual must return numbers, got none in {empty or 'any block'}")
     return {name: (block, weights.get(name, 1.0)) for name, block in blocks.items()}
 
 

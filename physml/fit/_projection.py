@@ -1,6 +1,7 @@
 """Gauss-Newton on all weights, with those of the last layer eliminated: a step for the one loop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -11,33 +12,33 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.parts import Parts, as_arrays, take_apart
+from physml._numerics.parts import Parts, as_arrays, take_apart, traced
 from physml._types import Residual
-from physml.fit._fit import Fit
-from physml.fit._gradient import State
+from physml.fit._fit import Fit, Model, concluded
+from physml.fit._gradient import FitState
 from physml.fit._loop import Callback, loop
 from physml.fit._objective import scaled
 
-_SHARES = (1.0, 0.3, 0.1, 0.01, 0.0)  # of a step, tried together; the last one is the old point
-# The factors of the two dampings after a step that was made whole, and after another.
+_SHARES = (1.0, 0.3, 0.1, 0.01, 0.0)  # of a step, tried together; the last share is the old point
+# The factors of the two dampings after a whole step, and after a shortened one.
 _FALL, _RISE = (0.1, 0.3), (10.0, 4.0)
 _LOWEST, _HIGHEST = (1e-26, 1e-14), 1e6
 
 
 class VariableProjection(eqx.Module):
-    r"""How to take damped Gauss-Newton steps in which the last layer follows the others.
+    r"""The settings of damped Gauss-Newton steps in which the last layer follows the others.
 
     Attributes:
-        damping: of the first step, in units of the Jacobian's largest squared column; that of the
-            last layer is ten times as large, in units of its own.
-        linear: a part of the path of the weights that are eliminated: the name of the last layer.
+        damping: in the first step, in units of the Jacobian's largest squared column. The last
+            layer's damping is ten times as large, in units of its own largest column.
+        linear: the name of the last layer, whose weights are eliminated: a part of their paths.
     """
 
     damping: float | Array = 1e-3
     linear: str = eqx.field(static=True, default="readout")
 
     def init(self, params: Any) -> Float[Array, "2"]:
-        """The dampings of the last layer and of the others, all that is carried along.
+        """The dampings of the last layer and of the others: the state of the method.
 
         Raises:
             ValueError: no weight's path has `linear` in it, or all of them have.
@@ -55,7 +56,7 @@ class VariableProjection(eqx.Module):
 
 def variable_projection(
     residual: Residual,
-    model: Any,
+    model: Model,
     data: PyTree[Any],
     *,
     method: VariableProjection = VariableProjection(),  # noqa: B008 -- immutable
@@ -65,7 +66,7 @@ def variable_projection(
     key: PRNGKeyArray | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
-) -> Fit:
+) -> Fit[Model]:
     r"""Fit a model whose last layer is linear by damped Gauss-Newton with variable projection.
 
     Minimises the same number as `gradient` on `mean_square(residual)`. With a the weights of the
@@ -76,13 +77,13 @@ def variable_projection(
     \mu \|\delta a\|^2 + \lambda \|\delta b\|^2$$
 
     by eliminating $\delta a$ with an SVD of $J_a$, and then takes a step in a alone, which is
-    exact where r is linear in a. The two dampings fall at paces of their own, $\mu$ to nothing:
-    the last layer, so ill-conditioned that a joint damping crawls on it, is then projected out,
-    while early on it cannot run away where r is not linear in it. A step that does not lower the
-    loss is cut short or not made, and the dampings raised.
+    exact where r is linear in a. The two dampings fall at different rates. The last layer is so
+    ill-conditioned that with the damping of the others it would converge slowly: $\mu$ falls to
+    nothing, which projects the last layer out, but not at once, since r need not be linear in a. A
+    step that does not lower the loss is shortened or not made, and both dampings are raised.
 
-    Costs $O(m^2 (m + n))$ for m residuals and n weights (m < n), so that wide networks are cheap
-    and many rows are not.
+    A step costs $O(m^2 (m + n))$ for m residuals and n weights (m < n): wide networks are cheap,
+    many rows are not.
 
     Args:
         residual: `residual(model, batch, key) -> blocks`. Row i of a block must depend on row i of
@@ -108,78 +109,52 @@ def variable_projection(
     """
     parts, params, rest = take_apart(model, wrt)
     data = as_arrays("data", data)
-    state = State(params, rest, method.init(params), jnp.zeros((), jnp.int32), key, None)
     with single_threaded_blas():
-        outcome = loop(
+        fitted = loop(
             ProjectionStep(residual, traced(method), parts, shared),
-            state,
+            FitState.begin(params, rest, method.init(params), key),
             data,
             num_steps=steps,
             key=key,
             progress=progress,
             callback=callback,
         )
-    last = outcome.state
-    return outcome.as_fit(parts.merge(last.params, last.rest), last)
+    model = parts.merge(fitted.state.params, fitted.state.rest)
+    return concluded(replace(fitted, model=model), "fit.variable_projection")
 
 
 class ProjectionStep(eqx.Module):
+    """A step of `fit.loop`: damped Gauss-Newton in which the last layer follows the others."""
+
     residual: Residual
     method: VariableProjection
     parts: Parts
     shared: tuple[str, ...] = eqx.field(static=True, default=())
 
     def __call__(
-        self, state: State, batch: Any, key: PRNGKeyArray | None
-    ) -> tuple[State, dict[str, Array]]:
-        mask = _is_linear(state.params, self.method.linear)
-        (a, join_a), (b, join_b) = map(ravel_pytree, eqx.partition(state.params, mask))
-        num_rows = jax.tree.leaves(batch)[0].shape[0]
-
-        def params(a: Array, b: Array) -> Any:
-            return eqx.combine(join_a(a), join_b(b))
-
-        def blocks(a: Array, b: Array, row: Any, shared: bool) -> Array:
-            """The residual's blocks of one row, or those of none, as one vector."""
-            model = self.parts.merge(params(a, b), state.rest)
-            found = self.residual(model, jax.tree.map(lambda x: x[None], row), key)
-            named = found if isinstance(found, dict) else {"residual": found}
-            chosen = {n: x for n, x in named.items() if (n in self.shared) == shared}
-            return ravel_pytree(scaled(chosen, {}))[0] if chosen else jnp.zeros(0, a.dtype)
-
-        first = jax.tree.map(lambda x: x[0], batch)
-
-        def whole(function: Any, a: Array, b: Array) -> Any:
-            """A function of `blocks` for all rows, weighed as in their mean square."""
-            each = jax.vmap(lambda row: function(lambda a, b: blocks(a, b, row, False))(a, b))(
-                batch
-            )
-            once = function(lambda a, b: blocks(a, b, first, True))(a, b)
-
-            def stack(rows: Array, shared: Array) -> Array:
-                rows = rows.reshape(-1, *rows.shape[2:]) / jnp.sqrt(float(num_rows))
-                return jnp.concatenate([rows.astype(a.dtype), shared])
-
-            return jax.tree.map(stack, each, once)
+        self, state: FitState, batch: Any, key: PRNGKeyArray | None
+    ) -> tuple[FitState, dict[str, Array]]:
+        of = _Separated(self, state, batch, key)
+        a, b = of.a, of.b
 
         def loss(a: Array, b: Array) -> Scalar:
-            return jnp.sum(whole(lambda f: f, a, b) ** 2)
+            return jnp.sum(of.all_rows(lambda f: f, a, b) ** 2)
 
         def linearized(argnums: Any) -> Any:
             """A function's Jacobians and its value, by one evaluation."""
             return lambda f: jax.jacrev(lambda *x: (f(*x),) * 2, argnums, has_aux=True)
 
         with jax.default_matmul_precision("highest"):
-            (jac_a, jac_b), r = whole(linearized((0, 1)), a, b)
+            (jac_a, jac_b), r = of.all_rows(linearized((0, 1)), a, b)
             damping_a, damping_b = state.opt_state
             project, solve = _eliminate(jac_a, damping_a)
             unit = jnp.max(jnp.sum(jac_b**2, axis=0))
             rest = project(jnp.concatenate([jac_b, r[:, None]], axis=1))
             step_b = _damped(rest[:, :-1], rest[:, -1], damping_b * unit)
             step_a = -solve(r + jac_b @ step_b)
-            # The last layer once more, where the others have gone.
+            # The last layer once more, at the new values of the others.
             far_a, far_b = a + step_a, b + step_b
-            jac_a, far_r = whole(linearized(0), far_a, far_b)
+            jac_a, far_r = of.all_rows(linearized(0), far_a, far_b)
             exact_a = far_a - _eliminate(jac_a, damping_a)[1](far_r)
             shares = jnp.asarray(_SHARES, a.dtype)[:, None]
             tries_a = jnp.concatenate([exact_a[None], a[None] + shares * step_a[None]])
@@ -190,14 +165,51 @@ class ProjectionStep(eqx.Module):
         best = jnp.argmin(losses)
         factors = jnp.where(best <= 1, jnp.asarray(_FALL, a.dtype), jnp.asarray(_RISE, a.dtype))
         damping = jnp.clip(state.opt_state * factors, jnp.asarray(_LOWEST, a.dtype), _HIGHEST)
-        new = params(tries_a[best], tries_b[best])
-        state = State(new, state.rest, damping, state.step + 1, state.key, state.best)
+        new = of.params(tries_a[best], tries_b[best])
+        state = FitState(new, state.rest, damping, state.step + 1, state.key, state.best)
         return state, {"loss": losses[-1], "damping": damping}
 
 
-def traced(settings: Any) -> Any:
-    """Settings with their Python numbers as arrays, so that another value compiles nothing."""
-    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float | int) else x, settings)
+class _Separated:
+    """The scaled residual as a function of two vectors: the last layer's weights and all others.
+
+    Attributes:
+        a, b: the two vectors of the state.
+    """
+
+    def __init__(self, step: ProjectionStep, state: FitState, batch: Any, key: PRNGKeyArray | None):
+        self._step, self._state, self._batch, self._key = step, state, batch, key
+        mask = _is_linear(state.params, step.method.linear)
+        (self.a, self._join_a), (self.b, self._join_b) = map(
+            ravel_pytree, eqx.partition(state.params, mask)
+        )
+
+    def params(self, a: Array, b: Array) -> Any:
+        """The trained arrays as the state holds them."""
+        return eqx.combine(self._join_a(a), self._join_b(b))
+
+    def all_rows(self, function: Callable[..., Any], a: Array, b: Array) -> Any:
+        """A function of the residual for all rows, weighed as in their mean square."""
+        num_rows = jax.tree.leaves(self._batch)[0].shape[0]
+        first = jax.tree.map(lambda x: x[0], self._batch)
+        each = jax.vmap(lambda row: function(lambda a, b: self._blocks(a, b, row, False))(a, b))(
+            self._batch
+        )
+        once = function(lambda a, b: self._blocks(a, b, first, True))(a, b)
+
+        def stack(rows: Array, shared: Array) -> Array:
+            rows = rows.reshape(-1, *rows.shape[2:]) / jnp.sqrt(float(num_rows))
+            return jnp.concatenate([rows.astype(a.dtype), shared])
+
+        return jax.tree.map(stack, each, once)
+
+    def _blocks(self, a: Array, b: Array, row: Any, shared: bool) -> Array:
+        """The residual's blocks of one row, or those that belong to no row, as one vector."""
+        model = self._step.parts.merge(self.params(a, b), self._state.rest)
+        found = self._step.residual(model, jax.tree.map(lambda x: x[None], row), self._key)
+        named = found if isinstance(found, dict) else {"residual": found}
+        chosen = {n: x for n, x in named.items() if (n in self._step.shared) == shared}
+        return ravel_pytree(scaled(chosen, {}))[0] if chosen else jnp.zeros(0, a.dtype)
 
 
 def _is_linear(params: Any, name: str) -> Any:
@@ -207,10 +219,10 @@ def _is_linear(params: Any, name: str) -> Any:
 
 
 def _eliminate(jacobian: Float[Array, "m k"], damping: Scalar) -> tuple[Callable, Callable]:
-    r"""Two maps by the minimum of $\|J x + r\|^2 + \mu \|x\|^2$ over x.
+    r"""Returns (project, solve), which minimise $\|J x + r\|^2 + \mu \|x\|^2$ over x.
 
-    The minimum is the squared norm of the first map of r, and lies at minus the second. $\mu$ is
-    `damping` times the largest squared singular value.
+    The minimum is $\|\mathrm{project}(r)\|^2$, at $x = -\mathrm{solve}(r)$. $\mu$ is `damping`
+    times the largest squared singular value of J.
     """
     left, singular, right = jnp.linalg.svd(jacobian, full_matrices=False)
     # NumPy's matrix_rank: below this, a singular value is rounding.

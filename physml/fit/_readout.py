@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import require_finite
+from physml._numerics.checks import require_count, require_finite
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
 
@@ -40,13 +40,13 @@ def readout(
 
     $$(F, T) = Q \begin{pmatrix} R & Q_1^T T \\ 0 & \rho \end{pmatrix},$$
 
-    triangles of blocks being merged in pairs, and W = pinv(R) Q_1^T T by an SVD of R, singular
-    values below `rcond` times the largest left out. Q is never formed, and no more than a block and
-    a few triangles are held at a time. Neither step squares the condition number, as the normal
+    whose blocks' triangles are merged in pairs. Then W = pinv(R) Q_1^T T by an SVD of R, without
+    the singular values below `rcond` times the largest. Q is never formed, and no more than a block
+    and a few triangles are held at a time. Neither step squares the condition number, as the normal
     equations would. `equilibrate` brings columns of different size to norm one first; the weights
     are then those of least norm for these columns.
 
-    Each refinement does the same with the targets T - F W that are left, and adds what it finds.
+    Each refinement does the same with the remaining targets T - F W, and adds the weights it finds.
     Smooth features have singular values down to rounding; the solution's own rounding error then
     exceeds that of the targets by one or two digits, and one refinement brings it back.
 
@@ -61,7 +61,7 @@ def readout(
         block_size: rows taken at once; by default 8 times the number of features and outputs, where
             the work is an eighth more than that of one large QR.
         equilibrate: whether the columns of R are scaled to norm one before the SVD.
-        refinements: how often the fit is repeated on what it left; each costs as much again.
+        refinements: how often the fit is repeated on its residual; each costs as much again.
 
     Raises:
         ValueError: if rows differ in number, there are none, `rcond` is not in [0, 1),
@@ -69,13 +69,23 @@ def readout(
             without a function, dtypes differ or are float64 while x64 is off, or features or
             targets are not finite.
 
+    Example:
+        >>> x = jnp.linspace(0.0, 1.0, 5)[:, None]
+        >>> fit.readout(lambda x: x ** jnp.arange(3), 2 - x**2, inputs=x).weights.round(6)
+        Array([[ 2.],
+               [ 0.],
+               [-1.]], dtype=float64)
+
     References:
         Golub and Van Loan, Matrix Computations (4th ed., 2013), section 5.3.8 on refinement;
         Demmel, Grigori, Hoemmen and Langou, Communication-optimal parallel and sequential QR and
         LU factorizations, SIAM J. Sci. Comput. 34 (2012).
     """
     if callable(features) == (inputs is None):
-        raise ValueError("inputs go with features that are a function, and only with those")
+        raise ValueError(
+            "inputs must be given if features are a function, and only then, got "
+            f"{type(inputs).__name__}"
+        )
     if callable(features):
         function, inputs = features, as_arrays("inputs", inputs)
     else:
@@ -84,19 +94,18 @@ def readout(
     require_finite("targets", targets)
     lengths = sorted({x.shape[0] if x.ndim else 0 for x in [targets, *jax.tree.leaves(inputs)]})
     if len(lengths) != 1 or lengths[0] == 0:
-        raise ValueError(f"targets and features or inputs have {lengths} rows, expected one length")
+        raise ValueError(f"targets and features must have one number of rows, got {lengths}")
     if rcond is not None and not 0 <= rcond < 1:
-        raise ValueError(f"rcond is {rcond}, expected 0 <= rcond < 1")
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size is {block_size}, expected a positive number")
-    if refinements < 0:
-        raise ValueError(f"refinements is {refinements}, expected 0 or more")
+        raise ValueError(f"rcond must be at least 0 and less than 1, got {rcond}")
+    if block_size is not None:
+        require_count(block_size=block_size)
+    require_count(0, refinements=refinements)
     arguments = (function, inputs, targets, block_size, rcond, equilibrate, refinements)
     program, _ = compiled(_readout, *arguments)
     with single_threaded_blas():
         fitted = jax.block_until_ready(program(*arguments))
     if not np.isfinite(fitted.singular_values).all():
-        raise ValueError("features must be finite, some are infinite or NaN")
+        raise ValueError("features must be finite, got some that are infinite or NaN")
     return fitted
 
 
@@ -115,63 +124,82 @@ def _readout(
     floating = jnp.issubdtype(targets.dtype, jnp.floating)
     if row.ndim != 2 or row.dtype != targets.dtype or not floating:
         raise ValueError(
-            f"features are {row.dtype} with {row.ndim} axes and targets {targets.dtype}, "
-            "expected a matrix and one floating dtype"
+            f"features must be a matrix of the targets' floating dtype, {targets.dtype}, got "
+            f"{row.dtype} with {row.ndim} axes"
         )
     num_features = row.shape[1]
-    width = num_features + num_outputs
-    size = min(8 * width if block_size is None else block_size, num_rows)
-    num_blocks = -(-num_rows // size)
-    levels = num_blocks.bit_length()
+    columns = num_features + num_outputs
+    size = min(8 * columns if block_size is None else block_size, num_rows)
 
     def solve(weights: Array) -> Readout:
         """The fit to what `weights` leave, added to them."""
-
-        def absorb(i: Any, stack: Array) -> Array:
-            # The last block starts early enough to be whole; rows seen before are set to zero.
-            start = jnp.minimum(i * size, num_rows - size)
-            x, t = jax.tree.map(
-                lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (inputs, targets)
-            )
-            rows = once(x)
-            new = (start + jnp.arange(size, dtype=start.dtype) >= i * size)[:, None]
-            block = jnp.where(new, jnp.concatenate([rows, t - rows @ weights], axis=1), 0)
-
-            # As in a binary counter, triangles of as many blocks are merged to one of twice as
-            # many: rounding errors grow with the number of levels, not with that of blocks.
-            def occupied(state: Any) -> Array:
-                return (i >> state[0]) & 1 == 1
-
-            def merge(state: Any) -> Any:
-                level, triangle = state
-                return level + 1, _triangle(jnp.concatenate([stack[level], triangle]))
-
-            level, triangle = jax.lax.while_loop(occupied, merge, (0 * i, _triangle(block)))
-            below = jnp.arange(levels, dtype=level.dtype)[:, None, None] < level
-            return jnp.where(below, 0, stack).at[level].set(triangle)
-
-        stack = jnp.zeros((levels, width, width), targets.dtype)
-        stack = jax.lax.fori_loop(0, num_blocks, absorb, stack)
-        triangle = _triangle(stack.reshape(-1, width))
-        left, right = triangle[:num_features, :num_features], triangle[:, num_features:]
-        norms = jnp.linalg.norm(left, axis=0) if equilibrate else jnp.ones_like(left[0])
-        norms = jnp.where(norms > 0, norms, 1)
-        u, s, vt = jnp.linalg.svd(left / norms[None, :])
-        cutoff = (num_features * jnp.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
-        kept = (s > cutoff)[:, None]
-        projected = u.T @ right[:num_features]
-        found = vt.T @ jnp.where(kept, projected / jnp.where(kept, s[:, None], 1), 0)
-        missed = jnp.concatenate([jnp.where(kept, 0, projected), right[num_features:]])
-        return Readout(
-            weights=weights + found / norms[:, None],
-            rank=jnp.sum(kept),
-            singular_values=s,
-            residual_norm=jnp.linalg.norm(missed, axis=0),
-        )
+        triangle = _reduced(once, inputs, targets, weights, size)
+        return _solved(triangle, weights, rcond, equilibrate)
 
     first = jax.eval_shape(solve, jax.ShapeDtypeStruct((num_features, num_outputs), targets.dtype))
     empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), first)
     return jax.lax.fori_loop(0, 1 + refinements, lambda _, fitted: solve(fitted.weights), empty)
+
+
+def _reduced(
+    features: Callable[..., Any], inputs: Any, targets: Array, weights: Array, size: int
+) -> Float[Array, "columns columns"]:
+    """The triangle of (F, T - F W), from blocks of so many rows."""
+    num_rows, columns = targets.shape[0], sum(weights.shape)
+    num_blocks = -(-num_rows // size)
+    levels = num_blocks.bit_length()
+
+    def absorb(i: Any, stack: Array) -> Array:
+        # The last block starts early enough to be whole; rows seen before are set to zero.
+        start = jnp.minimum(i * size, num_rows - size)
+        x, t = jax.tree.map(
+            lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (inputs, targets)
+        )
+        rows = features(x)
+        new = (start + jnp.arange(size, dtype=start.dtype) >= i * size)[:, None]
+        block = jnp.where(new, jnp.concatenate([rows, t - rows @ weights], axis=1), 0)
+
+        # As in a binary counter, two triangles of equally many blocks are merged into one:
+        # rounding errors grow with the number of levels, not with the number of blocks.
+        def occupied(state: Any) -> Array:
+            return (i >> state[0]) & 1 == 1
+
+        def merge(state: Any) -> Any:
+            level, triangle = state
+            return level + 1, _triangle(jnp.concatenate([stack[level], triangle]))
+
+        level, triangle = jax.lax.while_loop(occupied, merge, (0 * i, _triangle(block)))
+        below = jnp.arange(levels, dtype=level.dtype)[:, None, None] < level
+        return jnp.where(below, 0, stack).at[level].set(triangle)
+
+    stack = jnp.zeros((levels, columns, columns), targets.dtype)
+    stack = jax.lax.fori_loop(0, num_blocks, absorb, stack)
+    return _triangle(stack.reshape(-1, columns))
+
+
+def _solved(
+    triangle: Float[Array, "columns columns"],
+    weights: Float[Array, "features outputs"],
+    rcond: float | None,
+    equilibrate: bool,
+) -> Readout:
+    """The least squares that a triangle stands for, added to the weights."""
+    num_features = weights.shape[0]
+    left, right = triangle[:num_features, :num_features], triangle[:, num_features:]
+    norms = jnp.linalg.norm(left, axis=0) if equilibrate else jnp.ones_like(left[0])
+    norms = jnp.where(norms > 0, norms, 1)
+    u, s, vt = jnp.linalg.svd(left / norms[None, :])
+    cutoff = (num_features * jnp.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
+    kept = (s > cutoff)[:, None]
+    projected = u.T @ right[:num_features]
+    found = vt.T @ jnp.where(kept, projected / jnp.where(kept, s[:, None], 1), 0)
+    missed = jnp.concatenate([jnp.where(kept, 0, projected), right[num_features:]])
+    return Readout(
+        weights=weights + found / norms[:, None],
+        rank=jnp.sum(kept),
+        singular_values=s,
+        residual_norm=jnp.linalg.norm(missed, axis=0),
+    )
 
 
 def _triangle(rows: Array) -> Array:

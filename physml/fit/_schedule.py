@@ -34,8 +34,8 @@ class Cosine(eqx.Module):
 class OneCycle(eqx.Module):
     r"""Up from v / 25 to a largest value v in the first 30 % of n steps, then down to v / 250000.
 
-    Both as half a period of a cosine: what `optax.cosine_onecycle_schedule(n, v)` is (Smith, Topin,
-    arXiv 1708.07120).
+    Each way is half a period of a cosine, as in `optax.cosine_onecycle_schedule(n, v)` (Smith,
+    Topin, arXiv 1708.07120).
     """
 
     largest: Float[Array, ""]
@@ -45,7 +45,7 @@ class OneCycle(eqx.Module):
         """
         Args:
             largest: v.
-            steps: n, after which the value stays what it is.
+            steps: n, after which the value stays constant.
         """
         self.largest = jnp.asarray(largest)
         self.steps = jnp.asarray(1.0 * steps)
@@ -62,7 +62,7 @@ class OneCycle(eqx.Module):
 def scheduled(
     optimizer: Callable[..., optax.GradientTransformation], **values: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """`optimizer(**values)`, with the values traced: other ones use the program of the first.
+    """`optimizer(**values)` with traced values: other values use the same compiled program.
 
     Optax compiles the numbers and schedules that a transformation was made with into the step.
     Here they are arrays beside it: a second fit with another learning rate compiles nothing.
@@ -73,7 +73,7 @@ def scheduled(
             (an `eqx.Module` with `__call__(count)`, such as `Cosine`).
 
     Example:
-        >>> fit.scheduled(optax.adam, learning_rate=fit.Cosine(3e-3, steps=1000))
+        >>> optimizer = fit.scheduled(optax.adam, learning_rate=fit.Cosine(3e-3, steps=1000))
     """
     values = {
         name: value if callable(value) else jnp.asarray(value) for name, value in values.items()

@@ -17,6 +17,8 @@ class Spread:
     """
 
     def __init__(self, num: int, devices: Sequence[Any] | None):
+        if devices is not None and len(devices) == 0:
+            raise ValueError("devices must name one or more, or be None, got none")
         self.num = num
         self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
 
@@ -24,7 +26,7 @@ class Spread:
         """Arrays with an axis of models."""
         if self.mesh is None:
             return models
-        # Of a number that the devices do not divide, the last model is there several times.
+        # If the devices do not divide the number of models, the last one is there several times.
         rows = np.minimum(np.arange(-(-self.num // self.mesh.size) * self.mesh.size), self.num - 1)
         place = NamedSharding(self.mesh, PartitionSpec("models"))
         return jax.tree.map(lambda x: jax.device_put(x[rows], place), models)
@@ -52,8 +54,8 @@ def of_each(
     """A function of each model, on its device, and of what all of them share."""
     mapped = jax.vmap(function, in_axes=(0, None))
     if mesh is not None:
-        # Without this the compiler would not know that models need nothing of each other: it would
-        # gather them for convolutions, and for the end of an optimizer's loop.
+        # Without this the compiler would not know that no model needs another one: it would gather
+        # them for convolutions, and for the end of an optimizer's loop.
         share, whole = PartitionSpec("models"), PartitionSpec()
         mapped = jax.shard_map(
             mapped, mesh=mesh, in_specs=(share, whole), out_specs=share, check_vma=False

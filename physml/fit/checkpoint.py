@@ -32,7 +32,7 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     # Orbax refuses arrays without elements; their shape says all there is to say.
     arrays = {name: array for name, leaf in leaves.items() if (array := _to_numpy(leaf)).size}
     if not arrays:
-        raise ValueError(f"tree {type(tree).__name__} has no arrays or numbers to save")
+        raise ValueError(f"tree must hold arrays or numbers to save, got {type(tree).__name__}")
     directory = Path(path).absolute()
     directory.mkdir(parents=True, exist_ok=True)
     old = _versions(directory)
@@ -97,13 +97,13 @@ def _kind(leaf: Any) -> str:
 def _compare(saved: dict[str, str], leaves: dict[str, Any]) -> None:
     given = {name: _kind(leaf) for name, leaf in leaves.items()}
     differences = [
-        f"{name} was saved as {saved.get(name, 'nothing')}, like has {given.get(name, 'nothing')}"
+        f"{saved.get(name, 'nothing')} at {name}, got {given.get(name, 'nothing')}"
         for name in sorted(saved.keys() | given.keys())
         if saved.get(name) != given.get(name)
     ]
     if differences:
         more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-        raise ValueError("like is not what was saved: " + "; ".join(differences[:5]) + more)
+        raise ValueError("like must be what was saved, " + ", ".join(differences[:5]) + more)
 
 
 def _is_key(leaf: Any) -> bool:

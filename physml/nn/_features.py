@@ -4,19 +4,21 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml.nn._common import Frozen, check_positive, find_dtype
+from physml._numerics.checks import require_count, require_positive
+from physml.nn._frozen import Frozen
+from physml.nn._weights import find_dtype
 
 
 class FourierFeatures(nnx.Module):
     r"""$x \mapsto (\cos x B, \sin x B)$, with the frequencies $B_{ij} \sim N(0, \sigma^2)$ frozen.
 
-    Gradient descent learns low frequencies first; behind these features a network learns all
-    within $\sigma$ radians per unit of x at one pace.
+    Gradient descent learns low frequencies first. A network that gets these features learns all
+    frequencies up to $\sigma$ radians per unit of x equally fast.
 
-    ```python
-    inputs = nn.FourierFeatures(1, 16, scale=3.0, rngs=nnx.Rngs(0))
-    network = nnx.Sequential(inputs, nn.MLP(32, (32,), 2, rngs=nnx.Rngs(1)))
-    ```
+    >>> inputs = nn.FourierFeatures(1, 16, scale=3.0, rngs=nnx.Rngs(0))
+    >>> network = nnx.Sequential(inputs, nn.MLP(32, (32,), 2, rngs=nnx.Rngs(1)))
+    >>> network(jnp.zeros((5, 1))).shape
+    (5, 2)
 
     Source: M. Tancik et al., "Fourier features let networks learn high frequency functions in low
     dimensional domains", NeurIPS 2020, arXiv 2006.10739.
@@ -43,9 +45,8 @@ class FourierFeatures(nnx.Module):
             ValueError: a size below one, a scale that is not positive, or a dtype that cannot be
                 had.
         """
-        check_positive(in_features=in_features, num_frequencies=num_frequencies)
-        if not scale > 0:
-            raise ValueError(f"scale must be positive; got {scale}")
+        require_count(in_features=in_features, num_frequencies=num_frequencies)
+        require_positive(scale=scale)
         shape = (in_features, num_frequencies)
         self.frequencies = Frozen(scale * rngs.params.normal(shape, find_dtype(dtype)))
 

@@ -1,21 +1,16 @@
 """The multilayer perceptron, wholly trained or with a frozen hidden layer."""
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml.nn._common import (
-    Activation,
-    Centres,
-    Frozen,
-    check_positive,
-    check_rows,
-    find_activation,
-    find_dtype,
-    frozen_inputs,
-)
+from physml._numerics.checks import require_count, require_share
+from physml.nn._activations import Activation, find_activation
+from physml.nn._frozen import Centres, Frozen, check_rows, frozen_inputs
+from physml.nn._weights import find_dtype
 
 
 class MLP(nnx.Module):
@@ -26,10 +21,9 @@ class MLP(nnx.Module):
     least-squares fit of the last layer needs nothing else. With no hidden layers it is a plain
     affine map, the linear baseline.
 
-    ```python
-    network = MLP(3, (64, 64), 3, activation="tanh", rngs=nnx.Rngs(0))
-    network(x)  # (..., 3) -> (..., 3)
-    ```
+    >>> network = nn.MLP(3, (64, 64), 3, activation="tanh", rngs=nnx.Rngs(0))
+    >>> network(jnp.ones((5, 3))).shape
+    (5, 3)
     """
 
     def __init__(
@@ -67,30 +61,16 @@ class MLP(nnx.Module):
                 dtype that cannot be had.
         """
         sizes = (in_features, *hidden)
-        check_positive(in_features=in_features, out_features=out_features)
-        for index, units in enumerate(hidden):
-            check_positive(**{f"hidden[{index}]": units})
+        require_count(in_features=in_features, out_features=out_features)
+        require_count(**{f"hidden[{index}]": units for index, units in enumerate(hidden)})
         dtype = find_dtype(dtype)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
+        require_share(dropout=dropout)
         self.activation = find_activation(activation)
-        self.hidden = nnx.List(
-            nnx.Linear(
-                m, n, kernel_init=kernel_init, bias_init=bias_init, param_dtype=dtype, rngs=rngs
-            )
-            for m, n in pairwise(sizes)
-        )
-        self.readout = nnx.Linear(
-            sizes[-1],
-            out_features,
-            kernel_init=readout_init or kernel_init,
-            bias_init=bias_init,
-            param_dtype=dtype,
-            rngs=rngs,
-        )
-        self.dropout = (
-            nnx.Dropout(dropout, rngs=rngs) if dropout else None
-        )  # last: the weights are those without
+        linear = functools.partial(nnx.Linear, bias_init=bias_init, param_dtype=dtype, rngs=rngs)
+        self.hidden = nnx.List(linear(m, n, kernel_init=kernel_init) for m, n in pairwise(sizes))
+        self.readout = linear(sizes[-1], out_features, kernel_init=readout_init or kernel_init)
+        # Drawn last, so that the weights are the same without dropout.
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     @classmethod
     def frozen(
@@ -110,17 +90,17 @@ class MLP(nnx.Module):
         Feature j is activation(w_j . (x - c_j)), with w_ij normal of standard deviation
         `scale` / sd_i, sd_i that of the data's component i, and c_j a random row of the data, or
         the data's mean. The hidden weights are `Frozen`, so only the readout is an `nnx.Param`.
-        These are random-feature networks or extreme learning machines (Huang, Zhu, Siew,
-        Neurocomputing 70, 2006); small scales make smooth features, which for smooth maps fit far
-        better and are ill-conditioned, so fit the readout by QR or SVD.
+        Such networks are known as random-feature networks or extreme learning machines (Huang, Zhu,
+        Siew, Neurocomputing 70, 2006). Small scales make smooth features, which fit smooth maps far
+        better but are ill-conditioned, so fit the readout by QR or SVD.
 
         Args:
             data: the network's inputs, standardised or not; the weights take its dtype.
             units: the number of features.
             out_features: the number of outputs.
             scale: the slope of a feature over one standard deviation of the data.
-            centres: "data" or "mean". `nn.fourier` wants the mean: for a smooth map with 600
-                features of scale 0.2 to 0.3 these reach the rounding of float64.
+            centres: "data" or "mean". Use the mean with `nn.fourier`: 600 such features of scale
+                0.2 to 0.3 represent a smooth map to the rounding of float64.
             activation: a name in `ACTIVATIONS` or a function of an array, elementwise.
             readout_init: draws the readout's matrix, by default zero.
             rngs: the random numbers.
@@ -148,7 +128,7 @@ class MLP(nnx.Module):
         return model
 
     def features(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
-        """The last hidden layer's output, what the readout sees."""
+        """The last hidden layer's output: the readout's input."""
         for layer in self.hidden:
             x = self.activation(layer(x))
             x = x if self.dropout is None else self.dropout(x)

@@ -1,24 +1,17 @@
 """Recurrent networks whose memory is an explicit argument."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from physml.nn._common import (
-    Activation,
-    Centres,
-    Frozen,
-    check_one_of,
-    check_positive,
-    check_rows,
-    find_activation,
-    find_dtype,
-    frozen_inputs,
-)
+from physml._numerics.checks import require_count, require_not_negative, require_one_of
+from physml.nn._activations import Activation, find_activation
+from physml.nn._frozen import Centres, Frozen, check_rows, frozen_inputs
+from physml.nn._weights import find_dtype
 
 Cell = Literal["simple", "gru", "lstm"]
 
@@ -49,11 +42,11 @@ class RNN(nnx.Module):
     `advance` makes one step to (carry, features), `readout` maps features to outputs, and calling
     the network does both; `scan` advances along a sequence.
 
-    ```python
-    network = RNN("gru", 3, 64, 3, rngs=nnx.Rngs(0))
-    carry, features = network.scan(network.initial_carry(), xs)  # xs (time, 3), features (time, 64)
-    carry, out = network(carry, x)                           # one step on
-    ```
+    >>> network = nn.RNN("gru", 3, 64, 3, rngs=nnx.Rngs(0))
+    >>> carry, features = network.scan(network.initial_carry(), jnp.zeros((10, 3)))
+    >>> carry, out = network(carry, jnp.zeros(3))
+    >>> features.shape, out.shape
+    ((10, 64), (3,))
     """
 
     def __init__(
@@ -96,15 +89,14 @@ class RNN(nnx.Module):
             ValueError: an unknown cell, no layer, a size below one, a dtype that cannot be had, or
                 a `keep_bias` for the simple cell, which has no gate.
         """
-        check_one_of(Cell, cell=cell)
+        require_one_of(get_args(Cell), cell=cell)
         if keep_bias and cell == "simple":
-            raise ValueError(f"keep_bias needs a cell with gates; got {keep_bias} for {cell!r}")
+            raise ValueError(f"keep_bias must be 0 for a {cell!r} cell, got {keep_bias}")
         sizes = (hidden,) if isinstance(hidden, int) else tuple(hidden)
         if not sizes:
-            raise ValueError("hidden must have at least one layer; got none")
-        check_positive(in_features=in_features, out_features=out_features)
-        for index, units in enumerate(sizes):
-            check_positive(**{f"hidden[{index}]": units})
+            raise ValueError("hidden must have at least one layer, got none")
+        require_count(in_features=in_features, out_features=out_features)
+        require_count(**{f"hidden[{index}]": units for index, units in enumerate(sizes)})
         self.kind = cell
         self.dtype = find_dtype(dtype)
         # dtype=None lets the inputs take part in promotion, so that a float64 sequence is never
@@ -158,22 +150,15 @@ class RNN(nnx.Module):
 
         Args:
             cell: "simple", "gru" or "lstm".
-            data: the network's inputs, standardised or not; the weights take its dtype.
-            units: the number of hidden units.
-            out_features: the number of outputs.
-            scale: the slope of a unit over one standard deviation of the data.
-            centres: where the units are zero, see `MLP.frozen`.
+            data, units, out_features, scale, centres, readout_init, rngs: as for `MLP.frozen`.
             spectral_radius: the strength of the memory; zero for none.
             activation: as in the constructor.
-            readout_init: draws the readout's matrix, by default zero.
-            rngs: the random numbers.
 
         Raises:
             ValueError: as the constructor; or the data are no matrix with rows, not finite or
                 constant in a component, the scale is not positive or the spectral radius negative.
         """
-        if spectral_radius < 0:
-            raise ValueError(f"spectral_radius must not be negative; got {spectral_radius}")
+        require_not_negative(spectral_radius=spectral_radius)
         data = check_rows(data)
         model = cls(
             cell,
@@ -216,7 +201,7 @@ class RNN(nnx.Module):
     def advance(
         self, carry: Carry, x: Float[Array, "*batch inputs"]
     ) -> tuple[Carry, Float[Array, "*batch features"]]:
-        """One step: the next carry and the last layer's h, what the readout sees."""
+        """One step: the next carry, and the last layer's h, which is the readout's input."""
         following = []
         for cell, memory in zip(self.cells, carry, strict=True):
             memory, x = cell(memory, x)
@@ -239,5 +224,5 @@ class RNN(nnx.Module):
 
 
 def _biased(cell: Any) -> Any:
-    """The two affine maps of a cell are summed; this is the one to which Flax gives the bias."""
+    """A cell sums two affine maps; this returns the one to which Flax gives the bias."""
     return cell.dense_i if cell.dense_i.use_bias else cell.dense_h

@@ -1,20 +1,15 @@
 """Figures of a run: arrays in, a Matplotlib `Figure` out, with no pyplot state.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; truth is black, and the
-names given keep their order and colour from figure to figure. With `lambda1`, the leading Lyapunov
-exponent in inverse time units, a second axis counts Lyapunov times, t * lambda1.
+The colours are Okabe and Ito's, which colour-blind readers tell apart. Truth is black; the order of
+the names gives every other curve its colour. With `lambda1`, the leading Lyapunov exponent in
+inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
+from physml.plots._classification import accuracy_curves, confusion_matrix, reliability
 from physml.plots._fields import field_and_error
-from physml.plots._images import (
-    accuracy_curves,
-    confusion_matrix,
-    feature_maps,
-    filters,
-    image_grid,
-    reliability,
-)
+from physml.plots._images import feature_maps, filters, image_grid
 from physml.plots._inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
+from physml.plots._reports import evaluation_figures, labelled_images
 from physml.plots._solutions import (
     attractor_3d,
     compare_solutions,
@@ -36,6 +31,7 @@ __all__ = [
     "confusion_matrix",
     "convergence",
     "error_growth",
+    "evaluation_figures",
     "feature_maps",
     "field_and_error",
     "filters",
@@ -44,6 +40,7 @@ __all__ = [
     "heat_map",
     "image_grid",
     "intervals",
+    "labelled_images",
     "likelihood_profiles",
     "loss_curves",
     "parameter_scan",

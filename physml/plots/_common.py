@@ -1,4 +1,4 @@
-"""What all figures share: colours, panels, axes, and checks of what comes in."""
+"""What all figures share: colours, panels, axes, checks of shapes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TRUTH = "#000000"
 FAINT = "#B0B0B0"
 SATURATED = 10.0  # standard deviations; two unrelated states are about 1.4 apart
-LOSS_STYLES: dict[str, dict[str, Any]] = {  # what a batch makes noisy stays in the background
+LOSS_STYLES: dict[str, dict[str, Any]] = {  # training losses are noisy: thin and pale
     "train": {"linewidth": 0.8, "alpha": 0.6},
     "valid": {"linewidth": 2.0, "linestyle": "--"},
 }
@@ -26,22 +26,33 @@ def colour_of(i: int) -> str:
     return TRUTH if i < 0 else PALETTE[i % len(PALETTE)]
 
 
-def tick_text(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.3g}"
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of curve i, each pair once before one comes again."""
+    return {"color": colour_of(i), "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
 
 
-def check_series(name: str, values: Any, ts: np.ndarray) -> np.ndarray:
-    values = np.asarray(values)
-    if ts.ndim != 1 or values.shape != ts.shape:
-        raise ValueError(f"{name}: expected the shape of ts, {ts.shape}, got {values.shape}")
-    return values
+def check_shape(name: str, values: Any, *axes: int | str) -> np.ndarray:
+    """Values as an array with these axes, of which a word may have any length.
+
+    Raises:
+        ValueError: the shape is another one.
+    """
+    array = np.asarray(values)
+    fits = [isinstance(n, str) or n == m for n, m in zip(axes, array.shape, strict=False)]
+    if array.ndim != len(axes) or not all(fits):
+        expected = f"({', '.join(map(str, axes))}{',' * (len(axes) == 1)})"
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+    return array
 
 
-def check_paths(name: str, values: Any, ts: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    values, expected = np.asarray(values), (*ts.shape, len(names))
-    if values.shape != expected:
-        raise ValueError(f"{name}: expected the shape {expected}, got {values.shape}")
-    return values
+def check_columns(name: str, columns: Sequence[Any]) -> list[np.ndarray]:
+    """Columns of a curve as arrays of floats, all as long as the first.
+
+    Raises:
+        ValueError: a column has another length, or not one axis.
+    """
+    arrays = [np.asarray(column, float) for column in columns]
+    return [check_shape(f"every column of {name}", array, arrays[0].size) for array in arrays]
 
 
 def axis_label(name: str, unit: str | None) -> str:
@@ -76,6 +87,18 @@ def label_time(
         to_lyapunov = (lambda t: t * lambda1, lambda n: n / lambda1)
         top = axes[0].secondary_xaxis("top", functions=to_lyapunov, zorder=3)
         top.set_xlabel("Lyapunov times")
+
+
+def add_legend_above(fig: Figure, ax: Axes) -> None:
+    handles = ax.get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=6, frameon=False)
+
+
+def write_cell(ax: Axes, row: int, column: int, text: str, background: Any, size: int) -> None:
+    """A word in a cell of a table, black or white, whichever the cell's colour shows better."""
+    red, green, blue, *_ = background
+    colour = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
+    ax.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 
 def draw_semilogy(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from physml.plots._common import Series, axis_label
+from physml.plots._common import Series, axis_label, check_shape
 
-_FLOOR = 1e-17  # below what is drawn of an error
+_FLOOR = 1e-17  # the smallest error that is drawn
 
 
 def field_and_error(
@@ -34,23 +34,16 @@ def field_and_error(
         ValueError: if an array does not have the shape of the grids.
     """
     horizontal, vertical = np.asarray(horizontal), np.asarray(vertical)
-    for name, array in (("values", values), ("error", error)):
-        if np.shape(array) != (horizontal.size, vertical.size):
-            raise ValueError(
-                f"{name}: expected the shape {(horizontal.size, vertical.size)}, "
-                f"got {np.shape(array)}"
-            )
-    values, magnitude = np.asarray(values), np.maximum(np.abs(np.asarray(error)), _FLOOR)
+    grid = horizontal.size, vertical.size
+    values = check_shape("values", values, *grid)
+    magnitude = np.maximum(np.abs(check_shape("error", error, *grid)), _FLOOR)
     size = float(np.max(np.abs(values)))
     digits = np.log10(magnitude)
     top = float(np.ceil(digits.max()))
+    limits = {"cmap": "viridis", "vmax": top, "vmin": top - 6}
     panels: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
         (value_name, values, {"cmap": "RdBu_r", "vmin": -size, "vmax": size}),
-        (
-            f"log10 |error of {value_name}|",
-            digits,
-            {"cmap": "viridis", "vmax": top, "vmin": top - 6},
-        ),
+        (f"log10 |error of {value_name}|", digits, limits),
     )
     fig = Figure(figsize=(10.0, 3.6), layout="constrained")
     for ax, (label, shown, style) in zip(fig.subplots(1, 2), panels, strict=True):

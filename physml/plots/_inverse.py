@@ -13,9 +13,11 @@ from physml.plots._common import (
     TRUTH,
     Series,
     add_legend,
+    add_legend_above,
     axis_label,
     bare_axes,
-    check_series,
+    check_columns,
+    check_shape,
     label_time,
     make_panels,
 )
@@ -34,23 +36,23 @@ def fit_to_data(
 
     Args:
         ts: the times of the observations, (n,).
-        data: by the component's name, (n,); one that was not observed has none.
+        data: by the component's name, (n,); a component that was not observed is left out.
         times: finer times, (m,).
         fit, truth: by name, (m,).
 
     Raises:
         ValueError: if an array does not have the shape of its times.
     """
-    ts, times = np.asarray(ts), np.asarray(times)
+    ts, times = check_shape("ts", ts, "n"), check_shape("times", times, "m")
     fig, axes = make_panels(len(fit), height=2.0)
     for ax, (name, values) in zip(axes, fit.items(), strict=True):
         if name in data:
-            dots = check_series(f"data {name}", data[name], ts)
+            dots = check_shape(f"data {name}", data[name], ts.size)
             ax.plot(ts, dots, ".", color=FAINT, markersize=4, label="data")
         if truth is not None:
-            line = check_series(f"truth {name}", truth[name], times)
+            line = check_shape(f"truth {name}", truth[name], times.size)
             ax.plot(times, line, color=TRUTH, linewidth=2.2, label="truth")
-        line = check_series(f"fit {name}", values, times)
+        line = check_shape(f"fit {name}", values, times.size)
         ax.plot(times, line, color=PALETTE[1], linewidth=1.2, linestyle="--", label="fit")
         ax.set_ylabel(name)
         add_legend(ax)
@@ -71,15 +73,14 @@ def likelihood_profiles(
         profiles: by the parameter's name, values and deviances, (n,) each.
         estimates: by name, the best value and its standard deviation.
         truth: by name, the true value.
-        level: what the deviance stays below within the interval; 95 % unless given.
+        level: the deviance at the ends of the confidence interval; that of 95 % unless given.
 
     Raises:
         ValueError: if values and deviances differ in shape.
     """
     fig, axes = _row(len(profiles))
     for ax, (name, (values, deviance)) in zip(axes, profiles.items(), strict=True):
-        values = np.asarray(values)
-        deviance = check_series(f"profile {name}", deviance, values)
+        values, deviance = check_columns(f"profile {name}", (values, deviance))
         best, sd = estimates[name]
         fine = np.linspace(values[0], values[-1], 200)
         ax.axhline(level, color=FAINT, linewidth=1.2, label="95 %")
@@ -89,7 +90,7 @@ def likelihood_profiles(
         ax.set_xlabel(name)
         ax.locator_params(axis="x", nbins=5)
     axes[0].set_ylabel("deviance  $-2\\,\\log L/L_{max}$")
-    _legend_above(fig, axes[0])
+    add_legend_above(fig, axes[0])
     return fig
 
 
@@ -99,7 +100,7 @@ def intervals(
     *,
     unit: str | None = None,
 ) -> Figure:
-    """Confidence intervals from repeated data, sorted, those that miss the truth in colour.
+    """Confidence intervals from repeated data, sorted; those that miss the truth stand out.
 
     Args:
         ranges: by the parameter's name, low and high ends, (repeats,) each.
@@ -110,8 +111,7 @@ def intervals(
     """
     fig, axes = _row(len(ranges))
     for ax, (name, (low, high)) in zip(axes, ranges.items(), strict=True):
-        low = np.asarray(low)
-        high = check_series(f"high ends of {name}", high, low)
+        low, high = check_columns(f"interval {name}", (low, high))
         order = np.argsort(low + high)
         low, high = low[order], high[order]
         rank = np.arange(len(low))
@@ -126,14 +126,14 @@ def intervals(
         ax.axhline(truth[name], color=TRUTH, linewidth=1.2, label="truth")
         ax.set_ylabel(axis_label(name, unit))
         ax.set_xlabel(f"repeat, sorted ({100 * np.mean(~missed):.1f} % cover)")
-    _legend_above(fig, axes[0])
+    add_legend_above(fig, axes[0])
     return fig
 
 
 def recovered_term(
     x: Series, truth: Series, terms: Mapping[str, Series], *, xlabel: str, ylabel: str
 ) -> Figure:
-    """A term of an equation as it was found, dots, over the true one, and below their difference.
+    """A term of an equation as it was found (dots), the true term, and below the difference.
 
     Args:
         x: what the term depends on, (n,), in any order.
@@ -143,14 +143,14 @@ def recovered_term(
     Raises:
         ValueError: if an array does not have the shape of x.
     """
-    x = np.asarray(x)
+    x = check_shape("x", x, "n")
     order = np.argsort(x)
-    truth = check_series("truth", truth, x)
+    truth = check_shape("truth", truth, x.size)
     fig, (top, bottom) = make_panels(2, height=2.8)
     top.plot(x[order], truth[order], color=TRUTH, linewidth=2.0, label="truth")
     for i, (name, values) in enumerate(terms.items()):
         style: Any = dict(color=PALETTE[i], linestyle="none", marker="o", markersize=2.5)
-        values = check_series(name, values, x)
+        values = check_shape(name, values, x.size)
         top.plot(x, values, label=name, **style)
         bottom.plot(x, values - truth, label=name, **style)
     top.set_ylabel(ylabel)
@@ -164,8 +164,3 @@ def _row(count: int) -> tuple[Figure, list[Axes]]:
     fig = Figure(figsize=(3.6 * count, 3.6), layout="constrained")
     axes = fig.subplots(1, count, squeeze=False)[0]
     return fig, [bare_axes(ax) for ax in axes]
-
-
-def _legend_above(fig: Figure, ax: Axes) -> None:
-    handles = ax.get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=len(handles[0]), frameon=False)

@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from physml.plots._common import (
     DASHES,
     FAINT,
-    PALETTE,
     SATURATED,
     TRUTH,
     Series,
@@ -18,11 +17,11 @@ from physml.plots._common import (
     add_legend,
     axis_label,
     bare_axes,
-    check_paths,
-    check_series,
+    check_shape,
     colour_of,
     draw_semilogy,
     label_time,
+    line_style,
     make_panels,
 )
 
@@ -38,17 +37,14 @@ def attractor_3d(
 
     Args:
         truth: (time, 3), in the system's own units.
-        forecasts: each (time, 3); its own length, as a forecast may leave the attractor early.
+        forecasts: each (time, 3), of any length: a forecast may leave the attractor early.
 
     Raises:
         ValueError: if an array is not (time, 3).
     """
-    truth = np.asarray(truth)
-    panels = {truth_name: truth} | {name: np.asarray(path) for name, path in forecasts.items()}
-    for name, path in panels.items():
-        if path.ndim != 2 or path.shape[1] != 3:
-            raise ValueError(f"{name}: expected an array of shape (time, 3), got {path.shape}")
-
+    paths = {truth_name: truth, **forecasts}
+    panels = {name: check_shape(name, path, "time", 3) for name, path in paths.items()}
+    truth = panels[truth_name]
     fig = Figure(figsize=(4.0 * len(panels), 3.8))
     fig.subplots_adjust(left=0.0, right=0.98, bottom=0.05, top=0.98, wspace=0.04)
     margin = 0.05 * np.ptp(truth, axis=0)
@@ -85,25 +81,25 @@ def forecast_series(
     time_unit: str | None = None,
     lambda1: float | None = None,
 ) -> Figure:
-    """One coordinate in time, a panel a forecast, with the moment that it leaves the truth.
+    """One coordinate in time, a panel for each forecast, with the time at which it fails.
 
     Args:
         ts: (time,) times of every series.
         truth: (time,).
         forecasts: each (time,).
-        divergence: for each name the time of divergence, in the units of `ts`: the valid
-            prediction time. A time at or past the end of `ts` marks nothing.
+        divergence: for each name the valid prediction time, in the units of `ts`. A time at or
+            past the end of `ts` is not marked.
 
     Raises:
-        ValueError: if a series has not the length of `ts`.
+        ValueError: if a series does not have the length of `ts`.
     """
-    ts = np.asarray(ts)
-    truth = check_series("truth", truth, ts)
+    ts = check_shape("ts", ts, "time")
+    truth = check_shape("truth", truth, ts.size)
     fig, axes = make_panels(len(forecasts), height=2.0)
     low, high = truth.min(), truth.max()
     pad = 0.18 * (high - low)
     for i, (label, values) in enumerate(forecasts.items()):
-        ax, forecast = axes[i], check_series(label, values, ts)
+        ax, forecast = axes[i], check_shape(label, values, ts.size)
         ax.plot(ts, truth, color=TRUTH, linewidth=1.1, label="truth")
         ax.plot(ts, forecast, color=colour_of(i), linewidth=1.1, linestyle="--", label=label)
         ax.set(ylabel=axis_label(name, unit), ylim=(low - pad, high + pad))
@@ -127,7 +123,7 @@ def error_growth(
 ) -> Figure:
     """The forecast error in time on a log scale, beside the slope exp(lambda1 t) of chaos.
 
-    The slope starts at the smallest first error: the pace at which, on average, an error grows.
+    A small error grows like this slope on average. The slope starts at the smallest first error.
 
     Args:
         ts: (time,).
@@ -135,15 +131,14 @@ def error_growth(
         threshold: where a forecast is said to have failed.
 
     Raises:
-        ValueError: if a series has not the length of `ts`.
+        ValueError: if a series does not have the length of `ts`.
     """
-    ts = np.asarray(ts)
+    ts = check_shape("ts", ts, "time")
     fig, axes = make_panels(1, height=4.4)
     ax = axes[0]
-    curves = {name: np.abs(check_series(name, values, ts)) for name, values in errors.items()}
+    curves = {name: np.abs(check_shape(name, values, ts.size)) for name, values in errors.items()}
     for i, (name, error) in enumerate(curves.items()):
-        style = dict(color=colour_of(i), linestyle=DASHES[i // len(PALETTE) % len(DASHES)])
-        draw_semilogy(ax, ts, error, linewidth=1.4, label=name, **style)
+        draw_semilogy(ax, ts, error, linewidth=1.4, label=name, **line_style(i))
     if threshold is not None:
         ax.axhline(threshold, color=TRUTH, linewidth=1, linestyle=":", label=f"error {threshold}")
     starts = [error[error > 0][0] for error in curves.values() if np.any(error > 0)]
@@ -152,7 +147,7 @@ def error_growth(
         below = slope <= SATURATED
         label = r"$\propto \exp(\lambda_1 t)$"
         ax.plot(ts[below], slope[below], color=FAINT, linestyle="--", label=label)
-    # Past a few standard deviations the size of an error says nothing; a blow-up keeps the scale.
+    # Above a few standard deviations the size of an error means nothing, so the axis ends there.
     ax.set_ylim(top=min(ax.get_ylim()[1], SATURATED))
     ax.set_ylabel("error / standard deviation")
     add_legend(ax)
@@ -177,18 +172,17 @@ def solution_error(
         ts: (time,).
         truth: (time, dim).
         solution: (time, dim).
-        names: the names of the components, which are also the labels.
+        names: the names of the components, which also label the curves.
         estimate: (time, dim), the solution's own estimate of its error, drawn dotted.
 
     Raises:
         ValueError: if the shapes differ or there is not one name for each component.
     """
-    ts = np.asarray(ts)
-    truth, solution = (
-        check_paths("truth", truth, ts, names),
-        check_paths("solution", solution, ts, names),
-    )
-    guess = None if estimate is None else check_paths("estimate", estimate, ts, names)
+    ts = check_shape("ts", ts, "time")
+    shape = ts.size, len(names)
+    truth = check_shape("truth", truth, *shape)
+    solution = check_shape("solution", solution, *shape)
+    guess = None if estimate is None else check_shape("estimate", estimate, *shape)
     fig, axes = make_panels(2, height=2.6)
     for i, name in enumerate(names):
         axes[0].plot(ts, truth[:, i], color=FAINT, linewidth=3.0, label=None if i else "truth")
@@ -226,14 +220,14 @@ def compare_solutions(
         solutions: each (time,).
 
     Raises:
-        ValueError: if a series has not the length of `ts`.
+        ValueError: if a series does not have the length of `ts`.
     """
-    ts = np.asarray(ts)
-    truth = check_series("truth", truth, ts)
+    ts = check_shape("ts", ts, "time")
+    truth = check_shape("truth", truth, ts.size)
     fig, axes = make_panels(2, height=2.6)
     axes[0].plot(ts, truth, color=FAINT, linewidth=4.0, label=truth_name)
     for i, (label, values) in enumerate(solutions.items()):
-        solution = check_series(label, values, ts)
+        solution = check_shape(label, values, ts.size)
         axes[0].plot(ts, solution, color=colour_of(i), linestyle=DASHES[i % 4], label=label)
         draw_semilogy(
             axes[1], ts, np.abs(solution - truth), color=colour_of(i), lw=1.0, label=label
@@ -262,9 +256,7 @@ def phase_portrait(
     fig = Figure(figsize=(6.4, 4.6), layout="constrained")
     ax = bare_axes(fig.add_subplot())
     for i, (label, values) in enumerate(trajectories.items()):
-        path = np.asarray(values)
-        if path.ndim != 2 or path.shape[1] != 2:
-            raise ValueError(f"{label}: expected an array of shape (time, 2), got {path.shape}")
+        path = check_shape(label, values, "time", 2)
         ax.plot(*path.T, color=colour_of(i), linestyle=DASHES[i % 4], linewidth=1.4, label=label)
         ax.plot(*path[0], color=colour_of(i), marker="o", markersize=5)
     first, second = units or (None, None)
@@ -290,16 +282,15 @@ def partial_sums(
         sums: each (time,), from few terms to many.
 
     Raises:
-        ValueError: if a series has not the length of `ts`.
+        ValueError: if a series does not have the length of `ts`.
     """
-    ts = np.asarray(ts)
-    forcing = check_series("forcing", forcing, ts)
+    ts = check_shape("ts", ts, "time")
+    forcing = check_shape("forcing", forcing, ts.size)
     fig, axes = make_panels(1, height=3.6)
     axes[0].plot(ts, forcing, color=TRUTH, linewidth=1.6, label="force")
     for i, (label, values) in enumerate(sums.items()):
-        axes[0].plot(
-            ts, check_series(label, values, ts), color=colour_of(i), linewidth=1.1, label=label
-        )
+        values = check_shape(label, values, ts.size)
+        axes[0].plot(ts, values, color=colour_of(i), linewidth=1.1, label=label)
     axes[0].set_ylabel(axis_label(name, unit))
     add_legend(axes[0])
     label_time(axes, ts, time_unit, None)

@@ -12,7 +12,9 @@ from physml.plots._common import (
     TRUTH,
     Series,
     add_legend,
+    add_legend_above,
     bare_axes,
+    check_shape,
     colour_of,
     draw_semilogy,
     make_panels,
@@ -24,13 +26,13 @@ def climate(
 ) -> Figure:
     """Long-time statistics beside the truth's: histograms, power spectra and the return map.
 
-    A column for each component, densities above and spectra below, and a last one with the map
-    from each maximum to the next, the truth's above and everyone's differences from it below.
-    Trajectories that diverged are left out, with a word in the legend.
+    Each component has a column, its density above and its spectrum below. The last column has the
+    map from each maximum to the next above, and the differences from the truth's map below.
+    Trajectories that diverged are left out; the legend says how many.
 
     Args:
         truth: `dynamics.measure_climate` of the truth.
-        climates: the same of others, with the same bounds and segment.
+        climates: the same of step maps, with the same bounds and segment.
         names: of the components.
 
     Raises:
@@ -79,17 +81,12 @@ def climate(
         )
     panels[0, dim].set(xlabel="maximum", ylabel="next maximum")
     panels[1, dim].set(xlabel="maximum", ylabel="distance from the truth's map")
-    fig.legend(
-        *panels[0, 0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=6,
-        frameon=False,
-    )
+    add_legend_above(fig, panels[0, 0])
     return fig
 
 
 def _mean_spectrum(climate: Climate) -> np.ndarray:
-    """Of all trajectories, each component's as a share of its power."""
+    """Each component's mean spectrum over the trajectories, as a share of its power."""
     spectra = climate.spectra.mean(axis=0)
     return spectra / (spectra.sum(axis=-1, keepdims=True) * climate.frequencies[1])
 
@@ -103,24 +100,19 @@ def parameter_scan(
 ) -> Figure:
     """A figure of merit against a parameter, each repeat a dot and the median a line.
 
-    The first, usually the truth, has rings, so that dots upon them can be told apart.
+    The first, usually the truth, is drawn in rings, so that dots on top of them are seen.
 
     Args:
         parameters: (n,).
         values: each (n, repeats).
 
     Raises:
-        ValueError: if values have not one row for each parameter.
+        ValueError: if an array does not have one row for each parameter.
     """
-    x = np.asarray(parameters)
+    x = check_shape("parameters", parameters, "n")
     fig, (ax,) = make_panels(1, height=4.0)
     for i, (name, repeats) in enumerate(values.items()):
-        repeats = np.asarray(repeats)
-        if repeats.ndim != 2 or x.shape != repeats.shape[:1]:
-            raise ValueError(
-                f"{name}: expected a row of values for each parameter, got {repeats.shape} "
-                f"for {x.shape}"
-            )
+        repeats = check_shape(name, repeats, x.size, "repeats")
         colour = colour_of(i - 1)
         ax.plot(
             np.repeat(x, repeats.shape[1]),

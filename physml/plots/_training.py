@@ -10,16 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from physml.plots._common import (
-    DASHES,
     FAINT,
     LOSS_STYLES,
     PALETTE,
     add_legend,
     bare_axes,
+    check_columns,
+    check_shape,
     colour_of,
     draw_semilogy,
+    line_style,
     make_panels,
-    tick_text,
+    write_cell,
 )
 
 
@@ -30,10 +32,10 @@ def loss_curves(
 
     Args:
         histories: for each model what `fit.gradient` recorded: "loss" (n,) and, if they are there,
-            its "step" (n,), otherwise 1..n, and "valid_loss" (m,) with its "valid_step" (m,).
+            its "step" (n,), else 1..n, and "valid_loss" (m,) with its "valid_step" (m,).
 
     Raises:
-        ValueError: if a model has no "loss", or a curve has not one value for each of its steps.
+        ValueError: if a model has no "loss", or a curve does not have one value for each step.
     """
     fig, axes = make_panels(1, height=4.0)
     ax = axes[0]
@@ -44,11 +46,9 @@ def loss_curves(
         if "valid_loss" in history:
             curves["valid"] = np.asarray(history["valid_step"]), np.asarray(history["valid_loss"])
         for name, (at, curve) in curves.items():
-            if curve.ndim != 1 or curve.size == 0 or at.shape != curve.shape:
-                raise ValueError(
-                    f"histories: the {name} curve of {model!r} must have one value a step, "
-                    f"got {curve.shape} for {at.shape}"
-                )
+            check_shape(f"{name} curve of {model!r}", curve, at.size)
+            if not curve.size:
+                raise ValueError(f"{name} curve of {model!r} must have values, got none")
             style = LOSS_STYLES[name]
             draw_semilogy(ax, at, curve, color=colour_of(i), label=f"{model}, {name}", **style)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -63,25 +63,18 @@ def convergence(
     """How fast methods converge: a value against steps and against seconds, all on log scales.
 
     Args:
-        curves: for each method the steps (n,), the seconds (n,) and the values (n,), the smallest
-            yet where they are noisy; the first step is 1.
+        curves: for each method the steps from 1 on (n,), the seconds (n,) and the values (n,);
+            of noisy values the smallest so far.
 
     Raises:
-        ValueError: if a curve has not one value for each of its steps and seconds.
+        ValueError: if a curve does not have one value for each of its steps and seconds.
     """
     fig = Figure(figsize=(11.0, 4.4), layout="constrained")
     axes = [bare_axes(ax) for ax in fig.subplots(1, 2, sharey=True)]
     for i, (name, columns) in enumerate(curves.items()):
-        steps, seconds, values = (np.asarray(column, float) for column in columns)
-        if not steps.shape == seconds.shape == values.shape == (steps.size,):
-            raise ValueError(
-                f"curves: {name!r} must have a value for each of its steps and seconds, got "
-                f"{values.shape} for {steps.shape} and {seconds.shape}"
-            )
-        dashes = DASHES[i // len(PALETTE) % len(DASHES)]
-        style = dict(color=colour_of(i), linestyle=dashes, linewidth=1.6, label=name)
-        for ax, x in zip(axes, (steps, seconds), strict=True):
-            draw_semilogy(ax, x, values, **style)
+        *abscissae, values = check_columns(name, columns)
+        for ax, x in zip(axes, abscissae, strict=True):
+            draw_semilogy(ax, x, values, linewidth=1.6, label=name, **line_style(i))
             ax.set_xscale("log")
     axes[0].set(xlabel="step", ylabel=ylabel)
     axes[1].set(xlabel="seconds, without compiling")
@@ -93,7 +86,7 @@ def convergence(
 def work_precision(
     methods: Mapping[str, Sequence[tuple[float, float]]], *, title: str | None = None
 ) -> Figure:
-    """What a method's error costs: error against seconds at several settings, on log scales.
+    """Error against seconds of each method at several settings, on log scales.
 
     Args:
         methods: for each method its (seconds, error) pairs, all positive.
@@ -105,10 +98,8 @@ def work_precision(
     for i, (name, pairs) in enumerate(methods.items()):
         points = np.asarray(pairs, float).reshape(-1, 2)
         if not (points.size and np.all(points > 0)):
-            raise ValueError(f"methods: {name!r} must have positive (seconds, error), got {pairs}")
-        dashes = DASHES[i // len(PALETTE) % len(DASHES)]
-        seconds, errors = points.T
-        ax.plot(seconds, errors, color=colour_of(i), linestyle=dashes, marker="o", label=name)
+            raise ValueError(f"{name} must have positive (seconds, error), got {pairs}")
+        ax.plot(*points.T, marker="o", label=name, **line_style(i))
     ax.set(xscale="log", yscale="log", title=title or "")
     ax.set(xlabel="seconds, without compiling", ylabel="relative L2 error")
     add_legend(ax)
@@ -129,7 +120,7 @@ def heat_map(
 ) -> Figure:
     """A table of numbers as colours, with the numbers in the cells.
 
-    A cell that is not finite, where a fit has diverged, is hatched and says so.
+    A cell that is not finite, where a fit diverged, is hatched and marked "diverged".
 
     Args:
         values: (rows, columns); the first row is drawn at the bottom.
@@ -137,20 +128,16 @@ def heat_map(
         row_name, column_name: the labels of the axes.
         name: what the values are; the label of the colours.
         log: colours on a log scale, for positive numbers, or on a linear one.
-        chosen: row and column of a cell to be framed.
+        chosen: the row and column of a cell that gets a frame.
 
     Raises:
         ValueError: if the shape is not that of the rows and columns, or a finite value is not
             positive on a log scale.
     """
-    values = np.asarray(values, float)
-    if values.shape != (len(rows), len(columns)):
-        raise ValueError(
-            f"values: expected the shape {(len(rows), len(columns))}, got {values.shape}"
-        )
+    values = check_shape("values", np.asarray(values, float), len(rows), len(columns))
     finite = np.isfinite(values)
     if log and np.any(values[finite] <= 0):
-        raise ValueError(f"values: expected positive numbers, got {values[finite].min()}")
+        raise ValueError(f"values must be positive on a log scale, got {values[finite].min()}")
     fig = Figure(figsize=(2.4 + 0.8 * len(columns), 1.5 + 0.55 * len(rows)), layout="constrained")
     ax = fig.add_subplot()
     shown = np.ma.masked_where(~finite, values)
@@ -159,24 +146,22 @@ def heat_map(
     image = ax.imshow(shown, cmap="cividis", norm=norm, origin="lower", aspect="auto")
     ax.set_facecolor("#F0F0F0")
     for (i, j), value in np.ndenumerate(values):
-        if not finite[i, j]:
+        if finite[i, j]:
+            plain = value == 0 or 0.1 <= abs(value) < 1000
+            text = f"{value:.3g}" if plain else f"{value:.1e}"
+            write_cell(ax, i, j, text, image.to_rgba(value), size=8)
+        else:
             cell = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor=FAINT)
             ax.add_patch(cell)
-        red, green, blue, _ = image.to_rgba(value) if finite[i, j] else (1.0, 1.0, 1.0, 1.0)
-        bright = 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
-        plain = value == 0 or 0.1 <= abs(value) < 1000
-        text = f"{value:.3g}" if plain else f"{value:.1e}"
-        ax.text(
-            j, i, text if finite[i, j] else "diverged",
-            ha="center", va="center", fontsize=8, color="black" if bright else "white",
-        )  # fmt: skip
+            write_cell(ax, i, j, "diverged", (1.0, 1.0, 1.0), size=8)
     if chosen is not None:
         row, column = chosen
         frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=3, zorder=3)
         frame.set(edgecolor=PALETTE[1], clip_on=False)
         ax.add_patch(frame)
-    ax.set_xticks(range(len(columns)), [tick_text(value) for value in columns])
-    ax.set_yticks(range(len(rows)), [tick_text(value) for value in rows])
+    for axis, entries in ((ax.xaxis, columns), (ax.yaxis, rows)):
+        words = [entry if isinstance(entry, str) else f"{entry:.3g}" for entry in entries]
+        axis.set_ticks(range(len(words)), words)
     ax.set(xlabel=column_name, ylabel=row_name, title=title or "")
     ax.tick_params(length=0)
     fig.colorbar(image, label=name)
@@ -191,30 +176,25 @@ def bands(
     share: float = 0.8,
     title: str | None = None,
 ) -> Figure:
-    """Repeated curves on a log scale: the median a line, the middle share of them a band.
+    """Repeated curves on a log scale: a line for the median, a band for the middle repeats.
 
     Args:
         curves: by name, the abscissae (n,) and the values (n, repeats), for instance the
             validation losses of several seeds; NaN where a repeat has ended.
-        share: how much of the repeats the band holds.
+        share: the share of the repeats that the band holds.
 
     Raises:
-        ValueError: if values have not one row for each abscissa.
+        ValueError: if an array does not have one row for each abscissa.
     """
     fig, (ax,) = make_panels(1, height=4.0)
     for i, (name, (x, values)) in enumerate(curves.items()):
-        x, values = np.asarray(x), np.asarray(values, float)
-        if values.ndim != 2 or x.shape != values.shape[:1]:
-            raise ValueError(
-                f"curves: {name!r} must have a row of values for each abscissa, got "
-                f"{values.shape} for {x.shape}"
-            )
+        x = check_shape(f"abscissae of {name}", x, "n")
+        values = check_shape(name, np.asarray(values, float), x.size, "repeats")
         there = np.isfinite(values).any(axis=1)
         low, middle, high = np.nanquantile(
             values[there], (0.5 - share / 2, 0.5, 0.5 + share / 2), axis=1
         )
-        style = dict(color=colour_of(i), linestyle=DASHES[i // len(PALETTE) % len(DASHES)])
-        draw_semilogy(ax, x[there], middle, label=name, linewidth=1.6, **style)
+        draw_semilogy(ax, x[there], middle, label=name, linewidth=1.6, **line_style(i))
         ax.fill_between(x[there], low, high, color=colour_of(i), alpha=0.15, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
     ax.margins(x=0.01)

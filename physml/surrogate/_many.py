@@ -8,52 +8,32 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from physml import dynamics, nn
 from physml import fit as fitting
 from physml.data import Trajectories
-from physml.surrogate._stepper import Stepper, cast
+from physml.surrogate._rows import cast
+from physml.surrogate._stepper import Stepper
 
 Rows = tuple[Float[Array, "_rows inputs"], Float[Array, "_rows outputs"]]
-"""What a network learns from: its inputs and its targets, such as `Stepper.pairs` gives."""
+"""What a network learns from: inputs and targets, such as `Stepper.pairs` gives."""
 
 
-class Regularised(eqx.Module):
-    r"""A network and how it is held back: what `fit_many` trains.
-
-    The loss is the mean square error with noisy inputs, and the norms of the kernels $W_l$,
-
-    $$\langle (N(x + \sigma \xi) - y)^2 \rangle + \lambda_2 \sum_l \lVert W_l \rVert^2
-    + \lambda_1 \sum_{l,ij} |W_{l,ij}|, \qquad \xi \sim \mathcal N(0, 1).$$
-
-    Attributes:
-        network: N, with dropout or without.
-        l2: $\lambda_2$.
-        l1: $\lambda_1$.
-        noise: $\sigma$, in the units of the inputs.
-    """
-
-    network: nn.MLP
-    l2: Float[Array, ""]
-    l1: Float[Array, ""]
-    noise: Float[Array, ""]
-
-    def loss(self, rows: Rows, key: PRNGKeyArray) -> Float[Array, ""]:
-        """What is minimised."""
-        x, y = rows
-        x = x + self.noise * jax.random.normal(key, x.shape, x.dtype)
-        kernels = self.l2 * nn.square_norm(self.network) + self.l1 * nn.absolute_norm(self.network)
-        return jnp.mean((self.network(x) - y) ** 2) + kernels
-
-
-def _train_loss(model: Regularised, rows: Rows, key: Any) -> tuple[Array, dict[str, Array]]:
-    return model.loss(rows, key), {}
-
-
-def _valid_loss(model: Regularised, rows: Rows, key: Any) -> tuple[Array, dict[str, Array]]:
+def regularised_loss(
+    model: nn.Regularised, rows: Rows, key: PRNGKeyArray | None
+) -> tuple[Scalar, dict[str, Array]]:
+    """The mean square error with noisy inputs, plus the penalties."""
     x, y = rows
-    return jnp.mean((model.network(x) - y) ** 2), {}
+    errors = model(model.disturbed(x, key)) - y
+    return jnp.mean(errors**2) + model.penalty(), {}
+
+
+def _valid_loss(
+    model: nn.Regularised, rows: Rows, key: PRNGKeyArray | None
+) -> tuple[Scalar, dict[str, Array]]:
+    x, y = rows
+    return jnp.mean((model(x) - y) ** 2), {}
 
 
 def fit_many(
@@ -70,13 +50,14 @@ def fit_many(
 ) -> fitting.Sweep:
     """Train many MLPs of one shape, each with weights and a setting of its own, in one program.
 
-    Each is the best on the validation rows, where it is judged without what holds it back.
+    The sweep keeps of each the weights with the smallest error on the validation rows, computed
+    without dropout, noise and penalties.
 
     Args:
         train: the rows to learn from; the networks take their dtype.
         valid: the rows that each validation uses.
         settings: arrays of one leading length, the number of networks: "key", for the first
-            weights; "l2", "l1" and "noise", see `Regularised`; and what `optimizer` asks for.
+            weights; "l2", "l1" and "noise", see `nn.Regularised`; and what `optimizer` asks for.
         hidden: the widths of the hidden layers.
         activation: of all networks.
         dropout: of all networks.
@@ -93,15 +74,15 @@ def fit_many(
     """
     sizes, dtype = (train[0].shape[1], train[1].shape[1]), train[0].dtype
 
-    def build(setting: Any) -> Regularised:
+    def build(setting: Any) -> nn.Regularised:
         network = nn.MLP(
             sizes[0], hidden, sizes[1], activation=activation, dropout=dropout, dtype=dtype,
             rngs=nnx.Rngs(setting["key"]),
         )  # fmt: skip
-        return Regularised(network, setting["l2"], setting["l1"], setting["noise"])
+        return nn.Regularised(network, setting["l2"], setting["l1"], setting["noise"])
 
     swept = fitting.sweep(
-        _train_loss,
+        regularised_loss,
         build,
         train,
         settings=dict(settings),
@@ -135,15 +116,15 @@ def refit_many(
 ) -> nn.MLP:
     """The networks with their readouts fitted by least squares on the same rows, by QR and SVD.
 
-    One network's readout is fitted to more digits by `fit_readout`, which takes care of rounding
-    and never holds all features; this is for comparing many.
+    This is for comparing many networks. `fit_readout` fits one network's readout to more digits,
+    with care about rounding, and never holds all features.
 
     Args:
         networks: a network whose arrays have a leading axis of models.
         inputs, targets: such as `Stepper.pairs` gives; the networks take their dtype.
     """
 
-    def refitted(network: Any) -> nn.MLP:
+    def refitted(network: nn.MLP) -> nn.MLP:
         features = jnp.pad(network.features(inputs), ((0, 0), (0, 1)), constant_values=1.0)
         num = features.shape[1]
         triangle = jnp.linalg.qr(jnp.concatenate([features, targets], axis=1), mode="r")

@@ -12,37 +12,32 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml import fit as fitting
 from physml import residuals
+from physml._numerics.checks import require_count
 from physml._types import Residual
 from physml.data import Trajectories, Windows
-from physml.fit._loop import Callback
 from physml.reference import FlowMap
-from physml.results import RESULTS
-from physml.surrogate._stepper import Matrix, Stepper, cast, rows_of, unknown_increments
+from physml.surrogate._rows import cast, rows_of, unknown_increments
+from physml.surrogate._stepper import Matrix, Network, Stepper
 from physml.systems import System
 
 
-class SurrogateFit(eqx.Module):
+class StepperFit(eqx.Module):
     """A fitted step map and how it came about.
 
     Attributes:
-        step_map: the result; its readout is refitted unless that was declined.
-        trained: the step map as gradient training left it.
-        history: by metric, from `fit.gradient`.
-        result: how the training ended.
-        seconds: the training, without compiling.
-        compile_seconds: compiling it.
+        step_map: the result.
+        before_refit: the step map before least squares fitted its readout.
+        training: what `fit.gradient` returned: the history, the result, the seconds; None from
+            `fit_readout`, which does not train.
     """
 
     step_map: Stepper
-    trained: Stepper
-    history: dict[str, np.ndarray]
-    result: RESULTS
-    seconds: float
-    compile_seconds: float
+    before_refit: Stepper
+    training: fitting.Fit | None
 
 
 def fit(
-    network: nnx.Module,
+    network: Network,
     train: Trajectories,
     valid: Trajectories | None = None,
     *,
@@ -61,17 +56,17 @@ def fit(
     rcond: float | None = None,
     refinements: int = 1,
     patience: int | None = None,
-    progress: bool | Callback = False,
-) -> SurrogateFit:
+    progress: bool | fitting.Callback = False,
+) -> StepperFit:
     """Train a whole network as a next-step map by gradient, then refit its readout.
 
-    Gradient descent leaves a relative error of 1e-3 to 1e-5 a step, however long it runs; the last
-    layer is linear, and least squares on the features that training found takes it orders of
-    magnitude further. Weight decay on the hidden layers keeps those features smooth, which decides
-    how far.
+    Gradient descent leaves a relative error of 1e-3 to 1e-5 a step, however long it runs. The last
+    layer is linear, and least squares on the trained features reduces the error by orders of
+    magnitude: the smoother the features, the more. Weight decay on the hidden layers keeps them
+    smooth.
 
-    The training runs in the dtype of the network's weights and everything else in that of the data:
-    a float32 network on float64 data is trained in float32, quickly, and refitted in float64.
+    The training runs in the dtype of the network's weights, everything else in that of the data: a
+    float32 network on float64 data is trained in float32, which is fast, and refitted in float64.
 
     Args:
         network: an `nn.MLP`, an `nn.RNN` or a module with the same methods (see `Stepper`). It is
@@ -83,34 +78,30 @@ def fit(
         steps: optimizer steps, or
         epochs: passes over the data; give one of the two.
         batch_size: windows a step.
-        length: steps in a window. For a recurrent network the stretch that is back-propagated
-            through.
+        length: steps in a window; back-propagation through a recurrent network goes so far.
         residual: `residuals.step` (each step from the true row) or `residuals.rollout` (the
             network feeds itself for the whole window).
         symmetry: a matrix S to build in, see `Stepper`; often `system.symmetry`.
         known: the part of the vector field that is known, see `Stepper`.
         period: the period of the drive, often `system.period`.
         refit: whether to refit the readout as `fit_readout` does.
-        warmup: see `fit_readout`.
-        rcond: see `fit_readout`.
-        refinements: see `fit_readout`.
+        warmup, rcond, refinements: see `fit_readout`.
         patience: validations without improvement before training stops.
         progress: True for a progress bar, or a callback.
 
     Raises:
-        TypeError, ValueError: as `Stepper.create`, `fit.gradient` and `fit_readout`; or a window is
-            no number of steps that the trajectories hold.
+        TypeError, ValueError: as `Stepper.create`, `fit.gradient` and `fit_readout`; or the
+            trajectories do not hold a window.
     """
     start = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
-    if length < 1:
-        raise ValueError(f"length must be at least 1 step, got {length}")
+    require_count(length=length)
     _check_warmup(warmup, train)
-    dtype = _weights(network).dtype
+    dtype = network.readout.kernel[...].dtype
 
     def windows(trajectories: Trajectories | None) -> Windows | None:
         return None if trajectories is None else cast(trajectories.windows(length + 1), dtype)
 
-    fitted = fitting.gradient(
+    training = fitting.gradient(
         fitting.mean_square(residual),
         cast(start, dtype),
         windows(train),
@@ -123,19 +114,13 @@ def fit(
         patience=patience,
         progress=progress,
     )
-    trained = eqx.tree_at(lambda s: s.network, start, cast(fitted.model.network, train.ys.dtype))
-    return SurrogateFit(
-        step_map=_refit(trained, train, warmup, rcond, refinements) if refit else trained,
-        trained=trained,
-        history=fitted.history,
-        result=fitted.result,
-        seconds=fitted.seconds,
-        compile_seconds=fitted.compile_seconds,
-    )
+    trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))
+    step_map = _refit(trained, train, warmup, rcond, refinements) if refit else trained
+    return StepperFit(step_map, trained, training)
 
 
 def fit_readout(
-    network: nnx.Module,
+    network: Network,
     train: Trajectories,
     *,
     symmetry: Matrix | None = None,
@@ -145,8 +130,8 @@ def fit_readout(
     warmup: int = 0,
     rcond: float | None = None,
     refinements: int = 1,
-) -> Stepper:
-    r"""A next-step map whose hidden part stays as it is; the readout is fitted by least squares.
+) -> StepperFit:
+    r"""Fit a network's readout by least squares; its hidden part stays as it is.
 
     Minimises the sum over all steps of |increment predicted - increment|^2 by blocked QR and SVD.
     With a symmetry S the sum runs over the data and their mirror images (for an orthogonal S that
@@ -155,9 +140,17 @@ def fit_readout(
     weights are $\phi_+^{-1} T P_+^\top + \phi_-^{-1} T P_-^\top$ with pseudo-inverses.
 
     With a vector field the fit is physics-informed (Jacobian matching; Sobolev training: Czarnecki
-    et al., NeurIPS 2017): each row also tells the derivative of the increment in every direction,
+    et al., NeurIPS 2017): each row also gives the derivative of the increment in every direction,
     Delta'(y_k) = D Phi(y_k) - 1 with Phi the field's flow over dt. The rows of component i, times
-    its standard deviation, join the least squares; the step does not evaluate the field.
+    its standard deviation, are added to the least squares; a step does not evaluate the field.
+
+    >>> ts = jnp.linspace(0.0, 1.0, 101)
+    >>> train = reference.trajectories(systems.Lorenz(), key, 10, ts)
+    >>> inputs = surrogate.network_inputs(train)
+    >>> network = nn.MLP.frozen(inputs, 50, 3, scale=0.06, rngs=nnx.Rngs(0))
+    >>> step_map = surrogate.fit_readout(network, train).step_map
+    >>> dynamics.rollout(step_map, train.ys[:, :1], 100).shape
+    (10, 101, 3)
 
     Args:
         network: an `nn.MLP` or `nn.RNN`, usually made by `.frozen` from `network_inputs(train)`.
@@ -170,9 +163,9 @@ def fit_readout(
         warmup: rows left out at the start of each trajectory, where a recurrent network's memory
             still fills. A recurrent network's features of all rows are held at once.
         rcond: singular values below this share of the largest are left out; 5 machine epsilons
-            unless given. Smooth features have singular values down to rounding, and it is the
-            smallest that carry the last digits.
-        refinements: how often the fit is repeated on what it left, see `fit.readout`.
+            unless given. Smooth features have singular values down to rounding, and the smallest
+            of them carry the last digits.
+        refinements: how often the fit is repeated on its residual, see `fit.readout`.
 
     Raises:
         TypeError, ValueError: as `Stepper.create`; or the warm-up leaves no step, or a field is
@@ -182,16 +175,16 @@ def fit_readout(
     _check_warmup(warmup, train)
     if field is not None and (period or known is not None or stepper.recurrent):
         raise ValueError(
-            "field must be None for a driven system, a known part or a network with a memory; "
+            "field must be None for a driven system, a known part or a network with a memory, "
             f"got {type(field).__name__}"
         )
-    return _refit(stepper, train, warmup, rcond, refinements, field)
+    return StepperFit(_refit(stepper, train, warmup, rcond, refinements, field), stepper, None)
 
 
 class _Design(eqx.Module):
-    """The readout's features of a block of rows, and 1; of one parity if there is a symmetry.
+    """The readout's inputs of a block of rows, and 1; of one parity if there is a symmetry.
 
-    Rows may come with a direction of the state, along which the features are differentiated.
+    If rows come with a direction of the state, it is their derivative along that direction.
     """
 
     stepper: Stepper
@@ -248,7 +241,7 @@ def _refit(
         )
         weights = weights + np.asarray(fitted.weights)
     weights = weights / np.asarray(stepper.scale)
-    network: Any = nnx.clone(stepper.network)
+    network = nnx.clone(stepper.network)
     network.readout.kernel[...] = jnp.asarray(weights[:-1])
     network.readout.bias[...] = jnp.asarray(weights[-1])
     return eqx.tree_at(lambda s: s.network, stepper, network)
@@ -256,7 +249,7 @@ def _refit(
 
 @eqx.filter_jit
 def _with_jacobians(flow: FlowMap, rows: Any, increments: Array, sd: Array) -> tuple[Any, Array]:
-    """The rows, and below them a direction for each component with the increment's slope in it."""
+    """The rows, and below them a row for each component: a direction, and the slope along it."""
     ys = rows[0]
     dim = ys.shape[1]
 
@@ -279,10 +272,6 @@ def _with_jacobians(flow: FlowMap, rows: Any, increments: Array, sd: Array) -> t
 def _recurrent_rows(stepper: Stepper, ys: Array, t0s: Array, warmup: int) -> tuple[Array, ...]:
     features = jax.vmap(lambda y, t0: stepper.features_along(y, t0)[1])(ys, t0s)
     return tuple(phi[:, warmup:].reshape(-1, phi.shape[-1]) for phi in features)
-
-
-def _weights(network: Any) -> Array:
-    return network.readout.kernel[...]
 
 
 def _check_warmup(warmup: int, train: Trajectories) -> None:

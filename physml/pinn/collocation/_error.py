@@ -1,4 +1,4 @@
-"""The error of a solution by window networks: their residual, carried along the linearised flow."""
+"""The error of any approximate solution: its residual, carried along the linearised flow."""
 
 from typing import Any
 
@@ -9,15 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics.pieces import piece_at
-from physml._numerics.quadrature import gauss, legendre_transform
-from physml.pinn.collocation._linearised import VectorField, jacobian_at, propagate
+from physml._numerics.quadrature import gauss
+from physml.pinn.collocation._linearised import VectorField, defect, linearise, nodes_in
 from physml.pinn.collocation._pieces import Polynomials
 from physml.solution import Dense
 from physml.systems import System
 
-_CORRECTIONS = 2  # the first is made, the second is the estimate of what it left
-_MOST_PICARD = 60  # more would cost as much as LU
-_ESTIMATE_POINTS = 8  # Gauss points in a window of `estimate`
+_NUM_POINTS = 8  # Gauss points in a window of `estimate`
 
 
 class Error(eqx.Module):
@@ -45,10 +43,9 @@ def estimate(
 
     $$\dot c = f_y(t, u)\, c + f(t, u) - \dot u.$$
 
-    It is solved by Gauss collocation in equal windows, in the integral form of `correct`, which
-    sees what u does between two points, however quickly: a solution that leaves for another one
-    there has a residual which no point may show. Once the error is no longer small, only its
-    being large is to be believed.
+    It is solved by Gauss collocation in equal windows, in integral form: a solution that leaves for
+    another one between two points has a residual which no point may show. Once the error is no
+    longer small, a large estimate means "large"; its value means nothing.
 
     Args:
         field: f(t, u) of times (points,) and states (dim, points).
@@ -57,39 +54,31 @@ def estimate(
         t0, t1: where u starts and ends.
         num_windows: so many that u and f(t, u) are smooth over each.
     """
-    rule, dtype, dim = gauss(_ESTIMATE_POINTS), y0.dtype, y0.shape[0]
-    nodes = jnp.asarray(np.concatenate([[-1.0], rule.points, [1.0]]) + 1, dtype)
-    integrals = jnp.asarray(rule.integrals.astype(float), dtype)
+    dtype, dim = y0.dtype, y0.shape[0]
     starts = t0 + (t1 - t0) * jnp.asarray(np.arange(num_windows) / num_windows, dtype)
-    half = (t1 - t0) / (2 * num_windows)
-    inner = slice(1, -1)
-    ones = jnp.tile(jnp.eye(dim, dtype=dtype)[:, None], (1, _ESTIMATE_POINTS + 1, 1))
+    span = (t1 - t0) / num_windows
+    nodes = jnp.asarray(np.concatenate([[-1.0], gauss(_NUM_POINTS).points, [1.0]]) + 1, dtype)
+    ones = jnp.tile(jnp.eye(dim, dtype=dtype)[:, None], (1, _NUM_POINTS + 1, 1))
 
     def window(start: Array) -> tuple[Array, Array]:
         """A window's nodal values, and those of c as an affine function of the first: [A, b]."""
-        times = start + half * nodes
-        values = jax.vmap(dense.evaluate)(times)
-        u = values.T
-        rates = field(times[inner], u[:, inner])
-        defect = u[:, :1] + half * rates @ integrals.T - u[:, 1:]
-        known = jnp.concatenate([ones, defect[:, :, None]], axis=2)
-        jacobian = jacobian_at(field, times[inner], u[:, inner])
-        return values, propagate(jacobian, half, integrals, known)
+        values = jax.vmap(dense.evaluate)(start + span / 2 * nodes)
+        window = nodes_in(start, span, _NUM_POINTS)
+        missing = defect(field, window, values.T)
+        known = jnp.concatenate([ones, missing[:, :, None]], axis=2)
+        return values, linearise(field, window, values.T).solve(known)
+
+    def carry_over(error: Array, step: Array) -> tuple[Array, Array]:
+        later = step[:, :, :dim] @ error + step[:, :, dim]
+        later = jnp.concatenate([error[:, None], later], axis=1).T
+        return later[-1], later
 
     with jax.default_matmul_precision("highest"):
         values, maps = jax.vmap(window)(starts)
-
-        def carry_over(error: Array, step: Array) -> tuple[Array, Array]:
-            later = step[:, :, :dim] @ error + step[:, :, dim]
-            later = jnp.concatenate([error[:, None], later], axis=1).T
-            return later[-1], later
-
         _, errors = jax.lax.scan(carry_over, y0 - values[0, 0], maps)
-        transform = legendre_transform(_ESTIMATE_POINTS, dtype)
-        coefficients = jnp.einsum("np,wpd->wnd", transform, errors)
+        signed = Polynomials.through(starts, jnp.full_like(starts, span), errors)
     rounding = 2.0 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values), axis=1)
-    spans = jnp.full_like(starts, 2 * half)
-    return Error(Polynomials(starts, spans, coefficients), rounding)
+    return Error(signed, rounding)
 
 
 class OnDemand(eqx.Module):
@@ -112,5 +101,5 @@ class OnDemand(eqx.Module):
         def field(t: Array, y: Array) -> Array:
             return self.system(t, y, self.args)
 
-        # It does not depend on t: for many times at once it is found once.
+        # The estimate does not depend on t: for many times at once it is computed once.
         return estimate(field, self.dense, self.y0, self.t0, self.t1, self.num_windows)(t)

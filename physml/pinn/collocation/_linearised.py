@@ -1,40 +1,143 @@
-"""The equation linearised about a trajectory, in the integral form of Gauss collocation."""
+r"""An equation on one window in integral form, and linearised about a trajectory.
+
+The nodes of a window are its start, its Gauss points and its end. With W the integrals of the
+points' Lagrange polynomials and h the window's span, a trajectory with the values $u_i$ at the
+nodes has the defect
+
+$$r_i = u_0 + \tfrac h2 \sum_j W_{ij} f(t_j, u_j) - u_i,$$
+
+and what has to be added to it, to first order, is the c of
+
+$$c_i = c_0 + r_i + \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, c_j.$$
+
+The integral form sees what u does between two points, however quickly.
+"""
 
 from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from physml._numerics.double_double import (
+    DoubleDouble,
+    add,
+    exact,
+    matmul,
+    mul,
+    neg,
+    rational,
+    two_sum,
+)
+from physml._numerics.interpreter import in_double_double
+from physml._numerics.quadrature import gauss
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
 """f(t, y), of one time or a time for each member of a trailing batch."""
 
 
-def jacobian_at(
-    field: VectorField, times: Array, u: Float[Array, "dim points"]
-) -> Float[Array, "dim dim points"]:
-    """$f_y$ at each of the points: the rate of its first axis in the state of its second."""
-    _, tangent = jax.linearize(lambda u: field(times, u), u)
-    directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
-    return jax.vmap(tangent, out_axes=1)(directions)
+class Nodes(NamedTuple):
+    """Where a window is looked at.
 
-
-def propagate(
-    jacobian: Float[Array, "dim dim points"],
-    half: Array,
-    integrals: Float[Array, "nodes points"],
-    known: Float[Array, "dim nodes *columns"],
-) -> Float[Array, "dim nodes *columns"]:
-    r"""The c of $c_p = known_p + \tfrac h2 \sum_j W_{pj} f_y(t_j, u_j)\, c_j$, by LU.
-
-    The nodes are the points and, after them, the end of the window.
+    Attributes:
+        times: of the Gauss points.
+        half: half of the window's span.
+        integrals: W, from the start to the points and, in the last row, to the end.
     """
-    dim, _, num_points = jacobian.shape
-    matrix = half * jnp.einsum("pq,ijq->ipjq", integrals[:-1], jacobian)
-    matrix = matrix.reshape(dim * num_points, dim * num_points)
-    identity = jnp.eye(dim * num_points, dtype=known.dtype)
-    inside = jnp.linalg.solve(identity - matrix, known[:, :-1].reshape(dim * num_points, -1))
-    inside = inside.reshape(dim, num_points, *known.shape[2:])
-    rates = jnp.einsum("ijq,jq...->iq...", jacobian, inside)
-    last = known[:, -1] + half * jnp.einsum("q,iq...->i...", integrals[-1], rates)
-    return jnp.concatenate([inside, last[:, None]], axis=1)
+
+    times: Float[Array, " points"]
+    half: Float[Array, ""]
+    integrals: Float[Array, "nodes points"]
+
+
+class ExactNodes(NamedTuple):
+    """`Nodes` in double-double."""
+
+    times: DoubleDouble
+    half: DoubleDouble
+    integrals: DoubleDouble
+
+    @property
+    def leading(self) -> Nodes:
+        """The same in floats."""
+        return Nodes(self.times.hi, self.half.hi, self.integrals.hi)
+
+
+def nodes_in(start: Array, span: Array, num_points: int) -> Nodes:
+    """The nodes of a window in floats."""
+    rule, half = gauss(num_points), span / 2
+    times = start + half * (jnp.asarray(rule.points, half.dtype) + 1)
+    return Nodes(times, half, jnp.asarray(rule.integrals.astype(float), half.dtype))
+
+
+def exact_nodes_in(start: Array, end: Array, num_points: int) -> ExactNodes:
+    """The nodes of a window in double-double."""
+    rule, dtype, shape = gauss(num_points), start.dtype, (num_points,)
+    points = rational(np.array([Fraction(float(x)) + 1 for x in rule.points]), dtype)
+    half = jax.tree.map(lambda x: 0.5 * x, two_sum(end, -start))
+    times = add(_spread(exact(start), shape), mul(_spread(half, shape), points))
+    return ExactNodes(times, half, rational(rule.integrals, dtype))
+
+
+def defect(
+    field: VectorField, nodes: Nodes, values: Float[Array, "dim all_nodes"]
+) -> Float[Array, "dim nodes"]:
+    """r at the Gauss points and at the end, of values at the start, the points and the end."""
+    rates = field(nodes.times, values[:, 1:-1])
+    return values[:, :1] + nodes.half * (rates @ nodes.integrals.T) - values[:, 1:]
+
+
+def exact_defect(
+    field: VectorField, nodes: ExactNodes, values: DoubleDouble
+) -> Float[Array, "dim nodes"]:
+    """`defect` in double-double: that of a good network is all rounding in floats."""
+    first, rest = jax.tree.map(lambda x: x[:, :1], values), jax.tree.map(lambda x: x[:, 1:], values)
+    rates = in_double_double(field)(nodes.times, jax.tree.map(lambda x: x[:, :-1], rest))
+    integrals = jax.tree.map(jnp.transpose, nodes.integrals)
+    change = mul(_spread(nodes.half, rest.hi.shape), matmul(rates, integrals))
+    return add(add(_spread(first, rest.hi.shape), change), neg(rest)).hi
+
+
+class Linearised(NamedTuple):
+    """The linear equation $c_i = known_i + \\tfrac h2 \\sum_j W_{ij} f_y(t_j, u_j)\\, c_j$."""
+
+    half: Float[Array, ""]
+    integrals: Float[Array, "nodes points"]
+    jacobian: Float[Array, "dim dim points"]
+
+    def change(
+        self, c: Float[Array, "dim points"], integrals: Float[Array, "rows points"]
+    ) -> Float[Array, "dim rows"]:
+        """The sum on the right, for some rows of W."""
+        return jnp.sum(self.half * self.jacobian * c[None], axis=1) @ integrals.T
+
+    def solve(
+        self, known: Float[Array, "dim nodes *columns"]
+    ) -> Float[Array, "dim nodes *columns"]:
+        """c at the Gauss points and at the end, by LU."""
+        dim, _, num_points = self.jacobian.shape
+        matrix = self.half * jnp.einsum("pq,ijq->ipjq", self.integrals[:-1], self.jacobian)
+        matrix = matrix.reshape(dim * num_points, dim * num_points)
+        identity = jnp.eye(dim * num_points, dtype=known.dtype)
+        inside = jnp.linalg.solve(identity - matrix, known[:, :-1].reshape(dim * num_points, -1))
+        inside = inside.reshape(dim, num_points, *known.shape[2:])
+        rates = jnp.einsum("ijq,jq...->iq...", self.jacobian, inside)
+        last = known[:, -1] + self.half * jnp.einsum("q,iq...->i...", self.integrals[-1], rates)
+        return jnp.concatenate([inside, last[:, None]], axis=1)
+
+
+def linearise(
+    field: VectorField, nodes: Nodes, values: Float[Array, "dim all_nodes"]
+) -> Linearised:
+    """The equation linearised about values at the start, the Gauss points and the end."""
+    u = values[:, 1:-1]
+    _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
+    directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
+    return Linearised(nodes.half, nodes.integrals, jax.vmap(tangent, out_axes=1)(directions))
+
+
+def _spread(x: DoubleDouble, shape: tuple[int, ...]) -> DoubleDouble:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, shape), x)

@@ -10,6 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from physml._numerics.pieces import piece_at
+from physml._numerics.quadrature import legendre_transform
+from physml.nn import FeatureNetwork
 from physml.solution import Differentiated
 
 
@@ -39,7 +41,7 @@ class WindowNetworks(Pieces):
 
     starts: Float[Array, " windows"]
     spans: Float[Array, " windows"]
-    hidden: nnx.Module  # its readout is not used
+    hidden: FeatureNetwork  # its readout is not used
     ys: Float[Array, "windows dim"]  # at the starts
     slopes: Float[Array, "windows dim"]
     readouts: Float[Array, "windows units dim"]
@@ -69,8 +71,7 @@ class WindowNetworks(Pieces):
         return network
 
     def _features(self, s: Float[Array, ""]) -> Float[Array, " units"]:
-        hidden: Any = self.hidden
-        return hidden.features(s[None]).astype(s.dtype)
+        return self.hidden.features(s[None]).astype(s.dtype)
 
 
 class Polynomials(Pieces):
@@ -79,6 +80,17 @@ class Polynomials(Pieces):
     starts: Float[Array, " windows"]
     spans: Float[Array, " windows"]
     coefficients: Float[Array, "windows terms dim"]  # of Legendre polynomials in s
+
+    @classmethod
+    def through(
+        cls,
+        starts: Float[Array, " windows"],
+        spans: Float[Array, " windows"],
+        values: Float[Array, "windows nodes dim"],
+    ) -> "Polynomials":
+        """The polynomials with given values at each window's start, Gauss points and end."""
+        transform = legendre_transform(values.shape[1] - 2, values.dtype)
+        return cls(starts, spans, jnp.einsum("np,wpd->wnd", transform, values))
 
     def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
         coefficients = self.coefficients[index]

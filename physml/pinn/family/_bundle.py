@@ -7,38 +7,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.checks import is_concrete, require_increasing
 from physml._numerics.pieces import piece_at
-from physml._numerics.quadrature import legendre_transform
+from physml.nn import FeatureNetwork
 from physml.pinn.collocation import Polynomials, Tables
+from physml.pinn.family._box import InputField
 from physml.pinn.family._layers import Layer, linearised_error
 from physml.results import RESULTS
-from physml.systems import ParametricSystem, System
 
 _CHUNK = 500  # solutions at once: their hidden units fit a processor's cache
-
-
-class Equation(eqx.Module):
-    """The right-hand side of an input z = (y, p): a state, and parameters, if any are free."""
-
-    system: System  # a `ParametricSystem` if there are parameters
-    args: Any
-
-    @property
-    def dim(self) -> int:
-        """The number of state variables, without the parameters."""
-        return self.system.dim - len(self.names)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the free parameters."""
-        return self.system.names if isinstance(self.system, ParametricSystem) else ()
-
-    def __call__(self, t: Array, z: Float[Array, "inputs *batch"]) -> Float[Array, "dim *batch"]:
-        return self.system(t, z, self.args)[: self.dim]
 
 
 class Bundle(eqx.Module):
@@ -67,13 +46,13 @@ class Bundle(eqx.Module):
             relative to the largest |u| of the component over the box.
     """
 
-    equation: Equation
+    equation: InputField
     low: Float[Array, " inputs"]
     high: Float[Array, " inputs"]
     edges: Float[Array, " edges"]
     layers: Layer
     tables: Tables
-    time_features: nnx.Module
+    time_features: FeatureNetwork
     result: RESULTS
     stats: dict[str, Any]
 
@@ -166,8 +145,7 @@ class Bundle(eqx.Module):
 
     def basis(self, s: Float[Array, ""]) -> Float[Array, " rank"]:
         """The functions of time of a window, at s in [-1, 1]."""
-        network: Any = self.time_features
-        at, start = network.features(jnp.stack([s, -jnp.ones_like(s)])[:, None])
+        at, start = self.time_features.features(jnp.stack([s, -jnp.ones_like(s)])[:, None])
         return (at - start) @ self.tables.readout
 
     def _inputs(
@@ -299,10 +277,8 @@ def _solutions(
 @eqx.filter_jit
 def _error(bundle: Bundle, t: Array, z: Array) -> Array:
     errors, _ = _errors(bundle, z)
-    transform = legendre_transform(bundle.tables.points.shape[0], z.dtype)
-    coefficients = jnp.einsum("np,wpd->wnd", transform, errors)
     layers = bundle.layers
-    return jnp.abs(Polynomials(layers.start, layers.span, coefficients).evaluate(t))
+    return jnp.abs(Polynomials.through(layers.start, layers.span, errors).evaluate(t))
 
 
 def _errors(bundle: Bundle, z: Array) -> tuple[Float[Array, "windows nodes dim"], Array]:

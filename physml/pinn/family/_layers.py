@@ -1,6 +1,5 @@
 """One layer of a bundle: a window's network of the time and of where its solutions start."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -9,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.quadrature import gauss
-from physml.pinn.collocation import Tables, jacobian_at, propagate
-
-_MOST_PICARD = 60
-
-Field = Callable[[Array, Float[Array, "inputs *batch"]], Float[Array, "dim *batch"]]
+from physml.pinn.collocation import (
+    Tables,
+    Tolerance,
+    VectorField,
+    defect,
+    iterate,
+    linearise,
+    nodes_in,
+)
 
 
 class Layer(eqx.Module):
@@ -44,7 +46,7 @@ class Layer(eqx.Module):
         return self.span / 2 * (hidden @ jnp.einsum("kri,r->ki", self.readout, basis))
 
 
-class Hidden(NamedTuple):
+class RandomUnits(NamedTuple):
     """A hidden layer, and its units as an orthonormal basis over the points of a cloud."""
 
     kernel: np.ndarray  # (inputs, units)
@@ -54,14 +56,14 @@ class Hidden(NamedTuple):
     readout: np.ndarray  # (units, rank): the map from coefficients to the units' own
 
 
-def hidden_layer(
+def random_units(
     draws: np.random.Generator,
     units: int,
     slope: float,
     cloud: Float[np.ndarray, "points inputs"],
     fresh: Float[np.ndarray, "others inputs"],
     resolution: float,
-) -> Hidden:
+) -> RandomUnits:
     """Random tanh units for inputs like those of a cloud, each zero at a random point of it.
 
     `slope` is the standard deviation of a unit's slope over one standard deviation of an input.
@@ -79,13 +81,20 @@ def hidden_layer(
     good = singular > resolution * singular[0]
     readout = right.T * np.where(good, 1 / np.where(good, singular, 1.0), 0.0)
     root = np.sqrt(len(cloud))  # for values of the order of one, however many points there are
-    return Hidden(
+    return RandomUnits(
         kernel,
         bias,
         root * left * good,
         root * np.tanh(fresh @ kernel + bias) @ readout,
         root * readout,
     )
+
+
+class Cloud(NamedTuple):
+    """Points of the box of inputs, and the hidden units' orthonormal basis at them."""
+
+    inputs: Float[Array, "points inputs"]
+    basis: Float[Array, "points rank"]
 
 
 class Fitted(NamedTuple):
@@ -99,103 +108,91 @@ class Fitted(NamedTuple):
 
 @eqx.filter_jit
 def fit_layer(
-    field: Field,
+    field: VectorField,
     tables: Tables,
+    tolerance: Tolerance,
     start: Float[Array, ""],
     span: Float[Array, ""],
-    cloud: Float[Array, "points inputs"],
-    basis: Float[Array, "points rank"],
-    fresh: Float[Array, "others inputs"],
-    fresh_basis: Float[Array, "others rank"],
-    rtol: Float[Array, ""],
-    atol: Float[Array, ""],
+    cloud: Cloud,
+    fresh: Cloud,
 ) -> Fitted:
     r"""Find the readout that makes the residual $r = u' - f(t, u; p)$ vanish over a cloud.
 
-    By Picard's iteration for all points of the cloud at once: the readout's step is the
+    By fixed-point iterations for all points of the cloud at once: the readout's step is the
     projection of r on the products of the hidden units and the derivatives of the functions of
     time, which is the linear least-squares problem of the readout with f held. Its matrix is a
     product of two orthonormal ones, so that a step is two matrix products.
 
-    The residual is judged at points of the box and of the time in between those it was brought
+    The residual is judged at fresh points of the box and at times between those it was brought
     down at: times the span, which makes it the change of u that it stands for, and relative to
     `atol + rtol max |u|` of each component.
+
+    Args:
+        field: f(t, z) of times and of inputs z = (u, p), both with a trailing batch.
+        tables: the functions of time.
+        tolerance: of the residual.
+        start, span: the window.
+        cloud: where the residual is brought down.
+        fresh: where it is judged.
     """
     half = span / 2
-    num_points, dim = cloud.shape[0], field(start, cloud[0]).shape[0]
+    num_points, dim = cloud.inputs.shape[0], field(start, cloud.inputs[0]).shape[0]
 
-    def evaluate(coefficients, z, hidden, slopes, values, points):
-        readout = jnp.einsum("mk,krd->mrd", hidden, coefficients)
-        change = half * jnp.einsum("pr,mrd->dpm", values, readout)
-        u = z.T[:dim, None] + change
+    def evaluate(coefficients, points, slopes, values, s):
+        readout = jnp.einsum("mk,krd->mrd", points.basis, coefficients)
+        z = points.inputs
+        u = z.T[:dim, None] + half * jnp.einsum("pr,mrd->dpm", values, readout)
         parameters = jnp.broadcast_to(z.T[dim:, None], (z.shape[1] - dim, *u.shape[1:]))
-        times = jnp.broadcast_to((start + half * (points + 1))[:, None], u.shape[1:])
+        times = jnp.broadcast_to((start + half * (s + 1))[:, None], u.shape[1:])
         rates = field(times, jnp.concatenate([u, parameters]))
         return u, jnp.einsum("pr,mrd->dpm", slopes, readout) - rates, readout
 
-    def picard(carry):
-        coefficients, _, count = carry
-        u, residual, _ = evaluate(
-            coefficients, cloud, basis, tables.slopes, tables.values, tables.points
-        )
+    def step(coefficients):
+        u, residual, _ = evaluate(coefficients, cloud, tables.slopes, tables.values, tables.points)
         projected = jnp.einsum("p,pr,dpm->mrd", tables.weights, tables.slopes, residual)
-        step = jnp.einsum("mk,mrd->krd", basis, projected) / num_points
+        step = jnp.einsum("mk,mrd->krd", cloud.basis, projected) / num_points
         moved = half * jnp.einsum("r,krd->kd", tables.end, step)
-        scale = atol + rtol * jnp.max(jnp.abs(u), axis=(1, 2))
-        size = jnp.max(jnp.linalg.norm(moved, axis=0) / scale)
-        return coefficients - step, size, count + 1
+        return coefficients - step, jnp.max(jnp.linalg.norm(moved, axis=0) / tolerance.of(u))
 
-    most = jnp.asarray(jnp.finfo(cloud.dtype).max, cloud.dtype)
-    zero = jnp.zeros((basis.shape[1], tables.rank, dim), cloud.dtype)
-    enough = jnp.maximum(0.01, 16 * jnp.finfo(cloud.dtype).eps / rtol)
-    coefficients, size, _ = jax.lax.while_loop(
-        lambda c: (c[1] > enough) & (c[2] < _MOST_PICARD) & ((c[1] < 1e3 / rtol) | (c[2] == 0)),
-        picard,
-        (zero, most, jnp.asarray(0)),
-    )
-    slopes, values = tables.check_slopes, tables.check_values
+    dtype = cloud.inputs.dtype
+    enough = jnp.maximum(0.01, 16 * jnp.finfo(dtype).eps / tolerance.rtol)
+    zero = jnp.zeros((cloud.basis.shape[1], tables.rank, dim), dtype)
+    coefficients, size, _ = iterate(step, zero, enough=enough, limit=1e3 / tolerance.rtol)
     u, residual, fresh_readout = evaluate(
-        coefficients, fresh, fresh_basis, slopes, values, tables.check_points
+        coefficients, fresh, tables.check_slopes, tables.check_values, tables.check_points
     )
-    scale = atol + rtol * jnp.max(jnp.abs(u), axis=(1, 2))
-    error = jnp.max(jnp.max(jnp.abs(residual), axis=(1, 2)) * span / scale)
+    error = jnp.max(jnp.max(jnp.abs(residual), axis=(1, 2)) * span / tolerance.of(u))
     solved = (size <= enough) & jnp.isfinite(error)
-    readout = jnp.einsum("mk,krd->mrd", basis, coefficients)
+    readout = jnp.einsum("mk,krd->mrd", cloud.basis, coefficients)
     return Fitted(
         coefficients,
         jnp.where(solved, error, jnp.inf),
-        cloud[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, readout),
-        fresh[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, fresh_readout),
+        cloud.inputs[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, readout),
+        fresh.inputs[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, fresh_readout),
     )
 
 
 def linearised_error(
-    field: Field,
+    field: VectorField,
     tables: Tables,
     layer: Layer,
     z: Float[Array, " inputs"],
     error: Float[Array, " dim"],
 ) -> tuple[Float[Array, "points dim"], Float[Array, " dim"]]:
-    r"""What has to be added to a solution at a window's Gauss points and end, to first order.
+    """What has to be added to a solution at a window's Gauss points and end, to first order.
 
-    With the defect d of the solution's values, $d_i = y + \tfrac h2 \sum_j W_{ij} f(t_j, u_j) -
-    u_i$, it is the c of $c_i = c_0 + d_i + \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, c_j$, as in
-    `pinn.error`; `error` is $c_0$.
+    `error` is what has to be added at the window's start: see `pinn.collocation`.
     """
-    dim, num_points = error.shape[0], tables.points.shape[0]
-    half, parameters = layer.span / 2, z[dim:]
-    integrals = jnp.asarray(gauss(num_points).integrals.astype(float), z.dtype)
-    times = layer.start + half * (tables.points + 1)
-    edges = jnp.concatenate([tables.values, tables.end[None]])
-    hidden = layer.hidden(z)
-    u = z[None, :dim] + jax.vmap(lambda basis: layer.change(hidden, basis))(edges)
+    dim = error.shape[0]
+    hidden, parameters = layer.hidden(z), z[dim:]
+    basis = jnp.concatenate([jnp.zeros_like(tables.end)[None], tables.values, tables.end[None]])
+    values = z[:dim, None] + jax.vmap(lambda row: layer.change(hidden, row), out_axes=1)(basis)
 
     def rates(t, u):
         held = jnp.broadcast_to(parameters[:, None], (parameters.shape[0], u.shape[1]))
         return field(t, jnp.concatenate([u, held]))
 
-    inner = u[:-1].T
-    defect = z[:dim, None] + half * (rates(times, inner) @ integrals.T) - u.T
-    jacobian = jacobian_at(rates, times, inner)
-    change = propagate(jacobian, half, integrals, error[:, None] + defect)
+    nodes = nodes_in(layer.start, layer.span, tables.points.shape[0])
+    known = error[:, None] + defect(rates, nodes, values)
+    change = linearise(rates, nodes, values).solve(known)
     return change[:, :-1].T, change[:, -1]

@@ -2,7 +2,7 @@
 
 from physml.pinn.inverse._discover import Discovery as Discovery
 from physml.pinn.inverse._discover import discover as discover
+from physml.pinn.inverse._identified import Identified as Identified
 from physml.pinn.inverse._identify import identify as identify
-from physml.pinn.inverse._uncertainty import Identified as Identified
-from physml.pinn.inverse._uncertainty import Profile as Profile
-from physml.pinn.inverse._uncertainty import profile as profile
+from physml.pinn.inverse._profile import Profile as Profile
+from physml.pinn.inverse._profile import profile as profile

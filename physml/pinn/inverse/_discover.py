@@ -9,25 +9,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from physml._numerics.checks import floating_array, is_concrete, require_finite
+from physml._numerics.checks import (
+    floating_array,
+    is_concrete,
+    require_count,
+    require_finite,
+    require_positive,
+)
 from physml.nn import MLP
+from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
-from physml.pinn.inverse._uncertainty import Identified
 from physml.systems import System, from_function
 
 _SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from zero
 
 
 class Discovery(NamedTuple):
-    """An unknown term, found twice.
+    """An unknown term, as monomials and as a network.
 
     Attributes:
         names: the monomials that the term is made of, such as `x^3` or `x v^2`.
-        coefficients: theirs, refitted to the data within the equation.
+        coefficients: their coefficients, fitted to the data within the equation.
         sd: the coefficients' standard deviations.
-        found: that fit, whose `system` has the term in place.
+        found: the fit with the monomials; its `system` has the term in place.
         network: the fit with the term as a network.
         candidates: by monomial, the coefficients of the sparse regression on the network.
     """
@@ -43,14 +49,9 @@ class Discovery(NamedTuple):
         terms = zip(self.names, self.coefficients, self.sd, strict=True)
         return " ".join(f"{value:+.4g} (± {sd:.1g}) {name}" for name, value, sd in terms)
 
-    def term(self, ys: Any) -> tuple[Array, Array]:
+    def term(self, ys: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """The term at states of shape (n, dim): by the monomials, and by the network, (n,) each."""
-        fits: Any = (self.found.system, self.network.system)
-        args = (self.found.args, self.network.args)
-        return tuple(
-            jax.vmap(fit.function.term, (0, None))(jnp.asarray(ys), arg["weights"])
-            for fit, arg in zip(fits, args, strict=True)
-        )
+        return _term(self.found, jnp.asarray(ys)), _term(self.network, jnp.asarray(ys))
 
 
 def discover(
@@ -70,21 +71,21 @@ def discover(
 ) -> Discovery:
     r"""The term g that an equation lacks, $\dot y_i = f_i(t, y) + g(y)$, from observations.
 
-    First g is a network with a frozen hidden layer, whose readout is found together with the
-    solution by `identify`. Sequentially thresholded least squares then explains the network's
-    values along the solution by as few monomials as it can, and these are fitted to the data
-    within the equation, where one that is not significantly different from zero is left out.
+    First g is a network with a frozen hidden layer, whose readout `identify` finds together with
+    the solution. Sequentially thresholded least squares then explains the network's values along
+    the solution by few monomials. In the end these are fitted to the data within the equation, and
+    a monomial whose coefficient is not significantly different from zero is left out.
 
     Args:
         system: the known part of the right-hand side.
         ts, ys: the observations, as for `identify`.
         component: i, whose equation lacks the term.
-        inputs: the components that g depends on, each of them observed; all that are observed
+        inputs: the components that g depends on, each of them observed; all observed components
             unless given.
-        degree: of the monomials, at most; the constant is one of them.
+        degree: the highest degree of the monomials; the constant is one of them.
         threshold: the share of g's root mean square below which a monomial is dropped.
         units: tanh units of the network.
-        size: the standard deviation of the network's readout weights beforehand, in the
+        size: the standard deviation of the prior of the network's readout weights, in the
             component's units per time; the term can be a few times as large.
         key: draws the network's hidden layer.
         observe: indices of the observed components; all unless given.
@@ -98,76 +99,85 @@ def discover(
     equations from data by sparse identification of nonlinear dynamical systems", PNAS 113 (2016).
 
     Example:
-        >>> found = pinn.discover(Duffing(beta=0.0), ts, ys, component=1, key=jax.random.key(0))
-        >>> print(found)
-        -1.001 (± 0.002) x^3
+        ```python
+        found = pinn.discover(systems.Duffing(beta=0.0), ts, ys, component=1, key=key)
+        print(found)  # -1.001 (± 0.002) x^3
+        ```
     """
     if not isinstance(system, System):
         raise TypeError(f"system must be a System, got {type(system).__name__}")
+    known_args = options.pop("args", None)
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
-    if not 0 <= component < system.dim:
-        raise ValueError(f"component must be an index below {system.dim}, got {component}")
-    if not inputs or not set(inputs) <= set(observe):
-        raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
-    if degree < 1 or not 0 < threshold < 1 or not size > 0:
-        raise ValueError(
-            f"degree must be at least 1, threshold in (0, 1), size positive; got {degree}, "
-            f"{threshold}, {size}"
-        )
-    if not is_concrete(ys):
-        raise ValueError("ys must not be traced: which terms are found depends on them")
-    ys = floating_array("ys", ys)
-    if ys.ndim != 2 or ys.shape[1] != len(observe):
-        raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
-    require_finite("ys", ys)
-
-    known_args = options.pop("args", None)
-    seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
-    spans = np.ptp(np.asarray(seen), axis=0)
-    if not (spans > 0).all():
-        raise ValueError(
-            f"ys must vary in every component of inputs, {inputs}; got max - min = {spans}"
-        )
+    require_count(degree=degree)
+    require_positive(size=size)
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must be in (0, 1), got {threshold}")
+    seen = _check_seen(system, ys, component, inputs, observe)
     network = MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key))
     graph, state = nnx.split(network)
 
     def features(y: Float[Array, " inputs"]) -> Float[Array, " units"]:
         return nnx.merge(graph, state).features(y)
 
-    def fit(features: Callable, weights: Any, **more: Any) -> Identified:
-        t0 = options.get("t0")
-        jumps = system.jump_times(float(ts[0] if t0 is None else t0), float(ts[-1]))
+    def fit(features: Callable, weights: np.ndarray, **more: Any) -> Identified:
+        start = float(ts[0] if options.get("t0") is None else options["t0"])
         completed = from_function(
             _Completed(system, component, inputs, features, known_args),
             system.dim,
             state_names=system.state_names,
             autonomous=None if system.autonomous else False,
-            args={"weights": jnp.asarray(weights, ys.dtype)},
-            jumps=tuple(jumps),
+            args={"weights": jnp.asarray(weights, seen.dtype)},
+            jumps=tuple(system.jump_times(start, float(ts[-1]))),
         )
         return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
 
     smooth = fit(features, np.zeros(units), prior={"weights": size})
     states = smooth.solution.ys
-    completed: Any = smooth.system
-    values = jax.vmap(completed.function.term, (0, None))(states, smooth.args["weights"])
-    exponents = _exponents(len(inputs), degree)
-    library = np.prod(np.asarray(states)[:, None, list(inputs)] ** exponents, axis=2)
-    coefficients = _sparse(library, np.asarray(values), threshold)
-    label = [_name([system.state_names[i] for i in inputs], row) for row in exponents]
-    candidates = {label[j]: float(coefficients[j]) for j in np.flatnonzero(coefficients)}
-
+    exponents = _exponents(degree, len(inputs))
+    columns = _Monomials(exponents).columns(np.asarray(states)[:, list(inputs)])
+    coefficients = _sparse(columns, np.asarray(_term(smooth, states)), threshold)
+    names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
     kept = np.flatnonzero(coefficients)
+    candidates = {names[j]: float(coefficients[j]) for j in kept}
     while kept.size:
         found = fit(_Monomials(exponents[kept]), coefficients[kept])
         weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
         weakest = int(np.argmin(np.abs(weights) / sd))
         if abs(weights[weakest]) > _SIGNIFICANT * sd[weakest]:
-            names = tuple(label[j] for j in kept)
-            return Discovery(names, weights, sd, found, smooth, candidates)
+            terms = tuple(names[j] for j in kept)
+            return Discovery(terms, weights, sd, found, smooth, candidates)
         kept = np.delete(kept, weakest)
     raise RuntimeError("pinn.discover: no monomial is significantly different from zero")
+
+
+def _check_seen(
+    system: System, ys: Any, component: int, inputs: tuple[int, ...], observe: tuple[int, ...]
+) -> Float[Array, "n inputs"]:
+    """The observed inputs of the term."""
+    if not 0 <= component < system.dim:
+        raise ValueError(f"component must be an index below {system.dim}, got {component}")
+    if not inputs or not set(inputs) <= set(observe):
+        raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
+    if not is_concrete(ys):
+        raise ValueError("ys must not be traced: which terms are found depends on them")
+    ys = floating_array("ys", ys)
+    if ys.ndim != 2 or ys.shape[1] != len(observe):
+        raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
+    require_finite("ys", ys)
+    seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
+    spans = np.ptp(np.asarray(seen), axis=0)
+    if not (spans > 0).all():
+        raise ValueError(
+            f"ys must vary in every component of inputs, {inputs}, got max - min = {spans}"
+        )
+    return seen
+
+
+def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, " n"]:
+    """The term of a completed equation, at states."""
+    completed: Any = fitted.system
+    return jax.vmap(completed.function.term, (0, None))(ys, fitted.args["weights"])
 
 
 class _Completed(eqx.Module):
@@ -188,6 +198,8 @@ class _Completed(eqx.Module):
 
 
 class _Monomials(eqx.Module):
+    """The products of powers that are given by rows of exponents."""
+
     exponents: tuple[tuple[int, ...], ...] = eqx.field(
         static=True, converter=lambda rows: tuple(tuple(int(n) for n in row) for row in rows)
     )
@@ -196,19 +208,25 @@ class _Monomials(eqx.Module):
         rows = [[x**n for x, n in zip(y, row, strict=True)] for row in self.exponents]
         return jnp.stack([jnp.prod(jnp.stack(row)) for row in rows])
 
+    def columns(self, ys: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, "n terms"]:
+        """The monomials' values at many points, on the host."""
+        return np.prod(ys[:, None] ** np.array(self.exponents), axis=2)
 
-def _exponents(num_inputs: int, degree: int) -> np.ndarray:
-    """One row for each monomial, lowest degree first."""
+    def names(self, variables: Sequence[str]) -> list[str]:
+        """Such as "x^3", "x v^2" or "1"."""
+        rows = [zip(variables, row, strict=True) for row in self.exponents]
+        return [" ".join(x if n == 1 else f"{x}^{n}" for x, n in row if n) or "1" for row in rows]
+
+
+def _exponents(degree: int, num_inputs: int) -> Int[np.ndarray, "terms inputs"]:
+    """The exponents of all monomials up to a degree, lowest first."""
     rows = itertools.product(range(degree + 1), repeat=num_inputs)
     return np.array(sorted((r for r in rows if sum(r) <= degree), key=lambda r: (sum(r), r[::-1])))
 
 
-def _name(names: Sequence[str], exponents: np.ndarray) -> str:
-    powers = zip(names, exponents, strict=True)
-    return " ".join(x if n == 1 else f"{x}^{n}" for x, n in powers if n) or "1"
-
-
-def _sparse(library: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
+def _sparse(
+    library: Float[np.ndarray, "n terms"], values: Float[np.ndarray, " n"], threshold: float
+) -> Float[np.ndarray, " terms"]:
     """Coefficients by sequentially thresholded least squares, columns scaled to equal size."""
     sizes = np.sqrt(np.mean(library**2, axis=0))
     bound = threshold * np.sqrt(np.mean(values**2))

@@ -43,11 +43,14 @@ class Parameters(eqx.Module):
 
     def split(self, flat: Float[Array, "*batch p"]) -> dict[str, Array]:
         """A flat vector's entries by the parameters' names and in their shapes."""
-        parts, end = {}, 0
-        for name, shape in zip(self.names, self.shapes, strict=True):
-            begin, end = end, end + int(np.prod(shape))
-            parts[name] = flat[..., begin:end].reshape(*flat.shape[:-1], *shape)
-        return parts
+        places = zip(self.places().items(), self.shapes, strict=True)
+        return {n: flat[..., at].reshape(*flat.shape[:-1], *shape) for (n, at), shape in places}
+
+    def places(self) -> dict[str, slice]:
+        """Where each parameter's entries stand in a flat vector."""
+        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+        return {n: slice(end - k, end) for n, end, k in zip(self.names, ends, sizes, strict=True)}
 
     def constrain(self, p: Float[Array, "*batch p"]) -> Float[Array, "*batch p"]:
         """Values within their bounds from unbounded numbers."""
@@ -90,7 +93,7 @@ def free_parameters(
     if isinstance(free, str) or not free or len(set(free)) < len(free) or set(free) - set(known):
         raise ValueError(
             f"free must name parameters of {type(system).__name__} out of {sorted(known)}, each "
-            f"once; got {free!r}"
+            f"once, got {free!r}"
         )
     if set(bounds) - set(free):
         raise ValueError(f"bounds must name free parameters {tuple(free)}, got {sorted(bounds)}")
@@ -101,10 +104,8 @@ def free_parameters(
         if not low < high:
             raise ValueError(f"bounds of {name} must be low < high, got ({low}, {high})")
         require_finite(f"the guess of {name}", guess)
-        if is_concrete(guess) and not np.all(
-            (low < np.asarray(guess)) & (np.asarray(guess) < high)
-        ):
-            raise ValueError(f"bounds of {name}, ({low}, {high}), exclude the guess {guess}")
+        if is_concrete(guess) and not np.all((low < np.array(guess)) & (np.array(guess) < high)):
+            raise ValueError(f"bounds of {name} must hold the guess {guess}, got ({low}, {high})")
         guesses.append(guess.ravel())
         lows.append(np.full(guess.size, low, float))
         highs.append(np.full(guess.size, high, float))

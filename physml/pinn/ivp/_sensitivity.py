@@ -7,15 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from physml._numerics.quadrature import gauss, legendre_transform
-from physml.pinn.collocation import Polynomials, jacobian_at, propagate
+from physml._numerics.quadrature import legendre_transform
+from physml.pinn.collocation import Polynomials, linearise, nodes_in
+from physml.pinn.ivp._march import InitialValueProblem
 from physml.solution import Solution
 
-Problem = tuple[Any, Array, Any]
-"""The system, y0 and args."""
 
-
-def differentiable(solution: Solution, problem: Problem) -> Solution:
+def differentiable(solution: Solution, problem: InitialValueProblem) -> Solution:
     r"""The solution as a function of its problem, the windows held fixed.
 
     Its values $u_i$ at the Gauss points fulfil $u_i = u_0 + \tfrac h2 \sum_j W_{ij} f(t_j, u_j)$,
@@ -39,7 +37,7 @@ def differentiable(solution: Solution, problem: Problem) -> Solution:
 
 @eqx.filter_custom_jvp
 def _of_problem(
-    polynomials: Polynomials, problem: Problem, t0: Float[Array, ""]
+    polynomials: Polynomials, problem: InitialValueProblem, t0: Float[Array, ""]
 ) -> Float[Array, "windows terms dim"]:
     """The coefficients, which depend on the problem by their derivative only."""
     return polynomials.coefficients
@@ -51,33 +49,28 @@ def _(primals, tangents):
     _, change, _ = tangents
     coefficients = _of_problem(polynomials, problem, t0)
     num_points = coefficients.shape[1] - 2
-    dtype = coefficients.dtype
-    rule = gauss(num_points)
-    integrals = jnp.asarray(rule.integrals.astype(float), dtype)
-    transform = legendre_transform(num_points, dtype)
+    transform = legendre_transform(num_points, coefficients.dtype)
     # Windows that are not used do nothing, at a state where f can be asked.
     used = jnp.isfinite(polynomials.starts)
     starts = jnp.where(used, polynomials.starts, t0)
-    halves = jnp.where(used, polynomials.spans / 2, 0.0)
-    times = starts[:, None] + halves[:, None] * (jnp.asarray(rule.points, dtype) + 1)[None]
-    nodes = jnp.einsum("pn,wnd->wpd", jnp.linalg.inv(transform), coefficients)
-    u = jnp.where(used[:, None, None], nodes[:, 1:-1], problem[1][None, None])
+    spans = jnp.where(used, polynomials.spans, 0.0)
+    values = jnp.einsum("pn,wnd->wdp", jnp.linalg.inv(transform), coefficients)
+    values = jnp.where(used[:, None, None], values, problem.y0[None, :, None])
+    times = jax.vmap(lambda start, span: nodes_in(start, span, num_points).times)(starts, spans)
 
     def rates(problem):
-        system, _, args = problem
-        return jax.vmap(lambda t, u: system(t, u.T, args).T)(times, u)
+        return jax.vmap(problem.rates)(times, values[:, :, 1:-1])
 
     _, rate_changes = eqx.filter_jvp(rates, (problem,), (change,))
-    system, y0, args = problem
 
     def advance(start, window):
-        t, u, half, rate = window
-        jacobian = jacobian_at(lambda t, u: system(t, u, args), t, u.T)
-        known = start[:, None] + half * (rate.T @ integrals.T)
-        change = propagate(jacobian, half, integrals, known)
-        return change[:, -1], jnp.concatenate([start[:, None], change], axis=1).T
+        begin, span, values, rate_change = window
+        nodes = nodes_in(begin, span, num_points)
+        known = start[:, None] + nodes.half * (rate_change @ nodes.integrals.T)
+        later = linearise(problem.rates, nodes, values).solve(known)
+        return later[:, -1], jnp.concatenate([start[:, None], later], axis=1).T
 
-    start = jnp.zeros_like(y0) if change[1] is None else change[1]
+    start = jnp.zeros_like(problem.y0) if change.y0 is None else change.y0
     with jax.default_matmul_precision("highest"):
-        _, changes = jax.lax.scan(advance, start, (times, u, halves, rate_changes))
+        _, changes = jax.lax.scan(advance, start, (starts, spans, values, rate_changes))
         return coefficients, jnp.einsum("np,wpd->wnd", transform, changes)

@@ -1,36 +1,37 @@
 """An initial value problem solved by networks, window after window."""
 
-import warnings
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
-from physml._numerics.batch import largest_of_batch
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import (
     check_interval,
     check_times,
     check_tolerances,
     is_concrete,
+    require_count,
     require_finite,
+    require_positive,
 )
+from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
     CorrectedNetworks,
-    Polynomials,
     Tables,
+    Tolerance,
     WindowNetworks,
     hidden_layer,
     tabulate,
 )
+from physml.pinn.ivp._correction import Corrected
 from physml.pinn.ivp._correction import correct as correct_error
+from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
 from physml.pinn.ivp._sensitivity import differentiable
-from physml.pinn.ivp._window import Window, fit_window, hand_over
-from physml.results import RESULTS
+from physml.results import RESULTS, conclude
 from physml.solution import Solution
 from physml.systems import System, check_problem
 
@@ -51,7 +52,7 @@ def solve(
     units: int = 40,
     num_points: int = 30,
     key: PRNGKeyArray | None = None,
-    network: nnx.Module | None = None,
+    network: FeatureNetwork | None = None,
     first_span: float | None = None,
     max_steps: int = 10,
     max_windows: int = 4096,
@@ -122,182 +123,114 @@ def solve(
     projection neural networks for initial value problems", Chaos 33 (2023), arXiv 2203.05337.
 
     Example:
-        >>> solution = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], t1=20.0)
-        >>> solution(3.7), solution.derivative(3.7), solution.stats["num_windows"]
+        >>> solution = pinn.solve(systems.Lorenz(), jnp.ones(3), t1=2.0)
+        >>> state, rate = solution(1.7), solution.derivative(1.7)
+        >>> bool(jnp.all(solution.error_estimate(1.7) < 1e-12))
+        True
     """
     t0, t1 = check_interval(t0, t1)
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
     if all(is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
         require_finite("the right-hand side at t0", system(jnp.asarray(t0, dtype), y0, args))
-    tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
+    tolerance = Tolerance(*check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
     ts = check_times(ts, t0, t1, dtype)
-    for name, value, least in (
-        ("units", units, 2),
-        ("num_points", num_points, 2),
-        ("max_steps", max_steps, 1),
-        ("max_windows", max_windows, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    if first_span is not None and not 0 < first_span < np.inf:
-        raise ValueError(f"first_span must be positive and finite, got {first_span}")
-    if network is not None and key is not None:
-        raise ValueError("give a network or a key that draws one, not both")
-    if key is not None and not is_concrete(key):
-        raise ValueError("key must not be traced: the hidden layer it draws is a constant")
-    if network is None:
-        with jax.ensure_compile_time_eval():
-            network = hidden_layer(units, system.dim, key=key, dtype=dtype)
+    require_count(least=2, units=units, num_points=num_points)
+    require_count(max_steps=max_steps, max_windows=max_windows)
+    if first_span is not None:
+        require_positive(first_span=first_span)
+    network = _hidden_network(network, key, units, system.dim, dtype)
     tables = tabulate(network, num_points, dtype)
     stops = np.append(system.jump_times(t0, t1), t1)
-    stops = jnp.asarray(np.unique(stops[stops > t0]), dtype)
-
-    first = None if first_span is None else jnp.asarray(first_span, dtype)
-    problem = system, y0, args
-    system, y0, args = jax.tree.map(
+    course = Course(
+        jnp.asarray(t0, dtype),
+        jnp.asarray(np.unique(stops[stops > t0]), dtype),
+        None if first_span is None else jnp.asarray(first_span, dtype),
+    )
+    problem = InitialValueProblem(system, y0, args)
+    held = jax.tree.map(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
     )
+    limits = Limits(max_steps, max_windows)
     with single_threaded_blas():
-        solution = _march(
-            system,
-            y0,
-            args,
-            tables,
-            network,
-            jnp.asarray(t0, dtype),
-            stops,
-            ts,
-            *tolerances,
-            first,
-            max_steps,
-            max_windows,
-            correct,
-        )
+        solution = _solve(held, tables, network, tolerance, course, ts, limits, correct=correct)
         solution = jax.block_until_ready(solution)
+    details = ""
     if is_concrete(solution.t1):
         solution = _trim(solution)
-        _warn(solution, tolerances[0])
+        details = _details(solution, float(tolerance.rtol), t1)
     if not all(is_concrete(x) for x in jax.tree.leaves(problem)):
         solution = differentiable(solution, problem)
-    return _throw(solution, t1) if throw else solution
+    return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
 
 
-class _March(eqx.Module):
-    """Where the march stands, and what it has left behind."""
-
-    t: Float[Array, ""]
-    y: Float[Array, " dim"]
-    span: Float[Array, ""]
-    implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
-    narrowed: Bool[Array, ""]  # since they did not contract in a wider window from here
-    num_windows: Array
-    num_rejected: Array
-    num_iterations: Array
-    windows: Window  # each field with a leading axis
+def _hidden_network(
+    network: FeatureNetwork | None, key: PRNGKeyArray | None, units: int, dim: int, dtype: DTypeLike
+) -> FeatureNetwork:
+    """The network that was handed in, or one whose hidden layer is drawn by the key or fixed."""
+    if network is not None and key is not None:
+        raise ValueError("network must be None where a key draws one, got both")
+    if key is not None and not is_concrete(key):
+        raise ValueError("key must not be traced: the hidden layer it draws is a constant")
+    if network is not None:
+        return network
+    with jax.ensure_compile_time_eval():
+        return hidden_layer(units, dim, key=key, dtype=dtype)
 
 
 @eqx.filter_jit
-def _march(
-    system,
-    y0,
-    args,
+def _solve(
+    problem: InitialValueProblem,
     tables: Tables,
-    network,
-    t0,
-    stops,
-    ts,
-    rtol,
-    atol,
-    first,
-    max_steps: int,
-    size: int,
-    subtract: bool,
+    network: FeatureNetwork,
+    tolerance: Tolerance,
+    course: Course,
+    ts: Float[Array, " n"],
+    limits: Limits,
+    *,
+    correct: bool,
 ) -> Solution:
-    def field(t, y):
-        return system(t, y, args)
-
-    def fit(t, span, y, implicit):
-        most = jnp.where(implicit, max_steps, 0)
-        return fit_window(field, tables, t, span, y, rtol, atol, most)
-
-    def shortest(t):
-        return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(t1))
-
-    def unfinished(m: _March) -> Array:
-        return (m.t < t1) & (m.num_windows < size) & (m.span > shortest(m.t))
-
-    def advance(march: _March) -> _March:
-        stop = stops[jnp.searchsorted(stops, march.t, side="right")]
-        # No sliver is left before a stop: what remains is taken whole, or halved.
-        left = stop - march.t
-        near = march.t + jnp.minimum(march.span, 0.5 * left)
-        end = jnp.where(march.span > 0.99 * left, stop, near)
-        window = fit(march.t, end - march.t, march.y, march.implicit)
-        active = unfinished(march)
-        accepted = active & (window.error <= 1)
-        factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
-        factor = jnp.where(window.contracted | march.implicit, factor, 0.5)
-        # Gauss-Newton costs some hundred iterations, in a batch for all if for one: it is kept for
-        # where the residual would have let pass twice the span, at which those did not contract.
-        limiting = march.narrowed & (window.error < 0.5 ** (tables.rank / 2))
-        implicit = jnp.where(window.contracted, limiting & accepted, march.implicit)
-        narrowed = ~accepted & (march.narrowed | ~window.contracted)
-        count = march.num_windows
-        return _March(
-            t=jnp.where(accepted, end, march.t),
-            y=jnp.where(accepted, hand_over(tables, window), march.y),
-            span=jnp.where(active, window.span * factor, march.span),
-            implicit=implicit,
-            narrowed=narrowed,
-            num_windows=count + accepted.astype(count.dtype),
-            num_rejected=march.num_rejected + (active & ~accepted).astype(count.dtype),
-            num_iterations=march.num_iterations + jnp.where(active, window.num_iterations, 0),
-            # A rejected window is overwritten by the next.
-            windows=jax.tree.map(lambda rows, row: rows.at[count].set(row), march.windows, window),
-        )
-
-    t1 = stops[-1]
     with jax.default_matmul_precision("highest"):
-        slope = field(t0, y0)
-        if first is None:
-            # A tenth of the time in which some component changes by its own size.
-            size_of = jnp.abs(y0) + atol / rtol
-            rate = jnp.max(jnp.abs(slope) / jnp.where(size_of > 0, size_of, jnp.inf))
-            first = 0.1 / jnp.maximum(rate, 1 / (t1 - t0))
-        zero = jnp.asarray(0)
-        yes, no = jnp.asarray(True), jnp.asarray(False)
-        shapes = jax.eval_shape(fit, t0, t0, y0, yes)
-        empty = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), shapes)
-        march = jax.lax.while_loop(
-            lambda m: largest_of_batch(unfinished(m)),
-            advance,
-            _March(t0, y0, first, yes, no, zero, zero, zero, empty),
-        )
-        windows, count = march.windows, march.num_windows
+        marched = march(problem, tables, tolerance, course, limits)
+        windows, count = marched.windows, marched.num_windows
         readouts = jnp.einsum("wr,nrd->nwd", tables.readout, windows.coefficients)
-        corrected = correct_error(field, tables, windows, count, march.t, rtol, atol, subtract)
+        corrected = correct_error(
+            problem.rates, tables, tolerance, windows, count, marched.t, subtract=correct
+        )
 
-    used = jnp.arange(size) < count
-    starts = jnp.where(used, windows.start, jnp.inf)
+    used = jnp.arange(limits.max_windows) < count
+    starts = corrected.polynomials.starts
     networks = WindowNetworks(starts, windows.span, network, windows.y, windows.slope, readouts)
-    polynomials = Polynomials(starts, windows.span, corrected.coefficients)
-    dense = CorrectedNetworks(polynomials, networks)
-    finite = jnp.all(jnp.isfinite(field(march.t, march.y)))
-    choose: Any = RESULTS.where  # its annotations take a member for a plain literal
-    result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)
-    result = choose(count == size, RESULTS.max_steps_reached, result)
-    verdict = choose(corrected.trusted, RESULTS.successful, RESULTS.suspect)
-    result = choose(march.t >= t1, verdict, result)
-    ys = jnp.where((ts <= march.t)[:, None], jax.vmap(dense.evaluate)(ts), jnp.nan)
+    dense = CorrectedNetworks(corrected.polynomials, networks)
     stats = {
         "num_windows": count,
-        "num_rejected": march.num_rejected,
-        "num_iterations": march.num_iterations,
-        "edges": jnp.append(jnp.where(used, windows.start, march.t), march.t),
+        "num_rejected": marched.num_rejected,
+        "num_iterations": marched.num_iterations,
+        "edges": jnp.append(jnp.where(used, windows.start, marched.t), marched.t),
         "residuals": jnp.where(used, windows.error, 0.0),
     }
-    return Solution(ts, ys, t0, march.t, dense, result, stats, corrected.error)
+    return Solution(
+        ts=ts,
+        ys=jnp.where((ts <= marched.t)[:, None], jax.vmap(dense.evaluate)(ts), jnp.nan),
+        t0=course.t0,
+        t1=marched.t,
+        dense=dense,
+        result=_result(problem, marched, corrected, course.stops[-1], limits),
+        stats=stats,
+        error=corrected.error,
+    )
+
+
+def _result(
+    problem: InitialValueProblem, marched: March, corrected: Corrected, t1: Array, limits: Limits
+) -> RESULTS:
+    choose: Any = RESULTS.where  # its annotations take a member for a plain literal
+    finite = jnp.all(jnp.isfinite(problem.rates(marched.t, marched.y)))
+    result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)
+    full = marched.num_windows == limits.max_windows
+    result = choose(full, RESULTS.max_steps_reached, result)
+    verdict = choose(corrected.trusted, RESULTS.successful, RESULTS.suspect)
+    return choose(marched.t >= t1, verdict, result)
 
 
 def _trim(solution: Solution) -> Solution:
@@ -315,25 +248,16 @@ def _trim(solution: Solution) -> Solution:
     return eqx.tree_at(lambda s: (s.dense, s.stats, s.error), solution, (dense, stats, error))
 
 
-def _warn(solution: Solution, rtol: Array) -> None:
+def _details(solution: Solution, rtol: float, t1: float) -> str:
+    """What is to be said of a solution that is suspect, or that ends before t1."""
     if solution.result == RESULTS.suspect:
-        until, _ = solution.valid_until(float(rtol) ** 0.5)
-        warnings.warn(
-            f"pinn.solve: {RESULTS[RESULTS.suspect]} By the estimate, half of the digits asked for "
-            f"are right until t = {until:.6g} of {solution.t1:.6g}; see solution.error_estimate.",
-            stacklevel=3,
+        until, _ = solution.valid_until(rtol**0.5)
+        return (
+            f"By the estimate, half of the digits asked for are right until t = {until:.6g} of "
+            f"{solution.t1:.6g}; see solution.error_estimate."
         )
-
-
-def _throw(solution: Solution, t1: float) -> Solution:
-    failed = (solution.result != RESULTS.successful) & (solution.result != RESULTS.suspect)
-    if not is_concrete(failed):
-        return solution.result.error_if(solution, failed)
-    if failed:
-        full = solution.result == RESULTS.max_steps_reached
-        reason = "that is max_windows" if full else RESULTS[solution.result]
-        raise RuntimeError(
-            f"pinn.solve stopped at t = {solution.t1}, before t1 = {t1}, after "
-            f"{solution.stats['num_windows']} windows: {reason}"
-        )
-    return solution
+    full = solution.result == RESULTS.max_steps_reached
+    return (
+        f"The march stopped at t = {solution.t1}, before t1 = {t1}, after "
+        f"{solution.stats['num_windows']} windows{', that is max_windows' if full else ''}."
+    )

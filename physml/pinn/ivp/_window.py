@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from physml.pinn.collocation import Tables, VectorField
+from physml.pinn.collocation import Tables, Tolerance, VectorField, iterate
 
-_MOST_PICARD = 60  # more would cost as much as Gauss-Newton
+# Steps of Gauss-Newton shrink quadratically: after one of ten tolerances the next would be far
+# below one.
+_SMALL_STEP = 10.0
 
 
 class Window(NamedTuple):
@@ -29,60 +31,53 @@ class Window(NamedTuple):
     num_iterations: Int[Array, ""]
 
 
-def fit_window(
-    field: VectorField,
-    tables: Tables,
-    start: Float[Array, ""],
-    span: Float[Array, ""],
-    y: Float[Array, " dim"],
-    rtol: Float[Array, ""],
-    atol: Float[Array, ""],
-    max_steps: Int[Array, ""],
-) -> Window:
-    r"""Find the readout that makes the residual $r = u' - f(t, u)$ vanish.
+class _Ansatz(NamedTuple):
+    """A window's network as a function of its coefficients, and the equation that it is to obey."""
 
-    First by fixed-point (Picard) iterations from C = 0, which subtract the projection of r on the
-    derivative features and need no linear algebra: where the span is moderate in units of the
-    time scale of f they contract faster than geometrically, as all Volterra equations do. Where
-    they do not, as in stiff problems, Gauss-Newton minimises the integral of $r^2$, again from
-    C = 0, in at most `max_steps`; each is a dense least-squares problem, solved by QR.
+    field: VectorField
+    tables: Tables
+    tolerance: Tolerance
+    start: Float[Array, ""]
+    half: Float[Array, ""]  # of the span
+    y: Float[Array, " dim"]
+    slope: Float[Array, " dim"]
 
-    The residual is judged in between the points it was brought down at: times the span, which
-    makes it the change of u that it stands for, and relative to `atol + rtol max |u|` of each
-    component.
-    """
-    half = span / 2
-    times = start + half * (tables.points + 1)
-    slope = field(times[0], y)
-    (dim,), rank = y.shape, tables.rank
-    root = jnp.sqrt(tables.weights)
-    identity = jnp.eye(dim, dtype=y.dtype)
-    slopes = jnp.einsum("p,pr,ij->ipjr", root, tables.slopes, identity)
-    values = root[:, None] * tables.values
+    def times(self, points: Float[Array, " points"]) -> Float[Array, " points"]:
+        return self.start + self.half * (points + 1)
 
-    def network(coefficients: Array, basis: Array, points: Array) -> Float[Array, "dim points"]:
-        return y[:, None] + half * (jnp.outer(slope, points + 1) + coefficients @ basis.T)
+    def values(
+        self, coefficients: Array, basis: Array, points: Array
+    ) -> Float[Array, "dim points"]:
+        ramp = jnp.outer(self.slope, points + 1)
+        return self.y[:, None] + self.half * (ramp + coefficients @ basis.T)
 
-    def size(step: Array, u: Array) -> Float[Array, ""]:
+    def size(self, step: Float[Array, "dim rank"], u: Array) -> Float[Array, ""]:
         """The change of u that a step makes, in units of the tolerance."""
-        scale = atol + rtol * jnp.max(jnp.abs(u), axis=1)
-        return jnp.max(jnp.max(jnp.abs(half * (step @ tables.values.T)), axis=1) / scale)
+        change = jnp.max(jnp.abs(self.half * (step @ self.tables.values.T)), axis=1)
+        return jnp.max(change / self.tolerance.of(u))
 
-    def picard(carry):
-        coefficients, last, _, count = carry
-        u = network(coefficients, tables.values, tables.points)
-        residual = slope[:, None] + coefficients @ tables.slopes.T - field(times, u)
+    def picard(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array]:
+        """A fixed-point step: subtract the residual's projection on the derivative features."""
+        tables = self.tables
+        u = self.values(coefficients, tables.values, tables.points)
+        rates = self.field(self.times(tables.points), u)
+        residual = self.slope[:, None] + coefficients @ tables.slopes.T - rates
         step = residual @ (tables.weights[:, None] * tables.slopes)
-        return coefficients - step, size(step, u), last, count + 1
+        return coefficients - step, self.size(step, u)
 
-    def gauss_newton(carry):
-        coefficients, _, count = carry
-        u = network(coefficients, tables.values, tables.points)
-        f, tangent = jax.linearize(lambda u: field(times, u), u)
+    def gauss_newton(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array]:
+        """A step of Gauss-Newton, a dense least-squares problem that is solved by QR."""
+        tables, (dim, rank) = self.tables, coefficients.shape
+        root, identity = jnp.sqrt(tables.weights), jnp.eye(dim, dtype=coefficients.dtype)
+        u = self.values(coefficients, tables.values, tables.points)
+        times = self.times(tables.points)
+        f, tangent = jax.linearize(lambda u: self.field(times, u), u)
         directions = jnp.broadcast_to(identity[:, :, None], (dim, *u.shape))
         jacobian = jax.vmap(tangent)(directions)  # (direction, component, point)
-        residual = root[None] * (slope[:, None] + coefficients @ tables.slopes.T - f)
-        matrix = slopes - half * jnp.einsum("pr,jip->ipjr", values, jacobian)
+        residual = root[None] * (self.slope[:, None] + coefficients @ tables.slopes.T - f)
+        slopes = jnp.einsum("p,pr,ij->ipjr", root, tables.slopes, identity)
+        values = root[:, None] * tables.values
+        matrix = slopes - self.half * jnp.einsum("pr,jip->ipjr", values, jacobian)
         matrix = matrix.reshape(dim * root.size, dim * rank)
         # The triangle of [A b] holds that of A, and Q^T b beside it.
         triangle = jnp.linalg.qr(
@@ -90,37 +85,61 @@ def fit_window(
         )
         step = jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
         step = step.reshape(dim, rank)
-        return coefficients - step, size(step, u), count + 1
+        return coefficients - step, self.size(step, u)
 
-    zero, zeroth = jnp.zeros((dim, rank), y.dtype), jnp.asarray(0)
-    most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
+    def error(self, coefficients: Float[Array, "dim rank"]) -> Float[Array, ""]:
+        """The residual in between the points it was brought down at, in units of the tolerance."""
+        tables = self.tables
+        u = self.values(coefficients, tables.check_values, tables.check_points)
+        rates = self.field(self.times(tables.check_points), u)
+        residual = self.slope[:, None] + coefficients @ tables.check_slopes.T - rates
+        change = 2 * self.half * jnp.max(jnp.abs(residual), axis=1)
+        return jnp.max(change / self.tolerance.of(u))
+
+
+def fit_window(
+    field: VectorField,
+    tables: Tables,
+    tolerance: Tolerance,
+    start: Float[Array, ""],
+    span: Float[Array, ""],
+    y: Float[Array, " dim"],
+    max_steps: Int[Array, ""],
+) -> Window:
+    r"""Find the readout that makes the residual $r = u' - f(t, u)$ vanish.
+
+    First by fixed-point iterations from C = 0, which need no linear algebra: where the span is
+    moderate in units of the time scale of f they contract faster than geometrically, as all
+    Volterra equations do. Where they do not, as in stiff problems, Gauss-Newton minimises the
+    integral of $r^2$, again from C = 0, in at most `max_steps` steps.
+
+    The residual is judged in between the points it was brought down at: times the span, which
+    makes it the change of u that it stands for, and relative to `atol + rtol max |u|` of each
+    component.
+    """
+    half = span / 2
+    slope = field(start + half * (tables.points[0] + 1), y)
+    ansatz = _Ansatz(field, tables, tolerance, start, half, y, slope)
+    zero = jnp.zeros((y.shape[0], tables.rank), y.dtype)
     # Down to round-off, and as long after that as it helps; not once u has grown a thousandfold.
-    round_off = 16 * jnp.finfo(y.dtype).eps / rtol
-    coefficients, last, _, tried = jax.lax.while_loop(
-        lambda c: (
-            ((c[1] > round_off) | (c[1] < 0.7 * c[2]))
-            & (c[3] < _MOST_PICARD)
-            & ((c[1] < 1e3 / rtol) | (c[3] == 0))
-        ),
-        picard,
-        (zero, most, most, zeroth),
+    round_off = 16 * jnp.finfo(y.dtype).eps / tolerance.rtol
+    coefficients, last, tried = iterate(
+        ansatz.picard, zero, enough=round_off, limit=1e3 / tolerance.rtol, polish=True
     )
     contracted = last <= round_off
 
-    # Steps shrink quadratically: after one of ten tolerances the next would be far below one.
-    small = 10.0
+    most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
     coefficients, last, count = jax.lax.while_loop(
-        lambda c: (c[1] > small) & (c[2] < max_steps),
-        gauss_newton,
-        (jnp.where(contracted, coefficients, zero), jnp.where(contracted, 0.0, most), zeroth),
+        lambda c: (c[1] > _SMALL_STEP) & (c[2] < max_steps),
+        lambda c: (*ansatz.gauss_newton(c[0]), c[2] + 1),
+        (
+            jnp.where(contracted, coefficients, zero),
+            jnp.where(contracted, 0.0, most),
+            jnp.asarray(0),
+        ),
     )
-
-    u = network(coefficients, tables.check_values, tables.check_points)
-    f = field(start + half * (tables.check_points + 1), u)
-    residual = slope[:, None] + coefficients @ tables.check_slopes.T - f
-    scale = atol + rtol * jnp.max(jnp.abs(u), axis=1)
-    error = jnp.max(span * jnp.max(jnp.abs(residual), axis=1) / scale)
-    solved: Bool[Array, ""] = (last <= small) & jnp.isfinite(error)
+    error = ansatz.error(coefficients)
+    solved: Bool[Array, ""] = (last <= _SMALL_STEP) & jnp.isfinite(error)
     error = jnp.where(solved, error, jnp.inf)
     return Window(start, span, y, slope, coefficients.T, error, contracted, tried + count)
 
@@ -128,3 +147,13 @@ def fit_window(
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:
     """The network's value at the window's end, where the next window starts."""
     return window.y + window.span / 2 * (2 * window.slope + tables.end @ window.coefficients)
+
+
+def nodal_values(tables: Tables, windows: Window) -> Float[Array, "windows nodes dim"]:
+    """The networks' values at the start, at the Gauss points, and at the end of their windows."""
+    start, half = windows.y[:, None], windows.span[:, None, None] / 2
+    edges = jnp.concatenate([tables.points + 1, jnp.full(1, 2.0, start.dtype)])
+    basis = jnp.concatenate([tables.values, tables.end[None]])
+    rest = jnp.einsum("pr,wrd->wpd", basis, windows.coefficients)
+    ramp = windows.slope[:, None] * edges[None, :, None]
+    return jnp.concatenate([start, start + half * (ramp + rest)], axis=1)

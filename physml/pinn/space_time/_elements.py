@@ -1,7 +1,8 @@
-"""Frozen hidden layers on an interval, as orthonormal bases with their tables of derivatives."""
+"""Frozen hidden layers on an interval, as orthonormal functions with their derivatives."""
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, DTypeLike, Float
 from numpy.polynomial import legendre
 
 from physml._numerics.quadrature import gauss
+from physml.nn import MLP
 from physml.pinn.collocation import hidden_layer
 
 # Gauss points that resolve tanh(2 s) on [-1, 1] to rounding: polynomials converge as 2.06^-n.
@@ -22,11 +24,11 @@ class Basis(eqx.Module):
 
     $b(s) = ((1, s + 1, \ldots, (s + 1)^{m - 1} / (m - 1)!, \phi_1(s), \phi_2(s), \ldots) K) M$
 
-    K is as large as a readout of tanh has to be, and M is not: with their product in place of both
-    its rounding would reach all functions, where now it meets those alone that hardly count.
+    K is as large as a readout of tanh has to be, and M is not. Keeping K and M apart confines the
+    rounding of K to functions that hardly count; the product K M would spread it to all.
     """
 
-    hidden: Any  # an MLP; its readout is not used
+    hidden: MLP  # its readout is not used
     kernel: Float[Array, "inputs rank"]
     mixing: Float[Array, "rank functions"]
     order: int = eqx.field(static=True)  # m above
@@ -42,35 +44,63 @@ class Basis(eqx.Module):
             return jnp.concatenate([jnp.stack(polynomial), features]) @ self.kernel @ self.mixing
 
 
-class Tables(NamedTuple):
-    """Derivatives in s of all functions of a basis: axis 0 is the order, 0 to m."""
+class AxisTable(eqx.Module):
+    """The functions of one axis at some points: derivatives in the scaled coordinate s."""
+
+    points: Float[Array, " points"]  # s
+    weights: Float[Array, " points"]  # of quadrature
+    values: Float[Array, "derivatives points functions"]
+
+
+class AxisFunctions(NamedTuple):
+    """The functions of one axis, with their derivatives in s up to the order m."""
 
     basis: Basis
-    fine: np.ndarray  # (m + 1, fine points, functions): all that is known of them
-    points: np.ndarray  # of Gauss-Legendre quadrature, where the residual is made small
-    weights: np.ndarray
-    checks: np.ndarray  # in between, where it is judged
+    fine: Float[np.ndarray, "derivatives fine functions"]  # on a grid that determines them
+    points: Float[np.ndarray, " points"]  # of Gauss-Legendre quadrature, for the residual
+    weights: Float[np.ndarray, " points"]
+    checks: Float[np.ndarray, " checks"]  # between the points, where the residual is judged
 
     @property
     def order(self) -> int:
         """m."""
         return self.basis.order
 
-    def at(self, s: np.ndarray) -> np.ndarray:
-        """All derivatives at any points: (m + 1, points, functions)."""
+    def at(self, s: Float[np.ndarray, " at"]) -> Float[np.ndarray, "derivatives at functions"]:
+        """All derivatives at any points."""
         return legendre.legvander(s, _FINE - 1) @ _to_legendre() @ self.fine
 
+    def at_points(self) -> AxisTable:
+        """The table at the collocation points."""
+        return self._table(self.points, self.weights)
 
-def tabulate(
+    def at_checks(self) -> AxisTable:
+        """The table between the collocation points."""
+        return self._table(self.checks, np.ones_like(self.checks))
+
+    def at_end(self, end: int) -> AxisTable:
+        """The table at s = -1 (`end` is 0) or s = 1 (1)."""
+        return self._table(np.array([2.0 * end - 1.0]), np.ones(1))
+
+    def first_at_start(self) -> AxisTable:
+        """The first function alone, at s = -1."""
+        table = self.at_end(0)
+        return AxisTable(table.points, table.weights, table.values[:, :, :1])
+
+    def _table(self, s: Float[np.ndarray, " at"], weights: Float[np.ndarray, " at"]) -> AxisTable:
+        arrays = s, weights, self.at(s)
+        return AxisTable(*(jnp.asarray(x, self.basis.kernel.dtype) for x in arrays))
+
+
+def axis_functions(
     units: int, rank: int, order: int, num_points: int, slope: float, dtype: DTypeLike
-) -> Tables:
+) -> AxisFunctions:
     r"""A polynomial of degree m - 1, then functions whose state at s = -1 is zero.
 
-    The state is the value and the derivatives below the order m, the highest that the equation
-    has. The m-th derivatives of the latter functions are the leading left singular vectors of
-    those of the features, orthonormal on [-1, 1], and what is below them comes by integrating
-    on a grid that resolves tanh to rounding, so that no digits are lost to the large readouts that
-    take small differences of it.
+    The state is the value and the derivatives below the order m, the highest in the equation. The
+    m-th derivatives of the latter functions are the leading left singular vectors of those of the
+    features, orthonormal on [-1, 1]. The lower derivatives are their integrals, on a grid that
+    resolves tanh to rounding: a readout would take small differences of large numbers.
     """
     with jax.ensure_compile_time_eval():  # constants, whatever is traced around them
         hidden = hidden_layer(units, 1, slope=slope, dtype=dtype)
@@ -78,7 +108,7 @@ def tabulate(
         integrals = rational[:-1].astype(float)
         s = jnp.asarray(np.append(-1.0, fine), dtype)
         features = np.asarray(_derivatives(hidden, order, s), np.float64)
-    # What takes off the highest degrees, which are rounding, so that the grid holds integrals too.
+    # Take off the highest degrees, which are rounding, so that the grid also resolves integrals.
     low = legendre.legvander(fine, _FINE - 1 - order) @ _to_legendre()[: _FINE - order]
     root = np.sqrt(weights)[:, None]
     left, singular, right = np.linalg.svd(root * features[order, 1:], full_matrices=False)
@@ -97,50 +127,50 @@ def tabulate(
     edges = np.concatenate([[-1.0], points, [1.0]])
     arrays = [jnp.asarray(x, dtype) for x in (kernel, np.eye(order + rank))]
     basis = Basis(hidden, *arrays, order=order)
-    return Tables(basis, values, points, weights, (edges[1:] + edges[:-1]) / 2)
+    return AxisFunctions(basis, values, points, weights, (edges[1:] + edges[:-1]) / 2)
 
 
-def with_end_states(tables: Tables) -> Tables:
+def with_end_states(functions: AxisFunctions) -> AxisFunctions:
     """The same functions combined so that neighbours are easily joined.
 
-    First those that vanish with their state at both ends, then m for each component of the state
-    at the left end, which is one, all else zero; then m for the right end.
+    The first functions have a state of zero at both ends. Then come m functions, each of which has
+    a one in one component of the state at the left end and zeros elsewhere; then m for the right.
     """
-    order = tables.order
-    ends = tables.at(np.array([1.0]))[:order, 0]
-    polynomial, functions = np.split(ends, [order], axis=1)
-    rank = functions.shape[1]
-    inverse = np.linalg.pinv(functions)
+    order = functions.order
+    ends = functions.at(np.array([1.0]))[:order, 0]
+    polynomial, others = np.split(ends, [order], axis=1)
+    rank = others.shape[1]
+    inverse = np.linalg.pinv(others)
     change = np.zeros((order + rank, order + rank))
-    change[order:, : rank - order] = np.linalg.svd(functions)[2][order:].T
+    change[order:, : rank - order] = np.linalg.svd(others)[2][order:].T
     change[:order, rank - order : rank] = np.eye(order)
     change[order:, rank - order : rank] = -inverse @ polynomial
     change[order:, rank:] = inverse
-    return _combined(tables, change)
+    return _combined(functions, change)
 
 
-def periodic(tables: Tables) -> Tables:
+def with_equal_ends(functions: AxisFunctions) -> AxisFunctions:
     """The combinations of the functions whose states at both ends are the same."""
-    start, end = np.moveaxis(tables.at(np.array([-1.0, 1.0]))[: tables.order], 1, 0)
-    change = np.linalg.svd(end - start)[2][tables.order :].T
-    return _combined(tables, change)
+    start, end = np.moveaxis(functions.at(np.array([-1.0, 1.0]))[: functions.order], 1, 0)
+    change = np.linalg.svd(end - start)[2][functions.order :].T
+    return _combined(functions, change)
 
 
-def halving(tables: Tables) -> np.ndarray:
-    """What the coefficients become in each half of an element: (2, functions, functions).
+def halving(functions: AxisFunctions) -> np.ndarray:
+    """The maps from an element's coefficients to those of its halves: (2, functions, functions).
 
-    For tables `with_end_states`. States are taken as they are, so that the halves join.
+    For functions `with_end_states`. The halves keep the states at their ends, so that they join.
     """
-    order, num_functions = tables.order, tables.fine.shape[2]
+    order, num_functions = functions.order, functions.fine.shape[2]
     num_bubbles = num_functions - 2 * order
-    root = np.sqrt(tables.weights)[:, None]
-    top = root * tables.at(tables.points)[order]
+    root = np.sqrt(functions.weights)[:, None]
+    top = root * functions.at(functions.points)[order]
     scale = 0.5 ** np.arange(order + 1)[:, None, None]
     halves = np.zeros((2, num_functions, num_functions))
     for half, shift in zip(halves, (-0.5, 0.5), strict=True):
-        states = (scale * tables.at(np.array([-1.0, 1.0]) / 2 + shift))[:order]
+        states = (scale * functions.at(np.array([-1.0, 1.0]) / 2 + shift))[:order]
         half[num_bubbles:] = np.concatenate([states[:, 0], states[:, 1]])
-        target = root * (scale * tables.at(tables.points / 2 + shift))[order]
+        target = root * (scale * functions.at(functions.points / 2 + shift))[order]
         rest = target - top[:, num_bubbles:] @ half[num_bubbles:]
         half[:num_bubbles] = np.linalg.lstsq(top[:, :num_bubbles], rest)[0]
     return halves
@@ -154,21 +184,23 @@ def _to_legendre() -> np.ndarray:
     return (degrees + 0.5) * legendre.legvander(points, _FINE - 1).T * weights
 
 
-def _combined(tables: Tables, change: np.ndarray) -> Tables:
-    mixing = np.asarray(tables.basis.mixing, np.float64) @ change
-    mixing = jnp.asarray(mixing, tables.basis.mixing.dtype)
-    basis = Basis(tables.basis.hidden, tables.basis.kernel, mixing, tables.order)
-    return tables._replace(basis=basis, fine=tables.fine @ change)
+def _combined(functions: AxisFunctions, change: np.ndarray) -> AxisFunctions:
+    mixing = np.asarray(functions.basis.mixing, np.float64) @ change
+    mixing = jnp.asarray(mixing, functions.basis.mixing.dtype)
+    basis = Basis(functions.basis.hidden, functions.basis.kernel, mixing, functions.order)
+    return functions._replace(basis=basis, fine=functions.fine @ change)
 
 
 @eqx.filter_jit
-def _derivatives(hidden: Any, order: int, s: Float[Array, " points"]) -> Array:
-    """Derivatives 0 to `order` of the features: (order + 1, points, units)."""
+def _derivatives(
+    hidden: MLP, order: int, s: Float[Array, " points"]
+) -> Float[Array, "derivatives points units"]:
+    """Derivatives 0 to `order` of the features."""
 
     def function(s: Array) -> Array:
         return hidden.features(s[None]).astype(s.dtype)
 
-    functions: list[Any] = [function]
+    functions: list[Callable[[Array], Array]] = [function]
     for _ in range(order):
         functions.append(jax.jacfwd(functions[-1]))
     return jnp.stack([jax.vmap(f)(s) for f in functions])

@@ -1,4 +1,4 @@
-"""Functions of named coordinates, and what a residual asks of one at a point."""
+"""Functions of named coordinates, and the derivatives that a residual needs at a point."""
 
 import itertools
 import math
@@ -36,7 +36,8 @@ class Field:
     def __getattr__(self, letters: str) -> Callable[..., Array]:
         if letters.startswith("_") or not set(letters) <= set(self._coordinates):
             raise AttributeError(
-                f"u.{letters}: a derivative is named by coordinates out of {self._coordinates!r}"
+                f"a derivative must be named by coordinates out of {self._coordinates!r}, got "
+                f"u.{letters}"
             )
         function = self._function
         for letter in letters:
@@ -52,10 +53,9 @@ def taylor(
 ) -> Field:
     """The Taylor polynomial that has the given derivatives at a point, and no other.
 
-    A local residual cannot tell it from the function that the derivatives were taken from.
+    A local residual has the same value for it as for the function with these derivatives.
     """
-
-    # Few operations, whatever the number of terms: they are differentiated again and again.
+    # Few operations, whatever the number of terms: they are differentiated many times.
     orders = np.array(derivatives).T
 
     def function(*at: Any) -> Array:
@@ -80,12 +80,12 @@ def derivatives_in(
 ) -> tuple[tuple[Derivative, ...], int]:
     """The derivatives of u that a residual depends on, and the number of its rows.
 
-    Found by differentiating it in all of them, at the given points and an arbitrary u.
+    Found by differentiating the residual in all of them, at the given points and an arbitrary u.
 
     Raises:
-        TypeError: it returns something else than arrays.
-        ValueError: what it returns is empty, not finite, or depends on derivatives of an order
-            above four, or on none.
+        TypeError: the residual returns something else than arrays.
+        ValueError: its values are none, not finite, or depend on derivatives of an order above
+            four, or on no derivative.
     """
     orders = itertools.product(range(_MOST_DERIVATIVES + 2), repeat=len(coordinates))
     every = tuple(d for d in orders if sum(d) <= _MOST_DERIVATIVES + 1)
@@ -110,11 +110,11 @@ def derivatives_in(
     values, slopes = jax.jit(jax.vmap(lambda *a: (rows(*a), jax.jacfwd(rows)(*a))))(*arguments)
     if not (np.isfinite(values).all() and np.isfinite(slopes).all()):
         where = ", ".join(f"{c} = {x:.3g}" for c, x in zip(coordinates, points[0], strict=True))
-        raise ValueError(f"{name} is not finite for a smooth u, such as near {where}")
+        raise ValueError(f"{name} must be finite for a smooth u, got other values near {where}")
     used = np.any(np.asarray(slopes).reshape(len(points), num_rows, len(every), -1), axis=(0, 1, 3))
     chosen = tuple(d for d, depends in zip(every, used, strict=True) if depends)
     if not chosen:
-        raise ValueError(f"{name} does not depend on u")
-    if max(map(sum, chosen)) > _MOST_DERIVATIVES:
-        raise ValueError(f"{name} has derivatives of an order above {_MOST_DERIVATIVES}")
+        raise ValueError(f"{name} must depend on u, got values that do not")
+    if (most := max(map(sum, chosen))) > _MOST_DERIVATIVES:
+        raise ValueError(f"{name} must have derivatives of at most order 4, got order {most}")
     return chosen, num_rows

@@ -1,8 +1,6 @@
 """A partial differential equation solved by networks, in space and through time."""
 
-import warnings
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,11 +9,13 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.checks import require_count, require_positive
+from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._jets import PointResidual, stacked
 from physml.pinn.space_time._march import March
-from physml.pinn.space_time._problem import Face, Problem, make_problem
+from physml.pinn.space_time._problem import Face, PDEProblem, make_problem
 from physml.pinn.space_time._solution import PDESolution
-from physml.results import RESULTS
+from physml.results import RESULTS, conclude
 
 _DEFAULT_RTOL = (1e-10, 1e-3)  # in float64 and float32
 _FACE_POINTS = 101  # at which the conditions are looked at again
@@ -40,24 +40,25 @@ def pde(
     r"""Solves a partial differential equation by neural networks, to many digits.
 
     The equation is a residual, zero where u solves it, written with u and its derivatives as
-    functions: `u(x, t)`, `u.t(x, t)`, `u.xx(x, t)`, or any derivative that JAX takes of `u`. So
-    are the conditions on the faces of the domain. A residual must be local: it may ask for u only
-    at the point that it is given.
+    functions: `u(x, t)`, `u.t(x, t)`, `u.xx(x, t)`, or any derivative that JAX takes of `u`. The
+    conditions on the faces of the domain are residuals too. A residual must be local: it may ask
+    for u only at the point that it is given.
 
     The first coordinate of space is cut into elements, and time, if there is a coordinate t, into
     windows. On each element u is a tensor product of networks in each coordinate, with frozen
-    hidden tanh layers, of which u and its derivatives below the order of the equation continue
-    over the edges by construction, as they do over periodic ends. Initial values, first fitted to
-    the conditions, are built in as well; conditions in space are further rows of the
-    least-squares problem, each row in units of u. Gauss-Newton finds the readouts, by orthogonal
-    triangulation. An equation of a higher order in t is solved as a system of first order.
+    hidden tanh layers. By construction u and its derivatives below the order of the equation
+    continue over the edges and over periodic ends, and u starts from initial values that are
+    fitted to the conditions first. Conditions in space are further rows of the least-squares
+    problem, each row in units of u. Gauss-Newton finds the readouts, by orthogonal triangulation.
+    An equation of a higher order in t is solved as a system of first order.
 
     The residual is judged between the collocation points, as the change of u that would remove
-    it: above `rtol` times the largest |u| so far, elements are halved where it is large along
-    them, and the window is narrowed where it is large in t. An initial value with a kink gets
-    small elements, a kink that the equation keeps is never resolved.
+    it. Where this is above `rtol` times the largest |u| so far, elements are halved if it is large
+    along them, and the window is narrowed if it is large in t. An initial value with a kink gets
+    small elements; a kink that the equation keeps is never resolved.
 
-    It runs on the host, a compiled call for each window, and is not for `jax.jit` or `jax.grad`.
+    `pde` runs on the host, with a compiled call for each window: it cannot be used in `jax.jit` or
+    `jax.grad`.
 
     Args:
         residual: `residual(u, *point)`, an array of shape () or (components,), or a tuple of
@@ -65,15 +66,15 @@ def pde(
             the fourth order are found.
         domain: the interval (low, high) of each coordinate, by its name, a single letter; "t" is
             time, and at most two are possible. Put the one in which u is sharpest first.
-        conditions: on faces ("x", low) or ("x", high), and ("t", low) for the initial values:
-            residuals as above. Those in time must return as many numbers as the order in t asks
-            for (u and u.t for the wave equation). Derivatives must be of a lower order than those
-            of the equation.
+        conditions: residuals on the faces ("x", low) and ("x", high), and on ("t", low) for the
+            initial values. Those in time must return as many numbers as the order in t asks for
+            (u and u.t for the wave equation). Derivatives must be of a lower order than those of
+            the equation.
         periodic: coordinates of space in which u is periodic.
         components: the length of the vector u(x, t) of a system; u is a scalar unless given.
         rtol: relative tolerance. Default 1e-10 in float64, 1e-3 in float32.
-        elements: how many to start with.
-        max_elements: more are not made.
+        elements: the number of elements at the start.
+        max_elements: the largest number of elements.
         first_span: the span of the first window in units of time; a sixteenth of the whole unless
             given.
         max_windows: the number of windows after which the march stops.
@@ -86,8 +87,8 @@ def pde(
 
     Returns:
         A `PDESolution`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`; for each
-        window `num_elements` and `residuals` (in units of the tolerance; 1 is what is accepted);
-        and `initial_defect`, by how much u misses the initial conditions.
+        window `num_elements` and `residuals` (in units of the tolerance: accepted up to 1);
+        `initial_defect` and `condition_defects`, by how much u misses the conditions.
 
     Raises:
         TypeError, ValueError: a domain, residual or condition of the wrong kind or shape, or not
@@ -99,39 +100,29 @@ def pde(
     for the elimination by elements.
 
     Example:
-        >>> def heat(u, x, t):
-        ...     return u.t(x, t) - u.xx(x, t)
-        >>> solution = pinn.pde(
-        ...     heat,
-        ...     {"x": (0.0, 1.0), "t": (0.0, 0.5)},
-        ...     {
-        ...         ("t", 0.0): lambda u, x, t: u(x, t) - jnp.sin(jnp.pi * x),
-        ...         ("x", 0.0): lambda u, x, t: u(x, t),
-        ...         ("x", 1.0): lambda u, x, t: u(x, t),
-        ...     },
-        ... )
-        >>> solution(0.5, 0.1), solution.derivative("xx", 0.5, 0.1)
+        ```python
+        solution = pinn.pde(
+            lambda u, x, t: u.t(x, t) - u.xx(x, t),
+            {"x": (0.0, 1.0), "t": (0.0, 0.5)},
+            {
+                ("t", 0.0): lambda u, x, t: u(x, t) - jnp.sin(jnp.pi * x),
+                ("x", 0.0): lambda u, x, t: u(x, t),
+                ("x", 1.0): lambda u, x, t: u(x, t),
+            },
+        )
+        solution(0.5, 0.1), solution.derivative("xx", 0.5, 0.1)
+        ```
     """
     problem = make_problem(residual, domain, conditions, periodic, components, dtype)
     if rtol is None:
         rtol = _DEFAULT_RTOL[0 if problem.dtype == jnp.float64 else 1]
-    for name, value, least in (
-        ("elements", elements, 1),
-        ("max_elements", max_elements, elements),
-        ("max_windows", max_windows, 1),
-        ("max_steps", max_steps, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    if problem.dtype not in (jnp.float32, jnp.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {problem.dtype}")
-    if jax.dtypes.canonicalize_dtype(problem.dtype) != problem.dtype:
-        raise ValueError('dtype float64 needs jax.config.update("jax_enable_x64", True)')
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
-    if first_span is not None and not 0 < first_span < np.inf:
-        raise ValueError(f"first_span must be positive and finite, got {first_span}")
-    march = March(problem, rtol, max_elements, max_steps)
+    require_count(elements=elements, max_windows=max_windows, max_steps=max_steps)
+    require_count(elements, max_elements=max_elements)
+    if first_span is not None:
+        require_positive(first_span=first_span)
+    march = March(Discretisation(problem), rtol, max_elements, max_steps)
     low, high = problem.intervals[problem.axis]
     edges = np.linspace(low, high, elements + 1)
     with single_threaded_blas():
@@ -145,26 +136,25 @@ def pde(
         for face, size in solution.stats["condition_defects"].items()
         if not size <= np.sqrt(rtol) * max(march.scale, 1e-300)
     ]
-    if result != RESULTS.successful or missed:
-        reached = "" if problem.time is None else f" at t = {solution.domain[problem.time, 1]:.6g}"
-        words = f"pinn.pde stopped{reached}: {RESULTS[result]}"
-        if result == RESULTS.nonlinear_divergence and problem.time is not None:
-            words += " No initial values were found that fulfil the conditions in time."
-        if result == RESULTS.successful:
+    details = ""
+    if result == RESULTS.successful:
+        if missed:
             solution = eqx.tree_at(lambda s: s.result, solution, RESULTS.unresolved)
-            words = f"pinn.pde: the conditions are not met: {'; '.join(missed)}"
-        if throw:
-            raise RuntimeError(words)
-        warnings.warn(words, stacklevel=2)
-    return solution
+            details = f"The conditions are not met: {', '.join(missed)}."
+    elif problem.time is not None:
+        details = f"It stopped at t = {solution.domain[problem.time, 1]:.6g}."
+        if result == RESULTS.nonlinear_divergence:
+            details += " No initial values were found that fulfil the conditions in time."
+    return conclude(solution, solution.result, "pinn.pde", details, throw=throw)
 
 
-def _solution(march: March, result: Any) -> PDESolution:
+def _solution(march: March, result: RESULTS) -> PDESolution:
     """The slabs put together, with buffers as long as the longest."""
-    problem, slabs = march.problem, march.slabs
+    space, slabs = march.space, march.slabs
+    problem = space.problem
     components = problem.components or 1
     size = max((len(slab.edges) for slab in slabs), default=2)
-    shape = size - 1, int(np.prod(march.across)), march.num_along, components
+    shape = size - 1, int(np.prod(space.across)), space.num_along, components
     # Where not even the first window was solved, one without values stands in its place.
     edges = np.full((max(len(slabs), 1), size), np.inf)
     readouts = np.full((len(edges), *shape), np.nan)
@@ -177,13 +167,9 @@ def _solution(march: March, result: Any) -> PDESolution:
         intervals[problem.time, 1] = slabs[-1].start + slabs[-1].span if slabs else low
         if result == RESULTS.successful:
             intervals[problem.time] = problem.intervals[problem.time]
-    arrays: Any = (
-        intervals,
-        np.array([slab.start for slab in slabs] or [problem.intervals[problem.time or 0, 0]]),
-        np.array([slab.span for slab in slabs] or [1.0]),
-        edges,
-        readouts,
-    )
+    starts = [slab.start for slab in slabs] or [problem.intervals[problem.time or 0, 0]]
+    spans = [slab.span for slab in slabs] or [1.0]
+    arrays = intervals, starts, spans, edges, readouts
     stats = {
         "num_windows": len(slabs),
         "num_rejected": march.num_rejected,
@@ -197,7 +183,7 @@ def _solution(march: March, result: Any) -> PDESolution:
         problem.residual,
         problem.components,
         problem.axis,
-        tuple(tables.basis for tables in march.tables),
+        tuple(functions.basis for functions in space.functions),
         *[jnp.asarray(x, problem.dtype) for x in arrays],
         result=result,
         stats=stats,
@@ -206,8 +192,8 @@ def _solution(march: March, result: Any) -> PDESolution:
     return eqx.tree_at(lambda s: s.stats, solution, stats | {"condition_defects": defects})
 
 
-def _condition_defects(solution: PDESolution, problem: Problem) -> dict[str, float]:
-    """By what each condition is missed: the root mean square along its face."""
+def _condition_defects(solution: PDESolution, problem: PDEProblem) -> dict[str, float]:
+    """How much u misses each condition: the root mean square along its face."""
     domain = np.asarray(solution.domain)
     points = []
     for condition in problem.conditions:

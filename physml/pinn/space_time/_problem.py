@@ -3,10 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
+from physml._numerics.checks import require_count, require_one_of
 from physml.pinn.space_time._jets import Derivative, PointResidual, derivatives_in
 
 Face = tuple[str, float]
@@ -16,7 +18,7 @@ Face = tuple[str, float]
 _POINTS = np.array([[0.31, 0.57], [0.67, 0.23], [0.13, 0.83]])
 
 
-class Condition(NamedTuple):
+class PDECondition(NamedTuple):
     """A residual on a face of the domain."""
 
     axis: int
@@ -25,14 +27,14 @@ class Condition(NamedTuple):
     derivatives: tuple[Derivative, ...]
 
 
-class Problem(NamedTuple):
+class PDEProblem(NamedTuple):
     """An equation, its domain and its conditions, checked."""
 
     coordinates: str
     intervals: np.ndarray  # (dim, 2)
     residual: PointResidual
     derivatives: tuple[Derivative, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[PDECondition, ...]
     periodic: frozenset[str]
     components: int | None
     dtype: DTypeLike
@@ -54,7 +56,7 @@ class Problem(NamedTuple):
 
     @property
     def stages(self) -> int:
-        """The order in t; u and its derivatives below that are unknowns of their own."""
+        """The order in t; u and its lower derivatives in t are unknowns of their own."""
         return 1 if self.time is None else self.orders[self.time]
 
     @property
@@ -75,12 +77,21 @@ def make_problem(
     periodic: Collection[str],
     components: int | None,
     dtype: DTypeLike | None,
-) -> Problem:
-    """The problem, with every static fact checked."""
+) -> PDEProblem:
+    """The problem, with every static fact checked.
+
+    Raises:
+        TypeError, ValueError: a domain, residual or condition of the wrong kind or shape, or not
+            finite.
+    """
     intervals = _intervals(domain)
     coordinates = "".join(domain)
-    if components is not None and components < 1:
-        raise ValueError(f"components must be at least 1, or None for a scalar u, got {components}")
+    if components is not None:
+        require_count(components=components)
+    dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
+    require_one_of((jnp.dtype("float32"), jnp.dtype("float64")), dtype=dtype)
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError('dtype float64 needs jax.config.update("jax_enable_x64", True)')
     for name in periodic:
         if name not in domain or name == "t":
             raise ValueError(f"periodic must name coordinates of space, got {name!r}")
@@ -92,38 +103,35 @@ def make_problem(
             f"residual must return a number for each of {components or 1} components, "
             f"got {num_rows}"
         )
-    problem = Problem(
-        coordinates,
-        intervals,
-        residual,
-        derivatives,
-        (),
-        frozenset(periodic),
-        components,
-        jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype),
+    problem = PDEProblem(
+        coordinates, intervals, residual, derivatives, (), frozenset(periodic), components, dtype
     )
     found = [_condition(problem, face, of, inside) for face, of in conditions.items()]
-    counts = {name: 0 for name in domain}
-    for condition, rows in found:
-        counts[coordinates[condition.axis]] += rows
-    for index, (name, count) in enumerate(counts.items()):
-        if name == "t" and count != problem.orders[index] * (components or 1):
-            raise ValueError(
-                f"conditions at t = {intervals[index, 0]} must return "
-                f"{problem.orders[index] * (components or 1)} numbers for each point, since the "
-                f"equation has the derivative {problem.orders[index]} in t, got {count}"
-            )
-        if name != "t" and not count and name not in periodic:
-            raise ValueError(f"conditions name no face of {name}, and it is not periodic")
-        order = problem.orders[index]
-        if name not in ("t", *periodic) and components is None and order > 1 and count != order:
-            raise ValueError(
-                f"conditions on the faces of {name} must return {order} numbers in all, since the "
-                f"equation has the derivative {order} in {name}, got {count}"
-            )
-        if name != "t" and count and name in periodic:
-            raise ValueError(f"conditions name a face of {name}, which is periodic")
+    for index, name in enumerate(coordinates):
+        _check_count(problem, index, sum(rows for c, rows in found if coordinates[c.axis] == name))
     return problem._replace(conditions=tuple(condition for condition, _ in found))
+
+
+def _check_count(problem: PDEProblem, index: int, count: int) -> None:
+    """Raise ValueError unless the conditions on a coordinate's faces fix u in it."""
+    name, order = problem.coordinates[index], problem.orders[index]
+    wanted = order * (problem.components or 1)
+    if name == "t":
+        if count != wanted:
+            raise ValueError(
+                f"conditions at t = {problem.intervals[index, 0]} must return {wanted} numbers for "
+                f"each point, since the equation has the derivative {order} in t, got {count}"
+            )
+    elif name in problem.periodic:
+        if count:
+            raise ValueError(f"conditions must name no face of {name}, which is periodic")
+    elif not count:
+        raise ValueError(f"conditions must name a face of {name}, which is not periodic")
+    elif problem.components is None and order > 1 and count != order:
+        raise ValueError(
+            f"conditions on the faces of {name} must return {order} numbers in all, since the "
+            f"equation has the derivative {order} in {name}, got {count}"
+        )
 
 
 def _intervals(domain: Mapping[str, tuple[float, float]]) -> np.ndarray:
@@ -142,15 +150,15 @@ def _intervals(domain: Mapping[str, tuple[float, float]]) -> np.ndarray:
 
 
 def _condition(
-    problem: Problem, face: Face, residual: PointResidual, inside: np.ndarray
-) -> tuple[Condition, int]:
+    problem: PDEProblem, face: Face, residual: PointResidual, inside: np.ndarray
+) -> tuple[PDECondition, int]:
     """A condition and the number of its rows."""
     name, position = face
     ends = dict(zip(problem.coordinates, problem.intervals, strict=True)).get(name)
     if ends is None or position not in ends or (name == "t" and position != ends[0]):
         raise ValueError(
             f"conditions must name faces of the domain, such as ('x', {problem.intervals[0, 0]}), "
-            f"and the start of t; got {face}"
+            f"and the start of t, got {face}"
         )
     axis, end = problem.coordinates.index(name), int(position == ends[1])
     points = inside.copy()
@@ -159,10 +167,7 @@ def _condition(
     derivatives, rows = derivatives_in(
         label, residual, problem.coordinates, problem.components, points
     )
-    for derivative in derivatives:
-        if any(
-            d > o - (i == axis)
-            for i, (d, o) in enumerate(zip(derivative, problem.orders, strict=True))
-        ):
-            raise ValueError(f"{label} has a derivative as high as the equation's, or higher")
-    return Condition(axis, end, residual, derivatives), rows
+    most = np.array(problem.orders) - (np.arange(len(problem.orders)) == axis)
+    if (np.array(derivatives) > most).any():
+        raise ValueError(f"{label} must have lower derivatives than the equation")
+    return PDECondition(axis, end, residual, derivatives), rows

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from physml._numerics.checks import is_concrete
@@ -14,19 +15,18 @@ from physml.pinn.space_time._elements import Basis
 from physml.pinn.space_time._jets import Field, PointResidual, stacked
 from physml.results import RESULTS
 
-_RESIDUAL = "the residual"
 _BATCH = 4096  # points evaluated together; each gathers the readout of its element
 
 
 class PDESolution(eqx.Module):
     """What `pinn.pde` returns: networks side by side in space and one after another in time.
 
-    `solution(x, t)` is u at points whose coordinates, in the domain's order, are arrays of one
-    shape (or broadcast to it). `solution.field` is the same for scalar coordinates as a function
-    that can be differentiated, the u that a residual is handed.
+    `solution(x, t)` is u at points whose coordinates, in the domain's order, are arrays that
+    broadcast to one shape. `solution.field` is u as a function of scalar coordinates that JAX can
+    differentiate, as residuals get it.
 
     Attributes:
-        coordinates: their names, a letter each.
+        coordinates: the names of the coordinates, a letter each.
         domain: the interval of each coordinate; that of t ends at the time that was reached.
         result: how the solve ended, one of `RESULTS`.
         stats: what the solver counted.
@@ -56,20 +56,20 @@ class PDESolution(eqx.Module):
         Raises:
             ValueError: a point lies outside the domain, or a coordinate is missing.
         """
-        return self._map("", point)
+        return self.derivative("", *point)
 
     def derivative(self, letters: str, *point: Any) -> Float[Array, "*shape"]:
         """A partial derivative of u, such as "xx": shapes and errors as for `solution(x, t)`."""
-        return self._map(letters, point)
+        return self._map(Partial(_derivative, letters), point)
 
     def residual(self, *point: Any) -> Float[Array, "*shape rows"]:
         """The equation's residual, its rows along the last axis: errors as for `solution(x, t)`."""
-        return self._map(_RESIDUAL, point)
+        return self._map(Partial(_residual), point)
 
-    def _map(self, what: str, point: tuple) -> Array:
+    def _map(self, function: Partial, point: tuple) -> Array:
         if len(point) != len(self.coordinates):
             raise ValueError(
-                f"a point has the coordinates {', '.join(self.coordinates)}, got {len(point)}"
+                f"a point must have the coordinates {', '.join(self.coordinates)}, got {len(point)}"
             )
         dtype = self.readouts.dtype
         columns = jnp.broadcast_arrays(*(jnp.asarray(x, dtype) for x in point))
@@ -78,25 +78,24 @@ class PDESolution(eqx.Module):
                 self.coordinates, columns, np.asarray(self.domain), strict=True
             ):
                 if not np.all((np.asarray(x) >= low) & (np.asarray(x) <= high)):
-                    raise ValueError(f"{name} must lie in [{low}, {high}], where u is known")
+                    raise ValueError(
+                        f"{name} must lie in [{low}, {high}], where u is known, got {x}"
+                    )
         points = jnp.stack([x.ravel() for x in columns], axis=-1)
-        values = _evaluate_all(self, what, points)
+        values = _evaluate_all(self, function, points)
         return values.reshape(*columns[0].shape, *values.shape[1:])
 
     def _evaluate(self, *point: Array) -> Array:
         x = point[self.axis]
-        window, low, span = (
-            jnp.asarray(0),
-            self.domain[:, 0],
-            self.domain[:, 1] - self.domain[:, 0],
-        )
+        low, span = self.domain[:, 0], self.domain[:, 1] - self.domain[:, 0]
+        window = jnp.asarray(0)
         if "t" in self.coordinates:
             index = self.coordinates.index("t")
             window = piece_at(self.starts, point[index])
             low = low.at[index].set(self.starts[window])
             span = span.at[index].set(self.spans[window])
         edges = self.edges[window]
-        # The infinite ones that fill the buffer are past every point, as is the last real one.
+        # No element starts at the last edge, nor at the infinite ones that fill the buffer.
         inner = jnp.where(jnp.isfinite(jnp.roll(edges, -1)), edges, jnp.inf).at[-1].set(jnp.inf)
         element = piece_at(inner, x)
         low = low.at[self.axis].set(edges[element])
@@ -114,13 +113,18 @@ class PDESolution(eqx.Module):
         return u[0] if self.components is None else u
 
 
+def _derivative(letters: str, solution: PDESolution, point: Float[Array, " dim"]) -> Array:
+    """A partial derivative of u; u itself without letters."""
+    return getattr(solution.field, letters)(*point)
+
+
+def _residual(solution: PDESolution, point: Float[Array, " dim"]) -> Array:
+    """The equation's residual."""
+    return stacked(solution.equation(solution.field, *point))
+
+
 @eqx.filter_jit
-def _evaluate_all(solution: PDESolution, what: str, points: Float[Array, "points dim"]) -> Array:
-    field: Any = solution.field
-
-    def at(point: Array) -> Array:
-        if what == _RESIDUAL:
-            return stacked(solution.equation(field, *point))
-        return getattr(field, what)(*point) if what else field(*point)
-
-    return jax.lax.map(at, points, batch_size=_BATCH)
+def _evaluate_all(
+    solution: PDESolution, function: Partial, points: Float[Array, "points dim"]
+) -> Float[Array, "points *shape"]:
+    return jax.lax.map(lambda point: function(solution, point), points, batch_size=_BATCH)

@@ -1,119 +1,118 @@
-"""A step of training on collocation points: they and the weights of the loss move along."""
+"""Descent on collocation points: the points and the weights of the loss move along."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml import fit
+from physml._numerics.parts import take_apart, traced
+from physml.pinn.training._network import TrainedNetwork, TrainingResidual
 from physml.pinn.training._points import Points
-from physml.pinn.training._weights import Weights
+from physml.pinn.training._weights import Weights, WeightsState
 from physml.results import RESULTS
 
+Stages = Sequence[tuple[optax.GradientTransformation | fit.VariableProjection, int]]
+"""Optimizers and their numbers of steps, one after the other."""
 
-class Collocation(eqx.Module):
-    """What a network is trained on: a residual, where it is taken, and how it is weighed.
 
-    The problem has `problem(model, (times, weights), key) -> blocks`, weights of shape (times,
-    terms), `equation(model, times)` and `terms(model, times)`.
-    """
+class CollocationTask(eqx.Module):
+    """What a network is trained on: a residual, where it is taken, and how it is weighed."""
 
-    problem: Any
+    problem: TrainingResidual
     points: Points
     weights: Weights
     span: tuple[Array, Array]
 
 
-class State(eqx.Module):
+class DescentState(eqx.Module):
     """Where a fit on collocation points stands."""
 
-    inner: fit.State
+    inner: fit.FitState
     times: Float[Array, " times"]
-    weights: Any  # of the rule; "weights" are those of the terms
+    weights: WeightsState
 
 
-class Step(eqx.Module):
+class DescentStep(eqx.Module):
     """Move the points and the weights, then make a step of an optimizer."""
 
-    inner: Any
-    collocation: Collocation
+    inner: fit.GradientStep | fit.ProjectionStep
+    task: CollocationTask
 
     def __call__(
-        self, state: State, batch: Any, key: PRNGKeyArray | None
-    ) -> tuple[State, dict[str, Array]]:
-        problem, params, parts = self.collocation.problem, state.inner.params, self.inner.parts
+        self, state: DescentState, batch: None, key: PRNGKeyArray | None
+    ) -> tuple[DescentState, dict[str, Array]]:
+        problem, params, parts = self.task.problem, state.inner.params, self.inner.parts
         count = state.inner.step
         keys = (None,) * 3 if key is None else tuple(jax.random.split(key, 3))
 
-        def model(params: Any) -> Any:
+        def model(params: PyTree[Array]) -> TrainedNetwork:
             return parts.merge(params, state.inner.rest)
 
         def magnitude(times: Array) -> Array:
             return jnp.linalg.norm(problem.equation(model(params), times), axis=1)
 
-        times = self.collocation.points.move(
-            state.times, self.collocation.span, count, magnitude, keys[0]
-        )
+        times = self.task.points.move(state.times, self.task.span, count, magnitude, keys[0])
 
-        def terms(params: Any) -> Array:
+        def terms(params: PyTree[Array]) -> Array:
             return problem.terms(model(params), times)
 
-        weights = self.collocation.weights.move(state.weights, count, terms, params, keys[1])
+        weights = self.task.weights.move(state.weights, count, terms, params, keys[1])
         rows = jnp.broadcast_to(weights["weights"], (times.size, weights["weights"].size))
         inner, metrics = self.inner(state.inner, (times, rows), keys[2])
         metrics = {"loss": metrics["loss"], "weights": weights["weights"]}
         metrics["mean_square"] = jnp.mean(terms(params))
-        return State(inner, times, weights), metrics
+        return DescentState(inner, times, weights), metrics
 
 
 def descend(
-    collocation: Collocation,
-    model: Any,
-    stages: Sequence[tuple[Any, int]],
+    task: CollocationTask,
+    model: TrainedNetwork,
+    stages: Stages,
     key: PRNGKeyArray | None,
-    progress: bool,
-) -> tuple[tuple[fit.Fit, ...], Any, Float[Array, " times"]]:
+    progress: bool | fit.Callback,
+) -> tuple[tuple[fit.Fit, ...], TrainedNetwork, Float[Array, " times"]]:
     """The fits of all stages, the model that the last one left, and its points.
 
     Args:
-        collocation: its Python numbers become arrays, and are traced.
-        model: a `TrainedNetwork`.
-        stages: optax transformations or `fit.VariableProjection`, and numbers of steps.
+        task: its Python numbers become arrays, and are traced.
+        model: what is trained.
+        stages: each begins where the one before ended.
         key: for points, weights and networks; each stage folds its number in.
         progress: show a progress bar for each stage.
 
     Raises:
         ValueError: an optimizer does not fit the model's weights.
     """
-    collocation = fit.traced(collocation)
-    parts, params, rest = fit.take_apart(model, nnx.Param)
-    for method, _ in stages:  # what does not fit is said before any of them runs
+    task = traced(task)
+    parts, params, rest = take_apart(model, nnx.Param)
+    for method, _ in stages:  # an optimizer that does not fit raises before any stage runs
         jax.eval_shape(method.init, params)
-    t0, t1 = collocation.span
+    t0, t1 = task.span
     soft = model.condition == "soft"
     is_condition = jnp.arange((1 + soft) * model.y0.size) >= model.y0.size
-    times = collocation.points.start(t0, t1, t0.dtype)
-    weights = collocation.weights.start(is_condition, t0.dtype)
-    loss = fit.mean_square(collocation.problem)
+    times = task.points.start(t0, t1, t0.dtype)
+    weights = task.weights.start(is_condition, t0.dtype)
+    loss = fit.mean_square(task.problem)
     fits = []
     for index, (method, steps) in enumerate(stages):
         if isinstance(method, fit.VariableProjection):
             shared = ("condition",) if soft else ()
-            method = fit.traced(method)
-            inner: Any = fit.ProjectionStep(collocation.problem, method, parts, shared)
+            method = traced(method)
+            inner = fit.ProjectionStep(task.problem, method, parts, shared)
         else:
             method = optax.with_extra_args_support(method)
             inner = fit.GradientStep(loss, method, parts)
         stage_key = None if key is None else jax.random.fold_in(key, index)
-        begin = fit.State(params, rest, method.init(params), jnp.zeros((), jnp.int32), None, None)
+        begin = fit.FitState.begin(params, rest, method.init(params), None)
         outcome = fit.loop(
-            Step(inner, collocation),
-            State(begin, times, weights),
+            DescentStep(inner, task),
+            DescentState(begin, times, weights),
             num_steps=steps,
             key=stage_key,
             review=lambda state: (state, {}, fit.nonfinite(state.inner)),
@@ -121,7 +120,7 @@ def descend(
         )
         last = outcome.state
         params, rest, times, weights = last.inner.params, last.inner.rest, last.times, last.weights
-        fits.append(outcome.as_fit(parts.merge(params, rest), last))
+        fits.append(replace(outcome, model=parts.merge(params, rest)))
         if outcome.result != RESULTS.successful:
             break
     return tuple(fits), fits[-1].model, times

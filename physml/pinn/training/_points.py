@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -15,10 +15,28 @@ Magnitude = Callable[[Float[Array, " times"]], Float[Array, " times"]]
 
 
 class Points(eqx.Module):
-    """A rule for the times at which the residual is taken."""
+    """A rule for the times at which the residual is taken; a subclass is a rule of your own.
+
+    It holds `num`, the number of times, as a static field, and defines `move`, which is traced.
+    Numbers in its other fields are traced too. A rule with `random = True` gets a key.
+
+    Example:
+        Times that spread from the start over the whole interval:
+
+        >>> import equinox as eqx
+        >>> class Growing(pinn.Points):
+        ...     num: int = eqx.field(static=True, default=100)
+        ...     steps: float = 1000.0
+        ...
+        ...     def move(self, times, span, step, magnitude, key):
+        ...         share = jnp.minimum((step + 1) / self.steps, 1.0)
+        ...         return span[0] + share * (span[1] - span[0]) * jnp.linspace(0, 1, self.num)
+        >>> float(Growing().move(None, (0.0, 8.0), 499, None, None)[-1])
+        4.0
+    """
 
     num: eqx.AbstractVar[int]
-    random: ClassVar[bool] = False  # whether a key is needed
+    random: ClassVar[bool] = False  # whether `move` needs a key
 
     def start(self, t0: Array, t1: Array, dtype: DTypeLike) -> Float[Array, " num"]:
         """The times of the first step: the middles of `num` equal cells."""
@@ -28,7 +46,7 @@ class Points(eqx.Module):
     def move(
         self,
         times: Float[Array, " num"],
-        span: tuple[Any, Any],
+        span: tuple[Array, Array],
         step: Int[Array, ""],
         magnitude: Magnitude,
         key: PRNGKeyArray | None,
@@ -36,11 +54,11 @@ class Points(eqx.Module):
         """The times of a step.
 
         Args:
-            times: those of the step before.
+            times: the times of the step before, or of `start`.
             span: t0 and t1.
-            step: its number, from 0.
-            magnitude: the size of the residual of the network as it is.
-            key: for random times.
+            step: the number of the step, from 0.
+            magnitude: a function from times to the size of the present network's residual there.
+            key: a key of this step, for random times.
         """
 
 

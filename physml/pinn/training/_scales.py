@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.checks import require_finite
+from physml._numerics.checks import require_positive
 from physml.systems import System
 
 _ERROR = 0.1  # of a step of the probe, relative to what the state has been so far
@@ -16,7 +16,7 @@ _MAX_STEPS = 2000
 
 
 class Scales(eqx.Module):
-    """The units of time and of each component of the state, shape (dim,) or a number."""
+    """The units of time, a number, and of the state, a number or one for each component."""
 
     time: float | Array
     state: float | Array
@@ -32,9 +32,7 @@ class Scales(eqx.Module):
             value = np.asarray(getattr(self, name), like.dtype)
             if value.shape not in ((), shape):
                 raise ValueError(f"scales.{name} must have shape {shape}, got {value.shape}")
-            require_finite(f"scales.{name}", value)
-            if not (value > 0).all():
-                raise ValueError(f"scales.{name} must be positive, got {value}")
+            require_positive(**{f"scales.{name}": value})
             values[name] = jnp.asarray(np.broadcast_to(value, shape))
         return Scales(**values)
 
@@ -49,16 +47,16 @@ def find_scales(
 ) -> Scales:
     r"""The units in which a solution is of size one and changes in a time of one.
 
-    A probe crosses [t0, t1] by the linearly implicit Euler method with steps as long as an error
+    A probe crosses [t0, t1] by the linearly implicit Euler method, with steps as long as an error
     of a tenth allows. With $y_k$ its components and $\langle \cdot \rangle$ means over time, the
     units are half of each one's range and
 
     $$\tau^{-2} = \frac 1d \sum_k \frac{\langle \dot y_k^2 \rangle}
     {\langle (y_k - \langle y_k \rangle)^2 \rangle},$$
 
-    which is $1 / \omega^2$ for oscillations of angular frequency $\omega$. The probe is wrong
-    wherever ten per cent matter; only its range and pace are used. A component that does not move
-    has its own size as unit, or one.
+    so that $\tau = 1 / \omega$ for oscillations of angular frequency $\omega$. The probe is
+    accurate to ten per cent at best; only its range and pace are used. A component that does not
+    move has its own size as unit, or one if it is zero.
     """
     dim, dtype = y0.shape[0], y0.dtype
     eye = jnp.eye(dim, dtype=dtype)
@@ -77,17 +75,11 @@ def find_scales(
         error = jnp.max(jnp.where(size > 0, error, 0.0)) / _ERROR
         error = jnp.where(jnp.isnan(error), jnp.inf, error)
         accept = error <= 1
-        # Of a straight line between the two ends.
+        # Integrals over the step, along a straight line between its two ends.
         mean, change = (y + new) / 2, new - y
         gains = jnp.stack([h * mean, h * (mean**2 + change**2 / 12), change**2 / h])
         factor = jnp.clip(0.9 / jnp.sqrt(jnp.maximum(error, 1e-10)), 0.2, 3.0)
-        values = (
-            t + h,
-            new,
-            jnp.minimum(low, new),
-            jnp.maximum(high, new),
-            moments + gains,
-        )
+        values = (t + h, new, jnp.minimum(low, new), jnp.maximum(high, new), moments + gains)
         t, y, low, high, moments = jax.tree.map(
             lambda new, old: jnp.where(accept, new, old), values, (t, y, low, high, moments)
         )
@@ -105,7 +97,7 @@ def find_scales(
     rate = jnp.where(moves, pace / jnp.where(moves, variance, 1.0), 0.0)
     num_moving = jnp.maximum(jnp.sum(moves), 1).astype(dtype)
     rate = jnp.sqrt(jnp.sum(rate) / num_moving)
-    # Not so long that the network's input hardly moves.
+    # A longer unit would leave the network's input almost constant.
     time = 1 / jnp.maximum(rate, 2 / (t1 - t0))
     size = jnp.where(y0 != 0, jnp.abs(y0), 1.0)
     return Scales(time, jnp.where(moves, (high - low) / 2, size))

@@ -2,47 +2,73 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree
 
-Terms = Callable[[Any], Float[Array, " terms"]]
-"""The mean squares of a network's residual, one for each term, of its trained weights."""
+Terms = Callable[[PyTree[Array]], Float[Array, " terms"]]
+"""The mean squares of a network's residual, one for each term, as a function of its parameters."""
+
+WeightsState = dict[str, Array]
+"""What a rule carries from step to step; its entry "weights" holds the weights of the terms."""
 
 
 class Weights(eqx.Module):
-    """A rule for the weights of the terms of a loss.
+    """A rule for the weights of the terms of a loss; a subclass is a rule of your own.
 
-    The terms are the mean squares of the equation's residual, one for each component of the
-    state, and with a soft initial condition those of what is missing of it, one for each too.
+    The terms are the mean squares of the equation's residual, one for each component of the state.
+    With a soft initial condition the squares of its residual follow, one for each component. A
+    rule defines `start` and `move`, which are traced, as are the numbers in its fields. A rule
+    with `random = True` gets a key.
+
+    Example:
+        The initial condition counts a hundred times at first, and less with every step:
+
+        >>> class Falling(pinn.Weights):
+        ...     pace: float = 0.01
+        ...
+        ...     def start(self, is_condition, dtype):
+        ...         return {"weights": jnp.where(is_condition, 100.0, 1.0).astype(dtype)}
+        ...
+        ...     def move(self, state, step, terms, params, key):
+        ...         return {"weights": 1 + (1 - self.pace) * (state["weights"] - 1)}
+        >>> rule = Falling()
+        >>> first = rule.start(jnp.array([False, True]), jnp.float64)
+        >>> rule.move(first, 1, None, None, None)["weights"].round(2).tolist()
+        [1.0, 99.01]
     """
 
-    random: ClassVar[bool] = False  # whether a key is needed
+    random: ClassVar[bool] = False  # whether `move` needs a key
 
     @abc.abstractmethod
-    def start(self, is_condition: Bool[Array, " terms"], dtype: DTypeLike) -> Any:
-        """What is carried from step to step; its entry "weights" are the weights."""
+    def start(self, is_condition: Bool[Array, " terms"], dtype: DTypeLike) -> WeightsState:
+        """The state before the first step.
+
+        Args:
+            is_condition: which terms are those of the initial condition.
+            dtype: of the weights.
+        """
 
     @abc.abstractmethod
     def move(
         self,
-        state: Any,
+        state: WeightsState,
         step: Int[Array, ""],
         terms: Terms,
-        params: Any,
+        params: PyTree[Array],
         key: PRNGKeyArray | None,
-    ) -> Any:
+    ) -> WeightsState:
         """The state for a step.
 
         Args:
-            state: that of the step before.
-            step: its number, from 0.
-            terms: the terms as a function of the trained weights.
-            params: the trained weights.
-            key: for rules that draw random numbers.
+            state: the state of the step before, or of `start`.
+            step: the number of the step, from 0.
+            terms: the terms as a function of the network's parameters.
+            params: the network's parameters.
+            key: a key of this step, for rules that draw random numbers.
         """
 
 
@@ -86,11 +112,11 @@ class GradientNorm(Weights):
         return {"weights": jnp.ones(is_condition.shape, dtype)}
 
     def move(self, state, step, terms, params, key):
-        def update() -> Any:
+        def update() -> WeightsState:
             gradients = jax.tree.leaves(jax.jacrev(terms)(params))
             squares = [jnp.sum(g**2, axis=tuple(range(1, g.ndim))) for g in gradients]
             norms = jnp.sqrt(sum(squares[1:], squares[0]))
-            # A term that has no gradient needs no weight: none is above 1e6 times the mean's.
+            # A term without a gradient needs no weight, so norms are bounded from below.
             norms = jnp.maximum(norms, 1e-6 * jnp.mean(norms))
             wanted = jnp.where(norms > 0, jnp.mean(norms) / jnp.where(norms > 0, norms, 1.0), 1.0)
             old = state["weights"]
@@ -102,8 +128,8 @@ class GradientNorm(Weights):
 class RandomLookback(Weights):
     r"""More weight on terms that have fallen least: relative balancing with random lookback.
 
-    With n terms, $\hat w_i(s) = n\, \mathrm{softmax}_i(L_i / (T L_i^{(s)}))$ compares with step s,
-    the step before or the first one, and
+    With n terms, $\hat w_i(s) = n\, \mathrm{softmax}_i(L_i / (T L_i^{(s)}))$ compares the present
+    step with step s, which is the step before or the first one, and
 
     $$w_i \leftarrow \alpha (\beta w_i + (1 - \beta) \hat w_i(0)) + (1 - \alpha) \hat w_i(k - 1),$$
 
@@ -112,7 +138,7 @@ class RandomLookback(Weights):
     Attributes:
         temperature: T.
         memory: $\alpha$.
-        lookback: the probability that the weights' own past is what is remembered.
+        lookback: the probability that a step remembers the weights, and not the first step.
 
     Source: R. Bischof, M. A. Kraus, "Multi-objective loss balancing for physics-informed deep
     learning" (2021), arXiv 2110.09813, eqs. 9-12.

@@ -1,0 +1,48 @@
+"""What every script can be told, and how a script is run from the command line."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options that every experiment has; each extends them by a folder and options of its own.
+
+    Example:
+        >>> import dataclasses, pathlib
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Options(experiment.Config):
+        ...     out: pathlib.Path = pathlib.Path("results/lorenz")
+        ...     starts: int = 200
+        >>> Options(seed=3).starts
+        200
+    """
+
+    out: Path
+    """Folder for the tables, metrics, figures and models."""
+    seed: int = 0
+    """Seed of everything drawn at random."""
+    quick: bool = False
+    """A quick look at less of everything, most of it compiling."""
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
+    """Run `main` with a configuration read from the command line.
+
+    `--help` shows the docstring of the module of `main`. After Ctrl-C the process exits with 130,
+    the code that shells give to it.
+    """
+    options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
+    try:
+        main(options)
+    except KeyboardInterrupt:
+        print("Interrupted: the results are not complete.", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,81 @@
+"""Files that appear whole or not at all, and their names."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+def slug(label: str) -> str:
+    """A label as a part of a file's or a metric's name: lower case, '_' between words.
+
+    Example:
+        >>> experiment.slug("batches, momentum 0.9")
+        'batches_momentum_0.9'
+    """
+    return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in label).split()).lower()
+
+
+def checked_name(name: str) -> str:
+    """The name, if it is that of a file and not of one in another folder."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"name must hold letters, digits, '_', '-' and '.' only, got {name!r}")
+    return name
+
+
+def jsonable(value: Any) -> Any:
+    """The value in JSON's types; numbers that are not finite, and all else, as strings."""
+    match value:
+        case dict():
+            return {str(key): jsonable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [jsonable(item) for item in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            return str(value)
+
+
+def read_json(path: Path) -> Any:
+    """What a file holds, None where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping as strict JSON."""
+    write_text(path, json.dumps(jsonable(content), indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8."""
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name as `.npz`."""
+    found = {name: np.asarray(array) for name, array in arrays.items()}
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # NumPy would add .npz to the name of a path
+            np.savez(file, allow_pickle=False, **found)
+
+    write(path, save)
+
+
+def write(path: Path, writer: Callable[[Path], Any]) -> None:
+    """Let `writer` write a file beside `path`, and put it there once it is whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        writer(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

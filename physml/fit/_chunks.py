@@ -1,0 +1,159 @@
+"""Steps on the device: chunks of any number of them share one compiled program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
+
+from physml._numerics.compiled import compiled
+from physml._numerics.parts import as_arrays
+from physml._numerics.shuffle import shuffle_words, shuffled
+
+Step = Callable[[Any, Any, PRNGKeyArray | None], tuple[Any, dict[str, Array]]]
+"""`step(state, batch, key) -> (state, metrics)`."""
+
+Augment = Callable[[Any, PRNGKeyArray], Any]
+"""`augment(data, key) -> data`: other data of the same structure, shapes and dtypes."""
+
+
+class Chunks:
+    """The steps of a loop, with the data and keys they take; `fit.loop` says which."""
+
+    def __init__(
+        self,
+        step: Step,
+        data: PyTree[Any],
+        key: PRNGKeyArray | None,
+        batch_size: int | None,
+        augment: Augment | None,
+        capacity: int,
+    ):
+        data = as_arrays("data", data)
+        if batch_size is not None:
+            _check_batches(data, batch_size, key)
+        elif augment is not None:
+            raise ValueError("augment needs a batch_size, which gives the steps of an epoch")
+        # Derived out here, since each use of the generator takes a compiler a tenth of a second.
+        step_key, order_key, augment_key = [None] * 3 if key is None else jax.random.split(key, 3)
+        self._step = step
+        self._keys = (step_key, None if order_key is None else shuffle_words(order_key))
+        self._epochs = _Epochs(data, augment, augment_key, batch_size)
+        self._sizes = (batch_size, capacity)
+        self._program: Any = None
+        self.beat = self._epochs.beat  # the number of steps after which a chunk must end, or None
+        self.compile_seconds = self._epochs.compile_seconds
+
+    def compile(self, state: PyTree[Array], first: int) -> None:
+        """Compile the steps for states like this one."""
+        self._program, seconds = compiled(_advance, *self._arguments(state, first, first))
+        self.compile_seconds += seconds
+
+    def advance(
+        self, state: PyTree[Array], first: int, last: int
+    ) -> tuple[PyTree[Array], dict[str, np.ndarray]]:
+        """The state after the steps first, ..., last - 1, with a row of metrics for each."""
+        state, metrics = self._program(*self._arguments(state, first, last))
+        return state, {name: np.asarray(rows)[: last - first] for name, rows in metrics.items()}
+
+    def _arguments(self, state: Any, first: int, last: int) -> tuple[Any, ...]:
+        span = (_int32(first), _int32(last))
+        return self._step, state, self._epochs.data(first), self._keys, span, *self._sizes
+
+
+class _Epochs:
+    """The data of each epoch: those given, or augmented from them."""
+
+    def __init__(
+        self,
+        data: Any,
+        augment: Augment | None,
+        key: PRNGKeyArray | None,
+        batch_size: int | None,
+    ):
+        self.beat: int | None = None  # the data change after every `beat` steps
+        self.compile_seconds = 0.0
+        self._made: tuple[int, Any] = (-1, data)  # the last epoch that was asked for
+        if augment is None or batch_size is None:
+            return
+        made = jax.eval_shape(augment, data, key)
+        if jax.tree.structure(made) != jax.tree.structure(data) or _kinds(made) != _kinds(data):
+            raise ValueError(
+                "augment must keep the structure, shapes and dtypes of the data, which are "
+                f"{_kinds(data)}, got {_kinds(made)}"
+            )
+        self.beat = jax.tree.leaves(data)[0].shape[0] // batch_size
+        program, self.compile_seconds = compiled(_augmented, augment, data, key, _int32(0))
+        self._make = lambda epoch: program(augment, data, key, _int32(epoch))
+
+    def data(self, step: int) -> Any:
+        """The data of the epoch to which a step belongs."""
+        if self.beat is not None and (epoch := step // self.beat) != self._made[0]:
+            self._made = (epoch, self._make(epoch))
+        return self._made[1]
+
+
+def _augmented(augment: Augment, data: Any, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Any:
+    return augment(data, jax.random.fold_in(key, epoch))
+
+
+def _kinds(tree: Any) -> list[str]:
+    return [f"{leaf.dtype}{leaf.shape}" for leaf in jax.tree.leaves(tree)]
+
+
+def _advance(
+    step: Step,
+    state: Any,
+    data: Any,
+    keys: tuple[PRNGKeyArray | None, UInt32[Array, " rounds"] | None],
+    span: tuple[Int[Array, ""], Int[Array, ""]],
+    batch_size: int | None,
+    capacity: int,
+) -> tuple[Any, dict[str, Array]]:
+    """The steps of a span [first, last), with their metrics in the first of `capacity` rows.
+
+    The ends are traced, so chunks of every length share one program.
+    """
+    first, last = span
+    step_key, words = keys
+    once = jax.jit(lambda *args: step(*args))  # one trace for the metrics' shapes and the body
+
+    def batch(i: Int[Array, ""]) -> Any:
+        if batch_size is None or words is None:
+            return data
+        num_rows = jax.tree.leaves(data)[0].shape[0]
+        epoch, position = jnp.divmod(i, num_rows // batch_size)
+        places = position * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+        rows = shuffled(places, num_rows, epoch, words)
+        return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
+
+    def call(state: Any, i: Int[Array, ""]) -> tuple[Any, dict[str, Array]]:
+        key = None if step_key is None else jax.random.fold_in(step_key, i)
+        return once(state, batch(i), key)
+
+    def body(i: Int[Array, ""], carry: Any) -> Any:
+        state, rows = carry
+        state, metrics = call(state, i)
+        return state, {name: rows[name].at[i - first].set(metrics[name]) for name in rows}
+
+    _, metrics = jax.eval_shape(call, state, first)
+    rows = {name: jnp.zeros((capacity, *m.shape), m.dtype) for name, m in metrics.items()}
+    return jax.lax.fori_loop(first, last, body, (state, rows))
+
+
+def _int32(number: int) -> Int[Array, ""]:
+    return jnp.asarray(number, jnp.int32)
+
+
+def _check_batches(data: Any, batch_size: int, key: PRNGKeyArray | None) -> None:
+    if key is None:
+        raise ValueError(f"key must be given for batches, got None with batch_size {batch_size}")
+    lengths = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(data)})
+    if len(lengths) != 1:
+        raise ValueError(f"data must have arrays of one leading length, got {lengths}")
+    if batch_size > lengths[0]:
+        raise ValueError(
+            f"batch_size must be at most {lengths[0]}, the rows of data, got {batch_size}"
+        )

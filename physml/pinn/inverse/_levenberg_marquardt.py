@@ -1,0 +1,199 @@
+"""Multiple shooting by Levenberg-Marquardt: a step by QR, and a coupling that grows."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from physml.pinn.inverse import _shooting as shooting
+from physml.pinn.inverse._shooting import ShootingPoint, ShootingProblem
+
+# The coupling weighs jumps in units of a typical state. A jump of 1/3 of it costs 1 at first,
+# which is as good as no condition; `last_coupling` tolerates 1e-5 of the noise.
+_FIRST_COUPLING, _COUPLING_FACTOR = 3.0, 10.0
+# Damping is the cost of changing a parameter, or a start, by its own size.
+_FIRST_DAMPING, _LEAST_DAMPING, _HARMLESS_DAMPING, _MOST_DAMPING = 1e2, 1e-8, 1.0, 1e12
+_DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
+# A minimum is near where a step gains less than a hundredth of a standard deviation squared for
+# each observation, and reached where a step gains nothing that matters to a likelihood.
+_NEAR, _CONVERGED = 1e-2, 1e-8
+
+
+class ShootingStep(NamedTuple):
+    """The solution of the linearised problem."""
+
+    p: Float[Array, " p"]
+    s: Float[Array, "windows dim"]
+    promised: Float[Array, ""]  # decrease of the cost, damping counted as cost
+    triangle: Float[Array, "unknowns unknowns"]  # R of s[0] and p, the later starts eliminated
+
+
+def linear_solve(
+    problem: ShootingProblem,
+    point: ShootingPoint,
+    scale: Array,
+    coupling: Array,
+    damping: Array,
+    *,
+    hold: Array | float = 0.0,
+    robust: bool = True,
+) -> ShootingStep:
+    """Least squares of the linearised problem by QR, eliminating the starts from the last one.
+
+    Args:
+        hold: damping of p alone.
+        robust: weigh the data by the loss; otherwise all count alike.
+    """
+    linear, dtype = point.linear, point.p.dtype
+    dim = point.s.shape[1]
+    columns = dim + point.p.size + 1
+    r = linear.residual / scale
+    root = jnp.sqrt(shooting.weigh(problem.loss, r)[1]) if robust else jnp.ones_like(r)
+    data = jnp.concatenate([linear.data_s / scale, linear.data_p / scale, r[:, :, None]], axis=2)
+    data = jnp.linalg.qr(root[:, :, None] * data, mode="r")
+    data = jnp.pad(data, ((0, 0), (0, max(columns - data.shape[1], 0)), (0, 0)))
+    weight = coupling / problem.typical_y
+    away = -jnp.diag(weight)
+    gaps = weight[None, :, None] * jnp.concatenate(
+        [linear.end_s[:-1], linear.end_p[:-1], linear.jumps[:, :, None]], axis=2
+    )
+    still = jnp.diag(jnp.sqrt(damping) / problem.typical_y)
+    beside, below = jnp.zeros((columns, dim), dtype), jnp.zeros((dim, columns), dtype)
+
+    def eliminate(later, window):
+        gap, data = window
+        # Columns: the later start | the earlier start, p, right-hand side. Householder's QR is
+        # accurate where heavy rows come first.
+        matrix = jnp.block(
+            [[away, gap], [later[:, :dim], beside, later[:, dim:]], [beside, data], [still, below]]
+        )
+        triangle = jnp.linalg.qr(matrix, mode="r")
+        return triangle[dim:, dim:], triangle[:dim]
+
+    last, eliminated = jax.lax.scan(eliminate, data[-1], (gaps, data[:-1]), reverse=True)
+    anchors = shooting.prior_rows(problem, point)
+    weights = jnp.concatenate([problem.start[1], problem.prior[1]])
+    steady = jnp.sqrt(damping) + jnp.where(jnp.arange(columns - 1) < dim, 0.0, hold)
+    steady = steady / jnp.concatenate([problem.typical_y, problem.typical_p])
+    anchored = jnp.concatenate([jnp.diag(weights), anchors[:, None]], axis=1)
+    steady = jnp.pad(jnp.diag(steady), ((0, 0), (0, 1)))
+    triangle = jnp.linalg.qr(jnp.concatenate([anchored, last, steady]), mode="r")
+    answer = -jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
+    first, dp = jnp.split(answer, [dim])
+
+    def substitute(ds, row):
+        known = row[:, dim:] @ jnp.concatenate([ds, dp, jnp.ones(1, dtype)])
+        ds = -jax.scipy.linalg.solve_triangular(row[:, :dim], known)
+        return ds, ds
+
+    _, rest = jax.lax.scan(substitute, first, eliminated)
+    now = jnp.sum((root * r) ** 2) + jnp.sum(gaps[:, :, -1] ** 2) + jnp.sum(anchors**2)
+    ds = jnp.concatenate([first[None], rest])
+    return ShootingStep(dp, ds, now - triangle[-1, -1] ** 2, triangle[:-1, :-1])
+
+
+class ShootingFit(NamedTuple):
+    """Where the iteration ended."""
+
+    point: ShootingPoint
+    cost: Float[Array, ""]  # of data and priors, what was minimised
+    converged: Bool[Array, ""]
+    num_iterations: Int[Array, ""]
+
+
+class _Iteration(NamedTuple):
+    """Where the iteration stands."""
+
+    point: ShootingPoint
+    best: ShootingPoint
+    ventured: Bool[Array, ""]  # past the best point, uphill
+    cost: Float[Array, ""]
+    scale: Float[Array, ""]
+    damping: Float[Array, ""]
+    coupling: Float[Array, ""]
+    count: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
+@eqx.filter_jit
+def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) -> ShootingFit:
+    """Levenberg-Marquardt from p and s; the coupling grows whenever a minimum is near.
+
+    At the first coupling p is held, so that components that are not observed come near a solution
+    before p follows them.
+    """
+    with jax.default_matmul_precision("highest"):
+        c = jnp.zeros((s.shape[0], problem.layout.tables.rank, s.shape[1]), s.dtype)
+        point = shooting.evaluate(problem, p, s, c, 6)
+        coupling = jnp.asarray(_FIRST_COUPLING, s.dtype)
+        scale = shooting.estimate_scale(problem, point)
+        state = _Iteration(
+            point=point,
+            best=point,
+            ventured=jnp.asarray(False),
+            cost=shooting.total_cost(problem, point, scale, coupling),
+            scale=scale,
+            damping=jnp.asarray(_FIRST_DAMPING, s.dtype),
+            coupling=coupling,
+            count=jnp.asarray(0),
+            converged=jnp.asarray(False),
+        )
+        state = jax.lax.while_loop(
+            lambda state: (
+                ~state.converged
+                & (state.count < max_steps)
+                & (state.damping <= _MOST_DAMPING)
+                & jnp.isfinite(state.cost)
+            ),
+            lambda state: _iterate(problem, state),
+            state,
+        )
+    cost = shooting.data_cost(problem, state.best, state.scale)
+    return ShootingFit(state.best, cost, state.converged, state.count)
+
+
+def _iterate(problem: ShootingProblem, state: _Iteration) -> _Iteration:
+    """Make one step, accept it or not, and couple harder where the step gains little."""
+    point = state.point
+    hold = jnp.where(state.coupling <= _FIRST_COUPLING, 1e6, 0.0)
+    step = linear_solve(problem, point, state.scale, state.coupling, state.damping, hold=hold)
+    change = jnp.einsum("wrd,wd->wr", point.linear.readout_s, step.s)
+    change = change + point.linear.readout_p @ step.p
+    readouts = point.c + change.reshape(point.c.shape)
+    trial = shooting.evaluate(problem, point.p + step.p, point.s + step.s, readouts)
+    cost = shooting.total_cost(problem, trial, state.scale, state.coupling)
+
+    better = cost < state.cost
+    gain = jnp.abs(state.cost - cost)
+    free = state.damping <= _HARMLESS_DAMPING
+    near = free & (gain < _NEAR * problem.ys.size)
+    last = shooting.last_coupling(problem, state.scale)
+    hard = state.coupling >= last
+    # In a curved valley a full step climbs its side, and the next step comes down further on. So
+    # one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
+    ventured = ~better & ~state.ventured & ~near & jnp.isfinite(cost)
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, state.best)
+    point = jax.tree.map(lambda new, old: jnp.where(ventured, new, old), trial, best)
+    # Nielsen's rule: the more the gain comes to what the linear problem promised, the less damping.
+    share = (state.cost - cost) / step.promised
+    trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
+    kept = ventured | (better & state.ventured)
+    factor = jnp.where(kept, 1.0, jnp.where(better, trust, _DAMPING_UP))
+    # Another coupling gives the residual another scale, so the cost is computed anew below.
+    harder = near & ~hard
+    coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
+    coupling = jnp.where(harder, coupling, state.coupling)
+    scale = jnp.where(harder, shooting.estimate_scale(problem, best), state.scale)
+    return _Iteration(
+        point=point,
+        best=best,
+        ventured=ventured,
+        cost=shooting.total_cost(problem, best, scale, coupling),
+        scale=scale,
+        damping=jnp.maximum(state.damping * factor, _LEAST_DAMPING),
+        coupling=coupling,
+        count=state.count + 1,
+        converged=hard & free & (gain < _CONVERGED * (1 + state.cost)),
+    )

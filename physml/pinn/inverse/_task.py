@@ -1,0 +1,159 @@
+"""A fit as it is asked for, checked: the observations of a solution, and what is unknown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from physml._numerics.checks import (
+    floating_array,
+    is_concrete,
+    require_finite,
+    require_increasing,
+    require_positive,
+)
+from physml._numerics.parts import as_pytree
+from physml.pinn.inverse._parameters import Parameters
+
+Observe = Sequence[int] | Callable[[Array], Array] | None
+"""What is seen of a state: indices of components, a function from (dim,) to (obs,), or all."""
+
+
+class Observations(eqx.Module):
+    """Observations of a solution that starts at t0."""
+
+    t0: np.floating
+    ts: Float[np.ndarray, " n"]
+    ys: Float[Array, "n obs"]
+    observe: Callable[[Array], Array]  # from (dim,) to (obs,), a pytree
+    indices: tuple[int, ...] = eqx.field(static=True)  # of the components that are seen as they are
+    noise: Float[Array, "*obs"] | None  # standard deviation, where it is known
+
+
+class Unknowns(eqx.Module):
+    """Parameters and a start, with what is known of them beforehand."""
+
+    parameters: Parameters
+    values: Float[Array, " p"]  # first guess of the parameters
+    precision: Float[np.ndarray, " p"]  # 1 / (standard deviation of the prior); 0 without a prior
+    start: Float[Array, " dim"]  # first guess of the state at t0
+    start_given: bool = eqx.field(static=True)  # otherwise the start is taken from the data
+    start_known: bool = eqx.field(static=True)  # the start is exact, not a guess
+    count: int = eqx.field(static=True)  # of unknown numbers
+
+
+class _Components(eqx.Module):
+    """The components of a state that are observed."""
+
+    indices: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, y: Float[Array, " dim"]) -> Float[Array, " obs"]:
+        return y[np.asarray(self.indices)]
+
+
+def check_observations(
+    ts: Any, ys: Any, state: Float[Array, " dim"], *, t0: Any, observe: Observe, noise: Any
+) -> Observations:
+    """The observations of states such as `state`.
+
+    Raises:
+        TypeError, ValueError: times, data or noise of the wrong kind, shape, order or precision;
+            times before `t0`.
+    """
+    if not (is_concrete(ts) and is_concrete(t0)):
+        raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
+    ts = np.asarray(ts, float)
+    require_increasing("ts", ts)
+    ys = floating_array("ys", ys, jnp.float64)
+    if ys.ndim != 2 or ys.shape[0] != len(ts):
+        raise ValueError(f"ys must have shape ({len(ts)}, obs), a row a time, got {ys.shape}")
+    require_finite("ys", ys)
+    start = np.float64(ts[0] if t0 is None else t0)
+    if not (np.isfinite(start) and start <= ts[0] and start < ts[-1]):
+        raise ValueError(
+            f"ts must lie within the horizon that starts at t0 = {start} and hold a later time, "
+            f"got {ts[0]} to {ts[-1]}"
+        )
+    observe, indices = _observation(observe, state, ys.shape[1])
+    if noise is not None:
+        noise = floating_array("noise", noise)
+        if noise.shape not in ((), (ys.shape[1],)):
+            raise ValueError(f"noise must be a number or {ys.shape[1]}, got shape {noise.shape}")
+        require_positive(noise=noise)
+    return Observations(start, ts, ys, observe, indices, noise)
+
+
+def _observation(
+    observe: Observe, state: Float[Array, " dim"], columns: int
+) -> tuple[Callable[[Array], Array], tuple[int, ...]]:
+    """The observation as a function, and the components that it shows as they are."""
+    indices: tuple[int, ...] = ()
+    every = range(state.size)
+    if not callable(observe):
+        indices = tuple(int(i) for i in (every if observe is None else observe))
+        if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(every):
+            raise ValueError(
+                f"observe must hold different indices below {len(every)}, got {observe}"
+            )
+        observe = _Components(indices)
+    out = jax.eval_shape(observe, state)
+    if out.shape != (columns,) or out.dtype != state.dtype:
+        raise ValueError(
+            f"ys must have a column for each number that observe gives, of shape {out.shape} and "
+            f"dtype {out.dtype}, got {columns} columns"
+        )
+    return as_pytree(observe), indices
+
+
+def check_unknowns(
+    guess: tuple[Parameters, Float[Array, " p"]],
+    start: Float[Array, " dim"],
+    data: Observations,
+    *,
+    prior: Mapping[str, float],
+    given: bool,
+    known: bool,
+) -> Unknowns:
+    """What is sought from these data.
+
+    Raises:
+        ValueError: no start is given where the data do not show it; a prior that is none; a
+            right-hand side that is not finite at the guess; fewer observations than unknowns.
+    """
+    parameters, values = guess
+    dim = parameters.system.dim
+    if not given and (known or set(data.indices) != set(range(dim))):
+        raise ValueError("y0 must be given, a guess, unless all components are observed")
+    precision = _precisions(parameters, prior)
+    if all(is_concrete(x) for x in jax.tree.leaves((parameters, start))):
+        where = "the guess" if given else "the first observation"
+        state = start if given else start.at[np.asarray(data.indices)].set(data.ys[0])
+        slope = parameters.system(jnp.asarray(data.t0), state, parameters.args)
+        require_finite(f"the right-hand side at {where}", slope)
+    count = int(np.sum(precision == 0)) + (0 if known else dim)
+    if data.ys.size < count:
+        raise ValueError(
+            f"ys must hold at least as many numbers as are unknown, {count}, got {data.ys.size}"
+        )
+    return Unknowns(parameters, values, precision, start, given, known, count)
+
+
+def _precisions(parameters: Parameters, prior: Mapping[str, float]) -> Float[np.ndarray, " p"]:
+    """1 / (standard deviation of the prior) for each entry of the parameters; 0 without one."""
+    if set(prior) - set(parameters.names):
+        raise ValueError(f"prior must name free parameters {parameters.names}, got {sorted(prior)}")
+    bounded = np.isfinite(parameters.low) | np.isfinite(parameters.high)
+    precisions = np.zeros(bounded.size)
+    for name, sd in prior.items():
+        place = parameters.places()[name]
+        if not sd > 0 or bounded[place].any():
+            raise ValueError(
+                f"prior of {name} must be a positive standard deviation, and {name} without "
+                f"bounds, got {sd}"
+            )
+        precisions[place] = 1 / sd
+    return precisions

@@ -1,0 +1,132 @@
+"""The march over windows: how wide each is, and what is done where one cannot be fitted."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from physml._numerics.batch import largest_of_batch
+from physml.pinn.collocation import Tables, Tolerance
+from physml.pinn.ivp._window import Window, fit_window, hand_over
+from physml.systems import System
+
+
+class InitialValueProblem(NamedTuple):
+    """What a solution depends on, and can be differentiated in."""
+
+    system: System
+    y0: Float[Array, " dim"]
+    args: Any
+
+    def rates(self, t: Float[Array, "*batch"], y: Float[Array, "dim *batch"]) -> Array:
+        """f(t, y)."""
+        return self.system(t, y, self.args)
+
+
+class Course(NamedTuple):
+    """Where a march starts and stops.
+
+    Attributes:
+        t0: the start.
+        stops: the times that no window crosses, increasing; the last one is the end.
+        first_span: of the first window; found from the right-hand side if None.
+    """
+
+    t0: Float[Array, ""]
+    stops: Float[Array, " stops"]
+    first_span: Float[Array, ""] | None
+
+
+class Limits(NamedTuple):
+    """The bounds on a march: Gauss-Newton steps in a window, and windows."""
+
+    max_steps: int
+    max_windows: int
+
+
+class March(eqx.Module):
+    """Where the march stands, and what it has left behind."""
+
+    t: Float[Array, ""]
+    y: Float[Array, " dim"]
+    span: Float[Array, ""]
+    implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
+    narrowed: Bool[Array, ""]  # since they did not contract in a wider window from here
+    num_windows: Int[Array, ""]
+    num_rejected: Int[Array, ""]
+    num_iterations: Int[Array, ""]
+    windows: Window  # each field with a leading axis, longer than or as long as their number
+
+
+def march(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+) -> March:
+    """Fit window after window, each as wide as its residual allows.
+
+    A window whose error is above one tolerance is fitted again at a shorter span; the next span
+    follows from the error as that of a method of order rank / 2 would.
+    """
+    stops, end_time = course.stops, course.stops[-1]
+
+    def fit(t: Array, span: Array, y: Array, implicit: Array) -> Window:
+        most = jnp.where(implicit, limits.max_steps, 0)
+        return fit_window(problem.rates, tables, tolerance, t, span, y, most)
+
+    def unfinished(m: March) -> Array:
+        size = jnp.maximum(jnp.abs(m.t), jnp.abs(end_time))
+        shortest = 16 * jnp.finfo(m.t.dtype).eps * size
+        return (m.t < end_time) & (m.num_windows < limits.max_windows) & (m.span > shortest)
+
+    def advance(m: March) -> March:
+        stop = stops[jnp.searchsorted(stops, m.t, side="right")]
+        # No sliver is left before a stop: what remains is taken whole, or halved.
+        left = stop - m.t
+        end = jnp.where(m.span > 0.99 * left, stop, m.t + jnp.minimum(m.span, 0.5 * left))
+        window = fit(m.t, end - m.t, m.y, m.implicit)
+        active = unfinished(m)
+        accepted = active & (window.error <= 1)
+        factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
+        factor = jnp.where(window.contracted | m.implicit, factor, 0.5)
+        # Gauss-Newton costs some hundred iterations, and under vmap one member's Gauss-Newton costs
+        # all members: so it is enabled only where the residual would have allowed twice the span,
+        # at which the iterations did not contract.
+        limiting = m.narrowed & (window.error < 0.5 ** (tables.rank / 2))
+        count = m.num_windows
+        return March(
+            t=jnp.where(accepted, end, m.t),
+            y=jnp.where(accepted, hand_over(tables, window), m.y),
+            span=jnp.where(active, window.span * factor, m.span),
+            implicit=jnp.where(window.contracted, limiting & accepted, m.implicit),
+            narrowed=~accepted & (m.narrowed | ~window.contracted),
+            num_windows=count + accepted.astype(count.dtype),
+            num_rejected=m.num_rejected + (active & ~accepted).astype(count.dtype),
+            num_iterations=m.num_iterations + jnp.where(active, window.num_iterations, 0),
+            # A rejected window is overwritten by the next.
+            windows=jax.tree.map(lambda rows, row: rows.at[count].set(row), m.windows, window),
+        )
+
+    t0, y0, zero = course.t0, problem.y0, jnp.asarray(0)
+    yes, no = jnp.asarray(True), jnp.asarray(False)
+    first = (
+        _first_span(problem, tolerance, course) if course.first_span is None else course.first_span
+    )
+    shapes = jax.eval_shape(fit, t0, t0, y0, yes)
+    empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
+    start = March(t0, y0, first, yes, no, zero, zero, zero, empty)
+    return jax.lax.while_loop(lambda m: largest_of_batch(unfinished(m)), advance, start)
+
+
+def _first_span(
+    problem: InitialValueProblem, tolerance: Tolerance, course: Course
+) -> Float[Array, ""]:
+    """A tenth of the time in which some component changes by its own size."""
+    size = jnp.abs(problem.y0) + tolerance.atol / tolerance.rtol
+    slope = jnp.abs(problem.rates(course.t0, problem.y0))
+    rate = jnp.max(slope / jnp.where(size > 0, size, jnp.inf))
+    return 0.1 / jnp.maximum(rate, 1 / (course.stops[-1] - course.t0))
