@@ -100,7 +100,7 @@ class _Cells(NamedTuple):
         """Which trajectories leave the box by more than its width, or are not finite."""
         middle, width = 0.5 * (self.low + self.high), self.high - self.low
         near = np.abs(ys - middle) <= 1.5 * width  # false for NaN
-        return ~near.all(axis=(1, 2))
+        return np.asarray(~near.all(axis=(1, 2)))
 
     def count(self, ys: Float[np.ndarray, "num time dim"]) -> tuple[np.ndarray, np.ndarray]:
         """How often each component is in each cell, and the first three together in each box."""

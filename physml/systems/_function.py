@@ -133,7 +133,7 @@ def from_function(
         state_names=names,
         autonomous=not timed if autonomous is None else autonomous,
         period=as_parameter(period),
-        box=as_tuple(np.stack([low, high])),
+        box=(as_tuple(low[None])[0], as_tuple(high[None])[0]),
         symmetry=rows,
         lyapunov_exponents=None if lyapunov_exponents is None else tuple(lyapunov_exponents),
         jumps=tuple(sorted(float(time) for time in jumps)),
