@@ -1,10 +1,13 @@
 """The types that the whole package speaks: residuals, losses, and what a network must offer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Scalar
+
+Numbers = ArrayLike | Sequence[Any]
+"""What becomes an array: an array, a number, or a list or tuple of them."""
 
 Residual = Callable[[Any, Any, PRNGKeyArray | None], PyTree[Array]]
 """`residual(model, batch, key) -> blocks`: arrays that are zero where the model is right."""

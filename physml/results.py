@@ -96,12 +96,15 @@ def conclude(
     Raises:
         RuntimeError: the result is a failure, and `throw` is set.
     """
+    successful = result == RESULTS.successful
+    if is_concrete(successful) and successful:  # at once: the comparisons below take 0.3 ms
+        return outcome
     failed = is_failure(result)
     if not is_concrete(failed):
         # Equinox gives the message of the batch's largest result, whether or not that one failed.
         failure = RESULTS.where(failed, result, RESULTS.successful)
         return failure.error_if(outcome, failed) if throw else outcome
-    if any(bool(result == good) for good in _GOOD):
+    if result == RESULTS.early_stopped:
         return outcome
     words = f"{name}: {RESULTS[result]} {details}".rstrip()
     if throw and failed:

@@ -6,10 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from physml._numerics.checks import floating_array, require_count, require_finite, require_multiple
+from physml._types import Numbers
 from physml.dynamics import _statistics as statistics
 from physml.dynamics._batch import flatten
 from physml.dynamics._lyapunov import LyapunovSpectrum, advance, dimension_of, tangents
@@ -87,9 +87,7 @@ class _Cells(NamedTuple):
     joint_bins: int
 
     @classmethod
-    def of(
-        cls, bounds: tuple[npt.ArrayLike, npt.ArrayLike], dim: int, bins: int, joint_bins: int
-    ) -> "_Cells":
+    def of(cls, bounds: tuple[Numbers, Numbers], dim: int, bins: int, joint_bins: int) -> "_Cells":
         low, high = (np.asarray(floating_array("bounds", corner)) for corner in bounds)
         require_finite("bounds", np.stack([low, high]))
         if low.shape != (dim,) or high.shape != (dim,) or not (low < high).all():
@@ -102,7 +100,7 @@ class _Cells(NamedTuple):
         """Which trajectories leave the box by more than its width, or are not finite."""
         middle, width = 0.5 * (self.low + self.high), self.high - self.low
         near = np.abs(ys - middle) <= 1.5 * width  # false for NaN
-        return ~near.all(axis=(1, 2))
+        return np.asarray(~near.all(axis=(1, 2)))
 
     def count(self, ys: Float[np.ndarray, "num time dim"]) -> tuple[np.ndarray, np.ndarray]:
         """How often each component is in each cell, and the first three together in each box."""
@@ -117,7 +115,7 @@ def measure_climate(
     history: Float[Array, "num time dim"],
     num_steps: int,
     *,
-    bounds: tuple[npt.ArrayLike, npt.ArrayLike],
+    bounds: tuple[Numbers, Numbers],
     bins: int = 100,
     joint_bins: int = 30,
     segment: int = 4000,

@@ -4,13 +4,14 @@ Plain functions of NumPy arrays on the host: the trajectories are large and used
 """
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float, Int
+
+from physml._types import Numbers
 
 Values = Float[np.ndarray, "..."]
 
 
-def kullback_leibler(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
+def kullback_leibler(p: Numbers, q: Numbers) -> Values:
     r"""$\sum_i p_i \log(p_i / q_i)$ in nats, the divergence of q from p along the last axis.
 
     For fine bins it tends to that of the densities. It is infinite if q is zero in a bin of p.
@@ -31,7 +32,7 @@ def kullback_leibler(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
     return np.asarray(rel_entr(_normalized(p), _normalized(q)).sum(axis=-1))
 
 
-def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
+def jensen_shannon(p: Numbers, q: Numbers) -> Values:
     r"""The Jensen-Shannon divergence in nats: how well a sample distinguishes two distributions.
 
     $\tfrac12 D(p\|m) + \tfrac12 D(q\|m)$ with $m = (p + q)/2$ and D that of `kullback_leibler`:
@@ -49,7 +50,7 @@ def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
     return np.asarray(0.5 * (kullback_leibler(p, middle) + kullback_leibler(q, middle)))
 
 
-def hellinger(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
+def hellinger(p: Numbers, q: Numbers) -> Values:
     r"""The Hellinger distance $\sqrt{1 - \sum_i \sqrt{p_i q_i}}$ along the last axis, in [0, 1].
 
     Of normalised power spectra it is the usual distance between them.
@@ -64,15 +65,13 @@ def hellinger(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
     return np.asarray(np.sqrt(0.5 * ((np.sqrt(p) - np.sqrt(q)) ** 2).sum(axis=-1)))
 
 
-def _normalized(weights: npt.ArrayLike) -> Values:
+def _normalized(weights: Numbers) -> Values:
     weights = np.asarray(weights, float)
     with np.errstate(invalid="ignore"):
         return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def cells(
-    values: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike, bins: int
-) -> Int[np.ndarray, "..."]:
+def cells(values: Numbers, low: Numbers, high: Numbers, bins: int) -> Int[np.ndarray, "..."]:
     """The cell that each value lies in: 1 to `bins`, of equal width from low to high, or outside.
 
     Cell 0 is below, `bins` + 1 above; NaN counts as above.
@@ -88,7 +87,7 @@ def cells(
 
 
 def histogram(
-    ys: Float[np.ndarray, "num time dim"], low: npt.ArrayLike, high: npt.ArrayLike, bins: int
+    ys: Float[np.ndarray, "num time dim"], low: Numbers, high: Numbers, bins: int
 ) -> Int[np.ndarray, "num dim cells"]:
     """How often each component of each trajectory lies in each of `bins` + 2 cells (see `cells`).
 
@@ -105,7 +104,7 @@ def histogram(
 
 
 def joint_histogram(
-    ys: Float[np.ndarray, "num time dim"], low: npt.ArrayLike, high: npt.ArrayLike, bins: int
+    ys: Float[np.ndarray, "num time dim"], low: Numbers, high: Numbers, bins: int
 ) -> Int[np.ndarray, "num cells"]:
     """How often each trajectory's state lies in each of the (`bins` + 2)^dim boxes.
 

@@ -7,7 +7,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics.checks import (
@@ -19,6 +18,7 @@ from physml._numerics.checks import (
     require_positive,
     require_uniform,
 )
+from physml._types import Numbers
 from physml.data import Trajectories
 from physml.reference._march import march
 from physml.systems import System
@@ -28,9 +28,9 @@ def trajectories(
     system: System,
     key: PRNGKeyArray,
     num: int,
-    ts: npt.ArrayLike,
+    ts: Numbers,
     *,
-    box: npt.ArrayLike | None = None,
+    box: Numbers | None = None,
     dtype: DTypeLike | None = None,
     **options: Any,
 ) -> Trajectories:
@@ -59,7 +59,7 @@ def driven_trajectories(
     system: System,
     key: PRNGKeyArray,
     num: int,
-    ts: npt.ArrayLike,
+    ts: Numbers,
     *,
     phase_dtype: DTypeLike = float,
     **options: Any,
@@ -86,10 +86,10 @@ def driven_trajectories(
 
 def trajectories_from(
     system: System,
-    y0s: npt.ArrayLike,
-    ts: npt.ArrayLike,
+    y0s: Numbers,
+    ts: Numbers,
     *,
-    t0s: npt.ArrayLike | None = None,
+    t0s: Numbers | None = None,
     args: Any = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -151,9 +151,7 @@ def trajectories_from(
     )
 
 
-def check_starts(
-    y0s: npt.ArrayLike, ts: npt.ArrayLike
-) -> tuple[Float[Array, "num dim"], np.ndarray]:
+def check_starts(y0s: Numbers, ts: Numbers) -> tuple[Float[Array, "num dim"], np.ndarray]:
     """Starts of a batch as an array, and its uniform times in float64, both checked."""
     y0s = floating_array("y0s", y0s)
     if y0s.ndim != 2 or y0s.shape[0] == 0:
@@ -195,7 +193,7 @@ def agreement_horizon(
     system: System,
     trajectories: Trajectories,
     *,
-    scale: npt.ArrayLike,
+    scale: Numbers,
     threshold: float = 0.4,
     **options: Any,
 ) -> Float[Array, " num"]:
@@ -241,7 +239,7 @@ def first_disagreement(
 
 
 def _starts(
-    system: System, key: PRNGKeyArray, num: int, box: npt.ArrayLike | None, dtype: DTypeLike | None
+    system: System, key: PRNGKeyArray, num: int, box: Numbers | None, dtype: DTypeLike | None
 ) -> Float[Array, "num dim"]:
     require_instance(System, system=system)
     require_count(num=num)

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from physml._numerics.checks import (
@@ -26,6 +25,7 @@ from physml._numerics.double_double import (
     split,
     two_sum,
 )
+from physml._types import Numbers
 from physml.data import Trajectories
 from physml.reference._batch import check_starts, first_disagreement
 from physml.reference._chunks import for_each_chunk, num_cores
@@ -38,8 +38,8 @@ _PROBES = 8  # states at which a system is compared with its expansion
 
 def extended_trajectories(
     system: System,
-    y0s: npt.ArrayLike,
-    ts: npt.ArrayLike,
+    y0s: Numbers,
+    ts: Numbers,
     *,
     order: int = 24,
     substeps: int = 1,
@@ -107,7 +107,7 @@ def extended_horizon(
     system: System,
     trajectories: Trajectories,
     *,
-    scale: npt.ArrayLike,
+    scale: Numbers,
     threshold: float = 0.4,
     order: int = 30,
     substeps: int = 2,

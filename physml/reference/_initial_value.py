@@ -7,13 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array, ArrayLike, Float
 
 from physml._numerics.checks import check_tolerances, is_concrete, require_count, require_increasing
 from physml._numerics.pieces import piece_at
+from physml._types import Numbers
 from physml.reference._certificate import certificate
-from physml.results import RESULTS, conclude, is_failure
+from physml.results import RESULTS, conclude
 from physml.solution import Dense, Solution
 from physml.systems import System, check_problem
 
@@ -23,10 +23,10 @@ _DEFAULT_RTOL, _DEFAULT_STIFF_RTOL = (1e-13, 3e-6), (1e-10, 1e-5)
 
 def solve(
     system: System,
-    y0: npt.ArrayLike,
-    ts: npt.ArrayLike,
+    y0: Numbers,
+    ts: Numbers,
     *,
-    t0: npt.ArrayLike | None = None,
+    t0: Numbers | None = None,
     args: Any = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -68,8 +68,8 @@ def solve(
     Example:
         >>> spring = systems.from_function(lambda t, y, args: [y[1], -y[0]], dim=2)
         >>> solution = reference.solve(spring, [1.0, 0.0], jnp.linspace(0, 20, 201))
-        >>> solution.ys.shape, solution(3.7).round(4), solution.derivative(3.7).round(4).shape
-        ((201, 2), Array([-0.8481,  0.5298], dtype=float64), (2,))
+        >>> solution.ys.shape, solution(3.7).round(4)
+        ((201, 2), Array([-0.8481,  0.5298], dtype=float64))
     """
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
@@ -274,8 +274,7 @@ def _trim(solution: Solution) -> Solution:
 
 def _last_state(solution: Solution) -> str:
     """Where a failed solve stopped, in words; nothing for one that succeeded or is traced."""
-    failed = is_failure(solution.result)
-    if not is_concrete(failed) or not failed:
+    if not is_concrete(solution.t1) or solution.result == RESULTS.successful:
         return ""
     assert isinstance(solution.dense, _Steps)
     explicit = solution.result == RESULTS.diverged and not solution.dense.method.stiff

@@ -5,9 +5,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array, Float
 
+from physml._types import Numbers
 from physml.reference._initial_value import solve
 from physml.systems import from_function
 
@@ -15,9 +15,7 @@ _OVERSAMPLING = 64
 _MAX_STEPS = 8192  # the solver keeps a state for each
 
 
-def cole_hopf(
-    x: npt.ArrayLike, t: npt.ArrayLike, viscosity: float, *, num_points: int = 200
-) -> np.ndarray:
+def cole_hopf(x: Numbers, t: Numbers, viscosity: float, *, num_points: int = 200) -> np.ndarray:
     r"""Burgers' equation $u_t + u u_x = \nu u_{xx}$ from $u(x, 0) = -\sin \pi x$, in closed form.
 
     $$u(x, t) = -\frac{\int \sin(\pi y) F(y) e^{-\eta^2} d\eta}{\int F(y) e^{-\eta^2} d\eta}, \quad
@@ -43,9 +41,9 @@ def cole_hopf(
 def reaction_diffusion(
     reaction: Callable[[Array], Array],
     diffusivity: float,
-    u0: Callable[[np.ndarray], npt.ArrayLike],
+    u0: Callable[[np.ndarray], Numbers],
     interval: tuple[float, float],
-    ts: npt.ArrayLike,
+    ts: Numbers,
     *,
     num_points: int,
     rtol: float = 1e-10,

@@ -117,7 +117,7 @@ class System(eqx.Module):
     """
 
     @abc.abstractmethod
-    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Any:
+    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
         """The right-hand side, an array shaped as `y`. Users call the system itself."""
 
     @abc.abstractmethod

@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.parts import as_pytree
+from physml._types import Numbers
 from physml.systems._base import (
     Parameter,
     System,
@@ -79,8 +79,8 @@ def from_function(
     args: Any = None,
     period: Parameter | None = None,
     autonomous: bool | None = None,
-    box: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
-    symmetry: npt.ArrayLike | None = None,
+    box: tuple[Numbers, Numbers] | None = None,
+    symmetry: Numbers | None = None,
     lyapunov_exponents: Sequence[float] | None = None,
     jumps: Sequence[float] = (),
 ) -> FunctionSystem:
@@ -133,7 +133,7 @@ def from_function(
         state_names=names,
         autonomous=not timed if autonomous is None else autonomous,
         period=as_parameter(period),
-        box=as_tuple(np.stack([low, high])),
+        box=(as_tuple(low[None])[0], as_tuple(high[None])[0]),
         symmetry=rows,
         lyapunov_exponents=None if lyapunov_exponents is None else tuple(lyapunov_exponents),
         jumps=tuple(sorted(float(time) for time in jumps)),
