@@ -1,12 +1,11 @@
-"""What surrogates are held against: from persistence to the perfect map, each a `StepMap`.
+"""What surrogates are compared with: simple next-step maps, each a `StepMap`.
 
-Every baseline that has something to choose (a ridge, a recipe) chooses it on validation
-trajectories, and every one predicts increments from standardised states, so that none loses by the
-way it is set up.
+A baseline chooses its ridge or its recipe on validation trajectories, and predicts increments from
+standardised states, so that none is worse because of how it is set up.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -22,23 +21,27 @@ from physml.step_maps import StepMap
 RIDGES = tuple(10.0**k for k in range(-14, -3))  # relative to the largest singular value squared
 
 
-class Persistence(StepMap):
-    """Tomorrow is as today."""
-
-    dt: float = eqx.field(static=True)
+class _Memoryless(StepMap):
+    """A step map whose state is the observation."""
 
     def init(self, history, t0):
         return history[-1]
-
-    def step(self, state):
-        return state
 
     def observe(self, state):
         return state
 
 
+class Persistence(_Memoryless):
+    """The forecast that nothing changes."""
+
+    dt: float = eqx.field(static=True)
+
+    def step(self, state):
+        return state
+
+
 class Single(StepMap):
-    """Another map wholly in float32, from float64 observations and back."""
+    """Another map evaluated in float32; observations go in and come out in float64."""
 
     inner: StepMap
     dt: float = eqx.field(static=True)
@@ -53,8 +56,8 @@ class Single(StepMap):
         return self.inner.observe(state).astype(jnp.float64)
 
 
-class Polynomial(StepMap):
-    """y + P(y), P of some total degree in products of Chebyshev polynomials."""
+class Polynomial(_Memoryless):
+    """y + P(y) with a polynomial P in products of Chebyshev polynomials."""
 
     weights: Float[Array, "terms dim"]
     centre: Float[Array, " dim"]
@@ -62,14 +65,8 @@ class Polynomial(StepMap):
     powers: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     dt: float = eqx.field(static=True)
 
-    def init(self, history, t0):
-        return history[-1]
-
     def step(self, state):
         return state + self.features(state) @ self.weights
-
-    def observe(self, state):
-        return state
 
     def features(self, y: Float[Array, " dim"]) -> Float[Array, " terms"]:
         """T_a(x_1) T_b(x_2) ... with x in [-1, 1] over the training data."""
@@ -83,14 +80,16 @@ class Polynomial(StepMap):
         return jnp.prod(jnp.stack(factors), axis=0)
 
 
-def polynomial(train: Trajectories, degree: int, *, signs: Sequence[float] | None = None):
-    """Least squares for all polynomials of a total degree, by QR and SVD, refined once.
+def polynomial(
+    train: Trajectories, degree: int, *, signs: Sequence[float] | None = None
+) -> Polynomial:
+    """Fit all polynomials up to a total degree by least squares (QR, SVD, one refinement).
 
     Args:
         train: the trajectories.
         degree: the total degree, at least 1.
-        signs: a symmetry that turns the sign of some components, +1 or -1 for each; the odd and
-            the even components of the increment are then fitted by odd and by even polynomials.
+        signs: a symmetry that turns the sign of some components, +1 or -1 for each; the odd
+            components of the increment are then fitted by odd polynomials, the even ones by even.
     """
     inputs, targets, _ = train.pairs()
     dim = inputs.shape[1]
@@ -99,37 +98,22 @@ def polynomial(train: Trajectories, degree: int, *, signs: Sequence[float] | Non
     centre = jnp.where(jnp.asarray(parity) < 0, 0.0, (low + high) / 2)
     reach = jnp.maximum(high - centre, centre - low)
     powers = [p for p in itertools.product(range(degree + 1), repeat=dim) if sum(p) <= degree]
+
+    def with_terms(terms: Iterable[int], weights: Array) -> Polynomial:
+        return Polynomial(weights, centre, reach, tuple(powers[i] for i in terms), train.dt)
+
     weights = np.zeros((len(powers), dim))
-    # T_n is odd or even as n is.
-    signs_of = np.prod(parity ** np.asarray(powers), axis=1)
+    term_parity = np.prod(parity ** np.asarray(powers), axis=1)  # T_n is odd or even as n is
     for sign in np.unique(parity):
-        kept = np.flatnonzero(signs_of == sign) if signs is not None else np.arange(len(powers))
-        part = Polynomial(
-            weights=jnp.zeros((len(kept), dim)), centre=centre, reach=reach,
-            powers=tuple(powers[i] for i in kept), dt=train.dt,
-        )  # fmt: skip
-        components = np.flatnonzero(parity == sign)
+        kept, components = np.flatnonzero(term_parity == sign), np.flatnonzero(parity == sign)
+        part = with_terms(kept, jnp.zeros((len(kept), dim)))
         # One refinement is worth three Lyapunov times at degree 11.
         fitted = fit.readout(
-            _Rows(part.features),
-            (targets - inputs)[:, components],
-            inputs=inputs,
-            rcond=1e-15,
-            refinements=1,
-        )
+            eqx.filter_vmap(part.features), (targets - inputs)[:, components], inputs=inputs,
+            rcond=1e-15, refinements=1,
+        )  # fmt: skip
         weights[np.ix_(kept, components)] = fitted.weights
-    return Polynomial(
-        weights=jnp.asarray(weights), centre=centre, reach=reach, powers=tuple(powers), dt=train.dt
-    )  # fmt: skip
-
-
-class _Rows(eqx.Module):
-    """A function of one state for a block of them."""
-
-    function: Callable
-
-    def __call__(self, rows: Array) -> Array:
-        return jax.vmap(self.function)(rows)
+    return with_terms(range(len(powers)), jnp.asarray(weights))
 
 
 class NextGeneration(StepMap):
@@ -154,8 +138,8 @@ class NextGeneration(StepMap):
         return state[0]
 
     def features(self, y: Array, before: Array) -> Float[Array, " terms"]:
-        """1, and the products of up to `order` of the standardised components."""
-        # A component of index 0 is one, which pads the shorter products.
+        """All products of up to `order` standardised components, the empty product included."""
+        # Component 0 is the number one, which pads the shorter products.
         x = jnp.concatenate([jnp.ones(1, y.dtype), self.inputs(y), self.inputs(before)])
         return jnp.prod(x[np.asarray(self.factors)], axis=1)
 
@@ -163,13 +147,11 @@ class NextGeneration(StepMap):
 def next_generation(
     train: Trajectories, valid: Trajectories, order: int, ridges: Sequence[float] = RIDGES
 ) -> StepMap:
-    """The reservoir whose ridge gives the longest forecasts on validation."""
+    """Fit the reservoir; its ridge is the one whose validation forecasts last longest."""
     dim = train.ys.shape[2]
     factors = tuple(itertools.combinations_with_replacement(range(2 * dim + 1), order))
-    model = NextGeneration(
-        weights=jnp.zeros((len(factors), dim)), inputs=Standardizer.fit(train.ys[:, :-1]),
-        factors=factors, dt=train.dt,
-    )  # fmt: skip
+    scaled = Standardizer.fit(train.ys[:, :-1])
+    model = NextGeneration(jnp.zeros((len(factors), dim)), scaled, factors, train.dt)
     rows = jax.vmap(jax.vmap(model.features))
     features = np.asarray(jax.jit(rows)(train.ys[:, 1:-1], train.ys[:, :-2]))
     increments = np.asarray(train.ys[:, 2:] - train.ys[:, 1:-1])
@@ -208,7 +190,7 @@ class EchoState(StepMap):
         return memory, jnp.concatenate([jnp.ones(1, y.dtype), u, memory])
 
     def features_along(self, ys: Float[Array, "time dim"]) -> tuple[Array, Array]:
-        """The memory after a stretch of observations, from none, and the features of each."""
+        """The memory after a series of observations, empty at first, and each one's features."""
         start = jnp.zeros_like(self.bias)
         return jax.lax.scan(lambda memory, y: self.features(memory, y), start, ys)
 
@@ -225,17 +207,17 @@ def echo_state(
     washout: int = 100,
     ridges: Sequence[float] = RIDGES,
 ) -> StepMap:
-    """An echo state network with the settings whose forecasts of the validation data last longest.
+    """Fit an echo state network; its settings are those whose validation forecasts last longest.
 
     Args:
-        train, valid: the trajectories; they must be longer than `washout`.
-        seed: of the network's fixed weights.
-        units: their number; each is connected to 10 % of the others.
-        trial_units: the number in the networks by which radius and scale are chosen.
+        train, valid: the trajectories, longer than `washout`.
+        seed: seed of the network's fixed weights.
+        units: how many units; each is connected to 10 % of the others.
+        trial_units: units of the smaller networks by which radius and scale are chosen.
         radii: spectral radii of the recurrent weights to try.
-        input_scales: the incoming weights and biases are uniform in [-1, 1] times one of these.
+        input_scales: factors to try on the input weights and biases, uniform in [-1, 1].
         washout: steps left out at the start of each trajectory, while the memory fills.
-        ridges: those tried.
+        ridges: the ridges to try.
     """
     features = eqx.filter_jit(lambda model, ys: jax.vmap(model.features_along)(ys)[1])
     dim = train.ys.shape[2]
@@ -263,14 +245,10 @@ def _reservoir(
     dim = train.ys.shape[2]
     recurrent = random.normal(size=(units, units)) * (random.random((units, units)) < 0.1)
     recurrent *= radius / np.abs(np.linalg.eigvals(recurrent)).max()
-    return EchoState(
-        weights=jnp.zeros((1 + dim + units, dim)),
-        inputs=Standardizer.fit(train.ys[:, :-1]),
-        recurrent=jnp.asarray(recurrent),
-        incoming=jnp.asarray(input_scale * random.uniform(-1, 1, (dim, units))),
-        bias=jnp.asarray(input_scale * random.uniform(-1, 1, units)),
-        dt=train.dt,
-    )
+    incoming = input_scale * random.uniform(-1, 1, (dim, units))
+    bias = input_scale * random.uniform(-1, 1, units)
+    scaled, weights = Standardizer.fit(train.ys[:, :-1]), jnp.zeros((1 + dim + units, dim))
+    return EchoState(weights, scaled, *map(jnp.asarray, (recurrent, incoming, bias)), train.dt)
 
 
 def _best_ridge(
@@ -280,9 +258,9 @@ def _best_ridge(
     ridges: Sequence[float],
     history: int,
 ) -> tuple[float, StepMap]:
-    """The valid time of the ridge whose forecasts of validation last longest, and its model.
+    """Try all ridges; returns the mean valid time of the best one on validation, and its model.
 
-    W = V s / (s^2 + ridge s_1^2) U' T by the SVD of the features, reduced block by block by QR.
+    W = V s / (s^2 + ridge s_1^2) U' T from the SVD of the features, reduced by QR in blocks.
     """
     size, dim = model.weights.shape
     triangle = np.zeros((0, size + dim))
@@ -296,12 +274,9 @@ def _best_ridge(
     for ridge in ridges:
         weights = vt.T @ ((s / (s**2 + ridge * s[0] ** 2))[:, None] * projected)
         fitted = eqx.tree_at(lambda m: m.weights, model, jnp.asarray(weights))
-        predicted = dynamics.rollout(
-            fitted, valid.ys[:, :history], valid.ys.shape[1] - history, t0=0.0
-        )
-        times = dynamics.valid_prediction_time(
-            predicted, valid.ys[:, history - 1 :], fitted.dt, scale=scale
-        ).times
-        tried.append((float(times.mean()), ridge, fitted))
+        truth = valid.ys[:, history - 1 :]
+        predicted = dynamics.rollout(fitted, valid.ys[:, :history], truth.shape[1] - 1)
+        found = dynamics.valid_prediction_time(predicted, truth, fitted.dt, scale=scale)
+        tried.append((float(found.times.mean()), ridge, fitted))
     time, _, best = max(tried, key=lambda trial: trial[:2])
     return time, best
