@@ -116,83 +116,79 @@ def polynomial(
     return with_terms(range(len(powers)), jnp.asarray(weights))
 
 
-class NextGeneration(StepMap):
-    """A next-generation reservoir: y + monomials of the last two states, by ridge regression.
-
-    Source: D. J. Gauthier, E. Bollt, A. Griffith, W. A. S. Barbosa, Nat. Commun. 12 (2021) 5564.
-    """
-
-    weights: Float[Array, "terms dim"]
-    inputs: Standardizer
-    factors: tuple[tuple[int, ...], ...] = eqx.field(static=True)
-    dt: float = eqx.field(static=True)
-
-    def init(self, history, t0):
-        return history[-1], history[-2] if history.shape[0] > 1 else history[-1]
-
-    def step(self, state):
-        y, before = state
-        return y + self.features(y, before) @ self.weights, y
-
-    def observe(self, state):
-        return state[0]
-
-    def features(self, y: Array, before: Array) -> Float[Array, " terms"]:
-        """All products of up to `order` standardised components, the empty product included."""
-        # Component 0 is the number one, which pads the shorter products.
-        x = jnp.concatenate([jnp.ones(1, y.dtype), self.inputs(y), self.inputs(before)])
-        return jnp.prod(x[np.asarray(self.factors)], axis=1)
-
-
-def next_generation(
-    train: Trajectories, valid: Trajectories, order: int, ridges: Sequence[float] = RIDGES
-) -> StepMap:
-    """Fit the reservoir; its ridge is the one whose validation forecasts last longest."""
-    dim = train.ys.shape[2]
-    factors = tuple(itertools.combinations_with_replacement(range(2 * dim + 1), order))
-    scaled = Standardizer.fit(train.ys[:, :-1])
-    model = NextGeneration(jnp.zeros((len(factors), dim)), scaled, factors, train.dt)
-    rows = jax.vmap(jax.vmap(model.features))
-    features = np.asarray(jax.jit(rows)(train.ys[:, 1:-1], train.ys[:, :-2]))
-    increments = np.asarray(train.ys[:, 2:] - train.ys[:, 1:-1])
-    blocks = [(features.reshape(-1, len(factors)), increments.reshape(-1, dim))]
-    return _best_ridge(model, blocks, valid, ridges, history=2)[1]
-
-
-class EchoState(StepMap):
-    """An echo state network: r' = tanh(W r + V u + b), y' = y + C (1, u, r').
-
-    Source: H. Jaeger, The echo state approach, GMD report 148 (2001).
-    """
+class Reservoir(StepMap):
+    """y' = y + C f with the features f of a fixed rule: (memory, y) -> (new memory, f)."""
 
     weights: Float[Array, "features dim"]
-    inputs: Standardizer
-    recurrent: Float[Array, "units units"]
-    incoming: Float[Array, "dim units"]
-    bias: Float[Array, " units"]
+    rule: Any
     dt: float = eqx.field(static=True)
 
     def init(self, history, t0):
-        memory, _ = self.features_along(history[:-1])
+        memory, _ = _features_along(self.rule, history[0], history[:-1])
         return history[-1], memory
 
     def step(self, state):
         y, memory = state
-        memory, features = self.features(memory, y)
+        memory, features = self.rule(memory, y)
         return y + features @ self.weights, memory
 
     def observe(self, state):
         return state[0]
 
-    def features(self, memory: Array, y: Array) -> tuple[Array, Array]:
+
+def _features_along(rule: Any, first: Array, ys: Float[Array, "time dim"]) -> tuple[Array, Array]:
+    """The memory after a series of observations, and the features of each of them."""
+    return jax.lax.scan(lambda memory, y: rule(memory, y), rule.start(first), ys)
+
+
+@eqx.filter_jit
+def _features_of(rule: Any, ys: Float[Array, "num time dim"]) -> Array:
+    return jax.vmap(lambda ys: _features_along(rule, ys[0], ys[:-1])[1])(ys)
+
+
+class Products(eqx.Module):
+    """All products of up to `order` standardised components of the last two states."""
+
+    inputs: Standardizer
+    factors: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+
+    def start(self, y: Array) -> Array:
+        return y
+
+    def __call__(self, before: Array, y: Array) -> tuple[Array, Array]:
+        # Component 0 is the number one, which pads the shorter products.
+        x = jnp.concatenate([jnp.ones(1, y.dtype), self.inputs(y), self.inputs(before)])
+        return y, jnp.prod(x[np.asarray(self.factors)], axis=1)
+
+
+def next_generation(
+    train: Trajectories, valid: Trajectories, order: int, ridges: Sequence[float] = RIDGES
+) -> Reservoir:
+    """Fit a next-generation reservoir, y' = y + C (products of the last two states).
+
+    Source: D. J. Gauthier, E. Bollt, A. Griffith, W. A. S. Barbosa, Nat. Commun. 12 (2021) 5564.
+    """
+    components = range(2 * train.ys.shape[2] + 1)
+    factors = tuple(itertools.combinations_with_replacement(components, order))
+    rule = Products(Standardizer.fit(train.ys[:, :-1]), factors)
+    return _best_ridge(rule, train, valid, ridges, washout=1, block=len(train))[1]
+
+
+class Echo(eqx.Module):
+    """The memory r' = tanh(W r + V u + b) of standardised states u, and the features (1, u, r')."""
+
+    inputs: Standardizer
+    recurrent: Float[Array, "units units"]
+    incoming: Float[Array, "dim units"]
+    bias: Float[Array, " units"]
+
+    def start(self, y: Array) -> Array:
+        return jnp.zeros_like(self.bias)
+
+    def __call__(self, memory: Array, y: Array) -> tuple[Array, Array]:
         u = self.inputs(y)
         memory = jnp.tanh(memory @ self.recurrent + u @ self.incoming + self.bias)
         return memory, jnp.concatenate([jnp.ones(1, y.dtype), u, memory])
-
-    def features_along(self, ys: Float[Array, "time dim"]) -> tuple[Array, Array]:
-        """The memory after a series of observations, empty at first, and each one's features."""
-        start = jnp.zeros_like(self.bias)
-        return jax.lax.scan(lambda memory, y: self.features(memory, y), start, ys)
 
 
 def echo_state(
@@ -206,8 +202,10 @@ def echo_state(
     input_scales: Sequence[float] = (0.1, 0.3, 1.0),
     washout: int = 100,
     ridges: Sequence[float] = RIDGES,
-) -> StepMap:
+) -> Reservoir:
     """Fit an echo state network; its settings are those whose validation forecasts last longest.
+
+    Source: H. Jaeger, The echo state approach, GMD report 148 (2001).
 
     Args:
         train, valid: the trajectories, longer than `washout`.
@@ -219,63 +217,51 @@ def echo_state(
         washout: steps left out at the start of each trajectory, while the memory fills.
         ridges: the ridges to try.
     """
-    features = eqx.filter_jit(lambda model, ys: jax.vmap(model.features_along)(ys)[1])
-    dim = train.ys.shape[2]
 
-    def blocks(model: EchoState) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        for first in range(0, len(train), 10):  # a trajectory's features are 6 MB
-            ys = train.ys[first : first + 10]
-            rows = np.asarray(features(model, ys[:, :-1]))[:, washout:]
-            increments = np.asarray(ys[:, 1:] - ys[:, :-1])[:, washout:]
-            yield rows.reshape(-1, rows.shape[-1]), increments.reshape(-1, dim)
-
-    def fitted(units: int, radius: float, input_scale: float) -> tuple[float, StepMap]:
-        model = _reservoir(train, seed, units, radius, input_scale)
-        return _best_ridge(model, blocks(model), valid, ridges, history=washout + 1)
+    def fitted(units: int, radius: float, input_scale: float) -> tuple[float, Reservoir]:
+        random, dim = np.random.default_rng(seed), train.ys.shape[2]
+        recurrent = random.normal(size=(units, units)) * (random.random((units, units)) < 0.1)
+        recurrent *= radius / np.abs(np.linalg.eigvals(recurrent)).max()
+        incoming = input_scale * random.uniform(-1, 1, (dim, units))
+        bias = input_scale * random.uniform(-1, 1, units)
+        scaled = Standardizer.fit(train.ys[:, :-1])
+        rule = Echo(scaled, *map(jnp.asarray, (recurrent, incoming, bias)))
+        # The features of ten trajectories are 60 MB.
+        return _best_ridge(rule, train, valid, ridges, washout=washout, block=10)
 
     grid = itertools.product(radii, input_scales)
     best = max(grid, key=lambda setting: fitted(trial_units, *setting)[0])
     return fitted(units, *best)[1]
 
 
-def _reservoir(
-    train: Trajectories, seed: int, units: int, radius: float, input_scale: float
-) -> EchoState:
-    random = np.random.default_rng(seed)
-    dim = train.ys.shape[2]
-    recurrent = random.normal(size=(units, units)) * (random.random((units, units)) < 0.1)
-    recurrent *= radius / np.abs(np.linalg.eigvals(recurrent)).max()
-    incoming = input_scale * random.uniform(-1, 1, (dim, units))
-    bias = input_scale * random.uniform(-1, 1, units)
-    scaled, weights = Standardizer.fit(train.ys[:, :-1]), jnp.zeros((1 + dim + units, dim))
-    return EchoState(weights, scaled, *map(jnp.asarray, (recurrent, incoming, bias)), train.dt)
-
-
 def _best_ridge(
-    model: Any,
-    blocks: Iterable[tuple[np.ndarray, np.ndarray]],
-    valid: Trajectories,
-    ridges: Sequence[float],
-    history: int,
-) -> tuple[float, StepMap]:
+    rule: Any, train: Trajectories, valid: Trajectories, ridges: Sequence[float], *, washout: int,
+    block: int,
+) -> tuple[float, Reservoir]:  # fmt: skip
     """Try all ridges; returns the mean valid time of the best one on validation, and its model.
 
-    W = V s / (s^2 + ridge s_1^2) U' T from the SVD of the features, reduced by QR in blocks.
+    W = V s / (s^2 + ridge s_1^2) U' T from the SVD of the features, reduced by QR in blocks of
+    trajectories.
     """
-    size, dim = model.weights.shape
-    triangle = np.zeros((0, size + dim))
-    for features, targets in blocks:
-        block = np.concatenate([features, targets], axis=1)
-        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, block]), mode="r"))
+    triangle, dim = None, train.ys.shape[2]
+    for first in range(0, len(train), block):
+        ys = train.ys[first : first + block]
+        columns = (_features_of(rule, ys), ys[:, 1:] - ys[:, :-1])
+        rows = np.concatenate([np.asarray(x)[:, washout:] for x in columns], axis=2)
+        rows = rows.reshape(-1, rows.shape[2])
+        rows = rows if triangle is None else np.concatenate([triangle, rows])
+        triangle = np.linalg.qr(rows, mode="r")
+    assert triangle is not None  # there is a trajectory
+    size = triangle.shape[1] - dim
     u, s, vt = np.linalg.svd(triangle[:size, :size])
     projected = u.T @ triangle[:size, size:]
-    scale = valid.ys.reshape(-1, valid.ys.shape[2]).std(axis=0)
+    scale = valid.ys.reshape(-1, dim).std(axis=0)
     tried = []
     for ridge in ridges:
         weights = vt.T @ ((s / (s**2 + ridge * s[0] ** 2))[:, None] * projected)
-        fitted = eqx.tree_at(lambda m: m.weights, model, jnp.asarray(weights))
-        truth = valid.ys[:, history - 1 :]
-        predicted = dynamics.rollout(fitted, valid.ys[:, :history], truth.shape[1] - 1)
+        fitted = Reservoir(jnp.asarray(weights), rule, train.dt)
+        truth = valid.ys[:, washout:]
+        predicted = dynamics.rollout(fitted, valid.ys[:, : washout + 1], truth.shape[1] - 1)
         found = dynamics.valid_prediction_time(predicted, truth, fitted.dt, scale=scale)
         tried.append((float(found.times.mean()), ridge, fitted))
     time, _, best = max(tried, key=lambda trial: trial[:2])

@@ -26,20 +26,13 @@ class Equation(NamedTuple):
     series: tuple[systems.System, tuple[float, ...]] | None = None  # quadratic, in more states
 
 
-def lorenz(t: Any, y: Any) -> list[Any]:
-    return [10 * (y[1] - y[0]), y[0] * (28 - y[2]) - y[1], y[0] * y[1] - (8.0 / 3.0) * y[2]]
+def quadratic(system: systems.System, y0: tuple[float, ...], t1: float, rates: Rates) -> Equation:
+    """An equation that is quadratic in its own states."""
+    return Equation(system, y0, t1, rates, (system, y0))
 
 
-def oscillator(t: Any, y: Any) -> list[Any]:
-    return [y[1], np.cos(0.5 * t) - 2 * 0.2 * y[1] - y[0]]
-
-
-def duffing(t: Any, y: Any) -> list[Any]:
-    return [y[1], 0.5 * np.cos(1.2 * t) - 0.3 * y[1] + y[0] - y[0] ** 3]
-
-
-def quadratic_duffing(t: Any, y: Any, args: Any) -> list[Any]:
-    """Duffing's equation with the further states x^2, cos and sin."""
+def duffing(t: Any, y: Any, args: Any) -> list[Any]:
+    """Duffing's equation, quadratic with the further states x^2, cos and sin."""
     acceleration = 0.5 * y[3] - 0.3 * y[1] + y[0] - y[0] * y[2]
     return [y[1], acceleration, 2.0 * y[0] * y[1], -1.2 * y[4], 1.2 * y[3]]
 
@@ -53,41 +46,41 @@ def van_der_pol(mu: float, t1: float) -> Equation:
     return Equation(systems.VanDerPol(mu), (2.0, 0.0), t1, rates)
 
 
-def lotka_volterra(t: Any, y: Any) -> list[Any]:
-    return [y[0] * (1.1 - 0.4 * y[1]), y[1] * (0.1 * y[0] - 0.4)]
-
-
-def pendulum(t: Any, y: Any) -> list[Any]:
-    return [y[1], -9.81 * np.sin(y[0])]
-
-
-def rossler(t: Any, y: Any) -> list[Any]:
-    return [-y[1] - y[2], y[0] + 0.2 * y[1], 0.2 + y[2] * (y[0] - 5.7)]
-
-
 def robertson(t: Any, y: Any, args: Any = None) -> list[Any]:
     """Robertson's reactions, whose rates lie nine orders of magnitude apart."""
     slow, back, fast = 0.04 * y[0], 1e4 * y[1] * y[2], 3e7 * y[1] ** 2
     return [back - slow, slow - back - fast, fast]
 
 
-def quadratic(system: systems.System, y0: tuple[float, ...], t1: float, rates: Rates) -> Equation:
-    """An equation that is quadratic as it is."""
-    return Equation(system, y0, t1, rates, (system, y0))
-
-
-OF_DUFFING = systems.from_function(quadratic_duffing, 5), (1.0, 0.0, 1.0, 1.0, 0.0)
 EQUATIONS = {
-    "Lorenz": quadratic(systems.Lorenz(), (1.0, 1.0, 1.0), 20.0, lorenz),
-    "driven oscillator": Equation(systems.DrivenOscillator(), (1.0, 0.0), 100.0, oscillator),
-    "Duffing": Equation(systems.Duffing(), (1.0, 0.0), 100.0, duffing, OF_DUFFING),
+    "Lorenz": quadratic(
+        systems.Lorenz(), (1.0, 1.0, 1.0), 20.0,
+        lambda t, y: [10 * (y[1] - y[0]), y[0] * (28 - y[2]) - y[1], y[0] * y[1] - 8 / 3 * y[2]],
+    ),
+    "driven oscillator": Equation(
+        systems.DrivenOscillator(), (1.0, 0.0), 100.0,
+        lambda t, y: [y[1], np.cos(0.5 * t) - 2 * 0.2 * y[1] - y[0]],
+    ),
+    "Duffing": Equation(
+        systems.Duffing(), (1.0, 0.0), 100.0,
+        lambda t, y: [y[1], 0.5 * np.cos(1.2 * t) - 0.3 * y[1] + y[0] - y[0] ** 3],
+        (systems.from_function(duffing, 5), (1.0, 0.0, 1.0, 1.0, 0.0)),
+    ),
     "Van der Pol, mu = 5": van_der_pol(5.0, 50.0),
     "Van der Pol, mu = 1000": van_der_pol(1000.0, 2000.0),
-    "Lotka-Volterra": quadratic(systems.LotkaVolterra(), (10.0, 5.0), 50.0, lotka_volterra),
-    "pendulum": Equation(systems.Pendulum(), (2.0, 0.0), 50.0, pendulum),
-    "Rossler": quadratic(systems.Rossler(), (1.0, 1.0, 1.0), 50.0, rossler),
+    "Lotka-Volterra": quadratic(
+        systems.LotkaVolterra(), (10.0, 5.0), 50.0,
+        lambda t, y: [y[0] * (1.1 - 0.4 * y[1]), y[1] * (0.1 * y[0] - 0.4)],
+    ),
+    "pendulum": Equation(
+        systems.Pendulum(), (2.0, 0.0), 50.0, lambda t, y: [y[1], -9.81 * np.sin(y[0])]
+    ),
+    "Rossler": quadratic(
+        systems.Rossler(), (1.0, 1.0, 1.0), 50.0,
+        lambda t, y: [-y[1] - y[2], y[0] + 0.2 * y[1], 0.2 + y[2] * (y[0] - 5.7)],
+    ),
     "Robertson": Equation(systems.from_function(robertson, 3), (1.0, 0.0, 0.0), 1e4, robertson),
-}
+}  # fmt: skip
 
 
 def true_values(equation: Equation, solution: Solution) -> tuple[np.ndarray, np.ndarray, Any]:

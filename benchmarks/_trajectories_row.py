@@ -28,7 +28,7 @@ def physml(y0s: jax.Array) -> jax.Array:
     return reference.trajectories_from(LORENZ, y0s, TS).ys
 
 
-def odeint(y0s: jax.Array) -> np.ndarray:
+def lsoda(y0s: jax.Array) -> np.ndarray:
     from scipy.integrate import odeint
 
     def f(y, t):
@@ -47,7 +47,7 @@ def adaptive(y0):
     ).ys  # fmt: skip
 
 
-SOLVERS = {"physml": physml, "odeint": odeint, "vmapped Dopri8": adaptive}
+SOLVERS = {"physml": physml, "odeint": lsoda, "vmapped Dopri8": adaptive}
 
 
 def peak_mib() -> float:

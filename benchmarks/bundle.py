@@ -75,14 +75,14 @@ def measure(
     row: Row, options: dict[str, Any], num: int, config: Config
 ) -> dict[str, dict[str, float]]:
     """Train a bundle, and compare its errors and its seconds with Diffrax's; figures by answer."""
-    key, t1 = jax.random.key(config.seed), options["t1"]
+    key = jax.random.key(config.seed)
     trained, train_s, row["train_compile_seconds"] = best_of(
         lambda: pinn.bundle(**options, key=key), 1
     )
     whole, dim = trained.equation.system, trained.dim
     low, high = np.asarray(trained.low), np.asarray(trained.high)
     z = low + (high - low) * np.random.default_rng(config.seed + 1).random((num, len(low)))
-    ts = np.linspace(0.0, t1, NUM_TIMES)
+    ts = np.linspace(0.0, options["t1"], NUM_TIMES)
     few, starts = jnp.asarray(z[: config.num_judged]), jnp.asarray(z)
     truth = reference.trajectories_from(whole, few, ts).ys[..., :dim]
 
@@ -114,19 +114,26 @@ def measure(
     answers = {}
     for name, times in (("end", ts[-1:]), ("path", ts)):
         inputs = starts, jnp.asarray(times), jnp.asarray(tol)
-        _, own_s, own_compile = best_of(lambda times=times: network(times), 3)
-        _, peer_s, peer_compile = best_of(lambda inputs=inputs: solve(*inputs), 3)
-        saved = (peer_s - own_s) / num
-        answers[name] = figures = {
-            "network_s": own_s,
-            "network_compile_seconds": own_compile,
-            "diffrax_s": peer_s,
-            "diffrax_compile_seconds": peer_compile,
-            "ratio": peer_s / own_s,
-            "break_even": train_s / saved if saved > 0 else float("inf"),
-        }
+        answers[name] = figures = costs(
+            lambda times=times: network(times), lambda inputs=inputs: solve(*inputs), num, train_s
+        )
         row.metrics({f"{name}.{key}": value for key, value in figures.items()})
     return answers
+
+
+def costs(own: Callable, peer: Callable, num: int, train_s: float) -> dict[str, float]:
+    """The seconds of the network and of Diffrax, and after how many solutions training paid."""
+    _, own_s, own_compile = best_of(own, 3)
+    _, peer_s, peer_compile = best_of(peer, 3)
+    saved = (peer_s - own_s) / num
+    return {
+        "network_s": own_s,
+        "network_compile_seconds": own_compile,
+        "diffrax_s": peer_s,
+        "diffrax_compile_seconds": peer_compile,
+        "ratio": peer_s / own_s,
+        "break_even": train_s / saved if saved > 0 else float("inf"),
+    }
 
 
 def cases(quick: bool) -> dict[str, dict[str, Any]]:

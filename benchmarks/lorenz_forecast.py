@@ -31,7 +31,6 @@ from matplotlib.figure import Figure
 from physml import dynamics, experiment, plots, reference
 from physml.data import Trajectories
 from physml.experiment import Run
-from physml.step_maps import StepMap
 
 STEPS = 4500  # of a forecast
 VALID_STEPS = 2300  # of the trajectories that recipes are tuned on
@@ -178,7 +177,12 @@ def scored(run: Run, recipe: Recipe, problem: Problem, i: int, quick: bool) -> d
     for name, step_map in made.items():
         for key, test in problem.tests.items():
             if i == 0 or key == "a":
-                leaves = jax.tree.leaves(forecast(step_map, recipe, test, problem.scale))
+                skill = dynamics.forecast_skill(
+                    step_map, test.ys[:, : recipe.history + STEPS], scale=problem.scale,
+                    history=recipe.history, thresholds=THRESHOLDS,
+                )  # fmt: skip
+                # The forecasts themselves are a hundred megabytes that nobody reads.
+                leaves = jax.tree.leaves(skill._replace(predicted=jnp.zeros((0, 1, 3))))
                 found |= {f"{name}.{key}.{k}": leaf for k, leaf in enumerate(leaves)}
         if i == 0:
             arrays = [x for x in jax.tree.leaves(step_map) if hasattr(x, "size")]
@@ -188,17 +192,6 @@ def scored(run: Run, recipe: Recipe, problem: Problem, i: int, quick: bool) -> d
             spectrum = dynamics.lyapunov_spectrum(step_map, history, 10_000)
             found[f"{name}.exponents"] = spectrum.exponents.mean(axis=0)
     return found
-
-
-def forecast(
-    step_map: StepMap, recipe: Recipe, test: Trajectories, scale: jax.Array
-) -> dynamics.Skill:
-    """The skill on a test set, without the forecasts: a hundred megabytes that nobody reads."""
-    seen = recipe.history
-    skill = dynamics.forecast_skill(
-        step_map, test.ys[:, : seen + STEPS], scale=scale, history=seen, thresholds=THRESHOLDS
-    )
-    return skill._replace(predicted=jnp.zeros((0, 1, 3)))
 
 
 _ANY: Any = 0
@@ -244,10 +237,8 @@ def figures(run: Run, scores: dict[str, Score]) -> None:
 def bars(summaries: dict[str, dict[str, float]]) -> Figure:
     """A bar for each mean valid prediction time, with its interval, the longest on top."""
     names = sorted(summaries, key=lambda name: summaries[name]["vpt_mean"])
-    mean, low, high = (
-        np.array([summaries[name][key] for name in names])
-        for key in ("vpt_mean", "vpt_low", "vpt_high")
-    )
+    keys = ("vpt_mean", "vpt_low", "vpt_high")
+    mean, low, high = (np.array([summaries[name][key] for name in names]) for key in keys)
     fig = Figure(figsize=(8.0, 1.0 + 0.28 * len(names)), layout="constrained")
     ax = fig.add_subplot()
     ax.barh(names, mean, color="#56B4E9", height=0.7)

@@ -142,15 +142,11 @@ def training(
     figures = []
     for stepper in (first, last):
         figures.append(float(jnp.sqrt(jnp.mean(residual(stepper, windows) ** 2))))
-    for kernel in ("dense_i", "dense_h"):
-        a, b = (np.asarray(kernel_of(stepper.network, kernel)) for stepper in (first, last))
+    cells: list[Any] = [stepper.network.cells[0] for stepper in (first, last)]
+    for name in ("dense_i", "dense_h"):
+        a, b = (np.asarray(getattr(cell, name).kernel[...]) for cell in cells)
         figures.append(float(np.linalg.norm(b - a) / np.linalg.norm(a)))
     return dict(zip(TRAINING, figures, strict=False))
-
-
-def kernel_of(network: Any, name: str) -> jax.Array:
-    """A kernel of the first cell."""
-    return getattr(network.cells[0], name).kernel[...]
 
 
 if __name__ == "__main__":

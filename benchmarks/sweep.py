@@ -26,7 +26,7 @@ from _lorenz import lecture_data
 from flax import nnx
 
 from physml import data, experiment, fit, nn
-from physml.experiment import Row, Run
+from physml.experiment import Run
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Config(experiment.Config):
     """Steps of each fit (200 if quick)."""
     batch_size: int = 64
     """Pairs in a step."""
-    width: int = 32
+    units: int = 32
     """Units in each of the two hidden layers."""
 
 
@@ -50,53 +50,52 @@ def residual(model: nn.MLP, batch: Any, key: Any) -> jax.Array:
 
 
 LOSS = fit.mean_square(residual)
+SETTINGS = ("rate", "decay")
+COLUMNS = {
+    "name": "", "compile_seconds": "compiling", "seconds": "running", "whole": "seconds",
+    "ratio": "times as fast",
+}  # fmt: skip
+
+
+def adamw(setting: Any) -> optax.GradientTransformation:
+    return optax.adamw(setting["rate"], weight_decay=setting["decay"])
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
     steps, turns, started = (200, 2, 4) if config.quick else (config.steps, 3, 49)
     data_key, key = jax.random.split(jax.random.key(config.seed))
-    pairs = lorenz_pairs(data_key)
-    rates, decays = np.meshgrid(np.geomspace(1e-4, 1e-1, 7), np.geomspace(1e-6, 1.0, 7))
-    grids = {"rate": rates, "decay": decays}
-    settings = {name: jnp.asarray(grid.ravel(), jnp.float32) for name, grid in grids.items()}
-    num = rates.size
+    pairs, size = lorenz_pairs(data_key), {"batch_size": config.batch_size}
+    grids = np.meshgrid(np.geomspace(1e-4, 1e-1, 7), np.geomspace(1e-6, 1.0, 7))
+    settings = {
+        name: jnp.asarray(grid.ravel(), jnp.float32)
+        for name, grid in zip(SETTINGS, grids, strict=True)
+    }
+    num = grids[0].size
 
     def build(setting: Any = None) -> nn.MLP:
-        widths = (config.width, config.width)
-        return nn.MLP(3, widths, 3, dtype=jnp.float32, rngs=nnx.Rngs(config.seed))
-
-    def adamw(setting: Any) -> optax.GradientTransformation:
-        return optax.adamw(setting["rate"], weight_decay=setting["decay"])
-
-    options: dict[str, Any] = dict(batch_size=config.batch_size, key=key)
+        units = (config.units, config.units)
+        return nn.MLP(3, units, 3, dtype=jnp.float32, rngs=nnx.Rngs(config.seed))
 
     def swept() -> fit.Sweep:
-        return fit.sweep(
-            LOSS, build, pairs, settings=settings, optimizer=adamw, steps=steps, **options
-        )
+        options: dict[str, Any] = {"settings": settings, "optimizer": adamw, "key": key}
+        return fit.sweep(LOSS, build, pairs, steps=steps, **options, **size)
 
     model = build()
     traced = optax.inject_hyperparams(optax.adamw)(jnp.float32(0), weight_decay=jnp.float32(0))
-    start = fit.gradient(LOSS, model, pairs, optimizer=traced, steps=0, **options).state
+    start = fit.gradient(LOSS, model, pairs, optimizer=traced, steps=0, key=key, **size).state
 
     def compiled_once(i: int) -> fit.Fit:
         state = eqx.tree_at(
             lambda s: [s.opt_state.hyperparams[k] for k in ("learning_rate", "weight_decay")],
             start,
-            [settings[k][i] for k in ("rate", "decay")],
+            [settings[name][i] for name in SETTINGS],
         )
-        return fit.gradient(
-            LOSS, model, pairs, optimizer=traced, steps=steps, state=state,
-            batch_size=config.batch_size,
-        )  # fmt: skip
+        return fit.gradient(LOSS, model, pairs, optimizer=traced, steps=steps, state=state, **size)
 
     def started_anew(i: int) -> fit.Fit:
-        rate, decay = (float(settings[k][i]) for k in ("rate", "decay"))
-        return fit.gradient(
-            LOSS, build(), pairs, optimizer=optax.adamw(rate, weight_decay=decay), steps=steps,
-            **options,
-        )  # fmt: skip
+        optimizer = adamw({name: float(settings[name][i]) for name in SETTINGS})
+        return fit.gradient(LOSS, build(), pairs, optimizer=optimizer, steps=steps, key=key, **size)
 
     with Run(config.out, config) as run:
         sweep_compile, once_compile = swept().compile_seconds, compiled_once(0).compile_seconds
@@ -111,33 +110,30 @@ def main(config: Config) -> dict[str, Any]:
             for i in range(started):
                 started_anew(i * num // started)
         anew = timing.wall_seconds * num / started
-        once = min(once_seconds)
-        with run.row("sweep", "fit.sweep") as row:
-            record(row, sweep_compile, min(sweep_seconds), anew)
-        with run.row("compiled_once", "one after another, compiled once") as row:
-            record(row, once_compile, once, anew)
-        with run.row("started_anew", "one after another, each started anew") as row:
-            row["seconds"] = anew
-            row.shown |= {"whole": anew, "ratio": 1.0}
-        rows = run.take_rows()
-        rows[-1]["seconds"] = None
-        columns = {
-            "name": "", "compile_seconds": "compiling", "seconds": "running", "whole": "seconds",
-            "ratio": "times as fast",
-        }  # fmt: skip
-        title = f"{num} fits of 3-{config.width}-{config.width}-3, {steps} steps of"
-        run.table(rows, columns, title=f"{title} {config.batch_size} pairs, float32")
-        ratio, difference = once / min(sweep_seconds), largest_difference(together, singles)
-        print(f"running alone, the sweep is {ratio:.2f} times as fast as the same program")
+        alone, once = min(sweep_seconds), min(once_seconds)
+        for name, label, running, compiling in (
+            ("sweep", "fit.sweep", alone, sweep_compile),
+            ("compiled_once", "one after another, compiled once", once, once_compile),
+        ):
+            with run.row(name, label) as row:
+                row.metrics({"seconds": running, "compile_seconds": compiling})
+                whole = running + compiling
+                row.shown |= {"whole": whole, "ratio": anew / whole}
+        last = {"name": "one after another, each started anew", "whole": anew, "ratio": 1.0}
+        rows = [*run.take_rows(), last]
+        title = f"{num} fits of 3-{config.units}-{config.units}-3, {steps} steps of"
+        run.table(rows, COLUMNS, title=f"{title} {config.batch_size} pairs, float32")
+        difference = largest_difference(together, singles)
+        print(f"running alone, the sweep is {once / alone:.2f} times as fast as the same program")
         print(f"largest relative difference of the losses by step: {difference:.1e}")
-        ratios = {"ratio.started_anew": rows[0]["ratio"], "ratio.compiled_once": ratio}
-        return run.metrics(ratios | {"loss_difference": difference})
-
-
-def record(row: Row, compile_seconds: float, seconds: float, anew: float) -> None:
-    """The figures of fits that compile once, beside the seconds of fits that each start anew."""
-    row.metrics({"compile_seconds": compile_seconds, "seconds": seconds})
-    row.shown |= {"whole": seconds + compile_seconds, "ratio": anew / (seconds + compile_seconds)}
+        return run.metrics(
+            {
+                "started_anew.seconds": anew,
+                "ratio.started_anew": rows[0]["ratio"],
+                "ratio.compiled_once": once / alone,
+                "loss_difference": difference,
+            }
+        )
 
 
 def lorenz_pairs(key: jax.Array) -> tuple[jax.Array, jax.Array]:

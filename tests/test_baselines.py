@@ -94,7 +94,7 @@ def test_an_echo_state_network_remembers():
             train, valid, 0, units=60, trial_units=30, radii=radii, input_scales=(0.3,),
             washout=10, ridges=(1e-12, 1e-10),
         )  # fmt: skip
-        assert step_map.recurrent.shape == (60, 60)
+        assert step_map.rule.recurrent.shape == (60, 60)
         scale = jnp.ones(1)
         return float(dynamics.one_step_error(step_map, valid.ys, scale=scale, history=11))
 
