@@ -61,7 +61,7 @@ def measure(name: str, num: int) -> dict[str, float]:
     y0s = jax.random.uniform(jax.random.key(0), (num, 3), minval=-15.0, maxval=15.0)
     before, start = peak_mib(), time.perf_counter()
     if name != "odeint":
-        # `reference` works in chunks, so that one chunk per core compiles what a batch needs.
+        # `reference` works in chunks, so one chunk per core compiles all that the batch needs.
         few = min(num, 512 * (os.cpu_count() or 1)) if name == "physml" else num
         jax.block_until_ready(solve(y0s[:few]))
     compile_seconds = time.perf_counter() - start

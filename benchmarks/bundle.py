@@ -138,26 +138,18 @@ def costs(own: Callable, peer: Callable, num: int, train_s: float) -> dict[str, 
 
 def cases(quick: bool) -> dict[str, dict[str, Any]]:
     """What the bundles are trained for: `pinn.bundle`'s arguments by name."""
-    return {
-        "oscillator": {
-            "system": systems.DrivenOscillator(),
-            "y0": [1.0, 0.0],
-            "t1": 5.0 if quick else 20.0,
-            "parameters": {"gamma": (0.1, 0.3), "forcing.frequency": (0.5, 1.5)},
-        },
-        "lorenz": {
-            "system": systems.Lorenz(),
-            "y0": [[-10.0, -10.0, 15.0], [10.0, 10.0, 35.0]],
-            "t1": 0.2 if quick else 0.5,
-            "parameters": {},
-        },
-        "lotka_volterra": {
-            "system": systems.LotkaVolterra(),
-            "y0": [[5.0, 1.0], [12.0, 4.0]],
-            "t1": 4.0 if quick else 10.0,
-            "parameters": {"alpha": (0.9, 1.3)},
-        },
-    }
+    oscillator, lorenz, lotka_volterra = (5.0, 0.2, 4.0) if quick else (20.0, 0.5, 10.0)
+    frequencies = {"gamma": (0.1, 0.3), "forcing.frequency": (0.5, 1.5)}
+    found = {
+        "oscillator": (systems.DrivenOscillator(), [1.0, 0.0], oscillator, frequencies),
+        "lorenz": (systems.Lorenz(), [[-10.0, -10.0, 15.0], [10.0, 10.0, 35.0]], lorenz, {}),
+        "lotka_volterra": (
+            systems.LotkaVolterra(), [[5.0, 1.0], [12.0, 4.0]], lotka_volterra,
+            {"alpha": (0.9, 1.3)},
+        ),
+    }  # fmt: skip
+    names = ("system", "y0", "t1", "parameters")
+    return {name: dict(zip(names, case, strict=True)) for name, case in found.items()}
 
 
 def integrator(whole: systems.System, dim: int) -> Callable:

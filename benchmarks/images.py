@@ -19,7 +19,6 @@ import importlib
 import importlib.util
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,9 +142,9 @@ def serve(connection: Any, library: str, task: Task, seed: int) -> None:
     trainings = LIBRARIES[library](task, task.images(seed))
     connection.send(list(trainings))
     while (name := connection.recv()) is not None:
-        start = time.perf_counter()
-        trainings[name]()
-        connection.send(time.perf_counter() - start)
+        with Run.timed() as timing:
+            trainings[name]()
+        connection.send(timing.wall_seconds)
 
 
 def physml(task: Task, images: data.Images) -> dict[str, Training]:

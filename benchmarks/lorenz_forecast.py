@@ -36,7 +36,7 @@ STEPS = 4500  # of a forecast
 VALID_STEPS = 2300  # of the trajectories that recipes are tuned on
 THRESHOLDS = (0.1, 0.3, 0.4, 0.5)
 COLUMNS = {
-    "name": "", "dtype": "dtype", "num_seeds": "seeds", "warm_up": "warm-up", "eps1": "eps1",
+    "name": "", "dtype": "dtype", "seeds": "seeds", "warm_up": "warm-up", "eps1": "eps1",
     **{f"vpt_mean_at_{threshold:g}": f"at {threshold:g}" for threshold in THRESHOLDS},
     "interval": "95 %", "vpt_median": "median", "vpt_p5": "5 %", "diverged": "diverged",
     "censored": "censored", "parameters": "parameters", "seconds": "fit s",
@@ -201,20 +201,14 @@ SKILL = jax.tree.structure(dynamics.Skill(_ANY, _ANY, _ANY, _ANY, _ANY, _AT, _AN
 
 def record(run: Run, name: str, score: Score, key: str) -> None:
     """A map's row and metrics: those of set A under its own name, those of set B under `box`."""
-    costs = {
-        "dtype": score.recipe.dtype,
-        "parameters": score.parameters,
-        "seconds": float(np.mean(score.seconds)),
-    }
+    costs = {"parameters": score.parameters, "seconds": float(np.mean(score.seconds))}
+    costs |= {"dtype": score.recipe.dtype, "seeds": len(score.skills[key])}
     with run.row(name if key == "a" else f"{name}.box", name) as row:
         row.metrics(figures := score.summary(key))
         if key == "a":
-            row.metrics({"seeds": len(score.seconds), "compile_seconds": score.compile_seconds})
-            row.metrics(costs)
+            row.metrics(costs | {"compile_seconds": score.compile_seconds})
         interval = f"{figures['vpt_low']:.2f} .. {figures['vpt_high']:.2f}"
-        warm_up = score.recipe.history - 1
-        seeds = len(score.skills[key])
-        row.shown |= costs | {"num_seeds": seeds, "warm_up": warm_up, "interval": interval}
+        row.shown |= costs | {"warm_up": score.recipe.history - 1, "interval": interval}
     if key == "a" and score.exponents is not None:
         run.metrics({f"lambda{k + 1}": value for k, value in enumerate(score.exponents)})
 
