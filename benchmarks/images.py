@@ -2,14 +2,14 @@
 
     python benchmarks/images.py [--out DIR] [--seed N] [--quick]
 
-The same networks on the same numbers drawn at random, in float32, by each library's usual loop: the
-plain network for MNIST (32 and 64 filters, 256 dense units, batches of 128, Adam), TensorFlow's
-tutorial for CIFAR-10 (batches of 32, Adam), and the lecture's for digits (10 filters, 50 dense
-units, batches of 100, SGD with an L2 term), of which a grid of 49 settings is trained: here as one
-program, elsewhere one model after another, of which one is timed and counted 49 times; 20 epochs
-are timed, and counted five times. PyTorch is timed with channels first and last, the better counts.
-Compiling and a first epoch are left out, and the best of several turns is taken, the libraries by
-turns, so that a busy machine spoils all alike.
+Each library trains the same networks by its usual loop, in float32, on the same images drawn at
+random: the plain network for MNIST (32 and 64 filters, 256 dense units, batches of 128, Adam),
+TensorFlow's tutorial for CIFAR-10 (batches of 32, Adam), and the lecture's network for digits (10
+filters, 50 dense units, batches of 100, SGD with an L2 term). Of the last a grid of 49 settings is
+trained: here as one program, elsewhere one model after another, of which one is timed and counted
+49 times; 20 epochs are timed and counted five times. PyTorch is timed with channels first and with
+channels last, and the better one counts. Compiling and a first epoch are not counted. The best of
+several turns is taken, and the libraries take turns, so that a busy machine slows all alike.
 
 Keras (on TensorFlow) and PyTorch come with the extra `bench`; one that is missing is left out.
 """
@@ -19,7 +19,6 @@ import importlib
 import importlib.util
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,27 +28,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
-from physml import classify, data, fit, nn
+from physml import classify, data, experiment, fit, nn
 from physml.experiment import Run
 from physml.nn import Layer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-jax.config.update("jax_num_cpu_devices", os.cpu_count())  # for the grid to be shared out
+jax.config.update("jax_num_cpu_devices", os.cpu_count())  # the grid is shared out among them
 L2, RATE = 1e-4, 0.1
+GRID, GRID_EPOCHS = 49, 100
+
+Training = Callable[[], Any]
+"""A task's epochs of training."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the benchmark."""
 
     out: Path = Path("results/benchmark_images")
-    """Folder for the table and metrics."""
-    seed: int = 0
-    """Seed of the images, the weights and the batches."""
     quick: bool = False
     """Fewer batches and turns."""
 
@@ -68,8 +67,7 @@ class Task:
     l2: float = 0.0
 
     def images(self, seed: int) -> data.Images:
-        rng = np.random.default_rng(seed)
-        num = self.batches * self.batch_size
+        rng, num = np.random.default_rng(seed), self.batches * self.batch_size
         pixels = rng.random((num, *self.shape), dtype=np.float32)
         return data.Images.from_arrays(pixels, np.arange(num) % 10)
 
@@ -79,17 +77,13 @@ TASKS = (
     Task("cifar", (32, 32, 3), nn.ARCHITECTURES["cifar-tutorial"], 32, 120, 1, "adam"),
     Task("digits", (8, 8, 1), nn.ARCHITECTURES["digits"], 100, 14, 20, "sgd", L2),
 )
-GRID, GRID_EPOCHS = 49, 100
-
-Training = Callable[[], Any]
-"""A task's epochs of training."""
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
     turns = 2 if config.quick else 5
     libraries = [name for name in LIBRARIES if importlib.util.find_spec(name)]
-    rows, metrics = [], {}
+    speeds, grid = [], []
     with Run(config.out, config) as run:
         for task in TASKS:
             if config.quick:
@@ -97,33 +91,31 @@ def main(config: Config) -> dict[str, Any]:
             seconds = best_seconds(libraries, task, config.seed, turns)
             grid_s = seconds.pop("grid", None)
             seen = task.epochs * task.batches * task.batch_size
-            speeds = {name: seen / value for name, value in seconds.items()}
-            metrics |= {f"{task.name}.{name}.images_per_s": x for name, x in speeds.items()}
-            if len(speeds) > 1:
-                others = max(speed for name, speed in speeds.items() if name != "physml")
-                metrics[f"{task.name}.speedup"] = speeds["physml"] / others
-            rows.append((task.name, *(speeds.get(name) for name in COLUMNS)))
-            if grid_s is None:
-                continue
-            long = GRID_EPOCHS / task.epochs
-            metrics["grid.seconds"] = long * grid_s
-            times = {name: long * GRID * value for name, value in seconds.items()}
-            for name, value in times.items():
-                metrics[f"grid.{name}.one_by_one_s"] = value
-                metrics[f"grid.speedup_over_{name}"] = value / (long * grid_s)
-            grid_rows = [
-                ("in one program", long * grid_s, *[None] * (len(COLUMNS) - 1)),
-                ("one by one", *(times.get(name) for name in COLUMNS)),
-            ]
-        run.table(rows, ("images/s", *COLUMNS))
-        run.table(grid_rows, ("seconds of the digits grid", *COLUMNS))
-        return run.metrics(metrics)
+            found = {name: seen / value for name, value in seconds.items()}
+            speeds.append({"name": task.name} | found)
+            run.metrics({f"{task.name}.{name}.images_per_s": x for name, x in found.items()})
+            if len(found) > 1:
+                others = max(speed for name, speed in found.items() if name != "physml")
+                run.metrics({f"{task.name}.speedup": found["physml"] / others})
+            if grid_s is not None:
+                long = GRID_EPOCHS / task.epochs
+                together = long * grid_s
+                times = {name: long * GRID * value for name, value in seconds.items()}
+                grid = [{"name": "in one program", "physml": together}]
+                grid.append({"name": "one by one"} | times)
+                run.metrics({"grid.seconds": together})
+                for name, value in times.items():
+                    ratio = {f"speedup_over_{name}": value / together}
+                    run.metrics(ratio | {f"{name}.one_by_one_s": value}, prefix="grid")
+        run.table(speeds, {"name": "images/s"} | COLUMNS)
+        run.table(grid, {"name": "seconds of the digits grid"} | COLUMNS)
+        return run.metrics({})
 
 
 def best_seconds(libraries: Sequence[str], task: Task, seed: int, turns: int) -> dict[str, float]:
-    """The shortest time of each training, after a first one that is not counted, by turns.
+    """The shortest time of each training; the trainings take turns, and the first does not count.
 
-    Each library has a process of its own: TensorFlow and PyTorch do not live together in one.
+    Each library has a process of its own, because TensorFlow and PyTorch conflict in one.
     """
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
@@ -146,56 +138,51 @@ def best_seconds(libraries: Sequence[str], task: Task, seed: int, turns: int) ->
 
 
 def serve(connection: Any, library: str, task: Task, seed: int) -> None:
-    """Run a library's trainings by name, and say how long each took, until there is no name."""
+    """Run the trainings that the connection names, and answer how long each took, until None."""
     trainings = LIBRARIES[library](task, task.images(seed))
     connection.send(list(trainings))
     while (name := connection.recv()) is not None:
-        start = time.perf_counter()
-        trainings[name]()
-        connection.send(time.perf_counter() - start)
+        with Run.timed() as timing:
+            trainings[name]()
+        connection.send(timing.wall_seconds)
 
 
 def physml(task: Task, images: data.Images) -> dict[str, Training]:
-    """A network by `fit.gradient`, and where there is an L2 term the grid by `fit.sweep`."""
-    network = nn.CNN(task.shape, task.layers, 10, rngs=nnx.Rngs(0))
-    loss = classify.cross_entropy(l2=task.l2)
+    """A network by `fit.gradient`, and if the task has an L2 term the grid by `fit.sweep`."""
+
+    def build(setting: Any = None) -> nn.CNN:
+        return nn.CNN(task.shape, task.layers, 10, rngs=nnx.Rngs(0))
+
+    network, loss = build(), classify.cross_entropy(l2=task.l2)
     optimizer = optax.adam(1e-3) if task.optimizer == "adam" else optax.sgd(RATE)
     options: dict[str, Any] = {"batch_size": task.batch_size, "key": jax.random.key(0)}
-
-    def train() -> Any:
-        return fit.gradient(
+    trainings: dict[str, Training] = {
+        "physml": lambda: fit.gradient(
             loss, network, images, optimizer=optimizer, epochs=task.epochs, **options
         )
-
-    trainings: dict[str, Training] = {"physml": train}
+    }
     if task.l2:
-        trainings["grid"] = grid(task, images)
+        trainings["grid"] = grid(build, task, images, **options)
     return trainings
 
 
-def build(setting: Any) -> nn.Regularised:
-    network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(0))
-    return nn.Regularised(network, setting["l2"])
+def grid(
+    build: Callable[[Any], nn.CNN], task: Task, images: data.Images, **options: Any
+) -> Training:
+    """All of the grid's models at once, with rates at which none diverges and so stops early."""
 
+    def regularised(setting: Any) -> nn.Regularised:
+        return nn.Regularised(build(setting), setting["l2"])
 
-def sgd(setting: Any) -> optax.GradientTransformation:
-    return optax.sgd(setting["rate"])
+    def sgd(setting: Any) -> optax.GradientTransformation:
+        return optax.sgd(setting["rate"])
 
-
-def grid(task: Task, images: data.Images) -> Training:
-    """All of the grid's models at once; rates at which none diverges, as one that does stops."""
     rates, strengths = np.meshgrid(np.geomspace(1e-5, 0.1, 7), np.geomspace(1e-5, 0.1, 7))
-    settings = {
-        "rate": jnp.asarray(rates.ravel(), jnp.float32),
-        "l2": jnp.asarray(strengths.ravel(), jnp.float32),
-    }
-    options: dict[str, Any] = {"batch_size": task.batch_size, "key": jax.random.key(0)}
-    options["devices"] = jax.devices()
-    steps = task.epochs * task.batches
+    grids = {"rate": rates, "l2": strengths}
+    options["settings"] = {name: jnp.asarray(x.ravel(), jnp.float32) for name, x in grids.items()}
+    options |= {"steps": task.epochs * task.batches, "devices": jax.devices()}
     loss = classify.cross_entropy()
-    return lambda: fit.sweep(
-        loss, build, images, settings=settings, optimizer=sgd, steps=steps, **options
-    )
+    return lambda: fit.sweep(loss, regularised, images, optimizer=sgd, **options)
 
 
 def keras(task: Task, images: data.Images) -> dict[str, Training]:
@@ -212,17 +199,15 @@ def keras(task: Task, images: data.Images) -> dict[str, Training]:
                 model.add(layers.Conv2D(count, kernel, **options))
             case nn.Pool(size):
                 model.add(layers.MaxPooling2D(size))
-            case nn.Dense(width):
+            case nn.Dense(units):
                 if len(model.output_shape) > 2:
                     model.add(layers.Flatten())
-                model.add(layers.Dense(width, **options))
+                model.add(layers.Dense(units, **options))
     model.add(layers.Dense(10, **options | {"activation": None}))
     optimizers: Any = library.optimizers
-    model.compile(
-        optimizers.Adam(1e-3) if task.optimizer == "adam" else optimizers.SGD(RATE),
-        library.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    optimizer = optimizers.Adam(1e-3) if task.optimizer == "adam" else optimizers.SGD(RATE)
+    loss = library.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
     x, y = np.asarray(images.images), np.asarray(images.labels)
     counts = {"batch_size": task.batch_size, "epochs": task.epochs}
     return {"keras": lambda: model.fit(x, y, verbose=0, **counts)}
@@ -232,10 +217,7 @@ def torch(task: Task, images: data.Images) -> dict[str, Training]:
     """A network by the loop that PyTorch's users write, with channels first and channels last."""
     library: Any = importlib.import_module("torch")
     layers: Any = library.nn
-    formats = {
-        "torch": library.contiguous_format,
-        "torch_channels_last": library.channels_last,
-    }
+    formats = {"torch": library.contiguous_format, "torch_channels_last": library.channels_last}
 
     def training_in(memory_format: Any) -> Training:
         parts: list[Any] = []
@@ -245,8 +227,8 @@ def torch(task: Task, images: data.Images) -> dict[str, Training]:
                     parts += [layers.LazyConv2d(count, kernel), layers.ReLU()]
                 case nn.Pool(size):
                     parts.append(layers.MaxPool2d(size))
-                case nn.Dense(width):
-                    parts += [layers.Flatten(), layers.LazyLinear(width), layers.ReLU()]
+                case nn.Dense(units):
+                    parts += [layers.Flatten(), layers.LazyLinear(units), layers.ReLU()]
         x = library.from_numpy(np.moveaxis(np.asarray(images.images), -1, 1).copy())
         x = x.contiguous(memory_format=memory_format)
         y = library.from_numpy(np.asarray(images.labels, np.int64))
@@ -255,11 +237,8 @@ def torch(task: Task, images: data.Images) -> dict[str, Training]:
         model = model.to(memory_format=memory_format)
         cross_entropy = layers.CrossEntropyLoss()
         kernels = [weights for weights in model.parameters() if weights.ndim > 1]
-        optimizers = library.optim
-        if task.optimizer == "adam":
-            optimizer = optimizers.Adam(model.parameters(), 1e-3)
-        else:
-            optimizer = optimizers.SGD(model.parameters(), RATE)
+        descent = library.optim.Adam if task.optimizer == "adam" else library.optim.SGD
+        optimizer = descent(model.parameters(), 1e-3 if task.optimizer == "adam" else RATE)
 
         def train() -> None:
             for _ in range(task.epochs):
@@ -277,8 +256,8 @@ def torch(task: Task, images: data.Images) -> dict[str, Training]:
 
 
 LIBRARIES = {"physml": physml, "keras": keras, "torch": torch}
-COLUMNS = ("physml", "keras", "torch", "torch_channels_last")
+COLUMNS = {name: name for name in ("physml", "keras", "torch", "torch_channels_last")}
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

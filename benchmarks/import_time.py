@@ -2,8 +2,8 @@
 
     python benchmarks/import_time.py [REPEATS]
 
-Every repeat starts a new interpreter, imports the four, then physml and every module that works on
-arrays (all but plots and results, which draw and write), and takes both times in the same run.
+Every repeat starts a new interpreter, imports the four packages, then physml and its rooms that
+compute (all but plots and experiment, which draw and write), and times both imports.
 """
 
 import json
@@ -24,11 +24,12 @@ print(json.dumps([between - start, end - between]))
 
 
 def main(repeats: int) -> None:
+    """Print the median times of the imports."""
     runs = []
     for _ in range(repeats + 1):
         output = subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True)
         runs.append(json.loads(output.stdout))
-    base, extra = zip(*runs[1:], strict=True)  # the first fills the file cache
+    base, extra = zip(*runs[1:], strict=True)  # the first run fills the file cache
     print(f"jax, flax.nnx, optax, diffrax: {statistics.median(base):.2f} s")
     print(f"physml on top, median: {statistics.median(extra):.3f} s, worst: {max(extra):.3f} s")
 

@@ -1,20 +1,20 @@
-"""How long forecasts of the Lorenz system hold: surrogates beside baselines and perfect maps.
+"""How long forecasts of the Lorenz system hold: surrogates, baselines and perfect maps.
 
-    python benchmarks/lorenz_forecast.py [--out DIR] [--seed N] [--quick]
+    python benchmarks/lorenz_forecast.py [--out DIR] [--seed N] [--quick] [--rows NAME ...]
 
-Each seed draws the lecture's training data anew, 100 starts uniform in [-15, 15]^3, dt 0.01, t to
-8, and the surrogate's random numbers. All forecast from the same starts, which none has seen: set A
-has 1000 on the attractor, for all seeds, set B 1000 in the box of the training starts, for the
-first; what has a memory sees 100 true steps first. The truth is a Taylor series in double-double
-and good for all of the 45 time units. Times are in Lyapunov times, 1 / 0.9056 time units, until the
-error first passes a threshold in standard deviations of the attractor; intervals are 95 % bootstrap
-intervals of the mean at 0.4 over seeds and starts. The whole takes hours on two cores; the same
-command after an interruption goes on where it was.
+Each seed draws the lecture's training data (100 starts uniform in [-15, 15]^3, dt 0.01, t to 8) and
+the surrogate's random numbers. All maps forecast from the same starts, which no map has seen: set A
+has 1000 starts on the attractor, for all seeds, set B 1000 starts in the box of the training data,
+for the first seed. A map with a memory sees 100 true steps first. The truth is a Taylor series in
+double-double, accurate for all of the 45 time units. Valid prediction times are in Lyapunov times,
+1 / 0.9056 time units, and end where the error first passes a threshold in standard deviations of
+the attractor; intervals are 95 % bootstrap intervals of the mean at 0.4 over seeds and starts. The
+whole takes hours on two cores; after an interruption the same command continues the run.
 """
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,122 +22,56 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
-import baselines
 import jax.numpy as jnp
 import numpy as np
-import recipes
-import tyro
+from _lorenz import DT, HISTORY, LAMBDA1, LORENZ
+from _recipes import RECIPES, Recipe
 from matplotlib.figure import Figure
 
-from physml import dynamics, plots, reference, systems
+from physml import dynamics, experiment, plots, reference
 from physml.data import Trajectories
 from physml.experiment import Run
-from physml.step_maps import StepMap
 
-DT = 0.01
 STEPS = 4500  # of a forecast
 VALID_STEPS = 2300  # of the trajectories that recipes are tuned on
-HISTORY = 101  # true rows that a map with a memory sees before it
 THRESHOLDS = (0.1, 0.3, 0.4, 0.5)
-LORENZ = systems.Lorenz()
-LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
+COLUMNS = {
+    "name": "", "dtype": "dtype", "seeds": "seeds", "warm_up": "warm-up", "eps1": "eps1",
+    **{f"vpt_mean_at_{threshold:g}": f"at {threshold:g}" for threshold in THRESHOLDS},
+    "interval": "95 %", "vpt_median": "median", "vpt_p5": "5 %", "diverged": "diverged",
+    "censored": "censored", "parameters": "parameters", "seconds": "fit s",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the benchmark."""
 
     out: Path = Path("results/lorenz_forecast")
-    """Folder for the tables, metrics and figures."""
-    seed: int = 0
-    """Seed of the first training data and network, and of the test starts."""
     quick: bool = False
     """The surrogates and the best polynomial only, one seed, 100 starts of set A."""
     rows: tuple[str, ...] = ()
     """Rows by name; all unless given."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table, or several: how its step maps are made, and what they need."""
-
-    name: str
-    make: Callable[[Trajectories, Trajectories, int], StepMap | Mapping[str, StepMap]]
-    quick: dict[str, Any] | None = None  # options of a quick run; None if it is left out of one
-    history: int = 1
-    dtype: str = "float64"
-    fitted: bool = True  # to data
-    seeds: int = 5
-
-
-def polynomial_row(degree: int, symmetric: bool) -> Row:
-    signs = tuple(np.diag(np.asarray(LORENZ.symmetry))) if symmetric else None
-    # The best is the one that surrogates are to beat.
-    quick = {} if degree == 10 and symmetric else None
-    return Row(
-        f"poly{degree}" if symmetric else f"poly{degree}_plain",
-        lambda train, valid, seed: baselines.polynomial(train, degree, signs=signs),
-        quick=quick,
-    )
-
-
-def perfect(order: int) -> StepMap:
-    return reference.TaylorFlow.create(LORENZ, DT, order=order)
-
-
-ROWS = (
-    Row("mlp", recipes.mlp, quick={}),
-    Row("mlp_stage1", functools.partial(recipes.mlp, refinements=0)),
-    Row("mlp_tanh", recipes.mlp_tanh),
-    Row("rnn", recipes.rnn, quick={}, history=HISTORY),
-    Row("rnn_cold", recipes.rnn, seeds=1),
-    Row("mlp_trained", recipes.mlp_trained, quick={"quick": True}),
-    Row("gru_trained", recipes.gru_trained, quick={"quick": True}, history=HISTORY),
-    Row("mlp32", recipes.mlp32, quick={}, dtype="float32"),
-    Row("hybrids", recipes.hybrids),
-    Row("few", recipes.few),
-    Row("persistence", lambda *_: baselines.Persistence(dt=DT), fitted=False, seeds=1),
-    Row("linear", lambda train, valid, seed: baselines.polynomial(train, 1)),
-    *(polynomial_row(degree, False) for degree in range(2, 11)),
-    *(polynomial_row(degree, True) for degree in range(2, 13)),
-    *(
-        Row(
-            f"ngrc{order}",
-            lambda train, valid, seed, order=order: baselines.next_generation(train, valid, order),
-            history=HISTORY,
-        )
-        for order in (2, 3)
-    ),
-    Row("esn", baselines.echo_state, history=HISTORY),
-    Row("rk4", lambda *_: reference.RungeKutta4(system=LORENZ, dt=DT), fitted=False, seeds=1),
-    Row(
-        "perfect32",
-        lambda *_: baselines.Single(inner=perfect(12), dt=DT),
-        dtype="float32",
-        fitted=False,
-        seeds=1,
-    ),
-    Row("perfect", lambda *_: perfect(20), fitted=False, seeds=1),
-)
-
-
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
-    rows = [row for row in ROWS if row.quick is not None or not config.quick]
+    recipes = [recipe for recipe in RECIPES if recipe.quick is not None or not config.quick]
     if config.rows:
-        rows = [row for row in ROWS if row.name in config.rows]
+        recipes = [recipe for recipe in RECIPES if recipe.name in config.rows]
     starts, seeds = (100, 1) if config.quick else (1000, 5)
     with Run(config.out, config) as run:
         problem = Problem.make(config.seed, starts, seeds, config.quick)
         check_truth(run, problem, 10 if config.quick else 100)
-        scores = {}
-        for row in rows:
-            for name, score in measure(run, row, problem, config.quick).items():
-                scores[name] = score
-                record(run, name, score)
-        for key, title in problem.titles.items():
-            lines = [line(name, score, key) for name, score in scores.items()]
-            run.table(lines, ["", *COLUMNS], title=title)
+        scores: dict[str, Score] = {}
+        for recipe in recipes:
+            scores |= measure(run, recipe, problem, config.quick)
+        for key, test in problem.tests.items():
+            for name, score in scores.items():
+                record(run, name, score, key)
+            unit = f"Valid prediction time in Lyapunov times, {len(test)} starts"
+            place = {"a": "on the attractor", "b": "in the box"}[key]
+            run.table(run.take_rows(), COLUMNS, title=f"{key.upper()}. {unit} {place}")
         figures(run, scores)
         return run.metrics({})
 
@@ -154,7 +88,7 @@ class Problem:
 
     @classmethod
     def make(cls, seed: int, starts: int, seeds: int, quick: bool) -> "Problem":
-        """Draw the starts, each set by a key of its own, and integrate them."""
+        """Draw each set of starts by a key of its own, and integrate them."""
         test_key, box_key, valid_key = jax.random.split(jax.random.key(1000 + seed), 3)
 
         def box(key, num):
@@ -175,20 +109,9 @@ class Problem:
             scale=tests["a"].ys.reshape(-1, 3).std(axis=0),
         )
 
-    @property
-    def titles(self) -> dict[str, str]:
-        """What stands over the tables."""
-        num = len(self.tests["a"])
-        unit = f"Valid prediction time in Lyapunov times, {num} starts"
-        titles = {
-            "a": f"A. {unit} on the attractor",
-            "b": f"B. {unit} in the box",
-        }
-        return {key: titles[key] for key in self.tests}
-
 
 def check_truth(run: Run, problem: Problem, num: int) -> None:
-    """How far the truth agrees with a better one, on some trajectories of each set."""
+    """How long the truth agrees with a more accurate one, on some trajectories of each set."""
     for key, test in problem.tests.items():
         horizon = reference.extended_horizon(LORENZ, test[:num], scale=problem.scale)
         run.metrics({f"truth.horizon_{key}": LAMBDA1 * horizon.min(), "truth.checked": num})
@@ -196,9 +119,9 @@ def check_truth(run: Run, problem: Problem, num: int) -> None:
 
 @dataclass
 class Score:
-    """A map's figures on both sets, over its seeds."""
+    """The figures of a map on both sets, over its seeds."""
 
-    row: Row
+    recipe: Recipe
     skills: dict[str, list[dynamics.Skill]] = field(default_factory=lambda: {"a": [], "b": []})
     seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
@@ -210,19 +133,19 @@ class Score:
         skills = self.skills[key]
         together = jax.tree.map(lambda *x: jnp.concatenate([jnp.atleast_1d(a) for a in x]), *skills)
         together = together._replace(eps1=jnp.sqrt(jnp.mean(together.eps1**2)))
-        figures = together.summary(1 / LAMBDA1)
         times = LAMBDA1 * np.stack([skill.times for skill in skills])
         low, high = dynamics.bootstrap(times, np.random.default_rng(0))
-        return figures | {"vpt_low": low, "vpt_high": high}
+        return together.summary(1 / LAMBDA1) | {"vpt_low": low, "vpt_high": high}
 
 
-def measure(run: Run, row: Row, problem: Problem, quick: bool) -> dict[str, Score]:
-    """The scores of a row's maps, over the seeds."""
+def measure(run: Run, recipe: Recipe, problem: Problem, quick: bool) -> dict[str, Score]:
+    """The scores of a recipe's maps, over the seeds."""
     scores: dict[str, Score] = {}
-    for i in range(min(row.seeds, len(problem.trains))):
-        found = run.part(f"{row.name}.{i}", lambda _, i=i: scored(run, row, problem, i, quick))
+    for i in range(min(recipe.seeds, len(problem.trains))):
+        compute = partial(scored, run, recipe, problem, i, quick)
+        found = run.part(f"{recipe.name}.{i}", lambda _, compute=compute: compute())
         for name in found["names"]:
-            score = scores.setdefault(name, Score(row))
+            score = scores.setdefault(name, Score(recipe))
             score.seconds.append(float(found["seconds"]))
             score.compile_seconds += float(found["compile_seconds"])
             for key in problem.tests:
@@ -232,50 +155,43 @@ def measure(run: Run, row: Row, problem: Problem, quick: bool) -> dict[str, Scor
             if i == 0:
                 score.parameters = int(found[f"{name}.parameters"])
                 score.exponents = found.get(f"{name}.exponents")
+    for name, score in scores.items():
+        mean, seconds = score.summary("a")["vpt_mean"], np.mean(score.seconds)
+        print(f"{name:18}{mean:8.2f} LT{seconds:9.1f} s", flush=True)
     return scores
 
 
-def scored(run: Run, row: Row, problem: Problem, i: int, quick: bool) -> dict[str, Any]:
-    """Make a row's maps for one seed and forecast set A with them: arrays by name.
+def scored(run: Run, recipe: Recipe, problem: Problem, i: int, quick: bool) -> dict[str, Any]:
+    """Make the maps of a recipe for one seed, and forecast with them: arrays by name.
 
-    Set B, and maps that only show how the row's own came about, take the first seed.
+    The first seed alone forecasts set B, and keeps the maps of the recipe's other rows.
     """
-    make = functools.partial(row.make, **(row.quick or {} if quick else {}))
+    make = partial(recipe.make, **(recipe.quick or {} if quick else {}))
     with run.timed() as timing:
         made = make(problem.trains[i], problem.valid, problem.seed + i)
-        made = jax.block_until_ready(made if isinstance(made, Mapping) else {row.name: made})
-    if i > 0 and row.name in made:
-        made = {row.name: made[row.name]}
-    found: dict[str, Any] = {
-        "names": list(made),
-        "seconds": timing.seconds,
-        "compile_seconds": timing.compile_seconds,
-    }
+        made = jax.block_until_ready(made if isinstance(made, Mapping) else {recipe.name: made})
+    if i > 0 and recipe.name in made:
+        made = {recipe.name: made[recipe.name]}
+    times = {"seconds": timing.seconds, "compile_seconds": timing.compile_seconds}
+    found: dict[str, Any] = {"names": list(made), **times}
     for name, step_map in made.items():
         for key, test in problem.tests.items():
             if i == 0 or key == "a":
-                leaves = jax.tree.leaves(forecast(step_map, row, test, problem.scale))
+                skill = dynamics.forecast_skill(
+                    step_map, test.ys[:, : recipe.history + STEPS], scale=problem.scale,
+                    history=recipe.history, thresholds=THRESHOLDS,
+                )  # fmt: skip
+                # The forecasts themselves are a hundred megabytes that nobody reads.
+                leaves = jax.tree.leaves(skill._replace(predicted=jnp.zeros((0, 1, 3))))
                 found |= {f"{name}.{key}.{k}": leaf for k, leaf in enumerate(leaves)}
         if i == 0:
             arrays = [x for x in jax.tree.leaves(step_map) if hasattr(x, "size")]
-            found[f"{name}.parameters"] = sum(x.size for x in arrays) if row.fitted else 0
+            found[f"{name}.parameters"] = sum(x.size for x in arrays) if recipe.fitted else 0
         if i == 0 and name == "mlp":
-            history = problem.tests["a"].ys[:20, : row.history]
+            history = problem.tests["a"].ys[:20, : recipe.history]
             spectrum = dynamics.lyapunov_spectrum(step_map, history, 10_000)
             found[f"{name}.exponents"] = spectrum.exponents.mean(axis=0)
     return found
-
-
-def forecast(step_map: StepMap, row: Row, test: Trajectories, scale: jax.Array) -> dynamics.Skill:
-    """The skill on a test set, without the paths: a hundred megabytes that nobody reads."""
-    skill = dynamics.forecast_skill(
-        step_map,
-        test.ys[:, : row.history + STEPS],
-        scale=scale,
-        history=row.history,
-        thresholds=THRESHOLDS,
-    )
-    return skill._replace(predicted=jnp.zeros((0, 1, 3)))
 
 
 _ANY: Any = 0
@@ -283,56 +199,26 @@ _AT = dict.fromkeys(THRESHOLDS, dynamics.ValidTime(_ANY, _ANY))
 SKILL = jax.tree.structure(dynamics.Skill(_ANY, _ANY, _ANY, _ANY, _ANY, _AT, _ANY))
 
 
-COLUMNS = (
-    "dtype", "seeds", "warm-up", "eps1", "at 0.1", "at 0.3", "at 0.4", "at 0.5", "95 %", "median",
-    "5 %", "diverged", "censored", "parameters", "fit s",
-)  # fmt: skip
-
-
-def line(name: str, score: Score, key: str) -> list[Any]:
-    """A map's cells in the table of one test set."""
-    figures, row = score.summary(key), score.row
-    return [
-        name,
-        row.dtype,
-        len(score.skills[key]),
-        row.history - 1,
-        figures["eps1"],
-        *(figures[f"vpt_mean_at_{threshold:g}"] for threshold in THRESHOLDS),
-        f"{figures['vpt_low']:.2f} .. {figures['vpt_high']:.2f}",
-        figures["vpt_median"],
-        figures["vpt_p5"],
-        figures["diverged"],
-        figures["censored"],
-        score.parameters,
-        float(np.mean(score.seconds)),
-    ]
-
-
-def record(run: Run, name: str, score: Score) -> None:
-    """A map's metrics: those of set A under its own name, those of set B under `box`."""
-    figures: dict[str, Any] = {
-        "seeds": len(score.seconds),
-        "dtype": score.row.dtype,
-        "parameters": score.parameters,
-        "seconds": float(np.mean(score.seconds)),
-        "compile_seconds": score.compile_seconds,
-    }
-    figures |= score.summary("a")
-    if score.skills["b"]:
-        figures |= {f"box.{key}": value for key, value in score.summary("b").items()}
-    run.metrics(figures, prefix=name)
-    if score.exponents is not None:
+def record(run: Run, name: str, score: Score, key: str) -> None:
+    """A map's row and metrics: those of set A under its own name, those of set B under `box`."""
+    costs = {"parameters": score.parameters, "seconds": float(np.mean(score.seconds))}
+    costs |= {"dtype": score.recipe.dtype, "seeds": len(score.skills[key])}
+    with run.row(name if key == "a" else f"{name}.box", name) as row:
+        row.metrics(figures := score.summary(key))
+        if key == "a":
+            row.metrics(costs | {"compile_seconds": score.compile_seconds})
+        interval = f"{figures['vpt_low']:.2f} .. {figures['vpt_high']:.2f}"
+        row.shown |= costs | {"warm_up": score.recipe.history - 1, "interval": interval}
+    if key == "a" and score.exponents is not None:
         run.metrics({f"lambda{k + 1}": value for k, value in enumerate(score.exponents)})
-    print(f"{name:18}{figures['vpt_mean']:8.2f} LT{figures['seconds']:9.1f} s", flush=True)
 
 
 def figures(run: Run, scores: dict[str, Score]) -> None:
-    """How errors grow for the main rows, and the valid times of all."""
-    main_rows = [row.name for row in ROWS if row.quick is not None] + ["esn", "perfect"]
+    """How errors grow for the main rows, and the valid times of all rows."""
+    main_rows = [recipe.name for recipe in RECIPES if recipe.quick is not None]
     errors = {
         name: np.median([skill.errors for skill in scores[name].skills["a"]], axis=0)
-        for name in main_rows
+        for name in (*main_rows, "esn", "perfect")
         if name in scores
     }
     if errors:
@@ -343,12 +229,10 @@ def figures(run: Run, scores: dict[str, Score]) -> None:
 
 
 def bars(summaries: dict[str, dict[str, float]]) -> Figure:
-    """Mean valid prediction times with their intervals, a bar each, the longest on top."""
+    """A bar for each mean valid prediction time, with its interval, the longest on top."""
     names = sorted(summaries, key=lambda name: summaries[name]["vpt_mean"])
-    mean, low, high = (
-        np.array([summaries[name][key] for name in names])
-        for key in ("vpt_mean", "vpt_low", "vpt_high")
-    )
+    keys = ("vpt_mean", "vpt_low", "vpt_high")
+    mean, low, high = (np.array([summaries[name][key] for name in names]) for key in keys)
     fig = Figure(figsize=(8.0, 1.0 + 0.28 * len(names)), layout="constrained")
     ax = fig.add_subplot()
     ax.barh(names, mean, color="#56B4E9", height=0.7)
@@ -357,10 +241,9 @@ def bars(summaries: dict[str, dict[str, float]]) -> Figure:
         ax.text(end + 0.3, at, f"{value:.1f}", va="center", fontsize=8)
     ax.set(xlabel="valid prediction time [Lyapunov times], threshold 0.4, on the attractor")
     ax.margins(x=0.08, y=0.01)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     return fig
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

@@ -1,15 +1,15 @@
-"""Recurrent Lorenz surrogates by stage of their training, and what their memory is worth.
+"""Recurrent Lorenz surrogates at each stage of their training, and what their memory is worth.
 
     python benchmarks/recurrent_memory.py [--out DIR] [--seed N] [--seeds N] [--cells ...] [--quick]
 
-Trained on the lecture's data (100 starts uniform in [-15, 15]^3, dt 0.01, 800 steps; a tenth of the
-trajectories is kept for validation), scored on starts on the attractor against truth computed in
-double-double. Each network forecasts three times: its memory warmed up on 100 true steps, on none,
-and emptied again before every step. The stages are those of `recurrent_recipes`.
+The networks are trained on the lecture's data (a tenth of the trajectories is kept for validation)
+and scored on starts on the attractor against truth computed in double-double. Each network
+forecasts three times: with its memory warmed up on 100 true steps, with an empty memory, and with
+its memory emptied again before every step. `_recurrent` says what the stages are.
 
 The second table says what training does: the root-mean-square residual over validation windows of
-8 true steps, in units of the increments' spread, and how far the hidden weights have moved from
-where they were drawn, relative to their norm.
+8 true steps, in units of the increments' spread, and the distance of the hidden weights from their
+first values, relative to the norm of these.
 """
 
 from dataclasses import dataclass
@@ -20,38 +20,43 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
+import _recurrent as recurrent
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import recurrent_recipes as recipes
-import tyro
+from _lorenz import DT, HISTORY, LAMBDA1, LORENZ, lecture_data
 from jaxtyping import Array, Float
 
-from physml import data, dynamics, nn, reference, residuals, surrogate, systems
-from physml.experiment import Run
+from physml import data, dynamics, experiment, reference, residuals, surrogate
+from physml.experiment import TIMES, Run
 from physml.nn import Cell
 from physml.step_maps import StepMap
 
-DT = 0.01
-WARM = 100  # true steps before a forecast
-LORENZ = systems.Lorenz()
-LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
+MEMORIES = ("warm", "cold", "zeroed")
+FIGURES = {"eps1": "eps1", "vpt_mean": "mean", "diverged": "diverged"}
+FORECASTS = {"cell": "cell", "stage": "stage"} | {
+    f"{way}.{key}": f"{way} {word}" for way in MEMORIES for key, word in FIGURES.items()
+}
+TRAINING = {
+    "loss_untrained": "residual before",
+    "loss_adam": "residual after Adam",
+    "moved_input": "W moved",
+    "moved_recurrent": "U moved",
+    **TIMES,
+}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the benchmark."""
 
     out: Path = Path("results/recurrent_memory")
-    """Folder for the tables and metrics."""
-    seed: int = 0
-    """Seed of everything drawn at random."""
+    quick: bool = False
+    """Smaller networks, shorter training, fewer starts, one seed."""
     seeds: int = 3
-    """Networks of each kind (1 if quick)."""
+    """Networks of each kind."""
     cells: tuple[Cell, ...] = ("simple", "gru", "lstm")
     """Which networks."""
-    quick: bool = False
-    """Smaller networks, shorter training, fewer starts."""
 
 
 class Forgetful(StepMap):
@@ -72,100 +77,77 @@ class Forgetful(StepMap):
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Run the benchmark, write its folder, and return its metrics."""
-    with Run(config.out, config) as run:
-        measure(run, config)
-        return run.metrics({})
-
-
-def measure(run: Run, config: Config) -> None:
     """Train every cell with every seed, and tabulate forecasts and training by stage."""
     num, seeds = (20, 1) if config.quick else (64, config.seeds)
     data_key, split_key, test_key = jax.random.split(jax.random.key(config.seed), 3)
-    every = reference.trajectories(LORENZ, data_key, 100, DT * np.arange(801))
-    train, valid = data.split(every, (0.9, 0.1), split_key)
+    train, valid = data.split(lecture_data(data_key), (0.9, 0.1), split_key)
     starts = reference.attractor_starts(LORENZ, test_key, num)
-    test = reference.extended_trajectories(LORENZ, starts, DT * np.arange(WARM + 3501)).ys
+    test = reference.extended_trajectories(LORENZ, starts, DT * np.arange(HISTORY + 3500)).ys
     scale = data.Standardizer.fit(test).std
 
-    def score(step_map: StepMap, warm: int) -> dict[str, float]:
-        truth = test[:, WARM - warm :]
-        skill = dynamics.forecast_skill(step_map, truth, scale=scale, history=warm + 1)
-        return skill.summary(1 / LAMBDA1)
+    def score(stepper: surrogate.Stepper) -> dict[str, float]:
+        cold, found = test[:, HISTORY - 1 :], {}
+        ways = ((stepper, test), (stepper, cold), (Forgetful(stepper.dt, stepper), cold))
+        for memory, (step_map, truth) in zip(MEMORIES, ways, strict=True):
+            history = HISTORY if truth is test else 1
+            skill = dynamics.forecast_skill(step_map, truth, scale=scale, history=history)
+            summary = skill.summary(1 / LAMBDA1)
+            found |= {f"{memory}.{figure}": summary[figure] for figure in FIGURES}
+        return found
 
-    forecasts, trainings = [], []
-    for cell in config.cells:
-        scores: dict[str, list[list[float]]] = {}
-        trained: list[list[float]] = []
-        for seed in range(config.seed, config.seed + seeds):
-            with run.timed() as timing:
-                stages: Any = recipes.stages(cell, train, valid, seed, config.quick)
-                jax.block_until_ready(stages)
-            for stage, stepper in stages.items():
-                ways = (
-                    score(stepper, WARM),
-                    score(stepper, 0),
-                    score(Forgetful(stepper.dt, stepper), 0),
-                )
-                figures = [way[figure] for way in ways for figure in FIGURES]
-                scores.setdefault(stage, []).append(figures)
-                print(f"{cell} {seed} {stage}: {figures[1]:.2f} Lyapunov times", flush=True)
-            first, last = stages["untrained"], stages["adam"]
-            losses = [rms_residual(stage, valid) for stage in (first, last)]
-            trained.append(
-                [
-                    *losses,
-                    *moved(first.network, last.network),
-                    timing.seconds,
-                    timing.compile_seconds,
-                ]
-            )
-        for stage, figures in scores.items():
-            forecasts.append([cell, stage, *(means := np.mean(figures, axis=0))])
-            names = [f"{cell}.{stage}.{way}.{figure}" for way in MEMORIES for figure in FIGURES]
-            run.metrics(dict(zip(names, means, strict=True)))
-            if stage == "refit":  # the worst network of the seeds
-                run.metrics({f"{cell}.vpt_min": np.min(figures, axis=0)[1]})
-        trainings.append([cell, *(means := np.mean(trained, axis=0))])
-        run.metrics({f"{cell}.{key}": mean for key, mean in zip(TRAINING, means, strict=True)})
-    spread = f"{num} starts x {seeds} seeds, float64"
-    run.table(
-        forecasts,
-        ["cell", "stage", *(f"{way} {word}" for way in MEMORIES for word in FIGURES.values())],
-        title=f"Valid prediction time in Lyapunov times by memory, {spread}",
-    )
-    run.table(
-        trainings, ["cell", *TRAINING.values()], title="What training does (means over seeds)"
-    )
+    forecasts = []
+    with Run(config.out, config) as run:
+        for cell in config.cells:
+            scores: dict[str, list[dict[str, float]]] = {}
+            trained: list[dict[str, float]] = []
+            for seed in range(config.seed, config.seed + seeds):
+                with run.timed() as timing:
+                    stages = recurrent.stages(cell, train, valid, seed, config.quick)
+                    jax.block_until_ready(stages)
+                for stage, stepper in stages.items():
+                    found = score(stepper)
+                    scores.setdefault(stage, []).append(found)
+                    print(f"{cell} {seed} {stage}: {found['warm.vpt_mean']:.2f} Lyapunov times")
+                times = {key: getattr(timing, key) for key in TIMES}
+                trained.append(training(stages["untrained"], stages["adam"], valid) | times)
+            for stage, each in scores.items():
+                means = mean(each)
+                forecasts.append({"cell": cell, "stage": stage} | means)
+                run.metrics(means, prefix=f"{cell}.{stage}")
+            with run.row(cell) as row:
+                row.metrics(mean(trained))
+                row["vpt_min"] = min(each["warm.vpt_mean"] for each in scores["refit"])
+        title = "Valid prediction time in Lyapunov times by memory"
+        run.table(forecasts, FORECASTS, title=f"{title}, {num} starts x {seeds} seeds, float64")
+        columns = {"name": "cell"} | TRAINING
+        run.table(run.take_rows(), columns, title="What training does (means over seeds)")
+        return run.metrics({})
 
 
-MEMORIES = ("warm", "cold", "zeroed")
-FIGURES = {"eps1": "eps1", "vpt_mean": "mean", "diverged": "diverged"}
-TRAINING = {
-    "loss_untrained": "residual before",
-    "loss_adam": "residual after Adam",
-    "moved_input": "W moved",
-    "moved_recurrent": "U moved",
-    "seconds": "seconds",
-    "compile_seconds": "compiling",
-}
+def mean(each: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of every figure over the seeds."""
+    return {key: float(np.mean([figures[key] for figures in each])) for key in each[0]}
 
 
-def rms_residual(stepper: surrogate.Stepper, valid: data.Trajectories) -> float:
-    """The root-mean-square of what training minimises, on windows that it has not seen."""
-    windows = valid.windows(recipes.LENGTH + 1, stride=recipes.LENGTH)
-    return float(jnp.sqrt(jnp.mean(jax.jit(residuals.step)(stepper, windows) ** 2)))
+def training(
+    first: surrogate.Stepper, last: surrogate.Stepper, valid: data.Trajectories
+) -> dict[str, float]:
+    """The residuals before and after training, and how far the hidden weights moved.
 
-
-def moved(first: nn.RNN, last: nn.RNN) -> list[float]:
-    """|W' - W| / |W| (Frobenius norms) of the input and of the recurrent matrix."""
-    kernels = [
-        (network.cells[0].dense_i.kernel, network.cells[0].dense_h.kernel)
-        for network in (first, last)
-    ]
-    pairs = [[np.asarray(kernel[...]) for kernel in pair] for pair in zip(*kernels, strict=True)]
-    return [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in pairs]
+    The residual is what training minimises, on windows that training has not seen. Weights W have
+    moved by |W' - W| / |W| (Frobenius norms).
+    """
+    windows = valid.windows(recurrent.LENGTH + 1, stride=recurrent.LENGTH)
+    residual = jax.jit(residuals.step)
+    figures = []
+    for stepper in (first, last):
+        figures.append(float(jnp.sqrt(jnp.mean(residual(stepper, windows) ** 2))))
+    cells: list[Any] = [stepper.network.cells[0] for stepper in (first, last)]
+    for name in ("dense_i", "dense_h"):
+        a, b = (np.asarray(getattr(cell, name).kernel[...]) for cell in cells)
+        figures.append(float(np.linalg.norm(b - a) / np.linalg.norm(a)))
+    return dict(zip(TRAINING, figures, strict=False))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

@@ -2,14 +2,14 @@
 
     python benchmarks/sweep.py [--out DIR] [--seed N] [--quick]
 
-49 settings (7 learning rates, 7 weight decays) of one MLP, 3-32-32-3, that learns the next step of
-Lorenz in float32. (a) `fit.sweep`; (b) a `fit.gradient` call for each, as a user would start it: a
-new optimizer with Python numbers, so that each compiles anew; (c) the same, compiled once, with the
-rate and decay traced. Seconds of (a) and (c) leave compiling out and are the best of several turns,
-taken by turns, so that a busy machine spoils both alike; those of (b) are all there is.
+49 settings (7 learning rates, 7 weight decays) of one MLP, 3-32-32-3, learn the next step of Lorenz
+in float32: (a) by `fit.sweep`; (b) by one `fit.gradient` call each, as a user would start it, with
+a new optimizer that holds Python numbers, so that each call compiles anew; (c) by the same calls
+compiled once, with rate and decay traced. Seconds of (a) and (c) leave out compiling and are the
+best of several turns; (a) and (c) alternate, so that a busy machine slows both alike. Seconds of
+(b) include everything.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,28 +22,25 @@ jax.config.update("jax_enable_x64", True)  # the data are made in float64
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
+from _lorenz import lecture_data
 from flax import nnx
 
-from physml import data, fit, nn, reference, systems
+from physml import data, experiment, fit, nn
 from physml.experiment import Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Config):
     """Options of the benchmark."""
 
     out: Path = Path("results/benchmark_sweep")
-    """Folder for the table and metrics."""
-    seed: int = 0
-    """Seed of the data, the weights and the batches."""
     quick: bool = False
     """Fewer steps and turns, and four of the 49 in (b), scaled up."""
     steps: int = 1000
     """Steps of each fit (200 if quick)."""
     batch_size: int = 64
     """Pairs in a step."""
-    width: int = 32
+    units: int = 32
     """Units in each of the two hidden layers."""
 
 
@@ -53,58 +50,55 @@ def residual(model: nn.MLP, batch: Any, key: Any) -> jax.Array:
 
 
 LOSS = fit.mean_square(residual)
+SETTINGS = ("rate", "decay")
+COLUMNS = {
+    "name": "", "compile_seconds": "compiling", "seconds": "running", "whole": "seconds",
+    "ratio": "times as fast",
+}  # fmt: skip
+
+
+def adamw(setting: Any) -> optax.GradientTransformation:
+    return optax.adamw(setting["rate"], weight_decay=setting["decay"])
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
     steps, turns, started = (200, 2, 4) if config.quick else (config.steps, 3, 49)
     data_key, key = jax.random.split(jax.random.key(config.seed))
-    pairs = lorenz_pairs(data_key)
-    rates, decays = np.meshgrid(np.geomspace(1e-4, 1e-1, 7), np.geomspace(1e-6, 1.0, 7))
+    pairs, size = lorenz_pairs(data_key), {"batch_size": config.batch_size}
+    grids = np.meshgrid(np.geomspace(1e-4, 1e-1, 7), np.geomspace(1e-6, 1.0, 7))
     settings = {
         name: jnp.asarray(grid.ravel(), jnp.float32)
-        for name, grid in (("rate", rates), ("decay", decays))
+        for name, grid in zip(SETTINGS, grids, strict=True)
     }
-    num = rates.size
+    num = grids[0].size
 
     def build(setting: Any = None) -> nn.MLP:
-        widths = (config.width, config.width)
-        return nn.MLP(3, widths, 3, dtype=jnp.float32, rngs=nnx.Rngs(config.seed))
-
-    def adamw(setting: Any) -> optax.GradientTransformation:
-        return optax.adamw(setting["rate"], weight_decay=setting["decay"])
-
-    options: dict[str, Any] = dict(batch_size=config.batch_size, key=key)
+        units = (config.units, config.units)
+        return nn.MLP(3, units, 3, dtype=jnp.float32, rngs=nnx.Rngs(config.seed))
 
     def swept() -> fit.Sweep:
-        return fit.sweep(
-            LOSS, build, pairs, settings=settings, optimizer=adamw, steps=steps, **options
-        )
+        options: dict[str, Any] = {"settings": settings, "optimizer": adamw, "key": key}
+        return fit.sweep(LOSS, build, pairs, steps=steps, **options, **size)
 
     model = build()
     traced = optax.inject_hyperparams(optax.adamw)(jnp.float32(0), weight_decay=jnp.float32(0))
-    start = fit.gradient(LOSS, model, pairs, optimizer=traced, steps=0, **options).state
+    start = fit.gradient(LOSS, model, pairs, optimizer=traced, steps=0, key=key, **size).state
 
     def compiled_once(i: int) -> fit.Fit:
         state = eqx.tree_at(
             lambda s: [s.opt_state.hyperparams[k] for k in ("learning_rate", "weight_decay")],
             start,
-            [settings[k][i] for k in ("rate", "decay")],
+            [settings[name][i] for name in SETTINGS],
         )
-        return fit.gradient(
-            LOSS, model, pairs, optimizer=traced, steps=steps, state=state,
-            batch_size=config.batch_size,
-        )  # fmt: skip
+        return fit.gradient(LOSS, model, pairs, optimizer=traced, steps=steps, state=state, **size)
 
     def started_anew(i: int) -> fit.Fit:
-        rate, decay = (float(settings[k][i]) for k in ("rate", "decay"))
-        return fit.gradient(
-            LOSS, build(), pairs, optimizer=optax.adamw(rate, weight_decay=decay), steps=steps,
-            **options,
-        )  # fmt: skip
+        optimizer = adamw({name: float(settings[name][i]) for name in SETTINGS})
+        return fit.gradient(LOSS, build(), pairs, optimizer=optimizer, steps=steps, key=key, **size)
 
     with Run(config.out, config) as run:
-        compile_seconds = swept().compile_seconds, compiled_once(0).compile_seconds
+        sweep_compile, once_compile = swept().compile_seconds, compiled_once(0).compile_seconds
         sweep_seconds, once_seconds = [], []
         together, singles = swept(), []
         for _ in range(turns):
@@ -112,35 +106,30 @@ def main(config: Config) -> dict[str, Any]:
             sweep_seconds.append(together.seconds)
             singles = [compiled_once(i) for i in range(num)]
             once_seconds.append(sum(single.seconds for single in singles))
-        tick = time.perf_counter()
-        for i in range(started):
-            started_anew(i * num // started)
-        anew = (time.perf_counter() - tick) * num / started
-
+        with run.timed() as timing:
+            for i in range(started):
+                started_anew(i * num // started)
+        anew = timing.wall_seconds * num / started
         alone, once = min(sweep_seconds), min(once_seconds)
-        whole = alone + compile_seconds[0]
-        run.table(
-            [
-                ["fit.sweep", compile_seconds[0], alone, whole, anew / whole],
-                ["one after another, compiled once", compile_seconds[1], once,
-                 once + compile_seconds[1], anew / (once + compile_seconds[1])],
-                ["one after another, each started anew", None, None, anew, 1.0],
-            ],
-            ["", "compiling", "running", "seconds", "times as fast"],
-            title=f"{num} fits of 3-{config.width}-{config.width}-3, {steps} steps of "
-            f"{config.batch_size} pairs, float32",
-        )  # fmt: skip
+        for name, label, running, compiling in (
+            ("sweep", "fit.sweep", alone, sweep_compile),
+            ("compiled_once", "one after another, compiled once", once, once_compile),
+        ):
+            with run.row(name, label) as row:
+                row.metrics({"seconds": running, "compile_seconds": compiling})
+                whole = running + compiling
+                row.shown |= {"whole": whole, "ratio": anew / whole}
+        last = {"name": "one after another, each started anew", "whole": anew, "ratio": 1.0}
+        rows = [*run.take_rows(), last]
+        title = f"{num} fits of 3-{config.units}-{config.units}-3, {steps} steps of"
+        run.table(rows, COLUMNS, title=f"{title} {config.batch_size} pairs, float32")
         difference = largest_difference(together, singles)
         print(f"running alone, the sweep is {once / alone:.2f} times as fast as the same program")
         print(f"largest relative difference of the losses by step: {difference:.1e}")
         return run.metrics(
             {
-                "sweep.seconds": alone,
-                "sweep.compile_seconds": compile_seconds[0],
-                "compiled_once.seconds": once,
-                "compiled_once.compile_seconds": compile_seconds[1],
                 "started_anew.seconds": anew,
-                "ratio.started_anew": anew / whole,
+                "ratio.started_anew": rows[0]["ratio"],
                 "ratio.compiled_once": once / alone,
                 "loss_difference": difference,
             }
@@ -149,8 +138,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def lorenz_pairs(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The lecture's 80,000 next-step pairs: standardised states and increments, float32."""
-    trajectories = reference.trajectories(systems.Lorenz(), key, 100, 0.01 * np.arange(801))
-    pairs = trajectories.pairs()
+    pairs = lecture_data(key).pairs()
     inputs, increments = pairs.inputs, pairs.targets - pairs.inputs
     scaled = (data.Standardizer.fit(x)(x) for x in (inputs, increments))
     first, second = (x.astype(jnp.float32) for x in scaled)
@@ -158,10 +146,10 @@ def lorenz_pairs(key: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def largest_difference(together: fit.Sweep, singles: list[fit.Fit]) -> float:
-    """Over the first 20 steps, after which rounding errors have grown in the unstable fits."""
+    """The largest one over the first 20 steps; later, rounding errors grow in unstable fits."""
     losses = np.stack([single.history["loss"][:20] for single in singles], axis=1)
     return float(np.max(np.abs(together.history["loss"][:20] - losses) / losses))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    experiment.cli(main, Config)

@@ -12,8 +12,9 @@ from physml import data, dynamics, reference, systems
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-import baselines
+import _baselines as baselines
 import lorenz_forecast
+from _recipes import RECIPES
 
 LORENZ = systems.Lorenz()
 
@@ -93,7 +94,7 @@ def test_an_echo_state_network_remembers():
             train, valid, 0, units=60, trial_units=30, radii=radii, input_scales=(0.3,),
             washout=10, ridges=(1e-12, 1e-10),
         )  # fmt: skip
-        assert step_map.recurrent.shape == (60, 60)
+        assert step_map.rule.recurrent.shape == (60, 60)
         scale = jnp.ones(1)
         return float(dynamics.one_step_error(step_map, valid.ys, scale=scale, history=11))
 
@@ -148,7 +149,7 @@ def test_the_benchmark_makes_a_table_of_seeds_and_sets(tmp_path, monkeypatch):
 
 
 def test_every_row_has_a_name_of_its_own():
-    names = [row.name for row in lorenz_forecast.ROWS]
+    names = [recipe.name for recipe in RECIPES]
     assert len(set(names)) == len(names)
-    quick = {row.name for row in lorenz_forecast.ROWS if row.quick is not None}
+    quick = {recipe.name for recipe in RECIPES if recipe.quick is not None}
     assert quick == {"mlp", "rnn", "mlp_trained", "gru_trained", "mlp32", "poly10"}
