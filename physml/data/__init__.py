@@ -1,25 +1,17 @@
 """What models learn from: trajectories on a grid, cut into pairs and windows; labelled images."""
 
-from physml.data._image_sets import cifar10, digits, fashion_mnist, mnist
-from physml.data._images import Images
-from physml.data._standardizer import Standardizer
-from physml.data._trajectories import Pairs, Trajectories, Windows, from_arrays, split
-from physml.data._trajectory_files import from_csv, load_npz, save_npz, to_csv
-
-__all__ = [
-    "Images",
-    "Pairs",
-    "Standardizer",
-    "Trajectories",
-    "Windows",
-    "cifar10",
-    "digits",
-    "fashion_mnist",
-    "from_arrays",
-    "from_csv",
-    "load_npz",
-    "mnist",
-    "save_npz",
-    "split",
-    "to_csv",
-]
+from physml.data._image_sets import cifar10 as cifar10
+from physml.data._image_sets import digits as digits
+from physml.data._image_sets import fashion_mnist as fashion_mnist
+from physml.data._image_sets import mnist as mnist
+from physml.data._images import Images as Images
+from physml.data._standardizer import Standardizer as Standardizer
+from physml.data._trajectories import Pairs as Pairs
+from physml.data._trajectories import Trajectories as Trajectories
+from physml.data._trajectories import Windows as Windows
+from physml.data._trajectories import from_arrays as from_arrays
+from physml.data._trajectories import split as split
+from physml.data._trajectory_files import from_csv as from_csv
+from physml.data._trajectory_files import load_npz as load_npz
+from physml.data._trajectory_files import save_npz as save_npz
+from physml.data._trajectory_files import to_csv as to_csv

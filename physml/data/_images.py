@@ -12,12 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, Int32, PRNGKeyArray, UInt8
 
-from physml._numerics.checks import (
-    check_fractions,
-    floating_array,
-    is_concrete,
-    require_positive,
-)
+from physml._numerics import checks
 from physml.data._image_arrays import checked_labels, checked_pixels
 from physml.data._image_folders import read_folder
 
@@ -99,7 +94,7 @@ class Images(eqx.Module):
             names = tuple(map(str, range(len(counts))))
         if white is None:
             white = 255.0 if pixels.dtype == np.uint8 else 1.0
-        require_positive(white=white)
+        checks.require_positive(white=white)
         return cls(jnp.asarray(pixels), jnp.asarray(classes), tuple(map(str, names)), white, source)
 
     @classmethod
@@ -143,7 +138,7 @@ class Images(eqx.Module):
         Raises:
             IndexError: a number has no image.
         """
-        if not isinstance(index, slice) and is_concrete(index):
+        if not isinstance(index, slice) and checks.is_concrete(index):
             numbers = np.asarray(index)
             wrong = numbers[(numbers < -len(self)) | (numbers >= len(self))]
             if len(wrong):  # JAX would give the nearest
@@ -163,7 +158,7 @@ class Images(eqx.Module):
             ValueError: the fractions are not positive or do not add to one, or a class has too few
                 images to be in every part.
         """
-        shares = check_fractions(fractions)
+        shares = checks.check_fractions(fractions)
         labels = np.asarray(self.labels)
         order = np.asarray(jax.random.permutation(key, len(self)))
         parts: list[list[np.ndarray]] = [[] for _ in shares]
@@ -185,7 +180,7 @@ class Images(eqx.Module):
         Args:
             dtype: a floating dtype; JAX's default, or that of floating images, by default.
         """
-        images = floating_array("images", self.images, dtype) / self.white
+        images = checks.floating_array("images", self.images, dtype) / self.white
         return replace(self, images=images, white=1.0)
 
     def transformed(self, function: Callable[[Array], Array]) -> "Images":

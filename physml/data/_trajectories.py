@@ -9,14 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
 
-from physml._numerics.checks import (
-    check_fractions,
-    floating_array,
-    is_concrete,
-    require_count,
-    require_finite,
-    require_uniform,
-)
+from physml._numerics import checks
 
 
 class Pairs(NamedTuple):
@@ -69,8 +62,8 @@ class Trajectories(eqx.Module):
             raise ValueError(f"t0s must have shape ({num},), got {self.t0s.shape}")
         if len(self.names) != dim:
             raise ValueError(f"names must have {dim} entries, got {self.names}")
-        if is_concrete(self.ts):
-            require_uniform("ts", np.asarray(self.ts))
+        if checks.is_concrete(self.ts):
+            checks.require_uniform("ts", np.asarray(self.ts))
 
     @property
     def dt(self) -> float:
@@ -103,7 +96,7 @@ class Trajectories(eqx.Module):
             TypeError, ValueError: `length` is no integer in 1..time, or `stride` none from 1 on.
         """
         time = self.ys.shape[1]
-        require_count(length=length, stride=stride)
+        checks.require_count(length=length, stride=stride)
         if length > time:
             raise ValueError(f"length must be at most {time}, the number of rows, got {length}")
         return _windows(self, length, stride)
@@ -134,7 +127,7 @@ def split(
         ValueError: the fractions are not positive or do not add to one, or a part is empty.
     """
     num = len(trajectories)
-    edges = np.rint(np.cumsum(check_fractions(fractions)) * num).astype(int)
+    edges = np.rint(np.cumsum(checks.check_fractions(fractions)) * num).astype(int)
     sizes = np.diff(edges, prepend=0)
     if (sizes == 0).any():
         raise ValueError(
@@ -173,15 +166,15 @@ def from_arrays(
             infinities (the first is named), float64 while JAX's x64 mode is off.
         TypeError: values that are not real numbers.
     """
-    ys = floating_array("ys", ys, dtype)
+    ys = checks.floating_array("ys", ys, dtype)
     ys = ys[None] if ys.ndim == 2 else ys
     if ys.ndim != 3 or ys.size == 0:
         raise ValueError(f"ys must have shape (num, time, dim) or (time, dim), got {ys.shape}")
-    require_finite("ys", ys)
+    checks.require_finite("ys", ys)
     times = np.asarray(ts, float)
-    require_uniform("ts", times)
+    checks.require_uniform("ts", times)
     starts = np.full(len(ys), times[0]) if t0s is None else np.asarray(t0s, float)
-    require_finite("t0s", starts)
+    checks.require_finite("t0s", starts)
     if ys.shape[:2] != (*starts.shape, *times.shape):
         raise ValueError(
             f"ts and t0s must have shapes ({ys.shape[1]},) and ({ys.shape[0]},) for ys of shape "

@@ -4,60 +4,29 @@ The functions need only what a `StepMap` offers: `init`, `step`, `observe` and `
 leading axes as a batch and are compiled once for each set of shapes.
 """
 
-from physml.dynamics._climate import (
-    Climate,
-    Distances,
-    climate_distances,
-    climate_floor,
-    measure_climate,
-)
-from physml.dynamics._forecast import (
-    ValidTime,
-    error_growth,
-    growth_rate,
-    normalized_error,
-    one_step_error,
-    relative_l2,
-    relative_l2_until,
-    rollout,
-    valid_prediction_time,
-)
-from physml.dynamics._lyapunov import LyapunovSpectrum, kaplan_yorke_dimension, lyapunov_spectrum
-from physml.dynamics._skill import Skill, bootstrap, forecast_skill
-from physml.dynamics._statistics import (
-    hellinger,
-    jensen_shannon,
-    kullback_leibler,
-    maxima,
-    power_spectrum,
-    return_map_error,
-)
-
-__all__ = [
-    "Climate",
-    "Distances",
-    "LyapunovSpectrum",
-    "Skill",
-    "ValidTime",
-    "bootstrap",
-    "climate_distances",
-    "climate_floor",
-    "error_growth",
-    "forecast_skill",
-    "growth_rate",
-    "hellinger",
-    "jensen_shannon",
-    "kaplan_yorke_dimension",
-    "kullback_leibler",
-    "lyapunov_spectrum",
-    "maxima",
-    "measure_climate",
-    "normalized_error",
-    "one_step_error",
-    "power_spectrum",
-    "relative_l2",
-    "relative_l2_until",
-    "return_map_error",
-    "rollout",
-    "valid_prediction_time",
-]
+from physml.dynamics._climate import Climate as Climate
+from physml.dynamics._climate import Distances as Distances
+from physml.dynamics._climate import climate_distances as climate_distances
+from physml.dynamics._climate import climate_floor as climate_floor
+from physml.dynamics._climate import measure_climate as measure_climate
+from physml.dynamics._forecast import ValidTime as ValidTime
+from physml.dynamics._forecast import error_growth as error_growth
+from physml.dynamics._forecast import growth_rate as growth_rate
+from physml.dynamics._forecast import normalized_error as normalized_error
+from physml.dynamics._forecast import one_step_error as one_step_error
+from physml.dynamics._forecast import relative_l2 as relative_l2
+from physml.dynamics._forecast import relative_l2_until as relative_l2_until
+from physml.dynamics._forecast import rollout as rollout
+from physml.dynamics._forecast import valid_prediction_time as valid_prediction_time
+from physml.dynamics._lyapunov import LyapunovSpectrum as LyapunovSpectrum
+from physml.dynamics._lyapunov import kaplan_yorke_dimension as kaplan_yorke_dimension
+from physml.dynamics._lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from physml.dynamics._skill import Skill as Skill
+from physml.dynamics._skill import bootstrap as bootstrap
+from physml.dynamics._skill import forecast_skill as forecast_skill
+from physml.dynamics._statistics import hellinger as hellinger
+from physml.dynamics._statistics import jensen_shannon as jensen_shannon
+from physml.dynamics._statistics import kullback_leibler as kullback_leibler
+from physml.dynamics._statistics import maxima as maxima
+from physml.dynamics._statistics import power_spectrum as power_spectrum
+from physml.dynamics._statistics import return_map_error as return_map_error

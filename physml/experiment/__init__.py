@@ -1,21 +1,12 @@
 """One run of an experiment: its configuration, folder, timings and tables."""
 
-from physml.experiment._config import Config, cli
-from physml.experiment._files import slug
-from physml.experiment._run import Row, Run
-from physml.experiment._statistics import error_factors
-from physml.experiment._table import TIMES, format_table
-from physml.experiment._timing import Timing, best_of
-
-__all__ = [
-    "TIMES",
-    "Config",
-    "Row",
-    "Run",
-    "Timing",
-    "best_of",
-    "cli",
-    "error_factors",
-    "format_table",
-    "slug",
-]
+from physml.experiment._config import Config as Config
+from physml.experiment._config import cli as cli
+from physml.experiment._files import slug as slug
+from physml.experiment._run import Row as Row
+from physml.experiment._run import Run as Run
+from physml.experiment._statistics import error_factors as error_factors
+from physml.experiment._table import TIMES as TIMES
+from physml.experiment._table import format_table as format_table
+from physml.experiment._timing import Timing as Timing
+from physml.experiment._timing import best_of as best_of

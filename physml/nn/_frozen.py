@@ -9,13 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from physml._numerics.checks import (
-    floating_array,
-    is_concrete,
-    require_finite,
-    require_one_of,
-    require_positive,
-)
+from physml._numerics import checks
 
 A = TypeVar("A")
 
@@ -38,11 +32,11 @@ def check_rows(data: Array) -> Float[Array, "rows dim"]:
         TypeError: the data are no array of real numbers.
         ValueError: the data are no matrix with rows, not finite, or constant in a component.
     """
-    data = floating_array("data", data)
+    data = checks.floating_array("data", data)
     if data.ndim != 2 or data.size == 0:
         raise ValueError(f"data must have shape (rows, dim), not empty, got {data.shape}")
-    require_finite("data", data)
-    if is_concrete(data) and not (np.ptp(data, axis=0) > 0).all():
+    checks.require_finite("data", data)
+    if checks.is_concrete(data) and not (np.ptp(data, axis=0) > 0).all():
         spans = np.ptp(data, axis=0)
         raise ValueError(f"data must vary in every component, got max - min = {spans}")
     return data
@@ -61,8 +55,8 @@ def frozen_inputs(
     Raises:
         ValueError: the scale is not positive, or the centres are unknown.
     """
-    require_positive(scale=scale)
-    require_one_of(get_args(Centres), centres=centres)
+    checks.require_positive(scale=scale)
+    checks.require_one_of(get_args(Centres), centres=centres)
     return _ridges(data, units, scale, centres, rngs.params(), rngs.params())
 
 

@@ -5,49 +5,30 @@ the names gives every other curve its colour. With `lambda1`, the leading Lyapun
 inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
-from physml.plots._classification import accuracy_curves, confusion_matrix, reliability
-from physml.plots._fields import field_and_error
-from physml.plots._images import feature_maps, filters, image_grid
-from physml.plots._inverse import fit_to_data, intervals, likelihood_profiles, recovered_term
-from physml.plots._reports import evaluation_figures, labelled_images
-from physml.plots._solutions import (
-    attractor_3d,
-    compare_solutions,
-    error_growth,
-    forecast_series,
-    partial_sums,
-    phase_portrait,
-    solution_error,
-)
-from physml.plots._statistics import climate, parameter_scan
-from physml.plots._training import bands, convergence, heat_map, loss_curves, work_precision
-
-__all__ = [
-    "accuracy_curves",
-    "attractor_3d",
-    "bands",
-    "climate",
-    "compare_solutions",
-    "confusion_matrix",
-    "convergence",
-    "error_growth",
-    "evaluation_figures",
-    "feature_maps",
-    "field_and_error",
-    "filters",
-    "fit_to_data",
-    "forecast_series",
-    "heat_map",
-    "image_grid",
-    "intervals",
-    "labelled_images",
-    "likelihood_profiles",
-    "loss_curves",
-    "parameter_scan",
-    "partial_sums",
-    "phase_portrait",
-    "recovered_term",
-    "reliability",
-    "solution_error",
-    "work_precision",
-]
+from physml.plots._classification import accuracy_curves as accuracy_curves
+from physml.plots._classification import confusion_matrix as confusion_matrix
+from physml.plots._classification import reliability as reliability
+from physml.plots._fields import field_and_error as field_and_error
+from physml.plots._images import feature_maps as feature_maps
+from physml.plots._images import filters as filters
+from physml.plots._images import image_grid as image_grid
+from physml.plots._inverse import fit_to_data as fit_to_data
+from physml.plots._inverse import intervals as intervals
+from physml.plots._inverse import likelihood_profiles as likelihood_profiles
+from physml.plots._inverse import recovered_term as recovered_term
+from physml.plots._reports import evaluation_figures as evaluation_figures
+from physml.plots._reports import labelled_images as labelled_images
+from physml.plots._solutions import attractor_3d as attractor_3d
+from physml.plots._solutions import compare_solutions as compare_solutions
+from physml.plots._solutions import error_growth as error_growth
+from physml.plots._solutions import forecast_series as forecast_series
+from physml.plots._solutions import partial_sums as partial_sums
+from physml.plots._solutions import phase_portrait as phase_portrait
+from physml.plots._solutions import solution_error as solution_error
+from physml.plots._statistics import climate as climate
+from physml.plots._statistics import parameter_scan as parameter_scan
+from physml.plots._training import bands as bands
+from physml.plots._training import convergence as convergence
+from physml.plots._training import heat_map as heat_map
+from physml.plots._training import loss_curves as loss_curves
+from physml.plots._training import work_precision as work_precision

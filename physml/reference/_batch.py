@@ -9,15 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
-from physml._numerics.checks import (
-    check_scale,
-    floating_array,
-    require_count,
-    require_finite,
-    require_instance,
-    require_positive,
-    require_uniform,
-)
+from physml._numerics import checks
 from physml._types import Numbers
 from physml.data import Trajectories
 from physml.reference._march import march
@@ -127,7 +119,7 @@ def trajectories_from(
     """
     y0s, times = check_starts(y0s, ts)
     starts = np.zeros(len(y0s)) if t0s is None else np.asarray(t0s, float)
-    require_finite("t0s", starts)
+    checks.require_finite("t0s", starts)
     if starts.shape != (len(y0s),):
         raise ValueError(f"t0s must have shape ({len(y0s)},), got {starts.shape}")
     ys = march(
@@ -153,11 +145,11 @@ def trajectories_from(
 
 def check_starts(y0s: Numbers, ts: Numbers) -> tuple[Float[Array, "num dim"], np.ndarray]:
     """Starts of a batch as an array, and its uniform times in float64, both checked."""
-    y0s = floating_array("y0s", y0s)
+    y0s = checks.floating_array("y0s", y0s)
     if y0s.ndim != 2 or y0s.shape[0] == 0:
         raise ValueError(f"y0s must have shape (num, dim) with num >= 1, got {y0s.shape}")
     times = np.asarray(ts, float)
-    require_uniform("ts", times)
+    checks.require_uniform("ts", times)
     return y0s, times
 
 
@@ -181,7 +173,7 @@ def attractor_starts(
         dt: the grid on which the error is controlled.
         options: `box` and `dtype` as for `trajectories`, the others as for `trajectories_from`.
     """
-    require_positive(dt=dt, burn_in=burn_in)
+    checks.require_positive(dt=dt, burn_in=burn_in)
     if dt > burn_in:
         raise ValueError(f"burn_in must be at least dt = {dt}, got {burn_in}")
     starts = _starts(system, key, num, options.pop("box", None), options.pop("dtype", None))
@@ -217,8 +209,8 @@ def agreement_horizon(
         ValueError: `scale` is not dim positive numbers, or `threshold` is not positive.
     """
     ys, times = trajectories.ys, np.asarray(trajectories.ts, float)
-    scale = check_scale(scale, ys.shape[2], ys.dtype)
-    require_positive(threshold=threshold)
+    scale = checks.check_scale(scale, ys.shape[2], ys.dtype)
+    checks.require_positive(threshold=threshold)
     if ys.dtype == jnp.float64:
         options = {"rtol": 1e-13} | options
     t0s = np.asarray(trajectories.t0s, float)
@@ -241,11 +233,11 @@ def first_disagreement(
 def _starts(
     system: System, key: PRNGKeyArray, num: int, box: Numbers | None, dtype: DTypeLike | None
 ) -> Float[Array, "num dim"]:
-    require_instance(System, system=system)
-    require_count(num=num)
+    checks.require_instance(System, system=system)
+    checks.require_count(num=num)
     corners = np.asarray(system.box if box is None else box, float)
     if corners.shape != (2, system.dim) or not np.all(corners[0] <= corners[1]):
         raise ValueError(f"box must be corners (low, high) of {system.dim} numbers, got {box}")
-    low, high = floating_array("box", corners.tolist(), dtype)
+    low, high = checks.floating_array("box", corners.tolist(), dtype)
     unit = jax.random.uniform(key, (num, system.dim), low.dtype)
     return low[None] + (high - low)[None] * unit

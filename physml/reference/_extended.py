@@ -8,23 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.checks import (
-    check_scale,
-    require_count,
-    require_finite,
-    require_instance,
-    require_positive,
-)
-from physml._numerics.double_double import (
-    DoubleDouble,
-    add,
-    div,
-    exact,
-    mul,
-    product_of_split,
-    split,
-    two_sum,
-)
+from physml._numerics import checks
+from physml._numerics import double_double as dd
 from physml._types import Numbers
 from physml.data import Trajectories
 from physml.reference._batch import check_starts, first_disagreement
@@ -81,8 +66,8 @@ def extended_trajectories(
     y0s, times = check_starts(y0s, ts)
     if y0s.dtype != jnp.float64:
         raise TypeError(f"y0s must be float64, got {y0s.dtype}")
-    require_finite("y0s", y0s)
-    require_count(chunk=chunk)
+    checks.require_finite("y0s", y0s)
+    checks.require_count(chunk=chunk)
     num, steps = len(y0s), len(times) - 1
     flow = TaylorFlow.create(
         system, float(times[-1] - times[0]) / steps, order=order, substeps=substeps, args=args
@@ -131,8 +116,8 @@ def extended_horizon(
     Raises:
         TypeError, ValueError: as `extended_trajectories` and `agreement_horizon`.
     """
-    scale = check_scale(scale, trajectories.ys.shape[2], trajectories.ys.dtype)
-    require_positive(threshold=threshold)
+    scale = checks.check_scale(scale, trajectories.ys.shape[2], trajectories.ys.dtype)
+    checks.require_positive(threshold=threshold)
     other = extended_trajectories(
         system, trajectories.ys[:, 0], trajectories.ts, order=order, substeps=substeps, args=args
     )
@@ -160,8 +145,8 @@ class TaylorFlow(StepMap):
         Raises:
             ValueError: as `extended_trajectories`; or `dt` is not positive.
         """
-        require_positive(dt=dt)
-        require_count(order=order, substeps=substeps)
+        checks.require_positive(dt=dt)
+        checks.require_count(order=order, substeps=substeps)
         quadratic = _Quadratic.of(system, args)
         return cls(quadratic=quadratic, dt=dt, order=order, substeps=substeps)
 
@@ -169,18 +154,18 @@ class TaylorFlow(StepMap):
         return history[-1]
 
     def step(self, state: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        y = self.advance(exact(state.astype(jnp.float64)[:, None]))
+        y = self.advance(dd.exact(state.astype(jnp.float64)[:, None]))
         return y.hi[:, 0].astype(state.dtype)
 
     def observe(self, state: Float[Array, " dim"]) -> Float[Array, " dim"]:
         return state
 
-    def advance(self, y: DoubleDouble) -> DoubleDouble:
+    def advance(self, y: dd.DoubleDouble) -> dd.DoubleDouble:
         """The state (dim, batch) one `dt` later, in double-double."""
-        h = div(exact(jnp.float64(self.dt)), exact(jnp.float64(self.substeps)))
+        h = dd.div(dd.exact(jnp.float64(self.dt)), dd.exact(jnp.float64(self.substeps)))
         counts = jnp.arange(1, self.order + 1).astype(jnp.float64)
         h = jax.tree.map(lambda x: jnp.broadcast_to(x, counts.shape), h)
-        factors = div(h, exact(counts))
+        factors = dd.div(h, dd.exact(counts))
         return jax.lax.fori_loop(
             0, self.substeps, lambda _, y: self.quadratic.taylor_step(y, factors), y
         )
@@ -194,7 +179,7 @@ def _march(
         y = flow.advance(y)
         return y, y.hi
 
-    return jax.lax.scan(step, exact(y0), length=steps)[1]
+    return jax.lax.scan(step, dd.exact(y0), length=steps)[1]
 
 
 class _Quadratic(eqx.Module):
@@ -212,7 +197,7 @@ class _Quadratic(eqx.Module):
     @classmethod
     def of(cls, system: System, args: Any) -> "_Quadratic":
         """The expansion of a system at zero, which must be complete at second order."""
-        require_instance(System, system=system)
+        checks.require_instance(System, system=system)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             raise ValueError("double-double needs float64: set jax_enable_x64 first")
         name, dim = type(system).__name__, system.dim
@@ -261,7 +246,7 @@ class _Quadratic(eqx.Module):
             tuple(j.tolist()),
         )
 
-    def taylor_step(self, y: DoubleDouble, factors: DoubleDouble) -> DoubleDouble:
+    def taylor_step(self, y: dd.DoubleDouble, factors: dd.DoubleDouble) -> dd.DoubleDouble:
         """The sum of the series from y, (dim, batch); factors are h / 1, h / 2, ..., h / order."""
         order, batch = factors.hi.shape[0], y.hi.shape[1:]
         left, right = np.asarray(self.left, int), np.asarray(self.right, int)
@@ -275,34 +260,34 @@ class _Quadratic(eqx.Module):
             lefts = put(lefts, _parts(coefficient, left), k, 0)
             rights = put(rights, _parts(coefficient, right), k, 0)
             products = _cauchy(lefts, rights, k)
-            one = exact(jnp.broadcast_to((k == 0).astype(jnp.float64), (1, *batch)))
+            one = dd.exact(jnp.broadcast_to((k == 0).astype(jnp.float64), (1, *batch)))
             monomials = jax.tree.map(lambda *x: jnp.concatenate(x), one, coefficient, products)
-            rate = exact(jnp.zeros_like(coefficient.hi))
+            rate = dd.exact(jnp.zeros_like(coefficient.hi))
             for entry, column in zip(self.entries.T, columns.T, strict=True):
                 chosen = jax.tree.map(lambda x, c=column: x[c], monomials)
-                rate = add(rate, mul(exact(entry[:, None]), chosen))
+                rate = dd.add(rate, dd.mul(dd.exact(entry[:, None]), chosen))
             factor = jax.tree.map(lambda x: x[k][None, None], factors)
-            coefficient = mul(factor, rate)
-            return coefficient, add(total, coefficient), lefts, rights
+            coefficient = dd.mul(factor, rate)
+            return coefficient, dd.add(total, coefficient), lefts, rights
 
         return jax.lax.fori_loop(0, order, following, (y, y, room, room))[1]
 
 
-def _parts(x: DoubleDouble, index: np.ndarray) -> Float[Array, "3 products *batch"]:
+def _parts(x: dd.DoubleDouble, index: np.ndarray) -> Float[Array, "3 products *batch"]:
     """Components of x as factors of products: head and tail of hi, then lo."""
-    return jnp.stack([*split(x.hi[index]), x.lo[index]])
+    return jnp.stack([*dd.split(x.hi[index]), x.lo[index]])
 
 
-def _cauchy(lefts: Array, rights: Array, k: Array) -> DoubleDouble:
+def _cauchy(lefts: Array, rights: Array, k: Array) -> dd.DoubleDouble:
     """sum_j lefts[j] rights[k - j]: a compensated sum of products that are exact."""
 
     def term(j, carry):
         total, rest = carry
         ah, al, a_lo = jax.lax.dynamic_index_in_dim(lefts, j, keepdims=False)
         bh, bl, b_lo = jax.lax.dynamic_index_in_dim(rights, k - j, keepdims=False)
-        p, e = product_of_split((ah, al), (bh, bl))
-        total, missed = two_sum(total, p)
+        p, e = dd.product_of_split((ah, al), (bh, bl))
+        total, missed = dd.two_sum(total, p)
         return total, rest + (missed + (e + ((ah + al) * b_lo + a_lo * (bh + bl))))
 
     zero = jnp.zeros(lefts.shape[2:])
-    return two_sum(*jax.lax.fori_loop(0, k + 1, term, (zero, zero)))
+    return dd.two_sum(*jax.lax.fori_loop(0, k + 1, term, (zero, zero)))

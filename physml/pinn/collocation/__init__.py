@@ -1,42 +1,24 @@
 """The core under every network solution: tables, pieces, the linearised equation, the estimate."""
 
-from physml.pinn.collocation._error import Error, OnDemand, estimate
-from physml.pinn.collocation._iteration import Tolerance, iterate
-from physml.pinn.collocation._linearised import (
-    ExactNodes,
-    Linearised,
-    Nodes,
-    VectorField,
-    defect,
-    exact_defect,
-    exact_nodes_in,
-    linearise,
-    nodes_in,
-)
-from physml.pinn.collocation._pieces import CorrectedNetworks, Pieces, Polynomials, WindowNetworks
-from physml.pinn.collocation._tables import Tables, basis_at, hidden_layer, tabulate
-
-__all__ = [
-    "CorrectedNetworks",
-    "Error",
-    "ExactNodes",
-    "Linearised",
-    "Nodes",
-    "OnDemand",
-    "Pieces",
-    "Polynomials",
-    "Tables",
-    "Tolerance",
-    "VectorField",
-    "WindowNetworks",
-    "basis_at",
-    "defect",
-    "estimate",
-    "exact_defect",
-    "exact_nodes_in",
-    "hidden_layer",
-    "iterate",
-    "linearise",
-    "nodes_in",
-    "tabulate",
-]
+from physml.pinn.collocation._error import Error as Error
+from physml.pinn.collocation._error import OnDemand as OnDemand
+from physml.pinn.collocation._error import estimate as estimate
+from physml.pinn.collocation._iteration import Tolerance as Tolerance
+from physml.pinn.collocation._iteration import iterate as iterate
+from physml.pinn.collocation._linearised import ExactNodes as ExactNodes
+from physml.pinn.collocation._linearised import Linearised as Linearised
+from physml.pinn.collocation._linearised import Nodes as Nodes
+from physml.pinn.collocation._linearised import VectorField as VectorField
+from physml.pinn.collocation._linearised import defect as defect
+from physml.pinn.collocation._linearised import exact_defect as exact_defect
+from physml.pinn.collocation._linearised import exact_nodes_in as exact_nodes_in
+from physml.pinn.collocation._linearised import linearise as linearise
+from physml.pinn.collocation._linearised import nodes_in as nodes_in
+from physml.pinn.collocation._pieces import CorrectedNetworks as CorrectedNetworks
+from physml.pinn.collocation._pieces import Pieces as Pieces
+from physml.pinn.collocation._pieces import Polynomials as Polynomials
+from physml.pinn.collocation._pieces import WindowNetworks as WindowNetworks
+from physml.pinn.collocation._tables import Tables as Tables
+from physml.pinn.collocation._tables import basis_at as basis_at
+from physml.pinn.collocation._tables import hidden_layer as hidden_layer
+from physml.pinn.collocation._tables import tabulate as tabulate

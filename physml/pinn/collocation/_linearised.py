@@ -22,16 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.double_double import (
-    DoubleDouble,
-    add,
-    exact,
-    matmul,
-    mul,
-    neg,
-    rational,
-    two_sum,
-)
+from physml._numerics import double_double as dd
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import gauss
 
@@ -56,9 +47,9 @@ class Nodes(NamedTuple):
 class ExactNodes(NamedTuple):
     """`Nodes` in double-double."""
 
-    times: DoubleDouble
-    half: DoubleDouble
-    integrals: DoubleDouble
+    times: dd.DoubleDouble
+    half: dd.DoubleDouble
+    integrals: dd.DoubleDouble
 
     @property
     def leading(self) -> Nodes:
@@ -76,10 +67,10 @@ def nodes_in(start: Array, span: Array, num_points: int) -> Nodes:
 def exact_nodes_in(start: Array, end: Array, num_points: int) -> ExactNodes:
     """The nodes of a window in double-double."""
     rule, dtype, shape = gauss(num_points), start.dtype, (num_points,)
-    points = rational(np.array([Fraction(float(x)) + 1 for x in rule.points]), dtype)
-    half = jax.tree.map(lambda x: 0.5 * x, two_sum(end, -start))
-    times = add(_spread(exact(start), shape), mul(_spread(half, shape), points))
-    return ExactNodes(times, half, rational(rule.integrals, dtype))
+    points = dd.rational(np.array([Fraction(float(x)) + 1 for x in rule.points]), dtype)
+    half = jax.tree.map(lambda x: 0.5 * x, dd.two_sum(end, -start))
+    times = dd.add(_spread(dd.exact(start), shape), dd.mul(_spread(half, shape), points))
+    return ExactNodes(times, half, dd.rational(rule.integrals, dtype))
 
 
 def defect(
@@ -91,14 +82,14 @@ def defect(
 
 
 def exact_defect(
-    field: VectorField, nodes: ExactNodes, values: DoubleDouble
+    field: VectorField, nodes: ExactNodes, values: dd.DoubleDouble
 ) -> Float[Array, "dim nodes"]:
     """`defect` in double-double: that of a good network is all rounding in floats."""
     first, rest = jax.tree.map(lambda x: x[:, :1], values), jax.tree.map(lambda x: x[:, 1:], values)
     rates = in_double_double(field)(nodes.times, jax.tree.map(lambda x: x[:, :-1], rest))
     integrals = jax.tree.map(jnp.transpose, nodes.integrals)
-    change = mul(_spread(nodes.half, rest.hi.shape), matmul(rates, integrals))
-    return add(add(_spread(first, rest.hi.shape), change), neg(rest)).hi
+    change = dd.mul(_spread(nodes.half, rest.hi.shape), dd.matmul(rates, integrals))
+    return dd.add(dd.add(_spread(first, rest.hi.shape), change), dd.neg(rest)).hi
 
 
 class Linearised(NamedTuple):
@@ -139,5 +130,5 @@ def linearise(
     return Linearised(nodes.half, nodes.integrals, jax.vmap(tangent, out_axes=1)(directions))
 
 
-def _spread(x: DoubleDouble, shape: tuple[int, ...]) -> DoubleDouble:
+def _spread(x: dd.DoubleDouble, shape: tuple[int, ...]) -> dd.DoubleDouble:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, shape), x)

@@ -9,14 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import (
-    check_interval,
-    check_tolerances,
-    is_concrete,
-    require_count,
-    require_finite,
-)
 from physml.pinn.collocation import Tolerance, hidden_layer, tabulate
 from physml.pinn.family._box import Box, check_box, spread, stops_of
 from physml.pinn.family._bundle import Bundle, sampled_errors
@@ -108,14 +102,14 @@ def bundle(
         ... )
         >>> state = bundle(0.7, jnp.ones(2), {"gamma": 0.2})
     """
-    t0, t1 = check_interval(t0, t1)
-    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((system, y0, args, key))):
+    t0, t1 = checks.check_interval(t0, t1)
+    if not all(checks.is_concrete(leaf) for leaf in jax.tree.leaves((system, y0, args, key))):
         raise ValueError("system, y0, args and key must not be traced: the network is a constant")
     box = check_box(system, y0, parameters, args)
     dtype = box.low.dtype
-    tolerance = Tolerance(*check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
-    require_count(least=2, units=units, time_units=time_units, num_points=num_points)
-    require_count(num_checks=num_checks, max_windows=max_windows)
+    tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
+    checks.require_count(least=2, units=units, time_units=time_units, num_points=num_points)
+    checks.require_count(num_checks=num_checks, max_windows=max_windows)
     stops = stops_of(box, t0, t1)
 
     num_fitted = _POINTS_PER_UNIT * units
@@ -174,7 +168,7 @@ def _first_span(box: Box, points: np.ndarray, tolerance: Tolerance, t0: float, t
     """The time in which some component of some solution changes by its own size."""
     equation, dtype = box.equation, box.low.dtype
     slopes = eqx.filter_jit(equation)(jnp.asarray(t0, dtype), jnp.asarray(points.T, dtype))
-    require_finite("the right-hand side in the box at t0", slopes)
+    checks.require_finite("the right-hand side in the box at t0", slopes)
     size = np.abs(points[:, : equation.dim]).max(axis=0)
     size = size + float(tolerance.atol / tolerance.rtol)
     rate = np.abs(slopes).max(axis=1) / np.where(size > 0, size, np.inf)

@@ -11,13 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from physml._numerics.checks import (
-    floating_array,
-    is_concrete,
-    require_count,
-    require_finite,
-    require_positive,
-)
+from physml._numerics import checks
 from physml.nn import MLP
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
@@ -109,8 +103,8 @@ def discover(
     known_args = options.pop("args", None)
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
-    require_count(degree=degree)
-    require_positive(size=size)
+    checks.require_count(degree=degree)
+    checks.require_positive(size=size)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1), got {threshold}")
     seen = _check_seen(system, ys, component, inputs, observe)
@@ -159,12 +153,12 @@ def _check_seen(
         raise ValueError(f"component must be an index below {system.dim}, got {component}")
     if not inputs or not set(inputs) <= set(observe):
         raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
-    if not is_concrete(ys):
+    if not checks.is_concrete(ys):
         raise ValueError("ys must not be traced: which terms are found depends on them")
-    ys = floating_array("ys", ys)
+    ys = checks.floating_array("ys", ys)
     if ys.ndim != 2 or ys.shape[1] != len(observe):
         raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
-    require_finite("ys", ys)
+    checks.require_finite("ys", ys)
     seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
     spans = np.ptp(np.asarray(seen), axis=0)
     if not (spans > 0).all():

@@ -9,13 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.checks import (
-    floating_array,
-    is_concrete,
-    require_finite,
-    require_increasing,
-    require_positive,
-)
+from physml._numerics import checks
 from physml._numerics.parts import as_pytree
 from physml.pinn.inverse._parameters import Parameters
 
@@ -59,14 +53,14 @@ def check_observations(
     ts: Any, ys: Any, state: Float[Array, " dim"], *, t0: Any, observe: Observe, noise: Any
 ) -> Observations:
     """The observations of states such as `state`."""
-    if not (is_concrete(ts) and is_concrete(t0)):
+    if not (checks.is_concrete(ts) and checks.is_concrete(t0)):
         raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
     ts = np.asarray(ts, float)
-    require_increasing("ts", ts)
-    ys = floating_array("ys", ys, jnp.float64)
+    checks.require_increasing("ts", ts)
+    ys = checks.floating_array("ys", ys, jnp.float64)
     if ys.ndim != 2 or ys.shape[0] != len(ts):
         raise ValueError(f"ys must have shape ({len(ts)}, obs), a row a time, got {ys.shape}")
-    require_finite("ys", ys)
+    checks.require_finite("ys", ys)
     start = np.float64(ts[0] if t0 is None else t0)
     if not (np.isfinite(start) and start <= ts[0] and start < ts[-1]):
         raise ValueError(
@@ -75,10 +69,10 @@ def check_observations(
         )
     observe, indices = _observation(observe, state, ys.shape[1])
     if noise is not None:
-        noise = floating_array("noise", noise)
+        noise = checks.floating_array("noise", noise)
         if noise.shape not in ((), (ys.shape[1],)):
             raise ValueError(f"noise must be a number or {ys.shape[1]}, got shape {noise.shape}")
-        require_positive(noise=noise)
+        checks.require_positive(noise=noise)
     return Observations(start, ts, ys, observe, indices, noise)
 
 
@@ -119,11 +113,11 @@ def check_unknowns(
     if not given and (known or set(data.indices) != set(range(dim))):
         raise ValueError("y0 must be given unless all components are observed, got None")
     precision = _precisions(parameters, prior)
-    if all(is_concrete(x) for x in jax.tree.leaves((parameters, start))):
+    if all(checks.is_concrete(x) for x in jax.tree.leaves((parameters, start))):
         where = "the guess" if given else "the first observation"
         state = start if given else start.at[np.asarray(data.indices)].set(data.ys[0])
         slope = parameters.system(jnp.asarray(data.t0), state, parameters.args)
-        require_finite(f"the right-hand side at {where}", slope)
+        checks.require_finite(f"the right-hand side at {where}", slope)
     count = int(np.sum(precision == 0)) + (0 if known else dim)
     if data.ys.size < count:
         raise ValueError(

@@ -8,16 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
+from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import (
-    check_interval,
-    check_times,
-    check_tolerances,
-    is_concrete,
-    require_count,
-    require_finite,
-    require_positive,
-)
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
     CorrectedNetworks,
@@ -128,17 +120,17 @@ def solve(
         >>> bool(jnp.all(solution.error_estimate(1.7) < 1e-12))
         True
     """
-    t0, t1 = check_interval(t0, t1)
+    t0, t1 = checks.check_interval(t0, t1)
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
-    if all(is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
-        require_finite("the right-hand side at t0", system(jnp.asarray(t0, dtype), y0, args))
-    tolerance = Tolerance(*check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
-    ts = check_times(ts, t0, t1, dtype)
-    require_count(least=2, units=units, num_points=num_points)
-    require_count(max_steps=max_steps, max_windows=max_windows)
+    if all(checks.is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
+        checks.require_finite("the right-hand side at t0", system(jnp.asarray(t0, dtype), y0, args))
+    tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
+    ts = checks.check_times(ts, t0, t1, dtype)
+    checks.require_count(least=2, units=units, num_points=num_points)
+    checks.require_count(max_steps=max_steps, max_windows=max_windows)
     if first_span is not None:
-        require_positive(first_span=first_span)
+        checks.require_positive(first_span=first_span)
     network = _hidden_network(network, key, units, system.dim, dtype)
     tables = tabulate(network, num_points, dtype)
     stops = np.append(system.jump_times(t0, t1), t1)
@@ -156,10 +148,10 @@ def solve(
         solution = _solve(held, tables, network, tolerance, course, ts, limits, correct=correct)
         solution = jax.block_until_ready(solution)
     details = ""
-    if is_concrete(solution.t1):
+    if checks.is_concrete(solution.t1):
         solution = _trim(solution)
         details = _details(solution, float(tolerance.rtol), t1)
-    if not all(is_concrete(x) for x in jax.tree.leaves(problem)):
+    if not all(checks.is_concrete(x) for x in jax.tree.leaves(problem)):
         solution = differentiable(solution, problem)
     return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
 
@@ -170,7 +162,7 @@ def _hidden_network(
     """The network that was handed in, or one whose hidden layer is drawn by the key or fixed."""
     if network is not None and key is not None:
         raise ValueError("network must be None where a key draws one, got both")
-    if key is not None and not is_concrete(key):
+    if key is not None and not checks.is_concrete(key):
         raise ValueError("key must not be traced: the hidden layer it draws is a constant")
     if network is not None:
         return network

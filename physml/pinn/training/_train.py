@@ -11,15 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml import fit
+from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import (
-    check_interval,
-    check_times,
-    is_concrete,
-    require_count,
-    require_finite,
-    require_one_of,
-)
 from physml.pinn.collocation import Error, estimate
 from physml.pinn.training._descent import CollocationTask, Stages, descend
 from physml.pinn.training._network import Condition, TrainedNetwork, TrainingResidual
@@ -125,15 +118,15 @@ def train(
         training.solution(3.7), training.solution.error_estimate(3.7), training.losses
         ```
     """
-    t0, t1 = check_interval(t0, t1)
+    t0, t1 = checks.check_interval(t0, t1)
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
     start, end, middle = (jnp.asarray(t, dtype) for t in (t0, t1, (t0 + t1) / 2))
-    if not all(is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
+    if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
         raise ValueError("system, y0 and args must not be traced: training runs on the host")
-    require_finite("the right-hand side at t0", system(start, y0, args))
-    ts = check_times(ts, t0, t1, dtype)
-    require_one_of(get_args(Condition), condition=condition)
+    checks.require_finite("the right-hand side at t0", system(start, y0, args))
+    ts = checks.check_times(ts, t0, t1, dtype)
+    checks.require_one_of(get_args(Condition), condition=condition)
     _check_rules(points, weights, key)
     stages = _check_stages(((fit.VariableProjection(), 50),) if stages is None else tuple(stages))
     if scales is None:
@@ -211,7 +204,7 @@ def _check_rules(points: Points, weights: Weights, key: PRNGKeyArray | None) -> 
             raise TypeError(f"{name} must be {choices}, got {type(value).__name__}")
         if value.random and key is None:
             raise ValueError(f"key must be given for {name}={type(value).__name__}(...), got None")
-    require_count(**{"points.num": points.num})
+    checks.require_count(**{"points.num": points.num})
 
 
 def _check_stages(stages: Stages) -> Stages:
@@ -225,7 +218,7 @@ def _check_stages(stages: Stages) -> Stages:
                 "stages must hold pairs (optimizer, steps), the optimizer an optax transformation "
                 f"or fit.VariableProjection, got {stage!r}"
             )
-        require_count(**{"steps of a stage": stage[1]})
+        checks.require_count(**{"steps of a stage": stage[1]})
     return stages
 
 
