@@ -32,6 +32,12 @@ def strict_json(path):
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
+@pytest.fixture
+def run(tmp_path):
+    with experiment.Run(tmp_path, Config()) as run:
+        yield run
+
+
 def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -43,15 +49,8 @@ def test_config_is_written_on_entry(tmp_path):
 
 
 def test_metrics_are_flat_strict_and_complete(tmp_path):
-    values = {
-        "mlp.eps1": jnp.asarray(1e-12),
-        "mlp.count": np.int64(3),
-        "mlp.ok": np.bool_(True),
-        "mlp.note": "fine",
-        "mlp.none": None,
-        "bad.nan": math.nan,
-        "bad.low": -jnp.inf,
-    }
+    values = {"mlp.eps1": jnp.asarray(1e-12), "mlp.count": np.int64(3), "mlp.ok": np.bool_(True)}
+    values |= {"mlp.note": "fine", "mlp.none": None, "bad.nan": math.nan, "bad.low": -jnp.inf}
     with experiment.Run(tmp_path, Config()) as run:
         returned = run.metrics(values)
     written = strict_json(tmp_path / "metrics.json")
@@ -88,8 +87,8 @@ def test_metrics_accumulate(tmp_path):
         ({"wall_s": 1.0}, ValueError, "'wall_s': the run itself records it"),
     ],
 )
-def test_metrics_refuse(tmp_path, values, error, words):
-    with experiment.Run(tmp_path, Config()) as run, pytest.raises(error, match=words):
+def test_metrics_refuse(tmp_path, run, values, error, words):
+    with pytest.raises(error, match=words):
         # Past the signature's own check, as a caller without run-time type checks arrives.
         getattr(experiment.Run.metrics, "__wrapped__", experiment.Run.metrics)(run, values)
     assert files(tmp_path) == {"config.json"}
@@ -124,41 +123,36 @@ def test_nested_and_overlapping_spans(spans, total):
     assert experiment._timing._covered(spans) == total
 
 
-def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path):
+def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path, run):
     class Broken(Figure):
         def savefig(self, fname, **_):
             Path(fname).write_bytes(b"half")
             raise OSError("disk full")
 
-    with experiment.Run(tmp_path, Config()) as run:
-        good = run.figure("plot", Figure())
-        content = good.read_bytes()
+    good = run.figure("plot", Figure())
+    content = good.read_bytes()
+    for name in ("plot", "other"):
         with pytest.raises(OSError, match="disk full"):
-            run.figure("plot", Broken())
-        with pytest.raises(OSError, match="disk full"):
-            run.figure("other", Broken())
+            run.figure(name, Broken())
     assert content.startswith(b"\x89PNG")
     assert good.read_bytes() == content
     assert files(tmp_path) == {"config.json", "figures/plot.png"}
 
 
-def test_history_is_read_back(tmp_path):
+def test_history_is_read_back(tmp_path, run):
     recorded = {"loss": jnp.arange(3.0), "valid_loss": np.ones(1)}
-    with experiment.Run(tmp_path, Config()) as run:
-        path = run.history("mlp", recorded)
+    path = run.history("mlp", recorded)
     assert path == tmp_path / "history" / "mlp.npz"
     with np.load(path) as arrays:
         assert set(arrays) == set(recorded)
         np.testing.assert_array_equal(arrays["loss"], [0.0, 1.0, 2.0])
 
 
-def test_model_is_read_back_by_fit_checkpoint(tmp_path):
+def test_model_is_read_back_by_fit_checkpoint(tmp_path, run):
     model = {"weights": jnp.arange(3.0), "count": 4}
-    with experiment.Run(tmp_path, Config()) as run:
-        path = run.save_model("mlp", model)
+    path = run.save_model("mlp", model)
     assert path == tmp_path / "models" / "mlp"
-    blank = {"weights": jnp.zeros(3), "count": 0}
-    loaded = fit.checkpoint.load(path, blank)
+    loaded = fit.checkpoint.load(path, {"weights": jnp.zeros(3), "count": 0})
     assert loaded["count"] == 4
     np.testing.assert_array_equal(loaded["weights"], model["weights"])
 
@@ -174,19 +168,16 @@ def test_a_new_run_drops_the_old_claims(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
-def test_names_stay_in_the_folder(tmp_path, name):
-    with experiment.Run(tmp_path, Config()) as run:
+def test_names_stay_in_the_folder(run, name):
+    for write, content in [(run.figure, Figure()), (run.save_model, {})]:
         with pytest.raises(ValueError, match=re.escape(repr(name))):
-            run.figure(name, Figure())
-        with pytest.raises(ValueError, match=re.escape(repr(name))):
-            run.save_model(name, {})
+            write(name, content)
 
 
 def test_bad_config_and_folder(tmp_path):
-    with pytest.raises(TypeError, match="config must be a dataclass instance"):
-        experiment.Run(tmp_path, {"seed": 0})
-    with pytest.raises(TypeError, match="config must be a dataclass instance"):
-        experiment.Run(tmp_path, Config)
+    for config in ({"seed": 0}, Config):
+        with pytest.raises(TypeError, match="config must be a dataclass instance"):
+            experiment.Run(tmp_path, config)
     (tmp_path / "taken").write_text("")
     with pytest.raises(ValueError, match="out_dir must be a folder"):
         experiment.Run(tmp_path / "taken", Config())
@@ -205,30 +196,27 @@ def test_table_is_aligned_printed_and_written(tmp_path, capsys):
         "MLP             20.71  7.1e-12        -",
         "GRU, frozen         8  2.0e-03       12",
     ]
-    printed = capsys.readouterr().out
-    assert text in printed
+    assert text in capsys.readouterr().out
     assert (tmp_path / "table.txt").read_text() == (text + "\n\nmodel  n\n-----  -\nPINN   1\n")
 
 
-def test_a_row_is_metrics_and_a_row_of_the_table(tmp_path):
-    with experiment.Run(tmp_path, Config()) as run:
-        with run.row("mlp", "MLP") as row:
-            assert row.time(lambda x, y: x + y, 1, y=2) == 3
-            row["eps1"] = jnp.asarray(0.5)
-            row.metrics({"more": 1})
-            row.shown["steps"] = 7
-        with run.row("gru") as row:
-            row["eps1"] = 0.25
-        with pytest.raises(RuntimeError, match="stop"), run.row("rnn") as row:
-            row["eps1"] = 0.125
-            raise RuntimeError("stop")
-        rows = run.take_rows()
-        assert run.take_rows() == []
-        text = run.table(rows, {"name": "net", "steps": "n", "eps1": "error"}, title="Nets")
-        everything = run.metrics({})
-    assert text == experiment.format_table(
-        [["MLP", 7, 0.5], ["gru", None, 0.25]], ["net", "n", "error"], title="Nets"
-    )
+def test_a_row_is_metrics_and_a_row_of_the_table(run):
+    with run.row("mlp", "MLP") as row:
+        assert row.time(lambda x, y: x + y, 1, y=2) == 3
+        row["eps1"] = jnp.asarray(0.5)
+        row.metrics({"more": 1})
+        row.shown["steps"] = 7
+    with run.row("gru") as row:
+        row["eps1"] = 0.25
+    with pytest.raises(RuntimeError, match="stop"), run.row("rnn") as row:
+        row["eps1"] = 0.125
+        raise RuntimeError("stop")
+    rows = run.take_rows()
+    assert run.take_rows() == []
+    text = run.table(rows, {"name": "net", "steps": "n", "eps1": "error"}, title="Nets")
+    everything = run.metrics({})
+    cells = [["MLP", 7, 0.5], ["gru", None, 0.25]]
+    assert text == experiment.format_table(cells, ["net", "n", "error"], title="Nets")
     assert [key for key in everything if key[:4] in ("mlp.", "gru.", "rnn.")] == [
         "mlp.seconds", "mlp.compile_seconds", "mlp.eps1", "mlp.more", "gru.eps1",
     ]  # fmt: skip
@@ -282,10 +270,9 @@ def test_a_command_line_is_read_and_ctrl_c_is_a_failure(monkeypatch, capsys):
     ("label", "expected"),
     [("Adam, 0.1", "adam_0.1"), ("L-BFGS", "l-bfgs"), ("w x d (a/b)", "w_x_d_a_b")],
 )
-def test_slug_is_a_plain_file_name(tmp_path, label, expected):
+def test_slug_is_a_plain_file_name(run, label, expected):
     assert experiment.slug(label) == expected
-    with experiment.Run(tmp_path, Config()) as run:
-        run.figure(experiment.slug(label), Figure())
+    run.figure(experiment.slug(label), Figure())
 
 
 def test_table_refuses_ragged_rows():
@@ -293,12 +280,11 @@ def test_table_refuses_ragged_rows():
         experiment.format_table([["a", 1], ["b"]], ["name", "value"])
 
 
-def test_a_timed_block_keeps_compiling_apart(tmp_path):
-    with experiment.Run(tmp_path, Config()) as run:
-        with run.timed() as first:
-            jax.jit(lambda x: jnp.sin(x) * 3.25)(jnp.ones(7)).block_until_ready()
-        with run.timed() as nothing:
-            pass
+def test_a_timed_block_keeps_compiling_apart(run):
+    with run.timed() as first:
+        jax.jit(lambda x: jnp.sin(x) * 3.25)(jnp.ones(7)).block_until_ready()
+    with run.timed() as nothing:
+        pass
     assert first.compile_seconds > 0.0 and first.seconds >= 0.0
     assert nothing.compile_seconds == 0.0 and nothing.seconds < first.compile_seconds
 
