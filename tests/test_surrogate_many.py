@@ -36,9 +36,8 @@ def test_pairs_are_inputs_and_scaled_increments(trajectories, nets):
     stepper = surrogate.Stepper.create(member(nets, 0), trajectories, period=PERIOD)
     other = trajectories[2:4]
     inputs, targets = stepper.pairs(other)
-    np.testing.assert_allclose(
-        targets * stepper.scale[None], (other.ys[:, 1:] - other.ys[:, :-1]).reshape(-1, 2)
-    )
+    steps = (other.ys[:, 1:] - other.ys[:, :-1]).reshape(-1, 2)
+    np.testing.assert_allclose(targets * stepper.scale[None], steps)
     pairs = other.pairs()
     angle = 2 * np.pi / PERIOD * pairs.times
     standard = data.Standardizer.fit(trajectories.ys[:, :-1])(pairs.inputs)
@@ -52,10 +51,8 @@ def test_pairs_leave_out_what_is_known(trajectories, nets):
     net = member(nets, 0)
     stepper = surrogate.Stepper.create(net, trajectories, known=DRIVEN, period=PERIOD)
     _, targets = stepper.pairs(trajectories)
-    left = targets * stepper.scale[None]
-    assert (
-        jnp.abs(left).max() < 1e-3 * jnp.abs(trajectories.ys[:, 1:] - trajectories.ys[:, :-1]).max()
-    )
+    steps = trajectories.ys[:, 1:] - trajectories.ys[:, :-1]
+    assert jnp.abs(targets * stepper.scale[None]).max() < 1e-3 * jnp.abs(steps).max()
 
 
 def test_readouts_are_those_of_each_alone(trajectories, nets):
@@ -101,10 +98,8 @@ def test_many_fits_are_those_of_each_alone(trajectories):
         "rate": jnp.array([0.1, 0.1, 0.2]),
     }
     options = {"steps": 6, "batch_size": 32, "key": jax.random.key(2), "valid_every": 3}
-    swept = surrogate.fit_many(
-        train, valid, settings=settings, hidden=(8,), optimizer=lambda s: optax.sgd(s["rate"]),
-        **options,
-    )  # fmt: skip
+    several = {"settings": settings, "hidden": (8,), "optimizer": lambda s: optax.sgd(s["rate"])}
+    swept = surrogate.fit_many(train, valid, **several, **options)
     for i, (penalty, strength) in enumerate([(None, 0), (jnp.square, 0.01), (jnp.abs, 0.02)]):
 
         def loss(net, batch, key, penalty=penalty, strength=strength):
@@ -115,16 +110,12 @@ def test_many_fits_are_those_of_each_alone(trajectories):
             return error, {}
 
         net = nn.MLP(4, (8,), 2, rngs=nnx.Rngs(settings["key"][i]))
-        alone = fit.gradient(
-            loss, net, train, optimizer=optax.sgd(settings["rate"][i]), valid=valid,
-            valid_loss=lambda net, batch, key: (jnp.mean((net(batch[0]) - batch[1]) ** 2), {}),
-            **options,
-        )  # fmt: skip
+        options["optimizer"] = optax.sgd(settings["rate"][i])
+        mean_square = fit.mean_square(lambda net, batch, key: net(batch[0]) - batch[1])
+        alone = fit.gradient(loss, net, train, valid=valid, valid_loss=mean_square, **options)
         np.testing.assert_allclose(swept.history["loss"][:, i], alone.history["loss"], rtol=1e-9)
-        np.testing.assert_allclose(
-            member(swept.models.network, i).readout.kernel[...], alone.model.readout.kernel[...],
-            rtol=1e-9,
-        )  # fmt: skip
+        kernel = member(swept.models.network, i).readout.kernel[...]
+        np.testing.assert_allclose(kernel, alone.model.readout.kernel[...], rtol=1e-9)
 
 
 def test_noise_is_on_the_inputs_and_dropout_ends_with_the_training(trajectories):
@@ -139,8 +130,6 @@ def test_noise_is_on_the_inputs_and_dropout_ends_with_the_training(trajectories)
     rows = x[:8], x[:8]
     settings = {"key": jax.random.split(jax.random.key(1), 1)}
     settings |= dict.fromkeys(("l2", "l1", "noise"), jnp.zeros(1))
-    swept = surrogate.fit_many(
-        rows, rows, settings=settings, hidden=(4,), dropout=0.5, optimizer=lambda s: optax.sgd(0.1),
-        key=jax.random.key(2), steps=1,
-    )  # fmt: skip
+    options = {"hidden": (4,), "dropout": 0.5, "optimizer": lambda s: optax.sgd(0.1), "steps": 1}
+    swept = surrogate.fit_many(rows, rows, settings=settings, key=jax.random.key(2), **options)
     assert member(swept.models.network, 0).dropout.deterministic
