@@ -2,12 +2,12 @@
 
     python benchmarks/sweep.py [--out DIR] [--seed N] [--quick]
 
-49 settings (7 learning rates, 7 weight decays) of one MLP, 3-32-32-3, learn the next step of Lorenz
-in float32: (a) by `fit.sweep`; (b) by one `fit.gradient` call each, as a user would start it, with
-a new optimizer that holds Python numbers, so that each call compiles anew; (c) by the same calls
-compiled once, with rate and decay traced. Seconds of (a) and (c) leave out compiling and are the
-best of several turns; (a) and (c) alternate, so that a busy machine slows both alike. Seconds of
-(b) include everything.
+One MLP, 3-32-32-3, learns the next step of Lorenz in float32 with 49 settings (7 learning rates, 7
+weight decays): (a) by `fit.sweep`; (b) by one `fit.gradient` call each, as a user would start it,
+with a new optimizer that holds Python numbers, so that each call compiles anew; (c) by the same
+calls compiled once, with rate and decay traced. Seconds of (a) and (c) leave out compiling and are
+the best of several turns; (a) and (c) alternate, so that a busy machine slows both alike. Seconds
+of (b) include everything.
 """
 
 from dataclasses import dataclass
