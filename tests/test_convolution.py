@@ -12,6 +12,7 @@ import scipy.linalg
 import scipy.ndimage
 import scipy.signal
 from flax import nnx
+from helpers import refusals
 
 from physml import convolution as conv
 from physml import neuron
@@ -403,63 +404,53 @@ def test_products_keep_all_digits_on_accelerators(block):
 
 
 @pytest.mark.usefixtures("as_a_user")
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (
-            lambda: conv.cross_correlate(PICTURE, SIGNAL),
-            ValueError,
-            r"kernel must have as many axes as x, got shapes \(11,\) and \(9, 7\)",
-        ),
-        (
-            lambda: conv.convolve(PICTURE, np.ones((3, 8))),
-            ValueError,
-            r"window must fit into the padded input, of shape \(9, 7\), got \(3, 8\)",
-        ),
-        (lambda: conv.convolve(1.0, 2.0), ValueError, r"x must have axes and entries"),
-        (lambda: conv.convolve([], [1.0]), ValueError, r"x must have .* got shape \(0,\)"),
-        (lambda: conv.convolve(SIGNAL, ["a"]), TypeError, "kernel must hold real numbers"),
-        (lambda: conv.convolve(SIGNAL, [1, 2], 0), ValueError, "stride must be at least 1, got 0"),
-        (lambda: conv.convolve(SIGNAL, [1, 2], 1.0), TypeError, "stride must be an integer"),
-        (
-            lambda: conv.convolve(PICTURE, [[1]], (1, 1, 1)),
-            ValueError,
-            r"stride must have 2 entries, one for each axis, got \(1, 1, 1\)",
-        ),
-        (
-            lambda: conv.convolve(PICTURE, [[1]], padding=(0, -1)),
-            ValueError,
-            r"padding\[1\] must be at least 0, got -1",
-        ),
-        (lambda: conv.max_pool(PICTURE, 8), ValueError, r"window must fit .*, got \(8, 8\)"),
-        (lambda: conv.max_pool(PICTURE, 0), ValueError, "window must be at least 1, got 0"),
-        (lambda: conv.average_pool(3.0), ValueError, "x must have axes, got a number"),
-        (lambda: conv.average_pool(PICTURE, True), TypeError, "window must be an integer"),
-        (lambda: conv.box_filter(3), TypeError, "shape must have an integer for each axis, got 3"),
-        (lambda: conv.box_filter((3,), int), TypeError, "kernel must have a floating dtype, got"),
-        (lambda: conv.gaussian_filter((3,), 1.0, int), TypeError, "must have a floating dtype"),
-        (lambda: conv.gaussian_filter((3,), 0.0), ValueError, "sigma must be positive and finite"),
-        (
-            lambda: conv.convolution_matrix([1, 2], (3, 3)),
-            ValueError,
-            r"kernel must have entries and as many axes as shape \(3, 3\), got shape \(2,\)",
-        ),
-        (lambda: conv.deconvolve([1, 2], [1, 2, 3]), ValueError, "y must be at least as long as"),
-        (lambda: conv.deconvolve([1, 2], [0, 0]), ValueError, "an entry that is not zero"),
-        (
-            lambda: conv.polynomial_product([1], [1], "karatsuba"),
-            ValueError,
-            r"method must be one of \('direct', 'toeplitz', 'fft'\), got 'karatsuba'",
-        ),
-        (lambda: conv.polynomial_product([[1]], [[1]]), ValueError, r"alpha must have .* \(m,\)"),
-        (lambda: conv.polynomial_product_operations(0, 1), ValueError, "m must be at least 1"),
-        (lambda: conv.receptive_field([(3, 1), (2, 0)]), ValueError, r"layers\[1\]\[1\] must be"),
-        (lambda: conv.receptive_field([(3, 1, 1)]), ValueError, r"layers\[0\] must be a pair"),
-        (lambda: conv.receptive_field([3]), ValueError, r"layers\[0\] must be a pair .* got 3"),
-        (lambda: conv.convolution_parameters((3, 3), 0, 1), ValueError, "channels must be at"),
-        (lambda: conv.dense_parameters(3, 1.5), TypeError, "outputs must be an integer, got 1.5"),
-    ],
+@refusals(
+    (
+        lambda: conv.cross_correlate(PICTURE, SIGNAL),
+        r"kernel must have as many axes as x, got shapes \(11,\) and \(9, 7\)",
+    ),
+    (
+        lambda: conv.convolve(PICTURE, np.ones((3, 8))),
+        r"window must fit into the padded input, of shape \(9, 7\), got \(3, 8\)",
+    ),
+    (lambda: conv.convolve(1.0, 2.0), r"x must have axes and entries"),
+    (lambda: conv.convolve([], [1.0]), r"x must have .* got shape \(0,\)"),
+    (lambda: conv.convolve(SIGNAL, ["a"]), "kernel must hold real numbers", TypeError),
+    (lambda: conv.convolve(SIGNAL, [1, 2], 0), "stride must be at least 1, got 0"),
+    (lambda: conv.convolve(SIGNAL, [1, 2], 1.0), "stride must be an integer", TypeError),
+    (
+        lambda: conv.convolve(PICTURE, [[1]], (1, 1, 1)),
+        r"stride must have 2 entries, one for each axis, got \(1, 1, 1\)",
+    ),
+    (
+        lambda: conv.convolve(PICTURE, [[1]], padding=(0, -1)),
+        r"padding\[1\] must be at least 0, got -1",
+    ),
+    (lambda: conv.max_pool(PICTURE, 8), r"window must fit .*, got \(8, 8\)"),
+    (lambda: conv.max_pool(PICTURE, 0), "window must be at least 1, got 0"),
+    (lambda: conv.average_pool(3.0), "x must have axes, got a number"),
+    (lambda: conv.average_pool(PICTURE, True), "window must be an integer", TypeError),
+    (lambda: conv.box_filter(3), "shape must have an integer for each axis, got 3", TypeError),
+    (lambda: conv.box_filter((3,), int), "kernel must have a floating dtype, got", TypeError),
+    (lambda: conv.gaussian_filter((3,), 1.0, int), "must have a floating dtype", TypeError),
+    (lambda: conv.gaussian_filter((3,), 0.0), "sigma must be positive and finite"),
+    (
+        lambda: conv.convolution_matrix([1, 2], (3, 3)),
+        r"kernel must have entries and as many axes as shape \(3, 3\), got shape \(2,\)",
+    ),
+    (lambda: conv.deconvolve([1, 2], [1, 2, 3]), "y must be at least as long as"),
+    (lambda: conv.deconvolve([1, 2], [0, 0]), "an entry that is not zero"),
+    (
+        lambda: conv.polynomial_product([1], [1], "karatsuba"),
+        r"method must be one of \('direct', 'toeplitz', 'fft'\), got 'karatsuba'",
+    ),
+    (lambda: conv.polynomial_product([[1]], [[1]]), r"alpha must have .* \(m,\)"),
+    (lambda: conv.polynomial_product_operations(0, 1), "m must be at least 1"),
+    (lambda: conv.receptive_field([(3, 1), (2, 0)]), r"layers\[1\]\[1\] must be"),
+    (lambda: conv.receptive_field([(3, 1, 1)]), r"layers\[0\] must be a pair"),
+    (lambda: conv.receptive_field([3]), r"layers\[0\] must be a pair .* got 3"),
+    (lambda: conv.convolution_parameters((3, 3), 0, 1), "channels must be at"),
+    (lambda: conv.dense_parameters(3, 1.5), "outputs must be an integer, got 1.5", TypeError),
 )
-def test_bad_input_is_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+def test_bad_input_is_named(call):
+    call()

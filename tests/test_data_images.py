@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 from PIL import Image
 
 from physml import data
@@ -249,26 +250,21 @@ def test_real_cifar10():
 # Files that are not what they should be
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            idx(PIXELS["t10k"])[:-1],
-            r"f is cut or corrupt: it must have 200 bytes for shape \(10, 4, 5\), got 199",
-        ),
-        (idx(PIXELS["t10k"]) + b"\0", "f is cut or corrupt"),
-        (gzip.compress(idx(PIXELS["t10k"]))[:-9], "f is cut or corrupt"),
-        (gzip.compress(b"\0" * 999)[:-6] + b"\1" * 6, "f is cut or corrupt"),
-        (idx(LABELS["t10k"]), "f must be an idx file of bytes in 3 dimensions"),
-        (b"<html>not found</html>", "f must be an idx file"),
-        (b"", "f must be an idx file"),
-        (bytes((0, 0, 8, 3, 0)), "f must be an idx file"),
-    ],
-    ids=["cut", "long", "cut gz", "bad gz", "labels", "html", "empty", "header"],
+@refusals(
+    (
+        idx(PIXELS["t10k"])[:-1],
+        r"f is cut or corrupt: it must have 200 bytes for shape \(10, 4, 5\), got 199",
+    ),
+    (idx(PIXELS["t10k"]) + b"\0", "f is cut or corrupt"),
+    (gzip.compress(idx(PIXELS["t10k"]))[:-9], "f is cut or corrupt"),
+    (gzip.compress(b"\0" * 999)[:-6] + b"\1" * 6, "f is cut or corrupt"),
+    (idx(LABELS["t10k"]), "f must be an idx file of bytes in 3 dimensions"),
+    (b"<html>not found</html>", "f must be an idx file"),
+    (b"", "f must be an idx file"),
+    (bytes((0, 0, 8, 3, 0)), "f must be an idx file"),
 )
-def test_idx_refuses(content, message):
-    with pytest.raises(ValueError, match=message):
-        parse_idx(content, "f", 3)
+def test_idx_refuses(content):
+    parse_idx(content, "f", 3)
 
 
 class Evil:
@@ -292,22 +288,17 @@ def test_a_batch_can_run_nothing(tmp_path):
 GOOD = np.zeros((2, 3072), np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (CIFAR_FILES["test_batch"][:-100], "f is cut, corrupt"),
-        (b"", "f is cut, corrupt"),
-        (pickle.dumps([1, 2], 2), "a dict with data and labels"),
-        (cifar_batch(GOOD[:, :-1], [0, 1]), r"data of \(n, 3072\) bytes, got \(2, 3071\)"),
-        (cifar_batch(GOOD.astype(float), [0, 1]), "data must be rows of bytes"),
-        (cifar_batch([0, 1], [0, 1]), r"data of \(n, 3072\) bytes, got list"),
-        (cifar_batch(GOOD, ["a", "b"]), "labels in a list of integers"),
-    ],
-    ids=["cut", "empty", "list", "shape", "floats", "no array", "labels"],
+@refusals(
+    (CIFAR_FILES["test_batch"][:-100], "f is cut, corrupt"),
+    (b"", "f is cut, corrupt"),
+    (pickle.dumps([1, 2], 2), "a dict with data and labels"),
+    (cifar_batch(GOOD[:, :-1], [0, 1]), r"data of \(n, 3072\) bytes, got \(2, 3071\)"),
+    (cifar_batch(GOOD.astype(float), [0, 1]), "data must be rows of bytes"),
+    (cifar_batch([0, 1], [0, 1]), r"data of \(n, 3072\) bytes, got list"),
+    (cifar_batch(GOOD, ["a", "b"]), "labels in a list of integers"),
 )
-def test_cifar_refuses(content, message):
-    with pytest.raises(ValueError, match=message):
-        parse_cifar(content, "f")
+def test_cifar_refuses(content):
+    parse_cifar(content, "f")
 
 
 @pytest.mark.parametrize("change", ["cut", "flipped", "another"])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
@@ -309,35 +310,31 @@ def test_jumps_in_compiled_code_many_turns_out():
     np.testing.assert_allclose(oscillator.jump_times(0.0, 0.5), [0.05, 0.15, 0.25, 0.35, 0.45])
 
 
-@pytest.mark.parametrize(
-    "build, message",
-    [
-        (lambda: Cosine(1.0, 0.0), "Cosine.frequency must be positive and finite, got 0.0"),
-        (lambda: Cosine(np.nan, 1.0), "Cosine.amplitude must be finite, got nan"),
-        (lambda: Cosine(1.0, 1.0, np.inf), "Cosine.phase must be finite, got inf"),
-        (lambda: SquareWave(period=-1.0), "SquareWave.period must be positive .* got -1.0"),
-        (lambda: SquareWave(width=0.2), "width must be less than the period 0.2, got 0.2"),
-        (lambda: SquareWave(width=0.0), "SquareWave.width must be positive"),
-        (lambda: SquareWave(high=np.nan), "SquareWave.high must be finite"),
-        (lambda: SquareWave().fourier_series(-1), "n must be at least 0, got -1"),
-        (lambda: FourierSeries(0.0, [1.0, 2.0], [1.0], 1.0), r"got shapes \(2,\) and \(1,\)"),
-        (
-            lambda: FourierSeries(0.0, [1.0], [np.nan], 1.0),
-            r"FourierSeries.b must be finite, got nan at index \(0,\)",
-        ),
-        (lambda: FourierSeries(0.0, [1.0], [1.0], 0.0), "FourierSeries.period must be positive"),
-        (lambda: FunctionForcing(jnp.sin, period=0.0), "FunctionForcing.period must be positive"),
-        (lambda: DrivenOscillator(gamma=np.nan), "DrivenOscillator.gamma must be finite"),
-        (lambda: DrivenOscillator(omega0=0.0), "omega0 must be positive .* got 0.0"),
-        (lambda: DrivenOscillator(mass=-1.0), "DrivenOscillator.mass must be positive"),
-        (
-            lambda: DrivenOscillator.from_spring(0.0, 1.0, 1.0),
-            "mass must be positive and finite, got 0.0",
-        ),
-        (lambda: DrivenOscillator.from_spring(1.0, np.nan, 1.0), "damping must be finite, got nan"),
-        (lambda: DrivenOscillator.from_spring(1.0, 1.0, -1.0), "spring_constant must be positive"),
-    ],
+@refusals(
+    (lambda: Cosine(1.0, 0.0), "Cosine.frequency must be positive and finite, got 0.0"),
+    (lambda: Cosine(np.nan, 1.0), "Cosine.amplitude must be finite, got nan"),
+    (lambda: Cosine(1.0, 1.0, np.inf), "Cosine.phase must be finite, got inf"),
+    (lambda: SquareWave(period=-1.0), "SquareWave.period must be positive .* got -1.0"),
+    (lambda: SquareWave(width=0.2), "width must be less than the period 0.2, got 0.2"),
+    (lambda: SquareWave(width=0.0), "SquareWave.width must be positive"),
+    (lambda: SquareWave(high=np.nan), "SquareWave.high must be finite"),
+    (lambda: SquareWave().fourier_series(-1), "n must be at least 0, got -1"),
+    (lambda: FourierSeries(0.0, [1.0, 2.0], [1.0], 1.0), r"got shapes \(2,\) and \(1,\)"),
+    (
+        lambda: FourierSeries(0.0, [1.0], [np.nan], 1.0),
+        r"FourierSeries.b must be finite, got nan at index \(0,\)",
+    ),
+    (lambda: FourierSeries(0.0, [1.0], [1.0], 0.0), "FourierSeries.period must be positive"),
+    (lambda: FunctionForcing(jnp.sin, period=0.0), "FunctionForcing.period must be positive"),
+    (lambda: DrivenOscillator(gamma=np.nan), "DrivenOscillator.gamma must be finite"),
+    (lambda: DrivenOscillator(omega0=0.0), "omega0 must be positive .* got 0.0"),
+    (lambda: DrivenOscillator(mass=-1.0), "DrivenOscillator.mass must be positive"),
+    (
+        lambda: DrivenOscillator.from_spring(0.0, 1.0, 1.0),
+        "mass must be positive and finite, got 0.0",
+    ),
+    (lambda: DrivenOscillator.from_spring(1.0, np.nan, 1.0), "damping must be finite, got nan"),
+    (lambda: DrivenOscillator.from_spring(1.0, 1.0, -1.0), "spring_constant must be positive"),
 )
-def test_bad_constants(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()
+def test_bad_constants(build):
+    build()

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 
 from physml import pinn, reference
 from physml.results import RESULTS
@@ -114,38 +115,34 @@ def test_calls_refuse(decay, parameters, y0, match):
 BOX = [[1.0, 0.0], [2.0, 1.0]]
 
 
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"t1": 0.0}, "t1 must be finite and later"),
-        ({"y0": [[1.0, 2.0], [2.0, 1.0]]}, "low <= high"),
-        ({"y0": [[1.0, np.nan], [2.0, 1.0]]}, "y0 must be finite"),
-        ({"y0": [1.0, 0.0]}, "nothing varies"),
-        ({"y0": [[1.0], [2.0]]}, "y0 must be one start"),
-        ({"parameters": {"gama": (0.1, 0.3)}}, "ranges must name parameters of"),
-        ({"parameters": {"gamma": (0.3, 0.1)}}, "gamma must have a range low <= high"),
-        ({"parameters": {"gamma": 0.3}}, "gamma must have a range"),
-        ({"units": 1}, "units must be at least 2"),
-        ({"rtol": 0.0}, "rtol must be at least"),
-        (
-            {
-                "system": DrivenOscillator(forcing=SquareWave()),
-                "parameters": {"forcing.period": (0.2, 0.3)},
-            },
-            "move the times",
-        ),
-        ({"system": from_function(lambda t, y, _: y[:1], dim=2)}, "shape"),
-        ({"system": from_function(lambda t, y, _: 1.0, dim=2)}, "shape"),
-        (
-            {"system": from_function(lambda t, y, _: jnp.sqrt(y - 1.5), dim=2)},
-            "right-hand side in the box",
-        ),
-    ],
+@refusals(
+    ({"t1": 0.0}, "t1 must be finite and later"),
+    ({"y0": [[1.0, 2.0], [2.0, 1.0]]}, "low <= high"),
+    ({"y0": [[1.0, np.nan], [2.0, 1.0]]}, "y0 must be finite"),
+    ({"y0": [1.0, 0.0]}, "nothing varies"),
+    ({"y0": [[1.0], [2.0]]}, "y0 must be one start"),
+    ({"parameters": {"gama": (0.1, 0.3)}}, "ranges must name parameters of"),
+    ({"parameters": {"gamma": (0.3, 0.1)}}, "gamma must have a range low <= high"),
+    ({"parameters": {"gamma": 0.3}}, "gamma must have a range"),
+    ({"units": 1}, "units must be at least 2"),
+    ({"rtol": 0.0}, "rtol must be at least"),
+    (
+        {
+            "system": DrivenOscillator(forcing=SquareWave()),
+            "parameters": {"forcing.period": (0.2, 0.3)},
+        },
+        "move the times",
+    ),
+    ({"system": from_function(lambda t, y, _: y[:1], dim=2)}, "shape"),
+    ({"system": from_function(lambda t, y, _: 1.0, dim=2)}, "shape"),
+    (
+        {"system": from_function(lambda t, y, _: jnp.sqrt(y - 1.5), dim=2)},
+        "right-hand side in the box",
+    ),
 )
-def test_bundle_refuses(options, match, as_a_user):
+def test_bundle_refuses(options, as_a_user):
     arguments = {"system": DrivenOscillator(), "y0": BOX, "t1": 1.0, "key": KEY} | options
-    with pytest.raises(ValueError, match=match):
-        pinn.bundle(**arguments)
+    pinn.bundle(**arguments)
 
 
 def test_a_march_that_cannot_end_says_why():

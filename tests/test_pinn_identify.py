@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from helpers import refusals
 
 from physml import pinn, reference
 from physml.pinn.inverse._parameters import free_parameters
@@ -268,69 +269,59 @@ def test_no_error_is_claimed_across_jumps():
         found.solution.error_estimate(1.0)
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"t0": 0.5}, ValueError, "ts must lie within the horizon that starts at t0 = 0.5"),
-        ({"ts": LINE[::-1]}, ValueError, "ts must increase"),
-        ({"ts": LINE[:4]}, ValueError, r"ys must have shape \(4, obs\)"),
-        ({"ys": np.ones(5)}, ValueError, r"ys must have shape \(5, obs\)"),
-        ({"ys": np.full((5, 2), np.nan)}, ValueError, "ys must be finite, got nan"),
-        ({"ys": np.ones((5, 3))}, ValueError, "got 3 columns"),
-        ({"observe": (0,), "ys": np.ones((5, 1))}, ValueError, "y0 must be given"),
-        ({"observe": (0, 2)}, ValueError, "observe must hold different indices below 2"),
-        ({"observe": lambda y: y[:1]}, ValueError, "got 2 columns"),
-        ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\)"),
-        ({"ts": LINE[:1], "ys": np.ones((1, 2))}, ValueError, "hold a later time"),
-        (
-            {"ts": LINE[:2], "ys": np.ones((2, 1)), "y0": [1.0, 0.0], "observe": (0,)},
-            ValueError,
-            "as many numbers as are unknown, 3, got 2",
-        ),
-        ({"free": ("rate",)}, ValueError, "free must name parameters of DrivenOscillator"),
-        ({"free": ()}, ValueError, "free must name parameters"),
-        ({"bounds": {"gamma": (0.5, 1.0)}}, ValueError, "gamma must hold the guess 0.2"),
-        ({"bounds": {"gamma": (1.0, 0.0)}}, ValueError, "gamma must be low < high"),
-        ({"bounds": {"mass": (0.0, 1.0)}}, ValueError, "bounds must name free parameters"),
-        ({"prior": {"mass": 1.0}}, ValueError, "prior must name free parameters"),
-        ({"prior": {"gamma": 0.0}}, ValueError, "prior of gamma must be a positive"),
-        ({"noise": 0.0}, ValueError, "noise must be positive"),
-        ({"noise": [0.1, 0.1, 0.1]}, ValueError, "noise must be a number or 2"),
-        ({"loss": "cubes"}, ValueError, "loss must be one of"),
-        ({"num_windows": -1}, ValueError, "num_windows must be at least 1"),
-        ({"system": lambda t, y, args: -y}, TypeError, "System"),
-        (
-            {"system": from_function(lambda t, y, a: a["k"] * y / 0.0, 2, args={"k": 1.0})}
-            | {"free": ("k",)},
-            ValueError,
-            "right-hand side at the first observation",
-        ),
-    ],
+@refusals(
+    ({"t0": 0.5}, "ts must lie within the horizon that starts at t0 = 0.5"),
+    ({"ts": LINE[::-1]}, "ts must increase"),
+    ({"ts": LINE[:4]}, r"ys must have shape \(4, obs\)"),
+    ({"ys": np.ones(5)}, r"ys must have shape \(5, obs\)"),
+    ({"ys": np.full((5, 2), np.nan)}, "ys must be finite, got nan"),
+    ({"ys": np.ones((5, 3))}, "got 3 columns"),
+    ({"observe": (0,), "ys": np.ones((5, 1))}, "y0 must be given"),
+    ({"observe": (0, 2)}, "observe must hold different indices below 2"),
+    ({"observe": lambda y: y[:1]}, "got 2 columns"),
+    ({"y0": [1.0]}, r"y0 must have shape \(2,\)"),
+    ({"ts": LINE[:1], "ys": np.ones((1, 2))}, "hold a later time"),
+    (
+        {"ts": LINE[:2], "ys": np.ones((2, 1)), "y0": [1.0, 0.0], "observe": (0,)},
+        "as many numbers as are unknown, 3, got 2",
+    ),
+    ({"free": ("rate",)}, "free must name parameters of DrivenOscillator"),
+    ({"free": ()}, "free must name parameters"),
+    ({"bounds": {"gamma": (0.5, 1.0)}}, "gamma must hold the guess 0.2"),
+    ({"bounds": {"gamma": (1.0, 0.0)}}, "gamma must be low < high"),
+    ({"bounds": {"mass": (0.0, 1.0)}}, "bounds must name free parameters"),
+    ({"prior": {"mass": 1.0}}, "prior must name free parameters"),
+    ({"prior": {"gamma": 0.0}}, "prior of gamma must be a positive"),
+    ({"noise": 0.0}, "noise must be positive"),
+    ({"noise": [0.1, 0.1, 0.1]}, "noise must be a number or 2"),
+    ({"loss": "cubes"}, "loss must be one of"),
+    ({"num_windows": -1}, "num_windows must be at least 1"),
+    ({"system": lambda t, y, args: -y}, "System", TypeError),
+    (
+        {"system": from_function(lambda t, y, a: a["k"] * y / 0.0, 2, args={"k": 1.0})}
+        | {"free": ("k",)},
+        "right-hand side at the first observation",
+    ),
 )
 @pytest.mark.usefixtures("as_a_user")
-def test_bad_input(change, error, message):
+def test_bad_input(change):
     arguments = {
         "system": DrivenOscillator(),
         "ts": LINE,
         "ys": np.ones((5, 2)),
         "free": ("gamma",),
     }
-    with pytest.raises(error, match=message):
-        pinn.identify(**(arguments | change))
+    pinn.identify(**(arguments | change))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"component": 2}, "component must be an index below 2"),
-        ({"inputs": (1, 2)}, "inputs must be observed"),
-        ({"threshold": 1.0}, "threshold"),
-        ({"ys": np.ones((5, 1))}, r"ys must have shape \(n, 2\)"),
-        ({"ys": np.ones((5, 2))}, r"ys must vary in every component of inputs, \(0, 1\)"),
-    ],
+@refusals(
+    ({"component": 2}, "component must be an index below 2"),
+    ({"inputs": (1, 2)}, "inputs must be observed"),
+    ({"threshold": 1.0}, "threshold"),
+    ({"ys": np.ones((5, 1))}, r"ys must have shape \(n, 2\)"),
+    ({"ys": np.ones((5, 2))}, r"ys must vary in every component of inputs, \(0, 1\)"),
 )
-def test_bad_input_to_discover(change, message):
+def test_bad_input_to_discover(change):
     arguments = {"ys": np.ones((5, 2)), "component": 1} | change
     ys = arguments.pop("ys")
-    with pytest.raises(ValueError, match=message):
-        pinn.discover(Duffing(), LINE, ys, key=jax.random.key(0), **arguments)
+    pinn.discover(Duffing(), LINE, ys, key=jax.random.key(0), **arguments)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import refusals
 
 from physml import nn, pinn, residuals
 from physml.results import RESULTS
@@ -212,36 +213,24 @@ def test_float32():
     assert relative_l2(np.asarray(solution.ys, np.float64), np.asarray(exact)) < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"t1": 0.0}, ValueError, "t1 must be finite and later than t0 = 0.0, got t1 = 0.0"),
-        ({"t1": np.inf}, ValueError, "t1 must be finite"),
-        ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\)"),
-        ({"y0": [1.0, np.nan]}, ValueError, "y0 must be finite"),
-        ({"ts": [0.0, 2.0]}, ValueError, r"ts must lie in \[0.0, 1.0\]"),
-        ({"ts": [0.5, 0.2]}, ValueError, "ts must increase"),
-        ({"rtol": 1e-18}, ValueError, "rtol must be at least"),
-        ({"units": 1}, ValueError, "units must be at least 2"),
-        ({"first_span": -1.0}, ValueError, "first_span must be positive"),
-        ({"max_windows": 0}, ValueError, "max_windows must be at least 1"),
-        ({"key": jax.random.key(0), "network": small_network()}, ValueError, "got both"),
-        ({"system": lambda t, y, args: -y}, TypeError, "System"),
-        ({"system": from_function(lambda t, y, _: y[0], 2)}, ValueError, "shape"),
-        ({"system": from_function(lambda t, y, _: 1.0, 2)}, ValueError, "shape"),
-        (
-            {"system": from_function(lambda t, y, _: y / 0.0, 2)},
-            ValueError,
-            "right-hand side at t0",
-        ),
-        (
-            {"y0": jnp.ones(2, jnp.float32), "rtol": 1e-9},
-            ValueError,
-            "rtol must be at least .* float32 allows",
-        ),
-    ],
+@refusals(
+    ({"t1": 0.0}, "t1 must be finite and later than t0 = 0.0, got t1 = 0.0"),
+    ({"t1": np.inf}, "t1 must be finite"),
+    ({"y0": [1.0]}, r"y0 must have shape \(2,\)"),
+    ({"y0": [1.0, np.nan]}, "y0 must be finite"),
+    ({"ts": [0.0, 2.0]}, r"ts must lie in \[0.0, 1.0\]"),
+    ({"ts": [0.5, 0.2]}, "ts must increase"),
+    ({"rtol": 1e-18}, "rtol must be at least"),
+    ({"units": 1}, "units must be at least 2"),
+    ({"first_span": -1.0}, "first_span must be positive"),
+    ({"max_windows": 0}, "max_windows must be at least 1"),
+    ({"key": jax.random.key(0), "network": small_network()}, "got both"),
+    ({"system": lambda t, y, args: -y}, "System", TypeError),
+    ({"system": from_function(lambda t, y, _: y[0], 2)}, "shape"),
+    ({"system": from_function(lambda t, y, _: 1.0, 2)}, "shape"),
+    ({"system": from_function(lambda t, y, _: y / 0.0, 2)}, "right-hand side at t0"),
+    ({"y0": jnp.ones(2, jnp.float32), "rtol": 1e-9}, "rtol must be at least .* float32 allows"),
 )
-def test_bad_input(change, error, message):
+def test_bad_input(change):
     arguments = {"system": DrivenOscillator(), "y0": [1.0, 0.0], "t1": 1.0} | change
-    with pytest.raises(error, match=message):
-        pinn.solve(**arguments)
+    pinn.solve(**arguments)

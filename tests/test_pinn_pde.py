@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 
 from physml import pinn, reference
 from physml.pinn.space_time._elements import axis_functions, halving, with_end_states
@@ -92,41 +93,36 @@ def test_tables_are_those_of_the_network():
         np.testing.assert_allclose(moved, np.sin(2.0 * (s / 2 + shift) + 0.3), atol=1e-11)
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"residual": lambda u, x, t: 0.0}, TypeError, "must return a JAX array"),
-        ({"residual": lambda u, x, t: u.t(x, t) * jnp.nan}, ValueError, "must be finite"),
-        ({"residual": lambda u, x, t: (u.t(x, t), u.x(x, t))}, ValueError, "1 components, got 2"),
-        ({"residual": lambda u, x, t: x + t}, ValueError, "must depend on u"),
-        ({"residual": lambda u, x, t: u.xxxxx(x, t)}, ValueError, "of at most order 4"),
-        ({"domain": {"x": (0.0, 1.0), "t": (0.1, 0.1)}}, ValueError, r"domain\['t'\]"),
-        ({"domain": {"x": (0.0, np.inf), "t": (0.0, 1.0)}}, ValueError, r"domain\['x'\]"),
-        ({"domain": UNIT | {"y": (0.0, 1.0)}}, ValueError, "at most two"),
-        ({"domain": {"t": (0.0, 1.0)}}, ValueError, "coordinate of space"),
-        ({"domain": {"time": (0.0, 1.0)}}, ValueError, "single letters"),
-        ({"conditions": ENDS}, ValueError, "conditions at t = 0.0 must return 1"),
-        ({"conditions": {("t", 0.0): sine}}, ValueError, "must name a face of x"),
-        (
-            {"conditions": {("t", 0.0): sine, ("x", 0.0): zero}},
-            ValueError,
-            "faces of x must return 2 numbers in all",
-        ),
-        ({"conditions": {("x", 0.5): zero}}, ValueError, "must name faces"),
-        ({"conditions": {("t", 0.1): zero}}, ValueError, "must name faces"),
-        ({"conditions": {("x", 0.0): heat}}, ValueError, "lower derivatives than the equation"),
-        ({"periodic": "y"}, ValueError, "periodic must name"),
-        ({"periodic": "x"}, ValueError, "which is periodic"),
-        ({"rtol": 0.0}, ValueError, "rtol must be positive"),
-        ({"elements": 0}, ValueError, "elements must be at least 1"),
-        ({"first_span": -1.0}, ValueError, "first_span must be positive"),
-        ({"components": 0}, ValueError, "components must be at least 1"),
-    ],
+@refusals(
+    ({"residual": lambda u, x, t: 0.0}, "must return a JAX array", TypeError),
+    ({"residual": lambda u, x, t: u.t(x, t) * jnp.nan}, "must be finite"),
+    ({"residual": lambda u, x, t: (u.t(x, t), u.x(x, t))}, "1 components, got 2"),
+    ({"residual": lambda u, x, t: x + t}, "must depend on u"),
+    ({"residual": lambda u, x, t: u.xxxxx(x, t)}, "of at most order 4"),
+    ({"domain": {"x": (0.0, 1.0), "t": (0.1, 0.1)}}, r"domain\['t'\]"),
+    ({"domain": {"x": (0.0, np.inf), "t": (0.0, 1.0)}}, r"domain\['x'\]"),
+    ({"domain": UNIT | {"y": (0.0, 1.0)}}, "at most two"),
+    ({"domain": {"t": (0.0, 1.0)}}, "coordinate of space"),
+    ({"domain": {"time": (0.0, 1.0)}}, "single letters"),
+    ({"conditions": ENDS}, "conditions at t = 0.0 must return 1"),
+    ({"conditions": {("t", 0.0): sine}}, "must name a face of x"),
+    (
+        {"conditions": {("t", 0.0): sine, ("x", 0.0): zero}},
+        "faces of x must return 2 numbers in all",
+    ),
+    ({"conditions": {("x", 0.5): zero}}, "must name faces"),
+    ({"conditions": {("t", 0.1): zero}}, "must name faces"),
+    ({"conditions": {("x", 0.0): heat}}, "lower derivatives than the equation"),
+    ({"periodic": "y"}, "periodic must name"),
+    ({"periodic": "x"}, "which is periodic"),
+    ({"rtol": 0.0}, "rtol must be positive"),
+    ({"elements": 0}, "elements must be at least 1"),
+    ({"first_span": -1.0}, "first_span must be positive"),
+    ({"components": 0}, "components must be at least 1"),
 )
-def test_bad_input(change, error, message):
+def test_bad_input(change):
     problem = {"residual": heat, "domain": UNIT, "conditions": {("t", 0.0): sine, **ENDS}}
-    with pytest.raises(error, match=message):
-        pinn.pde(**(problem | change))
+    pinn.pde(**(problem | change))
 
 
 @pytest.mark.slow

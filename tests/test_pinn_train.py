@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from helpers import refusals
 
 from physml import fit, nn, pinn, residuals
 from physml.results import RESULTS
@@ -190,36 +191,31 @@ def test_traced_problems_are_refused():
         jax.jit(lambda y0: pinn.train(network(), decay, y0, 1.0, args=1.0).solution.ys)(jnp.ones(1))
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"t1": -1.0}, ValueError, "t1 must be finite and later than t0"),
-        ({"y0": [1.0, 2.0]}, ValueError, r"y0 must have shape \(1,\)"),
-        ({"y0": jnp.ones(1, jnp.float32)}, ValueError, "float32, the dtype of y0"),
-        ({"network": network(2)}, ValueError, r"network must turn \(..., 1\) into \(..., 1\)"),
-        ({"system": from_function(lambda t, y, _: 1.0, 1)}, ValueError, r"shape \(\)"),
-        ({"system": from_function(lambda t, y, _: jnp.ones(3), 1)}, ValueError, r"shape \(3,\)"),
-        ({"system": from_function(lambda t, y, _: y / 0, 1)}, ValueError, "must be finite"),
-        ({"condition": "firm"}, ValueError, "condition must be one of"),
-        ({"points": 200}, TypeError, "points must be pinn.Points, such as"),
-        ({"points": pinn.Even(0)}, ValueError, "points.num must be at least 1"),
-        ({"points": pinn.Resampled(9)}, ValueError, "key must be given"),
-        ({"weights": pinn.RandomLookback()}, ValueError, "key must be given"),
-        ({"weights": {"equation": 1.0}}, TypeError, "weights must be pinn.Weights, such as"),
-        ({"scales": pinn.Scales(0.0, 1.0)}, ValueError, "scales.time must be positive"),
-        ({"scales": pinn.Scales(1.0, jnp.ones(2))}, ValueError, "scales.state must have shape"),
-        ({"stages": ()}, ValueError, "stages must hold"),
-        ({"stages": (("adam", 10),)}, TypeError, "stages must hold pairs"),
-        ({"stages": ((optax.sgd(0.0), 0),)}, ValueError, "steps of a stage must be at least 1"),
-        (
-            {"stages": ((optax.sgd(0.0), 10**9), (fit.VariableProjection(linear="head"), 1))},
-            ValueError,
-            "linear must name the last layer",
-        ),
-    ],
+@refusals(
+    ({"t1": -1.0}, "t1 must be finite and later than t0"),
+    ({"y0": [1.0, 2.0]}, r"y0 must have shape \(1,\)"),
+    ({"y0": jnp.ones(1, jnp.float32)}, "float32, the dtype of y0"),
+    ({"network": network(2)}, r"network must turn \(..., 1\) into \(..., 1\)"),
+    ({"system": from_function(lambda t, y, _: 1.0, 1)}, r"shape \(\)"),
+    ({"system": from_function(lambda t, y, _: jnp.ones(3), 1)}, r"shape \(3,\)"),
+    ({"system": from_function(lambda t, y, _: y / 0, 1)}, "must be finite"),
+    ({"condition": "firm"}, "condition must be one of"),
+    ({"points": 200}, "points must be pinn.Points, such as", TypeError),
+    ({"points": pinn.Even(0)}, "points.num must be at least 1"),
+    ({"points": pinn.Resampled(9)}, "key must be given"),
+    ({"weights": pinn.RandomLookback()}, "key must be given"),
+    ({"weights": {"equation": 1.0}}, "weights must be pinn.Weights, such as", TypeError),
+    ({"scales": pinn.Scales(0.0, 1.0)}, "scales.time must be positive"),
+    ({"scales": pinn.Scales(1.0, jnp.ones(2))}, "scales.state must have shape"),
+    ({"stages": ()}, "stages must hold"),
+    ({"stages": (("adam", 10),)}, "stages must hold pairs", TypeError),
+    ({"stages": ((optax.sgd(0.0), 0),)}, "steps of a stage must be at least 1"),
+    (
+        {"stages": ((optax.sgd(0.0), 10**9), (fit.VariableProjection(linear="head"), 1))},
+        "linear must name the last layer",
+    ),
 )
 @pytest.mark.usefixtures("as_a_user")
-def test_bad_input(change, error, message):
+def test_bad_input(change):
     arguments = {"network": network(), "system": decay, "y0": [1.0], "t1": 1.0, "args": 1.0}
-    with pytest.raises(error, match=message):
-        pinn.train(**(arguments | change))
+    pinn.train(**(arguments | change))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+from helpers import refusals
 from matplotlib.figure import Figure
 
 from physml import dynamics, plots
@@ -244,42 +245,38 @@ def test_partial_sums():
     np.testing.assert_array_equal(lines(ax)["1 term"].get_ydata(), WAVE)
 
 
-@pytest.mark.parametrize(
-    ("draw", "words"),
-    [
-        (lambda: plots.attractor_3d(PATH, {"MLP": PATH[:, :2]}), r"MLP must .*\(101, 2\)"),
-        (lambda: plots.attractor_3d(PATH[:, :2], {}), "truth must have"),
-        (lambda: plots.forecast_series(TS, WAVE, {"MLP": WAVE[:-1]}), r"MLP must .*\(100,\)"),
-        (lambda: plots.error_growth(TS, {"MLP": WAVE[:-1]}), r"MLP must have shape \(101,\)"),
-        (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution must have"),
-        (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth must have"),
-        (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4 must have"),
-        (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "of Adam must"),
-        (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "ours must have positive"),
-        (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
-        (lambda: plots.loss_curves({"MLP": {}}), "train curve of 'MLP' must have values"),
-        (lambda: plots.loss_curves({"MLP": VALID_CUT}), "valid curve of 'MLP' must have shape"),
-        (lambda: heat_map(np.ones((2, 3)), [1], [1, 2, 3]), r"shape \(1, 3\), got \(2, 3\)"),
-        (lambda: heat_map(np.zeros((1, 1)), [1], [1]), "values must be positive .*, got 0"),
-        (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images must .* got 3 of \(8, 8, 2\)"),
-        (lambda: plots.image_grid(np.full((1, 8, 8, 1), 16.0)), "floats from 0 to 1 .*16.0"),
-        (lambda: plots.image_grid(np.full((1, 8, 8, 1), np.nan)), "floats from 0 to 1"),
-        (lambda: plots.image_grid(np.ones((2, 8, 8, 1)), ["a"]), "each of 2 images, got 1"),
-        (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\), got \(2, 2\)"),
-        (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "must not be negative"),
-        (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
-        (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
-        (lambda: plots.reliability({"CNN": (TS, WAVE, 0 * TS)}), "CNN must have answers"),
-        (lambda: plots.filters(np.ones((3, 3, 2, 10))), r"got \(3, 3, 2, 10\)"),
-        (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv must have"),
-        (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"a must .*\(101,\)"),
-        (lambda: plots.phase_portrait({"exact": PATH}), r"exact must .*\(101, 3\)"),
-        (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term must have"),
-    ],
+@refusals(
+    (lambda: plots.attractor_3d(PATH, {"MLP": PATH[:, :2]}), r"MLP must .*\(101, 2\)"),
+    (lambda: plots.attractor_3d(PATH[:, :2], {}), "truth must have"),
+    (lambda: plots.forecast_series(TS, WAVE, {"MLP": WAVE[:-1]}), r"MLP must .*\(100,\)"),
+    (lambda: plots.error_growth(TS, {"MLP": WAVE[:-1]}), r"MLP must have shape \(101,\)"),
+    (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution must have"),
+    (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth must have"),
+    (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4 must have"),
+    (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "of Adam must"),
+    (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "ours must have positive"),
+    (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
+    (lambda: plots.loss_curves({"MLP": {}}), "train curve of 'MLP' must have values"),
+    (lambda: plots.loss_curves({"MLP": VALID_CUT}), "valid curve of 'MLP' must have shape"),
+    (lambda: heat_map(np.ones((2, 3)), [1], [1, 2, 3]), r"shape \(1, 3\), got \(2, 3\)"),
+    (lambda: heat_map(np.zeros((1, 1)), [1], [1]), "values must be positive .*, got 0"),
+    (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images must .* got 3 of \(8, 8, 2\)"),
+    (lambda: plots.image_grid(np.full((1, 8, 8, 1), 16.0)), "floats from 0 to 1 .*16.0"),
+    (lambda: plots.image_grid(np.full((1, 8, 8, 1), np.nan)), "floats from 0 to 1"),
+    (lambda: plots.image_grid(np.ones((2, 8, 8, 1)), ["a"]), "each of 2 images, got 1"),
+    (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\), got \(2, 2\)"),
+    (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "must not be negative"),
+    (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
+    (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
+    (lambda: plots.reliability({"CNN": (TS, WAVE, 0 * TS)}), "CNN must have answers"),
+    (lambda: plots.filters(np.ones((3, 3, 2, 10))), r"got \(3, 3, 2, 10\)"),
+    (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv must have"),
+    (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"a must .*\(101,\)"),
+    (lambda: plots.phase_portrait({"exact": PATH}), r"exact must .*\(101, 3\)"),
+    (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term must have"),
 )
-def test_shapes_that_do_not_fit(draw, words):
-    with pytest.raises(ValueError, match=words):
-        draw()
+def test_shapes_that_do_not_fit(draw):
+    draw()
 
 
 def toy_climate(num, shift=0.0, diverged=()):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 from scipy.integrate import solve_ivp
 
 from physml import data, dynamics, reference, systems
@@ -211,30 +212,26 @@ def test_float32_data_stay_float32():
         reference.solve(SPRING, y0, [0.0, 1.0], rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"system": lambda t, y, a: y}, TypeError, "system"),
-        ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\), got \(1,\)"),
-        ({"y0": 1.0}, ValueError, "y0 must have shape"),
-        ({"y0": [1.0, np.nan]}, ValueError, r"y0 must be finite, got nan at index \(1,\)"),
-        ({"y0": ["a", "b"]}, TypeError, "y0 must hold real numbers"),
-        ({"ts": [0.0, 1.0, 1.0]}, ValueError, r"ts must increase, got ts\[1\] = 1.0"),
-        ({"ts": [0.0, np.inf]}, ValueError, "ts must be finite"),
-        ({"ts": []}, ValueError, "ts must have shape"),
-        ({"ts": [0.0]}, ValueError, "less than ts"),
-        ({"t0": 0.5}, ValueError, "t0 must be at most"),
-        ({"t0": np.nan}, ValueError, "t0 must be at most"),
-        ({"rtol": 1e-17}, ValueError, "rtol must be at least"),
-        ({"rtol": np.nan}, ValueError, "rtol must be at least"),
-        ({"atol": -1.0}, ValueError, "atol must be finite and not negative"),
-        ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
-    ],
+@refusals(
+    ({"system": lambda t, y, a: y}, "system", TypeError),
+    ({"y0": [1.0]}, r"y0 must have shape \(2,\), got \(1,\)"),
+    ({"y0": 1.0}, "y0 must have shape"),
+    ({"y0": [1.0, np.nan]}, r"y0 must be finite, got nan at index \(1,\)"),
+    ({"y0": ["a", "b"]}, "y0 must hold real numbers", TypeError),
+    ({"ts": [0.0, 1.0, 1.0]}, r"ts must increase, got ts\[1\] = 1.0"),
+    ({"ts": [0.0, np.inf]}, "ts must be finite"),
+    ({"ts": []}, "ts must have shape"),
+    ({"ts": [0.0]}, "less than ts"),
+    ({"t0": 0.5}, "t0 must be at most"),
+    ({"t0": np.nan}, "t0 must be at most"),
+    ({"rtol": 1e-17}, "rtol must be at least"),
+    ({"rtol": np.nan}, "rtol must be at least"),
+    ({"atol": -1.0}, "atol must be finite and not negative"),
+    ({"max_steps": 0}, "max_steps must be at least 1"),
 )
-def test_solve_refuses(changes, error, message):
+def test_solve_refuses(changes):
     call = {"system": SPRING, "y0": [1.0, 0.0], "ts": [0.0, 1.0]} | changes
-    with pytest.raises(error, match=message):
-        reference.solve(**call)
+    reference.solve(**call)
 
 
 def test_solve_refuses_what_tracing_does_not_allow():
@@ -334,25 +331,21 @@ def test_trajectories_in_float32():
         assert inside.ys.dtype == jnp.float32
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"y0s": jnp.ones(2)}, ValueError, "y0s must have shape"),
-        ({"y0s": jnp.ones((2, 3))}, ValueError, "y0 must have shape"),
-        ({"y0s": jnp.full((2, 2), jnp.inf)}, ValueError, "must be finite"),
-        ({"ts": [0.0, 1.0, 3.0]}, ValueError, "ts must be uniform"),
-        ({"ts": [0.0]}, ValueError, "at least 2"),
-        ({"t0s": [0.0]}, ValueError, "t0s must have shape"),
-        ({"chunk": 0}, ValueError, "chunk must be at least 1"),
-        ({"max_substeps": 0}, ValueError, "max_substeps must be at least 1"),
-        ({"rtol": 1e-18}, ValueError, "rtol must be at least"),
-        ({"system": None}, TypeError, "system"),
-    ],
+@refusals(
+    ({"y0s": jnp.ones(2)}, "y0s must have shape"),
+    ({"y0s": jnp.ones((2, 3))}, "y0 must have shape"),
+    ({"y0s": jnp.full((2, 2), jnp.inf)}, "must be finite"),
+    ({"ts": [0.0, 1.0, 3.0]}, "ts must be uniform"),
+    ({"ts": [0.0]}, "at least 2"),
+    ({"t0s": [0.0]}, "t0s must have shape"),
+    ({"chunk": 0}, "chunk must be at least 1"),
+    ({"max_substeps": 0}, "max_substeps must be at least 1"),
+    ({"rtol": 1e-18}, "rtol must be at least"),
+    ({"system": None}, "system", TypeError),
 )
-def test_trajectories_refuse(changes, error, message):
+def test_trajectories_refuse(changes):
     call = {"system": SPRING, "y0s": jnp.ones((2, 2)), "ts": [0.0, 1.0]} | changes
-    with pytest.raises(error, match=message):
-        reference.trajectories_from(**call)
+    reference.trajectories_from(**call)
 
 
 def test_random_starts_refuse():
@@ -440,17 +433,13 @@ def test_flow_map_is_what_the_trajectories_follow():
     np.testing.assert_allclose(rows, truth.ys, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"dt": 0.0}, ValueError, "dt must be positive"),
-        ({"substeps": 0}, ValueError, "substeps must be at least 1"),
-        ({"system": PULSED}, ValueError, "cannot stop at jumps"),
-    ],
+@refusals(
+    ({"dt": 0.0}, "dt must be positive"),
+    ({"substeps": 0}, "substeps must be at least 1"),
+    ({"system": PULSED}, "cannot stop at jumps"),
 )
-def test_flow_map_refuses(changes, error, message):
-    with pytest.raises(error, match=message):
-        reference.FlowMap(**({"system": LORENZ, "dt": 0.01, "substeps": 2} | changes))
+def test_flow_map_refuses(changes):
+    reference.FlowMap(**({"system": LORENZ, "dt": 0.01, "substeps": 2} | changes))
 
 
 @pytest.mark.parametrize(
