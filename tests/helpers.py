@@ -3,7 +3,11 @@
 import functools
 import inspect
 
+import equinox as eqx
+import jax.numpy as jnp
 import pytest
+
+from physml.step_maps import StepMap
 
 
 def refusals(*rows):
@@ -24,3 +28,29 @@ def refusals(*rows):
         return pytest.mark.parametrize(case, rows)(refused)
 
     return decorate
+
+
+class Counting(StepMap):
+    """A map whose state is the coordinates, the steps taken and the start time."""
+
+    def init(self, history, t0):
+        return history[-1], jnp.zeros((), jnp.int32), t0
+
+    def observe(self, state):
+        return state[0]
+
+
+class Map(Counting):
+    """y' = f(y, *parameters)."""
+
+    f: object = eqx.field(static=True)
+    parameters: tuple
+    dt: float
+
+    def step(self, state):
+        y, count, t0 = state
+        return self.f(y, *self.parameters), count + 1, t0
+
+
+def linear(y, matrix):
+    return matrix @ y

@@ -29,10 +29,12 @@ def normal(key, shape, dtype):
     return jnp.asarray(np.random.default_rng(1).normal(size=shape), dtype)
 
 
+OPTIONS = {"kernel_init": normal, "param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
+
+
 def test_the_printed_convolution_is_a_cross_correlation():
-    assert str(np.asarray(conv.cross_correlate(IMAGE, conv.EDGE_BELOW))) == (
-        "[[8. 8. 8.]\n [8. 8. 8.]\n [8. 8. 8.]]"
-    )
+    printed = "[[8. 8. 8.]\n [8. 8. 8.]\n [8. 8. 8.]]"
+    assert str(np.asarray(conv.cross_correlate(IMAGE, conv.EDGE_BELOW))) == printed
     np.testing.assert_array_equal(conv.convolve(IMAGE, conv.EDGE_BELOW), np.full((3, 3), -8))
 
 
@@ -47,18 +49,12 @@ def test_both_operations_against_scipy(x, window, stride, padding):
     kernel = np.random.default_rng(1).normal(size=window)
     p = 0 if padding == "valid" else [k - 1 for k in window]
     every = (slice(None, None, stride),) * x.ndim
-    np.testing.assert_allclose(
-        conv.convolve(x, kernel, stride, p),
-        scipy.signal.convolve(x, kernel, padding, method="direct")[every],
-        rtol=1e-13,
-        atol=1e-14,
-    )
-    np.testing.assert_allclose(
-        conv.cross_correlate(x, kernel, stride, p),
-        scipy.signal.correlate(x, kernel, padding, method="direct")[every],
-        rtol=1e-13,
-        atol=1e-14,
-    )
+    for ours, scipys in (
+        (conv.convolve, scipy.signal.convolve),
+        (conv.cross_correlate, scipy.signal.correlate),
+    ):
+        expected = scipys(x, kernel, padding, method="direct")[every]
+        np.testing.assert_allclose(ours(x, kernel, stride, p), expected, rtol=1e-13, atol=1e-14)
 
 
 def test_full_convolution_commutes_and_cross_correlation_does_not():
@@ -66,9 +62,8 @@ def test_full_convolution_commutes_and_cross_correlation_does_not():
         return np.asarray(operation(x, kernel, padding=[k - 1 for k in kernel.shape]))
 
     kernel = np.random.default_rng(1).normal(size=(3, 2))
-    np.testing.assert_allclose(
-        full(conv.convolve, PICTURE, kernel), full(conv.convolve, kernel, PICTURE), atol=1e-14
-    )
+    product = full(conv.convolve, PICTURE, kernel)
+    np.testing.assert_allclose(product, full(conv.convolve, kernel, PICTURE), atol=1e-14)
     there = full(conv.cross_correlate, PICTURE, kernel)
     back = full(conv.cross_correlate, kernel, PICTURE)
     np.testing.assert_allclose(there, back[::-1, ::-1], atol=1e-14)
@@ -82,10 +77,7 @@ def test_full_convolution_commutes_and_cross_correlation_does_not():
 def test_cross_correlation_is_the_convolutional_layer(window, stride, padding):
     x = SIGNAL if len(window) == 1 else PICTURE
     pads = [(p, p) for p in np.broadcast_to(padding, x.ndim)]
-    layer = nnx.Conv(
-        1, 1, window, stride, padding=pads, kernel_init=normal, param_dtype=x.dtype,
-        rngs=nnx.Rngs(0),
-    )  # fmt: skip
+    layer = nnx.Conv(1, 1, window, stride, padding=pads, **OPTIONS)
     kernel = layer.kernel[..., 0, 0]
     ours = conv.cross_correlate(x, kernel, stride, padding)
     assert ours.shape == conv.output_shape(x.shape, window, stride, padding)
@@ -94,25 +86,20 @@ def test_cross_correlation_is_the_convolutional_layer(window, stride, padding):
 
 def test_the_lectures_volumes_layer_by_layer():
     image = jnp.asarray(np.random.default_rng(2).normal(size=(32, 32, 3)))
-    options = {"kernel_init": normal, "param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
-    layer = nnx.Conv(3, 12, (3, 3), **options)
-    scores = nnx.Linear(16 * 16 * 12, 10, **options)
+    layer = nnx.Conv(3, 12, (3, 3), **OPTIONS)
+    scores = nnx.Linear(16 * 16 * 12, 10, **OPTIONS)
 
-    def one_filter(kernel):
-        return conv.cross_correlate(image, kernel, padding=(1, 1, 0))[..., 0]
-
-    volume = jax.vmap(one_filter, in_axes=-1, out_axes=-1)(layer.kernel[...])
+    filtered = functools.partial(conv.cross_correlate, image, padding=(1, 1, 0))
+    volume = jax.vmap(filtered, in_axes=-1, out_axes=-1)(layer.kernel[...])[:, :, 0]
     assert volume.shape == (*conv.output_shape((32, 32), 3, padding=1), 12) == (32, 32, 12)
     np.testing.assert_allclose(volume, layer(image), atol=1e-14)
     pooled = conv.max_pool(volume, (2, 2, 1))
     assert pooled.shape == (*conv.output_shape((32, 32), 2, 2), 12) == (16, 16, 12)
     assert scores(pooled.ravel()).shape == (10,)
 
-    def size(module):
-        return sum(leaf.size for leaf in jax.tree.leaves(module))
-
-    assert conv.convolution_parameters((3, 3), 3, 12) == size(layer) == 336
-    assert conv.dense_parameters(16 * 16 * 12, 10) == size(scores) == 30730
+    sizes = [sum(x.size for x in jax.tree.leaves(module)) for module in (layer, scores)]
+    assert conv.convolution_parameters((3, 3), 3, 12) == sizes[0] == 336
+    assert conv.dense_parameters(16 * 16 * 12, 10) == sizes[1] == 30730
 
 
 def test_cross_correlation_has_the_layers_gradient():
@@ -178,16 +165,9 @@ def test_smoothing_filters():
 
 def test_convolution_matrix_is_toeplitz():
     alpha = SIGNAL[:3]
-    expected = np.array(  # as the lecture prints it
-        [
-            [alpha[0], 0, 0, 0],
-            [alpha[1], alpha[0], 0, 0],
-            [alpha[2], alpha[1], alpha[0], 0],
-            [0, alpha[2], alpha[1], alpha[0]],
-            [0, 0, alpha[2], alpha[1]],
-            [0, 0, 0, alpha[2]],
-        ]
-    )
+    a, b, c = alpha
+    # As the lecture prints it.
+    expected = [[a, 0, 0, 0], [b, a, 0, 0], [c, b, a, 0], [0, c, b, a], [0, 0, c, b], [0, 0, 0, c]]
     np.testing.assert_array_equal(conv.convolution_matrix(alpha, (4,)), expected)
     np.testing.assert_array_equal(scipy.linalg.convolution_matrix(alpha, 4), expected)
 
@@ -222,18 +202,16 @@ def test_deconvolution_undoes_convolution(x, kernel):
 
 def test_deconvolution_of_noise_is_the_least_squares_solution():
     y, kernel = PICTURE, np.array([[1.0, 2.0], [0.5, 1.5]])
-    matrix = np.stack(
-        [scipy.signal.convolve2d(unit.reshape(8, 6), kernel).ravel() for unit in np.eye(48)], axis=1
-    )
+    units = np.eye(48).reshape(48, 8, 6)
+    matrix = np.stack([scipy.signal.convolve2d(x, kernel).ravel() for x in units], axis=1)
     expected = np.linalg.lstsq(matrix, y.ravel(), rcond=None)[0].reshape(8, 6)
     np.testing.assert_allclose(conv.deconvolve(y, kernel), expected, rtol=1e-9)
 
 
 def test_transposed_convolution_is_the_transpose():
     layer = nnx.ConvTranspose(
-        1, 1, (3, 2), 2, padding="VALID", use_bias=False, transpose_kernel=True,
-        kernel_init=normal, param_dtype=jnp.float64, rngs=nnx.Rngs(0),
-    )  # fmt: skip
+        1, 1, (3, 2), 2, padding="VALID", use_bias=False, transpose_kernel=True, **OPTIONS
+    )
     kernel = layer.kernel[..., 0, 0]
 
     def forward(x):
@@ -301,9 +279,8 @@ def fourier(x, sign):
         return x
     even, odd = fourier(x[::2], sign), fourier(x[1::2], sign)
     turned = [v * cmath.exp(sign * 2j * math.pi * k / len(x)) for k, v in enumerate(odd)]
-    return [e + t for e, t in zip(even, turned, strict=True)] + [
-        e + -complex(t) for e, t in zip(even, turned, strict=True)
-    ]
+    pairs = list(zip(even, turned, strict=True))
+    return [e + t for e, t in pairs] + [e + -complex(t) for e, t in pairs]
 
 
 def by_transforms(alpha, beta):

@@ -184,8 +184,7 @@ def test_refuses_what_is_not_quadratic(system):
     ({"system": lorenz}, "system", TypeError),
 )
 def test_refuses_bad_input_before_it_computes(change):
-    arguments = {"system": LORENZ, "y0s": START, "ts": [0.0, 0.1]} | change
-    reference.extended_trajectories(**arguments)
+    reference.extended_trajectories(**({"system": LORENZ, "y0s": START, "ts": [0.0, 0.1]} | change))
 
 
 def test_refuses_a_step_or_a_scale_that_is_not_positive():
