@@ -5,6 +5,7 @@ import inspect
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from physml.step_maps import StepMap
@@ -28,6 +29,20 @@ def refusals(*rows):
         return pytest.mark.parametrize(case, rows)(refused)
 
     return decorate
+
+
+def relative_l2(ys, truth):
+    """The error relative to the truth, both (..., time, component), of the worst component."""
+    error = np.linalg.norm(np.asarray(ys) - np.asarray(truth), axis=-2)
+    return np.max(error / np.linalg.norm(truth, axis=-2), axis=-1)
+
+
+def coverage(estimate, error, above, factor=3):
+    """The share of estimates within a factor of the errors that are above some size."""
+    estimate, error = np.asarray(estimate), np.asarray(error)
+    ratio = estimate[error > above] / error[error > above]
+    assert ratio.size > 50
+    return np.mean((ratio < factor) & (ratio > 1 / factor))
 
 
 class Counting(StepMap):
