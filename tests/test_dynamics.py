@@ -312,13 +312,10 @@ def test_forecast_skill_is_made_of_its_parts():
     truth = jax.random.normal(jax.random.key(4), (6, 40, 3)).cumsum(axis=1)
     scale, t0 = jnp.array([1.0, 2.0, 3.0]), jnp.arange(6.0)
     step_map = Clock(dt=0.5)
-    skill = dynamics.forecast_skill(
-        step_map, truth, scale=scale, history=5, threshold=2.0, horizon=9.0, t0=t0
-    )
+    options = {"scale": scale, "threshold": 2.0, "horizon": 9.0}
+    skill = dynamics.forecast_skill(step_map, truth, history=5, t0=t0, **options)
     predicted = dynamics.rollout(step_map, truth[:, :5], 35, t0=t0 + 2.0)
-    valid = dynamics.valid_prediction_time(
-        predicted, truth[:, 4:], 0.5, scale=scale, threshold=2.0, horizon=9.0
-    )
+    valid = dynamics.valid_prediction_time(predicted, truth[:, 4:], 0.5, **options)
     np.testing.assert_array_equal(skill.predicted, predicted)
     np.testing.assert_array_equal(skill.times, valid.times)
     np.testing.assert_array_equal(skill.censored, valid.censored)
@@ -336,13 +333,8 @@ def test_forecast_skill_is_made_of_its_parts():
 def test_forecast_skill_at_other_thresholds_and_who_diverged():
     # y' = 3 y from truths that stay where they are: two at rest, one a unit, one four from it.
     truth = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, -1.0])[:, None, None], (4, 6, 1))
-    skill = dynamics.forecast_skill(
-        Map(lambda y: 3.0 * y, (), 0.5),
-        truth,
-        scale=jnp.ones(1),
-        thresholds=(1.0, 3.0, 1e6),
-        escape=100.0,
-    )
+    tripled, options = Map(lambda y: 3.0 * y, (), 0.5), {"thresholds": (1.0, 3.0, 1e6)}
+    skill = dynamics.forecast_skill(tripled, truth, scale=jnp.ones(1), escape=100.0, **options)
     growing = [0.0, 2.0, 8.0, 26.0, 80.0, 242.0]  # |3^k - 1|
     np.testing.assert_allclose(skill.at[1.0].times, [2.5, 2.5, 0.5, 0.5])
     np.testing.assert_allclose(skill.at[3.0].times, [2.5, 2.5, 1.0, 1.0])
@@ -357,9 +349,8 @@ def test_forecast_skill_at_other_thresholds_and_who_diverged():
 
 def test_a_forecast_that_is_not_finite_has_diverged():
     truth = jnp.zeros((2, 4, 1)) + jnp.array([1.0, -1.0])[:, None, None]
-    skill = dynamics.forecast_skill(
-        Map(lambda y: jnp.where(y > 0, jnp.nan, y), (), 0.5), truth, scale=jnp.ones(1)
-    )
+    spoiling = Map(lambda y: jnp.where(y > 0, jnp.nan, y), (), 0.5)
+    skill = dynamics.forecast_skill(spoiling, truth, scale=jnp.ones(1))
     np.testing.assert_array_equal(skill.diverged, [True, False])
 
 
@@ -422,22 +413,14 @@ def test_growth_rate_of_forecasts_from_perturbed_starts_is_the_exponent():
 # Lyapunov spectrum
 
 
-@pytest.mark.parametrize("every", [1, 5])
-def test_lyapunov_spectrum_of_a_linear_map_is_log_of_its_eigenvalues(every):
-    spectrum = dynamics.lyapunov_spectrum(
-        LINEAR, jnp.ones((1, 3)) * 1e-12, 100, every=every, transient=200
-    )
-    np.testing.assert_allclose(spectrum.exponents, RATES, rtol=1e-9)
+@pytest.mark.parametrize(("every", "batch", "num"), [(1, (), None), (5, (), None), (1, (2,), 2)])
+def test_lyapunov_spectrum_of_a_linear_map_is_log_of_its_eigenvalues(every, batch, num):
+    start, options = jnp.full((*batch, 1, 3), 1e-12), {"num": num, "transient": 200}
+    spectrum = dynamics.lyapunov_spectrum(LINEAR, start, 100, every=every, **options)
+    expected = np.broadcast_to(RATES[:num], (*batch, num or 3))
+    np.testing.assert_allclose(spectrum.exponents, expected, rtol=1e-9)
     assert spectrum.dimension == 3  # neither the count nor the start time
-    assert spectrum.rates.shape == (100 // every, 3)
-
-
-def test_lyapunov_spectrum_leading_part_and_batch():
-    spectrum = dynamics.lyapunov_spectrum(
-        LINEAR, jnp.full((2, 1, 3), 1e-12), 100, num=2, transient=200
-    )
-    np.testing.assert_allclose(spectrum.exponents, [RATES[:2]] * 2, rtol=1e-9)
-    assert spectrum.dimension == 3
+    assert spectrum.rates.shape == (*batch, 100 // every, num or 3)
 
 
 def test_lyapunov_exponents_are_sorted_with_their_rates():
@@ -449,9 +432,8 @@ def test_lyapunov_exponents_are_sorted_with_their_rates():
 
 
 def test_lyapunov_exponent_of_the_logistic_map_is_ln_2():
-    spectrum = dynamics.lyapunov_spectrum(
-        Map(logistic, (), 1.0), jnp.array([[0.1234]]), 50_000, every=1
-    )
+    start = jnp.array([[0.1234]])
+    spectrum = dynamics.lyapunov_spectrum(Map(logistic, (), 1.0), start, 50_000, every=1)
     np.testing.assert_allclose(spectrum.exponents, [np.log(2)], atol=1e-3)
 
 

@@ -19,12 +19,8 @@ from physml.systems import Cosine, DrivenOscillator, FourierSeries, FunctionForc
 
 # Free, weakly damped, on both sides of critical damping and on it, and strongly damped.
 DAMPINGS = [0.0, 0.2, 1.2 * (1 - 1e-7), 1.2, 1.2 * (1 + 1e-7), 1.25, 4.0, 50.0]
-SMOOTH = [
-    Cosine(1.3, 0.5, 0.4),
-    Cosine(0.4, 3.0),
-    FourierSeries(0.4, [1.0, 0.2, -0.3], [0.3, 0.0, 2.0], 4.0),
-    None,
-]
+SERIES = FourierSeries(0.4, [1.0, 0.2, -0.3], [0.3, 0.0, 2.0], 4.0)
+SMOOTH = [Cosine(1.3, 0.5, 0.4), Cosine(0.4, 3.0), SERIES, None]
 SQUARE = [SquareWave(), SquareWave(-1.0, 0.7, 5.3, 2.0, 0.4), SquareWave(1.0, -3.0, 0.7, 0.6, -0.2)]
 
 
@@ -229,14 +225,12 @@ def test_the_lecture_pulse_train():
     pulses = SquareWave()
     times = np.linspace(0.0, 1.0, 487, endpoint=False)
     # The notes' own line of code.
-    np.testing.assert_array_equal(
-        pulses(times), 1.0 + square(2 * np.pi * 5 * times + np.pi * 0.1 / 0.2)
-    )
+    notes = 1.0 + square(2 * np.pi * 5 * times + np.pi * 0.1 / 0.2)
+    np.testing.assert_array_equal(pulses(times), notes)
     series = pulses.fourier_series(6)
     np.testing.assert_allclose(0.5 * series.a0, 1.0)
-    np.testing.assert_allclose(
-        series.a, [4 / np.pi, 0, -4 / (3 * np.pi), 0, 4 / (5 * np.pi), 0], atol=1e-15
-    )
+    expected = [4 / np.pi, 0, -4 / (3 * np.pi), 0, 4 / (5 * np.pi), 0]
+    np.testing.assert_allclose(series.a, expected, atol=1e-15)
     np.testing.assert_array_equal(series.b, np.zeros(6))
     assert series.period == pulses.period == 0.2
 
@@ -252,10 +246,9 @@ def test_fourier_coefficients_against_quadrature(pulses):
 
     np.testing.assert_allclose(series.a0, 2 * mean(lambda t: 1.0))
     for n in range(1, 5):
-        cosine, sine = (
-            2 * mean(lambda t, f=f, n=n: f(2 * np.pi * n * t / period)) for f in (np.cos, np.sin)
-        )
-        np.testing.assert_allclose((series.a[n - 1], series.b[n - 1]), (cosine, sine), atol=1e-13)
+        for f, found in ((np.cos, series.a[n - 1]), (np.sin, series.b[n - 1])):
+            expected = 2 * mean(lambda t, f=f, n=n: f(2 * np.pi * n * t / period))
+            np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
 def test_an_odd_square_wave():

@@ -151,13 +151,11 @@ def test_wave():
     def start(u, x, t):
         return u(x, t) - jnp.sin(jnp.pi * x), u.t(x, t)
 
+    def equation(u, x, t):
+        return u.tt(x, t) - 4.0 * u.xx(x, t)
+
     domain = {"x": (0.0, 1.0), "t": (0.0, 0.5)}
-    solution = pinn.pde(
-        lambda u, x, t: u.tt(x, t) - 4.0 * u.xx(x, t),
-        domain,
-        {("t", 0.0): start, **ENDS},
-        elements=2,
-    )
+    solution = pinn.pde(equation, domain, {("t", 0.0): start, **ENDS}, elements=2)
     x, t = grid(solution, 31, 41)
     truth = np.cos(2.0 * np.pi * t) * np.sin(np.pi * x)
     assert relative_l2(solution(x, t), truth) < 1e-9
@@ -174,14 +172,8 @@ def test_a_system_and_the_order_of_coordinates():
         wave = jnp.sin(2.0 * jnp.pi * x)
         return u(t, x) - jnp.stack([wave, jnp.zeros_like(wave)])
 
-    solution = pinn.pde(
-        equation,
-        {"t": (0.0, 0.25), "x": (0.0, 1.0)},
-        {("t", 0.0): start},
-        periodic="x",
-        components=2,
-        elements=2,
-    )
+    domain, options = {"t": (0.0, 0.25), "x": (0.0, 1.0)}, {"components": 2, "elements": 2}
+    solution = pinn.pde(equation, domain, {("t", 0.0): start}, periodic="x", **options)
     t, x = grid(solution, 21, 31)
     phase = 2.0 * np.pi * np.stack([x + t, x - t])
     right, left = np.sin(phase)
@@ -196,16 +188,9 @@ def test_burgers_shock():
     def equation(u, x, t):
         return u.t(x, t) + u(x, t) * u.x(x, t) - viscosity * u.xx(x, t)
 
-    solution = pinn.pde(
-        equation,
-        {"x": (-1.0, 1.0), "t": (0.0, 0.5)},
-        {
-            ("t", 0.0): lambda u, x, t: u(x, t) + jnp.sin(jnp.pi * x),
-            ("x", -1.0): zero,
-            ("x", 1.0): zero,
-        },
-        rtol=1e-8,
-    )
+    domain, ends = {"x": (-1.0, 1.0), "t": (0.0, 0.5)}, {("x", -1.0): zero, ("x", 1.0): zero}
+    start = {("t", 0.0): lambda u, x, t: u(x, t) + jnp.sin(jnp.pi * x)}
+    solution = pinn.pde(equation, domain, start | ends, rtol=1e-8)
     x, t = grid(solution, 257, 51)
     truth = reference.cole_hopf(x, t, viscosity)
     assert relative_l2(solution(x, t), truth) < 1e-9
@@ -247,17 +232,13 @@ def test_float32():
 def test_what_cannot_be_solved_stops_with_the_solution_so_far():
     """u_t = u^2 from 1 blows up at t = 1."""
 
+    def equation(u, x, t):
+        return u.t(x, t) - u(x, t) ** 2 - u.xx(x, t)
+
     def solve(throw):
-        return pinn.pde(
-            lambda u, x, t: u.t(x, t) - u(x, t) ** 2 - u.xx(x, t),
-            {"x": (0.0, 1.0), "t": (0.0, 2.0)},
-            {("t", 0.0): lambda u, x, t: u(x, t) - 1.0},
-            periodic="x",
-            elements=1,
-            rtol=1e-6,
-            max_windows=60,
-            throw=throw,
-        )
+        domain, start = {"x": (0.0, 1.0), "t": (0.0, 2.0)}, lambda u, x, t: u(x, t) - 1.0
+        options = {"periodic": "x", "elements": 1, "rtol": 1e-6, "max_windows": 60}
+        return pinn.pde(equation, domain, {("t", 0.0): start}, throw=throw, **options)
 
     with pytest.raises(RuntimeError, match=r"stopped at t = 1\."):
         solve(True)
@@ -271,13 +252,8 @@ def test_what_cannot_be_solved_stops_with_the_solution_so_far():
 @pytest.mark.slow
 def test_too_few_elements_are_reported():
     with pytest.warns(UserWarning, match="do not resolve the solution"):
-        solution = pinn.pde(
-            lambda u, x: u.xx(x) + jnp.cos(300.0 * x),
-            {"x": (0.0, 1.0)},
-            {("x", 0.0): zero, ("x", 1.0): zero},
-            max_elements=8,
-            throw=False,
-        )
+        equation = lambda u, x: u.xx(x) + jnp.cos(300.0 * x)  # noqa: E731
+        solution = pinn.pde(equation, {"x": (0.0, 1.0)}, ENDS, max_elements=8, throw=False)
     assert solution.result == RESULTS.unresolved
 
 
