@@ -538,7 +538,10 @@ def made(images, labels=(0, 1, 0, 1), names=None, **options):
     (lambda: made(SQUARES, [0, 1, 0, -1]), "labels must .* from 0 to 3 .*got -1 at index 3"),
     (lambda: made(SQUARES, [0, 1, 0, BIG]), f"from 0 to 3 at most, got {BIG} at index 3"),
     (lambda: made([np.zeros((2, 2)), np.zeros((3, 3))], [0, 1]), "images must all have one shape"),
-    (lambda: made(SQUARES, [0, 1, 2, 1], "ab"), r"from 0 to 1 at most, got 2 at index 2 \(1 of 4"),
+    (
+        lambda: made(SQUARES, [0, 1, 2, 1], ("a", "b")),
+        r"from 0 to 1 at most, got 2 at index 2 \(1 of 4",
+    ),
     (
         lambda: made(SQUARES, [0, 1, 0, 3]),
         r"images of every class, got none of .*\[2\]: number the labels",
