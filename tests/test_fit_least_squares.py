@@ -8,6 +8,7 @@ import optimistix as optx
 import pytest
 import scipy.optimize
 from flax import nnx
+from helpers import Counted
 
 from physml import fit
 from physml.results import RESULTS
@@ -63,9 +64,11 @@ def test_rosenbrock(kind, linear, dtype):
 def test_agrees_with_scipy(kind, linear):
     solver = method(kind, linear, rtol=1e-10)
     out = fit.least_squares(decay, start(), (T, DECAY), method=solver)
-    theirs = scipy.optimize.least_squares(
-        lambda p: p[0] * np.exp(-p[1] * T) + p[2] - DECAY, [1.0, 1.0, 0.0], xtol=1e-15, ftol=1e-15
-    )
+
+    def misfit(p):
+        return p[0] * np.exp(-p[1] * T) + p[2] - DECAY
+
+    theirs = scipy.optimize.least_squares(misfit, [1.0, 1.0, 0.0], xtol=1e-15, ftol=1e-15)
     ours = [out.model[name] for name in ("a", "rate", "c")]
     np.testing.assert_allclose(ours, theirs.x, rtol=1e-7)
     np.testing.assert_allclose(out.history["loss"][-1], np.mean(theirs.fun**2), rtol=1e-12)
@@ -95,17 +98,18 @@ def test_svd_keeps_digits_that_normal_equations_lose():
     assert np.max(np.abs(out.model - x)) < 1e-5 < 1e-2 < np.max(np.abs(normal - x))
 
 
-def test_rcond_leaves_weak_directions_alone():
-    a, b = np.diag([1.0, 1e-3, 1e-6]), np.ones(3)
-    solver = method(optx.GaussNewton, lx.SVD(rcond=1e-4))
-    out = fit.least_squares(linear, np.zeros(3), (a, b), method=solver)
-    np.testing.assert_allclose(out.model, [1.0, 1e3, 0.0], rtol=1e-9)
-
-
-def test_rank_deficient():
-    a, b = np.ones((5, 2)), np.full(5, 3.0)
-    out = fit.least_squares(linear, np.zeros(2), (a, b), method=method(optx.GaussNewton, lx.SVD()))
-    np.testing.assert_allclose(out.model, [1.5, 1.5], rtol=1e-12)
+@pytest.mark.parametrize(
+    ("a", "b", "rcond", "x", "rtol"),
+    [
+        (np.diag([1.0, 1e-3, 1e-6]), np.ones(3), 1e-4, [1.0, 1e3, 0.0], 1e-9),
+        (np.ones((5, 2)), np.full(5, 3.0), None, [1.5, 1.5], 1e-12),
+    ],
+    ids=["weak", "rank-deficient"],
+)
+def test_svd_leaves_directions_without_data_alone(a, b, rcond, x, rtol):
+    solver = method(optx.GaussNewton, lx.SVD(rcond))
+    out = fit.least_squares(linear, np.zeros(len(x)), (a, b), method=solver)
+    np.testing.assert_allclose(out.model, x, rtol=rtol)
 
 
 def test_minimises_the_weighted_mean_square():
@@ -141,10 +145,8 @@ def test_flax_model_trains_what_wrt_selects(kind, linear):
         # A block that is a Flax variable, which does not depend on what is trained.
         return {"data": model(t) - y, "still": model.inner.bias}
 
-    model = Net()
-    out = fit.least_squares(
-        residual, model, (T, DECAY), method=method(kind, linear), weights={"still": 0.0}
-    )
+    model, options = Net(), dict(method=method(kind, linear), weights={"still": 0.0})
+    out = fit.least_squares(residual, model, (T, DECAY), **options)
     features = np.c_[model.features(T), np.ones(30)]
     best = features @ np.linalg.lstsq(features, DECAY)[0]
     np.testing.assert_allclose(out.model(T), best, rtol=1e-9)
@@ -153,11 +155,8 @@ def test_flax_model_trains_what_wrt_selects(kind, linear):
 
 
 def test_residual_gets_the_key():
-    def noisy(x, batch, key):
-        return x - jax.random.normal(key, (2,))
-
     key = jax.random.key(5)
-    out = fit.least_squares(noisy, np.zeros(2), key=key)
+    out = fit.least_squares(lambda x, b, k: x - jax.random.normal(k, (2,)), np.zeros(2), key=key)
     np.testing.assert_allclose(out.model, jax.random.normal(key, (2,)), rtol=1e-12)
 
 
@@ -203,16 +202,11 @@ def test_diverging_gauss_newton_returns_its_best():
 
 
 def test_a_second_fit_compiles_nothing():
-    traces = []
-
-    def counted(model, batch, key):
-        traces.append(1)
-        return decay(model, batch, key)
-
+    counted = Counted(decay)
     first = fit.least_squares(counted, start(), (T, DECAY))
-    count = len(traces)
+    count = counted.traces
     again = fit.least_squares(counted, start(), (T, DECAY + 1))
-    assert len(traces) == count and again.compile_seconds < first.compile_seconds
+    assert counted.traces == count and again.compile_seconds < first.compile_seconds
     np.testing.assert_allclose(again.model["c"], first.model["c"] + 1, rtol=1e-6)
 
 
@@ -241,9 +235,8 @@ def test_cramer_rao_is_reached_by_scipy():
     found = [scipy.optimize.curve_fit(decay, T, y, true)[0] for y in data]
     bound = fit.cramer_rao(lambda p: p[0] * jnp.exp(-p[1] * T), jnp.array(true), 0.01)
     np.testing.assert_allclose(np.std(found, axis=0), bound, rtol=0.1)
-    _, covariance = scipy.optimize.curve_fit(
-        decay, T, decay(T, *true), true, sigma=np.full(T.size, 0.01), absolute_sigma=True
-    )
+    known = dict(sigma=np.full(T.size, 0.01), absolute_sigma=True)
+    _, covariance = scipy.optimize.curve_fit(decay, T, decay(T, *true), true, **known)
     np.testing.assert_allclose(np.sqrt(np.diag(covariance)), bound, rtol=1e-6)
     with pytest.raises(ValueError, match="must tell all 2 unknowns, got a Jacobian of rank 1"):
         fit.cramer_rao(lambda p: (p[0] + p[1]) * T, jnp.array(true), 0.01)

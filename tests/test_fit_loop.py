@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import Counted, assert_same_leaves
 
 from physml import fit
 from physml.results import RESULTS
@@ -30,6 +31,7 @@ class Walk(eqx.Module):
 
 
 START = (jnp.asarray(1.0), jnp.asarray(0))
+KEY = jax.random.key(0)
 
 
 def seen(state, batch, key):
@@ -38,9 +40,8 @@ def seen(state, batch, key):
 
 
 def test_is_the_python_loop():
-    key = jax.random.key(0)
-    out = fit.loop(Walk(), START, num_steps=25, key=key)
-    step_key = jax.random.split(key)[0]
+    out = fit.loop(Walk(), START, num_steps=25, key=KEY)
+    step_key = jax.random.split(KEY)[0]
     x, losses = 1.0, []
     for i in range(25):
         losses.append(x)
@@ -54,16 +55,13 @@ def test_is_the_python_loop():
 
 @pytest.mark.parametrize("chunk", [1, 7, 25, 1000, None])
 def test_chunks_do_not_change_the_numbers(chunk):
-    expected = fit.loop(Walk(), START, num_steps=25, key=jax.random.key(0), chunk=10)
-    out = fit.loop(Walk(), START, num_steps=25, key=jax.random.key(0), chunk=chunk)
-    assert out.state[0] == expected.state[0]
-    for name, rows in expected.history.items():
-        np.testing.assert_array_equal(out.history[name], rows)
+    expected = fit.loop(Walk(), START, num_steps=25, key=KEY, chunk=10)
+    out = fit.loop(Walk(), START, num_steps=25, key=KEY, chunk=chunk)
+    assert_same_leaves((out.state, out.history), (expected.state, expected.history))
 
 
 def test_continues_bit_for_bit():
-    data, key = jnp.arange(10.0), jax.random.key(3)
-    options = dict(key=key, batch_size=3)
+    data, options = jnp.arange(10.0), dict(key=jax.random.key(3), batch_size=3)
     whole = fit.loop(seen, jnp.zeros(()), data, num_steps=20, **options)
     head = fit.loop(seen, jnp.zeros(()), data, num_steps=11, **options)
     tail = fit.loop(seen, head.state, data, num_steps=20, start=head.step, **options)
@@ -74,24 +72,19 @@ def test_continues_bit_for_bit():
 
 
 def test_an_epoch_visits_each_row_once():
+    def show(state, batch, key):
+        return state, batch
+
     data = {"a": jnp.arange(12), "b": jnp.arange(12.0)[:, None] * 10}
-    out = fit.loop(
-        seen_pairs, jnp.zeros(()), data, num_steps=9, key=jax.random.key(0), batch_size=4, chunk=5
-    )
+    out = fit.loop(show, jnp.zeros(()), data, num_steps=9, key=KEY, batch_size=4, chunk=5)
     a = out.history["a"].reshape(3, 12)
     np.testing.assert_array_equal(np.sort(a, axis=1), np.tile(np.arange(12), (3, 1)))
     assert len({tuple(epoch) for epoch in a}) == 3, "every epoch has an order of its own"
     np.testing.assert_array_equal(out.history["b"].reshape(3, 12), 10.0 * a)
 
 
-def seen_pairs(state, batch, key):
-    return state, {"a": batch["a"], "b": batch["b"]}
-
-
 def test_the_remainder_sits_out():
-    out = fit.loop(
-        seen, jnp.zeros(()), jnp.arange(10), num_steps=60, key=jax.random.key(0), batch_size=4
-    )
+    out = fit.loop(seen, jnp.zeros(()), jnp.arange(10), num_steps=60, key=KEY, batch_size=4)
     epochs = out.history["batch"].reshape(30, 8)
     assert all(len(set(epoch)) == 8 for epoch in epochs)
     counts = np.bincount(epochs.ravel(), minlength=10)
@@ -130,15 +123,12 @@ def test_goes_back_into_the_epoch_before():
         loss = jnp.where(count == 3, jnp.nan, 0.0)  # the first step of the second epoch
         return (count + 1, total + batch.sum()), {"loss": loss}
 
-    def run(num_steps):
-        options = dict(
-            num_steps=num_steps, batch_size=2, key=jax.random.key(3), augment=scaled_anew
-        )
-        return fit.loop(step, (jnp.zeros(()), jnp.zeros(())), jnp.arange(1.0, 8.0), **options)
-
-    failed = run(9)
+    options = dict(batch_size=2, key=jax.random.key(3), augment=scaled_anew)
+    start, rows = (jnp.zeros(()), jnp.zeros(())), jnp.arange(1.0, 8.0)
+    failed = fit.loop(step, start, rows, num_steps=9, **options)
     assert failed.result == RESULTS.nonfinite and failed.step == 2
-    np.testing.assert_array_equal(failed.state, run(2).state)
+    expected = fit.loop(step, start, rows, num_steps=2, **options)
+    np.testing.assert_array_equal(failed.state, expected.state)
 
 
 def test_without_batches_each_step_gets_the_data_as_they_are():
@@ -149,10 +139,9 @@ def test_without_batches_each_step_gets_the_data_as_they_are():
 @pytest.mark.parametrize("chunk", [1, 4, 100])
 @pytest.mark.parametrize("bad_step", [1, 8, 9, 17])
 def test_nonfinite_loss_returns_the_last_good_state(chunk, bad_step):
-    good = fit.loop(Walk(), START, num_steps=20, key=jax.random.key(0)).history["loss"]
-    out = fit.loop(Walk(bad_step=bad_step), START, num_steps=20, key=jax.random.key(0), chunk=chunk)
-    assert bool(out.result == RESULTS.nonfinite)
-    assert out.nonfinite_step == bad_step
+    good = fit.loop(Walk(), START, num_steps=20, key=KEY).history["loss"]
+    out = fit.loop(Walk(bad_step=bad_step), START, num_steps=20, key=KEY, chunk=chunk)
+    assert bool(out.result == RESULTS.nonfinite) and out.nonfinite_step == bad_step
     assert out.step == bad_step - 1 == out.state[1]
     assert out.state[0] == good[bad_step - 1], "the state at which step bad_step - 1 found its loss"
     np.testing.assert_array_equal(out.history["loss"], good[: bad_step - 1])
@@ -160,8 +149,7 @@ def test_nonfinite_loss_returns_the_last_good_state(chunk, bad_step):
 
 def test_nonfinite_first_loss_returns_the_start():
     out = fit.loop(Walk(bad_step=0), START, num_steps=20)
-    assert out.nonfinite_step == 0 and out.step == 0
-    assert out.state[0] == 1.0
+    assert out.nonfinite_step == 0 and out.step == 0 and out.state[0] == 1.0
     assert out.history["loss"].shape == (0,)
 
 
@@ -180,9 +168,7 @@ def test_review_is_on_time_and_may_change_the_state():
         steps.append(int(state[1]))
         return (state[0] * 0, state[1]), {"seen": float(state[0])}, None
 
-    out = fit.loop(
-        Walk(), START, num_steps=10, chunk=3, review=review, review_every=4, callback=None
-    )
+    out = fit.loop(Walk(), START, num_steps=10, chunk=3, review=review, review_every=4)
     assert steps == [4, 8, 10]
     np.testing.assert_allclose(out.history["seen"], [0.9**4, 0, 0])
     assert out.state[0] == 0
@@ -230,15 +216,13 @@ def interrupt(report):
 
 
 def test_ctrl_c_returns_what_there_is():
-    before = signal.getsignal(signal.SIGINT)
-    out = fit.loop(Walk(), START, num_steps=100, key=jax.random.key(0), chunk=5, callback=interrupt)
+    before, options = signal.getsignal(signal.SIGINT), dict(num_steps=100, key=KEY, chunk=5)
+    out = fit.loop(Walk(), START, callback=interrupt, **options)
     assert bool(out.result == RESULTS.interrupted)
     assert out.step == 10 == out.state[1]
     assert signal.getsignal(signal.SIGINT) is before
-    whole = fit.loop(Walk(), START, num_steps=100, key=jax.random.key(0), chunk=5)
-    rest = fit.loop(
-        Walk(), out.state, num_steps=100, start=out.step, key=jax.random.key(0), chunk=5
-    )
+    whole = fit.loop(Walk(), START, **options)
+    rest = fit.loop(Walk(), out.state, start=out.step, **options)
     assert rest.state[0] == whole.state[0]
 
 
@@ -301,32 +285,18 @@ def test_progress_bar_shows_the_loss(capsys):
 
 
 def test_progress_may_be_a_callback():
-    steps = []
-    fit.loop(Walk(), START, num_steps=10, progress=lambda r: steps.append(r.step), chunk=5)
-    assert steps == [5, 10]
+    reports = []
+    fit.loop(Walk(), START, num_steps=10, progress=reports.append, chunk=5)
+    assert [report.step for report in reports] == [5, 10]
 
 
-def test_compiles_once(monkeypatch):
-    traces = []
-
-    def step(state, batch, key):
-        traces.append(batch.shape)
-        return state + jnp.sum(batch), {"loss": state}
-
-    first = fit.loop(
-        step,
-        jnp.zeros(()),
-        jnp.ones(6),
-        num_steps=25,
-        chunk=10,
-        batch_size=2,
-        key=jax.random.key(0),
-    )
-    assert traces == [(2,)], "one trace for all chunks, the short last one included"
-    again = fit.loop(
-        step, jnp.ones(()), jnp.ones(6), num_steps=40, chunk=10, batch_size=2, key=jax.random.key(1)
-    )
-    assert traces == [(2,)], "none for a second loop with the same shapes"
+def test_compiles_once():
+    step = Counted(lambda state, batch, key: (state + jnp.sum(batch), {"loss": state}))
+    options = dict(data=jnp.ones(6), chunk=10, batch_size=2)
+    first = fit.loop(step, jnp.zeros(()), num_steps=25, key=KEY, **options)
+    assert step.traces == 1, "one trace for all chunks, the short last one included"
+    again = fit.loop(step, jnp.ones(()), num_steps=40, key=jax.random.key(1), **options)
+    assert step.traces == 1, "none for a second loop with the same shapes"
     assert first.state == 50 and again.state == 81
     assert again.compile_seconds < first.compile_seconds
 
@@ -338,11 +308,8 @@ def test_static_numbers_are_told_apart_by_type():
         def __call__(self, state, batch, key):
             return state, {"sum": jnp.asarray(self.amount)}
 
-    kinds = [
-        fit.loop(Add(amount), START, num_steps=1).history["sum"].dtype.kind
-        for amount in (1, 1.0, True)
-    ]
-    assert kinds == ["i", "f", "b"]
+    for amount, kind in [(1, "i"), (1.0, "f"), (True, "b")]:
+        assert fit.loop(Add(amount), START, num_steps=1).history["sum"].dtype.kind == kind
 
 
 def test_state_is_not_donated_and_may_be_weakly_typed():
@@ -356,48 +323,34 @@ def test_state_is_not_donated_and_may_be_weakly_typed():
 
 def test_no_steps():
     out = fit.loop(Walk(), START, num_steps=0)
-    assert out.step == 0 and out.state[0] == 1
+    assert out.step == 0 and out.state[0] == 1 and out.compile_seconds == 0
     assert bool(out.result == RESULTS.successful)
-    assert out.compile_seconds == 0
+
+
+GOOD = dict(data=jnp.arange(4), num_steps=5, batch_size=2, key=KEY)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("change", "message"),
     [
-        (dict(num_steps=5, start=6), "start must be from 0 to num_steps = 5, got 6"),
+        (dict(start=6), "start must be from 0 to num_steps = 5, got 6"),
         (dict(num_steps=-1), "num_steps = -1"),
-        (dict(num_steps=5, chunk=0), "chunk must be at least 1, got 0"),
-        (dict(num_steps=5, batch_size=0), "batch_size must be at least 1, got 0"),
-        (dict(num_steps=5, review_every=0), "review_every must be at least 1, got 0"),
-        (dict(num_steps=5, batch_size=2), "key must be given"),
-        (
-            dict(num_steps=5, batch_size=9, key=jax.random.key(0)),
-            "batch_size must be at most 4, the",
-        ),
-        (dict(num_steps=5, augment=scaled_anew), "augment must come with a batch_size"),
-        (
-            dict(
-                num_steps=5, batch_size=2, key=jax.random.key(0), augment=lambda x, key: x[:, None]
-            ),
-            r"which are \['int64\(4,\)'\], got \['int64\(4, 1\)'\]",
-        ),
+        (dict(chunk=0), "chunk must be at least 1, got 0"),
+        (dict(batch_size=0), "batch_size must be at least 1, got 0"),
+        (dict(review_every=0), "review_every must be at least 1, got 0"),
+        (dict(key=None), "key must be given"),
+        (dict(batch_size=9), "batch_size must be at most 4, the"),
+        (dict(batch_size=None, augment=scaled_anew), "augment must come with a batch_size"),
+        (dict(augment=lambda x, _: x[:, None]), r"are \['int64\(4,\)'\], got \['int64\(4, 1\)'\]"),
+        (dict(data=(jnp.zeros(3), jnp.zeros((4, 2)))), r"one leading length, got \[3, 4\]"),
     ],
 )
-def test_bad_arguments(options, message):
+def test_bad_arguments(change, message):
     with pytest.raises(ValueError, match=message):
-        fit.loop(seen, jnp.zeros(()), jnp.arange(4), **options)
-
-
-def test_data_of_different_lengths():
-    data = (jnp.zeros(3), jnp.zeros((4, 2)))
-    with pytest.raises(ValueError, match=r"one leading length, got \[3, 4\]"):
-        fit.loop(seen, jnp.zeros(()), data, num_steps=1, batch_size=1, key=jax.random.key(0))
+        fit.loop(seen, jnp.zeros(()), **(GOOD | change))
 
 
 def test_import_brings_neither_orbax_nor_tqdm():
-    code = (
-        "import sys, physml.fit; "
-        "print([m for m in ('orbax', 'tqdm') if any(n.split('.')[0] == m for n in sys.modules)])"
-    )
+    code = "import sys, physml.fit; print({name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "tqdm" not in done.stdout and "orbax" not in done.stdout, done.stdout

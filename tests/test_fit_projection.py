@@ -62,16 +62,14 @@ def test_shared_blocks_count_once():
 
     data = (X, jnp.cos(3 * X))
     fitted = fit.variable_projection(both, network(3), data, steps=150, shared=("size",))
-    value, gradient = nnx.value_and_grad(lambda m: fit.mean_square(both)(m, data, None)[0])(
-        fitted.model
-    )
+    loss = fit.mean_square(both)
+    value, gradient = nnx.value_and_grad(lambda net: loss(net, data, None)[0])(fitted.model)
     np.testing.assert_allclose(fitted.history["loss"][-1], value, rtol=1e-6)
     assert float(optax.tree.norm(gradient)) < 1e-6
 
 
 @pytest.mark.parametrize("linear", ["head", ""])
 def test_the_last_layer_must_be_found(linear):
+    method = fit.VariableProjection(linear=linear)
     with pytest.raises(ValueError, match="linear must name the last layer and nothing else"):
-        fit.variable_projection(
-            misfit, network(), (X, X), method=fit.VariableProjection(linear=linear)
-        )
+        fit.variable_projection(misfit, network(), (X, X), method=method)

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from helpers import Counted, assert_same_leaves
 
 from physml import fit
 from physml.fit._spread import Spread, of_each
@@ -57,7 +58,7 @@ def member(tree, i):
 
 
 def params_of(model):
-    return jax.tree.leaves(nnx.state(model, nnx.Param))
+    return nnx.state(model, nnx.Param)
 
 
 def jittered(data, key):
@@ -70,9 +71,8 @@ def jittered(data, key):
 def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone(devices):
     settings = settings_of(1e-2, 1e9, 1e-1)
     options = dict(steps=30, batch_size=12, key=KEY, valid=VALID, valid_every=8, augment=jittered)
-    swept = fit.sweep(
-        LOSS, net, (X, Y), settings=settings, optimizer=momentum, devices=devices, **options
-    )
+    several = dict(settings=settings, optimizer=momentum, devices=devices)
+    swept = fit.sweep(LOSS, net, (X, Y), **several, **options)
     assert len(swept) == 3 and swept.step == 30 and bool(swept.result == RESULTS.successful)
     np.testing.assert_array_equal(swept.diverged, [False, True, False])
     assert swept.history["loss"].shape == (30, 3) and swept.history["valid_loss"].shape == (4, 3)
@@ -84,10 +84,8 @@ def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone(devices
         assert one.nonfinite_step == single.nonfinite_step
         for name in ("step", "loss"):
             np.testing.assert_allclose(one.history[name], single.history[name], rtol=1e-9)
-        for a, b in zip(params_of(one.model), params_of(single.model), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-    for name in ("valid_step", "valid_loss"):
-        np.testing.assert_allclose(one.history[name], single.history[name], rtol=1e-9)
+        assert_same_leaves(params_of(one.model), params_of(single.model), rtol=1e-9, atol=1e-12)
+    assert_same_leaves(one.history, single.history, rtol=1e-9)
     assert np.isnan(swept.history["loss"][swept.nonfinite_step[1] :, 1]).all()
 
 
@@ -99,11 +97,8 @@ class Ridge(eqx.Module):
 
 
 def build_ridge(setting):
-    start = nnx.initializers.zeros_init()
-    linear = nnx.Linear(
-        3, 1, use_bias=False, kernel_init=start, param_dtype=jnp.float64, rngs=nnx.Rngs(0)
-    )
-    return Ridge(linear, setting)
+    options = dict(kernel_init=nnx.initializers.zeros_init(), param_dtype=jnp.float64)
+    return Ridge(nnx.Linear(3, 1, use_bias=False, rngs=nnx.Rngs(0), **options), setting)
 
 
 def ridge(model, batch, key):
@@ -116,12 +111,10 @@ def ridge(model, batch, key):
 def test_ridge_regression(optimizer):
     strengths = jnp.asarray([0.0, 0.03, 0.3, 3.0])
     # Steepest descent is stable below 2 / (largest curvature), about 0.25 for the last one.
-    swept = fit.sweep(
-        ridge, build_ridge, (X, Y), settings=strengths, optimizer=lambda _: optimizer, steps=150
-    )
-    exact = [
-        np.linalg.solve(X.T @ X / 40 + s * np.eye(3), X.T @ Y / 40) for s in np.asarray(strengths)
-    ]
+    options = dict(settings=strengths, optimizer=lambda _: optimizer, steps=150)
+    swept = fit.sweep(ridge, build_ridge, (X, Y), **options)
+    gram, moments = X.T @ X / 40, X.T @ Y / 40
+    exact = [np.linalg.solve(gram + s * np.eye(3), moments) for s in np.asarray(strengths)]
     np.testing.assert_allclose(swept.models.network.kernel[..., 0], exact, atol=1e-9)
     np.testing.assert_array_equal(swept.models.strength, strengths)
 
@@ -171,14 +164,8 @@ def test_parameters_spoiled_by_the_last_step():
     def root(model, batch, key):  # finite, with a gradient that is not where the argument is 0
         return jnp.sum(jnp.sqrt(model - batch)), {}
 
-    swept = fit.sweep(
-        root,
-        lambda start: start,
-        np.zeros(()),
-        settings=np.array([1.0, 0.0]),
-        optimizer=lambda _: optax.sgd(0.1),
-        steps=1,
-    )
+    options = dict(settings=np.array([1.0, 0.0]), optimizer=lambda _: optax.sgd(0.1), steps=1)
+    swept = fit.sweep(root, lambda start: start, np.zeros(()), **options)
     np.testing.assert_array_equal(swept.nonfinite_step, [-1, 1])
     np.testing.assert_allclose(swept.models, [0.95, 0.0])
 
@@ -195,9 +182,8 @@ def test_what_has_diverged_is_not_taken_for_the_best(devices):
     rates = (0.25, 1e160)
     swept = descents(*rates, devices=devices, **options)
     for i, rate in enumerate(rates):
-        single = fit.gradient(
-            quadratic, jnp.zeros(()), np.ones(()), optimizer=optax.sgd(rate), **options
-        )
+        options["optimizer"] = optax.sgd(rate)
+        single = fit.gradient(quadratic, jnp.zeros(()), np.ones(()), **options)
         np.testing.assert_allclose(swept.models[i], single.model)
         assert swept[i].nonfinite_step == single.nonfinite_step
     assert np.isnan(swept.history["valid_loss"][:, 1]).all()
@@ -208,25 +194,18 @@ def test_interrupted_goes_on_where_it_was(tmp_path):
     options = dict(settings=settings, optimizer=momentum, steps=30, batch_size=12, key=KEY)
     options |= dict(valid=VALID, valid_every=8, chunk=5)
     whole = fit.sweep(LOSS, net, (X, Y), **options)
-    path = tmp_path / "sweep"
-    head = fit.sweep(
-        LOSS, net, (X, Y), checkpoint=path, callback=lambda report: report.step >= 12, **options
-    )
+    options["checkpoint"] = tmp_path / "sweep"
+    head = fit.sweep(LOSS, net, (X, Y), callback=lambda report: report.step >= 12, **options)
     assert bool(head.result == RESULTS.early_stopped) and head.step == 15
     seen = []
-    tail = fit.sweep(
-        LOSS, net, (X, Y), checkpoint=path, callback=lambda r: seen.append(r.step), **options
-    )
+    tail = fit.sweep(LOSS, net, (X, Y), callback=lambda r: seen.append(r.step), **options)
     assert seen[0] == 16 and tail.step == 30
-    idle = dict(checkpoint=path, callback=lambda r: pytest.fail("done already"))
-    again = fit.sweep(LOSS, net, (X, Y), **idle, **options)
+    again = fit.sweep(LOSS, net, (X, Y), callback=lambda r: pytest.fail("done"), **options)
     for one in (tail, again):
         assert bool(one.result == RESULTS.successful)
         np.testing.assert_array_equal(one.nonfinite_step, whole.nonfinite_step)
-        for name, rows in whole.history.items():
-            np.testing.assert_array_equal(one.history[name], rows)
-        for a, b in zip(params_of(one.models), params_of(whole.models), strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_same_leaves(one.history, whole.history)
+        assert_same_leaves(params_of(one.models), params_of(whole.models))
 
     for changed, words in [
         (dict(settings=settings_of(1e-2, 1e9, 2e-1)), "with these settings"),
@@ -234,7 +213,7 @@ def test_interrupted_goes_on_where_it_was(tmp_path):
         (dict(steps=40), r"float64\[30, 3\] at \.loss"),
     ]:
         with pytest.raises(ValueError, match=words):
-            fit.sweep(LOSS, net, (X, Y), checkpoint=path, **(options | changed))
+            fit.sweep(LOSS, net, (X, Y), **(options | changed))
 
 
 def test_models_are_shared_out_among_devices():
@@ -253,7 +232,7 @@ def test_models_are_shared_out_among_devices():
     for name in ("progress", "callback"):
         swept = fit.sweep(LOSS, net, (X, Y), devices=devices, **{name: listen}, **options)
     assert seen[-1] == dict.fromkeys(devices, 2)
-    assert {leaf.device for leaf in params_of(swept.models)} == {devices[0]}
+    assert {leaf.device for leaf in jax.tree.leaves(params_of(swept.models))} == {devices[0]}
 
 
 def test_devices_need_nothing_of_each_other():
@@ -285,10 +264,8 @@ def test_a_sweep_goes_on_with_other_devices(tmp_path, first, then):
     once = {"checkpoint": path, "devices": first, "callback": lambda report: True}
     assert fit.sweep(LOSS, net, (X, Y), **once, **options).step < 10
     tail = fit.sweep(LOSS, net, (X, Y), checkpoint=path, devices=then, **options)
-    for name, rows in whole.history.items():
-        np.testing.assert_allclose(tail.history[name], rows, rtol=1e-12)
-    for a, b in zip(params_of(tail.models), params_of(whole.models), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert_same_leaves(tail.history, whole.history, rtol=1e-12)
+    assert_same_leaves(params_of(tail.models), params_of(whole.models), rtol=1e-12)
 
 
 def test_a_killed_process_loses_little(tmp_path, monkeypatch):
@@ -300,30 +277,21 @@ def test_a_killed_process_loses_little(tmp_path, monkeypatch):
         if report.step == 15:
             raise SystemExit
 
+    options["checkpoint"] = tmp_path / "sweep"
     with pytest.raises(SystemExit):
-        fit.sweep(LOSS, net, (X, Y), checkpoint=tmp_path / "sweep", callback=kill, **options)
+        fit.sweep(LOSS, net, (X, Y), callback=kill, **options)
     seen = []
-    tail = fit.sweep(
-        LOSS, net, (X, Y), checkpoint=tmp_path / "sweep",
-        callback=lambda report: seen.append(report.step), **options,
-    )  # fmt: skip
+    tail = fit.sweep(LOSS, net, (X, Y), callback=lambda r: seen.append(r.step), **options)
     assert seen[0] == 20
     np.testing.assert_array_equal(tail.history["loss"], whole.history["loss"])
 
 
 def test_a_second_sweep_compiles_nothing():
-    traces = []
-
-    def counted(model, batch, key):
-        traces.append(1)
-        return residual(model, batch, key)
-
+    counted = Counted(residual)
     for seed in (0, 1):
         settings = settings_of(1e-2, 1e-1 + seed)
-        fit.sweep(
-            fit.mean_square(counted), net, (X, Y), settings=settings, optimizer=momentum, steps=2
-        )
-        assert len(traces) == 1
+        fit.sweep(fit.mean_square(counted), net, (X, Y), **(GOOD | {"settings": settings}))
+        assert counted.traces == 1
 
 
 GOOD = dict(settings=settings_of(0.1, 0.2), optimizer=momentum, steps=2)

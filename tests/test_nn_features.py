@@ -13,9 +13,7 @@ def test_features_are_cosines_and_sines_of_frozen_frequencies():
     layer = nn.FourierFeatures(2, 5, scale=3.0, rngs=nnx.Rngs(0))
     x = jnp.array([[0.3, -0.7]])
     angles = np.asarray(x) @ np.asarray(layer.frequencies[...])
-    np.testing.assert_allclose(
-        layer(x), np.concatenate([np.cos(angles), np.sin(angles)], axis=1), rtol=1e-12
-    )
+    np.testing.assert_allclose(layer(x), np.c_[np.cos(angles), np.sin(angles)], rtol=1e-12)
     assert not jax.tree.leaves(nnx.state(layer, nnx.Param))
     again = nn.FourierFeatures(2, 5, scale=3.0, rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(layer.frequencies[...], again.frequencies[...])
@@ -38,7 +36,6 @@ def test_inner_products_are_a_gaussian_kernel():
     ],
 )
 def test_bad_input(options, message):
+    options = {"in_features": 1, "num_frequencies": 3, "rngs": nnx.Rngs(0)} | options
     with pytest.raises(ValueError, match=message):
-        nn.FourierFeatures(
-            **({"in_features": 1, "num_frequencies": 3, "rngs": nnx.Rngs(0)} | options)
-        )
+        nn.FourierFeatures(**options)

@@ -1,5 +1,6 @@
 """Double-double arithmetic against exact rational arithmetic, compiled as it is used."""
 
+import functools
 from fractions import Fraction
 
 import jax
@@ -61,12 +62,10 @@ def test_a_product_is_the_same_number_in_every_program():
 
 def test_sums_products_and_quotients():
     a, b = numbers(2), numbers(3)
-    x, y = rationals(a), rationals(b)
-    size = [abs(p) + abs(q) for p, q in zip(x, y, strict=True)]
-    total = [p + q for p, q in zip(x, y, strict=True)]
-    product = [p * q for p, q in zip(x, y, strict=True)]
-    quotient = [p / q for p, q in zip(x, y, strict=True)]
-    assert worst(jax.jit(dd.add)(a, b), total, size) < 2.0**-104
+    pairs = list(zip(rationals(a), rationals(b), strict=True))
+    size = [abs(p) + abs(q) for p, q in pairs]
+    product, quotient = [p * q for p, q in pairs], [p / q for p, q in pairs]
+    assert worst(jax.jit(dd.add)(a, b), [p + q for p, q in pairs], size) < 2.0**-104
     assert worst(jax.jit(dd.mul)(a, b), product, product) < 2.0**-101
     assert worst(jax.jit(dd.div)(a, b), quotient, quotient) < 2.0**-100
 
@@ -82,11 +81,9 @@ def test_one_program_of_many_operations_keeps_the_digits():
         zero = jax.tree.map(jnp.zeros_like, args[0])
         return jax.lax.fori_loop(0, 3, lambda _, total: dd.add(total, expression(*args)), zero)
 
-    columns = [rationals(x) for x in (a, b, c, d)]
-    exact = [(p + q) * (r * s) + p * (q / r) for p, q, r, s in zip(*columns, strict=True)]
-    size = [
-        (abs(p) + abs(q)) * abs(r * s) + abs(p * q / r) for p, q, r, s in zip(*columns, strict=True)
-    ]
+    rows = list(zip(*(rationals(x) for x in (a, b, c, d)), strict=True))
+    exact = [(p + q) * (r * s) + p * (q / r) for p, q, r, s in rows]
+    size = [(abs(p) + abs(q)) * abs(r * s) + abs(p * q / r) for p, q, r, s in rows]
     for function in (jax.jit(expression), jax.jit(jax.vmap(expression))):
         assert worst(function(a, b, c, d), exact, size) < 2.0**-98
     assert worst(jax.jit(looped)(a, b, c, d), [3 * e for e in exact], size) < 2.0**-96
@@ -102,9 +99,7 @@ def test_matrix_product():
     a = jax.tree.map(lambda x: x.reshape(4, 15), a)
     b = jax.tree.map(lambda x: x.reshape(15, 4), b)
     product = jax.jit(jax.vmap(dd.matmul))(*jax.tree.map(lambda x: x[None], (a, b)))
-    left, right = (
-        np.array(rationals(jax.tree.map(jnp.ravel, x))).reshape(x.hi.shape) for x in (a, b)
-    )
+    flat = functools.partial(jax.tree.map, jnp.ravel)
+    left, right = (np.array(rationals(flat(x))).reshape(x.hi.shape) for x in (a, b))
     size = np.abs(left).max(axis=1)[:, None] * np.abs(right).max(axis=0)
-    product = jax.tree.map(jnp.ravel, product)
-    assert worst(product, list((left @ right).ravel()), list(size.ravel())) < 2.0**-85
+    assert worst(flat(product), list((left @ right).ravel()), list(size.ravel())) < 2.0**-85

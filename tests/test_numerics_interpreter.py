@@ -63,9 +63,8 @@ def test_powers_have_the_sign_and_the_edges_of_floats():
 
 def test_products_and_sums_of_matrices():
     a, x = (jnp.asarray(y) for y in np.random.default_rng(1).normal(size=(2, 5, 5)))
-    found = rationals(
-        jax.jit(in_double_double(lambda x: jnp.einsum("ij,kj->ik", a, x).sum(0)))(exact(x))
-    )
+    product = in_double_double(lambda x: jnp.einsum("ij,kj->ik", a, x).sum(0))
+    found = rationals(jax.jit(product)(exact(x)))
     rows = [[Fraction(float(v)) for v in row] for row in np.asarray(x)]
     sums = [sum(Fraction(float(v)) for v in column) for column in np.asarray(a).T]
     for value, row in zip(found, rows, strict=True):

@@ -14,18 +14,10 @@ from physml import dynamics, nn, reference, surrogate, systems
 def fitted(system: Any, train, units, scale):
     """What `scripts/other_systems.py` does for every system."""
     inputs = surrogate.network_inputs(train, period=system.period)
-    net = nn.MLP.frozen(
-        inputs,
-        units,
-        system.dim,
-        scale=scale,
-        activation=nn.fourier,
-        centres="mean",
-        rngs=nnx.Rngs(0),
-    )
-    return surrogate.fit_readout(
-        net, train, symmetry=system.symmetry, period=system.period
-    ).step_map
+    options = {"scale": scale, "activation": nn.fourier, "centres": "mean", "rngs": nnx.Rngs(0)}
+    net = nn.MLP.frozen(inputs, units, system.dim, **options)
+    structure = {"symmetry": system.symmetry, "period": system.period}
+    return surrogate.fit_readout(net, train, **structure).step_map
 
 
 def test_one_surrogate_of_many_parameters():
@@ -39,8 +31,9 @@ def test_one_surrogate_of_many_parameters():
     ys = dynamics.rollout(step_map, before[:, None], 100)
     np.testing.assert_array_equal(ys[..., 3], rho)  # not a step's rounding away from it
     np.testing.assert_allclose(ys[..., :3], truth.ys, atol=1e-4)
-    mirrored = dynamics.rollout(step_map, (before * jnp.array([[-1.0, -1, 1, 1]]))[:, None], 100)
-    np.testing.assert_allclose(mirrored, ys * jnp.array([-1.0, -1, 1, 1])[None, None], atol=1e-10)
+    signs = jnp.array([[[-1.0, -1, 1, 1]]])
+    mirrored = dynamics.rollout(step_map, before[:, None] * signs, 100)
+    np.testing.assert_allclose(mirrored, ys * signs, atol=1e-10)
 
 
 @pytest.mark.slow

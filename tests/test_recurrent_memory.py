@@ -55,15 +55,8 @@ def test_without_a_hidden_state_the_velocity_is_unknown():
 
 def test_back_propagation_through_time_learns_to_remember():
     """By gradient alone, each step from the true row: only the memory can tell the velocity."""
-    fitted = surrogate.fit(
-        nn.RNN("gru", 1, 12, 1, rngs=nnx.Rngs(0)),
-        TRAIN,
-        optimizer=optax.adam(1e-2),
-        steps=400,
-        batch_size=64,
-        length=10,
-        refit=False,
-        key=jax.random.key(0),
-    )
+    options = {"steps": 400, "batch_size": 64, "length": 10, "refit": False}
+    options |= {"optimizer": optax.adam(1e-2), "key": jax.random.key(0)}
+    fitted = surrogate.fit(nn.RNN("gru", 1, 12, 1, rngs=nnx.Rngs(0)), TRAIN, **options)
     assert error(fitted.step_map, 10) < 0.1 * BLIND
     assert error(fitted.step_map, 1) > 0.9 * BLIND

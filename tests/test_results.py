@@ -58,10 +58,7 @@ def of(failed):
 @pytest.mark.parametrize("transform", [lambda f: f, jax.vmap])
 def test_traced_failure_raises_when_the_program_runs(transform):
     def end(throw):
-        def one(x):
-            return conclude(2 * x, of(x > 1), "room.solve", throw=throw)
-
-        return jax.jit(transform(one))
+        return jax.jit(transform(lambda x: conclude(2 * x, of(x > 1), "room.solve", throw=throw)))
 
     good, bad = jnp.asarray([0.0, 1.0]), jnp.asarray([0.0, 2.0])
     if transform is not jax.vmap:
