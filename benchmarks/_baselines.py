@@ -100,7 +100,8 @@ def polynomial(
     powers = [p for p in itertools.product(range(degree + 1), repeat=dim) if sum(p) <= degree]
 
     def with_terms(terms: Iterable[int], weights: Array) -> Polynomial:
-        return Polynomial(weights, centre, reach, tuple(powers[i] for i in terms), train.dt)
+        kept = tuple(powers[i] for i in terms)
+        return Polynomial(weights=weights, centre=centre, reach=reach, powers=kept, dt=train.dt)
 
     weights = np.zeros((len(powers), dim))
     term_parity = np.prod(parity ** np.asarray(powers), axis=1)  # T_n is odd or even as n is
@@ -243,14 +244,15 @@ def _best_ridge(
     W = V s / (s^2 + ridge s_1^2) U' T from the SVD of the features, reduced by QR in blocks of
     trajectories.
     """
-    triangle, dim = None, train.ys.shape[2]
+    dim = train.ys.shape[2]
+    triangle: np.ndarray | None = None
     for first in range(0, len(train), block):
         ys = train.ys[first : first + block]
         columns = (_features_of(rule, ys), ys[:, 1:] - ys[:, :-1])
         rows = np.concatenate([np.asarray(x)[:, washout:] for x in columns], axis=2)
         rows = rows.reshape(-1, rows.shape[2])
         rows = rows if triangle is None else np.concatenate([triangle, rows])
-        triangle = np.linalg.qr(rows, mode="r")
+        triangle = np.asarray(np.linalg.qr(rows, mode="r"))
     assert triangle is not None  # there is a trajectory
     size = triangle.shape[1] - dim
     u, s, vt = np.linalg.svd(triangle[:size, :size])
@@ -259,7 +261,7 @@ def _best_ridge(
     tried = []
     for ridge in ridges:
         weights = vt.T @ ((s / (s**2 + ridge * s[0] ** 2))[:, None] * projected)
-        fitted = Reservoir(jnp.asarray(weights), rule, train.dt)
+        fitted = Reservoir(weights=jnp.asarray(weights), rule=rule, dt=train.dt)
         truth = valid.ys[:, washout:]
         predicted = dynamics.rollout(fitted, valid.ys[:, : washout + 1], truth.shape[1] - 1)
         found = dynamics.valid_prediction_time(predicted, truth, fitted.dt, scale=scale)

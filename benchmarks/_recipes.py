@@ -50,11 +50,16 @@ def mlp_tanh(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     return refit(nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=nnx.Rngs(seed)), train)
 
 
+def single(step_map: StepMap) -> StepMap:
+    """The map evaluated in float32."""
+    return baselines.Single(inner=step_map, dt=step_map.dt)
+
+
 def mlp32(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
     """As `mlp`, in float32 from the data to the forecast; fewer digits need fewer units."""
     train = cast(train, jnp.float32)
     network = frozen(train, seed, 200, 0.5)
-    return baselines.Single(refit(network, train, rcond=6e-8, refinements=2), train.dt)
+    return single(refit(network, train, rcond=6e-8, refinements=2))
 
 
 def rnn(train: Trajectories, valid: Trajectories, seed: int) -> StepMap:
@@ -175,13 +180,13 @@ RECIPES = (
     Recipe("mlp32", mlp32, quick={}, dtype="float32"),
     Recipe("hybrids", hybrids),
     Recipe("few", few),
-    perfect("persistence", lambda: baselines.Persistence(DT)),
+    perfect("persistence", lambda: baselines.Persistence(dt=DT)),
     Recipe("linear", lambda train, valid, seed: baselines.polynomial(train, 1)),
     *(polynomial(degree, symmetric=False) for degree in range(2, 11)),
     *(polynomial(degree, symmetric=True) for degree in range(2, 13)),
     *(reservoir(order) for order in (2, 3)),
     Recipe("esn", baselines.echo_state, history=HISTORY),
     perfect("rk4", lambda: reference.RungeKutta4(system=LORENZ, dt=DT)),
-    perfect("perfect32", lambda: baselines.Single(taylor(12), DT), dtype="float32"),
+    perfect("perfect32", lambda: single(taylor(12)), dtype="float32"),
     perfect("perfect", lambda: taylor(20)),
 )

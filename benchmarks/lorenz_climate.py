@@ -33,7 +33,7 @@ from physml.step_maps import StepMap
 NUM = 20  # rollouts
 BLOCKS = 5  # of each, for the bootstrap
 EXPONENTS: Any = LORENZ.lyapunov_exponents
-KNOWN = dict(zip(("lambda1", "lambda2", "lambda3"), EXPONENTS, strict=True))
+KNOWN: dict[str, float] = dict(zip(("lambda1", "lambda2", "lambda3"), EXPONENTS, strict=True))
 KNOWN["kaplan_yorke"] = 2 + (EXPONENTS[0] + EXPONENTS[1]) / -EXPONENTS[2]
 
 

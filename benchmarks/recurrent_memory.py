@@ -142,9 +142,9 @@ def training(
     figures = []
     for stepper in (first, last):
         figures.append(float(jnp.sqrt(jnp.mean(residual(stepper, windows) ** 2))))
-    cells: list[Any] = [stepper.network.cells[0] for stepper in (first, last)]
+    networks: list[Any] = [first.network, last.network]
     for name in ("dense_i", "dense_h"):
-        a, b = (np.asarray(getattr(cell, name).kernel[...]) for cell in cells)
+        a, b = (np.asarray(getattr(each.cells[0], name).kernel[...]) for each in networks)
         figures.append(float(np.linalg.norm(b - a) / np.linalg.norm(a)))
     return dict(zip(TRAINING, figures, strict=False))
 

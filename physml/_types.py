@@ -37,6 +37,6 @@ class RecurrentNetwork(Protocol):
         """The empty memory."""
         ...
 
-    def advance(self, carry: Any, x: Float[Array, "*batch inputs"]) -> tuple[Any, Array]:
+    def advance(self, carry: PyTree, x: Float[Array, "*batch inputs"]) -> tuple[Any, Array]:
         """The memory one input later, and the features, (*batch, units), that go with it."""
         ...

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml._types import Residual
 from physml.step_maps import StepMap
@@ -32,7 +32,7 @@ def equation(system: System, args: Any = None) -> Residual:
     """
 
     def residual(
-        model: Any, times: Float[Array, " times"], key: PRNGKeyArray | None = None
+        model: PyTree, times: Float[Array, " times"], key: PRNGKeyArray | None = None
     ) -> Float[Array, "times dim"]:
         def at(t: Array) -> tuple[Array, Array]:
             return jax.jvp(model, (t,), (jnp.ones_like(t),))
@@ -44,7 +44,7 @@ def equation(system: System, args: Any = None) -> Residual:
 
 
 def step(
-    model: Any, batch: Any, key: PRNGKeyArray | None = None
+    model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None
 ) -> Float[Array, "windows steps dim"]:
     r"""The residual of single steps: $(\Delta(y_k) - (y_{k+1} - y_k)) / s$ along each window.
 
@@ -63,7 +63,7 @@ def step(
 
 
 def rollout(
-    model: Any, batch: Any, key: PRNGKeyArray | None = None
+    model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None
 ) -> Float[Array, "windows steps dim"]:
     r"""The residual of a forecast: $(\hat y_k - y_k) / s$, each window started from its first row.
 
@@ -77,7 +77,7 @@ def rollout(
     step_map: StepMap = model
 
     def forecast(ys: Array, t0: Array) -> Array:
-        def advance(state: Any, _: None) -> tuple[Any, Array]:
+        def advance(state: PyTree, _: None) -> tuple[Any, Array]:
             state = step_map.step(state)
             return state, step_map.observe(state)
 
@@ -103,7 +103,7 @@ def noisy(residual: Residual, std: Float[Array, " dim"]) -> Residual:
     Computation 7 (1995) 108, who shows that it penalises the derivative of the map.
     """
 
-    def disturbed(model: Any, batch: Any, key: PRNGKeyArray | None = None) -> Any:
+    def disturbed(model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None) -> Any:
         if key is None:
             return residual(model, batch, key)
         own, rest = jax.random.split(key)

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-MapState = PyTree[Any]
+MapState = PyTree
 """Whatever a step map carries from step to step: coordinates, hidden carry, step count."""
 
 

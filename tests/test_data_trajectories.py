@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,12 +34,7 @@ def test_pairs_are_one_step_apart_in_one_trajectory(num, time):
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    num=st.integers(1, 3),
-    time=st.integers(2, 9),
-    length=st.integers(1, 9),
-    stride=st.integers(1, 4),
-)
+@given(st.integers(1, 3), st.integers(2, 9), st.integers(1, 9), st.integers(1, 4))
 def test_windows_never_cross_trajectories(num, time, length, stride):
     trajectories = coded(num, time)
     if length > time:
@@ -88,8 +84,6 @@ def test_standardizer_gives_mean_0_and_deviation_1_and_back():
     np.testing.assert_allclose(z.std(axis=(0, 1)), [1.0, 0.0, 1.0], atol=1e-13)
     np.testing.assert_allclose(standardizer.inverse(z), x, rtol=1e-14)
     np.testing.assert_allclose(standardizer.inverse(z[0, 0]), x[0, 0], rtol=1e-14)
-    with pytest.raises(ValueError, match="rows"):
-        data.Standardizer.fit(jnp.zeros((0, 3)))
 
 
 def test_npz_round_trip_keeps_everything(tmp_path):
@@ -131,10 +125,8 @@ def test_load_refuses_what_is_not_ours(tmp_path):
 
 
 def test_csv_is_read_back_to_the_last_bit(tmp_path):
-    ys = (
-        np.random.default_rng(0).standard_normal((3, 4, 2))
-        * np.geomspace(1e-300, 1e300, 4)[:, None]
-    )
+    ys = np.random.default_rng(0).standard_normal((3, 4, 2))
+    ys = ys * np.geomspace(1e-300, 1e300, 4)[:, None]
     written = data.from_arrays(0.1 * np.arange(4), ys, names=("prey", "predators"))
     data.to_csv(tmp_path / "fields.csv", written, trajectory="field")
     assert (tmp_path / "fields.csv").read_text().startswith("field,t,prey,predators\n0,0.0,")
@@ -163,39 +155,23 @@ def test_csv_of_several_trajectories(tmp_path):
     np.testing.assert_allclose(trajectories.ts, [0.0, 0.5])
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "got an empty file"),
-        ("a,b\n1,2\n", "must have columns"),
-        ("t\n1\n", "must have columns"),
-        ("t,x\n0,1\n1,nan\n", "line 3, column x.*'nan'"),
-        ("t,x\n0,1\n1,two\n", "line 3, column x.*'two'"),
-        ("t,x\n0,1\n1\n", "line 3 must have 2 cells, got 1"),
-        ("t,x\n0,1\n1,2\n1,3\n", "must increase"),
-        ("t,x\n0,1\n1,2\n3,3\n", "uniform"),
-        ("t,x\n0,1\n", "at least 2"),
-    ],
+@refusals(
+    ("", "got an empty file"),
+    ("a,b\n1,2\n", "must have columns"),
+    ("t\n1\n", "must have columns"),
+    ("t,x\n0,1\n1,nan\n", "line 3, column x.*'nan'"),
+    ("t,x\n0,1\n1,two\n", "line 3, column x.*'two'"),
+    ("t,x\n0,1\n1\n", "line 3 must have 2 cells, got 1"),
+    ("t,x\n0,1\n1,2\n1,3\n", "must increase"),
+    ("t,x\n0,1\n1,2\n3,3\n", "uniform"),
+    ("t,x\n0,1\n", "at least 2"),
+    ("id,t,x\na,0,1\na,1,2\nb,0,1\n", "equally many rows"),
+    ("id,t,x\na,0,1\na,1,2\nb,0,1\nb,2,1\n", "one time step"),
 )
-def test_csv_errors_say_where(tmp_path, text, message):
+def test_csv_errors_say_where(text, tmp_path):
     path = tmp_path / "bad.csv"
     path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        data.from_csv(path)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ("a,0,1\na,1,2\nb,0,1\n", "equally many rows"),
-        ("a,0,1\na,1,2\nb,0,1\nb,2,1\n", "one time step"),
-    ],
-)
-def test_csv_trajectories_share_a_grid(tmp_path, rows, message):
-    path = tmp_path / "bad.csv"
-    path.write_text("id,t,x\n" + rows)
-    with pytest.raises(ValueError, match=message):
-        data.from_csv(path, trajectory="id")
+    data.from_csv(path, trajectory="id" if text.startswith("id") else None)
 
 
 def test_printed_times_count_as_uniform():
@@ -203,28 +179,28 @@ def test_printed_times_count_as_uniform():
     assert data.from_arrays(ts, np.zeros((3001, 1))).dt == pytest.approx(20 / 3000)
 
 
-@pytest.mark.parametrize(
-    ("ts", "ys", "options", "error", "message"),
-    [
-        ([0, 1], np.array([[[0.0], [np.nan]]]), {}, ValueError, r"nan at index \(0, 1, 0\)"),
-        ([0, 1], [["a"], ["b"]], {}, TypeError, "real numbers"),
-        ([0, 1], [[1.0], [1j]], {}, TypeError, "real numbers"),
-        ([0, 1], [[1.0], [2.0, 3.0]], {}, TypeError, "real numbers"),
-        ([0, 1, 2], np.zeros((2, 2, 1)), {}, ValueError, "ts and t0s must have"),
-        ([0, 1], np.zeros(2), {}, ValueError, "ys must have shape"),
-        ([0, 1], np.zeros((0, 2, 1)), {}, ValueError, "ys must have shape"),
-        ([0], np.zeros((1, 1, 1)), {}, ValueError, "at least 2"),
-        ([1, 0], np.zeros((2, 1)), {}, ValueError, "must increase"),
-        ([0, np.inf], np.zeros((2, 1)), {}, ValueError, "finite"),
-        ([0, 1], np.zeros((2, 1)), {"names": ("a", "b")}, ValueError, "names"),
-        ([0, 1], np.zeros((2, 1)), {"t0s": [0.0, 1.0]}, ValueError, "ts and t0s must have"),
-        ([0, 1], np.zeros((2, 1)), {"t0s": [np.nan]}, ValueError, "t0s must be finite"),
-        ([0, 1], np.zeros((2, 1)), {"dtype": int}, TypeError, "floating dtype"),
-    ],
+made = data.from_arrays
+
+
+@refusals(
+    (lambda: made([0, 1], np.array([[[0.0], [np.nan]]])), r"nan at index \(0, 1, 0\)"),
+    (lambda: made([0, 1], [["a"], ["b"]]), "real numbers", TypeError),
+    (lambda: made([0, 1], [[1.0], [1j]]), "real numbers", TypeError),
+    (lambda: made([0, 1], [[1.0], [2.0, 3.0]]), "real numbers", TypeError),
+    (lambda: made([0, 1, 2], np.zeros((2, 2, 1))), "ts and t0s must have"),
+    (lambda: made([0, 1], np.zeros(2)), "ys must have shape"),
+    (lambda: made([0, 1], np.zeros((0, 2, 1))), "ys must have shape"),
+    (lambda: made([0], np.zeros((1, 1, 1))), "at least 2"),
+    (lambda: made([1, 0], np.zeros((2, 1))), "must increase"),
+    (lambda: made([0, np.inf], np.zeros((2, 1))), "finite"),
+    (lambda: made([0, 1], np.zeros((2, 1)), names=("a", "b")), "names"),
+    (lambda: made([0, 1], np.zeros((2, 1)), t0s=[0.0, 1.0]), "ts and t0s must have"),
+    (lambda: made([0, 1], np.zeros((2, 1)), t0s=[np.nan]), "t0s must be finite"),
+    (lambda: made([0, 1], np.zeros((2, 1)), dtype=int), "floating dtype", TypeError),
+    (lambda: data.Standardizer.fit(jnp.zeros((0, 3))), "rows"),
 )
-def test_from_arrays_refuses(ts, ys, options, error, message):
-    with pytest.raises(error, match=message):
-        data.from_arrays(ts, ys, **options)
+def test_bad_arrays(call):
+    call()
 
 
 def test_float64_is_never_rounded_in_silence():

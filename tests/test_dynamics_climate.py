@@ -6,39 +6,28 @@ import numpy as np
 import pytest
 import scipy.signal
 import scipy.stats
+from helpers import Map, linear, refusals
 
 from physml import dynamics, reference, systems
 from physml.dynamics import _statistics as statistics
-from physml.step_maps import StepMap
 
 BOUNDS = ((-25.0, -30.0, 0.0), (25.0, 30.0, 52.0))
 
 
-class Map(StepMap):
-    """y -> matrix y."""
-
-    matrix: jax.Array
-    dt: float = 1.0
-
-    def init(self, history, t0):
-        return history[-1]
-
-    def step(self, state):
-        return self.matrix @ state
-
-    def observe(self, state):
-        return state
-
-
-user = pytest.mark.usefixtures("as_a_user")
+def matrix_map(matrix):
+    return Map(linear, (jnp.asarray(matrix),), 1.0)
 
 
 # Distances
 
 
-def test_kullback_leibler_of_finely_binned_normals():
+def binned_normals():
     edges = np.linspace(-12.0, 14.0, 4001)
-    p, q = (np.diff(scipy.stats.norm(m, s).cdf(edges)) for m, s in ((0.0, 1.0), (1.0, 1.5)))
+    return (np.diff(scipy.stats.norm(m, s).cdf(edges)) for m, s in ((0.0, 1.0), (1.0, 1.5)))
+
+
+def test_kullback_leibler_of_finely_binned_normals():
+    p, q = binned_normals()
     expected = np.log(1.5) + (1 + 1) / (2 * 1.5**2) - 0.5
     np.testing.assert_allclose(dynamics.kullback_leibler(p, q), expected, rtol=1e-4)
     np.testing.assert_allclose(dynamics.kullback_leibler(7 * p, 3 * q), expected, rtol=1e-4)
@@ -60,8 +49,7 @@ def test_divergences_by_hand():
 
 
 def test_hellinger_of_normals():
-    edges = np.linspace(-12.0, 14.0, 4001)
-    p, q = (np.diff(scipy.stats.norm(m, s).cdf(edges)) for m, s in ((0.0, 1.0), (1.0, 1.5)))
+    p, q = binned_normals()
     overlap = np.sqrt(2 * 1.5 / (1 + 1.5**2)) * np.exp(-0.25 / (1 + 1.5**2))
     np.testing.assert_allclose(dynamics.hellinger(p, q), np.sqrt(1 - overlap), rtol=1e-5)
 
@@ -158,15 +146,9 @@ def test_climate_is_that_of_the_rollout():
 def test_no_maximum_is_lost_or_counted_twice_between_chunks():
     angle = 0.7
     c, s = np.cos(angle), np.sin(angle)
-    turning = Map(jnp.array([[c, -s], [s, c]]))
+    options = {"bounds": ((-2.0, -2.0), (2.0, 2.0)), "transient": 0, "segment": 10, "chunk": 10}
     found = dynamics.measure_climate(
-        turning,
-        jnp.array([[[1.0, 0.0]]]),
-        200,
-        bounds=((-2.0, -2.0), (2.0, 2.0)),
-        transient=0,
-        segment=10,
-        chunk=10,
+        matrix_map([[c, -s], [s, c]]), jnp.array([[[1.0, 0.0]]]), 200, **options
     )
     series = np.sin(angle * np.arange(1, 201))
     np.testing.assert_allclose(found.maxima[0], dynamics.maxima(series), rtol=1e-12)
@@ -199,7 +181,7 @@ def test_another_climate_is_farther_away_than_the_floor(lorenz):
 
 def test_a_diverging_trajectory_is_counted_and_left_out():
     # The first grows past any bounds, the second decays to the origin.
-    grown = Map(jnp.diag(jnp.array([3.0, 0.5])), 1.0)
+    grown = matrix_map(np.diag([3.0, 0.5]))
     starts = jnp.array([[[1.0, 1.0]], [[0.0, 1.0]]])
     climate = dynamics.measure_climate(
         grown, starts, 900, bounds=((-1.0, -1.0), (1.0, 1.0)), transient=100, segment=100
@@ -229,29 +211,20 @@ def test_block_bootstrap_sees_correlation():
     np.testing.assert_allclose(samples.std(), 1 / np.sqrt(400), rtol=0.15)
 
 
-@user
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"history": jnp.ones((1, 2))}, "history must have shape"),
-        ({"bounds": ((0.0, 0.0), (1.0, 0.0))}, "bounds must be corners"),
-        ({"bounds": ((0.0,), (1.0,))}, "bounds must be corners"),
-        ({"chunk": 30}, "num_steps must be a multiple of 30, got 100"),
-        ({"every": 7}, "chunk must be a multiple of 7, got 100"),
-        ({"segment": 101}, "segment must be at most 100, got 101"),
-        ({"joint_bins": 1000}, "joint_bins must give at most"),
-        ({"exponents": 3}, "exponents must be at most 2, got 3"),
-    ],
+@pytest.mark.usefixtures("as_a_user")
+@refusals(
+    ({"history": jnp.ones((1, 2))}, "history must have shape"),
+    ({"bounds": ((0.0, 0.0), (1.0, 0.0))}, "bounds must be corners"),
+    ({"bounds": ((0.0,), (1.0,))}, "bounds must be corners"),
+    ({"chunk": 30}, "num_steps must be a multiple of 30, got 100"),
+    ({"every": 7}, "chunk must be a multiple of 7, got 100"),
+    ({"segment": 101}, "segment must be at most 100, got 101"),
+    ({"joint_bins": 1000}, "joint_bins must give at most"),
+    ({"exponents": 3}, "exponents must be at most 2, got 3"),
 )
-def test_measure_climate_refuses(changes, message):
-    arguments = {
-        "history": jnp.ones((2, 1, 2)),
-        "num_steps": 100,
-        "bounds": ((0.0, 0.0), (1.0, 1.0)),
-        "segment": 50,
-    } | changes
-    with pytest.raises(ValueError, match=message):
-        dynamics.measure_climate(Map(jnp.eye(2)), **arguments)
+def test_measure_climate_refuses(changes):
+    arguments = {"history": jnp.ones((2, 1, 2)), "bounds": ((0.0, 0.0), (1.0, 1.0)), "segment": 50}
+    dynamics.measure_climate(matrix_map(np.eye(2)), num_steps=100, **(arguments | changes))
 
 
 def test_comparisons_refuse(lorenz):
@@ -259,9 +232,9 @@ def test_comparisons_refuse(lorenz):
     with pytest.raises(ValueError, match="even number of trajectories"):
         dynamics.climate_floor(truth[:3], jax.random.key(0))
     options = {"bounds": BOUNDS, "joint_bins": 10, "segment": 50, "transient": 0}
-    coarse = dynamics.measure_climate(Map(jnp.eye(3)), jnp.ones((2, 1, 3)), 100, bins=20, **options)
-    with pytest.raises(ValueError, match="same bounds and bins"):
-        dynamics.climate_distances(coarse, truth)
-    short = dynamics.measure_climate(Map(jnp.eye(3)), jnp.ones((2, 1, 3)), 100, bins=40, **options)
-    with pytest.raises(ValueError, match="same segment and time step"):
-        dynamics.climate_distances(short, truth)
+    for bins, message in ((20, "same bounds and bins"), (40, "same segment and time step")):
+        other = dynamics.measure_climate(
+            matrix_map(np.eye(3)), jnp.ones((2, 1, 3)), 100, bins=bins, **options
+        )
+        with pytest.raises(ValueError, match=message):
+            dynamics.climate_distances(other, truth)

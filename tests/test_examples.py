@@ -25,23 +25,6 @@ PAGES = [
     if "```python" in page.read_text()
 ]
 
-# Sketches that use names they do not define: to be written out, then this list goes.
-KNOWN_SKETCHES = {
-    "physml.experiment._run.slug",
-    "physml.fit._schedule.scheduled",
-    "physml.pinn.inverse._discover.discover",
-    "physml.pinn.inverse._identify.identify",
-    "physml.pinn.space_time._pde.pde",
-    "physml.pinn.training._train.train",
-    "physml.reference._batch.trajectories",
-    "physml.reference._initial_value.solve",
-    "physml.residuals.equation",
-    "physml.systems._function.from_function",
-    "physml.systems._lorenz.Lorenz",
-    "physml.systems._oscillator.DrivenOscillator",
-    "physml.systems._parametric.with_parameters",
-}
-
 
 def docstrings():
     """Every docstring with examples, by the name of its object.
@@ -74,10 +57,9 @@ def names():
     } | {room: importlib.import_module(f"physml.{room}") for room in rooms}
 
 
+@pytest.mark.usefixtures("as_a_user")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_docstring(name, names, tmp_path, monkeypatch):
-    if name in KNOWN_SKETCHES:
-        pytest.skip("a sketch, to be written out")
     monkeypatch.chdir(tmp_path)
     said = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

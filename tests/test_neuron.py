@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import refusals
 
 from physml import neuron
 
@@ -78,21 +79,17 @@ def test_dtype_follows_the_data():
 
 
 @pytest.mark.usefixtures("as_a_user")
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"w": W[:2]}, r"x must hold .* one input for each of the 2 weights, got shape \(3,\)"),
-        ({"w": W[None]}, r"w must have shape \(inputs,\), not empty, got shape \(1, 3\)"),
-        ({"w": W[:0]}, r"w must have shape \(inputs,\), not empty"),
-        ({"b": W}, r"b must be a number, got shape \(3,\)"),
-        ({"x": X[None]}, r"x must be one sample, of shape \(3,\), got shape \(1, 3\)"),
-        ({"target": X}, r"target must be a number, got shape \(3,\)"),
-        ({"learning_rate": X}, r"learning_rate must be a number, got shape \(3,\)"),
-    ],
+@refusals(
+    ({"w": W[:2]}, r"x must hold .* one input for each of the 2 weights, got shape \(3,\)"),
+    ({"w": W[None]}, r"w must have shape \(inputs,\), not empty, got shape \(1, 3\)"),
+    ({"w": W[:0]}, r"w must have shape \(inputs,\), not empty"),
+    ({"b": W}, r"b must be a number, got shape \(3,\)"),
+    ({"x": X[None]}, r"x must be one sample, of shape \(3,\), got shape \(1, 3\)"),
+    ({"target": X}, r"target must be a number, got shape \(3,\)"),
+    ({"learning_rate": X}, r"learning_rate must be a number, got shape \(3,\)"),
 )
-def test_gradient_step_refuses(change, message):
-    with pytest.raises(ValueError, match=message):
-        neuron.gradient_step(**({"w": W, "b": B, "x": X, "target": TARGET} | change))
+def test_gradient_step_refuses(change):
+    neuron.gradient_step(**({"w": W, "b": B, "x": X, "target": TARGET} | change))
 
 
 @pytest.mark.usefixtures("as_a_user")

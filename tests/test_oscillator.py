@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
@@ -18,12 +19,8 @@ from physml.systems import Cosine, DrivenOscillator, FourierSeries, FunctionForc
 
 # Free, weakly damped, on both sides of critical damping and on it, and strongly damped.
 DAMPINGS = [0.0, 0.2, 1.2 * (1 - 1e-7), 1.2, 1.2 * (1 + 1e-7), 1.25, 4.0, 50.0]
-SMOOTH = [
-    Cosine(1.3, 0.5, 0.4),
-    Cosine(0.4, 3.0),
-    FourierSeries(0.4, [1.0, 0.2, -0.3], [0.3, 0.0, 2.0], 4.0),
-    None,
-]
+SERIES = FourierSeries(0.4, [1.0, 0.2, -0.3], [0.3, 0.0, 2.0], 4.0)
+SMOOTH = [Cosine(1.3, 0.5, 0.4), Cosine(0.4, 3.0), SERIES, None]
 SQUARE = [SquareWave(), SquareWave(-1.0, 0.7, 5.3, 2.0, 0.4), SquareWave(1.0, -3.0, 0.7, 0.6, -0.2)]
 
 
@@ -228,14 +225,12 @@ def test_the_lecture_pulse_train():
     pulses = SquareWave()
     times = np.linspace(0.0, 1.0, 487, endpoint=False)
     # The notes' own line of code.
-    np.testing.assert_array_equal(
-        pulses(times), 1.0 + square(2 * np.pi * 5 * times + np.pi * 0.1 / 0.2)
-    )
+    notes = 1.0 + square(2 * np.pi * 5 * times + np.pi * 0.1 / 0.2)
+    np.testing.assert_array_equal(pulses(times), notes)
     series = pulses.fourier_series(6)
     np.testing.assert_allclose(0.5 * series.a0, 1.0)
-    np.testing.assert_allclose(
-        series.a, [4 / np.pi, 0, -4 / (3 * np.pi), 0, 4 / (5 * np.pi), 0], atol=1e-15
-    )
+    expected = [4 / np.pi, 0, -4 / (3 * np.pi), 0, 4 / (5 * np.pi), 0]
+    np.testing.assert_allclose(series.a, expected, atol=1e-15)
     np.testing.assert_array_equal(series.b, np.zeros(6))
     assert series.period == pulses.period == 0.2
 
@@ -251,10 +246,9 @@ def test_fourier_coefficients_against_quadrature(pulses):
 
     np.testing.assert_allclose(series.a0, 2 * mean(lambda t: 1.0))
     for n in range(1, 5):
-        cosine, sine = (
-            2 * mean(lambda t, f=f, n=n: f(2 * np.pi * n * t / period)) for f in (np.cos, np.sin)
-        )
-        np.testing.assert_allclose((series.a[n - 1], series.b[n - 1]), (cosine, sine), atol=1e-13)
+        for f, found in ((np.cos, series.a[n - 1]), (np.sin, series.b[n - 1])):
+            expected = 2 * mean(lambda t, f=f, n=n: f(2 * np.pi * n * t / period))
+            np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
 def test_an_odd_square_wave():
@@ -309,35 +303,31 @@ def test_jumps_in_compiled_code_many_turns_out():
     np.testing.assert_allclose(oscillator.jump_times(0.0, 0.5), [0.05, 0.15, 0.25, 0.35, 0.45])
 
 
-@pytest.mark.parametrize(
-    "build, message",
-    [
-        (lambda: Cosine(1.0, 0.0), "Cosine.frequency must be positive and finite, got 0.0"),
-        (lambda: Cosine(np.nan, 1.0), "Cosine.amplitude must be finite, got nan"),
-        (lambda: Cosine(1.0, 1.0, np.inf), "Cosine.phase must be finite, got inf"),
-        (lambda: SquareWave(period=-1.0), "SquareWave.period must be positive .* got -1.0"),
-        (lambda: SquareWave(width=0.2), "width must be less than the period 0.2, got 0.2"),
-        (lambda: SquareWave(width=0.0), "SquareWave.width must be positive"),
-        (lambda: SquareWave(high=np.nan), "SquareWave.high must be finite"),
-        (lambda: SquareWave().fourier_series(-1), "n must be at least 0, got -1"),
-        (lambda: FourierSeries(0.0, [1.0, 2.0], [1.0], 1.0), r"got shapes \(2,\) and \(1,\)"),
-        (
-            lambda: FourierSeries(0.0, [1.0], [np.nan], 1.0),
-            r"FourierSeries.b must be finite, got nan at index \(0,\)",
-        ),
-        (lambda: FourierSeries(0.0, [1.0], [1.0], 0.0), "FourierSeries.period must be positive"),
-        (lambda: FunctionForcing(jnp.sin, period=0.0), "FunctionForcing.period must be positive"),
-        (lambda: DrivenOscillator(gamma=np.nan), "DrivenOscillator.gamma must be finite"),
-        (lambda: DrivenOscillator(omega0=0.0), "omega0 must be positive .* got 0.0"),
-        (lambda: DrivenOscillator(mass=-1.0), "DrivenOscillator.mass must be positive"),
-        (
-            lambda: DrivenOscillator.from_spring(0.0, 1.0, 1.0),
-            "mass must be positive and finite, got 0.0",
-        ),
-        (lambda: DrivenOscillator.from_spring(1.0, np.nan, 1.0), "damping must be finite, got nan"),
-        (lambda: DrivenOscillator.from_spring(1.0, 1.0, -1.0), "spring_constant must be positive"),
-    ],
+@refusals(
+    (lambda: Cosine(1.0, 0.0), "Cosine.frequency must be positive and finite, got 0.0"),
+    (lambda: Cosine(np.nan, 1.0), "Cosine.amplitude must be finite, got nan"),
+    (lambda: Cosine(1.0, 1.0, np.inf), "Cosine.phase must be finite, got inf"),
+    (lambda: SquareWave(period=-1.0), "SquareWave.period must be positive .* got -1.0"),
+    (lambda: SquareWave(width=0.2), "width must be less than the period 0.2, got 0.2"),
+    (lambda: SquareWave(width=0.0), "SquareWave.width must be positive"),
+    (lambda: SquareWave(high=np.nan), "SquareWave.high must be finite"),
+    (lambda: SquareWave().fourier_series(-1), "n must be at least 0, got -1"),
+    (lambda: FourierSeries(0.0, [1.0, 2.0], [1.0], 1.0), r"got shapes \(2,\) and \(1,\)"),
+    (
+        lambda: FourierSeries(0.0, [1.0], [np.nan], 1.0),
+        r"FourierSeries.b must be finite, got nan at index \(0,\)",
+    ),
+    (lambda: FourierSeries(0.0, [1.0], [1.0], 0.0), "FourierSeries.period must be positive"),
+    (lambda: FunctionForcing(jnp.sin, period=0.0), "FunctionForcing.period must be positive"),
+    (lambda: DrivenOscillator(gamma=np.nan), "DrivenOscillator.gamma must be finite"),
+    (lambda: DrivenOscillator(omega0=0.0), "omega0 must be positive .* got 0.0"),
+    (lambda: DrivenOscillator(mass=-1.0), "DrivenOscillator.mass must be positive"),
+    (
+        lambda: DrivenOscillator.from_spring(0.0, 1.0, 1.0),
+        "mass must be positive and finite, got 0.0",
+    ),
+    (lambda: DrivenOscillator.from_spring(1.0, np.nan, 1.0), "damping must be finite, got nan"),
+    (lambda: DrivenOscillator.from_spring(1.0, 1.0, -1.0), "spring_constant must be positive"),
 )
-def test_bad_constants(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()
+def test_bad_constants(build):
+    build()

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
+from helpers import refusals
 
 from physml import pinn, reference
 from physml.pinn.inverse._parameters import free_parameters
@@ -88,13 +90,6 @@ def decaying():
     return system, ts, ys
 
 
-def least_squares_oracle(ts, ys):
-    """SciPy's curve_fit on the closed form: estimate and covariance."""
-    from scipy.optimize import curve_fit
-
-    return curve_fit(decay, ts, ys[:, 0], p0=(1.0, 1.0), xtol=1e-14, ftol=1e-14)
-
-
 @pytest.fixture(scope="module")
 def decayed(decaying):
     system, ts, ys = decaying
@@ -103,7 +98,8 @@ def decayed(decaying):
 
 def test_closed_form_estimate_covariance_and_intervals(decaying, decayed):
     _, ts, ys = decaying
-    best, covariance = least_squares_oracle(ts, ys)
+    exact = {"p0": (1.0, 1.0), "xtol": 1e-14, "ftol": 1e-14}
+    best, covariance = scipy.optimize.curve_fit(decay, ts, ys[:, 0], **exact)
     np.testing.assert_allclose([decayed.values["k"], decayed.y0[0]], best, rtol=1e-6)
     np.testing.assert_allclose(decayed.covariance, covariance, rtol=1e-3)
     residual = ys[:, 0] - decay(ts, *best)
@@ -146,13 +142,13 @@ def test_outliers_hardly_move_a_robust_fit(decaying):
     system, ts, ys = decaying
     spoiled = ys.copy()
     spoiled[5::8] += 0.5
-    found = {
-        loss: pinn.identify(system, ts, spoiled, free=("k",), t0=0.0, loss=loss)
+    squares, huber = (
+        pinn.identify(system, ts, spoiled, free=("k",), t0=0.0, loss=loss)
         for loss in ("squares", "huber")
-    }
-    errors = {loss: abs(float(fit.values["k"]) - 1.3) for loss, fit in found.items()}
-    assert errors["huber"] < 0.1 * errors["squares"]
-    assert errors["huber"] < 4 * found["huber"].sd["k"] < 0.1
+    )
+    error = abs(float(huber.values["k"]) - 1.3)
+    assert error < 0.1 * abs(float(squares.values["k"]) - 1.3)
+    assert error < 4 * huber.sd["k"] < 0.1
 
 
 @pytest.mark.slow
@@ -228,8 +224,7 @@ def test_duffing_gets_its_cubic_term_back():
     known = Duffing(beta=0.0)
     found = pinn.discover(known, ts, ys, component=1, units=20, key=jax.random.key(0))
     assert found.names == ("x^3",)
-    assert abs(found.coefficients[0] + 1) < 0.01
-    assert abs(found.coefficients[0] + 1) < 4 * found.sd[0]
+    assert abs(found.coefficients[0] + 1) < min(0.01, 4 * found.sd[0])
     monomials, network = found.term(clean)
     np.testing.assert_allclose(monomials, found.coefficients[0] * clean[:, 0] ** 3, rtol=1e-12)
     # Where the trajectory has been, the network alone has the term as well.
@@ -258,79 +253,61 @@ def test_the_solution_says_its_error_given_the_parameters():
 
 
 def test_no_error_is_claimed_across_jumps():
-    system, ts = (
-        DrivenOscillator(forcing=SquareWave(period=5.0, width=2.5)),
-        np.linspace(0, 10, 101),
-    )
+    system = DrivenOscillator(forcing=SquareWave(period=5.0, width=2.5))
+    ts = np.linspace(0, 10, 101)
     ys = system.exact(ts, jnp.array([1.0, 0.0]))
     found = pinn.identify(system, ts, ys, free=("gamma",), noise=0.01, num_windows=6)
     with pytest.raises(ValueError, match="estimate"):
         found.solution.error_estimate(1.0)
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"t0": 0.5}, ValueError, "ts must lie within the horizon that starts at t0 = 0.5"),
-        ({"ts": LINE[::-1]}, ValueError, "ts must increase"),
-        ({"ts": LINE[:4]}, ValueError, r"ys must have shape \(4, obs\)"),
-        ({"ys": np.ones(5)}, ValueError, r"ys must have shape \(5, obs\)"),
-        ({"ys": np.full((5, 2), np.nan)}, ValueError, "ys must be finite, got nan"),
-        ({"ys": np.ones((5, 3))}, ValueError, "got 3 columns"),
-        ({"observe": (0,), "ys": np.ones((5, 1))}, ValueError, "y0 must be given"),
-        ({"observe": (0, 2)}, ValueError, "observe must hold different indices below 2"),
-        ({"observe": lambda y: y[:1]}, ValueError, "got 2 columns"),
-        ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\)"),
-        ({"ts": LINE[:1], "ys": np.ones((1, 2))}, ValueError, "hold a later time"),
-        (
-            {"ts": LINE[:2], "ys": np.ones((2, 1)), "y0": [1.0, 0.0], "observe": (0,)},
-            ValueError,
-            "as many numbers as are unknown, 3, got 2",
-        ),
-        ({"free": ("rate",)}, ValueError, "free must name parameters of DrivenOscillator"),
-        ({"free": ()}, ValueError, "free must name parameters"),
-        ({"bounds": {"gamma": (0.5, 1.0)}}, ValueError, "gamma must hold the guess 0.2"),
-        ({"bounds": {"gamma": (1.0, 0.0)}}, ValueError, "gamma must be low < high"),
-        ({"bounds": {"mass": (0.0, 1.0)}}, ValueError, "bounds must name free parameters"),
-        ({"prior": {"mass": 1.0}}, ValueError, "prior must name free parameters"),
-        ({"prior": {"gamma": 0.0}}, ValueError, "prior of gamma must be a positive"),
-        ({"noise": 0.0}, ValueError, "noise must be positive"),
-        ({"noise": [0.1, 0.1, 0.1]}, ValueError, "noise must be a number or 2"),
-        ({"loss": "cubes"}, ValueError, "loss must be one of"),
-        ({"num_windows": -1}, ValueError, "num_windows must be at least 1"),
-        ({"system": lambda t, y, args: -y}, TypeError, "System"),
-        (
-            {"system": from_function(lambda t, y, a: a["k"] * y / 0.0, 2, args={"k": 1.0})}
-            | {"free": ("k",)},
-            ValueError,
-            "right-hand side at the first observation",
-        ),
-    ],
+@refusals(
+    ({"t0": 0.5}, "ts must lie within the horizon that starts at t0 = 0.5"),
+    ({"ts": LINE[::-1]}, "ts must increase"),
+    ({"ts": LINE[:4]}, r"ys must have shape \(4, obs\)"),
+    ({"ys": np.ones(5)}, r"ys must have shape \(5, obs\)"),
+    ({"ys": np.full((5, 2), np.nan)}, "ys must be finite, got nan"),
+    ({"ys": np.ones((5, 3))}, "got 3 columns"),
+    ({"observe": (0,), "ys": np.ones((5, 1))}, "y0 must be given"),
+    ({"observe": (0, 2)}, "observe must hold different indices below 2"),
+    ({"observe": lambda y: y[:1]}, "got 2 columns"),
+    ({"y0": [1.0]}, r"y0 must have shape \(2,\)"),
+    ({"ts": LINE[:1], "ys": np.ones((1, 2))}, "hold a later time"),
+    (
+        {"ts": LINE[:2], "ys": np.ones((2, 1)), "y0": [1.0, 0.0], "observe": (0,)},
+        "as many numbers as are unknown, 3, got 2",
+    ),
+    ({"free": ("rate",)}, "free must name parameters of DrivenOscillator"),
+    ({"free": ()}, "free must name parameters"),
+    ({"bounds": {"gamma": (0.5, 1.0)}}, "gamma must hold the guess 0.2"),
+    ({"bounds": {"gamma": (1.0, 0.0)}}, "gamma must be low < high"),
+    ({"bounds": {"mass": (0.0, 1.0)}}, "bounds must name free parameters"),
+    ({"prior": {"mass": 1.0}}, "prior must name free parameters"),
+    ({"prior": {"gamma": 0.0}}, "prior of gamma must be a positive"),
+    ({"noise": 0.0}, "noise must be positive"),
+    ({"noise": [0.1, 0.1, 0.1]}, "noise must be a number or 2"),
+    ({"loss": "cubes"}, "loss must be one of"),
+    ({"num_windows": -1}, "num_windows must be at least 1"),
+    ({"system": lambda t, y, args: -y}, "System", TypeError),
+    (
+        {"system": from_function(lambda t, y, a: a["k"] * y / 0.0, 2, args={"k": 1.0})}
+        | {"free": ("k",)},
+        "right-hand side at the first observation",
+    ),
 )
 @pytest.mark.usefixtures("as_a_user")
-def test_bad_input(change, error, message):
-    arguments = {
-        "system": DrivenOscillator(),
-        "ts": LINE,
-        "ys": np.ones((5, 2)),
-        "free": ("gamma",),
-    }
-    with pytest.raises(error, match=message):
-        pinn.identify(**(arguments | change))
+def test_bad_input(change):
+    good = {"system": DrivenOscillator(), "ts": LINE, "ys": np.ones((5, 2)), "free": ("gamma",)}
+    pinn.identify(**(good | change))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"component": 2}, "component must be an index below 2"),
-        ({"inputs": (1, 2)}, "inputs must be observed"),
-        ({"threshold": 1.0}, "threshold"),
-        ({"ys": np.ones((5, 1))}, r"ys must have shape \(n, 2\)"),
-        ({"ys": np.ones((5, 2))}, r"ys must vary in every component of inputs, \(0, 1\)"),
-    ],
+@refusals(
+    ({"component": 2}, "component must be an index below 2"),
+    ({"inputs": (1, 2)}, "inputs must be observed"),
+    ({"threshold": 1.0}, "threshold"),
+    ({"ys": np.ones((5, 1))}, r"ys must have shape \(n, 2\)"),
+    ({"ys": np.ones((5, 2))}, r"ys must vary in every component of inputs, \(0, 1\)"),
 )
-def test_bad_input_to_discover(change, message):
-    arguments = {"ys": np.ones((5, 2)), "component": 1} | change
-    ys = arguments.pop("ys")
-    with pytest.raises(ValueError, match=message):
-        pinn.discover(Duffing(), LINE, ys, key=jax.random.key(0), **arguments)
+def test_bad_input_to_discover(change):
+    arguments = {"ts": LINE, "ys": np.ones((5, 2)), "component": 1} | change
+    pinn.discover(Duffing(), key=jax.random.key(0), **arguments)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 
 from physml import pinn, reference
 from physml.pinn.space_time._elements import axis_functions, halving, with_end_states
@@ -92,41 +93,36 @@ def test_tables_are_those_of_the_network():
         np.testing.assert_allclose(moved, np.sin(2.0 * (s / 2 + shift) + 0.3), atol=1e-11)
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"residual": lambda u, x, t: 0.0}, TypeError, "must return a JAX array"),
-        ({"residual": lambda u, x, t: u.t(x, t) * jnp.nan}, ValueError, "must be finite"),
-        ({"residual": lambda u, x, t: (u.t(x, t), u.x(x, t))}, ValueError, "1 components, got 2"),
-        ({"residual": lambda u, x, t: x + t}, ValueError, "must depend on u"),
-        ({"residual": lambda u, x, t: u.xxxxx(x, t)}, ValueError, "of at most order 4"),
-        ({"domain": {"x": (0.0, 1.0), "t": (0.1, 0.1)}}, ValueError, r"domain\['t'\]"),
-        ({"domain": {"x": (0.0, np.inf), "t": (0.0, 1.0)}}, ValueError, r"domain\['x'\]"),
-        ({"domain": UNIT | {"y": (0.0, 1.0)}}, ValueError, "at most two"),
-        ({"domain": {"t": (0.0, 1.0)}}, ValueError, "coordinate of space"),
-        ({"domain": {"time": (0.0, 1.0)}}, ValueError, "single letters"),
-        ({"conditions": ENDS}, ValueError, "conditions at t = 0.0 must return 1"),
-        ({"conditions": {("t", 0.0): sine}}, ValueError, "must name a face of x"),
-        (
-            {"conditions": {("t", 0.0): sine, ("x", 0.0): zero}},
-            ValueError,
-            "faces of x must return 2 numbers in all",
-        ),
-        ({"conditions": {("x", 0.5): zero}}, ValueError, "must name faces"),
-        ({"conditions": {("t", 0.1): zero}}, ValueError, "must name faces"),
-        ({"conditions": {("x", 0.0): heat}}, ValueError, "lower derivatives than the equation"),
-        ({"periodic": "y"}, ValueError, "periodic must name"),
-        ({"periodic": "x"}, ValueError, "which is periodic"),
-        ({"rtol": 0.0}, ValueError, "rtol must be positive"),
-        ({"elements": 0}, ValueError, "elements must be at least 1"),
-        ({"first_span": -1.0}, ValueError, "first_span must be positive"),
-        ({"components": 0}, ValueError, "components must be at least 1"),
-    ],
+@refusals(
+    ({"residual": lambda u, x, t: 0.0}, "must return a JAX array", TypeError),
+    ({"residual": lambda u, x, t: u.t(x, t) * jnp.nan}, "must be finite"),
+    ({"residual": lambda u, x, t: (u.t(x, t), u.x(x, t))}, "1 components, got 2"),
+    ({"residual": lambda u, x, t: x + t}, "must depend on u"),
+    ({"residual": lambda u, x, t: u.xxxxx(x, t)}, "of at most order 4"),
+    ({"domain": {"x": (0.0, 1.0), "t": (0.1, 0.1)}}, r"domain\['t'\]"),
+    ({"domain": {"x": (0.0, np.inf), "t": (0.0, 1.0)}}, r"domain\['x'\]"),
+    ({"domain": UNIT | {"y": (0.0, 1.0)}}, "at most two"),
+    ({"domain": {"t": (0.0, 1.0)}}, "coordinate of space"),
+    ({"domain": {"time": (0.0, 1.0)}}, "single letters"),
+    ({"conditions": ENDS}, "conditions at t = 0.0 must return 1"),
+    ({"conditions": {("t", 0.0): sine}}, "must name a face of x"),
+    (
+        {"conditions": {("t", 0.0): sine, ("x", 0.0): zero}},
+        "faces of x must return 2 numbers in all",
+    ),
+    ({"conditions": {("x", 0.5): zero}}, "must name faces"),
+    ({"conditions": {("t", 0.1): zero}}, "must name faces"),
+    ({"conditions": {("x", 0.0): heat}}, "lower derivatives than the equation"),
+    ({"periodic": "y"}, "periodic must name"),
+    ({"periodic": "x"}, "which is periodic"),
+    ({"rtol": 0.0}, "rtol must be positive"),
+    ({"elements": 0}, "elements must be at least 1"),
+    ({"first_span": -1.0}, "first_span must be positive"),
+    ({"components": 0}, "components must be at least 1"),
 )
-def test_bad_input(change, error, message):
+def test_bad_input(change):
     problem = {"residual": heat, "domain": UNIT, "conditions": {("t", 0.0): sine, **ENDS}}
-    with pytest.raises(error, match=message):
-        pinn.pde(**(problem | change))
+    pinn.pde(**(problem | change))
 
 
 @pytest.mark.slow
@@ -155,13 +151,11 @@ def test_wave():
     def start(u, x, t):
         return u(x, t) - jnp.sin(jnp.pi * x), u.t(x, t)
 
+    def equation(u, x, t):
+        return u.tt(x, t) - 4.0 * u.xx(x, t)
+
     domain = {"x": (0.0, 1.0), "t": (0.0, 0.5)}
-    solution = pinn.pde(
-        lambda u, x, t: u.tt(x, t) - 4.0 * u.xx(x, t),
-        domain,
-        {("t", 0.0): start, **ENDS},
-        elements=2,
-    )
+    solution = pinn.pde(equation, domain, {("t", 0.0): start, **ENDS}, elements=2)
     x, t = grid(solution, 31, 41)
     truth = np.cos(2.0 * np.pi * t) * np.sin(np.pi * x)
     assert relative_l2(solution(x, t), truth) < 1e-9
@@ -178,14 +172,8 @@ def test_a_system_and_the_order_of_coordinates():
         wave = jnp.sin(2.0 * jnp.pi * x)
         return u(t, x) - jnp.stack([wave, jnp.zeros_like(wave)])
 
-    solution = pinn.pde(
-        equation,
-        {"t": (0.0, 0.25), "x": (0.0, 1.0)},
-        {("t", 0.0): start},
-        periodic="x",
-        components=2,
-        elements=2,
-    )
+    domain, options = {"t": (0.0, 0.25), "x": (0.0, 1.0)}, {"components": 2, "elements": 2}
+    solution = pinn.pde(equation, domain, {("t", 0.0): start}, periodic="x", **options)
     t, x = grid(solution, 21, 31)
     phase = 2.0 * np.pi * np.stack([x + t, x - t])
     right, left = np.sin(phase)
@@ -200,16 +188,9 @@ def test_burgers_shock():
     def equation(u, x, t):
         return u.t(x, t) + u(x, t) * u.x(x, t) - viscosity * u.xx(x, t)
 
-    solution = pinn.pde(
-        equation,
-        {"x": (-1.0, 1.0), "t": (0.0, 0.5)},
-        {
-            ("t", 0.0): lambda u, x, t: u(x, t) + jnp.sin(jnp.pi * x),
-            ("x", -1.0): zero,
-            ("x", 1.0): zero,
-        },
-        rtol=1e-8,
-    )
+    domain, ends = {"x": (-1.0, 1.0), "t": (0.0, 0.5)}, {("x", -1.0): zero, ("x", 1.0): zero}
+    start = {("t", 0.0): lambda u, x, t: u(x, t) + jnp.sin(jnp.pi * x)}
+    solution = pinn.pde(equation, domain, start | ends, rtol=1e-8)
     x, t = grid(solution, 257, 51)
     truth = reference.cole_hopf(x, t, viscosity)
     assert relative_l2(solution(x, t), truth) < 1e-9
@@ -251,17 +232,13 @@ def test_float32():
 def test_what_cannot_be_solved_stops_with_the_solution_so_far():
     """u_t = u^2 from 1 blows up at t = 1."""
 
+    def equation(u, x, t):
+        return u.t(x, t) - u(x, t) ** 2 - u.xx(x, t)
+
     def solve(throw):
-        return pinn.pde(
-            lambda u, x, t: u.t(x, t) - u(x, t) ** 2 - u.xx(x, t),
-            {"x": (0.0, 1.0), "t": (0.0, 2.0)},
-            {("t", 0.0): lambda u, x, t: u(x, t) - 1.0},
-            periodic="x",
-            elements=1,
-            rtol=1e-6,
-            max_windows=60,
-            throw=throw,
-        )
+        domain, start = {"x": (0.0, 1.0), "t": (0.0, 2.0)}, lambda u, x, t: u(x, t) - 1.0
+        options = {"periodic": "x", "elements": 1, "rtol": 1e-6, "max_windows": 60}
+        return pinn.pde(equation, domain, {("t", 0.0): start}, throw=throw, **options)
 
     with pytest.raises(RuntimeError, match=r"stopped at t = 1\."):
         solve(True)
@@ -275,13 +252,8 @@ def test_what_cannot_be_solved_stops_with_the_solution_so_far():
 @pytest.mark.slow
 def test_too_few_elements_are_reported():
     with pytest.warns(UserWarning, match="do not resolve the solution"):
-        solution = pinn.pde(
-            lambda u, x: u.xx(x) + jnp.cos(300.0 * x),
-            {"x": (0.0, 1.0)},
-            {("x", 0.0): zero, ("x", 1.0): zero},
-            max_elements=8,
-            throw=False,
-        )
+        equation = lambda u, x: u.xx(x) + jnp.cos(300.0 * x)  # noqa: E731
+        solution = pinn.pde(equation, {"x": (0.0, 1.0)}, ENDS, max_elements=8, throw=False)
     assert solution.result == RESULTS.unresolved
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+from helpers import refusals
 from matplotlib.figure import Figure
 
 from physml import dynamics, plots
@@ -54,15 +55,9 @@ def test_attractor_has_a_panel_for_each_and_hides_what_left_the_frame():
 
 
 def test_forecast_series_marks_the_divergence():
-    fig = plots.forecast_series(
-        TS,
-        WAVE,
-        {"MLP": WAVE + 0.1, "GRU": -WAVE, "RNN": WAVE},
-        divergence={"MLP": 10.0, "GRU": 2.5},
-        unit="m",
-        time_unit="s",
-        lambda1=0.8,
-    )
+    forecasts = {"MLP": WAVE + 0.1, "GRU": -WAVE, "RNN": WAVE}
+    options = {"divergence": {"MLP": 10.0, "GRU": 2.5}, "unit": "m", "time_unit": "s"}
+    fig = plots.forecast_series(TS, WAVE, forecasts, lambda1=0.8, **options)
     mlp, gru, rnn = fig.axes
     assert mlp.get_ylabel() == "x [m]" and rnn.get_xlabel() == "t [s]"
     np.testing.assert_array_equal(lines(gru)["GRU"].get_ydata(), -WAVE)
@@ -76,16 +71,14 @@ def test_forecast_series_marks_the_divergence():
 
 
 def test_forecast_series_in_plain_time():
-    fig = plots.forecast_series(TS, WAVE, {"GRU": -WAVE}, divergence={"GRU": 2.5})
-    (ax,) = fig.axes
+    (ax,) = plots.forecast_series(TS, WAVE, {"GRU": -WAVE}, divergence={"GRU": 2.5}).axes
     assert legend(ax)[-1] == "diverges at t = 2.5"
     assert not ax.child_axes and ax.get_xlabel() == "t"
 
 
 def test_error_growth_draws_the_slope_from_the_smallest_error():
     errors = {"MLP": 1e-8 * np.exp(0.9 * TS), "GRU": np.concatenate([[0.0], 1e-4 * TS[1:]])}
-    fig = plots.error_growth(TS, errors, lambda1=0.9)
-    (ax,) = fig.axes
+    (ax,) = plots.error_growth(TS, errors, lambda1=0.9).axes
     assert ax.get_yscale() == "log" and "standard deviation" in ax.get_ylabel()
     curves = lines(ax)
     np.testing.assert_allclose(curves[r"$\propto \exp(\lambda_1 t)$"].get_ydata(), errors["MLP"])
@@ -115,10 +108,8 @@ def test_solution_error():
 
 
 def test_compare_solutions():
-    fig = plots.compare_solutions(
-        TS, WAVE, {"RK4": WAVE + 1e-6, "PINN": WAVE}, name="v", unit="m/s", time_unit="s"
-    )
-    series, error = fig.axes
+    found, words = {"RK4": WAVE + 1e-6, "PINN": WAVE}, {"name": "v", "unit": "m/s"}
+    series, error = plots.compare_solutions(TS, WAVE, found, time_unit="s", **words).axes
     assert legend(series) == ["exact", "RK4", "PINN"]
     assert (series.get_ylabel(), error.get_xlabel()) == ("v [m/s]", "t [s]")
     assert error.get_ylabel() == "error of v [m/s]" and error.get_yscale() == "log"
@@ -150,25 +141,20 @@ def test_loss_curves_of_a_fit():
         "valid_loss": np.geomspace(2, 1e-2, 4),
         "valid_step": np.array([75, 100, 125, 150]),
     }
-    fig = plots.loss_curves({"MLP": fitted, "PINN": {"loss": np.ones(7)}}, xlabel="epoch")
-    (ax,) = fig.axes
+    (ax,) = plots.loss_curves({"MLP": fitted, "PINN": {"loss": np.ones(7)}}, xlabel="epoch").axes
     assert ax.get_yscale() == "log" and ax.get_xlabel() == "epoch"
     assert legend(ax) == ["MLP, train", "MLP, valid", "PINN, train"]
     train, valid = lines(ax)["MLP, train"], lines(ax)["MLP, valid"]
-    np.testing.assert_array_equal(train.get_xdata(), fitted["step"])
-    np.testing.assert_array_equal(train.get_ydata(), fitted["loss"])
-    np.testing.assert_array_equal(valid.get_xdata(), fitted["valid_step"])
-    np.testing.assert_array_equal(valid.get_ydata(), fitted["valid_loss"])
+    np.testing.assert_array_equal(train.get_data(), (fitted["step"], fitted["loss"]))
+    np.testing.assert_array_equal(valid.get_data(), (fitted["valid_step"], fitted["valid_loss"]))
     np.testing.assert_array_equal(lines(ax)["PINN, train"].get_xdata(), np.arange(1, 8))
     assert train.get_color() == valid.get_color() and train.get_linestyle() != valid.get_linestyle()
 
 
 def test_heat_map_shows_numbers_and_what_diverged():
     values = np.array([[1e-3, 2.5], [np.nan, 40.0]])
-    fig = plots.heat_map(
-        values, [0.1, "sin"], [1e-4, 2], row_name="rate", column_name="decay", name="error"
-    )
-    ax, bar = fig.axes
+    words = {"row_name": "rate", "column_name": "decay", "name": "error"}
+    ax, bar = plots.heat_map(values, [0.1, "sin"], [1e-4, 2], **words).axes
     assert (ax.get_xlabel(), ax.get_ylabel(), bar.get_ylabel()) == ("decay", "rate", "error")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["0.1", "sin"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.0001", "2"]
@@ -189,8 +175,7 @@ def test_heat_map_in_which_all_diverged():
 
 def test_heat_map_of_any_numbers_on_a_linear_scale_with_a_frame():
     values = np.array([[0.0, -2.5], [98.61, 1e4]])
-    fig = heat_map(values, [1, 2], [3, 4], log=False, chosen=(1, 0))
-    ax, _ = fig.axes
+    ax, _ = heat_map(values, [1, 2], [3, 4], log=False, chosen=(1, 0)).axes
     assert [text.get_text() for text in ax.texts] == ["0", "-2.5", "98.6", "1.0e+04"]
     (frame,) = ax.patches
     assert frame.get_xy() == (-0.5, 0.5)
@@ -199,15 +184,11 @@ def test_heat_map_of_any_numbers_on_a_linear_scale_with_a_frame():
 
 
 def test_a_parameter_scan_shows_every_repeat_and_the_median():
-    values = {
-        "truth": [[1.0, 2.0, 9.0], [3.0, 4.0, 5.0]],
-        "net": [[0.0, 0.0, 0.0], [1.0, 1.0, 2.0]],
-    }
+    values = {"truth": [[1.0, 2, 9], [3, 4, 5]], "net": [[0.0, 0, 0], [1, 1, 2]]}
     fig = plots.parameter_scan(np.array([20.0, 30.0]), values, xlabel="rho", ylabel="exponent")
     (ax,) = fig.axes
     dots, line = ax.lines[:2]
-    np.testing.assert_array_equal(dots.get_xydata()[:, 0], [20, 20, 20, 30, 30, 30])
-    np.testing.assert_array_equal(dots.get_xydata()[:, 1], [1, 2, 9, 3, 4, 5])
+    np.testing.assert_array_equal(dots.get_data(), ([20, 20, 20, 30, 30, 30], [1, 2, 9, 3, 4, 5]))
     np.testing.assert_array_equal(line.get_xydata(), [[20, 2], [30, 4]])
     assert [text.get_text() for text in ax.get_legend().texts] == ["truth", "net"]
     with pytest.raises(ValueError, match=r"truth must have shape \(1, repeats\), got \(2, 3\)"):
@@ -227,8 +208,7 @@ def test_bands_are_the_median_and_the_middle_share():
 
 
 def test_phase_portrait():
-    fig = plots.phase_portrait({"exact": PATH[:, :2]}, units=("m", "m/s"))
-    (ax,) = fig.axes
+    (ax,) = plots.phase_portrait({"exact": PATH[:, :2]}, units=("m", "m/s")).axes
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x [m]", "v [m/s]")
     np.testing.assert_array_equal(lines(ax)["exact"].get_xydata(), PATH[:, :2])
     (start,) = [line for line in ax.lines if line.get_marker() == "o"]
@@ -244,42 +224,38 @@ def test_partial_sums():
     np.testing.assert_array_equal(lines(ax)["1 term"].get_ydata(), WAVE)
 
 
-@pytest.mark.parametrize(
-    ("draw", "words"),
-    [
-        (lambda: plots.attractor_3d(PATH, {"MLP": PATH[:, :2]}), r"MLP must .*\(101, 2\)"),
-        (lambda: plots.attractor_3d(PATH[:, :2], {}), "truth must have"),
-        (lambda: plots.forecast_series(TS, WAVE, {"MLP": WAVE[:-1]}), r"MLP must .*\(100,\)"),
-        (lambda: plots.error_growth(TS, {"MLP": WAVE[:-1]}), r"MLP must have shape \(101,\)"),
-        (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution must have"),
-        (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth must have"),
-        (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4 must have"),
-        (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "of Adam must"),
-        (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "ours must have positive"),
-        (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
-        (lambda: plots.loss_curves({"MLP": {}}), "train curve of 'MLP' must have values"),
-        (lambda: plots.loss_curves({"MLP": VALID_CUT}), "valid curve of 'MLP' must have shape"),
-        (lambda: heat_map(np.ones((2, 3)), [1], [1, 2, 3]), r"shape \(1, 3\), got \(2, 3\)"),
-        (lambda: heat_map(np.zeros((1, 1)), [1], [1]), "values must be positive .*, got 0"),
-        (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images must .* got 3 of \(8, 8, 2\)"),
-        (lambda: plots.image_grid(np.full((1, 8, 8, 1), 16.0)), "floats from 0 to 1 .*16.0"),
-        (lambda: plots.image_grid(np.full((1, 8, 8, 1), np.nan)), "floats from 0 to 1"),
-        (lambda: plots.image_grid(np.ones((2, 8, 8, 1)), ["a"]), "each of 2 images, got 1"),
-        (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\), got \(2, 2\)"),
-        (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "must not be negative"),
-        (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
-        (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
-        (lambda: plots.reliability({"CNN": (TS, WAVE, 0 * TS)}), "CNN must have answers"),
-        (lambda: plots.filters(np.ones((3, 3, 2, 10))), r"got \(3, 3, 2, 10\)"),
-        (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv must have"),
-        (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"a must .*\(101,\)"),
-        (lambda: plots.phase_portrait({"exact": PATH}), r"exact must .*\(101, 3\)"),
-        (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term must have"),
-    ],
+@refusals(
+    (lambda: plots.attractor_3d(PATH, {"MLP": PATH[:, :2]}), r"MLP must .*\(101, 2\)"),
+    (lambda: plots.attractor_3d(PATH[:, :2], {}), "truth must have"),
+    (lambda: plots.forecast_series(TS, WAVE, {"MLP": WAVE[:-1]}), r"MLP must .*\(100,\)"),
+    (lambda: plots.error_growth(TS, {"MLP": WAVE[:-1]}), r"MLP must have shape \(101,\)"),
+    (lambda: plots.solution_error(TS, PATH, PATH[:-1], names="xyz"), "solution must have"),
+    (lambda: plots.solution_error(TS, PATH, PATH, names="xy"), "truth must have"),
+    (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4 must have"),
+    (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "of Adam must"),
+    (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "ours must have positive"),
+    (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
+    (lambda: plots.loss_curves({"MLP": {}}), "train curve of 'MLP' must have values"),
+    (lambda: plots.loss_curves({"MLP": VALID_CUT}), "valid curve of 'MLP' must have shape"),
+    (lambda: heat_map(np.ones((2, 3)), [1], [1, 2, 3]), r"shape \(1, 3\), got \(2, 3\)"),
+    (lambda: heat_map(np.zeros((1, 1)), [1], [1]), "values must be positive .*, got 0"),
+    (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images must .* got 3 of \(8, 8, 2\)"),
+    (lambda: plots.image_grid(np.full((1, 8, 8, 1), 16.0)), "floats from 0 to 1 .*16.0"),
+    (lambda: plots.image_grid(np.full((1, 8, 8, 1), np.nan)), "floats from 0 to 1"),
+    (lambda: plots.image_grid(np.ones((2, 8, 8, 1)), ["a"]), "each of 2 images, got 1"),
+    (lambda: plots.confusion_matrix(np.eye(2, dtype=int), "abc"), r"\(3, 3\), got \(2, 2\)"),
+    (lambda: plots.confusion_matrix(-np.eye(2, dtype=int), "ab"), "must not be negative"),
+    (lambda: plots.accuracy_curves({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
+    (lambda: plots.reliability({"CNN": (TS, WAVE, WAVE[1:])}), "of CNN must have"),
+    (lambda: plots.reliability({"CNN": (TS, WAVE, 0 * TS)}), "CNN must have answers"),
+    (lambda: plots.filters(np.ones((3, 3, 2, 10))), r"got \(3, 3, 2, 10\)"),
+    (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv must have"),
+    (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"a must .*\(101,\)"),
+    (lambda: plots.phase_portrait({"exact": PATH}), r"exact must .*\(101, 3\)"),
+    (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term must have"),
 )
-def test_shapes_that_do_not_fit(draw, words):
-    with pytest.raises(ValueError, match=words):
-        draw()
+def test_shapes_that_do_not_fit(draw):
+    draw()
 
 
 def toy_climate(num, shift=0.0, diverged=()):
@@ -315,8 +291,7 @@ def test_fit_to_data_shows_what_was_seen():
 def test_likelihood_profiles_stand_beside_the_parabola():
     values = np.linspace(1.0, 3.0, 5)
     deviance = 4 * (values - 2.0) ** 2
-    fig = plots.likelihood_profiles({"k": (values, deviance)}, {"k": (2.0, 0.5)}, {"k": 2.2})
-    (ax,) = fig.axes
+    (ax,) = plots.likelihood_profiles({"k": (values, deviance)}, {"k": (2.0, 0.5)}, {"k": 2.2}).axes
     drawn = lines(ax)
     x, y = drawn["parabola"].get_data()
     np.testing.assert_allclose(np.interp(values, x, y), deviance, atol=1e-2)
@@ -326,8 +301,7 @@ def test_likelihood_profiles_stand_beside_the_parabola():
 
 def test_intervals_are_sorted_and_misses_told_apart():
     low, high = np.array([0.5, 2.0, 1.5]), np.array([1.5, 3.0, 2.5])
-    fig = plots.intervals({"k": (low, high)}, {"k": 1.8}, unit="1/s")
-    (ax,) = fig.axes
+    (ax,) = plots.intervals({"k": (low, high)}, {"k": 1.8}, unit="1/s").axes
     hit, missed = (np.array(group.get_segments()) for group in ax.collections)
     np.testing.assert_array_equal(hit, [[[1, 1.5], [1, 2.5]]])
     np.testing.assert_array_equal(missed, [[[0, 0.5], [0, 1.5]], [[2, 2.0], [2, 3.0]]])
@@ -343,11 +317,8 @@ def test_recovered_term_and_its_error():
 
 def test_climate_shows_densities_spectra_and_the_return_map():
     truth, lost = toy_climate(4), toy_climate(3, diverged=[1])
-    fig = plots.climate(
-        truth,
-        {"MLP": toy_climate(3, shift=0.1), "GRU": lost, "gone": lost[1:2]},
-        names=("u", "v"),
-    )
+    forecasts = {"MLP": toy_climate(3, shift=0.1), "GRU": lost, "gone": lost[1:2]}
+    fig = plots.climate(truth, forecasts, names=("u", "v"))
     assert len(fig.axes) == 6
     density, _, pairs = fig.axes[:3]
     named = lines(density)
@@ -393,16 +364,14 @@ def test_confusion_matrix_has_counts_and_the_recall_of_each_class():
 
 
 def test_accuracy_curves_of_training_and_validation():
-    fig = plots.accuracy_curves({"CNN": ([1, 2], [0.5, 0.9], [0.6, 0.7])})
-    (ax,) = fig.axes
+    (ax,) = plots.accuracy_curves({"CNN": ([1, 2], [0.5, 0.9], [0.6, 0.7])}).axes
     assert legend(ax) == ["CNN, train", "CNN, valid"] and ax.get_xlabel() == "epoch"
     np.testing.assert_array_equal(lines(ax)["CNN, valid"].get_xydata(), [[1, 0.6], [2, 0.7]])
 
 
 def test_reliability_leaves_out_empty_bins_and_gives_the_calibration_error():
     curve = [0.2, np.nan, 0.9], [0.4, np.nan, 0.8], [1, 0, 3]
-    fig = plots.reliability({"CNN": curve})
-    upper, lower = fig.axes
+    upper, lower = plots.reliability({"CNN": curve}).axes
     (line,) = (line for label, line in lines(upper).items() if label.startswith("CNN"))
     assert line.get_label() == "CNN, error 0.12"  # 0.25 * 0.2 + 0.75 * 0.1
     np.testing.assert_allclose(line.get_xydata(), [[0.2, 0.4], [0.9, 0.8]])

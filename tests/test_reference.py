@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 from scipy.integrate import solve_ivp
 
 from physml import data, dynamics, reference, systems
@@ -97,21 +98,17 @@ def test_certificate_knows_the_error_and_the_horizon_of_chaos():
     # A loose solve is found out, and its own estimate says by how much.
     loose = reference.solve(LORENZ, [1.0, 1.0, 1.0], ts, rtol=1e-7, certify=True)
     time, censored = loose.valid_until(1e-3)
-    wrong = jnp.max(
-        jnp.abs(loose.ys - solution.ys) / jnp.max(jnp.abs(solution.ys), axis=0)[None], 1
-    )
-    assert not censored
-    assert wrong[ts <= time].max() < 1e-2
-    assert wrong[-1] > 1e-3
+    sizes = jnp.max(jnp.abs(solution.ys), axis=0)
+    wrong = jnp.max(jnp.abs(loose.ys - solution.ys) / sizes[None], axis=1)
+    assert not censored and wrong[ts <= time].max() < 1e-2 and wrong[-1] > 1e-3
 
 
 @pytest.mark.slow
 def test_certificate_goes_through_jumps_and_stiffness():
     jumpy = reference.solve(PULSED, [1.0, 0.0], [0.0, 1.0, 2.0], certify=True)
     assert jumpy.valid_until(1e-11)[1]
-    relaxing = systems.from_function(
-        lambda t, y, k: -k * (y - jnp.cos(t)), 1, args=1e3, autonomous=False
-    )
+    pull = lambda t, y, k: -k * (y - jnp.cos(t))  # noqa: E731
+    relaxing = systems.from_function(pull, 1, args=1e3, autonomous=False)
     stiff = reference.solve(relaxing, [0.0], [0.0, 3.0], stiff=True, rtol=1e-7, certify=True)
     assert stiff.valid_until(1e-5)[1] and not stiff.valid_until(1e-13)[1]
 
@@ -145,8 +142,8 @@ def test_van_der_pol_against_published_values():
     """mu = 1000 at t = 2000: the reference solution of the IVP test set (Mazzia & Magherini)."""
     system = systems.VanDerPol(1000.0)
     solution = reference.solve(system, [2.0, 0.0], [0.0, 2000.0], stiff=True)
-    np.testing.assert_allclose(solution.ys[1, 0], 1.706167732170483, rtol=5e-8)
-    np.testing.assert_allclose(solution.ys[1, 1], -0.8928097010247975e-3, rtol=5e-8)
+    published = [1.706167732170483, -0.8928097010247975e-3]
+    np.testing.assert_allclose(solution.ys[1], published, rtol=5e-8)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +191,8 @@ def test_under_jit_vmap_and_grad():
     ks = jnp.array([1.0, 4.0, 9.0])
     batch = jax.jit(jax.vmap(end, in_axes=(None, 0)))(jnp.array([1.0, 0.0]), ks)
     np.testing.assert_allclose(batch.ys[:, -1, 0], jnp.cos(3 * jnp.sqrt(ks)), atol=1e-11)
-    np.testing.assert_allclose(
-        jax.vmap(lambda s: s(1.3))(batch)[:, 0], jnp.cos(1.3 * jnp.sqrt(ks)), atol=1e-11
-    )
+    between = jax.vmap(lambda s: s(1.3))(batch)[:, 0]
+    np.testing.assert_allclose(between, jnp.cos(1.3 * jnp.sqrt(ks)), atol=1e-11)
     # d/dk cos(3 sqrt k)
     slope = jax.grad(lambda k: end(jnp.array([1.0, 0.0]), k).ys[-1, 0])(4.0)
     assert slope == pytest.approx(-3 * np.sin(6) / 4, abs=1e-10)
@@ -211,30 +207,25 @@ def test_float32_data_stay_float32():
         reference.solve(SPRING, y0, [0.0, 1.0], rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"system": lambda t, y, a: y}, TypeError, "system"),
-        ({"y0": [1.0]}, ValueError, r"y0 must have shape \(2,\), got \(1,\)"),
-        ({"y0": 1.0}, ValueError, "y0 must have shape"),
-        ({"y0": [1.0, np.nan]}, ValueError, r"y0 must be finite, got nan at index \(1,\)"),
-        ({"y0": ["a", "b"]}, TypeError, "y0 must hold real numbers"),
-        ({"ts": [0.0, 1.0, 1.0]}, ValueError, r"ts must increase, got ts\[1\] = 1.0"),
-        ({"ts": [0.0, np.inf]}, ValueError, "ts must be finite"),
-        ({"ts": []}, ValueError, "ts must have shape"),
-        ({"ts": [0.0]}, ValueError, "less than ts"),
-        ({"t0": 0.5}, ValueError, "t0 must be at most"),
-        ({"t0": np.nan}, ValueError, "t0 must be at most"),
-        ({"rtol": 1e-17}, ValueError, "rtol must be at least"),
-        ({"rtol": np.nan}, ValueError, "rtol must be at least"),
-        ({"atol": -1.0}, ValueError, "atol must be finite and not negative"),
-        ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
-    ],
+@refusals(
+    ({"system": lambda t, y, a: y}, "system", TypeError),
+    ({"y0": [1.0]}, r"y0 must have shape \(2,\), got \(1,\)"),
+    ({"y0": 1.0}, "y0 must have shape"),
+    ({"y0": [1.0, np.nan]}, r"y0 must be finite, got nan at index \(1,\)"),
+    ({"y0": ["a", "b"]}, "y0 must hold real numbers", TypeError),
+    ({"ts": [0.0, 1.0, 1.0]}, r"ts must increase, got ts\[1\] = 1.0"),
+    ({"ts": [0.0, np.inf]}, "ts must be finite"),
+    ({"ts": []}, "ts must have shape"),
+    ({"ts": [0.0]}, "less than ts"),
+    ({"t0": 0.5}, "t0 must be at most"),
+    ({"t0": np.nan}, "t0 must be at most"),
+    ({"rtol": 1e-17}, "rtol must be at least"),
+    ({"rtol": np.nan}, "rtol must be at least"),
+    ({"atol": -1.0}, "atol must be finite and not negative"),
+    ({"max_steps": 0}, "max_steps must be at least 1"),
 )
-def test_solve_refuses(changes, error, message):
-    call = {"system": SPRING, "y0": [1.0, 0.0], "ts": [0.0, 1.0]} | changes
-    with pytest.raises(error, match=message):
-        reference.solve(**call)
+def test_solve_refuses(changes):
+    reference.solve(**({"system": SPRING, "y0": [1.0, 0.0], "ts": [0.0, 1.0]} | changes))
 
 
 def test_solve_refuses_what_tracing_does_not_allow():
@@ -279,8 +270,7 @@ def test_starts_fill_the_box_and_follow_the_key():
     ts, key = [0.0, 0.01], jax.random.key(2)
     starts = reference.trajectories(LORENZ, key, 500, ts).ys[:, 0]
     assert starts.min() < -14.5 and starts.max() > 14.5 and largest(starts) <= 15
-    again = reference.trajectories(LORENZ, key, 500, ts).ys[:, 0]
-    np.testing.assert_array_equal(starts, again)
+    np.testing.assert_array_equal(reference.trajectories(LORENZ, key, 500, ts).ys[:, 0], starts)
     box = ((1.0, 2.0, 3.0), (1.0, 2.5, 3.5))
     boxed = reference.trajectories(LORENZ, key, 500, ts, box=box).ys[:, 0]
     np.testing.assert_allclose(boxed.min(axis=0), box[0], atol=0.01)
@@ -326,44 +316,48 @@ def test_trajectories_in_float32():
     )
     assert trajectories.ys.dtype == jnp.float32
     x, v = trajectories.ys[:, 0].T
-    np.testing.assert_allclose(
-        trajectories.ys[:, -1, 0], x * jnp.cos(1.0) + v * jnp.sin(1.0), atol=1e-5
-    )
+    end = x * jnp.cos(1.0) + v * jnp.sin(1.0)
+    np.testing.assert_allclose(trajectories.ys[:, -1, 0], end, atol=1e-5)
     with jax.enable_x64(False):  # set by a context, which threads do not inherit
         inside = reference.trajectories(SPRING, jax.random.key(5), 3, np.linspace(0, 1, 11))
         assert inside.ys.dtype == jnp.float32
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"y0s": jnp.ones(2)}, ValueError, "y0s must have shape"),
-        ({"y0s": jnp.ones((2, 3))}, ValueError, "y0 must have shape"),
-        ({"y0s": jnp.full((2, 2), jnp.inf)}, ValueError, "must be finite"),
-        ({"ts": [0.0, 1.0, 3.0]}, ValueError, "ts must be uniform"),
-        ({"ts": [0.0]}, ValueError, "at least 2"),
-        ({"t0s": [0.0]}, ValueError, "t0s must have shape"),
-        ({"chunk": 0}, ValueError, "chunk must be at least 1"),
-        ({"max_substeps": 0}, ValueError, "max_substeps must be at least 1"),
-        ({"rtol": 1e-18}, ValueError, "rtol must be at least"),
-        ({"system": None}, TypeError, "system"),
-    ],
+@refusals(
+    ({"y0s": jnp.ones(2)}, "y0s must have shape"),
+    ({"y0s": jnp.ones((2, 3))}, "y0 must have shape"),
+    ({"y0s": jnp.full((2, 2), jnp.inf)}, "must be finite"),
+    ({"ts": [0.0, 1.0, 3.0]}, "ts must be uniform"),
+    ({"ts": [0.0]}, "at least 2"),
+    ({"t0s": [0.0]}, "t0s must have shape"),
+    ({"chunk": 0}, "chunk must be at least 1"),
+    ({"max_substeps": 0}, "max_substeps must be at least 1"),
+    ({"rtol": 1e-18}, "rtol must be at least"),
+    ({"system": None}, "system", TypeError),
 )
-def test_trajectories_refuse(changes, error, message):
+def test_trajectories_refuse(changes):
     call = {"system": SPRING, "y0s": jnp.ones((2, 2)), "ts": [0.0, 1.0]} | changes
-    with pytest.raises(error, match=message):
-        reference.trajectories_from(**call)
+    reference.trajectories_from(**call)
 
 
-def test_random_starts_refuse():
-    key, ts = jax.random.key(0), [0.0, 1.0]
-    for box in (((0.0,), (1.0,)), ((0.0, 0.0), (1.0, -1.0))):
-        with pytest.raises(ValueError, match="box must be corners"):
-            reference.trajectories(SPRING, key, 2, ts, box=box)
-    with pytest.raises(ValueError, match="num must be at least 1"):
-        reference.trajectories(SPRING, key, 0, ts)
-    with pytest.raises(ValueError, match="system must have a period, got FunctionSystem"):
-        reference.driven_trajectories(SPRING, key, 2, ts)
+def starting(num=2, **options):
+    return reference.trajectories(SPRING, jax.random.key(0), num, [0.0, 1.0], **options)
+
+
+@refusals(
+    (lambda: starting(box=((0.0,), (1.0,))), "box must be corners"),
+    (lambda: starting(box=((0.0, 0.0), (1.0, -1.0))), "box must be corners"),
+    (lambda: starting(0), "num must be at least 1"),
+    (
+        lambda: reference.driven_trajectories(SPRING, jax.random.key(0), 2, [0.0, 1.0]),
+        "system must have a period, got FunctionSystem",
+    ),
+    (lambda: reference.FlowMap(LORENZ, 0.0), "dt must be positive"),
+    (lambda: reference.FlowMap(LORENZ, 0.01, substeps=0), "substeps must be at least 1"),
+    (lambda: reference.FlowMap(PULSED, 0.01), "cannot stop at jumps"),
+)
+def test_other_refusals(call):
+    call()
 
 
 def test_attractor_starts_have_the_attractors_statistics():
@@ -438,19 +432,6 @@ def test_flow_map_is_what_the_trajectories_follow():
     truth = reference.trajectories(LORENZ, jax.random.key(9), 2, np.linspace(0, 0.5, 51))
     rows = dynamics.rollout(reference.FlowMap(LORENZ, 0.01), truth.ys[:, :1], 50)
     np.testing.assert_allclose(rows, truth.ys, atol=1e-10)
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"dt": 0.0}, ValueError, "dt must be positive"),
-        ({"substeps": 0}, ValueError, "substeps must be at least 1"),
-        ({"system": PULSED}, ValueError, "cannot stop at jumps"),
-    ],
-)
-def test_flow_map_refuses(changes, error, message):
-    with pytest.raises(error, match=message):
-        reference.FlowMap(**({"system": LORENZ, "dt": 0.01, "substeps": 2} | changes))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refusals
 
 from physml import reference, systems
 from physml._numerics.double_double import exact
@@ -159,40 +160,31 @@ def driven(t, y, args):
     return jnp.sin(t) * y
 
 
-@pytest.mark.parametrize(
-    ("system", "match"),
-    [
-        (systems.Pendulum(), "quadratic"),
-        (systems.Duffing(), "driven|quadratic"),
-        (systems.VanDerPol(), "quadratic"),
-        (systems.DrivenOscillator(), "driven"),
-        (systems.from_function(driven, 1, autonomous=True), "autonomous"),
-        (systems.from_function(lambda t, y, args: 1.0 / y, 1), "quadratic"),
-    ],
+@refusals(
+    (systems.Pendulum(), "quadratic"),
+    (systems.Duffing(), "driven|quadratic"),
+    (systems.VanDerPol(), "quadratic"),
+    (systems.DrivenOscillator(), "driven"),
+    (systems.from_function(driven, 1, autonomous=True), "autonomous"),
+    (systems.from_function(lambda t, y, args: 1.0 / y, 1), "quadratic"),
 )
-def test_refuses_what_is_not_quadratic(system, match):
-    with pytest.raises(ValueError, match=match):
-        reference.extended_trajectories(system, np.ones((1, system.dim)), [0.0, 0.1])
+def test_refuses_what_is_not_quadratic(system):
+    reference.extended_trajectories(system, np.ones((1, system.dim)), [0.0, 0.1])
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "match"),
-    [
-        ({"y0s": np.ones((2, 3), np.float32)}, TypeError, "float64"),
-        ({"y0s": np.ones(3)}, ValueError, "y0s"),
-        ({"y0s": np.full((1, 3), np.nan)}, ValueError, "y0s"),
-        ({"y0s": np.ones((2, 4))}, ValueError, "y0s"),
-        ({"ts": [0.0, 1.0, 3.0]}, ValueError, "ts"),
-        ({"order": 0}, ValueError, "order"),
-        ({"substeps": 0}, ValueError, "substeps"),
-        ({"chunk": 0}, ValueError, "chunk"),
-        ({"system": lorenz}, TypeError, "system"),
-    ],
+@refusals(
+    ({"y0s": np.ones((2, 3), np.float32)}, "float64", TypeError),
+    ({"y0s": np.ones(3)}, "y0s"),
+    ({"y0s": np.full((1, 3), np.nan)}, "y0s"),
+    ({"y0s": np.ones((2, 4))}, "y0s"),
+    ({"ts": [0.0, 1.0, 3.0]}, "ts"),
+    ({"order": 0}, "order"),
+    ({"substeps": 0}, "substeps"),
+    ({"chunk": 0}, "chunk"),
+    ({"system": lorenz}, "system", TypeError),
 )
-def test_refuses_bad_input_before_it_computes(change, error, match):
-    arguments = {"system": LORENZ, "y0s": START, "ts": [0.0, 0.1]} | change
-    with pytest.raises(error, match=match):
-        reference.extended_trajectories(**arguments)
+def test_refuses_bad_input_before_it_computes(change):
+    reference.extended_trajectories(**({"system": LORENZ, "y0s": START, "ts": [0.0, 0.1]} | change))
 
 
 def test_refuses_a_step_or_a_scale_that_is_not_positive():

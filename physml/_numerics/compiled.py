@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 
 class _Traced:
@@ -43,7 +44,7 @@ def _apply(function: Callable[..., Any], static: Any, traced: list[Any]) -> Any:
     return function(*jax.tree.unflatten(structure, merged))
 
 
-def _split(tree: Any) -> tuple[list[Any], Any]:
+def _split(tree: PyTree) -> tuple[list[Any], Any]:
     """The arrays of a tree, and everything else in it as a hashable value."""
     leaves, structure = jax.tree.flatten(jax.tree.map(_opened, tree))
     is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]

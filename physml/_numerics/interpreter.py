@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from physml._numerics import double_double as dd
 from physml._numerics.double_double import DoubleDouble, add, div, exact, fast_two_sum, mul, neg
@@ -96,7 +96,7 @@ def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDoub
     own = a.hi.ndim - len(contract_a) - len(batch_a)
     others = b.hi.ndim - len(contract_b) - len(batch_b)
 
-    def arranged(x: Array, contract: Any, batch: Any, before: int, after: int) -> Array:
+    def arranged(x: Array, contract: Any, batch: PyTree, before: int, after: int) -> Array:
         free = [i for i in range(x.ndim) if i not in (*batch, *contract)]
         x = jnp.transpose(x, (*contract, *batch, *free))
         sizes = x.shape[len(contract) :]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import PyTree
 
 from physml._numerics.checks import floating_array
 
@@ -24,18 +25,18 @@ class Parts(eqx.Module):
     wrt: Any = eqx.field(static=True)
     static: Any  # what a plain pytree holds besides arrays
 
-    def merge(self, params: Any, rest: Any) -> Any:
+    def merge(self, params: PyTree, rest: PyTree) -> Any:
         """The model."""
         if self.graph is None:
             return eqx.combine(params, rest, self.static)
         return nnx.merge(self.graph, params, rest, copy=True)
 
-    def rest(self, model: Any, before: Any) -> Any:
+    def rest(self, model: PyTree, before: Any) -> Any:
         """What the model holds besides parameters, after a call has changed it."""
         return before if self.graph is None else nnx.split(model, self.wrt, ...)[2]
 
 
-def take_apart(model: Any, wrt: Any) -> tuple[Parts, Any, Any]:
+def take_apart(model: PyTree, wrt: Any) -> tuple[Parts, Any, Any]:
     """A model's `Parts`, its trained arrays and its other arrays.
 
     Raises:
@@ -61,7 +62,7 @@ def take_apart(model: Any, wrt: Any) -> tuple[Parts, Any, Any]:
     return parts, params, rest
 
 
-def as_arrays(name: str, tree: Any) -> Any:
+def as_arrays(name: str, tree: PyTree) -> Any:
     """The leaves of a pytree of data as JAX arrays.
 
     Raises:
@@ -76,7 +77,7 @@ def as_arrays(name: str, tree: Any) -> Any:
     return jax.tree.map_with_path(convert, tree)
 
 
-def traced(settings: Any) -> Any:
+def traced(settings: PyTree) -> Any:
     """Settings with their Python numbers as arrays, so that another value compiles nothing."""
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float | int) else x, settings)
 

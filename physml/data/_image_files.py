@@ -8,6 +8,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
 
 def parse_idx(content: bytes, where: str, ndim: int) -> np.ndarray:
@@ -77,7 +78,7 @@ class _Bytes:
 
     array: np.ndarray | None = None
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: PyTree) -> None:
         _, shape, dtype, column_major, content = state
         if dtype.code not in (b"u1", "u1") or column_major:
             raise pickle.UnpicklingError(f"data must be rows of bytes, got dtype {dtype.code!r}")
@@ -90,7 +91,7 @@ class _Dtype:
     def __init__(self, code: Any, *flags: Any):
         self.code = code
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: PyTree) -> None:
         pass  # byte order and alignment, which single bytes do not have
 
 

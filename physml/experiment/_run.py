@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
 from physml.experiment import _files as files
@@ -198,7 +199,7 @@ class Run:
         files.write_arrays(path, history)
         return path
 
-    def save_model(self, name: str, model: Any) -> Path:
+    def save_model(self, name: str, model: PyTree) -> Path:
         """Write a model, any pytree, to `models/NAME`; `fit.checkpoint.load` reads it back."""
         path = self._path("models", name)
         from physml.fit import checkpoint  # Orbax is slow to import and not every run saves

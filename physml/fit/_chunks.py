@@ -30,7 +30,7 @@ class Chunks:
     def __init__(
         self,
         step: Step,
-        data: PyTree[Any],
+        data: PyTree,
         key: PRNGKeyArray | None,
         batch_size: int | None,
         augment: Augment | None,
@@ -74,25 +74,25 @@ class Chunks:
         state, metrics = self._program(*self._arguments(state, first, last))
         return state, {name: np.asarray(rows)[: last - first] for name, rows in metrics.items()}
 
-    def _arguments(self, state: Any, first: int, last: int) -> tuple[Any, ...]:
+    def _arguments(self, state: PyTree, first: int, last: int) -> tuple[Any, ...]:
         if self.beat is not None and (epoch := first // self.beat) != self._data[0]:
             self._data = (epoch, self._augment(epoch))
         span = (_int32(first), _int32(last))
         return self._step, state, self._data[1], self._keys, span, *self._sizes
 
 
-def _augmented(augment: Augment, data: Any, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Any:
+def _augmented(augment: Augment, data: PyTree, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Any:
     return augment(data, jax.random.fold_in(key, epoch))
 
 
-def _kinds(tree: Any) -> list[str]:
+def _kinds(tree: PyTree) -> list[str]:
     return [f"{leaf.dtype}{leaf.shape}" for leaf in jax.tree.leaves(tree)]
 
 
 def _advance(
     step: Step,
-    state: Any,
-    data: Any,
+    state: PyTree,
+    data: PyTree,
     keys: tuple[PRNGKeyArray | None, UInt32[Array, " rounds"] | None],
     span: tuple[Int[Array, ""], Int[Array, ""]],
     batch_size: int | None,
@@ -115,11 +115,11 @@ def _advance(
         rows = shuffled(places, num_rows, epoch, words)
         return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
 
-    def call(state: Any, i: Int[Array, ""]) -> tuple[Any, dict[str, Array]]:
+    def call(state: PyTree, i: Int[Array, ""]) -> tuple[Any, dict[str, Array]]:
         key = None if step_key is None else jax.random.fold_in(step_key, i)
         return once(state, batch(i), key)
 
-    def body(i: Int[Array, ""], carry: Any) -> Any:
+    def body(i: Int[Array, ""], carry: PyTree) -> Any:
         state, rows = carry
         state, metrics = call(state, i)
         return state, {name: rows[name].at[i - first].set(metrics[name]) for name in rows}
@@ -133,7 +133,7 @@ def _int32(number: int) -> Int[Array, ""]:
     return jnp.asarray(number, jnp.int32)
 
 
-def _check_batches(data: Any, batch_size: int, key: PRNGKeyArray | None) -> None:
+def _check_batches(data: PyTree, batch_size: int, key: PRNGKeyArray | None) -> None:
     if key is None:
         raise ValueError(f"key must be given for batches, got None with batch_size {batch_size}")
     lengths = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(data)})

@@ -1,10 +1,10 @@
 """What every way of fitting returns."""
 
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 
 from physml.results import RESULTS, conclude
 
@@ -27,7 +27,7 @@ class Fit(AbstractFit, Generic[Model]):
     """A fitted model and how it came about."""
 
     model: Model  # None from `loop`, which knows states only
-    state: Any = None  # what `loop` left, or what `gradient` takes back as `state=` to go on
+    state: PyTree = None  # what `loop` left, or what `gradient` takes back as `state=` to go on
     nonfinite_step: int | None = None  # the step (from 0) at which the loss was not finite
 
 

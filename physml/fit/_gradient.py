@@ -26,8 +26,8 @@ class Best(eqx.Module):
     """The best model on the validation data so far."""
 
     loss: Scalar
-    params: Any
-    rest: Any
+    params: PyTree
+    rest: PyTree
     age: Int[Array, ""]  # validations since
 
 
@@ -37,16 +37,21 @@ class FitState(eqx.Module):
     `fit.checkpoint` saves it; `gradient(..., state=state)` goes on from it.
     """
 
-    params: Any  # the variables that are trained
-    rest: Any  # batch statistics, dropout keys and counts, frozen weights
-    opt_state: Any
+    params: PyTree  # the variables that are trained
+    rest: PyTree  # batch statistics, dropout keys and counts, frozen weights
+    opt_state: PyTree
     step: Int[Array, ""]  # steps made
     key: PRNGKeyArray | None
     best: Best | None  # None without validation data
 
     @classmethod
     def begin(
-        cls, params: Any, rest: Any, opt_state: Any, key: PRNGKeyArray | None, valid: bool = False
+        cls,
+        params: PyTree,
+        rest: PyTree,
+        opt_state: PyTree,
+        key: PRNGKeyArray | None,
+        valid: bool = False,
     ) -> "FitState":
         """The state of no steps."""
         best = Best(jnp.asarray(jnp.inf), params, rest, _zero()) if valid else None
@@ -56,7 +61,7 @@ class FitState(eqx.Module):
 def gradient(
     loss: Loss,
     model: Model,
-    data: PyTree[Any] = None,
+    data: PyTree = None,
     *,
     optimizer: optax.GradientTransformation,
     steps: int | None = None,
@@ -64,7 +69,7 @@ def gradient(
     batch_size: int | None = None,
     augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
-    valid: PyTree[Any] = None,
+    valid: PyTree = None,
     valid_loss: Loss | None = None,
     valid_every: int | None = None,
     patience: int | None = None,
@@ -169,7 +174,7 @@ def gradient(
 class _Judge:
     """The review of a fit: are its weights finite, and how good are they on validation data?"""
 
-    def __init__(self, loss: Loss, parts: Parts, valid: Any, patience: int | None):
+    def __init__(self, loss: Loss, parts: Parts, valid: PyTree, patience: int | None):
         self.compile_seconds = 0.0
         self._loss, self._parts, self._valid, self._patience = loss, parts, valid, patience
         self._validate: Any = None
@@ -204,9 +209,9 @@ class GradientStep(eqx.Module):
     parts: Parts
 
     def __call__(
-        self, state: FitState, batch: Any, key: PRNGKeyArray | None
+        self, state: FitState, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[FitState, dict[str, Array]]:
-        def value_of(params: Any) -> tuple[Scalar, tuple[dict[str, Array], Any]]:
+        def value_of(params: PyTree) -> tuple[Scalar, tuple[dict[str, Array], Any]]:
             model = self.parts.merge(params, state.rest)
             value, aux = _called(self.loss, model, batch, key)
             return value, (aux, self.parts.rest(model, state.rest))
@@ -226,7 +231,7 @@ class GradientStep(eqx.Module):
         return state, {"loss": value, **aux}
 
 
-def validated(loss: Loss, parts: Parts, state: FitState, valid: Any) -> tuple[Best, Scalar]:
+def validated(loss: Loss, parts: Parts, state: FitState, valid: PyTree) -> tuple[Best, Scalar]:
     """The best model so far, the state's own included, and the validation loss of the latter."""
     model = parts.merge(state.params, state.rest)
     set_evaluation(model)
@@ -241,7 +246,7 @@ def validated(loss: Loss, parts: Parts, state: FitState, valid: Any) -> tuple[Be
 
 
 def _called(
-    loss: Loss, model: Any, batch: Any, key: PRNGKeyArray | None
+    loss: Loss, model: PyTree, batch: PyTree, key: PRNGKeyArray | None
 ) -> tuple[Scalar, dict[str, Array]]:
     out = loss(model, batch, key)
     if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)):
@@ -255,7 +260,7 @@ def _called(
     return value, aux
 
 
-def _steps_per_epoch(data: Any, batch_size: int | None) -> int:
+def _steps_per_epoch(data: PyTree, batch_size: int | None) -> int:
     leaves = jax.tree.leaves(data)
     if batch_size is None or batch_size < 1 or not leaves:
         return 1

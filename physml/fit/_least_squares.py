@@ -26,7 +26,7 @@ from physml.results import RESULTS
 def least_squares(
     residual: Residual,
     model: Model,
-    batch: PyTree[Any] = None,
+    batch: PyTree = None,
     *,
     method: optx.AbstractGaussNewton | None = None,
     weights: Weights | None = None,
@@ -160,9 +160,9 @@ def _solve(
     weights: dict[str, Any],
     parts: Parts,
     solver: "_Recording",
-    params: Any,
-    rest: Any,
-    batch: Any,
+    params: PyTree,
+    rest: PyTree,
+    batch: PyTree,
     key: PRNGKeyArray | None,
 ) -> tuple[Any, Float[Array, " max_steps"], Int[Array, ""], optx.RESULTS]:
     """The best parameters, the loss after each step, the number of steps, and how it ended."""
@@ -183,7 +183,7 @@ class _RecordingState(eqx.Module):
     inner: Any
     losses: Float[Array, " max_steps"]  # after each step
     count: Int[Array, ""]
-    best: Any
+    best: PyTree
     best_loss: Scalar
 
 

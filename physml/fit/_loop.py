@@ -26,7 +26,7 @@ class Report(eqx.Module):
 
     step: int  # steps made, counted from the very first
     num_steps: int  # steps to be made in all
-    state: Any  # may be kept or saved: a loop goes on from it
+    state: PyTree  # may be kept or saved: a loop goes on from it
     metrics: dict[str, np.ndarray]  # a row per step of the chunk; one row of a review's
     seconds: float  # since the loop began, without compiling
 
@@ -40,8 +40,8 @@ Review = Callable[[Any], tuple[Any, dict[str, Any], RESULTS | None]]
 
 def loop(
     step: Step,
-    state: PyTree[Any],
-    data: PyTree[Any] = None,
+    state: PyTree,
+    data: PyTree = None,
     *,
     num_steps: int,
     start: int = 0,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from physml._numerics.parts import Parts, take_apart
 from physml._types import Loss
@@ -22,9 +22,9 @@ _RUN_ONCE = {"xla_backend_optimization_level": 0}  # a third of the time to comp
 class Member(eqx.Module):
     """What a model has of its own; with an axis of models outside `jax.vmap`."""
 
-    params: Any
-    rest: Any
-    opt_state: Any
+    params: PyTree
+    rest: PyTree
+    opt_state: PyTree
     good: tuple[Any, Any]  # the last parameters and rest whose own loss was finite
     nonfinite_step: Int[Array, "..."]
     best: Best | None
@@ -48,13 +48,13 @@ class MembersStep(eqx.Module):
     loss: Loss
     optimizer: Callable[[Any], optax.GradientTransformation]
     parts: Parts
-    settings: Any
+    settings: PyTree
     mesh: Mesh | None = eqx.field(static=True)
 
     def __call__(
-        self, state: Members, batch: Any, key: PRNGKeyArray | None
+        self, state: Members, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[Members, dict[str, Array]]:
-        def one(model: tuple[Any, Member], shared: Any) -> tuple[Member, Array]:
+        def one(model: tuple[Any, Member], shared: PyTree) -> tuple[Member, Array]:
             (setting, old), (count, own_key, batch, key) = model, shared
             optimizer = optax.with_extra_args_support(self.optimizer(setting))
             step = GradientStep(self.loss, optimizer, self.parts)
@@ -80,11 +80,11 @@ class MembersStep(eqx.Module):
 
 
 def validate_all(
-    loss: Loss, parts: Parts, mesh: Mesh | None, state: Members, valid: Any
+    loss: Loss, parts: Parts, mesh: Mesh | None, state: Members, valid: PyTree
 ) -> tuple[Best, Array]:
     """The best of each model so far, and the validation loss of each, NaN where it diverged."""
 
-    def one(member: Member, shared: Any) -> tuple[Best, Array]:
+    def one(member: Member, shared: PyTree) -> tuple[Best, Array]:
         step, key, valid = shared
         best, value = validated(loss, parts, member.state(step, key), valid)
         # A loss such as the share of errors is finite even for a model that has diverged.
@@ -95,21 +95,21 @@ def validate_all(
     return of_each(one, state.members, (state.step, state.key, valid), mesh)
 
 
-def _finite(params: Any) -> Bool[Array, ""]:
+def _finite(params: PyTree) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
 
 
 def _begun(
     build_model: Any,
     optimizer: Any,
-    settings: Any,
+    settings: PyTree,
     wrt: Any,
     key: PRNGKeyArray | None,
     has_valid: bool,
 ) -> tuple[Parts, Members]:
     """How the models are put together, and the state of no steps."""
 
-    def one(setting: Any) -> tuple[Parts, Member]:
+    def one(setting: PyTree) -> tuple[Parts, Member]:
         parts, params, rest = take_apart(build_model(setting), wrt)
         opt_state = optax.with_extra_args_support(optimizer(setting)).init(params)
         best = FitState.begin(params, rest, opt_state, key, has_valid).best

@@ -42,7 +42,7 @@ class _MeanSquare(eqx.Module):
     weights: dict[str, int | float | Array]
 
     def __call__(
-        self, model: Any, batch: Any, key: PRNGKeyArray | None
+        self, model: PyTree, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[Scalar, dict[str, Array]]:
         residual = self.residual(model, batch, key)
         blocks = _blocks(residual, self.weights)

@@ -37,7 +37,7 @@ class VariableProjection(eqx.Module):
     damping: float | Array = 1e-3
     linear: str = eqx.field(static=True, default="readout")
 
-    def init(self, params: Any) -> Float[Array, "2"]:
+    def init(self, params: PyTree) -> Float[Array, "2"]:
         """The dampings of the last layer and of the others: the state of the method.
 
         Raises:
@@ -57,7 +57,7 @@ class VariableProjection(eqx.Module):
 def variable_projection(
     residual: Residual,
     model: Model,
-    data: PyTree[Any],
+    data: PyTree,
     *,
     method: VariableProjection = VariableProjection(),  # noqa: B008 -- immutable
     steps: int = 50,
@@ -132,7 +132,7 @@ class ProjectionStep(eqx.Module):
     shared: tuple[str, ...] = eqx.field(static=True, default=())
 
     def __call__(
-        self, state: FitState, batch: Any, key: PRNGKeyArray | None
+        self, state: FitState, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[FitState, dict[str, Array]]:
         of = _Separated(self, state, batch, key)
         a, b = of.a, of.b
@@ -177,7 +177,9 @@ class _Separated:
         a, b: the two vectors of the state.
     """
 
-    def __init__(self, step: ProjectionStep, state: FitState, batch: Any, key: PRNGKeyArray | None):
+    def __init__(
+        self, step: ProjectionStep, state: FitState, batch: PyTree, key: PRNGKeyArray | None
+    ):
         self._step, self._state, self._batch, self._key = step, state, batch, key
         mask = _is_linear(state.params, step.method.linear)
         (self.a, self._join_a), (self.b, self._join_b) = map(
@@ -212,7 +214,7 @@ class _Separated:
         return ravel_pytree(scaled(chosen, {}))[0] if chosen else jnp.zeros(0, a.dtype)
 
 
-def _is_linear(params: Any, name: str) -> Any:
+def _is_linear(params: PyTree, name: str) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: name in jax.tree_util.keystr(path), params
     )

@@ -28,7 +28,7 @@ def readout(
     features: Float[Array | np.ndarray, "_ features"] | Callable[..., Any],
     targets: Float[Array | np.ndarray, "_ outputs"],
     *,
-    inputs: PyTree[Any] = None,
+    inputs: PyTree = None,
     rcond: float | None = None,
     block_size: int | None = None,
     equilibrate: bool = False,
@@ -154,10 +154,10 @@ def _reduced(
 
         # As in a binary counter, two triangles of equally many blocks are merged into one:
         # rounding errors grow with the number of levels, not with the number of blocks.
-        def occupied(state: Any) -> Array:
+        def occupied(state: PyTree) -> Array:
             return (i >> state[0]) & 1 == 1
 
-        def merge(state: Any) -> Any:
+        def merge(state: PyTree) -> Any:
             level, triangle = state
             return level + 1, _triangle(jnp.concatenate([stack[level], triangle]))
 

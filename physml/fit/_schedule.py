@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 
 def _floating(value: ArrayLike) -> Array:
@@ -85,11 +85,11 @@ class _Scheduled(eqx.Module):
         values = {name: v(count) if callable(v) else v for name, v in self.values.items()}
         return optax.with_extra_args_support(self.optimizer(**values))
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: PyTree) -> Any:
         count = jnp.zeros((), jnp.int32)
         return count, self._at(count).init(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+    def update(self, updates: Any, state: PyTree, params: PyTree = None, **extra: Any) -> Any:
         count, inner = state
         updates, inner = self._at(count).update(updates, inner, params, **extra)
         return updates, (count + 1, inner)

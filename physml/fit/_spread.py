@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 
 class Spread:
@@ -22,7 +23,7 @@ class Spread:
         self.num = num
         self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
 
-    def shared(self, models: Any) -> Any:
+    def shared(self, models: PyTree) -> Any:
         """Arrays with an axis of models."""
         if self.mesh is None:
             return models
@@ -31,17 +32,17 @@ class Spread:
         place = NamedSharding(self.mesh, PartitionSpec("models"))
         return jax.tree.map(lambda x: jax.device_put(x[rows], place), models)
 
-    def copied(self, arrays: Any) -> Any:
+    def copied(self, arrays: PyTree) -> Any:
         """Arrays that every device needs."""
         if self.mesh is None:
             return arrays
         return jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec()))
 
-    def on_first(self, arrays: Any) -> Any:
+    def on_first(self, arrays: PyTree) -> Any:
         """Arrays of either kind on the first device."""
         return arrays if self.mesh is None else jax.device_put(arrays, self.mesh.devices.flat[0])
 
-    def gathered(self, models: Any) -> Any:
+    def gathered(self, models: PyTree) -> Any:
         """Every model once, on the first device."""
         if self.mesh is None:
             return models
@@ -49,7 +50,7 @@ class Spread:
 
 
 def of_each(
-    function: Callable[[Any, Any], Any], models: Any, shared: Any, mesh: Mesh | None
+    function: Callable[[Any, Any], Any], models: PyTree, shared: PyTree, mesh: Mesh | None
 ) -> Any:
     """A function of each model, on its device, and of what all of them share."""
     mapped = jax.vmap(function, in_axes=(0, None))

@@ -36,8 +36,8 @@ class Sweep(AbstractFit):
     `nonfinite` if no model is left.
     """
 
-    models: Any  # one model whose arrays have a leading axis of models: `jax.vmap` over it
-    settings: Any
+    models: PyTree  # one model whose arrays have a leading axis of models: `jax.vmap` over it
+    settings: PyTree
     nonfinite_step: Int[np.ndarray, " models"]  # where a model's loss was not finite, or -1
     _parts: Parts
     _arrays: tuple[Any, Any]
@@ -77,15 +77,15 @@ class Sweep(AbstractFit):
 def sweep(
     loss: Loss,
     build_model: Callable[[Any], Any],
-    data: PyTree[Any] = None,
+    data: PyTree = None,
     *,
-    settings: PyTree[Any],
+    settings: PyTree,
     optimizer: Callable[[Any], optax.GradientTransformation],
     steps: int,
     batch_size: int | None = None,
     augment: Augment | None = None,
     key: PRNGKeyArray | None = None,
-    valid: PyTree[Any] = None,
+    valid: PyTree = None,
     valid_loss: Loss | None = None,
     valid_every: int = 100,
     wrt: Any = nnx.Param,
@@ -191,7 +191,7 @@ def sweep(
     return concluded(books.closed(fitted, parts, compile_seconds), "fit.sweep")
 
 
-def _checked(settings: PyTree[Any]) -> tuple[PyTree[Array], int]:
+def _checked(settings: PyTree) -> tuple[PyTree[Array], int]:
     """The settings as arrays, and how many there are."""
     settings = as_arrays("settings", settings)
     lengths = sorted({x.shape[0] if x.ndim else 0 for x in jax.tree.leaves(settings)})
@@ -204,7 +204,7 @@ class _Record(eqx.Module):
     """What a checkpoint holds."""
 
     state: Members
-    settings: Any
+    settings: PyTree
     loss: Float[np.ndarray, "steps models"]  # NaN where no step has been made
     valid_loss: Float[np.ndarray, "validations models"]
 

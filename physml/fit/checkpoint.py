@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 
-def save(path: str | os.PathLike[str], tree: Any) -> None:
+def save(path: str | os.PathLike[str], tree: PyTree) -> None:
     """Write the arrays and numbers of a pytree, replacing what was saved at `path` before.
 
     The new version is complete on disk before the old one goes: whenever the process dies, `load`
@@ -44,7 +45,7 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
         shutil.rmtree(version)
 
 
-def load(path: str | os.PathLike[str], like: Any) -> Any:
+def load(path: str | os.PathLike[str], like: PyTree) -> Any:
     """What `save` wrote, as a pytree like `like`.
 
     Args:
@@ -81,7 +82,7 @@ def _versions(directory: Path) -> dict[int, Path]:
     return {int(match[1]): entry for match, entry in found.items() if match}
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
+def _leaves(tree: PyTree) -> dict[str, Any]:
     """What is saved of a tree, by its path in it."""
     saved = jax.Array | np.ndarray | np.generic | bool | int | float | complex
     leaves = jax.tree.leaves_with_path(tree)
@@ -114,7 +115,7 @@ def _to_numpy(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def _from_numpy(array: np.ndarray, like: Any) -> Any:
+def _from_numpy(array: np.ndarray, like: PyTree) -> Any:
     if _is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
     if isinstance(like, jax.Array):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from physml import dynamics, nn
 from physml import fit as fitting
@@ -74,7 +74,7 @@ def fit_many(
     """
     sizes, dtype = (train[0].shape[1], train[1].shape[1]), train[0].dtype
 
-    def build(setting: Any) -> nn.Regularised:
+    def build(setting: PyTree) -> nn.Regularised:
         network = nn.MLP(
             sizes[0], hidden, sizes[1], activation=activation, dropout=dropout, dtype=dtype,
             rngs=nnx.Rngs(setting["key"]),

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from physml.data import Standardizer, Trajectories
 from physml.reference import runge_kutta
@@ -89,7 +89,7 @@ def _unknown_increments(train: Trajectories, known: System | None, dt: float | N
 
 
 @eqx.filter_jit
-def cast(tree: Any, dtype: DTypeLike) -> Any:
+def cast(tree: PyTree, dtype: DTypeLike) -> Any:
     """The tree with its floating arrays in another dtype."""
     return jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) else x, tree

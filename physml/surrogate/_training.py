@@ -94,7 +94,7 @@ def fit(
             trajectories do not hold a window.
     """
     start = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
-    require_count(length=length)
+    require_count(most=train.ys.shape[1] - 1, length=length)
     _check_warmup(warmup, train)
     dtype = network.readout.kernel[...].dtype
 

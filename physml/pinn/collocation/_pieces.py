@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.pieces import piece_at
 from physml._numerics.quadrature import legendre_transform
@@ -95,7 +95,7 @@ class Polynomials(Pieces):
     def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
         coefficients = self.coefficients[index]
 
-        def step(carry: Any, n: Array) -> Any:
+        def step(carry: PyTree, n: Array) -> Any:
             last, current = carry
             return (current, ((2 * n + 1) * s * current - n * last) / (n + 1)), current
 

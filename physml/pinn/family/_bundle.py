@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.checks import is_concrete, require_increasing
 from physml._numerics.pieces import piece_at
@@ -285,7 +285,7 @@ def _errors(bundle: Bundle, z: Array) -> tuple[Float[Array, "windows nodes dim"]
     """The error at the start, the Gauss points and the end of each window; and the starts."""
     tables, dim = bundle.tables, bundle.dim
 
-    def advance(carry: Any, layer: Layer) -> Any:
+    def advance(carry: PyTree, layer: Layer) -> Any:
         z, error = carry
         inside, last = linearised_error(bundle.equation, tables, layer, z, error)
         nodes = jnp.concatenate([error[None], inside, last[None]])

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import require_positive
 from physml.systems import System
@@ -65,7 +65,7 @@ def find_scales(
         slope, tangent = jax.linearize(lambda y: system(t + h, y, args), y)
         return y + jnp.linalg.solve(eye - h * jax.vmap(tangent)(eye).T, h * slope)
 
-    def advance(carry: Any) -> Any:
+    def advance(carry: PyTree) -> Any:
         t, y, h, low, high, moments, count = carry
         h = jnp.minimum(h, t1 - t)
         coarse, middle = euler(t, y, h), euler(t, y, h / 2)
