@@ -43,8 +43,15 @@ def starts(num=40, size=0.4):
     return np.random.default_rng(0).uniform(-size, size, (num, 2))
 
 
+def first_components(rows):
+    """Henon's first component alone, which takes two states to go on, for training and choosing."""
+    full = trajectories(henon, starts(), rows)
+    return [data.from_arrays(full.ts, full.ys[part, :, :1]) for part in (slice(8, 40), slice(8))]
+
+
 def one_step_error(step_map, truth, history=1):
-    return float(dynamics.one_step_error(step_map, truth.ys, scale=jnp.ones(2), history=history))
+    scale = jnp.ones(truth.ys.shape[-1])
+    return float(dynamics.one_step_error(step_map, truth.ys, scale=scale, history=history))
 
 
 @pytest.mark.parametrize(("degree", "exact"), [(1, False), (2, True), (5, True)])
@@ -65,29 +72,15 @@ def test_polynomials_with_a_symmetry_commute_with_it():
 
 
 def test_a_next_generation_reservoir_finds_a_map_with_delay():
-    # The first component alone is Henon's with its state before: degree 2 in two states.
-    full = trajectories(henon, starts(), 14)
-    train, valid = (
-        data.from_arrays(full.ts, full.ys[part, :, :1]) for part in (slice(8, 40), slice(8))
-    )
-    scale = jnp.ones(1)
-    error = dynamics.one_step_error(
-        baselines.next_generation(train, valid, 2, ridges=(1e-14,)),
-        valid.ys,
-        scale=scale,
-        history=2,
-    )
-    assert error < 1e-9
+    train, valid = first_components(14)
+    quadratic = baselines.next_generation(train, valid, 2, ridges=(1e-14,))
+    assert one_step_error(quadratic, valid, history=2) < 1e-9
     linear = baselines.next_generation(train, valid, 1)
-    assert dynamics.one_step_error(linear, valid.ys, scale=scale, history=2) > 1e-2
+    assert one_step_error(linear, valid, history=2) > 1e-2
 
 
 def test_an_echo_state_network_remembers():
-    # x' depends on the state before, which the network is not shown.
-    full = trajectories(henon, starts(), 40)
-    train, valid = (
-        data.from_arrays(full.ts, full.ys[part, :, :1]) for part in (slice(8, 40), slice(8))
-    )
+    train, valid = first_components(40)  # the network is not shown the state before
 
     def error(*radii):
         step_map = baselines.echo_state(
@@ -95,8 +88,7 @@ def test_an_echo_state_network_remembers():
             washout=10, ridges=(1e-12, 1e-10),
         )  # fmt: skip
         assert step_map.rule.recurrent.shape == (60, 60)
-        scale = jnp.ones(1)
-        return float(dynamics.one_step_error(step_map, valid.ys, scale=scale, history=11))
+        return one_step_error(step_map, valid, history=11)
 
     assert error(0.4) < 1e-3 < 0.1 < error(1e-12)
     assert error(1e-12, 0.4) == error(0.4)  # chosen by validation

@@ -75,8 +75,7 @@ def check(out, metrics, keys, figures):
 
 
 def test_mnist(folder, tmp_path):
-    mnist = script("mnist")
-    out = tmp_path / "run"
+    mnist, out = script("mnist"), tmp_path / "run"
     metrics = mnist.main(mnist.Config(out, data=folder, quick=True, members=2))
     keys = {"test_acc", "images_per_s", "strong.test_acc_mean", "strong.test_acc_1"}
     check(out, metrics, keys | {"ensemble.test_acc"}, {"calibration", "confusion", "worst"})
@@ -87,8 +86,7 @@ def test_mnist(folder, tmp_path):
 
 
 def test_cifar10(folder, tmp_path):
-    cifar10 = script("cifar10")
-    out = tmp_path / "run"
+    cifar10, out = script("cifar10"), tmp_path / "run"
     metrics = cifar10.main(cifar10.Config(out, data=folder, quick=True, better=True))
     names = ("confusion", "filters", "maps", "worst")
     figures = {f"{net}_{name}" for net in ("tutorial", "better") for name in names}
