@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml import dynamics, fit
-from physml.data import Standardizer, Trajectories
+from physml.data import Standardiser, Trajectories
 from physml.step_maps import StepMap
 
 RIDGES = tuple(10.0**k for k in range(-14, -3))  # relative to the largest singular value squared
@@ -150,7 +150,7 @@ def _features_of(rule: Any, ys: Float[Array, "num time dim"]) -> Array:
 class Products(eqx.Module):
     """All products of up to `order` standardised components of the last two states."""
 
-    inputs: Standardizer
+    inputs: Standardiser
     factors: tuple[tuple[int, ...], ...] = eqx.field(static=True)
 
     def start(self, y: Array) -> Array:
@@ -171,14 +171,14 @@ def next_generation(
     """
     components = range(2 * train.ys.shape[2] + 1)
     factors = tuple(itertools.combinations_with_replacement(components, order))
-    rule = Products(Standardizer.fit(train.ys[:, :-1]), factors)
+    rule = Products(Standardiser.fit(train.ys[:, :-1]), factors)
     return _best_ridge(rule, train, valid, ridges, washout=1, block=len(train))[1]
 
 
 class Echo(eqx.Module):
     """The memory r' = tanh(W r + V u + b) of standardised states u, and the features (1, u, r')."""
 
-    inputs: Standardizer
+    inputs: Standardiser
     recurrent: Float[Array, "units units"]
     incoming: Float[Array, "dim units"]
     bias: Float[Array, " units"]
@@ -225,7 +225,7 @@ def echo_state(
         recurrent *= radius / np.abs(np.linalg.eigvals(recurrent)).max()
         incoming = input_scale * random.uniform(-1, 1, (dim, units))
         bias = input_scale * random.uniform(-1, 1, units)
-        scaled = Standardizer.fit(train.ys[:, :-1])
+        scaled = Standardiser.fit(train.ys[:, :-1])
         rule = Echo(scaled, *map(jnp.asarray, (recurrent, incoming, bias)))
         # The features of ten trajectories are 60 MB.
         return _best_ridge(rule, train, valid, ridges, washout=washout, block=10)

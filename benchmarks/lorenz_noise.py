@@ -117,7 +117,7 @@ class Judge:
         keys = jax.random.split(key, 3)
         starts = reference.attractor_starts(LORENZ, keys[0], self.num)
         self.test = reference.trajectories_from(LORENZ, starts, DT * np.arange(1501)).ys
-        self.scale = np.asarray(data.Standardizer.fit(self.test).std)
+        self.scale = np.asarray(data.Standardiser.fit(self.test).std)
         self.disturbance = np.asarray(jax.random.normal(keys[1], starts.shape))
         self.flow = reference.FlowMap(system=LORENZ, dt=DT, substeps=1)
         truth = self.climate(self.flow, 2 * NUM_CLIMATE)
@@ -184,12 +184,12 @@ def methods(
 
     yield "multi-step", multi_step
 
-    scale = data.Standardizer.fit(train.ys).std
+    scale = data.Standardiser.fit(train.ys).std
     ahead = valid.ys[:, :800].reshape(-1, 100, 3)
 
     def forecast_error(step_map: surrogate.Stepper) -> float:
         predicted = dynamics.rollout(step_map, ahead[:, :1], ahead.shape[1] - 1)
-        errors = np.asarray(dynamics.normalized_error(predicted, ahead, scale))
+        errors = np.asarray(dynamics.normalised_error(predicted, ahead, scale))
         return float(np.median(np.sqrt((errors**2).mean(axis=1))))
 
     def truncated(windows: tuple[int, ...]) -> Found:

@@ -83,7 +83,7 @@ def main(config: Config) -> dict[str, Any]:
     train, valid = data.split(lecture_data(data_key), (0.9, 0.1), split_key)
     starts = reference.attractor_starts(LORENZ, test_key, num)
     test = reference.extended_trajectories(LORENZ, starts, DT * np.arange(HISTORY + 3500)).ys
-    scale = data.Standardizer.fit(test).std
+    scale = data.Standardiser.fit(test).std
 
     def score(stepper: surrogate.Stepper) -> dict[str, float]:
         cold, found = test[:, HISTORY - 1 :], {}

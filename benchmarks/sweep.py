@@ -143,7 +143,7 @@ def lorenz_pairs(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The lecture's 80,000 next-step pairs: standardised states and increments, float32."""
     pairs = lecture_data(key).pairs()
     inputs, increments = pairs.inputs, pairs.targets - pairs.inputs
-    scaled = (data.Standardizer.fit(x)(x) for x in (inputs, increments))
+    scaled = (data.Standardiser.fit(x)(x) for x in (inputs, increments))
     first, second = (x.astype(jnp.float32) for x in scaled)
     return first, second
 

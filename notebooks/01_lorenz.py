@@ -162,7 +162,7 @@ num_steps = 1500 if QUICK else 3600
 starts = reference.attractor_starts(lorenz, test_key, 8 if QUICK else 50)
 horizon = 0.01 * jnp.arange(num_steps + 1)
 test = reference.trajectories_from(lorenz, starts, horizon)
-scale = data.Standardizer.fit(test.ys).std
+scale = data.Standardiser.fit(test.ys).std
 
 forecasts = {}
 models = {"trained by Adam": trained.step_map, "frozen, fitted readout": frozen}

@@ -84,5 +84,5 @@ def prepared(
         inputs, targets = stepper.pairs(trajectories)
         order = np.random.default_rng(0).permutation(len(inputs))
         rows[part] = inputs[order], targets[order]
-    scale = data.Standardizer.fit(others.ys).std
+    scale = data.Standardiser.fit(others.ys).std
     return Subject(name, rows, stepper, others[20:], scale, lambda1)

@@ -62,7 +62,7 @@ def main(config: Config) -> dict[str, Any]:
         run.figure("images", plots.labelled_images(images[:25]))
         key, split_key = jax.random.split(jax.random.key(config.seed))
         train, valid = images.split((0.9, 0.1), split_key)
-        scale = data.Standardizer.fit(train.images)  # borders are padded by 0, then the mean
+        scale = data.Standardiser.fit(train.images)  # borders are padded by 0, then the mean
         train, valid, seen = (part.transformed(scale) for part in (train, valid, test))
         for name, recipe in recipes.items():
             if config.quick:

@@ -93,7 +93,7 @@ def main(config: Config) -> dict[str, Any]:
             test_key, valid_key, fit_key = jax.random.split(key, 3)
             whole, test = images.split((0.8, 0.2), test_key)
             train, valid = whole.split((0.8, 0.2), valid_key)
-            scale = data.Standardizer.fit(train.images)
+            scale = data.Standardiser.fit(train.images)
             whole, train, valid, test = (x.transformed(scale) for x in (whole, train, valid, test))
 
             settings = {"rate": rates.ravel(), "l2": strengths.ravel()}

@@ -61,7 +61,7 @@ def forecast(run: Run, config: Config) -> None:
     train = reference.trajectories(LORENZ, data_key, 100, DT * np.arange(801))
     starts = reference.attractor_starts(LORENZ, test_key, num)
     test = reference.trajectories_from(LORENZ, starts, DT * np.arange(HISTORY + steps))
-    scale = data.Standardizer.fit(test.ys).std
+    scale = data.Standardiser.fit(test.ys).std
     horizon = reference.agreement_horizon(LORENZ, test, scale=scale) - DT * (HISTORY - 1)
     run.metrics({"starts": num, "truth.horizon": LAMBDA1 * horizon.mean()})
     score = partial(dynamics.forecast_skill, scale=scale, history=HISTORY, horizon=horizon)

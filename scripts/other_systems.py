@@ -62,7 +62,7 @@ def learn(run: Run, problem: Problem, key: jax.Array, quick: bool) -> surrogate.
     """Fit a map to a problem and test it."""
     train, test, system = problem.train, problem.test, problem.system
     units = problem.units // 3 if quick else problem.units
-    scale, unit, horizon = data.Standardizer.fit(test.ys).std, 1.0, None
+    scale, unit, horizon = data.Standardiser.fit(test.ys).std, 1.0, None
     with run.row(problem.name) as row:
         step_map = row.time(fit, problem, units, key)
         row["dtype"], row["dim"], row["units"] = str(test.ys.dtype), len(test.names), units
@@ -132,7 +132,7 @@ def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> 
     burn_in = reference.trajectories_from(LORENZ, starts.reshape(-1, 4), 0.1 * np.arange(2001))
     ts = step_map.dt * np.arange(steps + 1)
     truth = reference.trajectories_from(LORENZ, burn_in.ys[:, -1], ts, rtol=PRECISE)
-    scale = data.Standardizer.fit(truth.ys).std
+    scale = data.Standardiser.fit(truth.ys).std
     horizon = reference.agreement_horizon(LORENZ, truth, scale=scale)
     skill = dynamics.forecast_skill(step_map, truth.ys, scale=scale, horizon=horizon)
     exponents = {}

@@ -505,7 +505,7 @@ def test_images_are_selected_scaled_and_standardised():
     scaled = images.scaled()
     np.testing.assert_allclose(scaled.images, pixels / 255, rtol=1e-15)
     assert scaled.white == 1
-    standard = scaled.transformed(data.Standardizer.fit(scaled.images)).images
+    standard = scaled.transformed(data.Standardiser.fit(scaled.images)).images
     np.testing.assert_allclose(standard.mean(axis=(0, 1, 2)), 0, atol=1e-13)
     np.testing.assert_allclose(standard.std(axis=(0, 1, 2)), 1, rtol=1e-13)
 

@@ -78,12 +78,12 @@ def test_split_refuses(fractions):
 def test_standardizer_gives_mean_0_and_deviation_1_and_back():
     x = jax.random.normal(jax.random.key(0), (5, 40, 3)) * 7.0 + 2.0
     x = x.at[..., 1].set(1e9 / 3)
-    standardizer = data.Standardizer.fit(x)
-    z = standardizer(x)
+    standardiser = data.Standardiser.fit(x)
+    z = standardiser(x)
     np.testing.assert_allclose(z.mean(axis=(0, 1)), 0.0, atol=1e-6)  # 1e9 / 3 is rounded
     np.testing.assert_allclose(z.std(axis=(0, 1)), [1.0, 0.0, 1.0], atol=1e-13)
-    np.testing.assert_allclose(standardizer.inverse(z), x, rtol=1e-14)
-    np.testing.assert_allclose(standardizer.inverse(z[0, 0]), x[0, 0], rtol=1e-14)
+    np.testing.assert_allclose(standardiser.inverse(z), x, rtol=1e-14)
+    np.testing.assert_allclose(standardiser.inverse(z[0, 0]), x[0, 0], rtol=1e-14)
 
 
 def test_npz_round_trip_keeps_everything(tmp_path):
@@ -197,7 +197,7 @@ made = data.from_arrays
     (lambda: made([0, 1], np.zeros((2, 1)), t0s=[0.0, 1.0]), "ts and t0s must have"),
     (lambda: made([0, 1], np.zeros((2, 1)), t0s=[np.nan]), "t0s must be finite"),
     (lambda: made([0, 1], np.zeros((2, 1)), dtype=int), "floating dtype", TypeError),
-    (lambda: data.Standardizer.fit(jnp.zeros((0, 3))), "rows"),
+    (lambda: data.Standardiser.fit(jnp.zeros((0, 3))), "rows"),
 )
 def test_bad_arrays(call):
     call()

@@ -216,10 +216,10 @@ def test_one_step_error_warms_up_a_recurrent_network():
 # Valid prediction time
 
 
-def test_normalized_error_by_hand():
+def test_normalised_error_by_hand():
     truth = jnp.zeros((2, 2))
     predicted = jnp.array([[3.0, 8.0], [jnp.nan, 0.0]])
-    errors = dynamics.normalized_error(predicted, truth, jnp.array([1.0, 2.0]))
+    errors = dynamics.normalised_error(predicted, truth, jnp.array([1.0, 2.0]))
     np.testing.assert_allclose(errors, [np.sqrt((9 + 16) / 2), np.inf], rtol=1e-15)
 
 

@@ -238,7 +238,7 @@ def test_the_lecture_pulse_train():
 @pytest.mark.parametrize("pulses", SQUARE, ids=["lecture", "slow", "wide"])
 def test_fourier_coefficients_against_quadrature(pulses):
     series, period = pulses.fourier_series(4), pulses.period
-    rise, fall = pulses.center - pulses.width / 2, pulses.center + pulses.width / 2
+    rise, fall = pulses.centre - pulses.width / 2, pulses.centre + pulses.width / 2
 
     def mean(weight):
         high = pulses.high * quad(weight, rise, fall)[0]
@@ -252,7 +252,7 @@ def test_fourier_coefficients_against_quadrature(pulses):
 
 
 def test_an_odd_square_wave():
-    series = SquareWave(-3.0, 3.0, 2.0, 1.0, center=0.5).fourier_series(5)
+    series = SquareWave(-3.0, 3.0, 2.0, 1.0, centre=0.5).fourier_series(5)
     np.testing.assert_allclose(series.a, np.zeros(5), atol=1e-15)
     expected = 12.0 / np.pi * np.array([1, 0, 1 / 3, 0, 1 / 5])
     np.testing.assert_allclose(series.b, expected, atol=1e-15)
@@ -277,12 +277,12 @@ compiled_force = jax.jit(lambda forcing, t: forcing(t))
 @given(
     period=st.floats(0.01, 10.0),
     duty=st.floats(0.05, 0.95),
-    center=st.floats(-3.0, 3.0),
+    centre=st.floats(-3.0, 3.0),
     start=st.floats(-20.0, 20.0),
 )
-def test_the_force_jumps_exactly_where_it_says(period, duty, center, start):
+def test_the_force_jumps_exactly_where_it_says(period, duty, centre, start):
     """The two floats beside each jump see different levels, whatever a compiler contracts."""
-    pulses = SquareWave(0.0, 2.0, period, duty * period, center)
+    pulses = SquareWave(0.0, 2.0, period, duty * period, centre)
     jumps = pulses.jump_times(start, start + 7.3 * period)
     assert np.all(np.diff(jumps) > 0) and len(jumps) in (14, 15, 16)
     assert start <= jumps[0] and jumps[-1] <= start + 7.3 * period

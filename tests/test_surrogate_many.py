@@ -40,7 +40,7 @@ def test_pairs_are_inputs_and_scaled_increments(trajectories, nets):
     np.testing.assert_allclose(targets * stepper.scale[None], steps)
     pairs = other.pairs()
     angle = 2 * np.pi / PERIOD * pairs.times
-    standard = data.Standardizer.fit(trajectories.ys[:, :-1])(pairs.inputs)
+    standard = data.Standardiser.fit(trajectories.ys[:, :-1])(pairs.inputs)
     expected = jnp.column_stack([standard, jnp.cos(angle), jnp.sin(angle)])
     np.testing.assert_allclose(inputs, expected, atol=1e-12)
     every = surrogate.network_inputs(trajectories, period=PERIOD)

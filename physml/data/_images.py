@@ -189,8 +189,8 @@ class Images(eqx.Module):
         Mean 0 and standard deviation 1 in each channel, measured on the training images:
 
         >>> train, test = data.digits().scaled().split((0.8, 0.2), key)
-        >>> standardizer = data.Standardizer.fit(train.images)
-        >>> train, test = (part.transformed(standardizer) for part in (train, test))
+        >>> standardiser = data.Standardiser.fit(train.images)
+        >>> train, test = (part.transformed(standardiser) for part in (train, test))
         """
         return replace(self, images=function(self.images))
 

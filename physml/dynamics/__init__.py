@@ -12,7 +12,7 @@ from physml.dynamics._climate import measure_climate as measure_climate
 from physml.dynamics._forecast import ValidTime as ValidTime
 from physml.dynamics._forecast import error_growth as error_growth
 from physml.dynamics._forecast import growth_rate as growth_rate
-from physml.dynamics._forecast import normalized_error as normalized_error
+from physml.dynamics._forecast import normalised_error as normalised_error
 from physml.dynamics._forecast import one_step_error as one_step_error
 from physml.dynamics._forecast import relative_l2 as relative_l2
 from physml.dynamics._forecast import relative_l2_until as relative_l2_until

@@ -126,7 +126,7 @@ def _one_step_error(
     return jnp.sqrt(jax.lax.map(square, items, batch_size=4096).mean())
 
 
-def normalized_error(
+def normalised_error(
     predicted: Float[Array, "*batch time dim"],
     truth: Float[Array, "*batch time dim"],
     scale: Float[Array, " dim"],
@@ -143,11 +143,11 @@ def normalized_error(
             positive.
     """
     predicted, truth = _pair(predicted, truth)
-    return _normalized_error(predicted, truth, check_scale(scale, truth.shape[-1]))
+    return _normalised_error(predicted, truth, check_scale(scale, truth.shape[-1]))
 
 
 @jax.jit
-def _normalized_error(predicted: Array, truth: Array, scale: Array) -> Array:
+def _normalised_error(predicted: Array, truth: Array, scale: Array) -> Array:
     spread = scale.reshape((1,) * (truth.ndim - 1) + (-1,))
     errors = jnp.sqrt((((predicted - truth) / spread) ** 2).mean(axis=-1))
     return jnp.where(jnp.isnan(errors), jnp.inf, errors)
@@ -239,7 +239,7 @@ def valid_prediction_time(
         ValueError: the shapes do not fit, the truth is not finite, or a number is not positive.
     """
     require_positive(dt=dt, threshold=threshold)
-    errors = normalized_error(predicted, truth, scale)
+    errors = normalised_error(predicted, truth, scale)
     if horizon is None:
         horizon = math.inf
     else:
@@ -263,7 +263,7 @@ def error_growth(
     truth: Float[Array, "*batch time dim"],
     scale: Float[Array, " dim"],
 ) -> Float[Array, " time"]:
-    """The typical error of a set of forecasts at each row: the median of `normalized_error`.
+    """The typical error of a set of forecasts at each row: the median of `normalised_error`.
 
     The median of errors that grow as exp(lambda_1 t) grows at that rate too, and neither a lucky
     forecast nor one that has diverged changes it; the worst forecast would dominate a mean. Where
@@ -275,9 +275,9 @@ def error_growth(
         scale: the standard deviation of each component on the attractor.
 
     Raises:
-        ValueError: as `normalized_error`.
+        ValueError: as `normalised_error`.
     """
-    errors = normalized_error(predicted, truth, scale)
+    errors = normalised_error(predicted, truth, scale)
     return jnp.median(errors.reshape(-1, errors.shape[-1]), axis=0)
 
 

@@ -29,7 +29,7 @@ def kullback_leibler(p: Numbers, q: Numbers) -> Values:
     """
     from scipy.special import rel_entr  # few need it, and `import physml` is to be fast
 
-    return np.asarray(rel_entr(_normalized(p), _normalized(q)).sum(axis=-1))
+    return np.asarray(rel_entr(_normalised(p), _normalised(q)).sum(axis=-1))
 
 
 def jensen_shannon(p: Numbers, q: Numbers) -> Values:
@@ -44,7 +44,7 @@ def jensen_shannon(p: Numbers, q: Numbers) -> Values:
 
     Source: Lin, IEEE Trans. Inform. Theory 37 (1991) 145.
     """
-    p, q = _normalized(p), _normalized(q)
+    p, q = _normalised(p), _normalised(q)
     middle = 0.5 * (p + q)
     # SciPy has its root alone, which is NaN where rounding makes it negative for near p and q.
     return np.asarray(0.5 * (kullback_leibler(p, middle) + kullback_leibler(q, middle)))
@@ -60,12 +60,12 @@ def hellinger(p: Numbers, q: Numbers) -> Values:
 
     Source: Mikhaeil, Monfared and Durstewitz, NeurIPS 2022 (arXiv 2110.07238), for the spectra.
     """
-    p, q = _normalized(p), _normalized(q)
+    p, q = _normalised(p), _normalised(q)
     # 1 - sum(sqrt(p q)) = sum((sqrt p - sqrt q)^2) / 2 does not cancel for near spectra.
     return np.asarray(np.sqrt(0.5 * ((np.sqrt(p) - np.sqrt(q)) ** 2).sum(axis=-1)))
 
 
-def _normalized(weights: Numbers) -> Values:
+def _normalised(weights: Numbers) -> Values:
     weights = np.asarray(weights, float)
     with np.errstate(invalid="ignore"):
         return weights / weights.sum(axis=-1, keepdims=True)

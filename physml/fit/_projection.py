@@ -140,12 +140,12 @@ class ProjectionStep(eqx.Module):
         def loss(a: Array, b: Array) -> Scalar:
             return jnp.sum(of.all_rows(lambda f: f, a, b) ** 2)
 
-        def linearized(argnums: Any) -> Any:
+        def linearised(argnums: Any) -> Any:
             """A function's Jacobians and its value, by one evaluation."""
             return lambda f: jax.jacrev(lambda *x: (f(*x),) * 2, argnums, has_aux=True)
 
         with jax.default_matmul_precision("highest"):
-            (jac_a, jac_b), r = of.all_rows(linearized((0, 1)), a, b)
+            (jac_a, jac_b), r = of.all_rows(linearised((0, 1)), a, b)
             damping_a, damping_b = state.opt_state
             project, solve = _eliminate(jac_a, damping_a)
             unit = jnp.max(jnp.sum(jac_b**2, axis=0))
@@ -154,7 +154,7 @@ class ProjectionStep(eqx.Module):
             step_a = -solve(r + jac_b @ step_b)
             # The last layer once more, at the new values of the others.
             far_a, far_b = a + step_a, b + step_b
-            jac_a, far_r = of.all_rows(linearized(0), far_a, far_b)
+            jac_a, far_r = of.all_rows(linearised(0), far_a, far_b)
             exact_a = far_a - _eliminate(jac_a, damping_a)[1](far_r)
             shares = jnp.asarray(_SHARES, a.dtype)[:, None]
             tries_a = jnp.concatenate([exact_a[None], a[None] + shares * step_a[None]])

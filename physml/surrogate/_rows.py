@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
-from physml.data import Standardizer, Trajectories
+from physml.data import Standardiser, Trajectories
 from physml.reference import runge_kutta
 from physml.systems import System
 
@@ -21,7 +21,7 @@ def network_inputs(
     One row for each step: the state standardised over the data and, for a driven system,
     (cos, sin) of the drive's phase 2 pi t / period.
     """
-    return standardised_inputs(Standardizer.fit(train.ys[:, :-1]), train, period)
+    return standardised_inputs(Standardiser.fit(train.ys[:, :-1]), train, period)
 
 
 def turns(
@@ -46,10 +46,10 @@ def turns(
 
 
 def inputs_of(
-    standardizer: Standardizer, y: Array, t0: Array, count: Array, dt: float, period: float | None
+    standardiser: Standardiser, y: Array, t0: Array, count: Array, dt: float, period: float | None
 ) -> Array:
     """A network's input at step `count`: the standardised state, and the drive's phase if any."""
-    x = standardizer(y)
+    x = standardiser(y)
     if period is None:
         return x
     angle = 2 * math.pi * turns(count, t0, dt, period)
@@ -57,11 +57,11 @@ def inputs_of(
 
 
 def standardised_inputs(
-    standardizer: Standardizer, trajectories: Trajectories, period: float | None
+    standardiser: Standardiser, trajectories: Trajectories, period: float | None
 ) -> Array:
     """A network's inputs at every step of the trajectories."""
     dt = trajectories.dt
-    each = jax.vmap(lambda y, t0, k: inputs_of(standardizer, y, t0, k, dt, period))
+    each = jax.vmap(lambda y, t0, k: inputs_of(standardiser, y, t0, k, dt, period))
     return each(*rows_of(trajectories))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from physml._numerics.checks import floating_array, require_finite, require_positive
-from physml.data import Standardizer, Trajectories
+from physml.data import Standardiser, Trajectories
 from physml.nn import FeatureNetwork, RecurrentNetwork
 from physml.reference import runge_kutta
 from physml.step_maps import StepMap
@@ -75,7 +75,7 @@ class Stepper(StepMap):
     """
 
     network: Network
-    inputs: Standardizer
+    inputs: Standardiser
     scale: Float[Array, " dim"]
     symmetry: Float[Array, "dim dim"] | None
     known: System | None
@@ -121,8 +121,8 @@ class Stepper(StepMap):
             raise ValueError(f"network must give {dim} outputs, got {outputs}")
         stepper = cls(
             network=cast(network, dtype),
-            inputs=Standardizer.fit(train.ys[:, :-1]),
-            scale=Standardizer.fit(unknown_increments(train, known)).std,
+            inputs=Standardiser.fit(train.ys[:, :-1]),
+            scale=Standardiser.fit(unknown_increments(train, known)).std,
             symmetry=symmetry,
             known=known,
             dt=train.dt,

@@ -171,23 +171,23 @@ class FourierSeries(Forcing):
 class SquareWave(Forcing):
     r"""A train of rectangular pulses.
 
-    The force is `high` for `width` seconds around `center` and around every time a whole number
+    The force is `high` for `width` seconds around `centre` and around every time a whole number
     of periods from it, and `low` between. The defaults are the lecture notes' pulse train, of
     levels 0 and 2 and mean 1. An odd wave ±F₀ is `SquareWave(-F0, F0, period, period / 2,
-    center=period / 4)`.
+    centre=period / 4)`.
 
     Attributes:
         low, high: the two levels, N.
         period: $\tau > 0$, s.
         width: duration of `high`, between 0 and the period, s.
-        center: the middle of a pulse, s.
+        centre: the middle of a pulse, s.
     """
 
     low: Parameter = parameter(0.0)
     high: Parameter = parameter(2.0)
     period: Parameter = parameter(0.2, positive=True)
     width: Parameter = parameter(0.1, positive=True)
-    center: Parameter = parameter(0.0)
+    centre: Parameter = parameter(0.0)
 
     def __check_init__(self):
         check_parameters(self)
@@ -203,10 +203,10 @@ class SquareWave(Forcing):
         # If an edge differed in the last digit from that of `jump_times`, a solver that continues
         # right after a jump would see the force from before it. With the period split in two, both
         # products are exact, so contraction changes nothing; the barrier keeps later sums separate.
-        turns = jnp.round((t - self.center) / self.period)
+        turns = jnp.round((t - self.centre) / self.period)
         period, kind = jnp.asarray(self.period, t.dtype), jnp.finfo(t.dtype)
         head = jax.lax.reduce_precision(period, kind.nexp, kind.nmant // 2)
-        middle = (turns * head + turns * (period - head)) + self.center
+        middle = (turns * head + turns * (period - head)) + self.centre
         return jax.lax.optimization_barrier(middle)
 
     def __call__(self, t: Time) -> Float[Array, "..."]:
@@ -216,10 +216,10 @@ class SquareWave(Forcing):
         return jnp.where(inside, self.high, self.low)
 
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
-        period, center, half = float(self.period), float(self.center), 0.5 * float(self.width)
-        first = (t0 - center) / period - 1.0
-        last = (t1 - center) / period + 1.0
-        middles = np.arange(math.floor(first), math.ceil(last) + 1) * period + center
+        period, centre, half = float(self.period), float(self.centre), 0.5 * float(self.width)
+        first = (t0 - centre) / period - 1.0
+        last = (t1 - centre) / period + 1.0
+        middles = np.arange(math.floor(first), math.ceil(last) + 1) * period + centre
         return times_within(np.concatenate([middles - half, middles + half]), t0, t1)
 
     def fourier_series(self, n: int) -> FourierSeries:
@@ -236,7 +236,7 @@ class SquareWave(Forcing):
         k = jnp.arange(1, n + 1, dtype=float)
         step = self.high - self.low
         height = 2.0 * step / (math.pi * k) * jnp.sin(math.pi * k * (self.width / self.period))
-        angle = k * (2.0 * math.pi * self.center / self.period)
+        angle = k * (2.0 * math.pi * self.centre / self.period)
         return FourierSeries(
             a0=2.0 * (self.low + step * (self.width / self.period)),
             a=height * jnp.cos(angle),

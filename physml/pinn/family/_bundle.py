@@ -1,6 +1,6 @@
 """The solutions from a box of starts and parameters, as functions of all these."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -80,22 +80,19 @@ class Bundle(eqx.Module):
             TypeError, ValueError: as said above; or the shapes are wrong, or names are unknown or
                 missing.
         """
-        t, z, inside = self._inputs(t, y0, parameters)
-        return jnp.where(inside, _evaluate(self, t, z), jnp.nan)
+        return self._answer(_evaluate, t, y0, parameters)
 
     def derivative(
         self, t: Any, y0: Any = None, parameters: Mapping[str, Any] | None = None
     ) -> Float[Array, " dim"]:
         """du/dt of the network: arguments and errors as for `bundle(t, y0, parameters)`."""
-        t, z, inside = self._inputs(t, y0, parameters)
-        return jnp.where(inside, _derivative(self, t, z), jnp.nan)
+        return self._answer(_derivative, t, y0, parameters)
 
     def residual(
         self, t: Any, y0: Any = None, parameters: Mapping[str, Any] | None = None
     ) -> Float[Array, " dim"]:
         """du/dt - f(t, u): arguments and errors as for `bundle(t, y0, parameters)`."""
-        t, z, inside = self._inputs(t, y0, parameters)
-        return jnp.where(inside, _residual(self, t, z), jnp.nan)
+        return self._answer(_residual, t, y0, parameters)
 
     def error_estimate(
         self, t: Any, y0: Any = None, parameters: Mapping[str, Any] | None = None
@@ -105,8 +102,7 @@ class Bundle(eqx.Module):
         To first order in the residual; it costs about as much as an integrator. Arguments and
         errors as for `bundle(t, y0, parameters)`.
         """
-        t, z, inside = self._inputs(t, y0, parameters)
-        return jnp.where(inside, _error(self, t, z), jnp.nan)
+        return self._answer(_error, t, y0, parameters)
 
     def solutions(
         self, ts: Any, y0s: Any = None, parameters: Mapping[str, Any] | None = None
@@ -148,9 +144,10 @@ class Bundle(eqx.Module):
         at, start = self.time_features.features(jnp.stack([s, -jnp.ones_like(s)])[:, None])
         return (at - start) @ self.tables.readout
 
-    def _inputs(
-        self, t: Any, y0: Any, parameters: Mapping[str, Any] | None
-    ) -> tuple[Float[Array, ""], Float[Array, " inputs"], Bool[Array, ""]]:
+    def _answer(
+        self, function: Callable, t: Any, y0: Any, parameters: Mapping[str, Any] | None
+    ) -> Float[Array, " dim"]:
+        """A function of the time and the inputs; NaN outside the box, and before and after it."""
         t = jnp.asarray(t, self.low.dtype)
         if t.ndim != 0:
             raise ValueError(f"t must be a scalar (vmap, or use solutions), got shape {t.shape}")
@@ -159,8 +156,8 @@ class Bundle(eqx.Module):
             if not edges[0] <= np.asarray(t) <= edges[-1]:
                 raise ValueError(f"t must lie in [{edges[0]}, {edges[-1]}], got {t}")
         z = self._join(y0, parameters, batched=False)
-        in_time = (t >= self.edges[0]) & (t <= self.edges[-1])
-        return t, z, in_time & self._inside(z)
+        inside = (t >= self.edges[0]) & (t <= self.edges[-1]) & self._inside(z)
+        return jnp.where(inside, function(self, t, z), jnp.nan)
 
     def _join(
         self, y0: Any, parameters: Mapping[str, Any] | None, batched: bool

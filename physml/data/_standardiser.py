@@ -7,14 +7,14 @@ from jaxtyping import Array, Float
 from physml._numerics.checks import floating_array, require_finite
 
 
-class Standardizer(eqx.Module):
+class Standardiser(eqx.Module):
     """The affine map to mean 0 and standard deviation 1, per component.
 
-    `standardizer(x)` is (x - mean) / std and `inverse` undoes it, on arrays (..., dim). A
+    `standardiser(x)` is (x - mean) / std and `inverse` undoes it, on arrays (..., dim). A
     constant component has std 1: it is centred and not scaled.
 
-    >>> standardizer = data.Standardizer.fit(np.array([[1.0, 5.0], [3.0, 5.0]]))
-    >>> standardizer(jnp.array([1.0, 6.0])).tolist()
+    >>> standardiser = data.Standardiser.fit(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> standardiser(jnp.array([1.0, 6.0])).tolist()
     [-1.0, 1.0]
     """
 
@@ -22,7 +22,7 @@ class Standardizer(eqx.Module):
     std: Float[Array, " dim"]
 
     @classmethod
-    def fit(cls, x: Float[Array, "*batch dim"]) -> "Standardizer":
+    def fit(cls, x: Float[Array, "*batch dim"]) -> "Standardiser":
         """Mean and (population) standard deviation over all axes but the last.
 
         Raises:
