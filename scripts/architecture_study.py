@@ -20,7 +20,8 @@ jax.config.update("jax_enable_x64", True)  # data and scores; networks are train
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _study import SCHEDULES, SCORES, Found, Study, StudyConfig
+from _study import SCORES, Found, Study, StudyConfig
+from _study_settings import SCHEDULES
 from _study_subjects import SUBJECTS, Subject
 from flax import nnx
 

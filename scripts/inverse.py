@@ -83,9 +83,8 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
         errors, ranges = np.asarray(found.estimate) / TRUE - 1, found.intervals()
         rms = np.sqrt(np.mean(errors**2, axis=0))
         lost = np.abs(shooting(OFF * unknowns, TS, data[0], observe, NOISE)[:3] / TRUE - 1)
-        covered = [
-            np.mean((a <= truth[name]) & (truth[name] <= b)) for name, (a, b) in ranges.items()
-        ]
+        inside = [(a <= truth[name]) & (truth[name] <= b) for name, (a, b) in ranges.items()]
+        covered = [np.mean(share) for share in inside]
         for i, name in enumerate(NAMES):
             median, ratio = np.median(np.abs(errors[:, i])), rms[i] / bound[i]
             row[f"{name}_err"], row[f"{name}_rms_over_crb"] = median, ratio
@@ -147,10 +146,8 @@ def duffing(run: Run, key: jax.Array) -> None:
     terms = dict(zip(found.names, found.coefficients, strict=True))
     cubic = {"cubic_err": abs(terms.get("x^3", 0.0) + 1.0), "num_terms": len(terms)}
     run.metrics(cubic, prefix="duffing")
-    rows = [
-        [name, found.candidates.get(name), value, sd]
-        for name, value, sd in zip(found.names, found.coefficients, found.sd, strict=True)
-    ]
+    columns = zip(found.names, found.coefficients, found.sd, strict=True)
+    rows = [[name, found.candidates.get(name), value, sd] for name, value, sd in columns]
     title = "The term that Duffing's equation lacks, true value -1 x^3; noise 0.02"
     run.table(rows, ["monomial", "of the network", "refitted", "sd"], title=title)
     by_monomials, by_network = found.term(clean)
