@@ -117,9 +117,8 @@ def main(config: Config) -> dict[str, Any]:
                 wide_alone.mean(), wide_together.accuracy, grid.seconds, wide.seconds,
             )  # fmt: skip
             rows.append(dict(zip(COLUMNS, found, strict=True)))
-        run.table(
-            rows, COLUMNS, title=f"Accuracy of the best of {len(grid)} networks, and of wide ones"
-        )
+        title = f"Accuracy of the best of {len(grid)} networks, and of wide ones"
+        run.table(rows, COLUMNS, title=title)
         for part, accuracy in zip(("train", "test"), np.mean(maps, axis=0), strict=True):
             figure = plots.heat_map(
                 100 * accuracy, GRID, GRID, row_name="learning rate", column_name="L2 strength",
