@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from physml._numerics.parts import Parts, take_apart
 from physml._types import Loss
+from physml.fit._devices import of_each
 from physml.fit._gradient import Best, FitState, GradientStep, validated
-from physml.fit._spread import of_each
 
 _RUN_ONCE = {"xla_backend_optimization_level": 0}  # a third of the time to compile
 

@@ -20,10 +20,10 @@ from physml._numerics.parts import Parts, as_arrays
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
 from physml.fit._chunks import Augment
+from physml.fit._devices import Spread
 from physml.fit._fit import AbstractFit, Fit, concluded
 from physml.fit._loop import Callback, Report, loop
 from physml.fit._members import Members, MembersStep, begin, chosen, validate_all
-from physml.fit._spread import Spread
 from physml.results import RESULTS
 
 SAVE_SECONDS = 20.0  # a process that is killed loses about so much
