@@ -22,7 +22,6 @@ import optax
 from flax import nnx
 
 from physml import classify, data, experiment, fit, nn, plots
-from physml.experiment import Run
 from physml.results import raise_if_interrupted
 
 GRID = tuple(np.logspace(-5, 1, 7).tolist())  # of learning rates, and of L2 strengths
@@ -85,7 +84,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.quick:
         splits, epochs, wide_epochs = 1, 3, 3
     rates, strengths, _ = np.meshgrid(GRID, GRID, np.arange(config.seeds), indexing="ij")
-    with Run(config.out, config) as run:
+    with experiment.Run(config.out, config) as run:
         run.figure("images", plots.labelled_images(images[:25]))
         rows, maps, confusion, diverged = [], [], np.zeros((10, 10), int), 0
         for split in range(splits):
