@@ -11,7 +11,7 @@ from physml.step_maps import StepMap
 from physml.systems import System
 
 
-def equation(system: System, args: Any = None) -> Residual:
+def equation(system: System, args: PyTree = None) -> Residual:
     r"""The residual of a differential equation: $du/dt - f(t, u)$ at given times.
 
     It returns `residual(model, times, key=None)`, of shape (times, dim). The model is a function

@@ -15,7 +15,7 @@ class _Traced:
     """Marks the place of a traced leaf in the static part of a tree."""
 
 
-def compiled(function: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], float]:
+def compiled(function: Callable[..., Any], *args: PyTree) -> tuple[Callable[..., Any], float]:
     """`function` compiled for arguments like `args`, and the seconds that compiling took.
 
     Arrays in `args` are traced. Everything else (functions, activations, Python numbers, the graph

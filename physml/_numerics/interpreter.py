@@ -39,7 +39,7 @@ def _lift(x: Any) -> Any:
     return exact(jnp.asarray(x))
 
 
-def _interpret(jaxpr: Jaxpr, consts: Any, args: Any) -> list[Any]:
+def _interpret(jaxpr: Jaxpr, consts: Any, args: PyTree) -> list[Any]:
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
     for equation in jaxpr.eqns:
         inputs = [_lift(x.val) if isinstance(x, Literal) else values[x] for x in equation.invars]

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._types import Numbers
@@ -82,7 +82,7 @@ def trajectories_from(
     ts: Numbers,
     *,
     t0s: Numbers | None = None,
-    args: Any = None,
+    args: PyTree = None,
     rtol: float | None = None,
     atol: float | None = None,
     max_substeps: int = 1000,

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml.solution import Solution
 from physml.systems import System
@@ -29,7 +29,7 @@ class Difference(eqx.Module):
 def certificate(
     system: System,
     solution: Solution,
-    args: Any,
+    args: PyTree,
     tolerances: tuple[Array, Array],
     stiff: bool,
     jumps: Array | None,
@@ -55,7 +55,7 @@ def integrate(
     system: Callable,
     y0: np.ndarray,
     times: np.ndarray,
-    args: Any,
+    args: PyTree,
     tolerances: tuple[Array, Array],
     stiff: bool,
     jumps: np.ndarray,

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
@@ -28,7 +28,7 @@ def extended_trajectories(
     *,
     order: int = 24,
     substeps: int = 1,
-    args: Any = None,
+    args: PyTree = None,
     chunk: int = _CHUNK,
 ) -> Trajectories:
     r"""Trajectories of a quadratic system by Taylor series in double-double, rounded to float64.
@@ -96,7 +96,7 @@ def extended_horizon(
     threshold: float = 0.4,
     order: int = 30,
     substeps: int = 2,
-    args: Any = None,
+    args: PyTree = None,
 ) -> Float[Array, " num"]:
     """How long trajectories agree with those of a higher order and shorter steps.
 
@@ -138,7 +138,7 @@ class TaylorFlow(StepMap):
 
     @classmethod
     def create(
-        cls, system: System, dt: float, *, order: int = 24, substeps: int = 1, args: Any = None
+        cls, system: System, dt: float, *, order: int = 24, substeps: int = 1, args: PyTree = None
     ) -> "TaylorFlow":
         """The flow over `dt`; the arguments are those of `extended_trajectories`.
 
@@ -195,7 +195,7 @@ class _Quadratic(eqx.Module):
     right: tuple[int, ...] = eqx.field(static=True)
 
     @classmethod
-    def of(cls, system: System, args: Any) -> "_Quadratic":
+    def of(cls, system: System, args: PyTree) -> "_Quadratic":
         """The expansion of a system at zero, which must be complete at second order."""
         checks.require_instance(System, system=system)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]

@@ -7,7 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.checks import require_count, require_instance, require_positive
 from physml.step_maps import StepMap
@@ -57,7 +57,7 @@ class FlowMap(_EquationMap):
     system: System
     dt: float
     substeps: int = eqx.field(static=True, default=3)
-    args: Any = None
+    args: PyTree = None
 
     def __check_init__(self):
         require_positive(dt=self.dt)

@@ -1,13 +1,11 @@
 """One accurate solution of an initial value problem, by Diffrax."""
 
-from typing import Any
-
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, is_concrete, require_count, require_increasing
 from physml._numerics.pieces import piece_at
@@ -27,7 +25,7 @@ def solve(
     ts: Numbers,
     *,
     t0: Numbers | None = None,
-    args: Any = None,
+    args: PyTree = None,
     rtol: float | None = None,
     atol: float | None = None,
     stiff: bool = False,
@@ -176,7 +174,7 @@ class _Method(eqx.Module):
     """An equation, and the method and tolerances that it is solved with."""
 
     system: System
-    args: Any
+    args: PyTree
     jumps: Float[Array, " jumps"] | None
     rtol: Float[Array, ""]
     atol: Float[Array, ""]

@@ -1,14 +1,14 @@
 """The engine of `reference.trajectories`: many trajectories marched along one uniform grid."""
 
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
 from physml.reference._chunks import for_each_chunk, num_cores
@@ -33,7 +33,7 @@ def march(
     *,
     last_only: bool = False,
     solver: diffrax.Dopri8 | diffrax.Tsit5 = _DOPRI8,
-    args: Any = None,
+    args: PyTree = None,
     rtol: float | None = None,
     atol: float | None = None,
     max_substeps: int = 1000,
@@ -90,7 +90,7 @@ class _Plan(eqx.Module):
     """What all chunks of a march share."""
 
     system: System
-    args: Any
+    args: PyTree
     solver: diffrax.Dopri8 | diffrax.Tsit5
     starts: Float[Array, " intervals"]
     dt: Float[Array, ""]

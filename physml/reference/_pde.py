@@ -1,11 +1,10 @@
 """Accurate solutions of partial differential equations."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._types import Numbers
 from physml.reference._initial_value import solve
@@ -72,7 +71,7 @@ def reaction_diffusion(
     start = np.fft.irfft(np.fft.rfft(samples)[: num_points // 2 + 1], num_points) / _OVERSAMPLING
     waves = 2 * np.pi * np.fft.rfftfreq(num_points, (high - low) / num_points)
 
-    def lines(t: Array, u: Float[Array, " points"], args: Any) -> Float[Array, " points"]:
+    def lines(t: Array, u: Float[Array, " points"], args: PyTree) -> Float[Array, " points"]:
         spectrum = jnp.fft.rfft(u)
         curvature = jnp.fft.irfft(jnp.asarray(-(waves**2), spectrum.dtype) * spectrum, num_points)
         return diffusivity * curvature + reaction(u)

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from physml._numerics.checks import is_concrete, require_count, require_finite, require_positive
 
@@ -117,12 +117,12 @@ class System(eqx.Module):
     """
 
     @abc.abstractmethod
-    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: PyTree) -> Array:
         """The right-hand side, an array shaped as `y`. Users call the system itself."""
 
     @abc.abstractmethod
     def divergence(
-        self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         """The divergence of the right-hand side in the state, trace(df/dy), per time unit."""
 
@@ -169,7 +169,7 @@ class System(eqx.Module):
         }
 
     def __call__(
-        self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "dim *batch"]:
         """The time derivative of the state.
 

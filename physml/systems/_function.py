@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.parts import as_pytree
@@ -27,7 +27,7 @@ class FunctionSystem(System):
     """A system whose right-hand side is a user's function; made by `from_function`."""
 
     function: Callable
-    args: Any
+    args: PyTree
     dim: int = eqx.field(static=True)
     state_names: tuple[str, ...] = eqx.field(static=True)
     autonomous: bool = eqx.field(static=True)
@@ -37,7 +37,7 @@ class FunctionSystem(System):
     lyapunov_exponents: tuple[float, ...] | None = eqx.field(static=True)
     jumps: tuple[float, ...] = eqx.field(static=True)
 
-    def _single(self, t: Any, y: Float[Array, " dim"], args: Any) -> Float[Array, " dim"]:
+    def _single(self, t: Any, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         dy = self.function(t, y, args)
         if dy is None:
             raise TypeError(
@@ -48,12 +48,12 @@ class FunctionSystem(System):
             raise ValueError(f"f must return the shape {y.shape} of y, got shape {dy.shape}")
         return dy
 
-    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: PyTree) -> Array:
         args = self.args if args is None else args
         return over_batch(lambda t, y: self._single(t, y, args), t, y)
 
     def divergence(
-        self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         """The trace of the Jacobian by forward-mode differentiation."""
         args = self.args if args is None else args
@@ -76,7 +76,7 @@ def from_function(
     dim: int,
     *,
     state_names: Sequence[str] | None = None,
-    args: Any = None,
+    args: PyTree = None,
     period: Parameter | None = None,
     autonomous: bool | None = None,
     box: tuple[Numbers, Numbers] | None = None,

@@ -1,9 +1,7 @@
 """The Lorenz system of 1963."""
 
-from typing import Any
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml.systems._base import AutonomousSystem, Parameter, Time, is_close, parameter, per_member
 
@@ -32,12 +30,12 @@ class Lorenz(AutonomousSystem):
     box = ((-15.0, -15.0, -15.0), (15.0, 15.0, 15.0))
     symmetry = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 
-    def vector_field(self, t: Time, y: Float[Array, "3 *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "3 *batch"], args: PyTree) -> Array:
         x, y_, z = y
         return jnp.stack([self.sigma * (y_ - x), x * (self.rho - z) - y_, x * y_ - self.beta * z])
 
     def divergence(
-        self, t: Time, y: Float[Array, "3 *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "3 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         r"""$-(\sigma + 1 + \beta)$ everywhere, which is the sum of the Lyapunov exponents."""
         return per_member(-(self.sigma + 1.0 + self.beta), y)

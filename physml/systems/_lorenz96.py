@@ -1,11 +1,9 @@
 """The Lorenz system of 1996, of any dimension."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import require_count
 from physml.systems._base import (
@@ -60,12 +58,12 @@ class Lorenz96(AutonomousSystem):
             return None
         return as_tuple(np.roll(np.eye(self.n), self.n // 2, axis=0))
 
-    def vector_field(self, t: Time, y: Float[Array, "n *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "n *batch"], args: PyTree) -> Array:
         advection = (jnp.roll(y, -1, axis=0) - jnp.roll(y, 2, axis=0)) * jnp.roll(y, 1, axis=0)
         return advection - y + self.force
 
     def divergence(
-        self, t: Time, y: Float[Array, "n *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "n *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         """-n everywhere, which is the sum of the Lyapunov exponents."""
         return per_member(-float(self.n), y)

@@ -1,9 +1,7 @@
 """The predator-prey system of Lotka and Volterra."""
 
-from typing import Any
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml.systems._base import AutonomousSystem, Parameter, Time, parameter
 
@@ -37,7 +35,7 @@ class LotkaVolterra(AutonomousSystem):
     symmetry = None
     lyapunov_exponents = None
 
-    def vector_field(self, t: Time, y: Float[Array, "2 *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "2 *batch"], args: PyTree) -> Array:
         prey, predator = y
         return jnp.stack(
             [
@@ -47,7 +45,7 @@ class LotkaVolterra(AutonomousSystem):
         )
 
     def divergence(
-        self, t: Time, y: Float[Array, "2 *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         r"""$\alpha - \beta y + \delta x - \gamma$."""
         prey, predator = y

@@ -1,11 +1,10 @@
 """Nonlinear oscillators: Duffing, van der Pol and the pendulum."""
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml.systems._base import Parameter, Time, parameter, per_member
 from physml.systems._forcing import Cosine, Forcing, as_forcing
@@ -43,7 +42,7 @@ class Duffing(Oscillator):
         return force - self.delta * v - self.alpha * x - self.beta * x**3
 
     def divergence(
-        self, t: Time, y: Float[Array, "2 *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         r"""$-\delta$."""
         return per_member(-self.delta, y)
@@ -87,7 +86,7 @@ class VanDerPol(Oscillator):
         return force + self.mu * (1.0 - x**2) * v - x
 
     def divergence(
-        self, t: Time, y: Float[Array, "2 *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         r"""$\mu (1 - x^2)$."""
         return self.mu * (1.0 - y[0] ** 2)
@@ -126,7 +125,7 @@ class Pendulum(Oscillator):
         return force - self.damping * v - self.gravity / self.length * jnp.sin(x)
 
     def divergence(
-        self, t: Time, y: Float[Array, "2 *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         r"""$-c$, 1/s."""
         return per_member(-self.damping, y)

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from physml.systems._base import (
     Fact,
@@ -75,7 +75,7 @@ class Oscillator(System):
     def rest_positions(self) -> Float[Array, " num"]:
         """The positions at which the free oscillator can stay."""
 
-    def vector_field(self, t: Time, y: Float[Array, "2 *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "2 *batch"], args: PyTree) -> Array:
         x, v = y
         force = per_member(0.0 if self.forcing is None else self.forcing(t), y)
         return jnp.stack([v, self.acceleration(x, v, force)])
@@ -145,7 +145,7 @@ class DrivenOscillator(Oscillator):
         return force / self.mass - 2.0 * self.gamma * v - self.omega0**2 * x
 
     def divergence(
-        self, t: Time, y: Float[Array, "2 *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         r"""$-2\gamma$, 1/s."""
         return per_member(-2.0 * self.gamma, y)

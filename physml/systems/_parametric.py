@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml.systems._base import Parameter, System, Time, as_tuple, over_batch
 
@@ -64,7 +64,7 @@ class ParametricSystem(System):
             lambda system: [_leaves(system)[name] for name in self.names], self.system, list(values)
         )
 
-    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: PyTree) -> Array:
         def single(t, y):
             state, values = jnp.split(y, [self.system.dim])
             return jnp.concatenate([self.at(values)(t, state, args), jnp.zeros_like(values)])
@@ -72,7 +72,7 @@ class ParametricSystem(System):
         return over_batch(single, t, y)
 
     def divergence(
-        self, t: Time, y: Float[Array, "dim *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         """That of the system with the parameters in the state."""
 

@@ -1,9 +1,7 @@
 """The Rössler system of 1976."""
 
-from typing import Any
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml.systems._base import AutonomousSystem, Parameter, Time, is_close, parameter
 
@@ -28,12 +26,12 @@ class Rossler(AutonomousSystem):
     box = ((-8.0, -8.0, 0.0), (8.0, 8.0, 8.0))
     symmetry = None
 
-    def vector_field(self, t: Time, y: Float[Array, "3 *batch"], args: Any) -> Array:
+    def vector_field(self, t: Time, y: Float[Array, "3 *batch"], args: PyTree) -> Array:
         x, y_, z = y
         return jnp.stack([-y_ - z, x + self.a * y_, self.b + z * (x - self.c)])
 
     def divergence(
-        self, t: Time, y: Float[Array, "3 *batch"], args: Any = None
+        self, t: Time, y: Float[Array, "3 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
         r"""$a + x - c$."""
         return self.a + y[0] - self.c

@@ -1,12 +1,10 @@
 """The error of any approximate solution: its residual, carried along the linearised flow."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.pieces import piece_at
 from physml._numerics.quadrature import gauss
@@ -90,7 +88,7 @@ class OnDemand(eqx.Module):
     """
 
     system: System
-    args: Any
+    args: PyTree
     dense: Dense
     y0: Float[Array, "*batch dim"]
     t0: Float[Array, "*batch"]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import floating_array, require_finite
 from physml.systems import ParametricSystem, System, check_problem, with_parameters
@@ -16,7 +16,7 @@ class InputField(eqx.Module):
     """The right-hand side of an input z = (y, p): a state, and parameters, if any are free."""
 
     system: System  # a `ParametricSystem` if there are parameters
-    args: Any
+    args: PyTree
 
     @property
     def dim(self) -> int:
@@ -44,7 +44,7 @@ class Box(NamedTuple):
         return self.low + (self.high - self.low) * shares
 
 
-def check_box(system: System, y0: Any, parameters: Mapping[str, Any] | None, args: Any) -> Box:
+def check_box(system: System, y0: Any, parameters: Mapping[str, Any] | None, args: PyTree) -> Box:
     """The box, with every static fact checked."""
     corners = floating_array("y0", y0)
     dim = getattr(system, "dim", None)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
@@ -33,7 +33,7 @@ def bundle(
     key: PRNGKeyArray,
     parameters: Mapping[str, tuple[float, float]] | None = None,
     t0: float = 0.0,
-    args: Any = None,
+    args: PyTree = None,
     rtol: float | None = None,
     atol: float | None = None,
     units: int = 300,

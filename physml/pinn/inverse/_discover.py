@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml.nn import MLP
@@ -181,12 +181,12 @@ class _Completed(eqx.Module):
     component: int = eqx.field(static=True)
     inputs: tuple[int, ...] = eqx.field(static=True)
     features: Callable
-    known_args: Any  # of the system
+    known_args: PyTree  # of the system
 
     def term(self, y: Float[Array, " dim"], weights: Float[Array, " k"]) -> Float[Array, ""]:
         return self.features(y[np.asarray(self.inputs)]) @ weights
 
-    def __call__(self, t: Any, y: Float[Array, " dim"], args: Any) -> Float[Array, " dim"]:
+    def __call__(self, t: Any, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         known = self.system(t, y, self.known_args)
         return known.at[self.component].add(self.term(y, args["weights"]))
 

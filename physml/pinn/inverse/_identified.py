@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit, linear_solve
@@ -52,7 +52,7 @@ class Identified(eqx.Module):
     residuals: Float[Array, "n obs"]
     cost: Float[Array, ""]
     system: System
-    args: Any
+    args: PyTree
     solution: Solution
     result: RESULTS
     degrees_of_freedom: float = eqx.field(static=True)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import is_concrete, require_count, require_one_of
@@ -36,7 +36,7 @@ def identify(
     free: Sequence[str],
     y0: Any = None,
     t0: float | None = None,
-    args: Any = None,
+    args: PyTree = None,
     observe: Observe = None,
     noise: Any = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import is_concrete, require_finite
 from physml.systems import System
@@ -21,7 +21,7 @@ class Parameters(eqx.Module):
     """
 
     system: System
-    args: Any
+    args: PyTree
     names: tuple[str, ...] = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     low: Float[np.ndarray | Array, "*batch p"]
@@ -78,7 +78,7 @@ class Parameters(eqx.Module):
 
 def free_parameters(
     system: System,
-    args: Any,
+    args: PyTree,
     free: Sequence[str],
     bounds: Mapping[str, tuple[float | int, float | int]],
 ) -> tuple[Parameters, Float[Array, " p"]]:

@@ -1,11 +1,11 @@
 """The march over windows: how wide each is, and what is done where one cannot be fitted."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
 from physml.pinn.collocation import Tables, Tolerance
@@ -18,7 +18,7 @@ class InitialValueProblem(NamedTuple):
 
     system: System
     y0: Float[Array, " dim"]
-    args: Any
+    args: PyTree
 
     def rates(self, t: Float[Array, "*batch"], y: Float[Array, "dim *batch"]) -> Array:
         """f(t, y)."""

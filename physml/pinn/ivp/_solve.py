@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
@@ -38,7 +38,7 @@ def solve(
     *,
     t0: float = 0.0,
     ts: Any = None,
-    args: Any = None,
+    args: PyTree = None,
     rtol: float | None = None,
     atol: float | None = None,
     units: int = 40,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml import residuals
 from physml.pinn.training._scales import Scales
@@ -44,7 +44,7 @@ class TrainingResidual(eqx.Module):
     """The residual of an initial value problem, in the units of a `TrainedNetwork`."""
 
     system: System
-    args: Any
+    args: PyTree
 
     def __call__(
         self,

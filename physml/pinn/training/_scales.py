@@ -43,7 +43,7 @@ def find_scales(
     y0: Float[Array, " dim"],
     t0: Float[Array, ""],
     t1: Float[Array, ""],
-    args: Any = None,
+    args: PyTree = None,
 ) -> Scales:
     r"""The units in which a solution is of size one and changes in a time of one.
 

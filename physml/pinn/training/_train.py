@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml import fit
 from physml._numerics import checks
@@ -47,7 +47,7 @@ def train(
     *,
     t0: float = 0.0,
     ts: Any = None,
-    args: Any = None,
+    args: PyTree = None,
     condition: Condition = "hard",
     scales: Scales | None = None,
     points: Points = Even(200),  # noqa: B008 -- immutable
