@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, DTypeLike, Float, PRNGKeyArray, PyTree, Scalar
 
 Numbers = ArrayLike | Sequence[Any]
 """What becomes an array: an array, a number, or a list or tuple of them."""
 
-Residual = Callable[[Any, Any, PRNGKeyArray | None], PyTree[Array]]
+Residual = Callable[[PyTree, PyTree, PRNGKeyArray | None], PyTree[Array]]
 """`residual(model, batch, key) -> blocks`: arrays that are zero where the model is right."""
 
-Loss = Callable[[Any, Any, PRNGKeyArray | None], tuple[Scalar, dict[str, Array]]]
+Loss = Callable[[PyTree, PyTree, PRNGKeyArray | None], tuple[Scalar, dict[str, Array]]]
 """`loss(model, batch, key) -> (value, aux)`: what has no residual (a classifier, a game)."""
 
 
@@ -33,10 +33,12 @@ class RecurrentNetwork(Protocol):
 
     readout: nnx.Linear
 
-    def initial_carry(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
+    def initial_carry(
+        self, batch_shape: tuple[int, ...] = (), dtype: DTypeLike | None = None
+    ) -> PyTree:
         """The empty memory."""
         ...
 
-    def advance(self, carry: PyTree, x: Float[Array, "*batch inputs"]) -> tuple[Any, Array]:
+    def advance(self, carry: PyTree, x: Float[Array, "*batch inputs"]) -> tuple[PyTree, Array]:
         """The memory one input later, and the features, (*batch, units), that go with it."""
         ...

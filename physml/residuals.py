@@ -1,13 +1,11 @@
 """Residuals that every fit shares: arrays that are zero where a model is right."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml._types import Residual
-from physml.step_maps import StepMap
+from physml.step_maps import MapState, StepMap
 from physml.systems import System
 
 
@@ -77,7 +75,7 @@ def rollout(
     step_map: StepMap = model
 
     def forecast(ys: Array, t0: Array) -> Array:
-        def advance(state: PyTree, _: None) -> tuple[Any, Array]:
+        def advance(state: MapState, _: None) -> tuple[MapState, Array]:
             state = step_map.step(state)
             return state, step_map.observe(state)
 
@@ -103,7 +101,7 @@ def noisy(residual: Residual, std: Float[Array, " dim"]) -> Residual:
     Computation 7 (1995) 108, who shows that it penalises the derivative of the map.
     """
 
-    def disturbed(model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None) -> Any:
+    def disturbed(model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None) -> PyTree:
         if key is None:
             return residual(model, batch, key)
         own, rest = jax.random.split(key)

@@ -2,15 +2,15 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.checks import is_concrete, require_positive
+from physml._types import Numbers
 from physml.results import RESULTS
 
 
@@ -57,10 +57,10 @@ class Solution(eqx.Module):
     t1: Float[Array, ""]
     dense: Dense
     result: RESULTS
-    stats: dict[str, Any]
+    stats: dict[str, PyTree]
     error: Callable[[Float[Array, ""]], Float[Array, " dim"]] | None = None
 
-    def __call__(self, t: Any) -> Float[Array, "*time dim"]:
+    def __call__(self, t: Numbers) -> Float[Array, "*time dim"]:
         """u(t), of shape (dim,) for a scalar t and (k, dim) for times of shape (k,).
 
         Raises:
@@ -69,11 +69,11 @@ class Solution(eqx.Module):
         """
         return self._map(self.dense.evaluate, t)
 
-    def derivative(self, t: Any) -> Float[Array, "*time dim"]:
+    def derivative(self, t: Numbers) -> Float[Array, "*time dim"]:
         """du/dt at t: shapes and errors as for `solution(t)`."""
         return self._map(self.dense.derivative, t)
 
-    def error_estimate(self, t: Any) -> Float[Array, "*time dim"]:
+    def error_estimate(self, t: Numbers) -> Float[Array, "*time dim"]:
         """The absolute error of u(t) per component, as estimated: shapes as for `solution(t)`.
 
         Raises:
@@ -112,20 +112,20 @@ class Solution(eqx.Module):
             )
         return self.error
 
-    def _map(self, function: Callable, t: Any) -> Array:
-        t = jnp.asarray(t, self.ts.dtype)
-        if t.ndim > 1:
-            raise ValueError(f"t must be a scalar or have shape (k,), got shape {t.shape}")
-        if all(map(is_concrete, (t, self.t0, self.t1))):
-            low, high, times = (np.asarray(x) for x in (self.t0, self.t1, t))
+    def _map(self, function: Callable, t: Numbers) -> Array:
+        at = jnp.asarray(t, self.ts.dtype)
+        if at.ndim > 1:
+            raise ValueError(f"t must be a scalar or have shape (k,), got shape {at.shape}")
+        if all(map(is_concrete, (at, self.t0, self.t1))):
+            low, high, times = (np.asarray(x) for x in (self.t0, self.t1, at))
             if not np.all((times >= low) & (times <= high)):
                 raise ValueError(
-                    f"t must lie in [{low}, {high}], where the solution is known, got {t}"
+                    f"t must lie in [{low}, {high}], where the solution is known, got {at}"
                 )
         else:
-            outside = jnp.any(~((t >= self.t0) & (t <= self.t1)))
-            t = eqx.error_if(t, outside, "t must lie in [t0, t1], got a time outside")
-        return _evaluate(function, t)
+            outside = jnp.any(~((at >= self.t0) & (at <= self.t1)))
+            at = eqx.error_if(at, outside, "t must lie in [t0, t1], got a time outside")
+        return _evaluate(function, at)
 
 
 @eqx.filter_jit

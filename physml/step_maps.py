@@ -1,10 +1,9 @@
 """Maps that advance a state by a fixed time step: the one type of flow, solver and surrogate."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 MapState = PyTree
 """Whatever a step map carries from step to step: coordinates, hidden carry, step count."""
@@ -20,7 +19,7 @@ class StepMap(eqx.Module):
     dt: eqx.AbstractVar[float]
 
     @abc.abstractmethod
-    def init(self, history: Float[Array, "time dim"], t0: Any) -> MapState:
+    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> MapState:
         """The state at the end of an observed history.
 
         Args:

@@ -6,7 +6,7 @@ under `jax.jit` and `jax.vmap` it sees shapes and dtypes.
 
 import functools
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ from jax.core import Tracer
 from jaxtyping import Array, DTypeLike, Float
 
 
-def is_concrete(value: Any) -> bool:
+def is_concrete(value: object) -> bool:
     """Whether the numbers in an array can be read now (it is not traced)."""
     return not isinstance(value, Tracer)
 
 
-def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
+def floating_array(name: str, value: object, dtype: DTypeLike | None = None) -> Array:
     """`value` as a JAX array of a floating dtype, never with fewer digits than it came with.
 
     NumPy and JAX arrays of a floating dtype keep it; everything else (lists, Python numbers,
@@ -54,7 +54,7 @@ def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
     return jnp.asarray(array, dtype)
 
 
-def floating_arrays(**values: Any) -> tuple[Array, ...]:
+def floating_arrays(**values: object) -> tuple[Array, ...]:
     """The values as JAX arrays of one floating dtype, that to which JAX promotes theirs.
 
     What has no floating dtype of its own (lists, Python numbers, integers) takes that of the
@@ -66,7 +66,7 @@ def floating_arrays(**values: Any) -> tuple[Array, ...]:
     return tuple(floating_array(name, value, dtype) for name, value in values.items())
 
 
-def require_count(least: int = 1, most: int | None = None, **values: Any) -> None:
+def require_count(least: int = 1, most: int | None = None, **values: object) -> None:
     """Raise unless every value is a whole number, `least` or more and `most` or less.
 
     Raises:
@@ -82,21 +82,21 @@ def require_count(least: int = 1, most: int | None = None, **values: Any) -> Non
             raise ValueError(f"{name} must be at most {most}, got {value}")
 
 
-def require_positive(**values: Any) -> None:
+def require_positive(**values: object) -> None:
     """Raise ValueError unless every value, where its numbers are known, is positive and finite."""
     for name, value in values.items():
-        if is_concrete(value) and not np.all((np.asarray(value) > 0) & np.isfinite(value)):
+        if is_concrete(value) and not np.all((0 < (x := np.asarray(value))) & (x < np.inf)):
             raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
-def require_one_of(choices: Collection[Any], **values: Any) -> None:
+def require_one_of(choices: Collection[object], **values: object) -> None:
     """Raise ValueError unless every value is one of the choices."""
     for name, value in values.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
 
 
-def require_finite(name: str, value: Any) -> None:
+def require_finite(name: str, value: object) -> None:
     """Raise ValueError that says where the first NaN or infinity stands, if there is one."""
     if not is_concrete(value):
         return
@@ -113,7 +113,7 @@ def require_finite(name: str, value: Any) -> None:
     )
 
 
-def require_increasing(name: str, value: Any) -> None:
+def require_increasing(name: str, value: Array | np.ndarray) -> None:
     """Raise ValueError unless `value` is one-dimensional, not empty, finite and increasing."""
     if value.ndim != 1 or value.shape[0] == 0:
         raise ValueError(f"{name} must have shape (n,) with n >= 1, got shape {value.shape}")
@@ -147,7 +147,7 @@ def require_uniform(name: str, times: np.ndarray) -> None:
         )
 
 
-def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
+def check_interval(t0: SupportsFloat, t1: SupportsFloat) -> tuple[float, float]:
     """Both ends as floats.
 
     Raises:
@@ -161,7 +161,7 @@ def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
     return t0, t1
 
 
-def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array, " n"]:
+def check_times(ts: object, t0: float, t1: float, dtype: DTypeLike) -> Float[Array, " n"]:
     """Times in [t0, t1]; 1001 even ones where none were asked for.
 
     Raises:
@@ -180,7 +180,7 @@ def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array,
 
 
 def check_tolerances(
-    rtol: float | None, atol: float | None, dtype: Any, defaults: tuple[float, float]
+    rtol: float | None, atol: float | None, dtype: DTypeLike, defaults: tuple[float, float]
 ) -> tuple[Array, Array]:
     """Tolerances as arrays; `defaults` are the relative ones for float64 and float32.
 
@@ -213,7 +213,7 @@ def check_fractions(fractions: Sequence[float]) -> np.ndarray:
     return shares
 
 
-def require_not_negative(**values: Any) -> None:
+def require_not_negative(**values: object) -> None:
     """Raise ValueError unless every value, where its numbers are known, is zero or more."""
     for name, value in values.items():
         if is_concrete(value) and not np.all(np.asarray(value) >= 0):
@@ -234,14 +234,14 @@ def require_multiple(step: int, **values: int) -> None:
             raise ValueError(f"{name} must be a multiple of {step}, got {value}")
 
 
-def require_instance(kind: type, **values: Any) -> None:
+def require_instance(kind: type, **values: object) -> None:
     """Raise TypeError unless every value is of a type."""
     for name, value in values.items():
         if not isinstance(value, kind):
             raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
-def check_scale(scale: Any, dim: int, dtype: Any = None) -> Float[Array, " dim"]:
+def check_scale(scale: object, dim: int, dtype: DTypeLike | None = None) -> Float[Array, " dim"]:
     """A scale for each component as an array, see `floating_array`.
 
     Raises:

@@ -4,18 +4,19 @@ import functools
 import inspect
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
+
+Static = tuple[jax.tree_util.PyTreeDef, tuple]
 
 
 class _Traced:
     """Marks the place of a traced leaf in the static part of a tree."""
 
 
-def compiled(function: Callable[..., Any], *args: PyTree) -> tuple[Callable[..., Any], float]:
+def compiled(function: Callable[..., PyTree], *args: PyTree) -> tuple[Callable[..., PyTree], float]:
     """`function` compiled for arguments like `args`, and the seconds that compiling took.
 
     Arrays in `args` are traced. Everything else (functions, activations, Python numbers, the graph
@@ -37,14 +38,14 @@ def compiled(function: Callable[..., Any], *args: PyTree) -> tuple[Callable[...,
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(function: Callable[..., Any], static: Any, traced: list[Any]) -> Any:
+def _apply(function: Callable[..., PyTree], static: Static, traced: list[ArrayLike]) -> PyTree:
     structure, leaves = static
     arrays = iter(traced)
     merged = [next(arrays) if kind is _Traced else leaf for kind, leaf in leaves]
     return function(*jax.tree.unflatten(structure, merged))
 
 
-def _split(tree: PyTree) -> tuple[list[Any], Any]:
+def _split(tree: PyTree) -> tuple[list[ArrayLike], Static]:
     """The arrays of a tree, and everything else in it as a hashable value."""
     leaves, structure = jax.tree.flatten(jax.tree.map(_opened, tree))
     is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
@@ -57,7 +58,7 @@ def _split(tree: PyTree) -> tuple[list[Any], Any]:
     return traced, (structure, static)
 
 
-def _opened(leaf: Any) -> Any:
+def _opened(leaf: object) -> object:
     """A bound method as a pytree, so that what its object holds is traced.
 
     A bound method equals itself even if its object has changed: as a static leaf it would find the

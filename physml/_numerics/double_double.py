@@ -17,7 +17,7 @@ quad-double precision floating point arithmetic, 15th IEEE Symposium on Computer
 
 import math
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +100,7 @@ def div(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     return fast_two_sum(first, rest.hi / b.hi)
 
 
-def rational(values: Any, dtype: DTypeLike) -> DoubleDouble:
+def rational(values: Fraction | np.ndarray, dtype: DTypeLike) -> DoubleDouble:
     """Fractions, one or an array of them, in a floating dtype."""
     hi = np.vectorize(float)(np.asarray(values)).astype(dtype)
     rest = np.asarray(values) - np.vectorize(lambda x: Fraction(float(x)), otypes="O")(hi)
@@ -122,7 +122,9 @@ def dot(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     """The sum of a b over the first axis; the others are broadcast."""
     shape = jnp.broadcast_shapes(a.hi.shape[1:], b.hi.shape[1:])
 
-    def add_product(so_far: DoubleDouble, factors: Any) -> tuple[DoubleDouble, None]:
+    def add_product(
+        so_far: DoubleDouble, factors: tuple[DoubleDouble, DoubleDouble]
+    ) -> tuple[DoubleDouble, None]:
         x, y = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), factors)
         return add(so_far, mul(x, y)), None
 

@@ -1,16 +1,16 @@
 """Evaluate a JAX function in double-double by interpreting its jaxpr."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Jaxpr, Literal
-from jaxtyping import Array, PyTree
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
+from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 
 from physml._numerics import double_double as dd
 from physml._numerics.double_double import DoubleDouble, add, div, exact, fast_two_sum, mul, neg
 
+Axes = tuple[int, ...]
 Rule = Callable[..., DoubleDouble]
 
 
@@ -32,14 +32,14 @@ def in_double_double(function: Callable[..., Array]) -> Callable[..., DoubleDoub
     return evaluate
 
 
-def _lift(x: Any) -> Any:
+def _lift(x: PyTree) -> PyTree:
     """A float as a double-double, anything else as it is."""
     if isinstance(x, DoubleDouble) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         return x
     return exact(jnp.asarray(x))
 
 
-def _interpret(jaxpr: Jaxpr, consts: Any, args: PyTree) -> list[Any]:
+def _interpret(jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list[PyTree]:
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
     for equation in jaxpr.eqns:
         inputs = [_lift(x.val) if isinstance(x, Literal) else values[x] for x in equation.invars]
@@ -60,7 +60,7 @@ _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # the parameters that hold a call
 _LOOPS = ("scan", "while", "cond")
 
 
-def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
+def _to_first_order(equation: JaxprEqn, inputs: list[PyTree]) -> list[PyTree]:
     """The operation at the leading parts, plus its derivative times the trailing ones."""
     is_float = [isinstance(x, DoubleDouble) for x in inputs]
 
@@ -81,7 +81,7 @@ def _to_first_order(equation: Any, inputs: list[Any]) -> list[Any]:
     ]
 
 
-def _sum(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
+def _sum(x: DoubleDouble, axes: Axes) -> DoubleDouble:
     """The sum over some axes, one after the other."""
     for axis in sorted(axes, reverse=True):
         terms = jax.tree.map(lambda part, axis=axis: jnp.moveaxis(part, axis, 0), x)
@@ -90,13 +90,13 @@ def _sum(x: DoubleDouble, axes: tuple[int, ...]) -> DoubleDouble:
     return x
 
 
-def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDouble:
+def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: tuple) -> DoubleDouble:
     """The sums of products of `lax.dot_general`."""
     (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
     own = a.hi.ndim - len(contract_a) - len(batch_a)
     others = b.hi.ndim - len(contract_b) - len(batch_b)
 
-    def arranged(x: Array, contract: Any, batch: PyTree, before: int, after: int) -> Array:
+    def arranged(x: Array, contract: Axes, batch: Axes, before: int, after: int) -> Array:
         free = [i for i in range(x.ndim) if i not in (*batch, *contract)]
         x = jnp.transpose(x, (*contract, *batch, *free))
         sizes = x.shape[len(contract) :]
@@ -112,7 +112,7 @@ def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: Any) -> DoubleDoub
 def _together(operation: Rule) -> Rule:
     """An operation on two double-doubles, which are first broadcast to one shape."""
 
-    def apply(a: Any, b: Any, **_: Any) -> DoubleDouble:
+    def apply(a: DoubleDouble, b: DoubleDouble, **_: object) -> DoubleDouble:
         shape = jnp.broadcast_shapes(a.hi.shape, b.hi.shape)
         a, b = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), (a, b))
         return operation(a, b)
@@ -123,7 +123,7 @@ def _together(operation: Rule) -> Rule:
 _multiply = _together(mul)
 
 
-def _converted(x: DoubleDouble, new_dtype: Any) -> Any:
+def _converted(x: DoubleDouble, new_dtype: DTypeLike) -> PyTree:
     if not jnp.issubdtype(new_dtype, jnp.floating):
         return x.hi.astype(new_dtype)
     hi = x.hi.astype(new_dtype)
@@ -140,14 +140,13 @@ def _power(x: DoubleDouble, n: int) -> DoubleDouble:
     return result if n >= 0 else div(one, result)
 
 
-def _general_power(x: DoubleDouble, y: Any) -> DoubleDouble:
-    if not isinstance(y, DoubleDouble):
-        y = exact(jnp.asarray(y, x.hi.dtype))
-    y = jax.tree.map(lambda part: jnp.broadcast_to(part, x.hi.shape), y)
-    plain = jnp.power(x.hi, y.hi)  # has the sign, and is the result where x = 0 or it overflows
+def _general_power(x: DoubleDouble, y: DoubleDouble | ArrayLike) -> DoubleDouble:
+    exponent = y if isinstance(y, DoubleDouble) else exact(jnp.asarray(y, x.hi.dtype))
+    exponent = jax.tree.map(lambda part: jnp.broadcast_to(part, x.hi.shape), exponent)
+    plain = jnp.power(x.hi, exponent.hi)  # has the sign; the result if x = 0 or it overflows
     size = dd.where(x.hi < 0, neg(x), x)
     regular = (size.hi > 0) & jnp.isfinite(plain)
-    result = dd.exp(mul(y, dd.log(dd.where(regular, size, exact(jnp.ones_like(x.hi))))))
+    result = dd.exp(mul(exponent, dd.log(dd.where(regular, size, exact(jnp.ones_like(x.hi))))))
     result = dd.where(plain < 0, neg(result), result)
     return dd.where(regular, result, exact(plain))
 

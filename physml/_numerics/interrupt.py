@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import FrameType
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def ctrl_c() -> Iterator[Callable[[], bool]]:
         # None: the handler was not set from Python, and can't be set back.
         signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         raised.set()
         restore()
 

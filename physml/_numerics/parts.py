@@ -1,16 +1,19 @@
 """Take a model apart into what is trained, what else it holds, and how to put it together."""
 
 from collections.abc import Callable
-from typing import Any
+from types import EllipsisType
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from physml._numerics.checks import floating_array
+
+Filter = type | str | bool | EllipsisType | None | tuple | list | Callable[..., bool]
+"""A Flax filter, which says what variables of a model are meant."""
 
 
 class Parts(eqx.Module):
@@ -21,22 +24,22 @@ class Parts(eqx.Module):
     arrays.
     """
 
-    graph: Any = eqx.field(static=True)  # a Flax graph definition, or None
-    wrt: Any = eqx.field(static=True)
-    static: Any  # what a plain pytree holds besides arrays
+    graph: nnx.GraphDef | None = eqx.field(static=True)  # None for a plain pytree
+    wrt: Filter = eqx.field(static=True)
+    static: PyTree  # what a plain pytree holds besides arrays
 
-    def merge(self, params: PyTree, rest: PyTree) -> Any:
+    def merge(self, params: PyTree, rest: PyTree) -> PyTree:
         """The model."""
         if self.graph is None:
             return eqx.combine(params, rest, self.static)
         return nnx.merge(self.graph, params, rest, copy=True)
 
-    def rest(self, model: PyTree, before: Any) -> Any:
+    def rest(self, model: PyTree, before: PyTree) -> PyTree:
         """What the model holds besides parameters, after a call has changed it."""
         return before if self.graph is None else nnx.split(model, self.wrt, ...)[2]
 
 
-def take_apart(model: PyTree, wrt: Any) -> tuple[Parts, Any, Any]:
+def take_apart(model: PyTree, wrt: Filter) -> tuple[Parts, PyTree, PyTree]:
     """A model's `Parts`, its trained arrays and its other arrays.
 
     Raises:
@@ -62,14 +65,14 @@ def take_apart(model: PyTree, wrt: Any) -> tuple[Parts, Any, Any]:
     return parts, params, rest
 
 
-def as_arrays(name: str, tree: PyTree) -> Any:
+def as_arrays(name: str, tree: PyTree) -> PyTree:
     """The leaves of a pytree of data as JAX arrays.
 
     Raises:
         ValueError: if a NumPy array is float64 while `jax_enable_x64` is off.
     """
 
-    def convert(path: Any, leaf: Any) -> Any:
+    def convert(path: tuple, leaf: ArrayLike) -> Array:
         if isinstance(leaf, np.ndarray | np.generic) and np.issubdtype(leaf.dtype, np.floating):
             return floating_array(name + jax.tree_util.keystr(path), leaf)
         return jnp.asarray(leaf)
@@ -77,7 +80,7 @@ def as_arrays(name: str, tree: PyTree) -> Any:
     return jax.tree.map_with_path(convert, tree)
 
 
-def traced(settings: PyTree) -> Any:
+def traced(settings: PyTree) -> PyTree:
     """Settings with their Python numbers as arrays, so that another value compiles nothing."""
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float | int) else x, settings)
 
