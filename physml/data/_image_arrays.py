@@ -1,14 +1,14 @@
 """Checks of the arrays that become labelled images."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from physml._numerics.checks import floating_array, require_finite
+from physml._types import Numbers
 
 
-def checked_pixels(images: Any) -> np.ndarray:
+def checked_pixels(images: Numbers) -> np.ndarray:
     """Images as an array (n, height, width, channels); raises as `Images.from_arrays`."""
     try:
         array = np.asarray(images)
@@ -39,7 +39,7 @@ def checked_pixels(images: Any) -> np.ndarray:
     return array
 
 
-def checked_labels(labels: Any, count: int, names: Sequence[str] | None) -> np.ndarray:
+def checked_labels(labels: Numbers, count: int, names: Sequence[str] | None) -> np.ndarray:
     """Labels of `count` images as 32-bit integers; raises as `Images.from_arrays`."""
     array = np.asarray(labels)
     if array.ndim != 1 or len(array) != count:

@@ -5,7 +5,7 @@ import io
 import math
 import pickle
 import zlib
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import PyTree
@@ -88,14 +88,14 @@ class _Bytes:
 class _Dtype:
     """Stands for a NumPy dtype."""
 
-    def __init__(self, code: Any, *flags: Any):
+    def __init__(self, code: bytes | str, *flags: object):
         self.code = code
 
     def __setstate__(self, state: PyTree) -> None:
         pass  # byte order and alignment, which single bytes do not have
 
 
-def _reconstruct(*what: Any) -> _Bytes:
+def _reconstruct(*what: object) -> _Bytes:
     return _Bytes()
 
 
@@ -115,7 +115,7 @@ _KNOWN = {
 class _BatchUnpickler(pickle.Unpickler):
     """Makes dicts, lists, numbers, strings and `_Bytes`; imports nothing."""
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
+    def find_class(self, module_name: str, global_name: str, /) -> Callable[..., object]:
         if (module_name, global_name) not in _KNOWN:
             raise pickle.UnpicklingError(
                 f"it asks for {module_name}.{global_name}, which no batch of images needs"

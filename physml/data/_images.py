@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, Int32, PRNGKeyArray, UInt8
 
 from physml._numerics import checks
+from physml._types import Numbers
 from physml.data._image_arrays import checked_labels, checked_pixels
 from physml.data._image_folders import read_folder
 
@@ -57,8 +57,8 @@ class Images(eqx.Module):
     @classmethod
     def from_arrays(
         cls,
-        images: Any,
-        labels: Any,
+        images: Numbers,
+        labels: Numbers,
         names: Sequence[str] | None = None,
         *,
         white: float | None = None,

@@ -1,7 +1,7 @@
 """Trajectories as data: the record, its next-step pairs and windows, a random split."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
 
 from physml._numerics import checks
+from physml._types import Numbers
 
 
 class Pairs(NamedTuple):
@@ -139,10 +140,10 @@ def split(
 
 
 def from_arrays(
-    ts: Any,
-    ys: Any,
+    ts: Numbers,
+    ys: Numbers,
     *,
-    t0s: Any = None,
+    t0s: Numbers | None = None,
     names: Sequence[str] | None = None,
     system: str = "",
     dtype: DTypeLike | None = None,

@@ -1,7 +1,7 @@
 """Frozen random units: weights that are drawn for the data and never trained."""
 
 import functools
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ def frozen_inputs(
 
 @functools.partial(jax.jit, static_argnums=(1, 3))  # one program in place of a dozen small ones
 def _ridges(
-    data: Array, units: int, scale: Any, centres: Centres, key: Array, row_key: Array
+    data: Array, units: int, scale: Array, centres: Centres, key: Array, row_key: Array
 ) -> tuple[Array, Array]:
     normal = jax.random.normal(key, (data.shape[1], units), data.dtype)
     weights = scale * normal / data.std(axis=0)[:, None]

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from physml._numerics.checks import require_count, require_not_negative, require_one_of
 from physml.nn._activations import Activation, find_activation
@@ -15,7 +15,7 @@ from physml.nn._weights import find_dtype
 
 Cell = Literal["simple", "gru", "lstm"]
 
-Carry = tuple[Any, ...]
+Carry = tuple[PyTree, ...]
 """One entry a layer: h of shape (*batch, units), for the LSTM the pair (c, h)."""
 
 _CELLS: dict[str, Callable[..., Any]] = {

@@ -1,12 +1,10 @@
 """Trajectories more accurate than float64: Taylor series of quadratic systems in double-double."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
@@ -150,7 +148,7 @@ class TaylorFlow(StepMap):
         quadratic = _Quadratic.of(system, args)
         return cls(quadratic=quadratic, dt=dt, order=order, substeps=substeps)
 
-    def init(self, history: Float[Array, "time dim"], t0: Any) -> Float[Array, " dim"]:
+    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> Float[Array, " dim"]:
         return history[-1]
 
     def step(self, state: Float[Array, " dim"]) -> Float[Array, " dim"]:

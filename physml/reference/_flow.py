@@ -1,13 +1,12 @@
 """The flow of an equation as a step map: the standard for maps that are learned."""
 
 import abc
-from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics.checks import require_count, require_instance, require_positive
 from physml.step_maps import StepMap
@@ -22,7 +21,7 @@ class _EquationMap(StepMap):
 
     system: eqx.AbstractVar[System]
 
-    def init(self, history: Float[Array, "time dim"], t0: Any) -> tuple[Array, Int[Array, ""], Any]:
+    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> tuple[Array, Array, Array]:
         y = history[-1]
         return y, jnp.zeros((), jnp.int32), jnp.asarray(t0, y.dtype)
 

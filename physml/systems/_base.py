@@ -26,7 +26,7 @@ Time: TypeAlias = Real[ArrayLike, "..."]
 """A time: a scalar, or one time for each member of a trailing batch."""
 
 
-def as_parameter(value: Any) -> Any:
+def as_parameter(value: object) -> Any:
     """Numbers as Python floats, NumPy arrays and sequences as JAX arrays, the rest untouched."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return value if type(value) is float else float(value)
@@ -35,7 +35,7 @@ def as_parameter(value: Any) -> Any:
     return value
 
 
-def parameter(default: Any = dataclasses.MISSING, *, positive: bool = False) -> Any:
+def parameter(default: object = dataclasses.MISSING, *, positive: bool = False) -> Any:
     """A field that holds a `Parameter`, and whether `check_parameters` wants it positive."""
     metadata = {"positive": positive}
     return eqx.field(default=default, converter=as_parameter, metadata=metadata)
@@ -51,7 +51,7 @@ def check_parameters(owner: eqx.Module) -> None:
             check_parameter(name, value, positive=field.metadata["positive"])
 
 
-def check_parameter(name: str, value: Any, *, positive: bool = False) -> None:
+def check_parameter(name: str, value: object, *, positive: bool = False) -> None:
     """Raise unless a number or an array is real and, where it is known, finite.
 
     Raises:
@@ -160,7 +160,7 @@ class System(eqx.Module):
         return self.lyapunov_exponents[0]
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, PyTree]:
         """The parameters by name."""
         return {
             field.name: getattr(self, field.name)
@@ -212,7 +212,9 @@ def per_member(value: Parameter, y: Float[Array, "dim *batch"]) -> Float[Array, 
     return jnp.broadcast_to(jnp.asarray(value, y.dtype), y.shape[1:])
 
 
-def over_batch(single: Callable[[Any, Any], Any], t: Time, y: Float[Array, "dim *batch"]) -> Array:
+def over_batch(
+    single: Callable[[Time, Array], Array], t: Time, y: Float[Array, "dim *batch"]
+) -> Array:
     """A function of one time and state over the trailing axes of y, and over those of t if any."""
     for axis in range(1, y.ndim):
         # The last vmap is the outermost: it takes the last axis.

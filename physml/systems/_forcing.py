@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from physml._numerics.checks import is_concrete, require_count
 from physml._numerics.parts import as_pytree
@@ -292,7 +292,7 @@ class FunctionForcing(Forcing):
         jumps: the times at which it jumps, s.
     """
 
-    function: Callable[[Any], Any] = eqx.field(converter=as_pytree)
+    function: Callable[[Array], ArrayLike] = eqx.field(converter=as_pytree)
     period: Parameter | None = parameter(None, positive=True)
     jumps: tuple[float, ...] = eqx.field(default=(), static=True)
 
@@ -311,7 +311,7 @@ class FunctionForcing(Forcing):
         )
 
 
-def as_forcing(value: Any) -> Any:
+def as_forcing(value: object) -> Any:
     """Any callable but a `Forcing` as a `FunctionForcing`; everything else unchanged."""
     if callable(value) and not isinstance(value, Forcing):
         return FunctionForcing(function=value)

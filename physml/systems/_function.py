@@ -37,7 +37,7 @@ class FunctionSystem(System):
     lyapunov_exponents: tuple[float, ...] | None = eqx.field(static=True)
     jumps: tuple[float, ...] = eqx.field(static=True)
 
-    def _single(self, t: Any, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
+    def _single(self, t: Time, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         dy = self.function(t, y, args)
         if dy is None:
             raise TypeError(
@@ -72,7 +72,7 @@ class FunctionSystem(System):
 
 
 def from_function(
-    f: Callable[[Any, Array, Any], Any],
+    f: Callable[[Any, Array, PyTree], Numbers],
     dim: int,
     *,
     state_names: Sequence[str] | None = None,

@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -116,7 +115,7 @@ class DrivenOscillator(Oscillator):
         mass: Parameter,
         damping: Parameter,
         spring_constant: Parameter,
-        forcing: Forcing | Callable[[Any], Any] | None = None,
+        forcing: Forcing | Callable[[Array], ArrayLike] | None = None,
     ) -> "DrivenOscillator":
         r"""The oscillator $m \ddot x + \eta \dot x + k x = F(t)$.
 

@@ -1,7 +1,5 @@
 """A family of systems as one system: its parameters join the state."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -127,7 +125,7 @@ def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -
     return ParametricSystem(system, tuple(ranges), intervals)
 
 
-def _leaves(system: System) -> dict[str, Any]:
+def _leaves(system: System) -> dict[str, object]:
     """The leaves of a system by the names that lead to them, joined by dots."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(system)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in pairs}

@@ -1,16 +1,15 @@
 """The check of an initial value problem, as users hand it in."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from physml._numerics.checks import floating_array, require_finite
+from physml._types import Numbers
 from physml.systems._base import System
 
 
-def check_problem(system: System, y0: Any, args: PyTree) -> tuple[System, Array]:
+def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Array]:
     """The system, with its numbers as (weakly typed) arrays, and y0 as an array, both checked.
 
     Raises:
