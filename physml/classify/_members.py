@@ -1,14 +1,13 @@
 """What several models are worth, each alone and all together."""
 
-from typing import Any
-
 import numpy as np
 
+from physml._types import Numbers
 from physml.classify._evaluation import Evaluation, evaluate
 from physml.data import Images
 
 
-def evaluate_members(probabilities: Any, images: Images) -> tuple[list[Evaluation], Evaluation]:
+def evaluate_members(probabilities: Numbers, images: Images) -> tuple[list[Evaluation], Evaluation]:
     """Evaluate each of several models alone, and their ensemble, the mean of the probabilities.
 
     Args:

@@ -1,6 +1,6 @@
 """The climate of a step map: the statistics of its long trajectories, for any starts."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -53,7 +53,9 @@ class Climate(eqx.Module):
     def __len__(self) -> int:
         return len(self.diverged)
 
-    def __getitem__(self, index: Any) -> "Climate":
+    def __getitem__(
+        self, index: slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " k"]
+    ) -> "Climate":
         kept = ("diverged", "counts", "joint", "spectra", "maxima", "rates")
         return eqx.tree_at(
             lambda c: [getattr(c, name) for name in kept],

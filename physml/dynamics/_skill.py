@@ -1,7 +1,7 @@
 """The figures by which a forecaster is judged, all from one rollout, and their intervals."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +140,7 @@ def bootstrap(
     values: Float[Array | np.ndarray, "seeds starts"],
     generator: np.random.Generator,
     *,
-    statistic: Callable[[np.ndarray], Any] = np.mean,
+    statistic: Callable[[np.ndarray], SupportsFloat] = np.mean,
     level: float = 0.95,
     resamples: int = 2000,
 ) -> tuple[float, float]:
@@ -171,12 +171,8 @@ def bootstrap(
     require_count(resamples=resamples)
     seeds, starts = values.shape
     drawn = [
-        statistic(
-            values[generator.integers(seeds, size=seeds)][
-                :, generator.integers(starts, size=starts)
-            ]
-        )
-        for _ in range(resamples)
+        float(statistic(values[rows][:, generator.integers(starts, size=starts)]))
+        for rows in (generator.integers(seeds, size=seeds) for _ in range(resamples))
     ]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -44,7 +44,7 @@ def fit_many(
     hidden: tuple[int, ...],
     activation: str = "tanh",
     dropout: float = 0.0,
-    optimizer: Callable[[Any], optax.GradientTransformation],
+    optimizer: Callable[[PyTree], optax.GradientTransformation],
     key: PRNGKeyArray,
     **options: Any,
 ) -> fitting.Sweep:

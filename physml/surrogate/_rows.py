@@ -1,7 +1,6 @@
 """What a next-step network learns from: its inputs with the drive's phase, and the increments."""
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -89,7 +88,7 @@ def _unknown_increments(train: Trajectories, known: System | None, dt: float | N
 
 
 @eqx.filter_jit
-def cast(tree: PyTree, dtype: DTypeLike) -> Any:
+def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     """The tree with its floating arrays in another dtype."""
     return jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) else x, tree

@@ -1,13 +1,12 @@
 """A network as a next-step map: normalisation, exact phase, built-in symmetry, memory."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from physml._numerics.checks import floating_array, require_finite, require_positive
 from physml.data import Standardiser, Trajectories
@@ -22,7 +21,7 @@ Matrix = Sequence[Sequence[float]] | Float[Array | np.ndarray, "dim dim"]
 Network = FeatureNetwork | RecurrentNetwork
 """What can be stepped: `nn.MLP` and `nn.RNN`, and modules with the same methods."""
 
-Carries = tuple[Any, ...]
+Carries = tuple[PyTree, ...]
 """A network's memories: one of y, another of its mirror image; () without memory."""
 
 

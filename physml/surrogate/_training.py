@@ -1,7 +1,5 @@
 """Fitting next-step maps: a whole network by gradient, its readout by least squares."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -190,7 +188,7 @@ class _Design(eqx.Module):
     stepper: Stepper
     parity: Float[Array, ""]
 
-    def __call__(self, rows: Any) -> Float[Array, "rows columns"]:
+    def __call__(self, rows: tuple[Array, ...]) -> Float[Array, "rows columns"]:
         if self.stepper.recurrent:
             return self._combined(rows)
         ys, t0s, counts, *directions = rows
@@ -223,7 +221,7 @@ def _refit(
     dim, dtype = train.ys.shape[-1], train.ys.dtype
     rcond = 5 * float(jnp.finfo(dtype).eps) if rcond is None else rcond
     increments = unknown_increments(train, stepper.known)[:, warmup:].reshape(-1, dim)
-    rows: Any = rows_of(train, warmup)
+    rows: tuple[Array, ...] = rows_of(train, warmup)
     if stepper.recurrent:
         rows = _recurrent_rows(stepper, train.ys[:, :-1], train.t0s + train.ts[0], warmup)
     if field is not None:
@@ -248,7 +246,9 @@ def _refit(
 
 
 @eqx.filter_jit
-def _with_jacobians(flow: FlowMap, rows: Any, increments: Array, sd: Array) -> tuple[Any, Array]:
+def _with_jacobians(
+    flow: FlowMap, rows: tuple[Array, ...], increments: Array, sd: Array
+) -> tuple[tuple[Array, ...], Array]:
     """The rows, and below them a row for each component: a direction, and the slope along it."""
     ys = rows[0]
     dim = ys.shape[1]
