@@ -1,7 +1,6 @@
 """Figures of how well images are classified."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from physml.plots._common import (
     TRUTH,
+    Curves,
     add_legend,
     bare_axes,
     check_columns,
@@ -78,9 +78,7 @@ def confusion_matrix(
     return fig
 
 
-def accuracy_curves(
-    curves: Mapping[str, tuple[Any, Any, Any]], *, title: str | None = None
-) -> Figure:
+def accuracy_curves(curves: Curves, *, title: str | None = None) -> Figure:
     """Accuracy against the epoch: training thin, validation dashed.
 
     Args:
@@ -103,7 +101,7 @@ def accuracy_curves(
     return fig
 
 
-def reliability(curves: Mapping[str, tuple[Any, Any, Any]], *, title: str | None = None) -> Figure:
+def reliability(curves: Curves, *, title: str | None = None) -> Figure:
     r"""The share of right answers against the confidence, and how many answers have it.
 
     On the diagonal the confidence is right; below it, too large. The legend has the expected

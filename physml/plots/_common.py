@@ -1,6 +1,6 @@
 """What all figures share: colours, panels, axes, checks of shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from physml._types import Numbers
+
+Curves = Mapping[str, tuple[Numbers, Numbers, Numbers]]
 Series = Float[Array | np.ndarray, " _time"]
 Trajectory = Float[Array | np.ndarray, "_time _dim"]
 
@@ -31,7 +34,7 @@ def line_style(i: int) -> dict[str, Any]:
     return {"color": colour_of(i), "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
 
 
-def check_shape(name: str, values: Any, *axes: int | str) -> np.ndarray:
+def check_shape(name: str, values: Numbers, *axes: int | str) -> np.ndarray:
     """Values as an array; ValueError unless it has these axes, of which a word has any length."""
     array = np.asarray(values)
     fits = [isinstance(n, str) or n == m for n, m in zip(axes, array.shape, strict=False)]
@@ -41,7 +44,7 @@ def check_shape(name: str, values: Any, *axes: int | str) -> np.ndarray:
     return array
 
 
-def check_columns(name: str, columns: Sequence[Any]) -> list[np.ndarray]:
+def check_columns(name: str, columns: Sequence[Numbers]) -> list[np.ndarray]:
     """Columns of a curve as arrays of floats; ValueError unless all are as long as the first."""
     arrays = [np.asarray(column, float) for column in columns]
     return [check_shape(f"every column of {name}", array, arrays[0].size) for array in arrays]
@@ -86,7 +89,9 @@ def add_legend_above(fig: Figure, ax: Axes) -> None:
     fig.legend(*handles, loc="outside upper center", ncols=6, frameon=False)
 
 
-def write_cell(ax: Axes, row: int, column: int, text: str, background: Any, size: int) -> None:
+def write_cell(
+    ax: Axes, row: int, column: int, text: str, background: Iterable[float], size: int
+) -> None:
     """A word in a cell of a table, black or white, whichever the cell's colour shows better."""
     red, green, blue, *_ = background
     colour = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"

@@ -1,7 +1,6 @@
 """Figures of images, and of what a network's layers make of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Num
@@ -121,7 +120,7 @@ def feature_maps(
     return fig
 
 
-def _checked_images(name: str, images: Any) -> np.ndarray:
+def _checked_images(name: str, images: Array | np.ndarray) -> np.ndarray:
     """Images as floats from 0 to 1."""
     array = np.asarray(images)
     if array.ndim != 4 or array.shape[-1] not in (1, 3) or array.size == 0:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from physml._types import Numbers
 from physml.plots._common import (
     FAINT,
     PALETTE,
@@ -61,7 +62,7 @@ def fit_to_data(
 
 
 def likelihood_profiles(
-    profiles: Mapping[str, tuple[Any, Any]],
+    profiles: Mapping[str, tuple[Numbers, Numbers]],
     estimates: Mapping[str, tuple[float, float]],
     truth: Mapping[str, float],
     *,
@@ -95,7 +96,7 @@ def likelihood_profiles(
 
 
 def intervals(
-    ranges: Mapping[str, tuple[Any, Any]],
+    ranges: Mapping[str, tuple[Numbers, Numbers]],
     truth: Mapping[str, float],
     *,
     unit: str | None = None,

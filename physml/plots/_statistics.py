@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from physml._types import Numbers
 from physml.dynamics import Climate
 from physml.plots._common import (
     DASHES,
@@ -93,7 +94,7 @@ def _mean_spectrum(climate: Climate) -> np.ndarray:
 
 def parameter_scan(
     parameters: Series,
-    values: Mapping[str, Any],
+    values: Mapping[str, Numbers],
     *,
     xlabel: str,
     ylabel: str,

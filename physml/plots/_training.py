@@ -1,18 +1,19 @@
 """Figures of fits: loss curves, bands over seeds, heat maps of settings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from physml._types import Numbers
 from physml.plots._common import (
     FAINT,
     LOSS_STYLES,
     PALETTE,
+    Curves,
     add_legend,
     bare_axes,
     check_columns,
@@ -26,7 +27,7 @@ from physml.plots._common import (
 
 
 def loss_curves(
-    histories: Mapping[str, Mapping[str, Any]], *, xlabel: str = "step", ylabel: str = "loss"
+    histories: Mapping[str, Mapping[str, Numbers]], *, xlabel: str = "step", ylabel: str = "loss"
 ) -> Figure:
     """Losses against the step on a log scale: training solid, validation dashed.
 
@@ -57,9 +58,7 @@ def loss_curves(
     return fig
 
 
-def convergence(
-    curves: Mapping[str, tuple[Any, Any, Any]], *, ylabel: str = "loss", title: str | None = None
-) -> Figure:
+def convergence(curves: Curves, *, ylabel: str = "loss", title: str | None = None) -> Figure:
     """How fast methods converge: a value against steps and against seconds, all on log scales.
 
     Args:
@@ -108,8 +107,8 @@ def work_precision(
 
 def heat_map(
     values: Float[Array | np.ndarray, "_rows _columns"],
-    rows: Sequence[Any],
-    columns: Sequence[Any],
+    rows: Sequence[str | ArrayLike],
+    columns: Sequence[str | ArrayLike],
     *,
     row_name: str,
     column_name: str,
@@ -169,7 +168,7 @@ def heat_map(
 
 
 def bands(
-    curves: Mapping[str, tuple[Any, Any]],
+    curves: Mapping[str, tuple[Numbers, Numbers]],
     *,
     xlabel: str,
     ylabel: str,

@@ -1,7 +1,7 @@
 """The box of starts and parameters that a bundle answers for."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import floating_array, require_finite
+from physml._types import Numbers
 from physml.systems import ParametricSystem, System, check_problem, with_parameters
 
 
@@ -44,7 +45,12 @@ class Box(NamedTuple):
         return self.low + (self.high - self.low) * shares
 
 
-def check_box(system: System, y0: Any, parameters: Mapping[str, Any] | None, args: PyTree) -> Box:
+def check_box(
+    system: System,
+    y0: Numbers,
+    parameters: Mapping[str, tuple[float, float]] | None,
+    args: PyTree,
+) -> Box:
     """The box, with every static fact checked."""
     corners = floating_array("y0", y0)
     dim = getattr(system, "dim", None)

@@ -1,21 +1,24 @@
 """The solutions from a box of starts and parameters, as functions of all these."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from physml._numerics.checks import is_concrete, require_increasing
 from physml._numerics.pieces import piece_at
+from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import Polynomials, Tables
 from physml.pinn.family._box import InputField
 from physml.pinn.family._layers import Layer, linearised_error
 from physml.results import RESULTS
+
+Parameters = Mapping[str, Numbers] | None
+"""A value for each parameter's name; None for a bundle without parameters."""
 
 _CHUNK = 500  # solutions at once: their hidden units fit a processor's cache
 
@@ -54,7 +57,7 @@ class Bundle(eqx.Module):
     tables: Tables
     time_features: FeatureNetwork
     result: RESULTS
-    stats: dict[str, Any]
+    stats: dict[str, PyTree]
 
     @property
     def dim(self) -> int:
@@ -67,7 +70,7 @@ class Bundle(eqx.Module):
         return self.equation.names
 
     def __call__(
-        self, t: Any, y0: Any = None, parameters: Mapping[str, Any] | None = None
+        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
         """u(t), of shape (dim,), for one time, start and set of parameters.
 
@@ -83,19 +86,19 @@ class Bundle(eqx.Module):
         return self._answer(_evaluate, t, y0, parameters)
 
     def derivative(
-        self, t: Any, y0: Any = None, parameters: Mapping[str, Any] | None = None
+        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
         """du/dt of the network: arguments and errors as for `bundle(t, y0, parameters)`."""
         return self._answer(_derivative, t, y0, parameters)
 
     def residual(
-        self, t: Any, y0: Any = None, parameters: Mapping[str, Any] | None = None
+        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
         """du/dt - f(t, u): arguments and errors as for `bundle(t, y0, parameters)`."""
         return self._answer(_residual, t, y0, parameters)
 
     def error_estimate(
-        self, t: Any, y0: Any = None, parameters: Mapping[str, Any] | None = None
+        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
         """The absolute error of u(t) per component: its residual along the linearised flow.
 
@@ -105,7 +108,7 @@ class Bundle(eqx.Module):
         return self._answer(_error, t, y0, parameters)
 
     def solutions(
-        self, ts: Any, y0s: Any = None, parameters: Mapping[str, Any] | None = None
+        self, ts: Numbers, y0s: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, "num time dim"]:
         """Many solutions at the same times, much quicker than one by one.
 
@@ -145,7 +148,7 @@ class Bundle(eqx.Module):
         return (at - start) @ self.tables.readout
 
     def _answer(
-        self, function: Callable, t: Any, y0: Any, parameters: Mapping[str, Any] | None
+        self, function: Callable, t: ArrayLike, y0: Numbers | None, parameters: Parameters
     ) -> Float[Array, " dim"]:
         """A function of the time and the inputs; NaN outside the box, and before and after it."""
         t = jnp.asarray(t, self.low.dtype)
@@ -160,19 +163,19 @@ class Bundle(eqx.Module):
         return jnp.where(inside, function(self, t, z), jnp.nan)
 
     def _join(
-        self, y0: Any, parameters: Mapping[str, Any] | None, batched: bool
+        self, y0: Numbers | None, parameters: Parameters, batched: bool
     ) -> Float[Array, "*batch inputs"]:
-        parameters, dtype, dim = dict(parameters or {}), self.low.dtype, self.dim
-        if set(parameters) != set(self.names):
+        given, dtype, dim = dict(parameters or {}), self.low.dtype, self.dim
+        if set(given) != set(self.names):
             raise ValueError(
-                f"parameters must name each of {self.names}, got {tuple(sorted(parameters))}"
+                f"parameters must name each of {self.names}, got {tuple(sorted(given))}"
             )
         if y0 is None:
             if is_concrete(self.low) and np.any(self.low[:dim] != self.high[:dim]):
                 raise ValueError("y0 must be given: the box holds more than one start")
             y0 = self.low[:dim]
         parts = [jnp.asarray(y0, dtype)]
-        parts += [jnp.asarray(parameters[name], dtype) for name in self.names]
+        parts += [jnp.asarray(given[name], dtype) for name in self.names]
         most = 1 if batched else 0
         sizes = {part.shape[0] for part in parts[1:] if part.ndim == 1}
         sizes |= {parts[0].shape[0]} if parts[0].ndim == 2 else set()
@@ -249,7 +252,7 @@ def _solutions(
     basis = jax.vmap(jax.vmap(bundle.basis))(s)
 
     def solve(z: Float[Array, "chunk inputs"]) -> Float[Array, "chunk time dim"]:
-        def advance(z: Array, window: Any) -> tuple[Array, Array]:
+        def advance(z: Array, window: tuple[Layer, Array, Array]) -> tuple[Array, Array]:
             layer, at_times, at_end = window
             units = jnp.tanh(z @ layer.kernel + layer.bias[None])
             ys = z[:, None, :dim] + jnp.einsum("nu,upd->npd", units, at_times)
@@ -282,7 +285,7 @@ def _errors(bundle: Bundle, z: Array) -> tuple[Float[Array, "windows nodes dim"]
     """The error at the start, the Gauss points and the end of each window; and the starts."""
     tables, dim = bundle.tables, bundle.dim
 
-    def advance(carry: PyTree, layer: Layer) -> Any:
+    def advance(carry: PyTree, layer: Layer) -> tuple:
         z, error = carry
         inside, last = linearised_error(bundle.equation, tables, layer, z, error)
         nodes = jnp.concatenate([error[None], inside, last[None]])

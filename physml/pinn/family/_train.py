@@ -1,7 +1,6 @@
 """One network for the solutions from a whole box of starts and parameters."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
+from physml._types import Numbers
 from physml.pinn.collocation import Tolerance, hidden_layer, tabulate
 from physml.pinn.family._box import Box, check_box, spread, stops_of
 from physml.pinn.family._bundle import Bundle, sampled_errors
@@ -27,7 +27,7 @@ _POINTS_PER_UNIT = 6
 
 def bundle(
     system: System,
-    y0: Any,
+    y0: Numbers,
     t1: float,
     *,
     key: PRNGKeyArray,
