@@ -1,16 +1,15 @@
 """The functions of each coordinate, and a problem's equations at their points."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from physml.pinn.space_time import _elements as elements
 from physml.pinn.space_time._elements import AxisFunctions, AxisTable
 from physml.pinn.space_time._equations import Box, SlabEquation, SlabEquations
-from physml.pinn.space_time._jets import Derivative, PointResidual
+from physml.pinn.space_time._jets import Derivative, Field, PointResidual
 from physml.pinn.space_time._problem import PDEProblem
 
 # Units, functions kept of them, collocation points and the sharpest slope: for the coordinate
@@ -106,7 +105,7 @@ class Discretisation:
             return ()
         split = problem.components or 1
 
-        def residual(u: Any, *point: Any) -> Any:
+        def residual(u: Field, *point: Array) -> Array:
             return u.t(*point)[:-split] - u(*point)[split:]
 
         slope = tuple(int(i == problem.time) for i in range(problem.dim))

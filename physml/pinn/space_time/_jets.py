@@ -3,19 +3,18 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 _MOST_DERIVATIVES = 4
 
 Derivative = tuple[int, ...]
 """How often the function is differentiated in each coordinate: (2, 0) is u_xx of u(x, t)."""
 
-PointResidual = Callable[..., Any]
+PointResidual = Callable[..., Array | tuple[Array, ...]]
 """`residual(u, *point)`: an array (or a tuple of them) that is zero where u solves the equation."""
 
 
@@ -30,7 +29,7 @@ class Field:
         self._coordinates = coordinates
         self._function = function
 
-    def __call__(self, *point: Any) -> Array:
+    def __call__(self, *point: ArrayLike) -> Array:
         return self._function(*point)
 
     def __getattr__(self, letters: str) -> Callable[..., Array]:
@@ -58,7 +57,7 @@ def taylor(
     # Few operations, whatever the number of terms: they are differentiated many times.
     orders = np.array(derivatives).T
 
-    def function(*at: Any) -> Array:
+    def function(*at: ArrayLike) -> Array:
         factor = jnp.ones(len(derivatives), point.dtype)
         for x, origin, order in zip(at, point, orders, strict=True):
             powers = [jnp.ones((), point.dtype)]
@@ -70,7 +69,7 @@ def taylor(
     return Field(coordinates, function)
 
 
-def stacked(values: Any) -> Float[Array, " rows"]:
+def stacked(values: PyTree) -> Float[Array, " rows"]:
     """What a residual returned, an array or a tuple of arrays, as one row of numbers."""
     return jnp.concatenate([jnp.ravel(value) for value in jax.tree.leaves(values)])
 

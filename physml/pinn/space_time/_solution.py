@@ -1,16 +1,15 @@
 """The solution of a partial differential equation, as a function of space and time."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import is_concrete
 from physml._numerics.pieces import piece_at
+from physml._types import Numbers
 from physml.pinn.space_time._elements import Basis
 from physml.pinn.space_time._jets import Field, PointResidual, stacked
 from physml.results import RESULTS
@@ -43,14 +42,14 @@ class PDESolution(eqx.Module):
     edges: Float[Array, "windows edges"]  # of the elements; those missing are infinite
     readouts: Float[Array, "windows elements across along components"]  # in the bases
     result: RESULTS
-    stats: dict[str, Any]
+    stats: dict[str, PyTree]
 
     @property
     def field(self) -> Field:
         """u as a function of scalar coordinates: `field(x, t)`, `field.xx(x, t)`."""
         return Field(self.coordinates, self._evaluate)
 
-    def __call__(self, *point: Any) -> Float[Array, "*shape"]:
+    def __call__(self, *point: Numbers) -> Float[Array, "*shape"]:
         """u at points: of the coordinates' shape, and a last axis for several components.
 
         Raises:
@@ -58,11 +57,11 @@ class PDESolution(eqx.Module):
         """
         return self.derivative("", *point)
 
-    def derivative(self, letters: str, *point: Any) -> Float[Array, "*shape"]:
+    def derivative(self, letters: str, *point: Numbers) -> Float[Array, "*shape"]:
         """A partial derivative of u, such as "xx": shapes and errors as for `solution(x, t)`."""
         return self._map(Partial(_derivative, letters), point)
 
-    def residual(self, *point: Any) -> Float[Array, "*shape rows"]:
+    def residual(self, *point: Numbers) -> Float[Array, "*shape rows"]:
         """The equation's residual, its rows along the last axis: errors as for `solution(x, t)`."""
         return self._map(Partial(_residual), point)
 

@@ -1,7 +1,5 @@
 """The units in which a network sees an equation, found by a coarse look at it."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -65,7 +63,7 @@ def find_scales(
         slope, tangent = jax.linearize(lambda y: system(t + h, y, args), y)
         return y + jnp.linalg.solve(eye - h * jax.vmap(tangent)(eye).T, h * slope)
 
-    def advance(carry: PyTree) -> Any:
+    def advance(carry: PyTree) -> tuple:
         t, y, h, low, high, moments, count = carry
         h = jnp.minimum(h, t1 - t)
         coarse, middle = euler(t, y, h), euler(t, y, h / 2)
