@@ -12,10 +12,10 @@ from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
 from physml._numerics.shuffle import shuffle_words, shuffled
 
-Step = Callable[[Any, Any, PRNGKeyArray | None], tuple[Any, dict[str, Array]]]
+Step = Callable[[PyTree, PyTree, PRNGKeyArray | None], tuple[PyTree, dict[str, Array]]]
 """`step(state, batch, key) -> (state, metrics)`."""
 
-Augment = Callable[[Any, PRNGKeyArray], Any]
+Augment = Callable[[PyTree, PRNGKeyArray], PyTree]
 """`augment(data, key) -> data`: other data of the same structure, shapes and dtypes."""
 
 
@@ -41,11 +41,11 @@ class Chunks:
             _check_batches(data, batch_size, key)
         elif augment is not None:
             raise ValueError("augment must come with a batch_size, got None")
-        # Derived out here, since each use of the generator takes a compiler a tenth of a second.
+        # Split out here: within the program, each split would take a tenth of a second to compile.
         step_key, order_key, augment_key = [None] * 3 if key is None else jax.random.split(key, 3)
         self._keys = (step_key, None if order_key is None else shuffle_words(order_key))
         self._step, self._sizes = step, (batch_size, capacity)
-        self._data: tuple[int, Any] = (-1, data)  # of the last epoch that was asked for
+        self._data: tuple[int, PyTree] = (-1, data)  # of the last epoch that was asked for
         self._program: Any = None
         self.beat: int | None = None
         self.compile_seconds = 0.0
@@ -74,14 +74,14 @@ class Chunks:
         state, metrics = self._program(*self._arguments(state, first, last))
         return state, {name: np.asarray(rows)[: last - first] for name, rows in metrics.items()}
 
-    def _arguments(self, state: PyTree, first: int, last: int) -> tuple[Any, ...]:
+    def _arguments(self, state: PyTree, first: int, last: int) -> tuple:
         if self.beat is not None and (epoch := first // self.beat) != self._data[0]:
             self._data = (epoch, self._augment(epoch))
         span = (_int32(first), _int32(last))
         return self._step, state, self._data[1], self._keys, span, *self._sizes
 
 
-def _augmented(augment: Augment, data: PyTree, key: PRNGKeyArray, epoch: Int[Array, ""]) -> Any:
+def _augmented(augment: Augment, data: PyTree, key: PRNGKeyArray, epoch: Int[Array, ""]) -> PyTree:
     return augment(data, jax.random.fold_in(key, epoch))
 
 
@@ -97,7 +97,7 @@ def _advance(
     span: tuple[Int[Array, ""], Int[Array, ""]],
     batch_size: int | None,
     capacity: int,
-) -> tuple[Any, dict[str, Array]]:
+) -> tuple[PyTree, dict[str, Array]]:
     """The steps of a span [first, last), with their metrics in the first of `capacity` rows.
 
     The ends are traced, so chunks of every length share one program.
@@ -106,7 +106,7 @@ def _advance(
     step_key, words = keys
     once = jax.jit(lambda *args: step(*args))  # one trace for the metrics' shapes and the body
 
-    def batch(i: Int[Array, ""]) -> Any:
+    def batch(i: Int[Array, ""]) -> PyTree:
         if batch_size is None or words is None:
             return data
         num_rows = jax.tree.leaves(data)[0].shape[0]
@@ -115,11 +115,11 @@ def _advance(
         rows = shuffled(places, num_rows, epoch, words)
         return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
 
-    def call(state: PyTree, i: Int[Array, ""]) -> tuple[Any, dict[str, Array]]:
+    def call(state: PyTree, i: Int[Array, ""]) -> tuple[PyTree, dict[str, Array]]:
         key = None if step_key is None else jax.random.fold_in(step_key, i)
         return once(state, batch(i), key)
 
-    def body(i: Int[Array, ""], carry: PyTree) -> Any:
+    def body(i: Int[Array, ""], carry: PyTree) -> tuple:
         state, rows = carry
         state, metrics = call(state, i)
         return state, {name: rows[name].at[i - first].set(metrics[name]) for name in rows}

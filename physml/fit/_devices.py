@@ -1,7 +1,6 @@
 """Models of one shape along an axis, mapped on one device or shared out among several."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,20 +9,20 @@ from jaxtyping import PyTree
 
 
 class Spread:
-    """How models are shared out among devices, each of which gets as many.
+    """How models are shared out among devices, each of which gets equally many.
 
     Attributes:
         num: the number of models.
         mesh: the devices, or None for the one that JAX chooses.
     """
 
-    def __init__(self, num: int, devices: Sequence[Any] | None):
+    def __init__(self, num: int, devices: Sequence[object] | None):
         if devices is not None and len(devices) == 0:
             raise ValueError("devices must name one or more, or be None, got none")
         self.num = num
         self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
 
-    def shared(self, models: PyTree) -> Any:
+    def shared(self, models: PyTree) -> PyTree:
         """Arrays with an axis of models."""
         if self.mesh is None:
             return models
@@ -32,17 +31,17 @@ class Spread:
         place = NamedSharding(self.mesh, PartitionSpec("models"))
         return jax.tree.map(lambda x: jax.device_put(x[rows], place), models)
 
-    def copied(self, arrays: PyTree) -> Any:
+    def copied(self, arrays: PyTree) -> PyTree:
         """Arrays that every device needs."""
         if self.mesh is None:
             return arrays
         return jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec()))
 
-    def on_first(self, arrays: PyTree) -> Any:
+    def on_first(self, arrays: PyTree) -> PyTree:
         """Arrays of either kind on the first device."""
         return arrays if self.mesh is None else jax.device_put(arrays, self.mesh.devices.flat[0])
 
-    def gathered(self, models: PyTree) -> Any:
+    def gathered(self, models: PyTree) -> PyTree:
         """Every model once, on the first device."""
         if self.mesh is None:
             return models
@@ -50,9 +49,9 @@ class Spread:
 
 
 def of_each(
-    function: Callable[[Any, Any], Any], models: PyTree, shared: PyTree, mesh: Mesh | None
-) -> Any:
-    """A function of each model, on its device, and of what all of them share."""
+    function: Callable[[PyTree, PyTree], PyTree], models: PyTree, shared: PyTree, mesh: Mesh | None
+) -> PyTree:
+    """Apply a function to each model, on its device, and to what all models share."""
     mapped = jax.vmap(function, in_axes=(0, None))
     if mesh is not None:
         # Without this the compiler would not know that no model needs another one: it would gather

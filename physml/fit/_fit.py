@@ -32,7 +32,7 @@ class Fit(AbstractFit, Generic[Model]):
 
 
 def concluded(fitted: AnyFit, name: str) -> AnyFit:
-    """A fit, after a warning of its failure or interrupt in the name of the function called."""
+    """Return a fit; warn, in the name of the user's function, if it failed or was interrupted."""
     bad = fitted.nonfinite_step
     details = f"Steps made: {fitted.step}."
     if isinstance(bad, np.ndarray):

@@ -1,7 +1,7 @@
 """Gradient descent on any loss by any optax transformation: a step for the one loop."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
-from physml._numerics.parts import Parts, as_arrays, take_apart
+from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
 from physml._types import Loss
 from physml.fit._chunks import Augment
 from physml.fit._fit import Fit, Model, concluded
@@ -73,7 +73,7 @@ def gradient(
     valid_loss: Loss | None = None,
     valid_every: int | None = None,
     patience: int | None = None,
-    wrt: Any = nnx.Param,
+    wrt: Filter = nnx.Param,
     chunk: int | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
@@ -177,7 +177,7 @@ class _Judge:
     def __init__(self, loss: Loss, parts: Parts, valid: PyTree, patience: int | None):
         self.compile_seconds = 0.0
         self._loss, self._parts, self._valid, self._patience = loss, parts, valid, patience
-        self._validate: Any = None
+        self._validate: Callable[..., tuple[Best, Scalar]] | None = None
 
     def compile(self, state: FitState) -> None:
         if self._valid is not None:
@@ -185,9 +185,9 @@ class _Judge:
                 validated, self._loss, self._parts, state, self._valid
             )
 
-    def __call__(self, state: FitState) -> tuple[FitState, dict[str, Any], RESULTS | None]:
+    def __call__(self, state: FitState) -> tuple[FitState, dict[str, ArrayLike], RESULTS | None]:
         unusable = nonfinite(state)
-        if self._valid is None or unusable is not None:
+        if self._validate is None or unusable is not None:
             return state, {}, unusable
         best, value = self._validate(self._loss, self._parts, state, self._valid)
         metrics = {"valid_loss": float(value), "valid_step": int(state.step)}
@@ -211,7 +211,7 @@ class GradientStep(eqx.Module):
     def __call__(
         self, state: FitState, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[FitState, dict[str, Array]]:
-        def value_of(params: PyTree) -> tuple[Scalar, tuple[dict[str, Array], Any]]:
+        def value_of(params: PyTree) -> tuple[Scalar, tuple[dict[str, Array], PyTree]]:
             model = self.parts.merge(params, state.rest)
             value, aux = _called(self.loss, model, batch, key)
             return value, (aux, self.parts.rest(model, state.rest))
@@ -232,10 +232,10 @@ class GradientStep(eqx.Module):
 
 
 def validated(loss: Loss, parts: Parts, state: FitState, valid: PyTree) -> tuple[Best, Scalar]:
-    """The best model so far, the state's own included, and the validation loss of the latter."""
+    """The best model so far, which may be the state's own, and the latter's validation loss."""
     model = parts.merge(state.params, state.rest)
     set_evaluation(model)
-    # Folded, the key is none of those that the loop splits off for steps, order and augmentation.
+    # Folding makes a key unlike those that the loop splits off for steps, order and augmentation.
     key = None if state.key is None else jax.random.fold_in(state.key, 2)
     value, _ = _called(loss, model, valid, key)
     best = state.best

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
-from physml._numerics.parts import Parts, as_arrays, take_apart
+from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
 from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
 from physml.fit._objective import Weights, scaled
@@ -30,7 +29,7 @@ def least_squares(
     *,
     method: optx.AbstractGaussNewton | None = None,
     weights: Weights | None = None,
-    wrt: Any = nnx.Param,
+    wrt: Filter = nnx.Param,
     max_steps: int = 100,
     key: PRNGKeyArray | None = None,
 ) -> Fit[Model]:
@@ -50,9 +49,9 @@ def least_squares(
         model: an `nnx.Module`, a pytree that holds some, or a pytree of arrays. It is not changed.
         batch: passed to the residual.
         method: a solver of Optimistix: `optx.GaussNewton(rtol, atol, linear_solver=lx.QR())`, which
-            needs a J of full rank, is the default, with the root of the dtype's epsilon as both
-            tolerances, beyond which its next step would be the last. `lineax.SVD(rcond)` leaves
-            directions alone whose singular value is below `rcond` times the largest.
+            needs a J of full rank, is the default. Its tolerances are the root of the dtype's
+            epsilon: after so short a step, the next one is only rounding. `lineax.SVD(rcond)`
+            leaves directions alone whose singular value is below `rcond` times the largest.
             `optx.LevenbergMarquardt`, `optx.Dogleg` and `optx.IndirectLevenbergMarquardt` shorten
             steps that go too far; the last two need models in JAX's default dtype.
         weights: by block name, as in `mean_square`.
@@ -113,7 +112,7 @@ def cramer_rao(
 ) -> Float[np.ndarray, " unknowns"]:
     r"""The least standard deviations that unbiased estimates can have, whatever finds them.
 
-    Of unknowns p behind data $h(p) + \sigma \xi$, $\xi \sim \mathcal N(0, 1)$ in each number:
+    For unknowns p of data $h(p) + \sigma \xi$, $\xi \sim \mathcal N(0, 1)$ in each number, they are
 
     $$\sigma \sqrt{\operatorname{diag} (J^\top J)^{-1}}, \qquad J = \partial h / \partial p,$$
 
@@ -157,14 +156,14 @@ class _InDtypeOf(optx.AbstractSearch):
 
 def _solve(
     residual: Residual,
-    weights: dict[str, Any],
+    weights: Weights,
     parts: Parts,
     solver: "_Recording",
     params: PyTree,
     rest: PyTree,
     batch: PyTree,
     key: PRNGKeyArray | None,
-) -> tuple[Any, Float[Array, " max_steps"], Int[Array, ""], optx.RESULTS]:
+) -> tuple[PyTree, Float[Array, " max_steps"], Int[Array, ""], optx.RESULTS]:
     """The best parameters, the loss after each step, the number of steps, and how it ended."""
     # The solver sees plain arrays: Lineax builds the trees of its unknowns and residuals anew while
     # it evaluates shapes, where Flax's variables cannot be made.
@@ -180,7 +179,7 @@ def _solve(
 
 
 class _RecordingState(eqx.Module):
-    inner: Any
+    inner: PyTree
     losses: Float[Array, " max_steps"]  # after each step
     count: Int[Array, ""]
     best: PyTree
@@ -196,7 +195,7 @@ class _Recording(optx.AbstractLeastSquaresSolver):
 
     rtol: float
     atol: float
-    norm: Callable[[Any], Scalar]
+    norm: Callable[[PyTree], Scalar]
     solver: optx.AbstractGaussNewton
     max_steps: int
 

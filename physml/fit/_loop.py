@@ -3,13 +3,12 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from physml._numerics.checks import require_count
 from physml._numerics.interrupt import ctrl_c
@@ -17,8 +16,8 @@ from physml.fit._chunks import Augment, Chunks, Step
 from physml.fit._fit import Fit
 from physml.results import RESULTS
 
-CAPACITY = 10_000  # a chunk whose length is left to the clock has at most so many steps,
-CHUNK_SECONDS = 0.5  # and as many as take about this long: what Ctrl-C may have to wait
+CAPACITY = 10_000  # the most steps of a chunk whose length the clock decides
+CHUNK_SECONDS = 0.5  # about how long such a chunk takes, and Ctrl-C may have to wait
 
 
 class Report(eqx.Module):
@@ -34,7 +33,7 @@ class Report(eqx.Module):
 Callback = Callable[[Report], bool | None]
 """Called after each chunk; returning True stops the loop."""
 
-Review = Callable[[Any], tuple[Any, dict[str, Any], RESULTS | None]]
+Review = Callable[[PyTree], tuple[PyTree, dict[str, ArrayLike], RESULTS | None]]
 """`review(state) -> (state, metrics, verdict)`, on the host; a verdict ends the loop."""
 
 
@@ -53,7 +52,7 @@ def loop(
     review_every: int | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
-) -> Fit[Any]:
+) -> Fit:
     """Make steps `start`, ..., `num_steps - 1` from a state.
 
     Steps run on the device in chunks, compiled once whatever their number; between chunks the host
@@ -69,9 +68,9 @@ def loop(
     - a review gives another verdict, or a callback returns True;
     - the user presses Ctrl-C (a second Ctrl-C acts at once).
 
-    The loop itself raises and warns of none of these: its result says how it ended, and whoever
-    calls it ends in `results.conclude`. After Ctrl-C the result is `interrupted`, even if all steps
-    had been made.
+    The loop itself does not raise or warn then: its result says how it ended, and its caller ends
+    in `results.conclude`. After Ctrl-C the result is `interrupted`, even if all steps had been
+    made.
 
     Args:
         step: pure function `(state, batch, key) -> (state, metrics)`, metrics a dict of arrays. It
@@ -153,7 +152,7 @@ class _Run:
         self._chunks = chunks
         self._anchors = [(start, state)]  # states from which steps up to a bad one can be repeated
         self._rows: list[dict[str, np.ndarray]] = []
-        self._reviews: list[dict[str, Any]] = []
+        self._reviews: list[dict[str, np.ndarray]] = []
 
     def advance(self, last: int) -> dict[str, np.ndarray]:
         """Make the steps of one chunk; returns their metrics."""
@@ -170,8 +169,8 @@ class _Run:
         if self.verdict is not None and bool(self.verdict == RESULTS.nonfinite):
             self.nonfinite_step = last
             return {}
-        self._reviews.append(metrics)
-        return {name: np.asarray([value]) for name, value in metrics.items()}
+        self._reviews.append({name: np.asarray([value]) for name, value in metrics.items()})
+        return self._reviews[-1]
 
     def go_on(self, last: int) -> None:
         """Begin the next chunk from here."""
@@ -186,15 +185,14 @@ class _Run:
 
     def history(self) -> dict[str, np.ndarray]:
         """A row for each step behind the state, and for each review."""
-        reviews = [{name: [value] for name, value in one.items()} for one in self._reviews]
         return (
             _stacked(self._rows, self.first - self.start)
             | {"step": np.arange(self.start, self.first)}
-            | _stacked(reviews, None)
+            | _stacked(self._reviews, None)
         )
 
 
-def _stacked(parts: list[dict[str, Any]], length: int | None) -> dict[str, np.ndarray]:
+def _stacked(parts: list[dict[str, np.ndarray]], length: int | None) -> dict[str, np.ndarray]:
     names = parts[0] if parts else ()
     return {name: np.concatenate([part[name] for part in parts])[:length] for name in names}
 
@@ -208,12 +206,11 @@ def _first_nonfinite(metrics: dict[str, np.ndarray], first: int) -> int | None:
     return first + int(np.argmax(bad)) if bad.any() else None
 
 
-def _strong(leaf: Any) -> Array:
+def _strong(leaf: ArrayLike) -> Array:
     """A state's leaf as an array whose dtype no step will change by promotion."""
-    leaf = jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return leaf
-    return jax.lax.convert_element_type(leaf, leaf.dtype)
+    array = jnp.asarray(leaf)
+    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return array if is_key else jax.lax.convert_element_type(array, array.dtype)
 
 
 @contextlib.contextmanager

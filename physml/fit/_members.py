@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from physml._numerics.parts import Parts, take_apart
+from physml._numerics.parts import Filter, Parts, take_apart
 from physml._types import Loss
 from physml.fit._devices import of_each
 from physml.fit._gradient import Best, FitState, GradientStep, validated
@@ -25,7 +25,7 @@ class Member(eqx.Module):
     params: PyTree
     rest: PyTree
     opt_state: PyTree
-    good: tuple[Any, Any]  # the last parameters and rest whose own loss was finite
+    good: tuple[PyTree, PyTree]  # the last parameters and rest whose own loss was finite
     nonfinite_step: Int[Array, "..."]
     best: Best | None
 
@@ -46,7 +46,7 @@ class MembersStep(eqx.Module):
     """A step of `fit.loop` for all models, in which each that has diverged stays as it is."""
 
     loss: Loss
-    optimizer: Callable[[Any], optax.GradientTransformation]
+    optimizer: Callable[[PyTree], optax.GradientTransformation]
     parts: Parts
     settings: PyTree
     mesh: Mesh | None = eqx.field(static=True)
@@ -54,7 +54,7 @@ class MembersStep(eqx.Module):
     def __call__(
         self, state: Members, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[Members, dict[str, Array]]:
-        def one(model: tuple[Any, Member], shared: PyTree) -> tuple[Member, Array]:
+        def one(model: tuple[PyTree, Member], shared: PyTree) -> tuple[Member, Array]:
             (setting, old), (count, own_key, batch, key) = model, shared
             optimizer = optax.with_extra_args_support(self.optimizer(setting))
             step = GradientStep(self.loss, optimizer, self.parts)
@@ -63,7 +63,7 @@ class MembersStep(eqx.Module):
             fails = (old.nonfinite_step < 0) & ~jnp.isfinite(loss)
             at = jnp.where(fails, count, old.nonfinite_step)
 
-            def unless_failed(new: Any, old: Any) -> Any:
+            def unless_failed(new: PyTree, old: PyTree) -> PyTree:
                 return jax.tree.map(lambda n, o: jnp.where(at < 0, n, o), new, old)
 
             kept = unless_failed(
@@ -75,7 +75,7 @@ class MembersStep(eqx.Module):
 
         models, shared = (self.settings, state.members), (state.step, state.key, batch, key)
         members, loss = of_each(one, models, shared, self.mesh)
-        # Not called "loss": where all have diverged the loop would stop and go back.
+        # The name is not "loss", or the loop would stop and go back where all models have diverged.
         return Members(members, state.step + 1, state.key), {"losses": loss}
 
 
@@ -100,10 +100,10 @@ def _finite(params: PyTree) -> Bool[Array, ""]:
 
 
 def _begun(
-    build_model: Any,
-    optimizer: Any,
+    build_model: Callable[[PyTree], PyTree],
+    optimizer: Callable[[PyTree], optax.GradientTransformation],
     settings: PyTree,
-    wrt: Any,
+    wrt: Filter,
     key: PRNGKeyArray | None,
     has_valid: bool,
 ) -> tuple[Parts, Members]:
@@ -124,10 +124,10 @@ begin: Any = eqx.filter_jit(_begun, compiler_options=_RUN_ONCE)  # pyright: igno
 
 
 @functools.partial(jax.jit, compiler_options=_RUN_ONCE)
-def chosen(members: Member) -> tuple[Bool[Array, " models"], tuple[Any, Any]]:
+def chosen(members: Member) -> tuple[Bool[Array, " models"], tuple[PyTree, PyTree]]:
     """Which models became non-finite in the last step, and the arrays of those to be returned."""
 
-    def one(member: Member) -> Any:
+    def one(member: Member) -> tuple:
         last, best = (member.params, member.rest), member.best
         finite = _finite(member.params)
         spoiled = ~finite & (member.nonfinite_step < 0)

@@ -1,12 +1,11 @@
 """The weighted mean square of a residual: a loss for gradients, scaled blocks for Gauss-Newton."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree, Scalar
 
 from physml._types import Loss, Residual
 
@@ -62,14 +61,16 @@ def scaled(residual: PyTree[Array], weights: Weights) -> list[PyTree[Array]]:
         ValueError: as `mean_square`.
     """
 
-    def scale(block: PyTree[Array], weight: Any) -> PyTree[Array]:
+    def scale(block: PyTree[Array], weight: ArrayLike) -> PyTree[Array]:
         factor = jnp.sqrt(weight / _size(block))
         return jax.tree.map(lambda leaf: factor * leaf, block)
 
     return [scale(block, weight) for block, weight in _blocks(residual, weights).values()]
 
 
-def _blocks(residual: PyTree[Array], weights: Weights) -> dict[str, tuple[PyTree[Array], Any]]:
+def _blocks(
+    residual: PyTree[Array], weights: Weights
+) -> dict[str, tuple[PyTree[Array], ArrayLike]]:
     blocks = residual if isinstance(residual, dict) else {"residual": residual}
     unknown = sorted(set(weights) - set(blocks))
     if unknown:
@@ -82,7 +83,7 @@ def _blocks(residual: PyTree[Array], weights: Weights) -> dict[str, tuple[PyTree
     return {name: (block, weights.get(name, 1.0)) for name, block in blocks.items()}
 
 
-def _mean_square(block: PyTree[Array], weight: Any) -> Scalar:
+def _mean_square(block: PyTree[Array], weight: ArrayLike) -> Scalar:
     sums = [jnp.sum(weight * jnp.square(leaf)) for leaf in jax.tree.leaves(block)]
     return sum(sums[1:], sums[0]) / _size(block)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.parts import Parts, as_arrays, take_apart, traced
+from physml._numerics.parts import Filter, Parts, as_arrays, take_apart, traced
 from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
 from physml.fit._gradient import FitState
@@ -62,7 +61,7 @@ def variable_projection(
     method: VariableProjection = VariableProjection(),  # noqa: B008 -- immutable
     steps: int = 50,
     shared: tuple[str, ...] = (),
-    wrt: Any = nnx.Param,
+    wrt: Filter = nnx.Param,
     key: PRNGKeyArray | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
@@ -140,7 +139,7 @@ class ProjectionStep(eqx.Module):
         def loss(a: Array, b: Array) -> Scalar:
             return jnp.sum(of.all_rows(lambda f: f, a, b) ** 2)
 
-        def linearised(argnums: Any) -> Any:
+        def linearised(argnums: int | tuple[int, ...]) -> Callable:
             """A function's Jacobians and its value, by one evaluation."""
             return lambda f: jax.jacrev(lambda *x: (f(*x),) * 2, argnums, has_aux=True)
 
@@ -152,7 +151,7 @@ class ProjectionStep(eqx.Module):
             rest = project(jnp.concatenate([jac_b, r[:, None]], axis=1))
             step_b = _damped(rest[:, :-1], rest[:, -1], damping_b * unit)
             step_a = -solve(r + jac_b @ step_b)
-            # The last layer once more, at the new values of the others.
+            # Fit the last layer once more, at the new values of the others.
             far_a, far_b = a + step_a, b + step_b
             jac_a, far_r = of.all_rows(linearised(0), far_a, far_b)
             exact_a = far_a - _eliminate(jac_a, damping_a)[1](far_r)
@@ -186,11 +185,11 @@ class _Separated:
             ravel_pytree, eqx.partition(state.params, mask)
         )
 
-    def params(self, a: Array, b: Array) -> Any:
+    def params(self, a: Array, b: Array) -> PyTree:
         """The trained arrays as the state holds them."""
         return eqx.combine(self._join_a(a), self._join_b(b))
 
-    def all_rows(self, function: Callable[..., Any], a: Array, b: Array) -> Any:
+    def all_rows(self, function: Callable, a: Array, b: Array) -> PyTree:
         """A function of the residual for all rows, weighed as in their mean square."""
         num_rows = jax.tree.leaves(self._batch)[0].shape[0]
         first = jax.tree.map(lambda x: x[0], self._batch)
@@ -205,7 +204,7 @@ class _Separated:
 
         return jax.tree.map(stack, each, once)
 
-    def _blocks(self, a: Array, b: Array, row: Any, shared: bool) -> Array:
+    def _blocks(self, a: Array, b: Array, row: PyTree, shared: bool) -> Array:
         """The residual's blocks of one row, or those that belong to no row, as one vector."""
         model = self._step.parts.merge(self.params(a, b), self._state.rest)
         found = self._step.residual(model, jax.tree.map(lambda x: x[None], row), self._key)
@@ -214,7 +213,7 @@ class _Separated:
         return ravel_pytree(scaled(chosen, {}))[0] if chosen else jnp.zeros(0, a.dtype)
 
 
-def _is_linear(params: PyTree, name: str) -> Any:
+def _is_linear(params: PyTree, name: str) -> PyTree:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: name in jax.tree_util.keystr(path), params
     )

@@ -1,7 +1,6 @@
 """Linear least squares in the last layer: blocked QR, then an SVD of the triangle."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -25,7 +24,7 @@ class Readout(eqx.Module):
 
 
 def readout(
-    features: Float[Array | np.ndarray, "_ features"] | Callable[..., Any],
+    features: Float[Array | np.ndarray, "_ features"] | Callable[..., Array],
     targets: Float[Array | np.ndarray, "_ outputs"],
     *,
     inputs: PyTree = None,
@@ -103,8 +102,8 @@ def readout(
 
 
 def _readout(
-    function: Callable[..., Any],
-    inputs: Any,
+    function: Callable[..., Array],
+    inputs: PyTree,
     targets: Float[Array, "rows outputs"],
     block_size: int | None,
     rcond: float | None,
@@ -135,14 +134,14 @@ def _readout(
 
 
 def _reduced(
-    features: Callable[..., Any], inputs: Any, targets: Array, weights: Array, size: int
+    features: Callable[..., Array], inputs: PyTree, targets: Array, weights: Array, size: int
 ) -> Float[Array, "columns columns"]:
-    """The triangle of (F, T - F W), from blocks of so many rows."""
+    """The triangle of (F, T - F W), from blocks of `size` rows."""
     num_rows, columns = targets.shape[0], sum(weights.shape)
     num_blocks = -(-num_rows // size)
     levels = num_blocks.bit_length()
 
-    def absorb(i: Any, stack: Array) -> Array:
+    def absorb(i: Int[Array, ""], stack: Array) -> Array:
         # The last block starts early enough to be whole; rows seen before are set to zero.
         start = jnp.minimum(i * size, num_rows - size)
         x, t = jax.tree.map(
@@ -157,7 +156,7 @@ def _reduced(
         def occupied(state: PyTree) -> Array:
             return (i >> state[0]) & 1 == 1
 
-        def merge(state: PyTree) -> Any:
+        def merge(state: PyTree) -> tuple[Array, Array]:
             level, triangle = state
             return level + 1, _triangle(jnp.concatenate([stack[level], triangle]))
 
@@ -176,7 +175,7 @@ def _solved(
     rcond: float | None,
     equilibrate: bool,
 ) -> Readout:
-    """The least squares that a triangle stands for, added to the weights."""
+    """Solve the least squares that a triangle stands for, and add the solution to the weights."""
     num_features = weights.shape[0]
     left, right = triangle[:num_features, :num_features], triangle[:, num_features:]
     norms = jnp.linalg.norm(left, axis=0) if equilibrate else jnp.ones_like(left[0])
@@ -196,10 +195,10 @@ def _solved(
 
 
 def _triangle(rows: Array) -> Array:
-    """The (columns, columns) triangle of a QR decomposition, of fewer rows too."""
+    """The (columns, columns) triangle of a QR decomposition, also where there are fewer rows."""
     triangle = jnp.linalg.qr(rows, mode="r")
     return jnp.pad(triangle, ((0, rows.shape[1] - triangle.shape[0]), (0, 0)))
 
 
-def _identity(block: Any) -> Any:
+def _identity(block: Array) -> Array:
     return block

@@ -1,7 +1,6 @@
 """Optimizers whose hyper-parameters follow schedules that are traced, not compiled in."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -55,7 +54,7 @@ class OneCycle(eqx.Module):
 
 
 def scheduled(
-    optimizer: Callable[..., optax.GradientTransformation], **values: Any
+    optimizer: Callable[..., optax.GradientTransformation], **values: ArrayLike | optax.Schedule
 ) -> optax.GradientTransformationExtraArgs:
     """`optimizer(**values)` with traced values: other values use the same compiled program.
 
@@ -70,26 +69,27 @@ def scheduled(
     Example:
         >>> optimizer = fit.scheduled(optax.adam, learning_rate=fit.Cosine(3e-3, steps=1000))
     """
-    values = {
-        name: value if callable(value) else jnp.asarray(value) for name, value in values.items()
-    }
-    rule = _Scheduled(optimizer, values)
+    rule = _Scheduled(
+        optimizer, {name: v if callable(v) else jnp.asarray(v) for name, v in values.items()}
+    )
     return optax.GradientTransformationExtraArgs(rule.init, rule.update)
 
 
 class _Scheduled(eqx.Module):
     optimizer: Callable[..., optax.GradientTransformation]
-    values: dict[str, Any]
+    values: dict[str, Array | optax.Schedule]
 
     def _at(self, count: Array) -> optax.GradientTransformationExtraArgs:
         values = {name: v(count) if callable(v) else v for name, v in self.values.items()}
         return optax.with_extra_args_support(self.optimizer(**values))
 
-    def init(self, params: PyTree) -> Any:
+    def init(self, params: PyTree) -> tuple[Array, PyTree]:
         count = jnp.zeros((), jnp.int32)
         return count, self._at(count).init(params)
 
-    def update(self, updates: Any, state: PyTree, params: PyTree = None, **extra: Any) -> Any:
+    def update(
+        self, updates: PyTree, state: PyTree, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, tuple[Array, PyTree]]:
         count, inner = state
         updates, inner = self._at(count).update(updates, inner, params, **extra)
         return updates, (count + 1, inner)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,16 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
-from physml._numerics.parts import Parts, as_arrays
+from physml._numerics.parts import Filter, Parts, as_arrays
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
 from physml.fit._chunks import Augment
 from physml.fit._devices import Spread
 from physml.fit._fit import AbstractFit, Fit, concluded
+from physml.fit._gradient import Best
 from physml.fit._loop import Callback, Report, loop
 from physml.fit._members import Members, MembersStep, begin, chosen, validate_all
 from physml.results import RESULTS
@@ -40,7 +40,7 @@ class Sweep(AbstractFit):
     settings: PyTree
     nonfinite_step: Int[np.ndarray, " models"]  # where a model's loss was not finite, or -1
     _parts: Parts
-    _arrays: tuple[Any, Any]
+    _arrays: tuple[PyTree, PyTree]
 
     @property
     def diverged(self) -> Bool[np.ndarray, " models"]:
@@ -76,11 +76,11 @@ class Sweep(AbstractFit):
 
 def sweep(
     loss: Loss,
-    build_model: Callable[[Any], Any],
+    build_model: Callable[[PyTree], PyTree],
     data: PyTree = None,
     *,
     settings: PyTree,
-    optimizer: Callable[[Any], optax.GradientTransformation],
+    optimizer: Callable[[PyTree], optax.GradientTransformation],
     steps: int,
     batch_size: int | None = None,
     augment: Augment | None = None,
@@ -88,8 +88,8 @@ def sweep(
     valid: PyTree = None,
     valid_loss: Loss | None = None,
     valid_every: int = 100,
-    wrt: Any = nnx.Param,
-    devices: Sequence[Any] | None = None,
+    wrt: Filter = nnx.Param,
+    devices: Sequence[object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
     progress: bool | Callback = False,
@@ -221,7 +221,7 @@ class _Books:
         callback: Callback | None,
     ):
         self.record = fresh
-        self.validate: Callable[[Members], tuple[Any, Array]] | None = None
+        self.validate: Callable[[Members], tuple[Best, Array]] | None = None
         self._spread, self._checkpoint = spread, checkpoint
         self._valid_every, self._callback = valid_every, callback
         if checkpoint is not None:
@@ -229,7 +229,7 @@ class _Books:
                 self.record = _resumed(checkpoint, fresh)
         self._last_save = time.perf_counter()
 
-    def review(self, state: Members) -> tuple[Members, dict[str, Any], None]:
+    def review(self, state: Members) -> tuple[Members, dict[str, ArrayLike], None]:
         """Validate every model."""
         if self.validate is None:
             return state, {}, None
@@ -263,7 +263,7 @@ class _Books:
             checkpoints.save(self._checkpoint, record)
             self._last_save = time.perf_counter()
 
-    def closed(self, fitted: Fit[Any], parts: Parts, compile_seconds: float) -> Sweep:
+    def closed(self, fitted: Fit, parts: Parts, compile_seconds: float) -> Sweep:
         """The sweep that a loop has left."""
         members = self._spread.gathered(fitted.state.members)
         record, made = self.record, fitted.step
@@ -291,7 +291,7 @@ class _Books:
         )
 
 
-def _resumed(path: Any, like: _Record) -> _Record:
+def _resumed(path: str | os.PathLike[str], like: _Record) -> _Record:
     """What a checkpoint holds, if it belongs to this sweep."""
     saved = checkpoints.load(path, like)
     given, expected = (

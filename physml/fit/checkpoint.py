@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
 
 def save(path: str | os.PathLike[str], tree: PyTree) -> None:
@@ -45,7 +45,7 @@ def save(path: str | os.PathLike[str], tree: PyTree) -> None:
         shutil.rmtree(version)
 
 
-def load(path: str | os.PathLike[str], like: PyTree) -> Any:
+def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     """What `save` wrote, as a pytree like `like`.
 
     Args:
@@ -70,7 +70,7 @@ def load(path: str | os.PathLike[str], like: PyTree) -> Any:
         blanks = {name: array for name, leaf in leaves.items() if (array := _to_numpy(leaf)).size}
         arrays = checkpointer.restore(version, blanks)
 
-    def restored(path: Any, leaf: Any) -> Any:
+    def restored(path: tuple, leaf: PyTree) -> PyTree:
         name = jax.tree_util.keystr(path)
         return _from_numpy(arrays[name], leaf) if name in arrays else leaf
 
@@ -82,7 +82,7 @@ def _versions(directory: Path) -> dict[int, Path]:
     return {int(match[1]): entry for match, entry in found.items() if match}
 
 
-def _leaves(tree: PyTree) -> dict[str, Any]:
+def _leaves(tree: PyTree) -> dict[str, ArrayLike]:
     """What is saved of a tree, by its path in it."""
     saved = jax.Array | np.ndarray | np.generic | bool | int | float | complex
     leaves = jax.tree.leaves_with_path(tree)
@@ -95,7 +95,7 @@ def _kind(leaf: Any) -> str:
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
-def _compare(saved: dict[str, str], leaves: dict[str, Any]) -> None:
+def _compare(saved: dict[str, str], leaves: dict[str, ArrayLike]) -> None:
     given = {name: _kind(leaf) for name, leaf in leaves.items()}
     differences = [
         f"{saved.get(name, 'nothing')} at {name}, got {given.get(name, 'nothing')}"
@@ -107,15 +107,15 @@ def _compare(saved: dict[str, str], leaves: dict[str, Any]) -> None:
         raise ValueError("like must be what was saved, " + ", ".join(differences[:5]) + more)
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: ArrayLike) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _to_numpy(leaf: Any) -> np.ndarray:
+def _to_numpy(leaf: ArrayLike) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def _from_numpy(array: np.ndarray, like: PyTree) -> Any:
+def _from_numpy(array: np.ndarray, like: PyTree) -> ArrayLike:
     if _is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
     if isinstance(like, jax.Array):
