@@ -13,7 +13,7 @@ Residual = Callable[[PyTree, PyTree, PRNGKeyArray | None], PyTree[Array]]
 """`residual(model, batch, key) -> blocks`: arrays that are zero where the model is right."""
 
 Loss = Callable[[PyTree, PyTree, PRNGKeyArray | None], tuple[Scalar, dict[str, Array]]]
-"""`loss(model, batch, key) -> (value, aux)`: what has no residual (a classifier, a game)."""
+"""`loss(model, batch, key) -> (value, aux)`, for tasks without a residual: a classifier, a game."""
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ def equation(system: System, args: PyTree = None) -> Residual:
 
     Args:
         system: the right-hand side f.
-        args: passed on to it.
+        args: passed on to `system`.
 
     Example:
         The decay e^-t does not solve y' = -2 y: at t = 0 it is off by 1.
@@ -98,7 +98,7 @@ def noisy(residual: Residual, std: Float[Array, " dim"]) -> Residual:
         std: the noise's standard deviation for each component, in the units of the data.
 
     Sources: Sanchez-Gonzalez et al., ICML 2020 (arXiv 2002.09405), section 4.3; Bishop, Neural
-    Computation 7 (1995) 108, who shows that it penalises the derivative of the map.
+    Computation 7 (1995) 108, who shows that the noise penalises the derivative of the map.
     """
 
     def disturbed(model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None) -> PyTree:

@@ -5,9 +5,9 @@ and an interrupt warn; success and an early stop are silent.
 
 The rule for interrupts: Ctrl-C ends the work after the chunk of steps that is under way (work that
 is not done in chunks raises KeyboardInterrupt as it returns to Python). What had been reached is
-returned, and its result is `interrupted` at every level up to the user's, also if Ctrl-C came in
-the last chunk: whoever pressed it wants to stop, not the next fit. A second Ctrl-C acts at once. A
-script stops there by `raise_if_interrupted`, with KeyboardInterrupt.
+returned, and its result is `interrupted` at every level up to the user's. This holds even if Ctrl-C
+came in the last chunk: whoever pressed it does not want the next fit. A second Ctrl-C acts at once.
+A script calls `raise_if_interrupted` after a fit, which raises KeyboardInterrupt.
 """
 
 import functools
@@ -32,7 +32,7 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     or NaN.
     """
 
-    if TYPE_CHECKING:  # inherited, of which pyright thinks as members of another type
+    if TYPE_CHECKING:  # inherited; pyright takes them for members of another type
         nonfinite = max_steps_reached = nonlinear_divergence = ""
     successful = ""
     early_stopped = "The validation loss stopped improving, or a callback asked to stop."
@@ -69,7 +69,7 @@ _DOUBTFUL = (RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unide
 
 
 def is_failure(result: RESULTS) -> Bool[Array, "*batch"]:
-    """Whether a solve or a fit failed: success, an early stop, doubt and an interrupt are none."""
+    """Whether a solve or a fit failed. An early stop, doubt and an interrupt are no failures."""
     # Of a concrete result these are NumPy's booleans, which compile nothing.
     fine = (result == other for other in (*_GOOD, *_DOUBTFUL))
     return jnp.asarray(~functools.reduce(operator.or_, fine))
@@ -78,7 +78,7 @@ def is_failure(result: RESULTS) -> Bool[Array, "*batch"]:
 def conclude(
     outcome: T, result: RESULTS, name: str, details: str = "", *, throw: bool, stacklevel: int = 2
 ) -> T:
-    """What was solved or fitted, after its failure was raised, or a warning was given.
+    """Return what was solved or fitted, or raise, or warn, by how it ended.
 
     A failure raises, or warns with `throw=False`; doubt and an interrupt warn; success and an early
     stop are silent. Where the result is traced, a failure raises when the compiled program runs,

@@ -1,4 +1,4 @@
-"""The one type of solutions, by the reference and by networks that solve an equation."""
+"""The one type of solution, which the reference and the networks return."""
 
 import abc
 from collections.abc import Callable

@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 @jax.custom_batching.custom_vmap
 def largest_of_batch(x: Array) -> Array:
-    """The largest of a value over all members of a vmapped batch; itself where there is none.
+    """The largest value over all members of a vmapped batch; without a batch, the value itself.
 
     If the condition of a while loop differs between members, every iteration copies all that the
     loop carries, long buffers too. With a condition on the largest value an iteration writes only

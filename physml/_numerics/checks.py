@@ -148,7 +148,7 @@ def require_uniform(name: str, times: np.ndarray) -> None:
 
 
 def check_interval(t0: SupportsFloat, t1: SupportsFloat) -> tuple[float, float]:
-    """Both ends as floats.
+    """Both ends of an interval of time as floats.
 
     Raises:
         ValueError: they are traced, not finite, or t1 is not after t0.

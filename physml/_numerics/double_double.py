@@ -5,7 +5,7 @@ JAX transformation but differentiation. Two float32 make some 13 digits; bounds 
 
 A compiler may contract $a b + c$ to a fused multiply-add (XLA does so for a product that is used
 once, on a CPU too), and it may do so in one place where a value is used and not in another. The
-textbook's error of a product would then belong to a number that no other place has. So this module
+rounding error that textbooks compute for a product would then belong to another value. This module
 fixes a product by clearing its last bit, an operation on integers that stops contraction, and
 splits its factors by clearing bits. Only products that are exact, or too small for their rounding
 to matter, can still be contracted. A compiler also replaces $(3 + x) - 3$ by x, whatever the
@@ -37,7 +37,7 @@ class DoubleDouble(NamedTuple):
 
 
 def exact(x: Float[Array, "*shape"]) -> DoubleDouble:
-    """An array of floats, hidden from the compiler as a constant (see above)."""
+    """An array of floats as a double-double; the compiler does not see a constant (see above)."""
     return DoubleDouble(jax.lax.optimization_barrier(x), jnp.zeros_like(x))
 
 
@@ -68,7 +68,7 @@ def split(x: Array) -> tuple[Array, Array]:
 
 
 def product_of_split(a: tuple[Array, Array], b: tuple[Array, Array]) -> DoubleDouble:
-    """a b up to 2^-103 of it, from factors that are already split; hi has 52 bits."""
+    """a b to a relative 2^-103, from factors that are already split; hi has 52 bits."""
     (ah, al), (bh, bl) = a, b
     p = _chop((ah + al) * (bh + bl), 1)
     # Every partial sum is exact but the last, whatever is contracted.
@@ -76,24 +76,24 @@ def product_of_split(a: tuple[Array, Array], b: tuple[Array, Array]) -> DoubleDo
 
 
 def two_prod(a: Array, b: Array) -> DoubleDouble:
-    """a b up to 2^-103 of it, where neither that nor its last digits overflow or underflow."""
+    """a b to a relative 2^-103, if neither a b nor its last digits overflow or underflow."""
     return product_of_split(split(a), split(b))
 
 
 def add(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
-    """a + b up to 2^-104 of |a| + |b|."""
+    """a + b to within 2^-104 (|a| + |b|)."""
     s, e = two_sum(a.hi, b.hi)
     return fast_two_sum(s, e + (a.lo + b.lo))
 
 
 def mul(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
-    """a b up to 2^-101 of it."""
+    """a b to a relative 2^-101."""
     p, e = two_prod(a.hi, b.hi)
     return fast_two_sum(p, e + (a.hi * b.lo + a.lo * b.hi))
 
 
 def div(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
-    """a / b up to 2^-100 of it: two digits of a long division."""
+    """a / b to a relative 2^-100: two digits of a long division."""
     first = a.hi / b.hi
     product = mul(b, exact(first))
     rest = add(a, DoubleDouble(-product.hi, -product.lo))
@@ -135,7 +135,7 @@ def matmul(
     a: DoubleDouble,
     b: DoubleDouble,
 ) -> DoubleDouble:
-    """The product of two matrices, up to some 2^-90 of the largest of each row and column.
+    """The product of two matrices, to some 2^-90 of the largest entries of each row and column.
 
     Each factor is cut into slices of few bits, so that the platform's own matrix multiplication of
     two of them is exact.
@@ -156,7 +156,7 @@ def matmul(
 
 
 def _slices(x: DoubleDouble, axis: int, bits: int, num: int) -> list[Array]:
-    """Arrays that add up to x, of whole multiples of powers of two that become smaller."""
+    """Arrays that add up to x, each of whole multiples of a smaller power of two than the last."""
     _, exponent = jnp.frexp(jnp.max(jnp.abs(x.hi), axis=axis, keepdims=True))
     unit, slices = jnp.ldexp(jnp.ones_like(exponent, x.hi.dtype), exponent), []
     for _ in range(num):

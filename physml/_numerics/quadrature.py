@@ -23,8 +23,8 @@ def gauss(num_points: int) -> Quadrature:
     r"""The quadrature of polynomials by their values at Gauss points.
 
     It uses Legendre polynomials, $\int_{-1}^s P_n = (P_{n+1}(s) - P_{n-1}(s)) / (2n + 1)$, and
-    integers of many bits: an error of 1e-15 here is a drift in every window, and one of 1e-17
-    would hide the drift from rounding.
+    integers of many bits: an error of 1e-15 here would be a drift in every window, and one of 1e-17
+    would hide the drift that rounding causes.
     """
     bits = 192
     points, weights = legendre.leggauss(num_points)

@@ -36,7 +36,7 @@ def as_parameter(value: object) -> Any:
 
 
 def parameter(default: object = dataclasses.MISSING, *, positive: bool = False) -> Any:
-    """A field that holds a `Parameter`, and whether `check_parameters` wants it positive."""
+    """A field for a `Parameter`; with `positive`, `check_parameters` wants it positive."""
     metadata = {"positive": positive}
     return eqx.field(default=default, converter=as_parameter, metadata=metadata)
 
@@ -130,8 +130,8 @@ class System(eqx.Module):
     def fixed_points(self) -> Float[Array, "num dim"]:
         """The states with f = 0, one a row; no rows where there are none or none are known.
 
-        Their number can depend on the parameters, so `jax.jit` and `jax.vmap` must not trace
-        these.
+        Their number can depend on the parameters, so `jax.jit` and `jax.vmap` must not trace the
+        parameters.
         """
 
     @abc.abstractmethod

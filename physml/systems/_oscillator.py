@@ -35,7 +35,7 @@ class Oscillator(System):
 
     @abc.abstractmethod
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
-        """dv/dt under a force: of (x, v), odd without a force."""
+        """dv/dt under a force; without a force it is odd in (x, v)."""
 
     def __check_init__(self):
         if not (self.forcing is None or isinstance(self.forcing, Forcing)):
@@ -56,7 +56,7 @@ class Oscillator(System):
 
     @property
     def symmetry(self) -> tuple[tuple[float, ...], ...] | None:
-        """Minus one without a forcing, None with one."""
+        """Minus the identity without a forcing, None with one."""
         return ((-1.0, 0.0), (0.0, -1.0)) if self.forcing is None else None
 
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:

@@ -72,7 +72,7 @@ class ParametricSystem(System):
     def divergence(
         self, t: Time, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
-        """That of the system with the parameters in the state."""
+        """The divergence of the system that has the parameters in the state."""
 
         def single(t, y):
             state, values = jnp.split(y, [self.system.dim])
