@@ -69,7 +69,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
     $$\mathrm{ECE} = \sum_b \frac{n_b}{n}\, \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert$$
 
     A bin includes its upper edge, not its lower one (Guo et al., arXiv 1706.04599, equations 2
-    and 3). scikit-learn's `calibration_curve` is of two classes and leaves out the counts.
+    and 3). scikit-learn's `calibration_curve` takes two classes only and leaves out the counts.
 
     Args:
         probabilities: (n, classes).

@@ -73,7 +73,7 @@ def _receive(url: str, part: Path, have: int, progress: bool) -> None:
     headers = {"Accept-Encoding": "identity"}  # the file as it is stored, whose checksum is known
     if have:
         headers["Range"] = f"bytes={have}-"
-    # Without a total pooch would take the bar for none; it sets the true one.
+    # A bar without a total counts as false, and pooch would ignore it; pooch sets the true total.
     bar: Any = tqdm(desc=part.stem, total=1, unit="B", unit_scale=True, disable=not progress)
     with open(part, "ab") as file, bar, ExitStack() as responses:
         download = pooch.HTTPDownloader(

@@ -107,8 +107,8 @@ def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Ima
 
     LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86, 1998. The four idx files, compressed
     or not, are read from the folder `mnist` in `folder`, or from `folder` itself. Without `folder`
-    they are read from the cache, $PHYSML_DATA or ~/.cache/physml, and are downloaded into it first
-    where they are missing.
+    they are read from the cache, `$PHYSML_DATA` or `~/.cache/physml`. Files that are missing there
+    are downloaded first.
 
     Args:
         folder: where the files are.
@@ -117,7 +117,7 @@ def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Ima
     Raises:
         FileNotFoundError: the folder lacks a file; the message says which and where to get it.
         ConnectionError: a file could not be downloaded; the message says what to put where.
-        ValueError: a file is cut, corrupt or another one.
+        ValueError: a file is cut, corrupt or not the published one.
     """
     return _idx_set(MNIST, folder, progress)
 

@@ -94,7 +94,8 @@ class Trajectories(eqx.Module):
         """All stretches of `length` rows within a trajectory, one starting every `stride` rows.
 
         Raises:
-            TypeError, ValueError: `length` is no integer in 1..time, or `stride` none from 1 on.
+            TypeError, ValueError: `length` is no integer from 1 to the number of rows, or `stride`
+                is no integer of at least 1.
         """
         time = self.ys.shape[1]
         checks.require_count(length=length, stride=stride)

@@ -46,7 +46,7 @@ def jensen_shannon(p: Numbers, q: Numbers) -> Values:
     """
     p, q = _normalised(p), _normalised(q)
     middle = 0.5 * (p + q)
-    # SciPy has its root alone, which is NaN where rounding makes it negative for near p and q.
+    # SciPy has only its root, which is NaN where p and q are near and rounding makes it negative.
     return np.asarray(0.5 * (kullback_leibler(p, middle) + kullback_leibler(q, middle)))
 
 

@@ -1,4 +1,4 @@
-"""Activations by name, and Fourier features that are small where their argument is."""
+"""Activations by name, and Fourier features that are small where their argument is small."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

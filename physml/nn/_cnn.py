@@ -73,7 +73,7 @@ class CNN(nnx.Module):
             ValueError: a size below one, an unknown activation, padding or pooling, a dropout
                 outside [0, 1), a dtype that cannot be had, or a layer that does not fit what comes
                 before it.
-            TypeError: a layer that is none, or a size that is no integer.
+            TypeError: a layer of another kind, or a size that is no integer.
         """
         if len(in_shape) != 3:
             raise ValueError(f"in_shape must be (height, width, channels), got {in_shape}")

@@ -17,7 +17,7 @@ from physml.nn._winograd import by_winograd, product, suits_winograd
 Padding = Literal["VALID", "SAME"]
 """Only whole patches of the image, or zeros around it so that stride 1 keeps its size."""
 
-FEW_FILTERS = 16  # fewer are as fast before the pixels as after them, and twice as fast in a vmap
+FEW_FILTERS = 16  # fewer are put on the first axis, which is twice as fast in a vmap
 
 
 def correlate(
@@ -68,8 +68,8 @@ def correlate_max(
 
     On the CPU one array holds the first pixel of all blocks, the next one the second pixel, and so
     on; their elementwise maximum is the result. Pixels outside all blocks are not computed. Such a
-    layer is up to twice as fast. If pixels of a block are equally large, the first has the gradient
-    there; on other backends they share it, as in `pool`.
+    layer is up to twice as fast. If pixels of a block are equally large, on the CPU the first gets
+    the gradient; on other backends they share it, as in `pool`.
 
     Args:
         x, kernel, padding: as for `correlate`, with stride 1.
@@ -184,7 +184,7 @@ def _natively(x: Array, kernel: Array, *, stride: int, padding: Padding) -> Arra
 class Conv(nnx.Module):
     """A convolutional layer: `correlate` with a kernel, plus a bias for each filter.
 
-    It has the parameters of `nnx.Conv` and gives its numbers.
+    It has the parameters of `nnx.Conv`, and computes the same.
 
     >>> layer = nn.Conv(3, 32, 5, rngs=nnx.Rngs(0))
     >>> layer(jnp.zeros((2, 16, 16, 3))).shape

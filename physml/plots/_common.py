@@ -30,12 +30,12 @@ def colour_of(i: int) -> str:
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Colour and dashes of curve i, each pair once before one comes again."""
+    """Colour and dashes of curve i; no pair repeats before every other has been used."""
     return {"color": colour_of(i), "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
 
 
 def check_shape(name: str, values: Numbers, *axes: int | str) -> np.ndarray:
-    """Values as an array; ValueError unless it has these axes, of which a word has any length."""
+    """Values as an array; ValueError unless it has these axes (a word stands for any length)."""
     array = np.asarray(values)
     fits = [isinstance(n, str) or n == m for n, m in zip(axes, array.shape, strict=False)]
     if array.ndim != len(axes) or not all(fits):

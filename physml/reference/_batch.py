@@ -89,7 +89,7 @@ def trajectories_from(
     chunk: int | None = None,
     throw: bool = True,
 ) -> Trajectories:
-    r"""Trajectories from given starts, each state on the grid a step's own value.
+    r"""Trajectories from given starts; the solver steps exactly to every time of the grid.
 
     Every interval of the grid is divided into as many equal steps of Dormand and Prince's
     method of order 8 as keep the sum of their embedded error estimates below
@@ -222,7 +222,7 @@ def agreement_horizon(
 def first_disagreement(
     trajectories: Trajectories, other: Array, scale: Float[Array, " dim"], threshold: float
 ) -> Float[Array, " num"]:
-    """The relative time at which each trajectory is first too far from another, or the last."""
+    """The relative time at which each trajectory is first too far from the other, or the last."""
     ys = trajectories.ys
     relative = (ys - other) / jnp.broadcast_to(scale, ys.shape)
     apart = ~(jnp.sqrt(jnp.mean(relative**2, axis=2)) <= threshold)

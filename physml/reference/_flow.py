@@ -67,7 +67,7 @@ class FlowMap(_EquationMap):
             raise ValueError("a FlowMap cannot stop at jumps: use reference.solve or trajectories")
 
     def following(self, t: Float[Array, ""], y: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        # Bounded, so that the step can be differentiated forwards (Lyapunov spectra) and backwards.
+        # A bounded scan can be differentiated forwards (for Lyapunov spectra) and backwards.
         solver, term = diffrax.Dopri8(scan_kind="bounded"), diffrax.ODETerm(self.system)
         h = jnp.asarray(self.dt, y.dtype) / self.substeps
         fsal = solver.init(term, t, t + h, y, self.args)

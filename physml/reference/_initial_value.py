@@ -213,7 +213,7 @@ def _integrate(method: _Method, y0: Array, t0: Array, ts: Array, max_steps: int)
     knots, states, last = solved.ts, solved.ys, solved.stats["num_accepted_steps"]
     result, reached = RESULTS.promote(solved.result), knots[last]
 
-    # A failed solve: was it NaN, a little further on, or did the solution run away?
+    # Why a solve failed: is the right-hand side NaN a little further on, or did u run away?
     ahead = 64 * jnp.finfo(ts.dtype).eps * jnp.abs(reached)
     slope = system(reached, states[last], args)
     beyond = system(reached + ahead, states[last] + ahead * slope, args)

@@ -50,15 +50,15 @@ def fit_many(
 ) -> fitting.Sweep:
     """Train many MLPs of one shape, each with weights and a setting of its own, in one program.
 
-    The sweep keeps of each the weights with the smallest error on the validation rows, computed
-    without dropout, noise and penalties.
+    Of each network the sweep keeps the weights with the smallest error on the validation rows,
+    computed without dropout, noise and penalties.
 
     Args:
         train: the rows to learn from; the networks take their dtype.
         valid: the rows that each validation uses.
         settings: arrays of one leading length, the number of networks: "key", for the first
             weights; "l2", "l1" and "noise", see `nn.Regularised`; and what `optimizer` asks for.
-        hidden: the widths of the hidden layers.
+        hidden: the units of each hidden layer.
         activation: of all networks.
         dropout: of all networks.
         optimizer: `optimizer(setting)`, as for `fit.sweep`.

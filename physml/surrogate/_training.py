@@ -73,8 +73,8 @@ def fit(
         valid: trajectories for early stopping; the best network on them is kept.
         optimizer: any optax transformation.
         key: for the order of the batches.
-        steps: optimizer steps, or
-        epochs: passes over the data; give one of the two.
+        steps: optimizer steps.
+        epochs: passes over the data; give either these or the steps.
         batch_size: windows a step.
         length: steps in a window; back-propagation through a recurrent network goes so far.
         residual: `residuals.step` (each step from the true row) or `residuals.rollout` (the
@@ -155,8 +155,8 @@ def fit_readout(
         train: the trajectories to learn from; their time step is the map's.
         symmetry: a matrix S to build in, see `Stepper`.
         known: the part of the vector field that is known and stepped, see `Stepper`.
-        field: the autonomous vector field of the data, for a network without memory. Worth its
-            dim + 1 times as many rows where data are few.
+        field: the autonomous vector field of the data, for a network without memory. It makes
+            dim + 1 times as many rows, which pays where data are few.
         period: the period of the drive.
         warmup: rows left out at the start of each trajectory, where a recurrent network's memory
             still fills. A recurrent network's features of all rows are held at once.
@@ -182,7 +182,7 @@ def fit_readout(
 class _Design(eqx.Module):
     """The readout's inputs of a block of rows, and 1; of one parity if there is a symmetry.
 
-    If rows come with a direction of the state, it is their derivative along that direction.
+    A row that comes with a direction of the state gives the derivative along that direction.
     """
 
     stepper: Stepper
@@ -227,7 +227,7 @@ def _refit(
     if field is not None:
         flow = FlowMap(system=field, dt=train.dt)
         rows, increments = _with_jacobians(flow, rows, increments, stepper.inputs.std)
-    # On the host, where nothing small is to be compiled.
+    # NumPy, so that no small programs are compiled.
     increments, symmetry = np.asarray(increments), stepper.symmetry
     mirrored = None if symmetry is None else increments @ np.asarray(symmetry).T
     weights = 0.0
