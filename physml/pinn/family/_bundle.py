@@ -150,7 +150,7 @@ class Bundle(eqx.Module):
     def _answer(
         self, function: Callable, t: ArrayLike, y0: Numbers | None, parameters: Parameters
     ) -> Float[Array, " dim"]:
-        """A function of the time and the inputs; NaN outside the box, and before and after it."""
+        """A function of the time and the inputs; NaN outside the box and outside [t0, t1]."""
         t = jnp.asarray(t, self.low.dtype)
         if t.ndim != 0:
             raise ValueError(f"t must be a scalar (vmap, or use solutions), got shape {t.shape}")

@@ -67,8 +67,8 @@ def random_units(
     """Random tanh units for inputs like those of a cloud, each zero at a random point of it.
 
     `slope` is the standard deviation of a unit's slope over one standard deviation of an input.
-    The first unit is constant. Inputs that do not vary are not seen. Directions of the units'
-    span of a relative size below `resolution` are left out.
+    The first unit is constant. Inputs that do not vary get no weight. Directions of the units'
+    span whose relative size is below `resolution` are left out.
     """
     spread = cloud.std(axis=0)
     varies = spread > 1e-12 * np.abs(cloud).max(axis=0)
@@ -118,13 +118,13 @@ def fit_layer(
 ) -> Fitted:
     r"""Find the readout that makes the residual $r = u' - f(t, u; p)$ vanish over a cloud.
 
-    By fixed-point iterations for all points of the cloud at once: the readout's step is the
-    projection of r on the products of the hidden units and the derivatives of the functions of
-    time, which is the linear least-squares problem of the readout with f held. Its matrix is a
-    product of two orthonormal ones, so that a step is two matrix products.
+    Fixed-point iterations treat all points of the cloud at once. A step solves the linear
+    least-squares problem of the readout with f held: it projects r on the products of the hidden
+    units and the derivatives of the functions of time. The matrix of that problem is a product of
+    two orthonormal ones, so that a step is two matrix products.
 
-    The residual is judged at fresh points of the box and at times between those it was brought
-    down at: times the span, which makes it the change of u that it stands for, and relative to
+    The residual is judged at fresh points of the box, at times between the collocation points. The
+    span times the residual is the change of u that it stands for; that is taken relative to
     `atol + rtol max |u|` of each component.
 
     Args:

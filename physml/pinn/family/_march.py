@@ -55,7 +55,7 @@ class Course(NamedTuple):
 
 
 class _Accepted(NamedTuple):
-    """A window that was accepted: the least that the march goes on with."""
+    """What the march keeps of a window that was accepted."""
 
     layer: Layer
     fitted: Fitted

@@ -20,8 +20,8 @@ from physml.systems import System
 
 # In float64 and float32, for a residual that is largest over the box.
 _DEFAULT_RTOL = (1e-6, 1e-4)
-# Of the box, for each unit of a hidden layer. With 3, the few in the tails of a stretched image
-# of the box leave the units free there, and windows up to five times as narrow are needed.
+# Of the box, for each unit of a hidden layer. With 3 there are too few points in the tails of a
+# stretched image of the box to fix the units there: windows must be up to five times as narrow.
 _POINTS_PER_UNIT = 6
 
 
@@ -52,9 +52,9 @@ def bundle(
     The start is built in. A window whose residual at other points of the box is above
     `atol + rtol |u|` (times its span, so that it is a change of u) is tried narrower.
 
-    What this trades: a network from the start alone, without intermediate states, would answer
-    at any time by one layer, but the map from starts to late states of a nonlinear system is
-    too rough for that (Lorenz at t = 0.5: errors near 0.1 with 600 units, 1e-8 in layers of 0.1).
+    A network from the start alone, without intermediate states, would answer at any time by one
+    layer, but the map from starts to late states of a nonlinear system is too rough for that
+    (Lorenz at t = 0.5: errors near 0.1 with 600 units, 1e-8 in layers of 0.1).
     So an answer costs a layer for each window before it, the more the wider the box and the more
     nonlinear the flow. About ten layers for ten thousand solutions take a half to a quarter of
     the time of vmapped Tsit5 at equal error, so that the training pays after some 100,000

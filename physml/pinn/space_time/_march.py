@@ -35,7 +35,7 @@ class Defect(NamedTuple):
 
     @property
     def worst(self) -> float:
-        """The larger."""
+        """The larger of the two."""
         return max(float(self.along.max()), self.across)
 
 

@@ -47,7 +47,7 @@ def find_scales(
 
     A probe crosses [t0, t1] by the linearly implicit Euler method, with steps as long as an error
     of a tenth allows. With $y_k$ its components and $\langle \cdot \rangle$ means over time, the
-    units are half of each one's range and
+    unit of each is half of its range, and the unit of time is given by
 
     $$\tau^{-2} = \frac 1d \sum_k \frac{\langle \dot y_k^2 \rangle}
     {\langle (y_k - \langle y_k \rangle)^2 \rangle},$$
