@@ -54,7 +54,7 @@ class OneCycle(eqx.Module):
 
 
 def scheduled(
-    optimizer: Callable[..., optax.GradientTransformation], **values: ArrayLike | optax.Schedule
+    optimizer: Callable[..., optax.GradientTransformation], **values: ArrayLike | Callable
 ) -> optax.GradientTransformationExtraArgs:
     """`optimizer(**values)` with traced values: other values use the same compiled program.
 
@@ -77,7 +77,7 @@ def scheduled(
 
 class _Scheduled(eqx.Module):
     optimizer: Callable[..., optax.GradientTransformation]
-    values: dict[str, Array | optax.Schedule]
+    values: dict[str, Array | Callable]
 
     def _at(self, count: Array) -> optax.GradientTransformationExtraArgs:
         values = {name: v(count) if callable(v) else v for name, v in self.values.items()}
