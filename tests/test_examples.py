@@ -41,6 +41,12 @@ def docstrings():
 
 
 EXAMPLES = dict(docstrings())
+SLOW = {  # what compiles for more than two seconds
+    "physml.pinn.inverse._discover.discover",
+    "physml.pinn.inverse._identify.identify",
+    "physml.pinn.space_time._pde.pde",
+    "physml.pinn.training._train.train",
+}
 
 
 @pytest.fixture
@@ -58,7 +64,9 @@ def names():
 
 
 @pytest.mark.usefixtures("as_a_user")
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXAMPLES]
+)
 def test_docstring(name, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = []

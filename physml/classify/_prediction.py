@@ -79,11 +79,11 @@ def member_probabilities(
 ) -> Float[Array, "models n classes"]:
     """The probabilities by each of many models; their mean over the models is the ensemble's.
 
-    ```python
-    members = classify.member_probabilities(fit.sweep(...).models, test)
-    alone = [classify.accuracy(member, test.labels) for member in members]
-    together = classify.accuracy(members.mean(axis=0), test.labels)
-    ```
+    >>> build = nnx.vmap(lambda key: nn.CNN((4, 4, 1), [nn.Dense(5)], 3, rngs=nnx.Rngs(key)))
+    >>> models = build(jax.random.split(key, 2))
+    >>> members = classify.member_probabilities(models, jnp.zeros((6, 4, 4, 1)))
+    >>> members.shape, members.mean(axis=0).shape
+    ((2, 6, 3), (6, 3))
 
     Args:
         models: a model whose arrays have a leading axis of models, such as `fit.Sweep.models`.

@@ -46,10 +46,7 @@ class Box(NamedTuple):
 
 
 def check_box(
-    system: System,
-    y0: Numbers,
-    parameters: Mapping[str, tuple[float, float]] | None,
-    args: PyTree,
+    system: System, y0: Numbers, parameters: Mapping[str, tuple[float, float]] | None, args: PyTree
 ) -> Box:
     """The box, with every static fact checked."""
     corners = floating_array("y0", y0)

@@ -8,14 +8,7 @@ from jaxtyping import Float
 
 from physml.pinn.collocation import Tables, Tolerance
 from physml.pinn.family._box import InputField
-from physml.pinn.family._layers import (
-    Cloud,
-    Fitted,
-    Layer,
-    RandomUnits,
-    fit_layer,
-    random_units,
-)
+from physml.pinn.family._layers import Cloud, Fitted, Layer, RandomUnits, fit_layer, random_units
 from physml.results import RESULTS
 
 _MOST_TRIED = 12  # spans of a window

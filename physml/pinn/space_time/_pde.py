@@ -100,18 +100,19 @@ def pde(
     for the elimination by elements.
 
     Example:
-        ```python
-        solution = pinn.pde(
-            lambda u, x, t: u.t(x, t) - u.xx(x, t),
-            {"x": (0.0, 1.0), "t": (0.0, 0.5)},
-            {
-                ("t", 0.0): lambda u, x, t: u(x, t) - jnp.sin(jnp.pi * x),
-                ("x", 0.0): lambda u, x, t: u(x, t),
-                ("x", 1.0): lambda u, x, t: u(x, t),
-            },
-        )
-        solution(0.5, 0.1), solution.derivative("xx", 0.5, 0.1)
-        ```
+        The heat equation on a rod whose ends are kept at zero:
+
+        >>> solution = pinn.pde(
+        ...     lambda u, x, t: u.t(x, t) - u.xx(x, t),
+        ...     {"x": (0.0, 1.0), "t": (0.0, 0.1)},
+        ...     {
+        ...         ("t", 0.0): lambda u, x, t: u(x, t) - jnp.sin(jnp.pi * x),
+        ...         ("x", 0.0): lambda u, x, t: u(x, t),
+        ...         ("x", 1.0): lambda u, x, t: u(x, t),
+        ...     },
+        ... )
+        >>> float(solution(0.5, 0.1).round(6)), float(solution.derivative("xx", 0.5, 0.1).round(4))
+        (0.372708, -3.6785)
     """
     problem = make_problem(residual, domain, conditions, periodic, components, dtype)
     if rtol is None:
