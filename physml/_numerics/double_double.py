@@ -131,10 +131,7 @@ def dot(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     return jax.lax.scan(add_product, exact(jnp.zeros(shape, a.hi.dtype)), (a, b))[0]
 
 
-def matmul(
-    a: DoubleDouble,
-    b: DoubleDouble,
-) -> DoubleDouble:
+def matmul(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     """The product of two matrices, to some 2^-90 of the largest entries of each row and column.
 
     Each factor is cut into slices of few bits, so that the platform's own matrix multiplication of

@@ -22,10 +22,7 @@ Classifier = Callable[[Array], Array]
 
 
 def cross_entropy(
-    *,
-    label_smoothing: float = 0.0,
-    l2: float | Scalar = 0.0,
-    batch_size: int | None = None,
+    *, label_smoothing: float = 0.0, l2: float | Scalar = 0.0, batch_size: int | None = None
 ) -> Loss:
     r"""The mean cross-entropy of a classifier's logits z, as a loss on `Images`.
 

@@ -93,11 +93,7 @@ def _mean_spectrum(climate: Climate) -> np.ndarray:
 
 
 def parameter_scan(
-    parameters: Series,
-    values: Mapping[str, Numbers],
-    *,
-    xlabel: str,
-    ylabel: str,
+    parameters: Series, values: Mapping[str, Numbers], *, xlabel: str, ylabel: str
 ) -> Figure:
     """A figure of merit against a parameter, each repeat a dot and the median a line.
 

@@ -211,11 +211,7 @@ class Stepper(StepMap):
         )
 
     def features(
-        self,
-        carry: Carries,
-        y: Float[Array, " dim"],
-        t0: Float[Array, ""],
-        count: Int[Array, ""],
+        self, carry: Carries, y: Float[Array, " dim"], t0: Float[Array, ""], count: Int[Array, ""]
     ) -> tuple[Carries, tuple[Float[Array, " features"], ...]]:
         """The next carry, and the readout's inputs at y and, with a symmetry, at S y."""
         network = self.network

@@ -159,10 +159,7 @@ class DrivenOscillator(Oscillator):
         return 0.5 * self.mass * v**2 + 0.5 * self.spring_constant * x**2
 
     def exact(
-        self,
-        t: Real[ArrayLike, "*times"],
-        y0: Float[ArrayLike, "2"],
-        t0: Real[ArrayLike, ""] = 0.0,
+        self, t: Real[ArrayLike, "*times"], y0: Float[ArrayLike, "2"], t0: Real[ArrayLike, ""] = 0.0
     ) -> Float[Array, "*times 2"]:
         r"""The exact solution, for any damping, of a forcing with a closed-form steady state.
 
