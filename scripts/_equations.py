@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
 
 from physml import reference
 
@@ -14,19 +15,23 @@ VISCOSITY = 0.01 / np.pi
 DIFFUSIVITY = 1e-4
 
 
+Residual = Callable[..., jax.Array | tuple[jax.Array, ...]]
+Truth = Callable[[np.ndarray, np.ndarray], ArrayLike]
+
+
 @dataclass(frozen=True)
 class Equation:
     """What `pinn.pde` is given, and the truth on a grid."""
 
-    residual: Callable[..., Any]
+    residual: Residual
     domain: dict[str, tuple[float, float]]
-    conditions: dict[tuple[str, float], Callable[..., Any]]
-    truth: Callable[[np.ndarray, np.ndarray], Any]
+    conditions: dict[tuple[str, float], Residual]
+    truth: Truth
     options: dict[str, Any]
 
 
 def evolution(
-    residual: Any, start: Any, truth: Any, t1: float, left: float = 0.0, **options: Any
+    residual: Residual, start: Residual, truth: Truth, t1: float, left: float = 0.0, **options: Any
 ) -> Equation:
     """An equation in x from `left` to 1 and t from 0 to `t1`: u = 0 at both ends, or periodic."""
 

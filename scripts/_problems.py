@@ -30,7 +30,7 @@ class Problem:
 
 
 def problems(folder: Path, key: jax.Array, quick: bool) -> Iterator[Problem]:
-    """All that is learnt, each with its data; `folder` gets the file of the last."""
+    """All problems, each with its data; the last one is read from a file, written into `folder`."""
     num, share, fewer = (4, 0.2, 4) if quick else (20, 1.0, 1)
     train_key, test_key = jax.random.split(key)
 
@@ -40,7 +40,7 @@ def problems(folder: Path, key: jax.Array, quick: bool) -> Iterator[Problem]:
         dt: float,
         shape: tuple[int, int],
         span: float,
-        box: Any = None,
+        box: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
         **options: Any,
     ) -> Problem:
         """Trajectories from the system's box to fit, and from its attractor to test."""
@@ -87,7 +87,7 @@ def problems(folder: Path, key: jax.Array, quick: bool) -> Iterator[Problem]:
 def thomas() -> systems.System:
     """Thomas's cyclically symmetric attractor (Int. J. Bifurcation Chaos 9, 1999), b = 0.18."""
 
-    def vector_field(t: Any, y: jax.Array, b: Any) -> jax.Array:
+    def vector_field(t: jax.Array, y: jax.Array, b: float) -> jax.Array:
         return jnp.sin(jnp.roll(y, -1)) - b * y
 
     box = ((-3.0, -3.0, -3.0), (3.0, 3.0, 3.0))

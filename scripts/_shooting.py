@@ -1,7 +1,5 @@
 """Single shooting on Lorenz by Diffrax and Levenberg-Marquardt: the classical baseline."""
 
-from typing import Any
-
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -34,7 +32,7 @@ def shooting(
 ) -> np.ndarray:
     """The unknowns by one trajectory from the start to the end."""
 
-    def residual(unknowns: jax.Array, data: Any) -> jax.Array:
+    def residual(unknowns: jax.Array, data: jax.Array) -> jax.Array:
         return (trajectory(unknowns, ts, observe) - data) / noise
 
     solver = optx.LevenbergMarquardt(rtol=1e-8, atol=1e-8)

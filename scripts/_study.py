@@ -71,7 +71,7 @@ class Study:
         steps = steps or self.steps
         options = {"hidden": (32, 32), "optimizer": adam, "batch_size": 64} | options
 
-        def compute(path: Path) -> dict[str, Any]:
+        def compute(path: Path) -> dict[str, object]:
             swept = surrogate.fit_many(
                 self.subject.pairs("train", rows),
                 self.subject.pairs("valid"),

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,5 +49,5 @@ def stacked(settings: list[Setting], steps: int, key: jax.Array) -> dict[str, ja
     return arrays | {"key": jnp.stack([jax.random.fold_in(key, s.seed) for s in settings])}
 
 
-def adam(setting: Any) -> optax.GradientTransformation:
+def adam(setting: dict[str, jax.Array]) -> optax.GradientTransformation:
     return optax.adam(lambda count: setting["rates"][count])

@@ -11,7 +11,6 @@ command after an interruption continues where it stopped.
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 
@@ -28,7 +27,7 @@ from flax import nnx
 from physml import experiment, nn, plots
 from physml.experiment import Run, slug
 
-Optimizer = Callable[[Callable[[Any], Any]], optax.GradientTransformation]
+Optimizer = Callable[[optax.Schedule], optax.GradientTransformation]
 OPTIMIZERS: dict[str, tuple[Optimizer, bool, tuple[float, ...]]] = {  # in batches?, rates
     "gradient descent": (optax.sgd, False, (0.1, 0.3, 1.0)),
     "momentum": (partial(optax.sgd, momentum=0.9), False, (0.03, 0.1, 0.3)),
@@ -139,7 +138,7 @@ def vanishing_gradients(study: Study) -> None:
     study.run.figure(f"{study.subject.name}_gradients", figure)
 
 
-def main(config: StudyConfig) -> dict[str, Any]:
+def main(config: StudyConfig) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
         key = jax.random.key(config.seed)

@@ -39,7 +39,7 @@ class Config(experiment.Config):
     """Epochs of the better network."""
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     images, test = (part.scaled() for part in data.cifar10(config.data, progress=True))
     if config.quick:

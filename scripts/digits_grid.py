@@ -11,6 +11,7 @@ test images of other splits.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,26 +48,26 @@ class Config(experiment.Config):
     """Epochs of the wide networks."""
 
 
-def lecture_net(setting: Any) -> nn.Regularised:
+def lecture_net(setting: dict[str, jax.Array]) -> nn.Regularised:
     network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(setting["key"]))
     return nn.Regularised(network, setting["l2"])
 
 
-def sgd(setting: Any) -> optax.GradientTransformation:
+def sgd(setting: dict[str, jax.Array]) -> optax.GradientTransformation:
     return optax.sgd(lambda count: setting["rate"] * (1 - count / setting["steps"]))
 
 
-def wide_net(setting: Any) -> nn.CNN:
+def wide_net(setting: dict[str, jax.Array]) -> nn.CNN:
     return nn.CNN((8, 8, 1), WIDE, 10, rngs=nnx.Rngs(setting["key"]))
 
 
-def one_cycle(setting: Any) -> optax.GradientTransformation:
+def one_cycle(setting: dict[str, jax.Array]) -> optax.GradientTransformation:
     rate = fit.OneCycle(1e-2, setting["steps"])
     return fit.scheduled(optax.adamw, learning_rate=rate, weight_decay=1e-2)
 
 
 # Loss, network, optimizer and images in a step: made once, so that nothing is compiled again.
-Recipe = tuple[Any, Any, Any, int]
+Recipe = tuple[fit.Loss, Callable, Callable, int]
 LECTURE: Recipe = (classify.cross_entropy(), lecture_net, sgd, 100)
 WIDE_RECIPE: Recipe = (classify.cross_entropy(label_smoothing=0.1), wide_net, one_cycle, 50)
 COLUMNS = {
@@ -77,7 +78,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     images = data.digits().scaled()
     splits, epochs, wide_epochs = config.splits, config.epochs, config.wide_epochs

@@ -42,7 +42,7 @@ class Config(experiment.Config):
     """Draws of the noise (10 if quick)."""
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     draws = 10 if config.quick else config.draws
     keys = jax.random.split(jax.random.key(config.seed), 4)
@@ -55,7 +55,9 @@ def main(config: Config) -> dict[str, Any]:
         return run.metrics({})
 
 
-def identify_each(system: systems.System, ts: Any, data: jax.Array, **options: Any) -> Any:
+def identify_each(
+    system: systems.System, ts: np.ndarray, data: jax.Array, **options: Any
+) -> pinn.Identified:
     """`pinn.identify` for each draw of the noise."""
 
     @eqx.filter_jit

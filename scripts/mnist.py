@@ -12,7 +12,6 @@ end.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -42,7 +41,7 @@ class Config(experiment.Config):
     """Epochs of a strong network."""
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     train, test = (part.scaled() for part in data.mnist(config.data, progress=True))
     if config.quick:
@@ -65,7 +64,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def plain(
     config: Config, run: Run, images: data.Images, test: data.Images
-) -> tuple[classify.Evaluation, dict[str, Any]]:
+) -> tuple[classify.Evaluation, dict[str, float | None]]:
     """The usual first network, and how fast it learns."""
     key, split_key = jax.random.split(jax.random.key(config.seed))
     train, valid = images.split((11 / 12, 1 / 12), split_key)
@@ -95,7 +94,7 @@ def plain(
 
 def strong(
     config: Config, run: Run, train: data.Images, test: data.Images
-) -> tuple[classify.Evaluation, dict[str, Any], list[tuple[Any, ...]]]:
+) -> tuple[classify.Evaluation, dict[str, float], list[tuple[str, float, float, float, float]]]:
     """Strong networks, each tested alone, and all together.
 
     They are trained one after another: side by side in one program they take as long, and an
@@ -109,7 +108,7 @@ def strong(
     each, metrics, seconds = [], {}, {}
     for seed in range(config.seed, config.seed + config.members):
 
-        def compute(path: Path, seed: int = seed) -> dict[str, Any]:
+        def compute(path: Path, seed: int = seed) -> dict[str, object]:
             network = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist-strong"], 10, rngs=nnx.Rngs(seed))
             key, view_key = jax.random.split(jax.random.key(seed))
             fitted = classify.fit(network, train, epochs=epochs, key=key, progress=True, **recipe)

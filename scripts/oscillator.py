@@ -43,7 +43,7 @@ class Config(experiment.Config):
     """Harmonics of the pulses' Fourier series."""
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
         solvers(run, config)
@@ -130,7 +130,9 @@ def next_step_maps(run: Run, config: Config) -> None:
     run.figure("duffing", plots.phase_portrait(portraits))
 
 
-def learn(make: Any, train: data.Trajectories, period: float, warmup: int) -> surrogate.Stepper:
+def learn(
+    make: Callable, train: data.Trajectories, period: float, warmup: int
+) -> surrogate.Stepper:
     network = make(surrogate.network_inputs(train, period=period))
     return surrogate.fit_readout(network, train, period=period, warmup=warmup).step_map
 

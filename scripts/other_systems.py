@@ -39,7 +39,7 @@ class Config(experiment.Config):
     out: Path = Path("results/other_systems")
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
         key, fit_key, scan_key = jax.random.split(jax.random.key(config.seed), 3)

@@ -32,7 +32,7 @@ class Config(experiment.Config):
     """Looser tolerances and a shorter time for Allen-Cahn."""
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     cahn = allen_cahn(0.1 if config.quick else 1.0)
     equations = {"heat": heat(), "poisson": poisson(), "wave": wave(), "burgers": burgers()}

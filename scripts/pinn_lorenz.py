@@ -36,7 +36,7 @@ class Config(experiment.Config):
     """Four starts on the attractor, a batch of eight."""
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     starts, batch = (4, 8) if config.quick else (32, 256)
     with Run(config.out, config) as run:

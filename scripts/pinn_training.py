@@ -38,7 +38,7 @@ class Config(experiment.Config):
     """A small network, few steps and two of the methods: a look, most of it compiling."""
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     system, y0, ts = systems.DrivenOscillator(), jnp.asarray(Y0), np.linspace(0.0, T1, 2001)
     exact = system.exact(ts, y0)
