@@ -249,7 +249,7 @@ def test_devices_need_nothing_of_each_other():
         return jax.grad(value)(model)
 
     spread = Spread(4, jax.devices())
-    filters = spread.shared([np.ones((4, 3, 3, 1, 5)), np.ones((4, 3, 3, 5, 7))])
+    filters = spread.divided([np.ones((4, 3, 3, 1, 5)), np.ones((4, 3, 3, 5, 7))])
     program = jax.jit(lambda models, x: of_each(step, models, x, spread.mesh))
     text = program.lower(filters, np.ones((2, 4, 4, 1))).compile().as_text()
     assert "convolution" in text and "all-" not in text and "collective" not in text

@@ -22,8 +22,8 @@ class Spread:
         self.num = num
         self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
 
-    def shared(self, models: PyTree) -> PyTree:
-        """Arrays with an axis of models."""
+    def divided(self, models: PyTree) -> PyTree:
+        """Arrays with an axis of models, divided among the devices along it."""
         if self.mesh is None:
             return models
         # If the devices do not divide the number of models, the last one is there several times.

@@ -164,7 +164,7 @@ def sweep(
     books = _Books(_Record(fresh, settings, *blanks), spread, checkpoint, valid_every, callback)
     begun = books.record.state
     start = int(begun.step)
-    state = Members(spread.shared(begun.members), *spread.copied((begun.step, begun.key)))
+    state = Members(spread.divided(begun.members), *spread.copied((begun.step, begun.key)))
     data, valid = (spread.copied(as_arrays(n, x)) for n, x in (("data", data), ("valid", valid)))
     arguments = (valid_loss or loss, parts, spread.mesh)
     if valid is not None and start < steps:
@@ -172,7 +172,7 @@ def sweep(
         books.validate = lambda state: validate(*arguments, state, valid)
         compile_seconds += seconds
     fitted = loop(
-        MembersStep(loss, optimizer, parts, spread.shared(settings), spread.mesh),
+        MembersStep(loss, optimizer, parts, spread.divided(settings), spread.mesh),
         state,
         data,
         num_steps=steps,
