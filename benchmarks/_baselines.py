@@ -239,7 +239,7 @@ def _best_ridge(
     rule: Any, train: Trajectories, valid: Trajectories, ridges: Sequence[float], *, washout: int,
     block: int,
 ) -> tuple[float, Reservoir]:  # fmt: skip
-    """Try all ridges; returns the mean valid time of the best one on validation, and its model.
+    """Try all ridges; return the mean valid time of the best one in validation, and its model.
 
     W = V s / (s^2 + ridge s_1^2) U' T from the SVD of the features, reduced by QR in blocks of
     trajectories.

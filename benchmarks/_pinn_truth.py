@@ -32,7 +32,7 @@ def quadratic(system: systems.System, y0: tuple[float, ...], t1: float, rates: R
 
 
 def duffing(t: Any, y: Any, args: Any) -> list[Any]:
-    """Duffing's equation, quadratic with the further states x^2, cos and sin."""
+    """Duffing's equation, which is quadratic if x^2, cos and sin are states too."""
     acceleration = 0.5 * y[3] - 0.3 * y[1] + y[0] - y[0] * y[2]
     return [y[1], acceleration, 2.0 * y[0] * y[1], -1.2 * y[4], 1.2 * y[3]]
 

@@ -74,7 +74,7 @@ def main(config: Config) -> dict[str, Any]:
 def measure(
     row: Row, options: dict[str, Any], num: int, config: Config
 ) -> dict[str, dict[str, float]]:
-    """Train a bundle, and compare its errors and its seconds with Diffrax's; figures by answer."""
+    """Train a bundle, and compare its errors and its seconds with Diffrax's for each answer."""
     key = jax.random.key(config.seed)
     trained, train_s, row["train_compile_seconds"] = best_of(
         lambda: pinn.bundle(**options, key=key), 1

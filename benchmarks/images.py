@@ -138,7 +138,7 @@ def best_seconds(libraries: Sequence[str], task: Task, seed: int, turns: int) ->
 
 
 def serve(connection: Any, library: str, task: Task, seed: int) -> None:
-    """Run the trainings that the connection names, and answer how long each took, until None."""
+    """Run each training that the connection names, and send how long it took, until None comes."""
     trainings = LIBRARIES[library](task, task.images(seed))
     connection.send(list(trainings))
     while (name := connection.recv()) is not None:

@@ -149,7 +149,7 @@ def lorenz_pairs(key: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def largest_difference(together: fit.Sweep, singles: list[fit.Fit]) -> float:
-    """The largest one over the first 20 steps; later, rounding errors grow in unstable fits."""
+    """The largest relative difference in 20 steps; later, rounding grows in unstable fits."""
     losses = np.stack([single.history["loss"][:20] for single in singles], axis=1)
     return float(np.max(np.abs(together.history["loss"][:20] - losses) / losses))
 

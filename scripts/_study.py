@@ -96,7 +96,7 @@ class Study:
         return self.run.part(f"{self.subject.name}.{name}", compute)
 
     def by_setting(self, values: np.ndarray) -> np.ndarray:
-        """The median over seeds, NaN where one has diverged."""
+        """The median over seeds; NaN where a fit has diverged."""
         return np.median(values.reshape(-1, len(self.seeds)), axis=1)
 
     def report(self, group: str, found: dict[str, Found]) -> list[float]:

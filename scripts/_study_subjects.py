@@ -13,7 +13,7 @@ from physml import data, nn, reference, surrogate, systems
 
 @dataclass(frozen=True)
 class Subject:
-    """What is learned, and how a map is judged."""
+    """What is learned, and how a step map is judged."""
 
     name: str
     rows: dict[str, tuple[jax.Array, jax.Array]]  # of the parts: network inputs, targets; float64
@@ -24,7 +24,7 @@ class Subject:
 
     @property
     def forecast(self) -> str:
-        """What the forecast's score is."""
+        """What the score of a forecast means."""
         return "max |x error|" if self.lambda1 is None else "valid time [LT]"
 
     def pairs(self, part: str, num: int | None = None) -> tuple[jax.Array, jax.Array]:
@@ -33,7 +33,7 @@ class Subject:
         return first, second
 
     def scores(self, networks: nn.MLP) -> dict[str, np.ndarray]:
-        """Of every network, as it is and with its last layer refitted, in float64."""
+        """The scores of every network, as it is and with its last layer refitted, in float64."""
         rows, targets = (x[::4] for x in self.rows["train"])
         refitted = surrogate.refit_many(networks, rows, targets)
         scores = {}
