@@ -17,8 +17,8 @@ class Cosine(eqx.Module):
     r"""$v_k = \tfrac{v_0}{2} (1 + \cos(\pi \min(k / n, 1)))$: from a first value to zero.
 
     Attributes:
-        first: v_0, the value of step 0.
-        steps: n, after which the value is zero.
+        first: $v_0$, the value of step 0.
+        steps: $n$, after which the value is zero.
     """
 
     first: Float[Array, ""] = eqx.field(converter=_floating)
@@ -37,8 +37,8 @@ class OneCycle(eqx.Module):
     Topin, arXiv 1708.07120).
 
     Attributes:
-        largest: v.
-        steps: n, after which the value stays constant.
+        largest: $v$.
+        steps: $n$, after which the value stays constant.
     """
 
     largest: Float[Array, ""] = eqx.field(converter=_floating)

@@ -53,8 +53,8 @@ def reaction_diffusion(
     shows the error of the collocation.
 
     Args:
-        reaction: R, elementwise.
-        diffusivity: D.
+        reaction: $R$, elementwise.
+        diffusivity: $D$.
         u0: the initial value, a function of the points.
         interval: (low, high), one period.
         ts: increasing times, the first one that of `u0`.

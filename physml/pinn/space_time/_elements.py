@@ -63,7 +63,7 @@ class AxisFunctions(NamedTuple):
 
     @property
     def order(self) -> int:
-        """m."""
+        """$m$."""
         return self.basis.order
 
     def at(self, s: Float[np.ndarray, " at"]) -> Float[np.ndarray, "derivatives at functions"]:

@@ -85,8 +85,8 @@ class Resampled(Points):
     Attributes:
         num: the number of times.
         every: steps between draws.
-        power: k.
-        floor: c.
+        power: $k$.
+        floor: $c$.
         grid: points of the even grid for each time.
 
     Source: C. Wu, M. Zhu, Q. Tan, Y. Kartha, L. Lu, "A comprehensive study of non-adaptive and

@@ -136,7 +136,7 @@ class RandomLookback(Weights):
     where $\beta$ is 1 with probability `lookback` and else 0. It takes no gradients.
 
     Attributes:
-        temperature: T.
+        temperature: $T$.
         memory: $\alpha$.
         lookback: the probability that a step remembers the weights, and not the first step.
 
