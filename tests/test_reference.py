@@ -229,7 +229,7 @@ def test_solve_refuses(changes):
 
 
 def test_solve_refuses_what_tracing_does_not_allow():
-    with pytest.raises(ValueError, match="certify=True runs SciPy"):
+    with pytest.raises(ValueError, match="certify must be False"):
         jax.jit(lambda y: reference.solve(SPRING, y, [0.0, 1.0], certify=True).ys)(jnp.ones(2))
     with pytest.raises(ValueError, match="ts and t0 must not be traced"):
         jax.jit(lambda ts: reference.solve(PULSED, [1.0, 0.0], ts).ys)(jnp.arange(3.0))
@@ -354,7 +354,7 @@ def starting(num=2, **options):
     ),
     (lambda: reference.FlowMap(LORENZ, 0.0), "dt must be positive"),
     (lambda: reference.FlowMap(LORENZ, 0.01, substeps=0), "substeps must be at least 1"),
-    (lambda: reference.FlowMap(PULSED, 0.01), "cannot stop at jumps"),
+    (lambda: reference.FlowMap(PULSED, 0.01), "system must not jump"),
 )
 def test_other_refusals(call):
     call()

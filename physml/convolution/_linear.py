@@ -77,7 +77,7 @@ def deconvolve(
             f"got shapes {y.shape} and {kernel.shape}"
         )
     if is_concrete(kernel) and not np.any(kernel):
-        raise ValueError("kernel must have an entry that is not zero")
+        raise ValueError("kernel must have an entry that is not zero, got zeros alone")
     return _deconvolve(y, kernel)
 
 

@@ -197,7 +197,7 @@ class _Quadratic(eqx.Module):
         """The expansion of a system at zero, which must be complete at second order."""
         checks.require_instance(System, system=system)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-            raise ValueError("double-double needs float64: set jax_enable_x64 first")
+            raise ValueError("jax_enable_x64 must be on for double-double arithmetic, got it off")
         name, dim = type(system).__name__, system.dim
         if not system.autonomous:
             raise ValueError(

@@ -64,7 +64,8 @@ class FlowMap(_EquationMap):
         require_instance(System, system=self.system)
         span = 1e3 * self.dt if self.system.period is None else self.system.period
         if not self.system.autonomous and len(self.system.jump_times(0.0, float(span))):
-            raise ValueError("a FlowMap cannot stop at jumps: use reference.solve or trajectories")
+            name = type(self.system).__name__
+            raise ValueError(f"system must not jump, got {name}: reference.solve stops at jumps")
 
     def following(self, t: Float[Array, ""], y: Float[Array, " dim"]) -> Float[Array, " dim"]:
         # A bounded scan can be differentiated forwards (for Lyapunov spectra) and backwards.

@@ -83,7 +83,7 @@ def solve(
     tolerances = check_tolerances(rtol, atol, dtype, defaults)
     require_count(max_steps=max_steps)
     if certify and not (concrete and all(is_concrete(x) for x in jax.tree.leaves((system, y0)))):
-        raise ValueError("certify=True runs SciPy: it cannot be used under jax.jit or jax.vmap")
+        raise ValueError("certify must be False under jit and vmap, got True: it runs SciPy")
     jumps = None if system.autonomous else _jumps(system, start, ts, concrete)
 
     method = _Method(system, args, jumps, *tolerances, stiff)

@@ -71,7 +71,7 @@ def check_box(
         ranges = np.asarray(system.ranges, low.dtype).T
         low, high = np.concatenate([low, ranges[0]]), np.concatenate([high, ranges[1]])
     if np.all(low == high):
-        raise ValueError("nothing varies in the box: pinn.solve solves for one start")
+        raise ValueError("y0 or parameters must vary, got one point: use pinn.solve for one start")
     return Box(InputField(system, args), low, high)
 
 
@@ -84,8 +84,8 @@ def stops_of(box: Box, t0: float, t1: float) -> np.ndarray:
             moved = system.at(jnp.asarray(corner[equation.dim :])).jump_times(t0, t1)
             if not np.array_equal(moved, jumps):
                 raise ValueError(
-                    f"parameters {equation.names} move the times at which the right-hand side "
-                    "jumps: windows that all solutions share cannot stop there"
+                    "parameters must not move the times at which the right-hand side jumps, got "
+                    f"{equation.names}: windows that all solutions share cannot stop there"
                 )
     stops = np.append(jumps, t1)
     return np.unique(stops[stops > t0])

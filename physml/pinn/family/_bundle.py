@@ -203,9 +203,8 @@ class Bundle(eqx.Module):
             index = tuple(int(i) for i in np.argwhere(~np.asarray(good))[0])
             names, i = self.equation.system.state_names, index[-1]
             raise ValueError(
-                f"{names[i]} = {z[index]} is outside the box, [{self.low[i]}, {self.high[i]}]"
-                + (f" (solution {index[0]})" if len(index) > 1 else "")
-                + ": the network knows nothing there"
+                f"{names[i]} must lie in the box, [{self.low[i]}, {self.high[i]}], got {z[index]}"
+                + (f" for solution {index[0]}" if len(index) > 1 else "")
             )
         return jnp.all(good, axis=-1)
 

@@ -86,7 +86,7 @@ def make_problem(
     dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
     require_one_of((jnp.dtype("float32"), jnp.dtype("float64")), dtype=dtype)
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise ValueError('dtype float64 needs jax.config.update("jax_enable_x64", True)')
+        raise ValueError(f"dtype must be float32 while jax_enable_x64 is off, got {dtype}")
     for name in periodic:
         if name not in domain or name == "t":
             raise ValueError(f"periodic must name coordinates of space, got {name!r}")
