@@ -214,7 +214,7 @@ def smoothed(train: data.Trajectories, window: int) -> data.Trajectories:
     if window == 0:
         return train
     ys = scipy.signal.savgol_filter(np.asarray(train.ys), window, 4, axis=1)
-    return data.from_arrays(np.asarray(train.ts), ys)
+    return data.from_arrays(np.asarray(train.ts), np.asarray(ys))
 
 
 def draw(scores: dict[tuple[str, float], Any], levels: tuple[float, ...], floor: float) -> Figure:
