@@ -1,4 +1,4 @@
-"""Sphinx's configuration. One command builds the pages: `sphinx-build -W -b html docs docs/build`."""
+"""Sphinx's configuration; `sphinx-build -W -b html docs docs/build` builds the pages."""
 
 import importlib.metadata
 import sys
@@ -25,7 +25,6 @@ extensions = [
 ]
 exclude_patterns = ["build", "extensions"]
 nitpicky = True  # a reference written by hand must lead somewhere; see extensions/mentions.py
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "furo"
 html_static_path = ["style.css"]

@@ -28,7 +28,7 @@ def rooms():
 
 
 def exported(room):
-    """The public names of a room: what a package imports under its own name, or a module defines."""
+    """The public names of a room: what a package imports as itself, or what a module defines."""
     names = []
     for node in _tree(room).body:
         if hasattr(room, "__path__"):

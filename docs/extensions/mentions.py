@@ -1,7 +1,7 @@
 """Code that names something public leads to its description.
 
 `pinn.solve` in the prose of a page or a docstring becomes a link, so that pages are plain Markdown.
-A name that a room does not have is a warning: it was renamed, or misspelt.
+A name that a room does not have is a warning, outside of the changelog: it was renamed or misspelt.
 """
 
 import functools
@@ -28,7 +28,7 @@ def _link(app, doctree, docname):
             continue
         target = _find(objects, match[1])
         if target is None:
-            if match[1].partition(".")[0] in names and "." in match[1]:
+            if docname != "changelog" and "." in match[1] and match[1].split(".")[0] in names:
                 _LOG.warning("physml has no %s", match[1], location=node)
             continue
         entry = objects[target]

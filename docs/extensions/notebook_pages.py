@@ -1,4 +1,4 @@
-"""The rendered notebooks as pages: copies without badges, which would be loaded from the network."""
+"""The rendered notebooks as pages: copies without badges, which come from the network."""
 
 import json
 from pathlib import Path
