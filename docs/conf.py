@@ -22,6 +22,7 @@ extensions = [
     "mathml",
     "mentions",
     "notebook_pages",
+    "signatures",
 ]
 exclude_patterns = ["build", "extensions"]
 nitpicky = True  # a reference written by hand must lead somewhere; see extensions/mentions.py
@@ -30,7 +31,7 @@ html_theme = "furo"
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]
 html_math_renderer = "mathml"  # which browsers draw by themselves, so that nothing is downloaded
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_copyright = html_show_sourcelink = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_block"]
 myst_heading_anchors = 3
