@@ -81,7 +81,8 @@ def documentation(room, name):
 def _entry(room, name):
     value, path = getattr(room, name), f"{room.__name__}.{name}"
     if inspect.isclass(value):
-        return f".. autoclass:: {path}\n   :members:\n   :special-members: __call__, __getitem__"
+        entry = f".. autoclass:: {path}\n   :members:\n   :special-members: __call__, __getitem__\n"
+        return "\n\n   ".join([entry, *_results(value)])
     if not _is_data(value):
         return f".. autofunction:: {path}"
     text = to_rest(documentation(room, name)).replace("\n", "\n   ")
@@ -89,6 +90,13 @@ def _entry(room, name):
     shown = ast.unparse(_assignment(origin, name).value)
     option = f"   :value: {shown}\n" if len(shown) <= _SHORT else ""
     return f".. py:data:: {exported_as}\n{option}\n   {text}"
+
+
+def _results(value):
+    """The members of an enumeration of results, each with its message."""
+    for name, item in getattr(value, "_name_to_item", {}).items():
+        message = to_rest(" ".join(value[item].split()))
+        yield f".. py:attribute:: {name}\n\n      {message}"
 
 
 def _is_data(value):

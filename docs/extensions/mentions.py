@@ -5,7 +5,6 @@ A name that a room does not have is a warning, outside of the changelog: it was 
 """
 
 import functools
-import inspect
 import re
 import sys
 
@@ -50,7 +49,7 @@ def _find(objects, name):
     first, *rest = name.split(".")
     full = f"physml.{name}" if rest else ""
     if first[0].isupper():
-        found = [full for full in objects if full.endswith(f".{first}")]
+        found = [full for full in objects if full.endswith(f".{first}") and "._" not in full]
         full = ".".join(found + rest) if len(found) == 1 == _meanings(first) else ""
     for candidate in (full, full.rpartition(".")[0]):
         entry = objects.get(candidate)
@@ -66,32 +65,12 @@ def _meanings(name):
     return len({id(vars(module)[name]) for module in modules if name in vars(module)})
 
 
-def _public(app):
-    """The types in a signature, which know only the private module that defines them."""
-    app.env.public_names = {
-        f"{value.__module__}.{value.__qualname__}": f"{room.__name__}.{name}"
-        for room in reversed(rooms())
-        for name, value in vars(room).items()
-        if inspect.isclass(value) and not name.startswith("_")
-    }
-
-
-def _resolve(app, env, node, content):
-    target = app.env.public_names.get(node.get("reftarget"))
-    if target is None:
-        return None
-    domain = env.get_domain("py")
-    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, content)
-
-
 def _missing(app, domain, node):
     """Whether to be silent: of the types in a signature many are private or another package's."""
     return node["refdoc"].startswith("api/")
 
 
 def setup(app):
-    app.connect("builder-inited", _public)
-    app.connect("missing-reference", _resolve)
     app.connect("warn-missing-reference", _missing)
     app.connect("doctree-resolved", _link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
