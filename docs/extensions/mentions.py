@@ -25,7 +25,7 @@ def _link(app, doctree, docname):
         match = _NAME.fullmatch(node.astext())
         if match is None or _inside(node, nodes.reference, nodes.title, nodes.Text):
             continue
-        target = _find(objects, match[1])
+        target = _find(objects, match[1], docname)
         if target is None:
             if docname != "changelog" and "." in match[1] and match[1].split(".")[0] in names:
                 _LOG.warning("physml has no %s", match[1], location=node)
@@ -44,11 +44,16 @@ def _inside(node, *kinds):
     return False
 
 
-def _find(objects, name):
-    """The full name of something public; a class may be named without its room."""
+def _find(objects, name, docname):
+    """The full name of something public; a class may be named without its room.
+
+    So may what has two words in its name, on the page of its room: one word is often an argument.
+    """
     first, *rest = name.split(".")
     full = f"physml.{name}" if rest else ""
-    if first[0].isupper():
+    if "_" in first and docname.startswith("api/"):
+        full = f"{docname.removeprefix('api/')}.{name}"
+    elif first[0].isupper():
         found = [full for full in objects if full.endswith(f".{first}") and "._" not in full]
         full = ".".join(found + rest) if len(found) == 1 == _meanings(first) else ""
     for candidate in (full, full.rpartition(".")[0]):
