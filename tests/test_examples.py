@@ -21,7 +21,7 @@ import physml
 ROOT = Path(__file__).parents[1]
 PAGES = [
     page
-    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
     if "```python" in page.read_text()
 ]
 
@@ -78,8 +78,15 @@ def test_docstring(name, names, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page(page, tmp_path):
-    code = "".join(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.S))
+    """A page's examples, in a row, run in a new process; text blocks are what they print."""
+    code, printed = (
+        "".join(re.findall(rf"```{kind}\n(.*?)```", page.read_text(), flags=re.S))
+        for kind in ("python", "text")
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    same = doctest.OutputChecker().check_output(printed, done.stdout, flags)
+    assert same or not printed, f"{page.stem} printed\n{done.stdout}\nfor\n{printed}"

@@ -65,6 +65,8 @@ class Row:
 class Run:
     """One run of an experiment and the folder that keeps it.
 
+    For example::
+
         with Run("results/lorenz", config) as run:
             with run.row("mlp") as row:            # figures "mlp.eps1", "mlp.seconds", ...
                 fitted = row.time(fit, network, data)

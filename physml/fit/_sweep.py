@@ -97,12 +97,12 @@ def sweep(
 ) -> Sweep:
     """Fit many models of one shape, each with a setting of its own, in one compiled program.
 
-    Model i is what
+    Model i is what this call gives with the i-th setting, up to rounding::
 
         fit.gradient(loss, build_model(setting), data, optimizer=optimizer(setting),
                      steps=steps, batch_size=batch_size, key=key, ...)
 
-    gives with the i-th setting, up to rounding. All models see the same batches of the same data,
+    All models see the same batches of the same data,
     which are held and gathered once. With validation data each model is the best of its fit. A
     model whose loss becomes infinite or NaN stays at its last state of finite loss, as
     `nonfinite_step` says, and the others go on. Warns if no model is left, or of an interrupt.

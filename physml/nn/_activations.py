@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from physml._numerics.checks import require_one_of
 
 Activation = Callable[[Array], Array]
+"""What acts on each number of an array, such as `jnp.tanh`."""
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {

@@ -43,6 +43,7 @@ class Dropout:
 
 
 Layer = Filters | Pool | Dense | Dropout
+"""What an `nn.CNN` is a list of."""
 
 ARCHITECTURES: Mapping[str, tuple[Layer, ...]] = MappingProxyType(
     {

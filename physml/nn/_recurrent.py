@@ -14,6 +14,7 @@ from physml.nn._frozen import Centres, Frozen, check_rows, frozen_inputs
 from physml.nn._weights import find_dtype
 
 Cell = Literal["simple", "gru", "lstm"]
+"""The kinds of recurrent layers."""
 
 Carry = tuple[PyTree, ...]
 """One entry a layer: h of shape (*batch, units), for the LSTM the pair (c, h)."""

@@ -66,7 +66,7 @@ def solve(
     arithmetic and the linearised flow, and subtracted; what that leaves is estimated in the same
     way, as `solution.error_estimate(t)`. A solution whose residual is small but whose error is
     not, because its horizon is past what the precision allows or because it repels all others,
-    gets the result `RESULTS.suspect` and a warning. See `pinn.error`.
+    gets the result `RESULTS.suspect` and a warning.
 
     It may be called under `jax.jit` and `jax.vmap` with `system`, `y0` and `args` traced; each
     solution then keeps buffers of `max_windows` windows, and a batch marches as long as its
