@@ -207,9 +207,12 @@ def check_fractions(fractions: Sequence[float]) -> np.ndarray:
     Raises:
         ValueError: they are not positive, or do not add to 1.
     """
-    shares = np.asarray(fractions, float)
+    try:
+        shares = np.asarray(fractions, float)
+    except (TypeError, ValueError):  # no numbers
+        shares = np.asarray(np.nan)
     if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
-        raise ValueError(f"fractions must be positive and add to 1, got {tuple(fractions)}")
+        raise ValueError(f"fractions must be positive and add to 1, got {fractions!r}")
     return shares
 
 
@@ -252,3 +255,12 @@ def check_scale(scale: Any, dim: int, dtype: Any = None) -> Float[Array, " dim"]
         raise ValueError(f"scale must have shape ({dim},), got {scale.shape}")
     require_positive(scale=scale)
     return scale
+
+
+def require_key(**values: object) -> None:
+    """Raise TypeError unless every value is one random key of JAX, of the new or the old kind."""
+    for name, value in values.items():
+        dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if not (shape == () if typed else dtype == jnp.uint32 and shape in ((2,), (4,))):
+            raise TypeError(f"{name} must be a random key such as jax.random.key(0), got {value!r}")
