@@ -43,7 +43,7 @@ class Standardiser(eqx.Module):
         checks.require_positive(std=self.std)
 
     @classmethod
-    def fit(cls, x: Float[Array, "*batch dim"]) -> "Standardiser":
+    def fit(cls, x: Float[Array | np.ndarray, "*batch dim"]) -> "Standardiser":
         """Mean and (population) standard deviation over all axes but the last.
 
         Each component is first divided by a power of two near its largest value, which changes no
@@ -67,7 +67,7 @@ class Standardiser(eqx.Module):
         constant = std <= 8 * jnp.finfo(x.dtype).eps * jnp.abs(mean)
         return cls(jnp.ldexp(mean, exponent), jnp.where(constant, 1.0, jnp.ldexp(std, exponent)))
 
-    def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def __call__(self, x: Float[Array | np.ndarray, "*batch dim"]) -> Float[Array, "*batch dim"]:
         """(x - mean) / std.
 
         Raises:
@@ -77,7 +77,7 @@ class Standardiser(eqx.Module):
         x = self._checked(x)
         return (x - jnp.broadcast_to(self.mean, x.shape)) / jnp.broadcast_to(self.std, x.shape)
 
-    def inverse(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def inverse(self, x: Float[Array | np.ndarray, "*batch dim"]) -> Float[Array, "*batch dim"]:
         """x * std + mean; raises as the call."""
         x = self._checked(x)
         return x * jnp.broadcast_to(self.std, x.shape) + jnp.broadcast_to(self.mean, x.shape)

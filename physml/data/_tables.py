@@ -64,6 +64,8 @@ def find_columns(
         others = [i for i in range(len(header)) if i not in special]
         states = [i for i in others if not _counts_rows(i, header[i], column)]
     used = [*special, *states]
+    if not all(header[i] for i in used):
+        raise ValueError(f"{where} must have a name for each column, got {list(header)}")
     names = [header[i] for i in used]
     twice = sorted({name for name in names if names.count(name) > 1 or header.count(name) > 1})
     if twice:

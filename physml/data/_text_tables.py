@@ -13,7 +13,7 @@ import numpy as np
 from physml.data._encodings import read_text
 
 COMMENTS = ("#", "%")
-_DELIMITERS = "\t;,| "  # in the order of trying
+_DELIMITERS = "\t;|, "  # in the order of trying
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")  # D: as Fortran prints them
 _SEVERAL = re.compile(r"[+-]?[\d.]+\s+[+-]?[\d.]+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
@@ -144,18 +144,20 @@ def _find_delimiter(path: str | os.PathLike[str], text: str) -> str:
     """The first that cuts the first two rows into equally many cells, or else into the most."""
     widths = {}
     for delimiter in _DELIMITERS:
+        rows: list[list[str]] = []
         try:
-            records = [cells for _, cells in islice(_records(path, text, delimiter), 2)]
+            rows.extend(cells for _, cells in islice(_records(path, text, delimiter), 2))
         except ValueError:
-            continue  # a quote that this one does not close
-        if not records:
-            return ","
-        first, last = records[0], records[-1]
+            pass  # a quote that is not closed, which is said when all is read
         # Decimal commas between blanks: a comma would cut in the middle of two numbers.
-        if len(first) == len(last) > 1 and not any(map(_SEVERAL.fullmatch, last)):
+        if (
+            rows
+            and len(rows[0]) == len(rows[-1]) > 1
+            and not any(map(_SEVERAL.fullmatch, rows[-1]))
+        ):
             return delimiter
-        widths[delimiter] = len(first)
-    return max(widths, key=lambda delimiter: widths[delimiter], default=",")
+        widths[delimiter] = len(rows[0]) if rows else 0
+    return max(widths, key=lambda delimiter: (widths[delimiter], delimiter == ","))
 
 
 def _commented_header(text: str, record: tuple[int, list[str]], delimiter: str) -> list[str] | None:

@@ -97,7 +97,7 @@ def from_csv(
 
     - Encodings: a byte order mark of UTF-8, UTF-16 or UTF-32; without one UTF-8, and Windows-1252
       (Latin-1) where the bytes are no UTF-8. Any line ends.
-    - Separators: the first of tab, semicolon, comma, bar and blanks that cuts the first two rows
+    - Separators: the first of tab, semicolon, bar, comma and blanks that cuts the first two rows
       into equally many cells, two or more. A first line such as `sep=;` decides. Cells may be in
       double quotes.
     - Numbers: 1.5, 1.5e-3, 1.5D-3. The comma is the decimal sign where cells have commas and none
