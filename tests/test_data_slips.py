@@ -112,6 +112,8 @@ def judge(call, name, slip):
     return "answered" if finite else f"answered {found} with what is not finite or nothing"
 
 
+# Equinox warns of an array that is handed to a constructor in the place of a name.
+@pytest.mark.filterwarnings("ignore:A JAX array is being set as static")
 @pytest.mark.usefixtures("as_a_user")
 @pytest.mark.parametrize(("call", "name"), PLACES, ids=lambda x: getattr(x, "__qualname__", x))
 def test_slips_are_refused_in_our_words(call, name, folder, monkeypatch):
@@ -130,5 +132,5 @@ def test_slips_are_refused_in_our_words(call, name, folder, monkeypatch):
 def test_the_right_calls_are_right(call, folder, monkeypatch):
     monkeypatch.chdir(folder)
     kept = CALLS[call]
-    if "nowhere" not in kept.values():  # nothing is to be downloaded here
+    if "nowhere" not in map(str, kept.values()):  # no folder of ours holds these sets
         assert judge(call, *next(iter(kept.items()))) == "answered"

@@ -32,6 +32,8 @@ def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
             `jax_enable_x64` is off.
     """
     typed = isinstance(value, jax.Array | np.ndarray | np.generic)
+    if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
+        raise ValueError(f"{name} must have no masked values, whose numbers mean nothing")
     try:
         array = value if typed else np.asarray(value)
     except ValueError as error:
@@ -41,7 +43,10 @@ def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
     if dtype is None:
         floating = typed and jnp.issubdtype(array.dtype, jnp.floating)
         dtype = array.dtype if floating else jnp.zeros(()).dtype
-    dtype = jnp.dtype(dtype)
+    try:
+        dtype = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else None)
+    except TypeError:
+        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{name} must have a floating dtype, got {dtype}")
     if (rounded := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
@@ -208,7 +213,7 @@ def check_fractions(fractions: Sequence[float]) -> np.ndarray:
         ValueError: they are not positive, or do not add to 1.
     """
     try:
-        shares = np.asarray(fractions, float)
+        shares = np.asarray(fractions).astype(float, casting="same_kind")
     except (TypeError, ValueError):  # no numbers
         shares = np.asarray(np.nan)
     if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
@@ -260,7 +265,8 @@ def check_scale(scale: Any, dim: int, dtype: Any = None) -> Float[Array, " dim"]
 def require_key(**values: object) -> None:
     """Raise TypeError unless every value is one random key of JAX, of the new or the old kind."""
     for name, value in values.items():
-        dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-        if not (shape == () if typed else dtype == jnp.uint32 and shape in ((2,), (4,))):
+        array = isinstance(value, jax.Array | np.ndarray)
+        typed = array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        bare = array and not typed and value.dtype == jnp.uint32 and value.shape in ((2,), (4,))
+        if not bare and not (typed and value.shape == ()):
             raise TypeError(f"{name} must be a random key such as jax.random.key(0), got {value!r}")

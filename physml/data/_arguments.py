@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,9 +12,21 @@ from physml._numerics import checks
 
 def checked_path(name: str, path: object) -> Path:
     """A path; raises TypeError unless it is text or a path (`open` would take a number too)."""
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or path == "":
         raise TypeError(f"{name} must be a path, got {path!r}")
     return Path(path)
+
+
+def require_arrays(kind: type, **values: object) -> None:
+    """Raise TypeError unless every value is an array with entries of a kind, as `jnp.floating`."""
+    for name, value in values.items():
+        array = isinstance(value, jax.Array | np.ndarray)
+        if not array or not jnp.issubdtype(value.dtype, kind):
+            got = value.dtype if array else type(value).__name__
+            raise TypeError(
+                f"{name} must be an array of a dtype that is {kind.__name__}, got {got}: "
+                "from_arrays makes one of what it is given"
+            )
 
 
 def checked_names(argument: str, names: object) -> tuple[str, ...]:

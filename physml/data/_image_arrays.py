@@ -16,6 +16,8 @@ def checked_pixels(images: Any) -> np.ndarray:
         raise ValueError("images must have no masked pixels, whose numbers mean nothing")
     try:
         array = np.asarray(images)
+    except TypeError as error:  # random keys
+        raise TypeError(f"images must hold real numbers, got {error}") from error
     except ValueError as error:
         raise ValueError(f"images must all have one shape: {error}") from error
     if array.ndim == 3:
@@ -53,7 +55,7 @@ def checked_labels(labels: Any, count: int, names: Sequence[str] | None) -> np.n
         raise ValueError(f"names must have a name for each class, got {names}")
     try:
         array = np.asarray(labels)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"labels must be integers (n,), got {error}") from error
     if array.ndim != 1 or len(array) != count:
         advice = ""

@@ -24,7 +24,7 @@ def read_folder(
         raise ValueError(f"channels must be 1, 3 or None, got {channels!r}")
     try:
         sizes = np.asarray((1, 1) if size is None else size)
-    except ValueError:  # lists of different lengths
+    except (TypeError, ValueError):  # lists of different lengths
         sizes = np.asarray(None)
     if sizes.shape != (2,) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
         raise ValueError(f"size must be two positive integers, (height, width), got {size}")

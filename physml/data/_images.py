@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int32, PRNGKeyArray, UInt8
 
 from physml._numerics import checks
-from physml.data._arguments import checked_names, checked_path
+from physml.data._arguments import checked_names, checked_path, require_arrays
 from physml.data._image_arrays import checked_labels, checked_pixels
 from physml.data._image_folders import read_folder
 from physml.data._selection import Index, checked_index
@@ -51,20 +51,14 @@ class Images(eqx.Module):
     source: str = eqx.field(static=True, default="")
 
     def __check_init__(self):
-        for name, value in (("images", self.images), ("labels", self.labels)):
-            if not isinstance(value, jax.Array | np.ndarray):
-                raise TypeError(
-                    f"{name} must be an array, got {type(value).__name__}: Images.from_arrays "
-                    "takes what can be made one"
-                )
+        require_arrays(np.number, images=self.images)
+        require_arrays(np.integer, labels=self.labels)
         if not isinstance(self.names, tuple) or not isinstance(self.source, str):
             raise TypeError(
                 f"names must be a tuple and source a string, got {self.names!r} and {self.source!r}"
             )
         checked_names("names", self.names)
-        if isinstance(self.white, bool) or not isinstance(self.white, int | float | np.number):
-            raise TypeError(f"white must be a number, got {self.white!r}")
-        checks.require_positive(white=self.white)
+        _require_white(self.white)
         if self.images.ndim != 4 or 0 in self.images.shape:
             raise ValueError(
                 "images must have shape (n, height, width, channels), not empty, "
@@ -104,6 +98,7 @@ class Images(eqx.Module):
                 range; labels of another shape or out of range; without names a class that has no
                 images; a white that is not positive.
         """
+        checks.require_instance(str, source=source)
         names = None if names is None else checked_names("names", names)
         pixels = checked_pixels(images)
         classes = checked_labels(labels, len(pixels), names)
@@ -118,6 +113,7 @@ class Images(eqx.Module):
             names = tuple(map(str, range(len(counts))))
         if white is None:
             white = 255.0 if pixels.dtype == np.uint8 else 1.0
+        _require_white(white)
         return cls(jnp.asarray(pixels), jnp.asarray(classes), names, white, source)
 
     @classmethod
@@ -240,3 +236,9 @@ class Images(eqx.Module):
         """`self[rows]`, picked on the host: no program is compiled for each number of rows."""
         images, labels = (jnp.asarray(np.asarray(x)[rows]) for x in (self.images, self.labels))
         return replace(self, images=images, labels=labels)
+
+
+def _require_white(white: object) -> None:
+    if isinstance(white, bool) or not isinstance(white, int | float | np.integer | np.floating):
+        raise TypeError(f"white must be a number, got {white!r}")
+    checks.require_positive(white=white)

@@ -1,12 +1,12 @@
 """The affine map that gives every component mean 0 and standard deviation 1."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics import checks
+from physml.data._arguments import require_arrays
 
 
 class Standardiser(eqx.Module):
@@ -32,9 +32,7 @@ class Standardiser(eqx.Module):
     std: Float[Array, " dim"]
 
     def __check_init__(self):
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            if not isinstance(value, jax.Array | np.ndarray):
-                raise TypeError(f"{name} must be an array, got {type(value).__name__}")
+        require_arrays(jnp.floating, mean=self.mean, std=self.std)
         if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
             raise ValueError(
                 f"mean and std must have shape (dim,), got {self.mean.shape} and {self.std.shape}"

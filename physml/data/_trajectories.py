@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics import checks
-from physml.data._arguments import checked_names, checked_times
+from physml.data._arguments import checked_names, checked_times, require_arrays
 from physml.data._selection import Index, checked_index
 
 
@@ -59,12 +59,7 @@ class Trajectories(eqx.Module):
     system: str = eqx.field(static=True, default="")
 
     def __check_init__(self):
-        for name, value in (("ts", self.ts), ("ys", self.ys), ("t0s", self.t0s)):
-            if not isinstance(value, jax.Array | np.ndarray):
-                raise TypeError(
-                    f"{name} must be an array, got {type(value).__name__}: data.from_arrays takes "
-                    "what can be made one"
-                )
+        require_arrays(jnp.floating, ts=self.ts, ys=self.ys, t0s=self.t0s)
         if self.ys.ndim != 3 or self.ts.ndim != 1:
             raise ValueError(
                 f"ys must have shape (num, time, dim) and ts (time,), got {self.ys.shape} and "
@@ -205,8 +200,7 @@ def from_arrays(
             infinities (the first is named), a name given twice, float64 while JAX's x64 mode is
             off, times too large for the dtype to tell steps apart.
     """
-    if np.ma.is_masked(ys):
-        raise ValueError("ys must have no masked values, whose numbers mean nothing")
+    checks.require_instance(str, system=system)
     ys = checks.floating_array("ys", ys, dtype)
     ys = ys[None] if ys.ndim == 2 else ys
     if ys.ndim != 3 or ys.size == 0:

@@ -137,11 +137,11 @@ def from_csv(
             that do not increase uniformly; a file that is no table of text.
     """
     path = checked_path("path", path)
-    if decimal is not None:
-        checks.require_one_of((".", ","), decimal=decimal)
-    for name, value in (("delimiter", delimiter), ("encoding", encoding)):
+    for name, value in (("delimiter", delimiter), ("decimal", decimal), ("encoding", encoding)):
         if value is not None:
             checks.require_instance(str, **{name: value})
+    if decimal is not None:
+        checks.require_one_of((".", ","), decimal=decimal)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"delimiter must be one sign that may separate cells, got {delimiter!r}")
     names = None if names is None else checked_names("names", names)
@@ -256,7 +256,7 @@ def _read_archive(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A path to write to: when all is written, that file takes the place of the one at `path`."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary = path.parent / f"{path.name}.{os.getpid()}.part"
     try:
         yield temporary
         os.replace(temporary, path)
