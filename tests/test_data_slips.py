@@ -19,6 +19,7 @@ IMAGES = data.Images.from_arrays(PIXELS, LABELS)
 STANDARDISER = data.Standardiser.fit(YS)
 FRAME = types.SimpleNamespace(columns=["t", "x"], to_numpy=lambda: np.eye(2)[::-1])
 
+STANDARDISER_MAPS = (data.Standardiser.__call__, data.Standardiser.inverse)
 CALLS = {  # a call that is right, by its arguments
     data.from_arrays: {
         "ts": TS, "ys": YS, "t0s": [0.0, 1.0], "names": ("a", "b"), "system": "s",
@@ -63,6 +64,7 @@ CALLS = {  # a call that is right, by its arguments
     data.cifar10: {"folder": "nowhere"},
 }  # fmt: skip
 PLACES = [(call, name) for call, kept in CALLS.items() for name in kept if name != "self"]
+PASSED_ON = [(data.Trajectories, "ys"), *((f, "x") for f in STANDARDISER_MAPS)]  # NaN stays NaN
 SLIPS = [
     None, True, 0, -1, 1, 2, 5, 2.5, -0.5, 0.0, np.nan, np.inf, 1e300, 1j, "", "x", "t", "12", b"x",
     (), [], {}, [1], [5], [0, 1], [0.5], [0.5, 0.5], [1.0, -1.0, 2.0], [np.nan, 1.0], ["a", "a"],
@@ -109,7 +111,11 @@ def judge(call, name, slip):
         return f"raised {error!r}"
     arrays = [x for x in jax.tree.leaves(found) if isinstance(x, jax.Array | np.ndarray)]
     finite = all(np.isfinite(np.asarray(x, float)).all() and x.size for x in arrays)
-    return "answered" if finite else f"answered {found} with what is not finite or nothing"
+    return (
+        "answered"
+        if finite or (call, name) in PASSED_ON
+        else f"answered {found} with what is not finite or nothing"
+    )
 
 
 # Equinox warns of an array that is handed to a constructor in the place of a name.
@@ -118,7 +124,8 @@ def judge(call, name, slip):
 @pytest.mark.parametrize(("call", "name"), PLACES, ids=lambda x: getattr(x, "__qualname__", x))
 def test_slips_are_refused_in_our_words(call, name, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    verdicts = {index: judge(call, name, slip) for index, slip in enumerate(SLIPS)}
+    with jax.numpy_dtype_promotion("standard"):
+        verdicts = {index: judge(call, name, slip) for index, slip in enumerate(SLIPS)}
     wrong = {
         f"{index}: {SLIPS[index]!r}"[:80]: verdict
         for index, verdict in verdicts.items()

@@ -192,7 +192,7 @@ GOOD = table(",")
     ({"decimal": ","}, r"line 2, column 't' .*decimal sign is ','.* got '0\.0'"),
     ({"encoding": "klingon"}, "encoding must be one that Python knows, got 'klingon'"),
     ({"encoding": "ascii"}, "line 1 must be text in ascii, got the byte 0xc2"),
-    ({"dtype": int}, r"a\.csv: states must have a floating dtype", TypeError),
+    ({"dtype": int}, r"a\.csv: ys must have a floating dtype", TypeError),
 )
 @pytest.mark.usefixtures("as_a_user")
 def test_arguments_refused(options, tmp_path):

@@ -38,7 +38,9 @@ def floating_array(name: str, value: Any, dtype: Any = None) -> Array:
         array = value if typed else np.asarray(value)
     except ValueError as error:
         raise TypeError(f"{name} must be an array of real numbers, got {error}") from error
-    if array.dtype.kind not in "iuf" and not jnp.issubdtype(array.dtype, jnp.floating):
+    if getattr(array.dtype, "kind", "V") not in "iuf" and not jnp.issubdtype(
+        array.dtype, jnp.floating
+    ):
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if dtype is None:
         floating = typed and jnp.issubdtype(array.dtype, jnp.floating)

@@ -57,7 +57,9 @@ def checked_times(name: str, times: object) -> np.ndarray:
         array = np.asarray(times)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be an array of real numbers, got {error}") from error
-    if array.dtype.kind not in "iu" and not jnp.issubdtype(array.dtype, jnp.floating):
+    if getattr(array.dtype, "kind", "V") not in "iu" and not jnp.issubdtype(
+        array.dtype, jnp.floating
+    ):
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name} must have shape (n,) with n >= 1, got {array.shape}")

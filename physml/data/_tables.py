@@ -176,8 +176,7 @@ def gather(
         steps = dict(zip(groups, (grid[:, 1] - grid[:, 0]).tolist(), strict=True))
         raise ValueError(f"{where} must have one time step for all trajectories, got {steps}")
     try:
-        ys = checks.floating_array("states", states, dtype)
-        return from_arrays(grid[0], ys, t0s=starts, names=names, system=system)
+        return from_arrays(grid[0], states, t0s=starts, names=names, system=system, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from error
 

@@ -201,7 +201,8 @@ def from_arrays(
             off, times too large for the dtype to tell steps apart.
     """
     checks.require_instance(str, system=system)
-    ys = checks.floating_array("ys", ys, dtype)
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused below
+        ys = checks.floating_array("ys", ys, dtype)
     ys = ys[None] if ys.ndim == 2 else ys
     if ys.ndim != 3 or ys.size == 0:
         raise ValueError(
