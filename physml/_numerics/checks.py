@@ -267,8 +267,10 @@ def check_scale(scale: Any, dim: int, dtype: Any = None) -> Float[Array, " dim"]
 def require_key(**values: object) -> None:
     """Raise TypeError unless every value is one random key of JAX, of the new or the old kind."""
     for name, value in values.items():
-        array = isinstance(value, jax.Array | np.ndarray)
-        typed = array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        bare = array and not typed and value.dtype == jnp.uint32 and value.shape in ((2,), (4,))
-        if not bare and not (typed and value.shape == ()):
+        sound = False
+        if isinstance(value, jax.Array | np.ndarray):
+            typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+            bare = not typed and value.dtype == jnp.uint32
+            sound = value.shape == () if typed else bare and value.shape in ((2,), (4,))
+        if not sound:
             raise TypeError(f"{name} must be a random key such as jax.random.key(0), got {value!r}")

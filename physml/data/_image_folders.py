@@ -30,10 +30,10 @@ def read_folder(
         raise ValueError(f"size must be two positive integers, (height, width), got {size}")
     stacked, numbers = folder / "images.npy", folder / "labels.npy"
     if stacked.exists() and numbers.exists():
-        images, labels = _load(stacked), _load(numbers)
+        pixels, classes = _load(stacked), _load(numbers)
         try:
-            pixels = checked_pixels(images)
-            return pixels, checked_labels(labels, len(pixels), names), names
+            pixels = checked_pixels(pixels)
+            return pixels, checked_labels(classes, len(pixels), names), names
         except (TypeError, ValueError) as error:
             raise type(error)(f"{folder}, images.npy and labels.npy: {error}") from error
     classes = sorted(

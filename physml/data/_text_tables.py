@@ -88,13 +88,13 @@ def read_table(
     records = list(_records(path, text, delimiter))
     if not records:
         raise ValueError(f"{path} must hold a header line and rows, got an empty file")
-    header = names
+    header = None if names is None else list(names)
     if header is None and all(map(_like_number, records[0][1])):
         header = _commented_header(text, records[0], delimiter)
     elif header is None:
         header = [" ".join(cell.split()) for cell in records.pop(0)[1]]
     if not records:
-        raise ValueError(f"{path} must hold rows below its header, got {list(header)} alone")
+        raise ValueError(f"{path} must hold rows below its header, got {header} alone")
     if header is None:
         width = len(records[0][1])
         advice = ("t", *(f"y{i}" for i in range(width - 1)))
@@ -106,10 +106,10 @@ def read_table(
         if len(cells) != len(header):
             raise ValueError(
                 f"{path}, line {line} must have {len(header)} cells, separated by {delimiter!r}, "
-                f"as {list(header)} say, got {len(cells)}: {_ragged(len(header), cells, delimiter)}"
+                f"as {header} say, got {len(cells)}: {_ragged(len(header), cells, delimiter)}"
             )
     lines, rows = zip(*records, strict=True)
-    return TextTable(path, list(header), list(rows), list(lines))
+    return TextTable(path, header, list(rows), list(lines))
 
 
 def _records(
