@@ -493,7 +493,9 @@ def test_images_are_selected_scaled_and_standardised():
     assert some.labels.tolist() == [1, 1] and some.names == ("a", "b", "c")
     assert len(images[5:8]) == 3
     for wrong in (30, -31):
-        with pytest.raises(IndexError, match=f"index must be of 30 images, got {wrong}"):
+        with pytest.raises(
+            IndexError, match=f"index must be from -30 to 29 for 30 images, got {wrong}"
+        ):
             images[np.array([4, wrong])]
     few = jnp.array([4, 1])
     np.testing.assert_array_equal(images[few].images, some.images)

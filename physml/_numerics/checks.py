@@ -32,16 +32,23 @@ def floating_array(name: str, value: object, dtype: DTypeLike | None = None) -> 
             `jax_enable_x64` is off.
     """
     typed = isinstance(value, jax.Array | np.ndarray | np.generic)
+    if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
+        raise ValueError(f"{name} must have no masked values, whose numbers mean nothing")
     try:
         array = value if typed else np.asarray(value)
     except ValueError as error:
         raise TypeError(f"{name} must be an array of real numbers, got {error}") from error
-    if array.dtype.kind not in "iuf" and not jnp.issubdtype(array.dtype, jnp.floating):
+    if getattr(array.dtype, "kind", "V") not in "iuf" and not jnp.issubdtype(
+        array.dtype, jnp.floating
+    ):
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if dtype is None:
         floating = typed and jnp.issubdtype(array.dtype, jnp.floating)
         dtype = array.dtype if floating else jnp.zeros(()).dtype
-    dtype = jnp.dtype(dtype)
+    try:
+        dtype = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else None)
+    except TypeError:
+        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{name} must have a floating dtype, got {dtype}")
     if (rounded := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
@@ -207,9 +214,12 @@ def check_fractions(fractions: Sequence[float]) -> np.ndarray:
     Raises:
         ValueError: they are not positive, or do not add to 1.
     """
-    shares = np.asarray(fractions, float)
+    try:
+        shares = np.asarray(fractions).astype(float, casting="same_kind")
+    except (TypeError, ValueError):  # no numbers
+        shares = np.asarray(np.nan)
     if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
-        raise ValueError(f"fractions must be positive and add to 1, got {tuple(fractions)}")
+        raise ValueError(f"fractions must be positive and add to 1, got {fractions!r}")
     return shares
 
 
@@ -252,3 +262,15 @@ def check_scale(scale: object, dim: int, dtype: DTypeLike | None = None) -> Floa
         raise ValueError(f"scale must have shape ({dim},), got {scale.shape}")
     require_positive(scale=scale)
     return scale
+
+
+def require_key(**values: object) -> None:
+    """Raise TypeError unless every value is one random key of JAX, of the new or the old kind."""
+    for name, value in values.items():
+        sound = False
+        if isinstance(value, jax.Array | np.ndarray):
+            typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+            bare = not typed and value.dtype == jnp.uint32
+            sound = value.shape == () if typed else bare and value.shape in ((2,), (4,))
+        if not sound:
+            raise TypeError(f"{name} must be a random key such as jax.random.key(0), got {value!r}")

@@ -1,5 +1,6 @@
 """What models learn from: trajectories on a grid, cut into pairs and windows; labelled images."""
 
+from physml.data._dataframes import from_dataframe as from_dataframe
 from physml.data._image_sets import cifar10 as cifar10
 from physml.data._image_sets import digits as digits
 from physml.data._image_sets import fashion_mnist as fashion_mnist

@@ -4,14 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from physml._numerics.checks import floating_array, require_finite
+from physml._numerics.checks import floating_array, is_concrete, require_finite
 from physml._types import Numbers
 
 
 def checked_pixels(images: Numbers) -> np.ndarray:
     """Images as an array (n, height, width, channels); raises as `Images.from_arrays`."""
+    if not is_concrete(images):
+        raise TypeError(f"images must not be traced, got {images}")
+    if np.ma.is_masked(images):
+        raise ValueError("images must have no masked pixels, whose numbers mean nothing")
     try:
         array = np.asarray(images)
+    except TypeError as error:  # random keys
+        raise TypeError(f"images must hold real numbers, got {error}") from error
     except ValueError as error:
         raise ValueError(f"images must all have one shape: {error}") from error
     if array.ndim == 3:
@@ -41,7 +47,16 @@ def checked_pixels(images: Numbers) -> np.ndarray:
 
 def checked_labels(labels: Numbers, count: int, names: Sequence[str] | None) -> np.ndarray:
     """Labels of `count` images as 32-bit integers; raises as `Images.from_arrays`."""
-    array = np.asarray(labels)
+    if not is_concrete(labels):
+        raise TypeError(f"labels must not be traced, got {labels}")
+    if np.ma.is_masked(labels):
+        raise ValueError("labels must have none masked, whose numbers mean nothing")
+    if names is not None and not names:
+        raise ValueError(f"names must have a name for each class, got {names}")
+    try:
+        array = np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"labels must be integers (n,), got {error}") from error
     if array.ndim != 1 or len(array) != count:
         advice = ""
         if array.ndim == 2:  # Keras keeps classes in a column; others mark the class by a 1

@@ -1,35 +1,41 @@
 """Folders of images, one for each class, read into arrays."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from physml.data._image_arrays import checked_pixels
+from physml.data._image_arrays import checked_labels, checked_pixels
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff")
 """The endings of the files that `Images.from_folder` reads."""
 
 
 def read_folder(
-    folder: str | os.PathLike[str],
+    folder: Path,
     names: Sequence[str] | None,
     size: tuple[int, int] | None,
     channels: int | None,
 ) -> tuple[np.ndarray, np.ndarray, Sequence[str] | None]:
     """The images, labels and names of the classes; arguments and errors as `Images.from_folder`."""
-    folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"folder must be a folder with images, got {folder}")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1, 3 or None, got {channels}")
-    sizes = np.asarray((1, 1) if size is None else size)
+    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
+        raise ValueError(f"channels must be 1, 3 or None, got {channels!r}")
+    try:
+        sizes = np.asarray((1, 1) if size is None else size)
+    except (TypeError, ValueError):  # lists of different lengths
+        sizes = np.asarray(None)
     if sizes.shape != (2,) or sizes.dtype.kind not in "iu" or sizes.min() < 1:
         raise ValueError(f"size must be two positive integers, (height, width), got {size}")
     stacked, numbers = folder / "images.npy", folder / "labels.npy"
     if stacked.exists() and numbers.exists():
-        return _load(stacked), _load(numbers), names
+        pixels, classes = _load(stacked), _load(numbers)
+        try:
+            pixels = checked_pixels(pixels)
+            return pixels, checked_labels(classes, len(pixels), names), names
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{folder}, images.npy and labels.npy: {error}") from error
     classes = sorted(
         path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."
     )
@@ -39,7 +45,7 @@ def read_folder(
             f"{folder} must have a folder of images for each class, or the files images.npy and "
             f"labels.npy, got no folder and no {missing}"
         )
-    names = classes if names is None else list(map(str, names))
+    names = classes if names is None else names
     unknown = [name for name in classes if name not in names]
     if unknown:
         raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from physml.data._arguments import checked_path
 from physml.data._download import fetch
 from physml.data._image_files import parse_cifar, parse_idx
 from physml.data._images import Images
@@ -188,7 +189,7 @@ def _places(published: Published, folder: Folder) -> list[Path]:
     if folder is None:
         root = os.environ.get("PHYSML_DATA") or Path.home() / ".cache" / "physml"
         return [Path(root) / published.name]
-    if not Path(folder).is_dir():
+    if not checked_path("folder", folder).is_dir():
         raise FileNotFoundError(f"folder must be a folder with {published.name}, got {folder}")
     return [Path(folder) / published.name, Path(folder)]
 

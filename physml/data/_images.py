@@ -3,18 +3,19 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, Int, Int32, PRNGKeyArray, UInt8
+from jaxtyping import Array, DTypeLike, Float, Int32, PRNGKeyArray, UInt8
 
 from physml._numerics import checks
 from physml._types import Numbers
+from physml.data._arguments import checked_names, checked_path, require_arrays
 from physml.data._image_arrays import checked_labels, checked_pixels
 from physml.data._image_folders import read_folder
+from physml.data._selection import Index, checked_index
 
 Pixels = UInt8[Array, "n height width channels"] | Float[Array, "n height width channels"]
 
@@ -22,8 +23,13 @@ Pixels = UInt8[Array, "n height width channels"] | Float[Array, "n height width 
 class Images(eqx.Module):
     """Images, the class of each, and the names of the classes.
 
-    `Images.from_arrays` and `Images.from_folder` make and check one. `images[index]` selects some
-    by a slice or an integer array, `len(images)` counts them.
+    `Images.from_arrays` and `Images.from_folder` make and check one. `len(images)` counts them, and
+    `images[index]` selects some by a number, a slice, several numbers or a mask.
+
+    >>> digits = data.digits()
+    >>> zeros = digits[digits.labels == 0]
+    >>> len(zeros), len(digits[:10]), len(digits[-1])
+    (178, 10, 1)
 
     Attributes:
         images: the pixels, channels last: bytes as a file has them, or floats.
@@ -33,7 +39,9 @@ class Images(eqx.Module):
         source: what the images are, for the record.
 
     Raises:
-        ValueError: shapes that do not fit together, or nothing in them.
+        TypeError: what should be arrays or a tuple of names is something else.
+        ValueError: shapes that do not fit together, nothing in them, a name given twice, or a white
+            that is not positive.
     """
 
     images: Pixels
@@ -43,6 +51,14 @@ class Images(eqx.Module):
     source: str = eqx.field(static=True, default="")
 
     def __check_init__(self):
+        require_arrays(np.number, images=self.images)
+        require_arrays(np.integer, labels=self.labels)
+        if not isinstance(self.names, tuple) or not isinstance(self.source, str):
+            raise TypeError(
+                f"names must be a tuple and source a string, got {self.names!r} and {self.source!r}"
+            )
+        checked_names("names", self.names)
+        _require_white(self.white)
         if self.images.ndim != 4 or 0 in self.images.shape:
             raise ValueError(
                 "images must have shape (n, height, width, channels), not empty, "
@@ -76,11 +92,14 @@ class Images(eqx.Module):
             source: what the images are.
 
         Raises:
-            TypeError: images that are not numbers, or labels that are not integers.
+            TypeError: images that are not numbers, labels that are not integers, names that are not
+                strings, or a white that is not a number.
             ValueError: images of another shape (channels first, flattened), not finite or out of
                 range; labels of another shape or out of range; without names a class that has no
                 images; a white that is not positive.
         """
+        checks.require_instance(str, source=source)
+        names = None if names is None else checked_names("names", names)
         pixels = checked_pixels(images)
         classes = checked_labels(labels, len(pixels), names)
         if names is None:
@@ -94,8 +113,8 @@ class Images(eqx.Module):
             names = tuple(map(str, range(len(counts))))
         if white is None:
             white = 255.0 if pixels.dtype == np.uint8 else 1.0
-        checks.require_positive(white=white)
-        return cls(jnp.asarray(pixels), jnp.asarray(classes), tuple(map(str, names)), white, source)
+        _require_white(white)
+        return cls(jnp.asarray(pixels), jnp.asarray(classes), names, white, source)
 
     @classmethod
     def from_folder(
@@ -121,28 +140,28 @@ class Images(eqx.Module):
             channels: 1 reads image files as grey, 3 as red, green and blue; by default as they are.
 
         Raises:
+            TypeError: arguments of another kind.
             FileNotFoundError: no such folder.
             ValueError: the folder is of neither kind, the folder of a class has no images or its
                 name is none of `names`, or a file (the message names it) is cut, corrupt, or
                 differs from the first in its shape.
         """
+        folder = checked_path("folder", folder)
+        names = None if names is None else checked_names("names", names)
         images, labels, names = read_folder(folder, names, size, channels)
-        return cls.from_arrays(images, labels, names, source=Path(folder).name)
+        return cls.from_arrays(images, labels, names, source=folder.name)
 
     def __len__(self) -> int:
         return self.images.shape[0]
 
-    def __getitem__(self, index: slice | Int[Array | np.ndarray, " k"]) -> "Images":
-        """Some of the images, by a slice or their numbers.
+    def __getitem__(self, index: Index) -> "Images":
+        """Some of the images, also where it is one.
 
         Raises:
-            IndexError: a number has no image.
+            TypeError: the index is no number, slice, numbers (k,) or mask (n,).
+            IndexError: a number has no image, or a mask has another length.
         """
-        if not isinstance(index, slice) and checks.is_concrete(index):
-            numbers = np.asarray(index)
-            wrong = numbers[(numbers < -len(self)) | (numbers >= len(self))]
-            if len(wrong):  # JAX would give the nearest
-                raise IndexError(f"index must be of {len(self)} images, got {wrong[0]}")
+        index = checked_index(index, len(self), "images")
         return replace(self, images=self.images[index], labels=self.labels[index])
 
     def split(self, fractions: Sequence[float], key: PRNGKeyArray) -> tuple["Images", ...]:
@@ -154,10 +173,16 @@ class Images(eqx.Module):
         >>> len(train), len(valid), len(test)
         (1438, 180, 179)
 
+        Args:
+            fractions: the share of each part, which add to 1.
+            key: a key such as `jax.random.key(0)`, which draws the order.
+
         Raises:
+            TypeError: arguments of another kind.
             ValueError: the fractions are not positive or do not add to one, or a class has too few
                 images to be in every part.
         """
+        checks.require_key(key=key)
         shares = checks.check_fractions(fractions)
         labels = np.asarray(self.labels)
         order = np.asarray(jax.random.permutation(key, len(self)))
@@ -191,10 +216,29 @@ class Images(eqx.Module):
         >>> train, test = data.digits().scaled().split((0.8, 0.2), key)
         >>> standardiser = data.Standardiser.fit(train.images)
         >>> train, test = (part.transformed(standardiser) for part in (train, test))
+
+        Raises:
+            TypeError: `function` cannot be called.
+            ValueError: it returns no finite images, as many as there were.
         """
-        return replace(self, images=function(self.images))
+        if not callable(function):
+            raise TypeError(f"function must be callable, got {function!r}")
+        images = function(self.images)
+        if getattr(images, "ndim", None) != 4 or images.shape[0] != len(self):
+            raise ValueError(
+                f"function must return images ({len(self)}, height, width, channels), "
+                f"got {getattr(images, 'shape', images)}"
+            )
+        checks.require_finite("what function returns", images)
+        return replace(self, images=images)
 
     def _rows(self, rows: np.ndarray) -> "Images":
         """`self[rows]`, picked on the host: no program is compiled for each number of rows."""
         images, labels = (jnp.asarray(np.asarray(x)[rows]) for x in (self.images, self.labels))
         return replace(self, images=images, labels=labels)
+
+
+def _require_white(white: object) -> None:
+    if isinstance(white, bool) or not isinstance(white, int | float | np.integer | np.floating):
+        raise TypeError(f"white must be a number, got {white!r}")
+    checks.require_positive(white=white)

@@ -7,10 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics import checks
 from physml._types import Numbers
+from physml.data._arguments import checked_names, checked_times, require_arrays
+from physml.data._selection import Index, checked_index
 
 
 class Pairs(NamedTuple):
@@ -31,8 +33,12 @@ class Windows(NamedTuple):
 class Trajectories(eqx.Module):
     """Trajectories of one system on one uniform grid of relative times.
 
-    Trajectory i is `ys[i]`, at the times `t0s[i] + ts`. `trajectories[index]` selects
-    trajectories by a slice or an integer array, `len(trajectories)` counts them.
+    Trajectory i is `ys[i]`, at the times `t0s[i] + ts`. `len(trajectories)` counts them, and
+    `trajectories[index]` selects some by a number, a slice, several numbers or a mask.
+
+    >>> trajectories = data.from_arrays([0.0, 0.1], np.zeros((5, 2, 3)))
+    >>> len(trajectories[-1]), len(trajectories[1:4]), len(trajectories[[0, 2]])
+    (1, 3, 2)
 
     Attributes:
         ts: the grid, relative to each trajectory's start.
@@ -42,8 +48,9 @@ class Trajectories(eqx.Module):
         system: the name of what made the data.
 
     Raises:
-        ValueError: shapes that do not fit together, fewer than two times, or a grid that does
-            not increase uniformly.
+        TypeError: what should be arrays or a tuple of names is something else.
+        ValueError: shapes that do not fit together, fewer than two times, a grid that does
+            not increase uniformly, or a name given twice.
     """
 
     ts: Float[Array, " time"]
@@ -53,6 +60,12 @@ class Trajectories(eqx.Module):
     system: str = eqx.field(static=True, default="")
 
     def __check_init__(self):
+        require_arrays(jnp.floating, ts=self.ts, ys=self.ys, t0s=self.t0s)
+        if self.ys.ndim != 3 or self.ts.ndim != 1:
+            raise ValueError(
+                f"ys must have shape (num, time, dim) and ts (time,), got {self.ys.shape} and "
+                f"{self.ts.shape}"
+            )
         num, time, dim = self.ys.shape
         if self.ts.shape[0] != time or time < 2 or num < 1 or dim < 1:
             raise ValueError(
@@ -61,7 +74,11 @@ class Trajectories(eqx.Module):
             )
         if self.t0s.shape != (num,):
             raise ValueError(f"t0s must have shape ({num},), got {self.t0s.shape}")
-        if len(self.names) != dim:
+        if not isinstance(self.names, tuple) or not isinstance(self.system, str):
+            raise TypeError(
+                f"names must be a tuple and system a string, got {self.names!r} and {self.system!r}"
+            )
+        if len(checked_names("names", self.names)) != dim:
             raise ValueError(f"names must have {dim} entries, got {self.names}")
         if checks.is_concrete(self.ts):
             checks.require_uniform("ts", np.asarray(self.ts))
@@ -74,7 +91,14 @@ class Trajectories(eqx.Module):
     def __len__(self) -> int:
         return self.ys.shape[0]
 
-    def __getitem__(self, index: slice | Int[Array | np.ndarray, " k"]) -> "Trajectories":
+    def __getitem__(self, index: Index) -> "Trajectories":
+        """Some of the trajectories, also where it is one.
+
+        Raises:
+            TypeError: the index is no number, slice, numbers (k,) or mask (num,).
+            IndexError: a number has no trajectory, or a mask has another length.
+        """
+        index = checked_index(index, len(self), "trajectories")
         return Trajectories(self.ts, self.ys[index], self.t0s[index], self.names, self.system)
 
     def pairs(self) -> Pairs:
@@ -125,15 +149,23 @@ def split(
     >>> len(train), len(valid), len(test)
     (8, 1, 1)
 
+    Args:
+        trajectories: what is parted.
+        fractions: the share of each part, which add to 1.
+        key: a key such as `jax.random.key(0)`, which draws the order.
+
     Raises:
+        TypeError: arguments of another kind.
         ValueError: the fractions are not positive or do not add to one, or a part is empty.
     """
+    checks.require_instance(Trajectories, trajectories=trajectories)
+    checks.require_key(key=key)
     num = len(trajectories)
     edges = np.rint(np.cumsum(checks.check_fractions(fractions)) * num).astype(int)
     sizes = np.diff(edges, prepend=0)
     if (sizes == 0).any():
         raise ValueError(
-            f"fractions must leave no part of {num} trajectories empty, got {tuple(fractions)}, "
+            f"fractions must leave no part of {num} trajectories empty, got {fractions}, "
             f"which make parts of {tuple(sizes.tolist())}"
         )
     order = np.asarray(jax.random.permutation(key, num))
@@ -161,31 +193,49 @@ def from_arrays(
         ys: states (num, time, dim), or (time, dim) for one trajectory.
         t0s: start times (num,); then `ts` is relative to them.
         names: names of the components; y0, y1, ... by default.
+        system: the name of what made the data.
         dtype: a floating dtype; that of `ys` by default.
 
     Raises:
+        TypeError: values that are not real numbers, names that are not strings.
         ValueError: shapes that do not fit, times that do not increase uniformly, NaN or
-            infinities (the first is named), float64 while JAX's x64 mode is off.
-        TypeError: values that are not real numbers.
+            infinities (the first is named), a name given twice, float64 while JAX's x64 mode is
+            off, times too large for the dtype to tell steps apart.
     """
-    ys = checks.floating_array("ys", ys, dtype)
+    checks.require_instance(str, system=system)
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused below
+        ys = checks.floating_array("ys", ys, dtype)
     ys = ys[None] if ys.ndim == 2 else ys
     if ys.ndim != 3 or ys.size == 0:
-        raise ValueError(f"ys must have shape (num, time, dim) or (time, dim), got {ys.shape}")
+        raise ValueError(
+            f"ys must have shape (num, time, dim) or (time, dim), not empty, got {ys.shape}"
+        )
     checks.require_finite("ys", ys)
-    times = np.asarray(ts, float)
+    times = checked_times("ts", ts)
     checks.require_uniform("ts", times)
-    starts = np.full(len(ys), times[0]) if t0s is None else np.asarray(t0s, float)
-    checks.require_finite("t0s", starts)
+    starts = np.full(len(ys), times[0]) if t0s is None else checked_times("t0s", t0s)
     if ys.shape[:2] != (*starts.shape, *times.shape):
         raise ValueError(
             f"ts and t0s must have shapes ({ys.shape[1]},) and ({ys.shape[0]},) for ys of shape "
             f"{ys.shape}, got {times.shape} and {starts.shape}"
         )
+    grid = times - times[0] if t0s is None else times
+    names = tuple(f"y{i}" for i in range(ys.shape[2])) if names is None else names
     return Trajectories(
-        jnp.asarray(times - times[0] if t0s is None else times, ys.dtype),
+        _kept("ts", grid, grid[1] - grid[0], ys.dtype),
         ys,
-        jnp.asarray(starts, ys.dtype),
-        tuple(names) if names is not None else tuple(f"y{i}" for i in range(ys.shape[2])),
+        _kept("t0s", starts, grid[1] - grid[0], ys.dtype),
+        checked_names("names", names),
         system,
     )
+
+
+def _kept(name: str, times: np.ndarray, dt: float, dtype: jnp.dtype) -> Array:
+    """Times in the states' dtype, which must tell two steps apart."""
+    rounded = jnp.asarray(times, dtype)
+    if not (np.abs(np.asarray(rounded, float) - times) < dt / 2).all():
+        raise ValueError(
+            f"{name} must be far smaller for {dtype}, which rounds {np.abs(times).max()} by half a "
+            f"step of {dt} or more: count the times from a later start, or use float64"
+        )
+    return rounded

@@ -1,0 +1,143 @@
+"""Trajectories from data frames of any library, none of which is imported."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import DTypeLike
+
+from physml._numerics import checks
+from physml.data._tables import find_columns, find_time, gather
+from physml.data._trajectories import Trajectories
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """What a data frame of pandas, polars and others offers."""
+
+    @property
+    def columns(self) -> Sequence[object]: ...
+
+    def to_numpy(self) -> np.ndarray: ...
+
+
+def from_dataframe(
+    frame: Frame,
+    *,
+    time: str | None = None,
+    trajectory: str | None = None,
+    columns: Sequence[str] | None = None,
+    system: str = "",
+    dtype: DTypeLike | None = None,
+) -> Trajectories:
+    """Trajectories from a data frame, one state a row.
+
+    The frame is of pandas, of polars or of another library: it has `columns`, the names, and
+    `to_numpy()`, an array (rows, columns). The columns are told apart as by `from_csv`. Without a
+    column of times the index of a pandas frame is the time, unless it only counts rows.
+
+    >>> import types
+    >>> frame = types.SimpleNamespace(
+    ...     columns=["time [s]", "x"], to_numpy=lambda: np.array([[0.0, 1.0], [0.5, 2.0]])
+    ... )
+    >>> data.from_dataframe(frame).ys.tolist()
+    [[[1.0], [2.0]]]
+
+    Args:
+        frame: the table.
+        time: the name of the time's column, or of the index; by default t or time.
+        trajectory: the name of the column that says to which trajectory a row belongs. Without it
+            the frame is one trajectory.
+        columns: the state's columns; all others by default.
+        system: the name of what made the data.
+        dtype: a floating dtype; that of the frame's numbers by default.
+
+    Returns:
+        Trajectories of shape (num, time, dim), in the order of their first rows.
+
+    Raises:
+        TypeError: arguments of another kind.
+        ValueError: a missing column, or two with one name; a cell that is not a finite number (the
+            message names its row, counted from 0, and column); trajectories of different lengths
+            or steps; times that do not increase uniformly; float64 while JAX's x64 mode is off.
+    """
+    if not isinstance(frame, Frame):
+        raise TypeError(
+            f"frame must be a data frame, with columns and to_numpy(), got {type(frame).__name__}"
+        )
+    checks.require_instance(str, system=system)
+    header, cells = [str(name) for name in frame.columns], np.asarray(frame.to_numpy())
+    if cells.ndim != 2 or cells.shape[1] != len(header) or not cells.size:
+        raise ValueError(
+            f"frame must have rows and {len(header)} columns, got an array {cells.shape}"
+        )
+    dtype = _dtype(cells) if dtype is None else dtype
+    in_index = _times_in_index(frame, header, time)
+    if in_index is not None:
+        name, times = in_index
+        header, time = [*header, name], name
+        cells = np.column_stack([cells.astype(object), times.astype(object)])
+    at = find_columns(
+        "frame",
+        header,
+        lambda i: cells[:, i].tolist(),
+        time=time,
+        trajectory=trajectory,
+        columns=columns,
+    )
+    special = [at.time, *([] if at.start is None else [at.start])]
+    return gather(
+        "frame",
+        _place,
+        _numbers(header, cells, [*special, *at.states]),
+        labels=None if at.trajectory is None else cells[:, at.trajectory].tolist(),
+        started=at.start is not None,
+        time=repr(header[at.time]),
+        names=[header[i] for i in at.states],
+        system=system,
+        dtype=dtype,
+    )
+
+
+def _dtype(cells: np.ndarray) -> DTypeLike:
+    """The floating dtype of an array, JAX's default for integers, float64 where kinds are mixed."""
+    if cells.dtype.kind in "iu":
+        return jnp.zeros(()).dtype
+    return cells.dtype if jnp.issubdtype(cells.dtype, jnp.floating) else np.dtype(float)
+
+
+def _times_in_index(
+    frame: Frame, header: list[str], time: str | None
+) -> tuple[str, np.ndarray] | None:
+    """The name and the times of an index that holds times, where no column does."""
+    index = getattr(frame, "index", None)
+    if index is None or callable(index):
+        return None
+    name, values = getattr(index, "name", None), np.asarray(index)
+    if time is None:
+        counts = name is None and values.dtype.kind in "iu"
+        return None if counts or find_time("frame", header) is not None else (name or "t", values)
+    return (time, values) if name == time and time not in header else None
+
+
+def _place(row: int) -> str:
+    return f"frame, row {row}"
+
+
+def _numbers(header: list[str], cells: np.ndarray, columns: list[int]) -> np.ndarray:
+    """Some of the columns as finite numbers (rows, columns)."""
+    values = np.empty((len(cells), len(columns)))
+    for to, i in enumerate(columns):
+        for row, cell in enumerate(cells[:, i].tolist()):
+            try:
+                values[row, to] = np.nan if isinstance(cell, str | bool) else float(cell)
+            except (TypeError, ValueError):  # dates, what pandas marks as missing
+                values[row, to] = np.nan
+            if not np.isfinite(values[row, to]):
+                raise ValueError(
+                    f"{_place(row)}, column {header[i]!r} must be a finite number, got {cell!r}: "
+                    "fill what is missing, choose the columns of numbers by columns=, and count "
+                    "times from a start in one unit"
+                )
+    return values
