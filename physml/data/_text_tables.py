@@ -1,22 +1,28 @@
-"""Tables in text files: separators, comments and header lines; cells as numbers."""
+"""Tables in text files: encodings, separators, comments and header lines; cells as numbers."""
 
+import codecs
 import csv
 import io
 import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-from physml.data._encodings import read_text
 
 COMMENTS = ("#", "%")
 _DELIMITERS = "\t;|, "  # in the order of trying
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")  # D: as Fortran prints them
 _SEVERAL = re.compile(r"[+-]?[\d.]+\s+[+-]?[\d.]+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_MARKS = {  # a UTF-32 mark begins with a UTF-16 mark, so the longer ones come first
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class TextTable(NamedTuple):
@@ -80,7 +86,7 @@ def read_table(
     encoding: str | None,
 ) -> TextTable:
     """The cells of a text file; arguments and errors as `from_csv`."""
-    text = read_text(path, encoding)
+    text = _read_text(path, encoding)
     if declared := re.match(r"sep=(.)[ \t]*(?=[\r\n])", text):  # a line by which Excel is told
         text = text[declared.end() :]
         delimiter = delimiter or declared[1]
@@ -110,6 +116,49 @@ def read_table(
             )
     lines, rows = zip(*records, strict=True)
     return TextTable(path, header, list(rows), list(lines))
+
+
+def _read_text(path: str | os.PathLike[str], encoding: str | None) -> str:
+    """What a text file says, without a byte order mark.
+
+    Args:
+        path: the file.
+        encoding: a name that Python knows. By default a byte order mark decides; without one it is
+            UTF-8 where the bytes are valid UTF-8 and Windows-1252 otherwise.
+
+    Raises:
+        ValueError: the bytes are no text in this encoding.
+    """
+    content = Path(path).read_bytes()
+    name = encoding or _encoding(content)
+    try:
+        text = content.decode(name)
+    except LookupError:
+        raise ValueError(f"encoding must be one that Python knows, got {encoding!r}") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line} must be text in {name}, got the byte {content[error.start]:#04x}:"
+            " name the encoding that it was written in, such as encoding='latin-1'"
+        ) from error
+    if "\0" in text:
+        raise ValueError(
+            f"{path} must be a table of text, got a binary file or another encoding: save the "
+            "table as CSV, pass encoding='utf-16-le', or read it with pandas and pass the frame "
+            "to from_dataframe"
+        )
+    return text.removeprefix("\ufeff")
+
+
+def _encoding(content: bytes) -> str:
+    for mark, name in _MARKS.items():
+        if content.startswith(mark):
+            return name
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
 
 
 def _records(
