@@ -60,6 +60,5 @@ def interpolation(num_points: int, finer: int) -> Float[np.ndarray, "nodes coars
 def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms nodes"]:
     """The matrix from values at the start, Gauss points and the end to Legendre coefficients."""
     nodes = np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
-    return jnp.asarray(
-        np.linalg.inv(np.polynomial.legendre.legvander(nodes, num_points + 1)), dtype
-    )
+    values = np.polynomial.legendre.legvander(nodes, num_points + 1)
+    return jnp.asarray(np.linalg.inv(values), dtype)

@@ -108,9 +108,8 @@ def axis_functions(
         s = jnp.asarray(np.append(-1.0, fine), dtype)
         features = np.asarray(_derivatives(hidden, order, s), np.float64)
     # Take off the highest degrees, which are rounding, so that the grid also resolves integrals.
-    low = (
-        np.polynomial.legendre.legvander(fine, _FINE - 1 - order) @ _to_legendre()[: _FINE - order]
-    )
+    low = np.polynomial.legendre.legvander(fine, _FINE - 1 - order)
+    low = low @ _to_legendre()[: _FINE - order]
     root = np.sqrt(weights)[:, None]
     left, singular, right = np.linalg.svd(root * features[order, 1:], full_matrices=False)
     rank = min(rank, int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0])))
