@@ -31,8 +31,8 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path 
     Warns:
         UserWarning: the folder cannot be written; then everything is compiled anew.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
-        return Path(jax.config.jax_compilation_cache_dir)
+    if (own := jax.config.values["jax_compilation_cache_dir"]) is not None:
+        return Path(own)
     if folder is None:
         import pooch  # takes a moment, and few need it
 
@@ -55,8 +55,8 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path 
 
 def compilation_cache_is_on() -> bool:
     """Whether JAX takes compiled programs from a folder."""
-    folder = jax.config.jax_compilation_cache_dir
-    return bool(folder) and jax.config.jax_enable_compilation_cache
+    settings = jax.config.values
+    return bool(settings["jax_compilation_cache_dir"] and settings["jax_enable_compilation_cache"])
 
 
 def _make_room(folder: Path) -> None:

@@ -202,10 +202,11 @@ def _solution(
 ) -> Solution:
     """The fitted networks as a function of time, with its error for the fitted parameters."""
     point, layout = fitted.point, problem.layout
-    spans, readouts = 2 * layout.halves, jnp.einsum("nr,wrd->wnd", layout.tables.readout, point.c)
+    starts, spans = jnp.asarray(layout.starts), 2 * jnp.asarray(layout.halves)
+    readouts = jnp.einsum("nr,wrd->wnd", layout.tables.readout, point.c)
     still = jnp.zeros_like(point.s)
-    dense = WindowNetworks(layout.starts, spans, layout.network, point.s, still, readouts)
-    t0, t1, num_windows = layout.starts[0], layout.starts[-1] + spans[-1], len(spans)
+    dense = WindowNetworks(starts, spans, layout.network, point.s, still, readouts)
+    t0, t1, num_windows = starts[0], starts[-1] + spans[-1], len(spans)
     error = None
     if not layout.has_jumps:  # where f jumps, the estimate's windows would not end there
         system, args = problem.field.at(point.p)

@@ -121,7 +121,8 @@ def check_unknowns(
     if not given and (known or set(data.indices) != set(range(dim))):
         raise ValueError("y0 must be given unless all components are observed, got None")
     precision = _precisions(parameters, prior)
-    if all(checks.is_concrete(x) for x in jax.tree.leaves((parameters, start))):
+    first = start if given else (start, data.ys)
+    if all(checks.is_concrete(x) for x in jax.tree.leaves((parameters, first))):
         where = "the guess" if given else "the first observation"
         state = np.array(start)
         if not given:
