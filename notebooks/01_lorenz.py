@@ -68,9 +68,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from physml import data, dynamics, nn, pinn, plots, reference, surrogate, systems
+from physml import data, dynamics, experiment, nn, pinn, plots, reference, surrogate, systems
 
 # %matplotlib inline
+
+experiment.use_compilation_cache()  # the next run need not compile again
 
 QUICK = "PHYSML_QUICK" in os.environ  # smaller sizes, for the tests
 

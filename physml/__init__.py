@@ -1,17 +1,37 @@
-"""Physics-informed machine learning for ordinary differential equations, in JAX and Flax."""
+"""Physics-informed machine learning for ordinary differential equations, in JAX and Flax.
 
-from physml import classify as classify
-from physml import convolution as convolution
-from physml import data as data
-from physml import dynamics as dynamics
-from physml import fit as fit
-from physml import neuron as neuron
-from physml import nn as nn
-from physml import pinn as pinn
-from physml import reference as reference
-from physml import residuals as residuals
-from physml import results as results
-from physml import solution as solution
-from physml import step_maps as step_maps
-from physml import surrogate as surrogate
-from physml import systems as systems
+A room is loaded when it is first asked for, by `from physml import pinn` or as `physml.pinn`.
+"""
+
+import typing
+
+if typing.TYPE_CHECKING:
+    from physml import classify as classify
+    from physml import convolution as convolution
+    from physml import data as data
+    from physml import dynamics as dynamics
+    from physml import experiment as experiment
+    from physml import fit as fit
+    from physml import neuron as neuron
+    from physml import nn as nn
+    from physml import pinn as pinn
+    from physml import plots as plots
+    from physml import reference as reference
+    from physml import residuals as residuals
+    from physml import results as results
+    from physml import solution as solution
+    from physml import step_maps as step_maps
+    from physml import surrogate as surrogate
+    from physml import systems as systems
+else:
+    import importlib
+    import pkgutil
+
+    def __getattr__(name):
+        if name not in __dir__():
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return importlib.import_module(f"{__name__}.{name}")
+
+    def __dir__():
+        names = (module.name for module in pkgutil.iter_modules(__path__))
+        return [name for name in names if not name.startswith("_")]

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from physml import experiment, fit
+from physml.experiment import _cache, _config
 from physml.results import RESULTS
 
 
@@ -61,6 +64,7 @@ def test_metrics_are_flat_strict_and_complete(tmp_path):
     assert written["seed"] == 7 and written["dtype"] == "float64"
     assert written["device"].startswith(jax.devices()[0].platform)
     assert written["versions.jax"] == jax.__version__
+    assert written["cache"] == bool(jax.config.jax_compilation_cache_dir)
     for package in ("flax", "optax", "diffrax", "physml", "python", "platform"):
         assert written[f"versions.{package}"]
     assert returned.keys() == written.keys()
@@ -252,10 +256,10 @@ class Options(experiment.Config):
 
 def test_a_command_line_is_read_and_ctrl_c_is_a_failure(monkeypatch, capsys):
     def interrupted(config):
-        assert config == Options(seed=3, draws=4)
+        assert config == Options(seed=3, draws=4, cache=False)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "argv", ["script", "--seed", "3", "--draws", "4"])
+    monkeypatch.setattr(sys, "argv", ["script", "--seed", "3", "--draws", "4", "--no-cache"])
     with pytest.raises(SystemExit) as stop:
         experiment.cli(interrupted, Options)
     assert stop.value.code == 130 and "not complete" in capsys.readouterr().err
@@ -341,3 +345,83 @@ def test_an_interrupted_run_goes_on(tmp_path):
     interrupted(Config())
     with experiment.Run(tmp_path, Config(seed=8)) as run:
         assert run.part("first", part("first"))["y"] == 6
+
+
+# In processes of their own: JAX decides once in a process whether it keeps what it compiles.
+CACHED = """
+import json, sys
+import jax
+import jax.numpy as jnp
+from physml import experiment
+
+read = []
+events = jax.monitoring.register_event_listener
+events(lambda event, **_: read.append(event) if event.endswith("/cache_hits") else None)
+folder = experiment.use_compilation_cache(*sys.argv[1:])
+value = jax.jit(lambda x: jnp.sin(x) @ jnp.exp(x))(jnp.arange(9.0))
+print(json.dumps([folder and str(folder), float(value), len(read)]))
+"""
+
+
+def start(*arguments, **environment):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    return subprocess.Popen(
+        [sys.executable, "-W", "always", "-c", CACHED, *map(str, arguments)],
+        env=kept | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(process):
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return *json.loads(out), err
+
+
+def test_the_next_process_reads_what_was_compiled(tmp_path):
+    user = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    folder, value, read, _ = answer(start(**user))
+    assert read == 0 and folder is not None
+    cache = Path(folder)
+    assert cache.is_relative_to(tmp_path) and any(cache.iterdir())
+    assert answer(start(cache))[:3] == (folder, value, len(list(cache.glob("*-cache"))))
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_used_stops_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    folder, value, _, err = answer(start(tmp_path / "file" / "cache"))
+    assert folder is None and err.count("is not kept for the next run") == 1
+    # Two processes that start together, then one that finds half of each program.
+    for process in [start(tmp_path / "cache"), start(tmp_path / "cache")]:
+        assert answer(process)[1] == value
+    for path in (tmp_path / "cache").glob("*-cache"):
+        path.write_bytes(path.read_bytes()[:50])
+    _, same, read, err = answer(start(tmp_path / "cache"))
+    assert same == value and read == 0 and "Error reading persistent compilation cache" in err
+    # A user's own cache stays as it is.
+    own = answer(start(tmp_path / "cache", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own")))
+    assert own[:2] == (str(tmp_path / "own"), value)
+
+
+def test_the_oldest_programs_make_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(_cache, "_MOST_BYTES", 1000)
+    for age, name in enumerate("abcd"):
+        (tmp_path / name).write_bytes(b"0" * 240)
+        os.utime(tmp_path / name, (0, 100 - age))
+    _cache._make_room(tmp_path)
+    assert files(tmp_path) == set("abcd")
+    (tmp_path / "new").write_bytes(b"0" * 240)
+    _cache._make_room(tmp_path)
+    assert files(tmp_path) == {"a", "new"}
+
+
+@pytest.mark.parametrize("flag", ["--cache", "--no-cache"])
+def test_the_command_line_decides_on_the_cache(tmp_path, monkeypatch, flag):
+    asked = []
+    monkeypatch.setattr(_config, "use_compilation_cache", lambda: asked.append(True))
+    monkeypatch.setattr(sys, "argv", ["script", "--out", str(tmp_path), flag])
+    experiment.cli(lambda config: None, Options)
+    assert asked == [True] * (flag == "--cache")

@@ -19,6 +19,12 @@ ROOMS = sorted({file.parent for file in FILES if not file.parent.name.startswith
 MODULES = [module.name for module in pkgutil.walk_packages(physml.__path__, "physml.")]
 SHARED = {"_numerics", "_types"}  # private to the package, not to a room
 
+HEAVY = {
+    *("IPython", "PIL", "matplotlib", "numpy.polynomial", "orbax", "pooch", "requests"),
+    *("scipy.integrate", "scipy.linalg", "scipy.signal", "scipy.special", "scipy.stats"),
+    *("sklearn", "tarfile", "threadpoolctl", "tqdm", "tyro"),
+}
+
 # In a fresh interpreter: this one has set JAX's options and holds everything in memory already.
 CODE = """
 import pathlib, sys
@@ -26,6 +32,8 @@ import jax, flax.nnx, optax, diffrax
 
 settings, loaded = dict(jax.config.values), set(sys.modules)
 import physml
+rooms = [name for name in sys.modules if name.startswith("physml.")]
+assert not rooms, f"import physml loaded {rooms}"
 
 root = pathlib.Path(physml.__path__[0])
 files = [path.relative_to(root.parent).with_suffix("") for path in root.rglob("*.py")]
@@ -34,10 +42,9 @@ names = [name for name in names if not name.startswith(("physml.plots", "physml.
 for name in names:
     __import__(name)
 changed = {key for key, value in settings.items() if jax.config.values[key] != value}
-assert not changed, f"import physml changed jax.config: {changed}"
-heavy = {"IPython", "PIL", "matplotlib", "orbax", "pooch", "requests", "sklearn", "tqdm", "tyro"}
-heavy = (heavy | {"scipy.stats"}) & (set(sys.modules) - loaded)
-assert not heavy, f"import physml loaded {heavy}"
+assert not changed, f"the rooms changed jax.config: {changed}"
+heavy = set(sys.argv[1:]) & (set(sys.modules) - loaded)
+assert not heavy, f"the rooms loaded {heavy}"
 assert len(names) > 10, names
 """
 
@@ -51,7 +58,7 @@ def test_import_is_free_of_side_effects(tmp_path):
         "JAX_PLATFORMS": "nowhere",
     }
     done = subprocess.run(
-        [sys.executable, "-B", "-W", "error", "-c", CODE],
+        [sys.executable, "-B", "-W", "error", "-c", CODE, *HEAVY],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -94,14 +101,22 @@ def test_private_modules_stay_in_their_room():
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_room_exports_what_it_imports(room):
     tree = ast.parse((room / "__init__.py").read_text())
-    aliases = [a for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names]
+    aliases = [a for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names]
     exported = {alias.asname for alias in aliases if alias.asname == alias.name}
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             exported |= set(ast.literal_eval(node.value))
     assert exported == {alias.asname or alias.name for alias in aliases}
     public = {file.stem for file in room.glob("*.py") if not file.stem.startswith("_")}
-    assert room == ROOT / "physml" or public <= exported
+    assert public <= exported
+
+
+def test_every_room_is_an_attribute():
+    rooms = [room.name for room in pkgutil.iter_modules(physml.__path__) if room.name[0] != "_"]
+    assert dir(physml) == sorted(rooms)
+    assert [getattr(physml, room).__name__ for room in rooms] == [f"physml.{r}" for r in rooms]
+    with pytest.raises(AttributeError, match="module 'physml' has no attribute 'rooms'"):
+        _ = physml.rooms
 
 
 def test_no_name_shadows_a_module():

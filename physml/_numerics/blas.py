@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 
-import threadpoolctl
-
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
@@ -15,6 +13,7 @@ def single_threaded_blas() -> Iterator[None]:
     machine, and are 10 to 100 times slower than one thread once another process needs a core.
     """
     import scipy.linalg  # noqa: F401 -- only a library that is loaded can be limited
+    import threadpoolctl
 
     with threadpoolctl.threadpool_limits(1, "blas"):
         yield

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
-from numpy.polynomial import legendre
 
 
 class Quadrature(NamedTuple):
@@ -27,7 +26,7 @@ def gauss(num_points: int) -> Quadrature:
     would hide the drift that rounding causes.
     """
     bits = 192
-    points, weights = legendre.leggauss(num_points)
+    points, weights = np.polynomial.legendre.leggauss(num_points)
     x = np.array([int(Fraction(float(point)) * (1 << bits)) for point in points])
     every = [np.full(num_points, 1 << bits), x]
     for n in range(1, num_points):
@@ -52,8 +51,8 @@ def gauss(num_points: int) -> Quadrature:
 def interpolation(num_points: int, finer: int) -> Float[np.ndarray, "nodes coarse_nodes"]:
     """The matrix from values at the start, Gauss points and the end to those at other points."""
     coarse, fine = (np.concatenate([[-1.0], gauss(n).points, [1.0]]) for n in (num_points, finer))
-    transform = np.linalg.inv(legendre.legvander(coarse, num_points + 1))
-    matrix = legendre.legvander(fine, num_points + 1) @ transform
+    transform = np.linalg.inv(np.polynomial.legendre.legvander(coarse, num_points + 1))
+    matrix = np.polynomial.legendre.legvander(fine, num_points + 1) @ transform
     matrix[0], matrix[-1] = np.eye(num_points + 2)[[0, -1]]  # the start must not change
     return matrix
 
@@ -61,4 +60,5 @@ def interpolation(num_points: int, finer: int) -> Float[np.ndarray, "nodes coars
 def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms nodes"]:
     """The matrix from values at the start, Gauss points and the end to Legendre coefficients."""
     nodes = np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
-    return jnp.asarray(np.linalg.inv(legendre.legvander(nodes, num_points + 1)), dtype)
+    values = np.polynomial.legendre.legvander(nodes, num_points + 1)
+    return jnp.asarray(np.linalg.inv(values), dtype)

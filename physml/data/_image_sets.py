@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -234,6 +233,8 @@ def _found(
 
 def _archived(archive: Path, names: list[str]) -> Iterator[tuple[Path, bytes]]:
     """The named files of a compressed archive, whatever their folder in it."""
+    import tarfile  # only where an archive is read
+
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:

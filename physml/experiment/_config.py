@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from physml.experiment._cache import use_compilation_cache
+
 
 @dataclass(frozen=True)
 class Config:
@@ -29,6 +31,8 @@ class Config:
     """Seed of everything drawn at random."""
     quick: bool = False
     """A quick look at less of everything, most of it compiling."""
+    cache: bool = True
+    """Keep compiled programs for the next run, see `use_compilation_cache`."""
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
@@ -41,6 +45,8 @@ def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
     the code that shells give to it.
     """
     options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
+    if options.cache:
+        use_compilation_cache()
     try:
         main(options)
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
 from physml.experiment import _files as files
+from physml.experiment._cache import compilation_cache_is_on
 from physml.experiment._table import Columns, Rows, format_table
 from physml.experiment._timing import Timing, timed
 from physml.results import RESULTS, raise_if_interrupted
@@ -114,8 +115,9 @@ class Run:
             self._unfinished(claim).unlink(missing_ok=True)
         config = dataclasses.asdict(self.config)
         files.write_json(self.out_dir / "config.json", config)
-        # Where the results go does not change them.
-        self._identity = files.jsonable({k: value for k, value in config.items() if k != "out"})
+        # Where the results and the compiled programs go does not change the results.
+        kept = {name: value for name, value in config.items() if name not in ("out", "cache")}
+        self._identity = files.jsonable(kept)
         if self._parts.exists() and files.read_json(self._parts / "config.json") != self._identity:
             shutil.rmtree(self._parts)
         self._timer = timed()
@@ -136,9 +138,11 @@ class Run:
         """Add figures to `metrics.json` and return all that it holds.
 
         The run adds `seed`, `dtype` (of a JAX float, unless the configuration names one), `device`,
-        `cpu_count`, `versions.*`, `wall_s` (since the run was entered) and `compile_seconds` (time
-        in which JAX traced, lowered or compiled). JSON has no NaN or infinity: they are written as
-        the strings "nan", "inf" and "-inf", which `float` reads back.
+        `cpu_count`, `versions.*`, `cache` (whether compiled programs come from a folder if an
+        earlier run left them there), `wall_s` (since the run was entered) and `compile_seconds`
+        (time in which JAX traced, lowered, and compiled or read what was compiled). JSON has no
+        NaN or infinity: they are written as the strings "nan", "inf" and "-inf", which `float`
+        reads back.
 
         Args:
             values: dotted names to numbers, strings, booleans or None; 0-d arrays count as numbers.
@@ -255,6 +259,7 @@ class Run:
             "versions.python": platform.python_version(),
             "versions.platform": platform.platform(),
             **versions,
+            "cache": compilation_cache_is_on(),
             "wall_s": round(self._timing.wall_seconds, 3),
             "compile_seconds": round(self._timing.compile_seconds, 3),
         }

@@ -1,4 +1,4 @@
-"""An unknown term of an equation: as a network first, then as the few monomials that it is."""
+"""An unknown term of an equation: found as a network, then written as a few monomials."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
+from physml._types import Numbers
 from physml.nn import MLP
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
@@ -24,7 +25,7 @@ class Discovery(NamedTuple):
     """An unknown term, as monomials and as a network.
 
     Attributes:
-        names: the monomials that the term is made of, such as `x^3` or `x v^2`.
+        names: the monomials whose sum is the term, such as `x^3` or `x v^2`.
         coefficients: their coefficients, fitted to the data within the equation.
         sd: the coefficients' standard deviations.
         found: the fit with the monomials; its `system` has the term in place.
@@ -50,8 +51,8 @@ class Discovery(NamedTuple):
 
 def discover(
     system: System,
-    ts: Any,
-    ys: Any,
+    ts: Numbers,
+    ys: Numbers,
     *,
     component: int,
     inputs: Sequence[int] | None = None,
@@ -80,7 +81,7 @@ def discover(
         threshold: the share of g's root mean square below which a monomial is dropped.
         units: tanh units of the network.
         size: the standard deviation of the prior of the network's readout weights, in the
-            component's units per time; the term can be a few times as large.
+            component's units per time; the term may be a few times larger.
         key: draws the network's hidden layer.
         observe: indices of the observed components; all unless given.
         options: of `identify`: `y0`, `noise`, `loss`, `num_windows`, ...
@@ -93,10 +94,13 @@ def discover(
     equations from data by sparse identification of nonlinear dynamical systems", PNAS 113 (2016).
 
     Example:
-        ```python
-        found = pinn.discover(systems.Duffing(beta=0.0), ts, ys, component=1, key=key)
-        print(found)  # -1.001 (± 0.002) x^3
-        ```
+        >>> ts = np.linspace(0.0, 6.0, 100)
+        >>> noise = 0.001 * np.random.default_rng(0).standard_normal((100, 1))
+        >>> ys = 1 / (1 + 9 * np.exp(-ts))[:, None] + noise  # of y' = y - y^2
+        >>> growth = systems.from_function(lambda t, y, args: y, 1, state_names=("y",))
+        >>> found = pinn.discover(growth, ts, ys, component=0, degree=2, units=10, key=key)
+        >>> print(found.names, found.coefficients.round(2))
+        ('y^2',) [-1.]
     """
     if not isinstance(system, System):
         raise TypeError(f"system must be a System, got {type(system).__name__}")
@@ -115,14 +119,15 @@ def discover(
         return nnx.merge(graph, state).features(y)
 
     def fit(features: Callable, weights: np.ndarray, **more: Any) -> Identified:
-        start = float(ts[0] if options.get("t0") is None else options["t0"])
+        times = np.asarray(ts, float)
+        start = float(times[0] if options.get("t0") is None else options["t0"])
         completed = from_function(
             _Completed(system, component, inputs, features, known_args),
             system.dim,
             state_names=system.state_names,
             autonomous=None if system.autonomous else False,
             args={"weights": jnp.asarray(weights, seen.dtype)},
-            jumps=tuple(system.jump_times(start, float(ts[-1]))),
+            jumps=tuple(system.jump_times(start, float(times[-1]))),
         )
         return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
 
@@ -146,7 +151,7 @@ def discover(
 
 
 def _check_seen(
-    system: System, ys: Any, component: int, inputs: tuple[int, ...], observe: tuple[int, ...]
+    system: System, ys: Numbers, component: int, inputs: tuple[int, ...], observe: tuple[int, ...]
 ) -> Float[Array, "n inputs"]:
     """The observed inputs of the term."""
     if not 0 <= component < system.dim:

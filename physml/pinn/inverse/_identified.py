@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from physml.pinn.inverse import _shooting as shooting
-from physml.pinn.inverse._levenberg_marquardt import ShootingFit, linear_solve
+from physml.pinn.inverse._levenberg_marquardt import ShootingFit
 from physml.pinn.inverse._parameters import Parameters
-from physml.pinn.inverse._shooting import ShootingPoint, ShootingProblem
+from physml.pinn.inverse._shooting import ShootingProblem
 from physml.results import RESULTS
 from physml.solution import Solution
 from physml.systems import System
@@ -115,7 +115,7 @@ def summarise(problem: ShootingProblem, fitted: ShootingFit, solution: Solution)
     parameters, point = problem.field, fitted.point
     scale = shooting.estimate_scale(problem, point)
     freedom = max(problem.ys.size - problem.num_free, 1)
-    covariance, singular = _covariance(problem, point, scale, freedom)
+    covariance, singular = _covariance(problem, fitted, scale, freedom)
     # The covariance within bounds is that to first order.
     slope = jnp.concatenate([parameters.slope(point.p), jnp.ones_like(point.s[0])])
     cost = shooting.data_cost(problem, point, scale)
@@ -158,14 +158,11 @@ def summarise(problem: ShootingProblem, fitted: ShootingFit, solution: Solution)
 
 
 def _covariance(
-    problem: ShootingProblem, point: ShootingPoint, scale: Array, freedom: int
+    problem: ShootingProblem, fitted: ShootingFit, scale: Array, freedom: int
 ) -> tuple[Array, Array]:
     """The covariance of p and the start, and the Jacobian's singular values."""
-    with jax.default_matmul_precision("highest"):
-        still = jnp.zeros((), scale.dtype)
-        hard = shooting.last_coupling(problem, scale)
-        step = linear_solve(problem, point, scale, hard, still, robust=False)
-    triangle = jnp.roll(step.triangle, point.p.size, axis=1)  # p first, then the start
+    point = fitted.point
+    triangle = jnp.roll(fitted.triangle, point.p.size, axis=1)  # p first, then the start
     norms = jnp.linalg.norm(triangle, axis=0)
     norms = jnp.where(norms > 0, norms, 1.0)
     _, singular, right = jnp.linalg.svd(triangle / norms[None])

@@ -1,7 +1,6 @@
 """Parameters and starts of an equation from noisy observations of its solution."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import is_concrete, require_count, require_one_of
+from physml._types import Numbers
 from physml.pinn.collocation import OnDemand, WindowNetworks
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse import _task as task
@@ -30,15 +30,15 @@ _PARTS = 4  # of a window, for the error's estimate
 
 def identify(
     system: System,
-    ts: Any,
-    ys: Any,
+    ts: Numbers,
+    ys: Numbers,
     *,
     free: Sequence[str],
-    y0: Any = None,
+    y0: Numbers | None = None,
     t0: float | None = None,
     args: PyTree = None,
     observe: Observe = None,
-    noise: Any = None,
+    noise: Numbers | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     prior: Mapping[str, float] | None = None,
     known_start: bool = False,
@@ -107,10 +107,13 @@ def identify(
     the penalty that grows.
 
     Example:
-        ```python
-        found = pinn.identify(systems.Lorenz(rho=40.0), ts, ys, free=("rho",))
-        found.values["rho"], found.intervals()["rho"]
-        ```
+        >>> ts = np.linspace(0.0, 2.0, 50)
+        >>> noise = 0.01 * np.random.default_rng(0).standard_normal((50, 1))
+        >>> ys = np.exp(-1.3 * ts)[:, None] + noise
+        >>> guess = systems.from_function(lambda t, y, args: -args["k"] * y, 1, args={"k": 1.0})
+        >>> found = pinn.identify(guess, ts, ys, free=("k",))
+        >>> print(f"{found.values['k']:.2f} ± {found.sd['k']:.2f}")
+        1.29 ± 0.01
     """
     args = getattr(system, "args", None) if args is None else args
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None else y0
@@ -199,15 +202,16 @@ def _solution(
 ) -> Solution:
     """The fitted networks as a function of time, with its error for the fitted parameters."""
     point, layout = fitted.point, problem.layout
-    spans, readouts = 2 * layout.halves, jnp.einsum("nr,wrd->wnd", layout.tables.readout, point.c)
+    starts, spans = jnp.asarray(layout.starts), 2 * jnp.asarray(layout.halves)
+    readouts = jnp.einsum("nr,wrd->wnd", layout.tables.readout, point.c)
     still = jnp.zeros_like(point.s)
-    dense = WindowNetworks(layout.starts, spans, layout.network, point.s, still, readouts)
-    t0, t1, num_windows = layout.starts[0], layout.starts[-1] + spans[-1], len(spans)
+    dense = WindowNetworks(starts, spans, layout.network, point.s, still, readouts)
+    t0, t1, num_windows = starts[0], starts[-1] + spans[-1], len(spans)
     error = None
     if not layout.has_jumps:  # where f jumps, the estimate's windows would not end there
         system, args = problem.field.at(point.p)
         error = OnDemand(system, args, dense, point.s[0], t0, t1, _PARTS * num_windows)
     stats = {"num_windows": num_windows, "residuals": shooting.window_residuals(problem, point)}
     ts = jnp.asarray(ts)
-    states = jax.vmap(dense.evaluate)(ts)
+    states = shooting.states_at_data(problem, point)
     return Solution(ts, states, t0, t1, dense, RESULTS.successful, stats, error)

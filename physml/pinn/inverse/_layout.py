@@ -32,11 +32,11 @@ class Layout(eqx.Module):
 
     network: MLP  # the hidden layer of all windows
     tables: Tables
-    starts: Float[Array, " windows"]
-    halves: Float[Array, " windows"]  # half the windows' spans
-    rows: Int[Array, "windows slots"]  # which observations lie in a window
-    used: Bool[Array, "windows slots"]  # a window may hold fewer than its slots
-    basis: Float[Array, "windows slots rank"]  # values at these observations
+    starts: Float[np.ndarray | Array, " windows"]
+    halves: Float[np.ndarray | Array, " windows"]  # half the windows' spans
+    rows: Int[np.ndarray | Array, "windows slots"]  # which observations lie in a window
+    used: Bool[np.ndarray | Array, "windows slots"]  # a window may hold fewer than its slots
+    basis: Float[np.ndarray | Array, "windows slots rank"]  # values at these observations
     has_jumps: bool = eqx.field(static=True)  # whether the right-hand side jumps
 
 
@@ -62,8 +62,8 @@ def lay_out(
     used = slots < counts[:, None]
     rows = np.where(used, (np.cumsum(counts) - counts)[:, None] + slots, 0)
     s = np.where(used, (ts[rows] - starts[:, None]) / halves[:, None] - 1, 0.0)
-    arrays = map(jnp.asarray, (starts, halves, rows, used, basis_at(network, tables, s)))
-    layout = Layout(network, tables, *arrays, has_jumps=jumps.size > 0)
+    basis = basis_at(network, tables, s)
+    layout = Layout(network, tables, starts, halves, rows, used, basis, has_jumps=jumps.size > 0)
     return layout, (_smoother(ts, starts), _smoother(ts, ts))
 
 

@@ -19,6 +19,7 @@ _DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
 # A minimum is near where a step gains less than a hundredth of a standard deviation squared for
 # each observation, and reached where a step gains nothing that matters to a likelihood.
 _NEAR, _CONVERGED = 1e-2, 1e-8
+_FIRST_NEWTON_STEPS = 6  # from readouts of zero
 
 
 class ShootingStep(NamedTuple):
@@ -37,28 +38,25 @@ def linear_solve(
     coupling: Array,
     damping: Array,
     *,
-    hold: Array | float = 0.0,
-    robust: bool = True,
+    hold: Array,
+    robust: Array,
 ) -> ShootingStep:
     """Least squares of the linearised problem by QR, eliminating the starts from the last one.
 
     Args:
-        hold: damping of p alone.
-        robust: weigh the data by the loss; otherwise all count alike.
+        hold: more damping, of p alone.
+        robust: whether the data are weighed by the loss; otherwise all count alike.
     """
     linear, dtype = point.linear, point.p.dtype
     dim = point.s.shape[1]
     columns = dim + point.p.size + 1
     r = linear.residual / scale
-    root = jnp.sqrt(shooting.weigh(problem.loss, r)[1]) if robust else jnp.ones_like(r)
-    data = jnp.concatenate([linear.data_s / scale, linear.data_p / scale, r[:, :, None]], axis=2)
-    data = jnp.linalg.qr(root[:, :, None] * data, mode="r")
+    root = jnp.where(robust, jnp.sqrt(shooting.weigh(problem.loss, r)[1]), 1.0)
+    data = jnp.linalg.qr(root[:, :, None] * (linear.data / scale), mode="r")
     data = jnp.pad(data, ((0, 0), (0, max(columns - data.shape[1], 0)), (0, 0)))
     weight = coupling / problem.typical_y
     away = -jnp.diag(weight)
-    gaps = weight[None, :, None] * jnp.concatenate(
-        [linear.end_s[:-1], linear.end_p[:-1], linear.jumps[:, :, None]], axis=2
-    )
+    gaps = weight[None, :, None] * linear.jumps
     still = jnp.diag(jnp.sqrt(damping) / problem.typical_y)
     beside, below = jnp.zeros((columns, dim), dtype), jnp.zeros((dim, columns), dtype)
 
@@ -98,15 +96,26 @@ class ShootingFit(NamedTuple):
     """Where the iteration ended."""
 
     point: ShootingPoint
+    triangle: Float[Array, "unknowns unknowns"]  # R of s[0] and p, undamped, all data alike
     cost: Float[Array, ""]  # of data and priors, what was minimised
     converged: Bool[Array, ""]
     num_iterations: Int[Array, ""]
 
 
+class _Guess(NamedTuple):
+    """What is evaluated next."""
+
+    p: Float[Array, " p"]
+    s: Float[Array, "windows dim"]
+    c: Float[Array, "windows rank dim"]
+    promised: Float[Array, ""]  # decrease of the cost
+    triangle: Float[Array, "unknowns unknowns"]  # of the linear problem that led here
+
+
 class _Iteration(NamedTuple):
     """Where the iteration stands."""
 
-    point: ShootingPoint
+    guess: _Guess
     best: ShootingPoint
     ventured: Bool[Array, ""]  # past the best point, uphill
     cost: Float[Array, ""]
@@ -115,6 +124,7 @@ class _Iteration(NamedTuple):
     coupling: Float[Array, ""]
     count: Int[Array, ""]
     converged: Bool[Array, ""]
+    ended: Bool[Array, ""]
 
 
 @eqx.filter_jit
@@ -126,46 +136,43 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
     """
     with jax.default_matmul_precision("highest"):
         c = jnp.zeros((s.shape[0], problem.layout.tables.rank, s.shape[1]), s.dtype)
-        point = shooting.evaluate(problem, p, s, c, 6)
-        coupling = jnp.asarray(_FIRST_COUPLING, s.dtype)
-        scale = shooting.estimate_scale(problem, point)
+        one = jnp.ones((), s.dtype)
+        shapes = jax.eval_shape(lambda: shooting.evaluate(problem, p, s, c, 1))
+        nowhere = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        unknowns = s.shape[1] + p.size
         state = _Iteration(
-            point=point,
-            best=point,
-            ventured=jnp.asarray(False),
-            cost=shooting.total_cost(problem, point, scale, coupling),
-            scale=scale,
-            damping=jnp.asarray(_FIRST_DAMPING, s.dtype),
-            coupling=coupling,
-            count=jnp.asarray(0),
+            guess=_Guess(p, s, c, one, jnp.zeros((unknowns, unknowns), s.dtype)),
+            best=nowhere,
+            ventured=jnp.asarray(True),  # so that the damping stays
+            cost=jnp.inf * one,  # the first guess is accepted
+            scale=one,
+            damping=_FIRST_DAMPING * one,
+            coupling=_FIRST_COUPLING * one,
+            count=jnp.asarray(-1),
             converged=jnp.asarray(False),
+            ended=jnp.asarray(False),
         )
         state = jax.lax.while_loop(
-            lambda state: (
-                ~state.converged
-                & (state.count < max_steps)
-                & (state.damping <= _MOST_DAMPING)
-                & jnp.isfinite(state.cost)
-            ),
-            lambda state: _iterate(problem, state),
-            state,
+            lambda state: ~state.ended, lambda state: _iterate(problem, state, max_steps), state
         )
     cost = shooting.data_cost(problem, state.best, state.scale)
-    return ShootingFit(state.best, cost, state.converged, state.count)
+    triangle = state.guess.triangle
+    return ShootingFit(state.best, triangle, cost, state.converged, state.count)
 
 
-def _iterate(problem: ShootingProblem, state: _Iteration) -> _Iteration:
-    """Make one step, accept it or not, and couple harder where the step gains little."""
-    point = state.point
-    hold = jnp.where(state.coupling <= _FIRST_COUPLING, 1e6, 0.0)
-    step = linear_solve(problem, point, state.scale, state.coupling, state.damping, hold=hold)
-    change = jnp.einsum("wrd,wd->wr", point.linear.readout_s, step.s)
-    change = change + point.linear.readout_p @ step.p
-    readouts = point.c + change.reshape(point.c.shape)
-    trial = shooting.evaluate(problem, point.p + step.p, point.s + step.s, readouts)
+def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _Iteration:
+    """Evaluate a guess, accept it or not, couple harder where it gained little, guess the next.
+
+    The first guess is where the iteration starts, and is accepted. The program holds the evaluation
+    and the linear problem only once, for the first guess and for the covariance at the end as well,
+    because each of them takes long to compile.
+    """
+    first = state.count < 0
+    p, s, readouts, promised, _ = state.guess
+    trial = shooting.evaluate(problem, p, s, readouts, jnp.where(first, _FIRST_NEWTON_STEPS, 2))
     cost = shooting.total_cost(problem, trial, state.scale, state.coupling)
 
-    better = cost < state.cost
+    better = first | (cost < state.cost)
     gain = jnp.abs(state.cost - cost)
     free = state.damping <= _HARMLESS_DAMPING
     near = free & (gain < _NEAR * problem.ys.size)
@@ -175,9 +182,8 @@ def _iterate(problem: ShootingProblem, state: _Iteration) -> _Iteration:
     # one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
     ventured = ~better & ~state.ventured & ~near & jnp.isfinite(cost)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, state.best)
-    point = jax.tree.map(lambda new, old: jnp.where(ventured, new, old), trial, best)
     # Nielsen's rule: the more the gain comes to what the linear problem promised, the less damping.
-    share = (state.cost - cost) / step.promised
+    share = (state.cost - cost) / promised
     trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
     kept = ventured | (better & state.ventured)
     factor = jnp.where(kept, 1.0, jnp.where(better, trust, _DAMPING_UP))
@@ -185,15 +191,42 @@ def _iterate(problem: ShootingProblem, state: _Iteration) -> _Iteration:
     harder = near & ~hard
     coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
     coupling = jnp.where(harder, coupling, state.coupling)
-    scale = jnp.where(harder, shooting.estimate_scale(problem, best), state.scale)
+    last_scale = shooting.estimate_scale(problem, best)
+    scale = jnp.where(first | harder, last_scale, state.scale)
+    damping = jnp.maximum(state.damping * factor, _LEAST_DAMPING)
+    converged = hard & free & (gain < _CONVERGED * (1 + state.cost))
+    cost = shooting.total_cost(problem, best, scale, coupling)
+    ended = converged | (state.count + 1 >= max_steps) | (damping > _MOST_DAMPING)
+    ended = ended | ~jnp.isfinite(cost)
+    # At the end the linear problem is that of the covariance: undamped, with all data alike.
+    onwards = ventured & ~ended
+    point = jax.tree.map(lambda new, old: jnp.where(onwards, new, old), trial, best)
+    step = linear_solve(
+        problem,
+        point,
+        jnp.where(ended, last_scale, scale),
+        jnp.where(ended, shooting.last_coupling(problem, last_scale), coupling),
+        jnp.where(ended, 0.0, damping),
+        hold=jnp.where(ended | (coupling > _FIRST_COUPLING), 0.0, 1e6),
+        robust=~ended,
+    )
     return _Iteration(
-        point=point,
+        guess=_guess(point, step),
         best=best,
         ventured=ventured,
-        cost=shooting.total_cost(problem, best, scale, coupling),
+        cost=cost,
         scale=scale,
-        damping=jnp.maximum(state.damping * factor, _LEAST_DAMPING),
+        damping=damping,
         coupling=coupling,
         count=state.count + 1,
-        converged=hard & free & (gain < _CONVERGED * (1 + state.cost)),
+        converged=converged,
+        ended=ended,
     )
+
+
+def _guess(point: ShootingPoint, step: ShootingStep) -> _Guess:
+    """Where a step leads to, the readouts to first order."""
+    by_s, by_p = jnp.split(point.linear.readouts, [point.s.shape[1]], axis=2)
+    change = jnp.einsum("wrd,wd->wr", by_s, step.s) + by_p @ step.p
+    readouts = point.c + change.reshape(point.c.shape)
+    return _Guess(point.p + step.p, point.s + step.s, readouts, step.promised, step.triangle)

@@ -85,8 +85,8 @@ def free_parameters(
     """The parameters named in `free`, and their values in the system or in `args`.
 
     Raises:
-        ValueError: a name is none of a numeric parameter, or stands twice; bounds are given for
-            one that is not free, are not low < high, or exclude the value.
+        ValueError: a name is not that of a numeric parameter, or is given twice; bounds are given
+            for a parameter that is not free, are not low < high, or exclude the value.
     """
     values = {**(args if isinstance(args, dict) else {}), **system.parameters}
     known = {name: value for name, value in values.items() if _is_numeric(value)}

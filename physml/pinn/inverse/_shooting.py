@@ -1,9 +1,9 @@
 """Parameters, starts and window networks of one problem: Bock's multiple shooting by collocation.
 
 The solution is cut into windows, and the state at every window's start is an unknown of its own.
-A parameter that is far off then spoils one window and not the whole trajectory, so the method
-converges from poor guesses and through chaos. The jumps between windows are penalised, weakly at
-first and at last so strongly that nothing is left of them.
+A parameter that is far off then spoils each window a little and not the whole trajectory, so the
+method converges from poor guesses and through chaos. The jumps between windows are penalised,
+weakly at first and in the end so strongly that they vanish.
 
 Source: H. G. Bock, "Recent advances in parameter identification techniques for O.D.E.", Numerical
 Treatment of Inverse Problems in Differential and Integral Equations, Birkhäuser (1983).
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from physml.pinn.inverse._layout import Layout
 from physml.pinn.inverse._parameters import Parameters
@@ -27,7 +27,7 @@ LOSSES: tuple[DataLoss, ...] = get_args(DataLoss)
 HARDEST = 1e9  # the weight, in typical states, of what has to hold exactly
 _HUBER = 1.345  # Huber's constant: 95 % efficient where the noise is normal after all
 _LAST_COUPLING = 1e5  # times the data's size in units of the noise
-_FINEST = 1e-6  # noise below this share of the data's size is taken for it
+_FINEST = 1e-6  # the smallest noise that is assumed, as a share of the data's size
 
 
 class ShootingProblem(eqx.Module):
@@ -50,17 +50,20 @@ class ShootingProblem(eqx.Module):
 
 
 class LinearisedWindows(NamedTuple):
-    """The problem linearised about a point, the networks' readouts eliminated."""
+    """The problem linearised about a point, the networks' readouts eliminated.
 
-    readout_s: Float[Array, "windows size dim"]  # derivatives of the readouts in the starts
-    readout_p: Float[Array, "windows size p"]  # and in p
-    end_s: Float[Array, "windows dim dim"]  # derivatives of the windows' ends, alike
-    end_p: Float[Array, "windows dim p"]
-    jumps: Float[Array, "gaps dim"]
-    data_s: Float[Array, "windows rows dim"]
-    data_p: Float[Array, "windows rows p"]
-    residual: Float[Array, "windows rows"]  # in units of `noise`; zero in unused slots
+    The columns are the derivatives in a window's start, then in p, then the value itself.
+    """
+
+    readouts: Float[Array, "windows size inputs"]  # without the value
+    jumps: Float[Array, "gaps dim columns"]
+    data: Float[Array, "windows rows columns"]  # in units of `noise`; zero in unused slots
     newton: Float[Array, " windows"]  # last change of u, in typical states
+
+    @property
+    def residual(self) -> Float[Array, "windows rows"]:
+        """That of the data, in units of `noise`."""
+        return self.data[:, :, -1]
 
 
 class ShootingPoint(NamedTuple):
@@ -73,18 +76,23 @@ class ShootingPoint(NamedTuple):
 
 
 def evaluate(
-    problem: ShootingProblem, p: Array, s: Array, c: Array, newton_steps: int = 2
+    problem: ShootingProblem, p: Array, s: Array, c: Array, newton_steps: Int[ArrayLike, ""]
 ) -> ShootingPoint:
     """The windows solved from their starts s at p, by Newton from the readouts c."""
     layout = problem.layout
 
     def solve(start, half, s, c, basis, rows, used):
-        c = jax.lax.fori_loop(
-            1, newton_steps, lambda _, c: _newton(problem, start, half, s, c, p)[0], c
-        )
-        c, by_s, by_p, newton = _newton(problem, start, half, s, c, p)
         rank, dim = c.shape
-        by = jnp.concatenate([by_s, by_p], axis=1).reshape(rank, dim, -1)
+        # Only the last step's derivatives count. All steps compute them, so that one step is
+        # compiled and not two.
+        readouts = jnp.zeros((c.size, dim + p.size), c.dtype)
+        c, readouts, newton = jax.lax.fori_loop(
+            0,
+            newton_steps,
+            lambda _, carry: _newton(problem, start, half, s, carry[0], p),
+            (c, readouts, jnp.zeros((), c.dtype)),
+        )
+        by = readouts.reshape(rank, dim, -1)
         ahead = jnp.eye(dim, by.shape[-1], dtype=c.dtype)
 
         end = s + half * (layout.tables.end @ c)
@@ -98,17 +106,15 @@ def evaluate(
 
         value, value_by = jax.vmap(observed)(u, u_by)
         weight = jnp.where(used[:, None], 1 / problem.noise[None], 0.0)
-        residual = (weight * (value - problem.ys[rows])).ravel()
-        value_by = (weight[:, :, None] * value_by).reshape(residual.size, -1)
-        return c, end, (by_s, by_p), jnp.split(end_by, [dim], 1), value_by, residual, newton
+        data = jnp.concatenate([value_by, (value - problem.ys[rows])[:, :, None]], axis=2)
+        data = (weight[:, :, None] * data).reshape(value.size, -1)
+        return c, jnp.concatenate([end_by, end[:, None]], axis=1), readouts, data, newton
 
-    c, ends, by, (end_s, end_p), data, residual, newton = jax.vmap(solve)(
+    c, ends, readouts, data, newton = jax.vmap(solve)(
         layout.starts, layout.halves, s, c, layout.basis, layout.rows, layout.used
     )
-    data_s, data_p = jnp.split(data, [s.shape[1]], axis=2)
-    jumps = ends[:-1] - s[1:]
-    linear = LinearisedWindows(*by, end_s, end_p, jumps, data_s, data_p, residual, newton)
-    return ShootingPoint(p, s, c, linear)
+    jumps = ends[:-1].at[:, :, -1].add(-s[1:])
+    return ShootingPoint(p, s, c, LinearisedWindows(readouts, jumps, data, newton))
 
 
 def _newton(problem: ShootingProblem, start, half, s, c, p):
@@ -134,7 +140,7 @@ def _newton(problem: ShootingProblem, start, half, s, c, p):
     answer = -jax.scipy.linalg.solve_triangular(triangle[:size, :size], triangle[:size, size:])
     step = answer[:, 0].reshape(rank, dim)
     change = jnp.max(jnp.abs(half * (tables.values @ step)) / problem.typical_y[None])
-    return c + step, answer[:, 1 : 1 + dim], answer[:, 1 + dim :], change
+    return c + step, answer[:, 1:], change
 
 
 def weigh(loss: DataLoss, r: Array) -> tuple[Array, Array, Array]:
@@ -167,7 +173,7 @@ def total_cost(
     problem: ShootingProblem, point: ShootingPoint, scale: Array, coupling: Array
 ) -> Float[Array, ""]:
     """The cost of data and priors, and of the jumps and the windows' last Newton steps."""
-    jumps = point.linear.jumps / problem.typical_y[None]
+    jumps = point.linear.jumps[:, :, -1] / problem.typical_y[None]
     gaps = jnp.sum(jumps**2) + jnp.sum(point.linear.newton**2)
     return data_cost(problem, point, scale) + coupling**2 * gaps
 
@@ -196,10 +202,18 @@ def estimate_scale(problem: ShootingProblem, point: ShootingPoint) -> Float[Arra
     return jnp.maximum(1.4826 * jnp.nanmedian(size), least)
 
 
-def window_residuals(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " windows"]:
-    """The largest residual of each window between the points, times the span.
+def states_at_data(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, "n dim"]:
+    """The states at the times of the observations, by the tables of their windows."""
+    layout = problem.layout
+    u = point.s[:, None] + layout.halves[:, None, None] * (layout.basis @ point.c)
+    u = jnp.where(layout.used[:, :, None], u, 0.0)
+    return jnp.zeros((len(problem.ys), u.shape[2]), u.dtype).at[layout.rows].add(u)
 
-    This is about a change of u, in units of a typical state.
+
+def window_residuals(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " windows"]:
+    """The largest residual of each window between the Gauss points, times the window's span.
+
+    This estimates by how much u is wrong, in units of a typical state.
     """
     tables = problem.layout.tables
 

@@ -1,4 +1,4 @@
-"""A fit as it is asked for, checked: the observations of a solution, and what is unknown."""
+"""What a fit is given, checked: the observations of a solution, and what is unknown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,11 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics.parts import as_pytree
+from physml._types import Numbers
 from physml.pinn.inverse._parameters import Parameters
+from physml.systems import System
 
 Observe = Sequence[int] | Callable[[Array], Array] | None
 """What is seen of a state: indices of components, a function from (dim,) to (obs,), or all."""
@@ -29,7 +31,7 @@ class Observations(eqx.Module):
 
 
 class Unknowns(eqx.Module):
-    """Parameters and a start, with what is known of them beforehand."""
+    """Parameters and a start, with what is known about them before the fit."""
 
     parameters: Parameters
     values: Float[Array, " p"]  # first guess of the parameters
@@ -50,9 +52,15 @@ class _Components(eqx.Module):
 
 
 def check_observations(
-    ts: Any, ys: Any, state: Float[Array, " dim"], *, t0: Any, observe: Observe, noise: Any
+    ts: Numbers,
+    ys: Numbers,
+    state: Float[Array, " dim"],
+    *,
+    t0: float | None,
+    observe: Observe,
+    noise: Numbers | None,
 ) -> Observations:
-    """The observations of states such as `state`."""
+    """The observations of a state with as many components as `state`, checked."""
     if not (checks.is_concrete(ts) and checks.is_concrete(t0)):
         raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
     ts = np.asarray(ts, float)
@@ -107,16 +115,19 @@ def check_unknowns(
     given: bool,
     known: bool,
 ) -> Unknowns:
-    """What is sought from these data."""
+    """The unknowns that these data are to determine, checked."""
     parameters, values = guess
     dim = parameters.system.dim
     if not given and (known or set(data.indices) != set(range(dim))):
         raise ValueError("y0 must be given unless all components are observed, got None")
     precision = _precisions(parameters, prior)
-    if all(checks.is_concrete(x) for x in jax.tree.leaves((parameters, start))):
+    first = start if given else (start, data.ys)
+    if all(checks.is_concrete(x) for x in jax.tree.leaves((parameters, first))):
         where = "the guess" if given else "the first observation"
-        state = start if given else start.at[np.asarray(data.indices)].set(data.ys[0])
-        slope = parameters.system(jnp.asarray(data.t0), state, parameters.args)
+        state = np.array(start)
+        if not given:
+            state[list(data.indices)] = np.asarray(data.ys)[0]
+        slope = _slope(parameters.system, data.t0, state, parameters.args)
         checks.require_finite(f"the right-hand side at {where}", slope)
     count = int(np.sum(precision == 0)) + (0 if known else dim)
     if data.ys.size < count:
@@ -124,6 +135,11 @@ def check_unknowns(
             f"ys must hold at least as many numbers as are unknown, {count}, got {data.ys.size}"
         )
     return Unknowns(parameters, values, precision, start, given, known, count)
+
+
+@eqx.filter_jit
+def _slope(system: System, t: Any, y: Any, args: PyTree) -> Array:
+    return system(t, y, args)  # operation by operation it would be many small programs
 
 
 def _precisions(parameters: Parameters, prior: Mapping[str, float]) -> Float[np.ndarray, " p"]:

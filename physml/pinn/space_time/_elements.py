@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
-from numpy.polynomial import legendre
 
 from physml._numerics.quadrature import gauss
 from physml.nn import MLP
@@ -68,7 +67,7 @@ class AxisFunctions(NamedTuple):
 
     def at(self, s: Float[np.ndarray, " at"]) -> Float[np.ndarray, "derivatives at functions"]:
         """All derivatives at any points."""
-        return legendre.legvander(s, _FINE - 1) @ _to_legendre() @ self.fine
+        return np.polynomial.legendre.legvander(s, _FINE - 1) @ _to_legendre() @ self.fine
 
     def at_points(self) -> AxisTable:
         """The table at the collocation points."""
@@ -109,7 +108,8 @@ def axis_functions(
         s = jnp.asarray(np.append(-1.0, fine), dtype)
         features = np.asarray(_derivatives(hidden, order, s), np.float64)
     # Take off the highest degrees, which are rounding, so that the grid also resolves integrals.
-    low = legendre.legvander(fine, _FINE - 1 - order) @ _to_legendre()[: _FINE - order]
+    low = np.polynomial.legendre.legvander(fine, _FINE - 1 - order)
+    low = low @ _to_legendre()[: _FINE - order]
     root = np.sqrt(weights)[:, None]
     left, singular, right = np.linalg.svd(root * features[order, 1:], full_matrices=False)
     rank = min(rank, int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0])))
@@ -181,7 +181,7 @@ def _to_legendre() -> np.ndarray:
     """The map from values on the fine grid to Legendre coefficients."""
     points, weights, _ = gauss(_FINE)
     degrees = np.arange(_FINE)[:, None]
-    return (degrees + 0.5) * legendre.legvander(points, _FINE - 1).T * weights
+    return (degrees + 0.5) * np.polynomial.legendre.legvander(points, _FINE - 1).T * weights
 
 
 def _combined(functions: AxisFunctions, change: np.ndarray) -> AxisFunctions:
