@@ -29,6 +29,12 @@ class Config:
     """Seed of everything drawn at random."""
     quick: bool = False
     """A quick look at less of everything, most of it compiling."""
+    record: Path | None = None
+    """File that also gets the figures, such as docs/results/NAME.json, which the pages quote."""
+
+    def __post_init__(self) -> None:
+        if self.record is not None and self.quick:
+            raise ValueError(f"record must be of a full run, got {self.record} with quick")
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
