@@ -127,6 +127,7 @@ def strong(
     for seed, found in zip(seconds, alone, strict=True):
         metrics[f"strong.test_acc_{seed}"] = found.accuracy
         rows.append((f"strong, seed {seed}", *figures_of(found), seconds[seed]))
+    metrics["strong.train_s_mean"] = np.mean(list(seconds.values()))
     metrics["strong.test_acc_mean"] = np.mean([found.accuracy for found in alone])
     metrics["ensemble.test_acc"], metrics["ensemble.members"] = together.accuracy, len(each)
     rows.append((f"ensemble of {len(each)}", *figures_of(together), sum(seconds.values())))
