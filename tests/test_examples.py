@@ -21,7 +21,7 @@ import physml
 ROOT = Path(__file__).parents[1]
 PAGES = [
     page
-    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
     if "```python" in page.read_text()
 ]
 
