@@ -5,6 +5,7 @@ import datetime
 import json
 import math
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tyro
 from matplotlib.figure import Figure
 
 from physml import experiment, fit
@@ -310,6 +312,9 @@ def test_the_command_repeats_the_run(tmp_path, monkeypatch, changed, words):
         monkeypatch.chdir(folder)
         with experiment.Run(config.out, config) as run:
             assert run.metrics({})["command"] == f"python {script}{words}"
+    read = tyro.cli(More, args=shlex.split(words))
+    own = {"out": read.out, "record": None, "data": config.data and Path("DIR")}
+    assert read == dataclasses.replace(config, **own)
 
 
 def test_a_command_line_is_read_and_ctrl_c_is_a_failure(monkeypatch, capsys):
