@@ -8,7 +8,6 @@ everything is compiled anew. The files of MNIST and CIFAR-10 are looked for in t
 PHYSML_DATA names, and downloaded if they are not there.
 """
 
-import os
 import shlex
 import subprocess
 import sys
@@ -19,13 +18,12 @@ import render
 def main(names: list[str]) -> int:
     """Record the figures of each command in docs/results/NAME.json."""
     described = render.described()
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     commands = described["commands"] | described["long_commands"]
     for name in names or described["commands"]:
         print(f"\n{name}: {commands[name]}", flush=True)
         words = [sys.executable, *shlex.split(commands[name])[1:]]
-        record = ["--record", str(render.RESULTS / f"{name}.json")]
-        subprocess.run(words + record, cwd=render.ROOT, env=environment, check=True)
+        record = ["--no-cache", "--record", str(render.RESULTS / f"{name}.json")]
+        subprocess.run(words + record, cwd=render.ROOT, check=True)
     return render.main(check=False)
 
 
