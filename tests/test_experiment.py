@@ -312,6 +312,9 @@ def test_the_command_repeats_the_run(tmp_path, monkeypatch, changed, words):
         monkeypatch.chdir(folder)
         with experiment.Run(config.out, config) as run:
             assert run.metrics({})["command"] == f"python {script}{words}"
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    with experiment.Run(config.out, config) as run:
+        assert run.metrics({})["command"] is None
     read = tyro.cli(More, args=shlex.split(words))
     own = {"out": read.out, "record": None, "data": config.data and Path("DIR")}
     assert read == dataclasses.replace(config, **own)

@@ -10,15 +10,19 @@ PLACES = ("out", "record", "cache")
 """Options that say where files go, which changes no figure."""
 
 
-def command(config: Any) -> str:
+def command(config: Any) -> str | None:
     """What to type to repeat the run of a configuration: the script, and what is no default.
 
     The script is named from the working folder if it lies there, by its file's name otherwise. A
-    folder of the user's own is written as DIR, because it is elsewhere for everybody else.
+    folder of the user's own is written as DIR, because it is elsewhere for everybody else. There is
+    no command in a notebook.
     """
-    main = Path(getattr(sys.modules["__main__"], "__file__", None) or "script.py").resolve()
-    script = main.relative_to(Path.cwd()) if main.is_relative_to(Path.cwd()) else main.name
-    words = ["python", str(script)]
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main is None:
+        return None
+    script, here = Path(main).resolve(), Path.cwd()
+    name = script.relative_to(here).as_posix() if here in script.parents else script.name
+    words = ["python", name]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name not in PLACES and value != field.default:
