@@ -113,7 +113,7 @@ class Results:
         return (
             f"- `{found['command']}` took {took} on a {device} with {found['cpu_count']} cores, "
             f"{found['date'][:10]}, jax {found['versions.jax']}: [{file}.json]({path}), "
-            f"{found['fingerprint']}"
+            f"SHA-256 {found['fingerprint']}"
         )
 
 
@@ -140,7 +140,7 @@ def rendered(text: str, page: Path, results: Results) -> str:
     def block(found: re.Match[str]) -> str:
         kind, name = found.groups()
         content = {"results": results.table, "source": results.source}[kind](name, page)
-        return f"<!-- {kind}: {name} -->\n\n{content}\n\n<!-- end -->"
+        return f"<!-- {kind}: {name} -->\n{content}\n<!-- end -->"
 
     def figure(found: re.Match[str]) -> str:
         return results.figure(found["file"], found["key"], found["format"]) + found["marker"]
