@@ -68,7 +68,7 @@ def main(config: Config) -> dict[str, Any]:
                 shown = {"recipe": recipe, "answer": answer}
                 lines.append(row.shown | row.figures | shown | figures)
         run.table(lines, COLUMNS, title=f"Seconds for {num} solutions; break-even in solutions")
-        return run.metrics({})
+        return run.metrics({"num": num, "num_judged": config.num_judged})
 
 
 def measure(

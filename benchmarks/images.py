@@ -16,6 +16,7 @@ Keras (on TensorFlow) and PyTorch come with the extra `bench`; one that is missi
 
 import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
 import multiprocessing
 import os
@@ -109,7 +110,8 @@ def main(config: Config) -> dict[str, Any]:
                     run.metrics(ratio | {f"{name}.one_by_one_s": value}, prefix="grid")
         run.table(speeds, {"name": "images/s"} | COLUMNS)
         run.table(grid, {"name": "seconds of the digits grid"} | COLUMNS)
-        return run.metrics({})
+        peers = [peer for name in libraries for peer in PEERS.get(name, ())]
+        return run.metrics({f"versions.{peer}": importlib.metadata.version(peer) for peer in peers})
 
 
 def best_seconds(libraries: Sequence[str], task: Task, seed: int, turns: int) -> dict[str, float]:
@@ -255,6 +257,7 @@ def torch(task: Task, images: data.Images) -> dict[str, Training]:
     return {name: training_in(memory_format) for name, memory_format in formats.items()}
 
 
+PEERS = {"keras": ("keras", "tensorflow"), "torch": ("torch",)}  # the packages of a library
 LIBRARIES = {"physml": physml, "keras": keras, "torch": torch}
 COLUMNS = {name: name for name in ("physml", "keras", "torch", "torch_channels_last")}
 

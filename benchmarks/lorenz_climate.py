@@ -56,6 +56,7 @@ def main(config: Config) -> dict[str, Any]:
     measure = partial(measure_climate, num_steps=num_steps, rows=rows)
     with Run(config.out, config) as run:
         run.metrics({"rollouts": NUM, "steps": num_steps, "dt": DT})
+        run.metrics(KNOWN, prefix="known")
         with run.row("truth") as row:
             # One step of order 8 makes an error of at most 5e-10, which no statistic sees.
             flow = reference.FlowMap(system=LORENZ, dt=DT, substeps=1)

@@ -73,7 +73,7 @@ def main(config: Config) -> dict[str, Any]:
             place = {"a": "on the attractor", "b": "in the box"}[key]
             run.table(run.take_rows(), COLUMNS, title=f"{key.upper()}. {unit} {place}")
         figures(run, scores)
-        return run.metrics({})
+        return run.metrics({"starts": starts})
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,6 @@ and more data do not remove it. The methods are:
 Validation forecasts noisy trajectories that are left out of training. Forecasts are scored from
 exact starts and from noisy ones; the row of the exact flow says what is possible from noisy starts.
 The climate is that of ten rollouts.
-
-Measured (seed 0): from noisy starts, smoothed forecasts last as long as the exact flow's at every
-level, and their histograms agree with the truth's even at 10 %, where all other methods end on
-fixed points (the third exponent is off there: -10.5). The bias shows first in that exponent: -27 at
-1 % for the refitted readout, where -14.6 is true; the multi-step loss is the best of the trainings
-by gradient, with -14.3. Injection and the multi-step loss forecast alike at 1 %; at 10 % only the
-latter is better than plain training. One seed was measured, and only the two methods with frozen
-features have settings chosen on validation.
 """
 
 import functools

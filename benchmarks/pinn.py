@@ -58,7 +58,7 @@ def equations(run: Run, names: list[str]) -> None:
     for name in names:
         equation = EQUATIONS[name]
         with run.row(slug(name.replace("-", " ")), name) as row:
-            row.shown["t1"] = equation.t1
+            row["t1"] = equation.t1
             solution, row["seconds"], row["compile_seconds"] = best_of(
                 lambda equation=equation: pinn.solve(equation.system, equation.y0, equation.t1)
             )

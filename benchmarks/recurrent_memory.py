@@ -121,7 +121,7 @@ def main(config: Config) -> dict[str, Any]:
         run.table(forecasts, FORECASTS, title=f"{title}, {num} starts x {seeds} seeds, float64")
         columns = {"name": "cell"} | TRAINING
         run.table(run.take_rows(), columns, title="What training does (means over seeds)")
-        return run.metrics({})
+        return run.metrics({"starts": num, "seeds": seeds})
 
 
 def mean(each: list[dict[str, float]]) -> dict[str, float]:

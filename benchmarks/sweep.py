@@ -116,7 +116,8 @@ def main(config: Config) -> dict[str, Any]:
         report(run, title, sweep, (min(once_seconds), once_compile), anew)
         difference = largest_difference(together, singles)
         print(f"largest relative difference of the losses by step: {difference:.1e}")
-        return run.metrics({"loss_difference": difference})
+        counts = {"fits": num, "fits_dtype": "float32", "steps": steps}
+        return run.metrics(counts | {"loss_difference": difference})
 
 
 def report(

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+
+jax.config.update("jax_enable_x64", True)  # as in the rows' own processes, for the record
+
 from physml import experiment
 from physml.experiment import Run
 

@@ -44,6 +44,7 @@ class Study:
         self.rates = (3e-3, 1e-2) if config.quick else (1e-3, 3e-3, 1e-2, 3e-2)
         self.seeds = range(2 if config.quick else config.seeds)
         self.key = jax.random.key(config.seed)
+        run.metrics({"seeds": len(self.seeds), "steps": self.steps})
 
     def settings(self, **grids: Iterable[Any]) -> list[Setting]:
         """Every combination, seeds last."""

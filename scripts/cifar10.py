@@ -83,7 +83,7 @@ def main(config: Config) -> dict[str, object]:
             print(f"{name}\n{found.summary()}\n")
         run.figure("accuracy", plots.accuracy_curves(curves))
         run.table(run.take_rows(), COLUMNS)
-        return run.metrics({})
+        return run.metrics({"test_images": len(test)})
 
 
 COLUMNS = {

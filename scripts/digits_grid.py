@@ -129,7 +129,8 @@ def main(config: Config) -> dict[str, object]:
         run.save_model("wide", wide.models)
         means = {key: np.mean([row[key] for row in rows]) for key in list(COLUMNS)[4:]}
         # Models of each split, and those that diverged in all splits.
-        return run.metrics(means | {"models": len(grid), "diverged": diverged})
+        counts = {"models": len(grid), "diverged": diverged, "splits": splits, "members": MEMBERS}
+        return run.metrics(means | counts)
 
 
 def fit_many(

@@ -90,6 +90,7 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
         for i, name in enumerate(NAMES):
             median, ratio = np.median(np.abs(errors[:, i])), rms[i] / bound[i]
             row[f"{name}_err"], row[f"{name}_rms_over_crb"] = median, ratio
+            row[f"{name}_rms"], row[f"{name}_crb"] = rms[i], bound[i]
             row[f"{name}_coverage"], row[f"{name}_shooting_err"] = covered[i], lost[i]
             shares = median, rms[i], bound[i], covered[i], lost[i]
             rows.append([name, *(100 * float(share) for share in shares)])
@@ -130,6 +131,7 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     with run.row("oscillator", "zeta") as row:
         row["zeta_err"], row["zeta_rms_err"] = np.median(errors), np.sqrt(np.mean(errors**2))
         row["failed"] = np.mean(np.asarray(found.result != RESULTS.successful))
+        row["draws"] = draws
     run.table(
         [["zeta", 100 * np.median(errors), 100 * errors.max()]],
         ["parameter", "median error", "worst"],
@@ -145,9 +147,10 @@ def duffing(run: Run, key: jax.Array) -> None:
     ys = clean + 0.02 * jax.random.normal(noise_key, clean.shape)
     found = pinn.discover(systems.Duffing(beta=0.0), ts, ys, component=1, key=network_key)
     print(f"Duffing lacks the term {found}")
-    terms = dict(zip(found.names, found.coefficients, strict=True))
-    cubic = {"cubic_err": abs(terms.get("x^3", 0.0) + 1.0), "num_terms": len(terms)}
-    run.metrics(cubic, prefix="duffing")
+    terms = dict(zip(found.names, zip(found.coefficients, found.sd, strict=True), strict=True))
+    cubic, sd = terms.get("x^3", (0.0, None))
+    figures = {"cubic": cubic, "cubic_sd": sd, "cubic_err": abs(cubic + 1.0)}
+    run.metrics(figures | {"num_terms": len(terms)}, prefix="duffing")
     columns = zip(found.names, found.coefficients, found.sd, strict=True)
     rows = [[name, found.candidates.get(name), value, sd] for name, value, sd in columns]
     title = "The term that Duffing's equation lacks, true value -1 x^3; noise 0.02"

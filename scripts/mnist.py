@@ -86,6 +86,7 @@ def plain(
     found = classify.evaluate(classify.probabilities(fitted.model, test), test)
     return found, {
         "test_acc": found.accuracy,
+        "test_images": len(test),
         "train_s": fitted.seconds,
         "images_per_s": 128 * fitted.step / fitted.seconds,
         "seconds_to_99": reached[0] if reached else None,
@@ -125,8 +126,9 @@ def strong(
     for seed, found in zip(seconds, alone, strict=True):
         metrics[f"strong.test_acc_{seed}"] = found.accuracy
         rows.append((f"strong, seed {seed}", *figures_of(found), seconds[seed]))
+    metrics["strong.train_s_mean"] = np.mean(list(seconds.values()))
     metrics["strong.test_acc_mean"] = np.mean([found.accuracy for found in alone])
-    metrics["ensemble.test_acc"] = together.accuracy
+    metrics["ensemble.test_acc"], metrics["ensemble.members"] = together.accuracy, len(each)
     rows.append((f"ensemble of {len(each)}", *figures_of(together), sum(seconds.values())))
     return together, metrics, rows
 

@@ -67,6 +67,7 @@ def learn(run: Run, problem: Problem, key: jax.Array, quick: bool) -> surrogate.
         step_map = row.time(fit, problem, units, key)
         row["dtype"], row["dim"], row["units"] = str(test.ys.dtype), len(test.names), units
         row["pairs"], row["steps"] = len(train) * (train.ts.size - 1), test.ts.size - 1
+        row["starts"] = len(test)
         if problem.chaotic:
             starts, steps = test.ys[:, -1:], test.ts.size // 10 * 10
             exponents = {}

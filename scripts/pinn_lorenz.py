@@ -69,19 +69,21 @@ def along_the_benchmark(run: Run) -> None:
     dense: Any = solution.dense
     networks = jax.vmap(dense.networks.evaluate)(ts)
     answers = {
-        "PINN": solution(ts),
-        "PINN before its error is subtracted": networks,
-        "Diffrax Dopri8, rtol 1e-13": reference.solve(LORENZ, y0, ts).ys,
+        "": ("PINN", solution(ts)),
+        "networks": ("PINN before its error is subtracted", networks),
+        "diffrax": ("Diffrax Dopri8, rtol 1e-13", reference.solve(LORENZ, y0, ts).ys),
     }
-    errors = {name: dynamics.relative_l2_until(ys, truth, DT, ENDS) for name, ys in answers.items()}
-    rows = [[name, *found.values()] for name, found in errors.items()]
-    rows.append(["published PINN", max(PUBLISHED.values()), None, None])
+    for name, (label, ys) in answers.items():
+        with run.row(name, label) as row:
+            errors = dynamics.relative_l2_until(ys, truth, DT, ENDS)
+            row.metrics({f"rel_l2_t{end}": error for end, error in errors.items()})
+    with run.row("published", "published PINN") as row:
+        row["rel_l2_t20"] = max(PUBLISHED.values())
     run.table(
-        rows,
-        ["solver", *(f"t = {end}" for end in ENDS)],
+        run.take_rows(),
+        {"name": "solver"} | {f"rel_l2_t{end}": f"t = {end}" for end in ENDS},
         title="Relative L2 error on [0, t] from (1, 1, 1), worst component, float64",
     )
-    run.metrics({f"rel_l2_t{end}": error for end, error in errors["PINN"].items()})
 
     estimate, part = solution.error_estimate(ts), slice(0, len(grid(20)))
     # To t = 20 the solution's own error is rounding; there the error that was subtracted is judged.
@@ -113,7 +115,7 @@ def on_the_attractor(run: Run, key: jax.Array, num: int) -> None:
         ["starts", "5 %", "median", "95 %"],
         title="Relative L2 error on [0, 20] from the attractor, worst component, float64",
     )
-    run.metrics({"attractor_median_rel_l2_t20": median})
+    run.metrics({"attractor_median_rel_l2_t20": median, "attractor_starts": num})
 
 
 def cost(run: Run, key: jax.Array, batch: int) -> None:

@@ -1,10 +1,12 @@
 """A run's folder holds whole files, strict JSON and honest provenance."""
 
 import dataclasses
+import datetime
 import json
 import math
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tyro
 from matplotlib.figure import Figure
 
 from physml import experiment, fit
@@ -252,6 +255,73 @@ class Options(experiment.Config):
     out: Path = Path("results/here")
     draws: int = 3
     """Draws of the noise."""
+
+
+def options(tmp_path, **more):
+    return Options(out=tmp_path / "run", record=tmp_path / "docs" / "here.json", **more)
+
+
+def test_a_finished_run_is_recorded(tmp_path):
+    config = options(tmp_path, draws=4)
+    with experiment.Run(config.out, config) as run:
+        run.metrics({"z": 1.5, "a": math.nan})
+        assert not config.record.exists()
+    written = config.record.read_text()
+    assert strict_json(config.record) == strict_json(config.out / "metrics.json")
+    names = list(json.loads(written))
+    assert names == sorted(names) and {"a", "z", "date", "command", "cpu_count"} <= set(names)
+    moment = datetime.datetime.fromisoformat(json.loads(written)["date"])
+    assert moment.utcoffset() == datetime.timedelta(0)
+    assert not [word for word in (str(tmp_path), str(Path.home())) if word in written]
+
+
+def test_an_interrupted_run_or_a_quick_one_is_not_recorded(tmp_path):
+    config = options(tmp_path)
+    with pytest.raises(KeyboardInterrupt), experiment.Run(config.out, config) as run:
+        run.metrics({"z": 1.5})
+        raise KeyboardInterrupt
+    assert not config.record.exists()
+    with pytest.raises(
+        ValueError, match=r"record must be of a full run, got .*here\.json with quick"
+    ):
+        options(tmp_path, quick=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class More(Options):
+    """More options."""
+
+    data: Path | None = None
+    rows: tuple[str, ...] = ()
+    better: bool = False
+    plain: bool = True
+    wide_epochs: int = 60
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, ""),
+        ({"seed": 3, "draws": 3}, " --seed 3"),
+        ({"data": Path("/home/me/data"), "better": True}, " --data DIR --better"),
+        ({"rows": ("mlp", "a b"), "plain": False}, " --rows mlp 'a b' --no-plain"),
+        ({"wide_epochs": 2, "record": Path("x.json")}, " --wide-epochs 2"),
+    ],
+)
+def test_the_command_repeats_the_run(tmp_path, monkeypatch, changed, words):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "scripts" / "it.py"))
+    config = More(out=tmp_path / "run", **changed)
+    for folder, script in ((tmp_path, "scripts/it.py"), (tmp_path.parent / "else", "it.py")):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        with experiment.Run(config.out, config) as run:
+            assert run.metrics({})["command"] == f"python {script}{words}"
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    with experiment.Run(config.out, config) as run:
+        assert run.metrics({})["command"] is None
+    read = tyro.cli(More, args=shlex.split(words))
+    own = {"out": read.out, "record": None, "data": config.data and Path("DIR")}
+    assert read == dataclasses.replace(config, **own)
 
 
 def test_a_command_line_is_read_and_ctrl_c_is_a_failure(monkeypatch, capsys):

@@ -53,8 +53,10 @@ KEYS = {
         gauss_newton.rel_l2 gauss_newton.estimated_max_err
         gauss_newton.seconds gauss_newton.compile_seconds""",
 }
-RECORDED = set("seed dtype device versions.jax versions.physml wall_s compile_seconds".split())
-TIMES = tuple("seconds seconds_t20 wall_s _s speedup diffrax_ratio_t20 batch_ratio".split())
+RECORDED = set(
+    "seed dtype device date command versions.jax versions.physml wall_s compile_seconds".split()
+)
+TIMES = tuple("date seconds seconds_t20 wall_s _s speedup diffrax_ratio_t20 batch_ratio".split())
 
 
 def run_script(script, out, *options):

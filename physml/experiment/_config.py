@@ -33,6 +33,12 @@ class Config:
     """A quick look at less of everything, most of it compiling."""
     cache: bool = True
     """Keep compiled programs for the next run, see `use_compilation_cache`."""
+    record: Path | None = None
+    """File that also gets the figures, such as docs/results/NAME.json, which the pages quote."""
+
+    def __post_init__(self) -> None:
+        if self.record is not None and self.quick:
+            raise ValueError(f"record must be of a full run, got {self.record} with quick")
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)

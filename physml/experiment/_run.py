@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 
 from physml.experiment import _files as files
 from physml.experiment._cache import compilation_cache_is_on
+from physml.experiment._command import PLACES, command
 from physml.experiment._table import Columns, Rows, format_table
 from physml.experiment._timing import Timing, timed
 from physml.results import RESULTS, raise_if_interrupted
@@ -83,7 +85,8 @@ class Run:
     and table of an earlier run. `metrics.json` and `table.txt` appear when the run is left without
     an exception; until then they are `metrics.json.unfinished` and `table.txt.unfinished`. So a
     folder that holds metrics holds all those of its configuration, and a script that is interrupted
-    (see `raise_if_interrupted`) leaves none.
+    (see `raise_if_interrupted`) leaves none. Where the configuration names a file to `record` in,
+    that file gets the finished metrics too, sorted by their names.
 
     Args:
         out_dir: the folder, made if it is not there.
@@ -116,10 +119,10 @@ class Run:
         config = dataclasses.asdict(self.config)
         files.write_json(self.out_dir / "config.json", config)
         # Where the results and the compiled programs go does not change the results.
-        kept = {name: value for name, value in config.items() if name not in ("out", "cache")}
-        self._identity = files.jsonable(kept)
+        self._identity = files.jsonable({k: x for k, x in config.items() if k not in PLACES})
         if self._parts.exists() and files.read_json(self._parts / "config.json") != self._identity:
             shutil.rmtree(self._parts)
+        self._date = datetime.now(UTC).isoformat(timespec="seconds")
         self._timer = timed()
         self._timing: Timing = self._timer.__enter__()
         return self
@@ -133,16 +136,20 @@ class Run:
         for claim in _CLAIMS:
             if self._unfinished(claim).exists():
                 os.replace(self._unfinished(claim), self.out_dir / claim)
+        if record := getattr(self.config, "record", None):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            metrics = files.read_json(self.out_dir / "metrics.json") or {}
+            files.write_json(record, dict(sorted(metrics.items())))
 
     def metrics(self, values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
         """Add figures to `metrics.json` and return all that it holds.
 
         The run adds `seed`, `dtype` (of a JAX float, unless the configuration names one), `device`,
         `cpu_count`, `versions.*`, `cache` (whether compiled programs come from a folder if an
-        earlier run left them there), `wall_s` (since the run was entered) and `compile_seconds`
-        (time in which JAX traced, lowered, and compiled or read what was compiled). JSON has no
-        NaN or infinity: they are written as the strings "nan", "inf" and "-inf", which `float`
-        reads back.
+        earlier run left them there), `date` (when the run was entered, UTC), `command` (which
+        repeats the run), `wall_s` (since the run was entered) and `compile_seconds` (time in which
+        JAX traced, lowered, and compiled or read what was compiled). JSON has no NaN or infinity:
+        they are written as the strings "nan", "inf" and "-inf", which `float` reads back.
 
         Args:
             values: dotted names to numbers, strings, booleans or None; 0-d arrays count as numbers.
@@ -260,6 +267,8 @@ class Run:
             "versions.platform": platform.platform(),
             **versions,
             "cache": compilation_cache_is_on(),
+            "date": self._date,
+            "command": command(self.config),
             "wall_s": round(self._timing.wall_seconds, 3),
             "compile_seconds": round(self._timing.compile_seconds, 3),
         }

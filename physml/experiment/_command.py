@@ -1,0 +1,42 @@
+"""The command line that repeats a run."""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+PLACES = ("out", "record", "cache")
+"""Options that say where files go, which changes no figure."""
+
+
+def command(config: Any) -> str | None:
+    """What to type to repeat the run of a configuration: the script, and what is no default.
+
+    The script is named from the working folder if it lies there, by its file's name otherwise. A
+    folder of the user's own is written as DIR, because it is elsewhere for everybody else. There is
+    no command in a notebook.
+    """
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main is None:
+        return None
+    script, here = Path(main).resolve(), Path.cwd()
+    name = script.relative_to(here).as_posix() if here in script.parents else script.name
+    words = ["python", name]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in PLACES and value != field.default:
+            words += _option(field.name.replace("_", "-"), value)
+    return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    match value:
+        case bool():
+            return [f"--{name}" if value else f"--no-{name}"]
+        case Path():
+            return [f"--{name}", "DIR"]
+        case tuple() | list():
+            return [f"--{name}", *map(str, value)]
+        case _:
+            return [f"--{name}", str(value)]
