@@ -14,6 +14,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.compiled import constant
+
 
 def is_concrete(value: Any) -> bool:
     """Whether the numbers in an array can be read now (it is not traced)."""
@@ -169,7 +171,7 @@ def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array,
     """
     if ts is None:
         ts = np.linspace(t0, t1, 1001)
-    ts = jnp.asarray(ts, dtype)
+    ts = constant(ts, dtype) if is_concrete(ts) else jnp.asarray(ts, dtype)
     require_increasing("ts", ts)
     if is_concrete(ts):
         first, last = np.asarray(ts)[[0, -1]]  # on the host, also while something else is traced
@@ -198,7 +200,7 @@ def check_tolerances(
         )
     if not 0 <= atol < np.inf:
         raise ValueError(f"atol must be finite and not negative, got {atol}")
-    return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
+    return constant(rtol, dtype), constant(atol, dtype)
 
 
 def check_fractions(fractions: Sequence[float]) -> np.ndarray:
