@@ -17,13 +17,11 @@ def piece_at(starts: Float[Array | np.ndarray, " pieces"], t: Float[ArrayLike, "
     if isinstance(starts, np.ndarray):
         return np.maximum(np.searchsorted(starts, t, side="right") - 1, 0)
     last = starts.shape[0] - 1
-    low, high = jnp.zeros_like(t, int), jnp.full_like(t, last, int)
+    levels = last.bit_length()
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
-        middle = (low + high + 1) // 2
-        later = starts[middle] <= t
-        return jnp.where(later, middle, low), jnp.where(later, high, middle - 1)
+    def advance(level: Array, piece: Array) -> Array:
+        ahead = jnp.minimum(piece + (1 << (levels - 1 - level)), last)
+        return jnp.where(starts[ahead] <= t, ahead, piece)
 
-    # By hand: `jnp.searchsorted` takes four times as long to compile.
-    return jax.lax.fori_loop(0, last.bit_length(), halve, (low, high))[0]
+    # By hand: `jnp.searchsorted` takes far longer to compile.
+    return jax.lax.fori_loop(0, levels, advance, jnp.zeros_like(t, int))
