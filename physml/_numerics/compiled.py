@@ -67,7 +67,7 @@ def compile_all(
     return [lambda *args, program=program: program(_split(args)[0]) for program in programs]
 
 
-_QUICKLY = {"xla_cpu_use_fusion_emitters": False}
+_QUICKLY: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 
 def _compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:

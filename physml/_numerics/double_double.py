@@ -15,6 +15,7 @@ Sources: T. J. Dekker, Numer. Math. 18 (1971) 224; Y. Hida, X. S. Li, D. H. Bail
 quad-double precision floating point arithmetic, 15th IEEE Symposium on Computer Arithmetic (2001).
 """
 
+import functools
 import itertools
 import math
 from fractions import Fraction
@@ -153,7 +154,9 @@ def matmul(
     right = jnp.moveaxis(_slices(b, 0, bits, num), 0, 1).reshape(length, num * columns)
     with jax.default_matmul_precision("highest"):
         products = (left @ right).reshape(num, rows, num, columns)
-    orders = [sum(products[k, :, n - k] for k in range(n + 1)) for n in range(num)]
+    orders = [
+        functools.reduce(jnp.add, [products[k, :, n - k] for k in range(n + 1)]) for n in range(num)
+    ]
     total = exact(orders[-1])
     for order in reversed(orders[:-1]):  # from the smallest
         total = add(total, exact(order))

@@ -175,7 +175,7 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
 
     largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
     few_digits = jnp.sqrt(tolerance.rtol) * carried.scale + tolerance.atol
-    trusted = jnp.all((largest <= few_digits) | ~used[:, None])  # not where it is NaN
+    trusted = jnp.all((largest <= few_digits[None]) | ~used[:, None])  # not where it is NaN
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
 

@@ -141,7 +141,7 @@ def solve(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
     )
     limits = Limits(max_steps, max_windows)
-    concrete = all(checks.is_concrete(x) for x in jax.tree.leaves(problem))
+    concrete = all(checks.is_concrete(x) for x in jax.tree.leaves(held))
     run = _in_programs if concrete else _in_one_program
     with single_threaded_blas():
         ended = run(held, tables, tolerance, course, limits, ts, correct)
