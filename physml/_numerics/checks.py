@@ -171,7 +171,7 @@ def check_times(ts: Any, t0: float, t1: float, dtype: DTypeLike) -> Float[Array,
     """
     if ts is None:
         ts = np.linspace(t0, t1, 1001)
-    ts = constant(ts, dtype) if is_concrete(ts) else jnp.asarray(ts, dtype)
+    ts = constant(np.asarray(ts), dtype) if is_concrete(ts) else jnp.asarray(ts, dtype)
     require_increasing("ts", ts)
     if is_concrete(ts):
         first, last = np.asarray(ts)[[0, -1]]  # on the host, also while something else is traced
