@@ -96,13 +96,9 @@ class Solution(eqx.Module):
         """
         require_positive(rtol=rtol)
         error = self._require_error()
-        even = self.t0 + (self.t1 - self.t0) * jnp.linspace(0.0, 1.0, 1000, dtype=self.ts.dtype)
-        times = jnp.sort(jnp.clip(jnp.concatenate([even, self.ts]), self.t0, self.t1))
-        scale = jnp.max(jnp.abs(jax.vmap(self.dense.evaluate)(times)), axis=0)
-        errors = jax.vmap(error)(times)
-        good = jnp.all(errors <= rtol * jnp.broadcast_to(scale, errors.shape), axis=1)
-        num_good = jnp.sum(jnp.cumprod(good))
-        return times[jnp.maximum(num_good - 1, 0)], num_good == times.shape[0]
+        return _valid_until(
+            self.dense.evaluate, error, self.ts, self.t0, self.t1, jnp.asarray(rtol, self.ts.dtype)
+        )
 
     def _require_error(self) -> Callable[[Float[Array, ""]], Float[Array, " dim"]]:
         if self.error is None:
@@ -131,3 +127,16 @@ class Solution(eqx.Module):
 @eqx.filter_jit
 def _evaluate(function: Callable, t: Array) -> Array:
     return function(t) if t.ndim == 0 else jax.vmap(function)(t)
+
+
+@eqx.filter_jit
+def _valid_until(
+    dense: Callable, error: Callable, ts: Array, t0: Array, t1: Array, rtol: Array
+) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+    even = t0 + (t1 - t0) * jnp.linspace(0.0, 1.0, 1000, dtype=ts.dtype)
+    times = jnp.sort(jnp.clip(jnp.concatenate([even, ts]), t0, t1))
+    scale = jnp.max(jnp.abs(jax.vmap(dense)(times)), axis=0)
+    errors = jax.vmap(error)(times)
+    good = jnp.all(errors <= rtol * jnp.broadcast_to(scale, errors.shape), axis=1)
+    num_good = jnp.sum(jnp.cumprod(good))
+    return times[jnp.maximum(num_good - 1, 0)], num_good == times.shape[0]

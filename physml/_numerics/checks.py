@@ -14,6 +14,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.compiled import constant
+
 
 def is_concrete(value: object) -> bool:
     """Whether the numbers in an array can be read now (it is not traced)."""
@@ -176,7 +178,7 @@ def check_times(ts: object, t0: float, t1: float, dtype: DTypeLike) -> Float[Arr
     """
     if ts is None:
         ts = np.linspace(t0, t1, 1001)
-    ts = jnp.asarray(ts, dtype)
+    ts = constant(np.asarray(ts), dtype) if is_concrete(ts) else jnp.asarray(ts, dtype)
     require_increasing("ts", ts)
     if is_concrete(ts):
         first, last = np.asarray(ts)[[0, -1]]  # on the host, also while something else is traced
@@ -205,7 +207,7 @@ def check_tolerances(
         )
     if not 0 <= atol < np.inf:
         raise ValueError(f"atol must be finite and not negative, got {atol}")
-    return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
+    return constant(rtol, dtype), constant(atol, dtype)
 
 
 def check_fractions(fractions: Sequence[float]) -> np.ndarray:

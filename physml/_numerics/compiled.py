@@ -1,15 +1,18 @@
-"""Compile a pure function once for its shapes, and measure how long that takes."""
+"""Compile pure functions once for their shapes, and measure how long that takes."""
 
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 
 Static = tuple[jax.tree_util.PyTreeDef, tuple]
+
+_ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
 
 
 class _Traced:
@@ -32,9 +35,58 @@ def compiled(function: Callable[..., PyTree], *args: PyTree) -> tuple[Callable[.
         spent on tracing and compiling (nearly zero if the program was there already).
     """
     start = time.perf_counter()
-    traced, static = _split(args)
-    program = _apply.lower(function, static, traced).compile()
+    program = lower(function, *args).compile()
     return lambda *args: program(_split(args)[0]), time.perf_counter() - start
+
+
+def lower(function: Callable[..., PyTree], *args: PyTree) -> jax.stages.Lowered:
+    """`function` traced for arguments like `args`, as for `compiled`, and not compiled yet.
+
+    An array may be given by its shape and dtype alone, as `jax.ShapeDtypeStruct`: so the `out_info`
+    of one program can be an argument of the next.
+    """
+    traced, static = _split(args)
+    return _apply.lower(function, static, traced)
+
+
+def compile_all(
+    *lowered: jax.stages.Lowered, quickly: Sequence[jax.stages.Lowered] = ()
+) -> list[Callable[..., PyTree]]:
+    """Programs made of what `lower` gave, compiled at the same time on as many cores.
+
+    They take arguments of the structure, shapes and dtypes that they were traced for.
+
+    Args:
+        lowered, quickly: all of them in order. On a CPU, XLA's older emitters of loops make those
+            of `quickly`: for many small operations they need half the time, and they round
+            elsewhere than the newer ones do.
+    """
+    with ThreadPoolExecutor(len(lowered) + len(quickly)) as pool:  # XLA frees Python's lock
+        ordinary = pool.map(lambda program: program.compile(), lowered)
+        quick = pool.map(_compile_quickly, quickly)
+        programs = [*ordinary, *quick]
+    return [lambda *args, program=program: program(_split(args)[0]) for program in programs]
+
+
+_QUICKLY: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
+
+
+def _compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    if _QUICKLY and jax.default_backend() == "cpu":
+        try:
+            return lowered.compile(compiler_options=_QUICKLY)
+        except jax.errors.JaxRuntimeError:  # an XLA that does not know the option
+            _QUICKLY.clear()
+    return lowered.compile()
+
+
+def constant(value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+    """Known numbers as an array, also while something else is traced.
+
+    Unlike `jnp.asarray` it compiles nothing. A Python number without a dtype stays weakly typed.
+    """
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(value if dtype is None else np.asarray(value, dtype))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -48,7 +100,7 @@ def _apply(function: Callable[..., PyTree], static: Static, traced: list[ArrayLi
 def _split(tree: PyTree) -> tuple[list[ArrayLike], Static]:
     """The arrays of a tree, and everything else in it as a hashable value."""
     leaves, structure = jax.tree.flatten(jax.tree.map(_opened, tree))
-    is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
+    is_array = [isinstance(leaf, _ARRAYS) for leaf in leaves]
     traced = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
     # The type is part of the comparison, since 1 == 1.0 == True.
     static = tuple(

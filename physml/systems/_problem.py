@@ -1,10 +1,10 @@
 """The check of an initial value problem, as users hand it in."""
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from physml._numerics.checks import floating_array, require_finite
+from physml._numerics.compiled import constant
 from physml._types import Numbers
 from physml.systems._base import System
 
@@ -24,12 +24,12 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
             "systems.from_function(f, dim) makes one of a right-hand side"
         )
     # JAX traces parameters that are arrays: another value of one does not compile again.
-    system = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float) else x, system)
+    system = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, system)
     y0 = floating_array("y0", y0)
     if y0.shape[:1] != (system.dim,):
         raise ValueError(f"y0 must have shape ({system.dim},), got {y0.shape}")
     require_finite("y0", y0)
-    out = jax.eval_shape(system, jnp.zeros((), y0.dtype), y0, args)
+    out = jax.eval_shape(system, jax.ShapeDtypeStruct((), y0.dtype), y0, args)
     if out is None:
         raise TypeError(
             f"the right-hand side must answer with an array of shape {y0.shape}, got None"

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.pieces import piece_at
 from physml._numerics.quadrature import gauss
 from physml.pinn.collocation._linearised import VectorField, defect, linearise, nodes_in
 from physml.pinn.collocation._pieces import Polynomials
@@ -23,7 +22,8 @@ class Error(eqx.Module):
     resolution: Float[Array, "windows dim"]  # of a window's values, by its polynomial and dtype
 
     def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
-        error = jnp.abs(self.signed.evaluate(t)) + self.resolution[piece_at(self.signed.starts, t)]
+        index, signed = self.signed.piece(t)
+        error = jnp.abs(signed) + self.resolution[index]
         return jnp.where(jnp.isnan(error), jnp.inf, error)
 
 

@@ -30,10 +30,14 @@ class Pieces(Differentiated):
 
     def evaluate(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
         """u(t), by the function of the window that t lies in."""
+        return self.piece(t)[1]
+
+    def piece(self, t: Float[Array, ""]) -> tuple[Int[Array, ""], Float[Array, " dim"]]:
+        """The window that t lies in, and u(t)."""
         index = piece_at(self.starts, t)
         s = (t - self.starts[index]) / (self.spans[index] / 2) - 1
         with jax.default_matmul_precision("highest"):
-            return self.in_window(index, s)
+            return index, self.in_window(index, s)
 
 
 class WindowNetworks(Pieces):

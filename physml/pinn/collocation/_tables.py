@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics.checks import is_concrete
+from physml._numerics.compiled import constant
 from physml._numerics.quadrature import gauss
 from physml.nn import MLP, Frozen
 
@@ -34,29 +35,32 @@ def hidden_layer(
     Source of the sequence: generalised golden ratio, M. Roberts (2018), "The unreasonable
     effectiveness of quasirandom sequences".
     """
-    if key is None:
-        ratio = 1.32471795724474602596  # the real root of x^3 = x + 1
-        steps = np.arange(1, units + 1)
-        slopes, centres = (0.5 + steps / ratio) % 1.0, (0.5 + steps / ratio**2) % 1.0
-    else:
+    # All weights are set below: nothing is drawn, so that nothing has to be compiled.
+    network = nnx.eval_shape(lambda: MLP(1, (units,), out_features, dtype=dtype, rngs=nnx.Rngs(0)))
+    (layer,), readout = network.hidden, network.readout
+    own = readout.kernel.get_value().dtype
+    slopes, centres = _evenly(units) if key is None else _latin_hypercube(units, key)
+    slopes, centres = slope * slopes, 2.0 * centres - 1.0
+    # Linear's annotations know of Param only; it reads any Variable.
+    layer.kernel = Frozen(constant(slopes[None], own))  # pyright: ignore[reportAttributeAccessIssue]
+    layer.bias = Frozen(constant(-slopes * centres, own))  # pyright: ignore[reportAttributeAccessIssue]
+    readout.kernel = nnx.Param(constant(np.zeros((units, out_features)), own))
+    readout.bias = nnx.Param(constant(np.zeros(out_features), own))
+    return network
+
+
+def _evenly(units: int) -> tuple[np.ndarray, np.ndarray]:
+    ratio = 1.32471795724474602596  # the real root of x^3 = x + 1
+    steps = np.arange(1, units + 1)
+    return (0.5 + steps / ratio) % 1.0, (0.5 + steps / ratio**2) % 1.0
+
+
+def _latin_hypercube(units: int, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
+    with jax.ensure_compile_time_eval():
         order_key, *jitter_keys = jax.random.split(key, 3)
         order = np.asarray(jax.random.permutation(order_key, units))
         jitter = [np.asarray(jax.random.uniform(k, (units,))) for k in jitter_keys]
-        slopes, centres = (order + jitter[0]) / units, (np.arange(units) + jitter[1]) / units
-    slopes, centres = slope * slopes, 2.0 * centres - 1.0
-    network = MLP(
-        1,
-        (units,),
-        out_features,
-        kernel_init=nnx.initializers.zeros_init(),
-        dtype=dtype,
-        rngs=nnx.Rngs(0),  # nothing is drawn
-    )
-    (layer,) = network.hidden
-    # Linear's annotations know of Param only; it reads any Variable.
-    layer.kernel = Frozen(jnp.asarray(slopes[None], dtype))  # pyright: ignore[reportAttributeAccessIssue]
-    layer.bias = Frozen(jnp.asarray(-slopes * centres, dtype))  # pyright: ignore[reportAttributeAccessIssue]
-    return network
+    return (order + jitter[0]) / units, (np.arange(units) + jitter[1]) / units
 
 
 class Tables(eqx.Module):
@@ -103,7 +107,7 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
     checks = (edges[1:] + edges[:-1]) / 2
     everywhere = np.concatenate([[-1.0], points, checks])
     with jax.ensure_compile_time_eval():
-        pair = _features(network, jnp.asarray(everywhere, dtype))
+        pair = _features(network, constant(everywhere, dtype))
     features, slopes = (np.asarray(x, np.float64) for x in pair)
     if not (np.isfinite(features).all() and np.isfinite(slopes).all()):
         raise ValueError("network.features is not finite on [-1, 1]")
@@ -125,7 +129,7 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
         "check_values": (features[at_checks] - features[0]) @ readout,
         "readout": readout,
     }
-    return Tables(**{name: jnp.asarray(table, dtype) for name, table in tables.items()})
+    return Tables(**{name: constant(table, dtype) for name, table in tables.items()})
 
 
 def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:

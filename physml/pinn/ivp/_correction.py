@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch
-from physml._numerics.double_double import add, exact, neg
+from physml._numerics.double_double import DoubleDouble, add, exact, neg
 from physml._numerics.quadrature import interpolation
 from physml.pinn.collocation import (
     Error,
@@ -21,9 +21,46 @@ from physml.pinn.collocation import (
     iterate,
     linearise,
 )
-from physml.pinn.ivp._window import Window, nodal_values
+from physml.pinn.ivp._march import March
+from physml.pinn.ivp._window import nodal_values
 
 _PASSES = 2  # pass 1 is subtracted; pass 2 estimates the error that remains
+
+
+class Standing(NamedTuple):
+    """What one window hands over to the next.
+
+    Attributes:
+        index: of the next window.
+        truths: the right state at its start, by each pass.
+        growth: how fast f has repelled so far.
+        small: whether all corrections so far were small.
+    """
+
+    index: Int[Array, ""]
+    truths: DoubleDouble
+    growth: Float[Array, ""]
+    small: Bool[Array, ""]
+
+
+class Carried(NamedTuple):
+    """The error carried along the windows, as far as it has come.
+
+    Attributes:
+        standing: between the last window and the next.
+        stiff: whether it stopped there for want of LU.
+        scale: the largest absolute value of each component.
+        values: the solution less its error, at each window's start, points and end.
+        corrections: the error of `values`, which the last pass has found.
+        growths: how fast f has repelled up to each window's end.
+    """
+
+    standing: Standing
+    stiff: Bool[Array, ""]
+    scale: Float[Array, " dim"]
+    values: Float[Array, "windows nodes dim"]
+    corrections: Float[Array, "windows nodes dim"]
+    growths: Float[Array, " windows"]
 
 
 class Corrected(NamedTuple):
@@ -34,51 +71,51 @@ class Corrected(NamedTuple):
     trusted: Bool[Array, ""]  # whether half of the digits asked for are left
 
 
-def correct(
+def carry_error(
     field: VectorField,
     tables: Tables,
     tolerance: Tolerance,
-    windows: Window,
-    count: Int[Array, ""],
-    end: Float[Array, ""],
+    marched: March,
     subtract: bool,
-) -> Corrected:
-    r"""Subtract a solution's error, which its residual tells to first order; estimate the rest.
+    begun: Carried | None,
+    *,
+    lu: bool,
+) -> Carried:
+    r"""Subtract a solution's error, which its residual tells to first order, and find the rest.
 
     At Gauss points of a window, half as many again as the window was fitted at, the defect r of the
     network's values is what the linearised equation carries on (see `collocation`). A good
     network's defect is at the level of rounding: it is taken in double-double, so that the result c
     is the error with its sign and not a bound. The second pass finds the error of the first, of
-    second order, and thereby the error that is left.
-
-    Add truncation (the next term of each polynomial, by the decay of the last ones) and rounding.
-    Where f repels faster than a window can follow, $\mathrm{Re}\,\lambda(f_y) \, h$ above the
-    number of points, the error is infinite from there on: any other solution would have left. A
-    correction is not made from where it is a tenth of the solution.
+    second order, and thereby the error that is left. A correction is not made from where it is a
+    tenth of the solution.
 
     Args:
         field: f(t, u) of times (points,) and states (dim, points).
         tables, tolerance: those that the windows were fitted with.
-        windows: with a leading axis, longer than or as long as their number.
-        count: the number of windows.
-        end: where the last one ends.
+        marched: the windows.
         subtract: without it the values stay as they are, and the estimate is that of their error.
+        begun: what to go on with, if this is not the beginning.
+        lu: whether the program has LU and eigenvalues in it. Without them it compiles faster, and
+            it stops, with `stiff` set, before the first window that needs them.
 
     Source: P. E. Zadunaisky, On the estimation of errors propagated in the numerical integration
     of ordinary differential equations, Numer. Math. 27 (1976) 21, for errors by the defect.
     """
+    windows, count = marched.windows, marched.num_windows
     num_points, size = _finer(tables.points.shape[0]), windows.start.shape[0]
     used = jnp.arange(size) < count
-    ends = jnp.append(windows.start[1:], end)
-    ends = jnp.where(jnp.arange(size) + 1 == count, end, ends)
+    ends = jnp.append(windows.start[1:], marched.t)
+    ends = jnp.where(jnp.arange(size) + 1 == count, marched.t, ends)
     ends = jnp.where(used, ends, windows.start)  # the loop below may pass over unused ones
-    finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), end.dtype)
+    finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
     values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
     limit = 0.1 * scale + tolerance.atol
 
-    def advance(k, carry):
-        truths, growth, small, *results = carry
+    def advance(carried: Carried) -> Carried:
+        before = carried.standing
+        k = before.index
         nodes = exact_nodes_in(windows.start[k], ends[k], num_points)
         linearised = linearise(field, nodes.leading, values[k].T)
 
@@ -86,34 +123,59 @@ def correct(
             y, small = carry
             first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
             begin = add(truth, neg(first)).hi
-            step, repelled = _carry(linearised, begin[:, None] + exact_defect(field, nodes, y))
+            known = begin[:, None] + exact_defect(field, nodes, y)
+            step, repelled, stiff = _carry(linearised, known, lu=lu)
             step = jnp.concatenate([begin[:, None], step], axis=1)
             small &= jnp.all(jnp.abs(step) <= limit[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
-            return (corrected, small), (add(last, exact(step[:, -1])), y.hi, step, repelled, small)
+            truth = add(last, exact(step[:, -1]))
+            return (corrected, small), (truth, y.hi, step, repelled, small, stiff)
 
-        _, steps = jax.lax.scan(correction, (exact(values[k].T), small), truths)
-        truths, ys, corrections, repelled, small = steps
-        growth = jnp.maximum(growth, jnp.max(repelled))
+        start = exact(values[k].T), before.small
+        _, steps = jax.lax.scan(correction, start, before.truths)
+        truths, ys, corrections, repelled, small, stiff = steps
+        growth = jnp.maximum(before.growth, jnp.max(repelled))
+        after, stiff = Standing(k + 1, truths, growth, small[0]), jnp.any(stiff)
+        if not lu:
+            after = jax.tree.map(lambda old, new: jnp.where(stiff, old, new), before, after)
         rows = ys[-1].T, corrections[-1].T, growth
-        results = [buffer.at[k].set(row) for buffer, row in zip(results, rows, strict=True)]
-        return truths, growth, small[0], *results
+        buffers = carried.values, carried.corrections, carried.growths
+        buffers = (buffer.at[k].set(row) for buffer, row in zip(buffers, rows, strict=True))
+        return Carried(after, stiff, scale, *buffers)
 
-    truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _PASSES), exact(values))
-    buffers = jnp.zeros_like(values), jnp.zeros_like(values), jnp.zeros_like(windows.start)
-    init = (truths, jnp.zeros_like(end), jnp.asarray(subtract), *buffers)
-    *_, values, corrections, growths = jax.lax.fori_loop(0, largest_of_batch(count), advance, init)
+    def unfinished(carried: Carried) -> Array:
+        goes_on = carried.standing.index < largest_of_batch(count)
+        return goes_on if lu else goes_on & ~carried.stiff
+
+    no = jnp.asarray(False)
+    if begun is None:
+        truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _PASSES), exact(values))
+        start = Standing(jnp.asarray(0), truths, jnp.zeros_like(marched.t), jnp.asarray(subtract))
+        buffers = jnp.zeros_like(values), jnp.zeros_like(values), jnp.zeros_like(windows.start)
+        begun = Carried(start, no, scale, *buffers)
+    return jax.lax.while_loop(unfinished, advance, begun._replace(stiff=no))
+
+
+def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
+    r"""The solution less its error as a function of time, and the estimate of what is left.
+
+    Add truncation (the next term of each polynomial, by the decay of the last ones) and rounding.
+    Where f repels faster than a window can follow, $\mathrm{Re}\,\lambda(f_y) \, h$ above the
+    number of points, the error is infinite from there on: any other solution would have left.
+    """
+    windows, num_points = marched.windows, carried.values.shape[1] - 2
+    used = jnp.arange(windows.start.shape[0]) < marched.num_windows
     starts = jnp.where(used, windows.start, jnp.inf)
     polynomials, signed = (
-        Polynomials.through(starts, windows.span, x) for x in (values, corrections)
+        Polynomials.through(starts, windows.span, x) for x in (carried.values, carried.corrections)
     )
-    rounding = 2.0 * jnp.finfo(end.dtype).eps * jnp.max(jnp.abs(values), axis=1)
+    rounding = 2.0 * jnp.finfo(starts.dtype).eps * jnp.max(jnp.abs(carried.values), axis=1)
     resolution = _truncation(polynomials) + rounding
-    resolution = jnp.where(growths[:, None] > num_points, jnp.inf, resolution)
+    resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 
-    largest = jnp.max(jnp.abs(corrections), axis=1) + resolution
-    small = largest <= jnp.sqrt(tolerance.rtol) * scale[None] + tolerance.atol  # false where NaN
-    trusted = jnp.all(small | ~used[:, None])
+    largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
+    few_digits = jnp.sqrt(tolerance.rtol) * carried.scale + tolerance.atol
+    trusted = jnp.all((largest <= few_digits[None]) | ~used[:, None])  # not where it is NaN
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
 
@@ -138,12 +200,13 @@ def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
 
 
 def _carry(
-    linearised: Linearised, known: Float[Array, "dim nodes"]
-) -> tuple[Float[Array, "dim nodes"], Float[Array, ""]]:
-    r"""The c of the linearised equation, and how fast f repels; infinite where too fast to follow.
+    linearised: Linearised, known: Float[Array, "dim nodes"], *, lu: bool
+) -> tuple[Float[Array, "dim nodes"], Float[Array, ""], Bool[Array, ""]]:
+    r"""The c of the linearised equation, how fast f repels, and whether that could not be found.
 
-    By fixed-point iterations; by LU where those do not contract, as in stiff problems. Only
-    there can f repel by more than a window can follow, so that elsewhere zero is returned for it.
+    By fixed-point iterations; by LU where those do not contract, as in stiff problems. Only there
+    can f repel by more than a window can follow, where c is infinite; elsewhere zero is returned
+    for it. Without `lu` the result means nothing where the iterations do not contract.
     """
     half, jacobian, integrals = linearised.half, linearised.jacobian, linearised.integrals
     inside, at_end = known[:, :-1], known[:, -1:]
@@ -169,16 +232,18 @@ def _carry(
         taken = linearised._replace(half=jnp.where(still, half, 0.0))
         return taken.solve(known)[:, :-1], jnp.asarray(False)
 
-    # Loops of one turn, not conditions: in a batch they are not entered where no one needs
-    # them, if they depend on what they carry (else the compiler does their work before). And
-    # the second waits for the first, as it must: a batch of LAPACK's waits for XLA's threads,
-    # which two of them at once could hold between them for ever.
-    implicit = last > enough
-    growth, _ = jax.lax.while_loop(lambda c: c[1], measure, (jnp.zeros_like(half), implicit))
-    follows = jnp.isfinite(growth)
-    c, _ = jax.lax.while_loop(lambda c: c[1], solve, (c, implicit & follows))
-    c = jnp.where(follows, c, jnp.inf)
-    return jnp.concatenate([c, at_end + linearised.change(c, integrals[-1:])], axis=1), growth
+    implicit, growth = last > enough, jnp.zeros_like(half)
+    if lu:
+        # Loops of one turn, not conditions: in a batch they are not entered where no one needs
+        # them, if they depend on what they carry (else the compiler does their work before). And
+        # the second waits for the first, as it must: a batch of LAPACK's waits for XLA's threads,
+        # which two of them at once could hold between them for ever.
+        growth, _ = jax.lax.while_loop(lambda c: c[1], measure, (growth, implicit))
+        follows = jnp.isfinite(growth)
+        c, _ = jax.lax.while_loop(lambda c: c[1], solve, (c, implicit & follows))
+        c = jnp.where(follows, c, jnp.inf)
+    c = jnp.concatenate([c, at_end + linearised.change(c, integrals[-1:])], axis=1)
+    return c, growth, jnp.asarray(False) if lu else implicit
 
 
 def _repulsion(matrices: Float[Array, "points dim dim"]) -> Float[Array, " points"]:

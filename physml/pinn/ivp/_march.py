@@ -1,5 +1,6 @@
 """The march over windows: how wide each is, and what is done where one cannot be fitted."""
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -54,6 +55,7 @@ class March(eqx.Module):
     span: Float[Array, ""]
     implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
     narrowed: Bool[Array, ""]  # since they did not contract in a wider window from here
+    stiff: Bool[Array, ""]  # whether the march stopped here for want of Gauss-Newton
     num_windows: Int[Array, ""]
     num_rejected: Int[Array, ""]
     num_iterations: Int[Array, ""]
@@ -66,22 +68,32 @@ def march(
     tolerance: Tolerance,
     course: Course,
     limits: Limits,
+    begun: March | None,
+    *,
+    gauss_newton: bool,
 ) -> March:
     """Fit window after window, each as wide as its residual allows.
 
     A window whose error is above one tolerance is fitted again at a shorter span; the next span
     follows from the error as that of a method of order rank / 2 would.
+
+    Args:
+        problem, tables, tolerance, course, limits: see there.
+        begun: a march to go on with, if it is not a new one.
+        gauss_newton: whether the program has Gauss-Newton in it. Without it, it compiles faster,
+            and the march stops, with `stiff` set, before the first window that needs it.
     """
     stops, end_time = course.stops, course.stops[-1]
 
     def fit(t: Array, span: Array, y: Array, implicit: Array) -> Window:
-        most = jnp.where(implicit, limits.max_steps, 0)
+        most = jnp.where(implicit, limits.max_steps, 0) if gauss_newton else None
         return fit_window(problem.rates, tables, tolerance, t, span, y, most)
 
     def unfinished(m: March) -> Array:
         size = jnp.maximum(jnp.abs(m.t), jnp.abs(end_time))
         shortest = 16 * jnp.finfo(m.t.dtype).eps * size
-        return (m.t < end_time) & (m.num_windows < limits.max_windows) & (m.span > shortest)
+        room = (m.num_windows < limits.max_windows) & (m.span > shortest)
+        return (m.t < end_time) & room & ~m.stiff
 
     def advance(m: March) -> March:
         stop = stops[jnp.searchsorted(stops, m.t, side="right")]
@@ -89,7 +101,8 @@ def march(
         left = stop - m.t
         end = jnp.where(m.span > 0.99 * left, stop, m.t + jnp.minimum(m.span, 0.5 * left))
         window = fit(m.t, end - m.t, m.y, m.implicit)
-        active = unfinished(m)
+        stiff = jnp.asarray(False) if gauss_newton else m.implicit & ~window.contracted
+        active = unfinished(m) & ~stiff
         accepted = active & (window.error <= 1)
         factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
         factor = jnp.where(window.contracted | m.implicit, factor, 0.5)
@@ -104,6 +117,7 @@ def march(
             span=jnp.where(active, window.span * factor, m.span),
             implicit=jnp.where(window.contracted, limiting & accepted, m.implicit),
             narrowed=~accepted & (m.narrowed | ~window.contracted),
+            stiff=stiff,
             num_windows=count + accepted.astype(count.dtype),
             num_rejected=m.num_rejected + (active & ~accepted).astype(count.dtype),
             num_iterations=m.num_iterations + jnp.where(active, window.num_iterations, 0),
@@ -113,12 +127,16 @@ def march(
 
     t0, y0, zero = course.t0, problem.y0, jnp.asarray(0)
     yes, no = jnp.asarray(True), jnp.asarray(False)
-    first = (
-        _first_span(problem, tolerance, course) if course.first_span is None else course.first_span
-    )
-    shapes = jax.eval_shape(fit, t0, t0, y0, yes)
-    empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
-    start = March(t0, y0, first, yes, no, zero, zero, zero, empty)
+    if begun is None:
+        first = course.first_span
+        first = _first_span(problem, tolerance, course) if first is None else first
+        regular = jnp.all(jnp.isfinite(problem.rates(t0, y0)))
+        first = jnp.where(regular, first, 0.0)  # too short to begin
+        shapes = jax.eval_shape(fit, t0, t0, y0, yes)
+        empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
+        start = March(t0, y0, first, yes, no, no, zero, zero, zero, empty)
+    else:
+        start = dataclasses.replace(begun, stiff=no)
     return jax.lax.while_loop(lambda m: largest_of_batch(unfinished(m)), advance, start)
 
 

@@ -1,6 +1,6 @@
 """An initial value problem solved by networks, window after window."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,17 +10,16 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.compiled import compile_all, constant, lower
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
     CorrectedNetworks,
-    Tables,
     Tolerance,
     WindowNetworks,
     hidden_layer,
     tabulate,
 )
-from physml.pinn.ivp._correction import Corrected
-from physml.pinn.ivp._correction import correct as correct_error
+from physml.pinn.ivp._correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
 from physml.pinn.ivp._sensitivity import differentiable
 from physml.results import RESULTS, conclude
@@ -123,8 +122,6 @@ def solve(
     t0, t1 = checks.check_interval(t0, t1)
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
-    if all(checks.is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
-        checks.require_finite("the right-hand side at t0", system(jnp.asarray(t0, dtype), y0, args))
     tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
     ts = checks.check_times(ts, t0, t1, dtype)
     checks.require_count(least=2, units=units, num_points=num_points)
@@ -135,8 +132,8 @@ def solve(
     tables = tabulate(network, num_points, dtype)
     stops = np.append(system.jump_times(t0, t1), t1)
     course = Course(
-        jnp.asarray(t0, dtype),
-        jnp.asarray(np.unique(stops[stops > t0]), dtype),
+        constant(t0, dtype),
+        constant(np.unique(stops[stops > t0]), dtype),
         None if first_span is None else jnp.asarray(first_span, dtype),
     )
     problem = InitialValueProblem(system, y0, args)
@@ -144,14 +141,19 @@ def solve(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
     )
     limits = Limits(max_steps, max_windows)
+    concrete = all(checks.is_concrete(x) for x in jax.tree.leaves(held))
+    run = _in_programs if concrete else _in_one_program
     with single_threaded_blas():
-        solution = _solve(held, tables, network, tolerance, course, ts, limits, correct=correct)
-        solution = jax.block_until_ready(solution)
+        ended = run(held, tables, tolerance, course, limits, ts, correct)
+        marched, ended = jax.block_until_ready(ended)
+    solution = _solution(marched, ended, network, course, ts)
     details = ""
-    if checks.is_concrete(solution.t1):
+    if concrete:
+        if solution.t1 == t0:
+            checks.require_finite("the right-hand side at t0", problem.rates(solution.t0, y0))
         solution = _trim(solution)
         details = _details(solution, float(tolerance.rtol), t1)
-    if not all(checks.is_concrete(x) for x in jax.tree.leaves(problem)):
+    else:
         solution = differentiable(solution, problem)
     return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
 
@@ -164,50 +166,102 @@ def _hidden_network(
         raise ValueError("network must be None where a key draws one, got both")
     if key is not None and not checks.is_concrete(key):
         raise ValueError("key must not be traced: the hidden layer it draws is a constant")
-    if network is not None:
-        return network
-    with jax.ensure_compile_time_eval():
-        return hidden_layer(units, dim, key=key, dtype=dtype)
+    return hidden_layer(units, dim, key=key, dtype=dtype) if network is None else network
+
+
+class _Ended(NamedTuple):
+    """The arrays of a solution."""
+
+    corrected: Corrected
+    readouts: Float[Array, "windows units dim"]
+    edges: Float[Array, " windows_and_1"]
+    residuals: Float[Array, " windows"]
+    ys: Float[Array, "n dim"]
+    result: RESULTS
 
 
 @eqx.filter_jit
-def _solve(
-    problem: InitialValueProblem,
-    tables: Tables,
-    network: FeatureNetwork,
-    tolerance: Tolerance,
-    course: Course,
-    ts: Float[Array, " n"],
-    limits: Limits,
-    *,
-    correct: bool,
-) -> Solution:
-    with jax.default_matmul_precision("highest"):
-        marched = march(problem, tables, tolerance, course, limits)
-        windows, count = marched.windows, marched.num_windows
-        readouts = jnp.einsum("wr,nrd->nwd", tables.readout, windows.coefficients)
-        corrected = correct_error(
-            problem.rates, tables, tolerance, windows, count, marched.t, subtract=correct
-        )
+def _in_one_program(
+    problem, tables, tolerance, course, limits, ts, correct
+) -> tuple[March, _Ended]:
+    """The solution where it is traced, under `jax.jit`, `jax.vmap` or a derivative."""
+    marched = _march(problem, tables, tolerance, course, limits, None, True)
+    carried = _carry_error(problem, tables, tolerance, marched, correct, None, True)
+    return marched, _end(problem, tables, tolerance, course, limits, ts, marched, carried)
 
-    used = jnp.arange(limits.max_windows) < count
+
+def _in_programs(problem, tables, tolerance, course, limits, ts, correct) -> tuple[March, _Ended]:
+    """The solution by three programs, which take less time to compile than one.
+
+    They are compiled at the same time, and without what only stiff windows need: that is compiled
+    where one comes.
+    """
+    first = problem, tables, tolerance, course, limits
+    marching = lower(_march, *first, None, False)
+    second = problem, tables, tolerance
+    carrying = lower(_carry_error, *second, marching.out_info, correct, None, False)
+    ending = lower(_end, *first, ts, marching.out_info, carrying.out_info)
+    march, carry, end = compile_all(marching, quickly=(carrying, ending))
+    marched = march(*first, None, False)
+    if marched.stiff:
+        (march,) = compile_all(lower(_march, *first, marched, True))
+        marched = march(*first, marched, True)
+    carried = carry(*second, marched, correct, None, False)
+    if carried.stiff:
+        carrying = lower(_carry_error, *second, marched, correct, carried, True)
+        (carry,) = compile_all(quickly=(carrying,))
+        carried = carry(*second, marched, correct, carried, True)
+    return marched, end(*first, ts, marched, carried)
+
+
+def _march(problem, tables, tolerance, course, limits, begun, gauss_newton) -> March:
+    with jax.default_matmul_precision("highest"):
+        return march(problem, tables, tolerance, course, limits, begun, gauss_newton=gauss_newton)
+
+
+def _carry_error(problem, tables, tolerance, marched, subtract, begun, lu) -> Carried:
+    with jax.default_matmul_precision("highest"):
+        return carry_error(problem.rates, tables, tolerance, marched, subtract, begun, lu=lu)
+
+
+def _end(problem, tables, tolerance, course, limits, ts, marched, carried) -> _Ended:
+    with jax.default_matmul_precision("highest"):
+        corrected = judge(tolerance, marched, carried)
+        readouts = jnp.einsum("wr,nrd->nwd", tables.readout, marched.windows.coefficients)
+    used = jnp.arange(limits.max_windows) < marched.num_windows
+    ys = jax.vmap(corrected.polynomials.evaluate)(ts)
+    return _Ended(
+        corrected,
+        readouts,
+        jnp.append(jnp.where(used, marched.windows.start, marched.t), marched.t),
+        jnp.where(used, marched.windows.error, 0.0),
+        jnp.where((ts <= marched.t)[:, None], ys, jnp.nan),
+        _result(problem, marched, corrected, course.stops[-1], limits),
+    )
+
+
+def _solution(
+    marched: March, ended: _Ended, network: FeatureNetwork, course: Course, ts: Float[Array, " n"]
+) -> Solution:
+    corrected, windows = ended.corrected, marched.windows
     starts = corrected.polynomials.starts
-    networks = WindowNetworks(starts, windows.span, network, windows.y, windows.slope, readouts)
-    dense = CorrectedNetworks(corrected.polynomials, networks)
+    networks = WindowNetworks(
+        starts, windows.span, network, windows.y, windows.slope, ended.readouts
+    )
     stats = {
-        "num_windows": count,
+        "num_windows": marched.num_windows,
         "num_rejected": marched.num_rejected,
         "num_iterations": marched.num_iterations,
-        "edges": jnp.append(jnp.where(used, windows.start, marched.t), marched.t),
-        "residuals": jnp.where(used, windows.error, 0.0),
+        "edges": ended.edges,
+        "residuals": ended.residuals,
     }
     return Solution(
         ts=ts,
-        ys=jnp.where((ts <= marched.t)[:, None], jax.vmap(dense.evaluate)(ts), jnp.nan),
+        ys=ended.ys,
         t0=course.t0,
         t1=marched.t,
-        dense=dense,
-        result=_result(problem, marched, corrected, course.stops[-1], limits),
+        dense=CorrectedNetworks(corrected.polynomials, networks),
+        result=ended.result,
         stats=stats,
         error=corrected.error,
     )
@@ -232,11 +286,12 @@ def _trim(solution: Solution) -> Solution:
     dense: Any = solution.dense
     hidden = dense.networks.hidden  # the one part without a leading axis of windows
     buffers = eqx.tree_at(lambda d: d.networks.hidden, dense, None), solution.error
-    dense, error = jax.tree.map(lambda x: x[:size], buffers)
+    # On the host, where nothing has to be compiled.
+    dense, error = jax.tree.map(lambda x: jax.device_put(np.asarray(x)[:size], x.sharding), buffers)
     dense = eqx.tree_at(lambda d: d.networks.hidden, dense, hidden, is_leaf=lambda x: x is None)
     stats = dict(solution.stats)
-    stats["edges"] = stats["edges"][: count + 1]
-    stats["residuals"] = stats["residuals"][:count]
+    stats["edges"] = constant(np.asarray(stats["edges"])[: count + 1])
+    stats["residuals"] = constant(np.asarray(stats["residuals"])[:count])
     return eqx.tree_at(lambda s: (s.dense, s.stats, s.error), solution, (dense, stats, error))
 
 

@@ -104,14 +104,15 @@ def fit_window(
     start: Float[Array, ""],
     span: Float[Array, ""],
     y: Float[Array, " dim"],
-    max_steps: Int[Array, ""],
+    max_steps: Int[Array, ""] | None,
 ) -> Window:
     r"""Find the readout that makes the residual $r = u' - f(t, u)$ vanish.
 
     First by fixed-point iterations from C = 0, which need no linear algebra: where the span is
     moderate in units of the time scale of f they contract faster than geometrically, as all
     Volterra equations do. Where they do not, as in stiff problems, Gauss-Newton minimises the
-    integral of $r^2$, again from C = 0, in at most `max_steps` steps.
+    integral of $r^2$, again from C = 0, in at most `max_steps` steps; without `max_steps` the
+    program has no Gauss-Newton in it.
 
     The residual is judged in between the points it was brought down at: times the span, which
     makes it the change of u that it stands for, and relative to `atol + rtol max |u|` of each
@@ -128,20 +129,22 @@ def fit_window(
     )
     contracted = last <= round_off
 
-    most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
-    coefficients, last, count = jax.lax.while_loop(
-        lambda c: (c[1] > _SMALL_STEP) & (c[2] < max_steps),
-        lambda c: (*ansatz.gauss_newton(c[0]), c[2] + 1),
-        (
-            jnp.where(contracted, coefficients, zero),
-            jnp.where(contracted, 0.0, most),
-            jnp.asarray(0),
-        ),
-    )
+    solved, count = contracted, tried
+    if max_steps is not None:
+        most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
+        coefficients, last, steps = jax.lax.while_loop(
+            lambda c: (c[1] > _SMALL_STEP) & (c[2] < max_steps),
+            lambda c: (*ansatz.gauss_newton(c[0]), c[2] + 1),
+            (
+                jnp.where(contracted, coefficients, zero),
+                jnp.where(contracted, 0.0, most),
+                jnp.asarray(0),
+            ),
+        )
+        solved, count = last <= _SMALL_STEP, tried + steps
     error = ansatz.error(coefficients)
-    solved: Bool[Array, ""] = (last <= _SMALL_STEP) & jnp.isfinite(error)
-    error = jnp.where(solved, error, jnp.inf)
-    return Window(start, span, y, slope, coefficients.T, error, contracted, tried + count)
+    error = jnp.where(solved & jnp.isfinite(error), error, jnp.inf)
+    return Window(start, span, y, slope, coefficients.T, error, contracted, count)
 
 
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:
