@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import PyTree
+
+_ONE_AT_A_TIME = threading.Lock()  # so that two threads do not compile one program twice
 
 
 class _Traced:
@@ -32,7 +35,8 @@ def compiled(function: Callable[..., Any], *args: PyTree) -> tuple[Callable[...,
     """
     start = time.perf_counter()
     traced, static = _split(args)
-    program = _apply.lower(function, static, traced).compile()
+    with _ONE_AT_A_TIME:
+        program = _apply.lower(function, static, traced).compile()
     return lambda *args: program(_split(args)[0]), time.perf_counter() - start
 
 
