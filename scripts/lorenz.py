@@ -110,11 +110,12 @@ def surrogates(
 
     single = jnp.float32  # what training runs in; the readout is refitted in float64
     rngs = [nnx.Rngs(key) for key in keys]
-    mlp = nn.MLP(3, (256,), 3, dtype=single, rngs=rngs[0])
+    # Drawn by one program each, in place of two dozen small ones.
+    mlp = jax.jit(lambda rngs: nn.MLP(3, (256,), 3, dtype=single, rngs=rngs))(rngs[0])
     yield "mlp_trained", partial(trained, mlp, 1000, batch_size=512)
     mlp = nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=rngs[1])
     yield "mlp_frozen", partial(frozen, mlp)
-    gru = nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs[2])
+    gru = jax.jit(lambda rngs: nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs))(rngs[2])
     yield "gru_trained", partial(trained, gru, 800, batch_size=64, length=8, warmup=50)
     unit: dict[str, Any] = {"centres": "mean", "spectral_radius": 0.1, "activation": nn.fourier}
     rnn = nn.RNN.frozen("simple", inputs, 200, 3, scale=0.2, rngs=rngs[3], **unit)

@@ -73,7 +73,7 @@ user = pytest.mark.usefixtures("as_a_user")
 # Rollout
 
 
-@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3), (130,)])
 def test_rollout_is_the_matrix_power(batch):
     history = jax.random.normal(jax.random.key(0), (*batch, 2, 3))
     ys = dynamics.rollout(LINEAR, history, 7)
@@ -81,7 +81,9 @@ def test_rollout_is_the_matrix_power(batch):
     np.testing.assert_array_equal(dynamics.rollout(LINEAR, history, 0), history[..., -1:, :])
     for k in (0, 1, 7):
         power = np.linalg.matrix_power(np.asarray(A), k)
-        np.testing.assert_allclose(ys[..., k, :], history[..., -1, :] @ power.T, rtol=1e-13)
+        np.testing.assert_allclose(
+            ys[..., k, :], history[..., -1, :] @ power.T, rtol=1e-13, atol=1e-15
+        )
 
 
 def test_rollout_uses_the_whole_history():

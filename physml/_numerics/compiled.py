@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 Static = tuple[jax.tree_util.PyTreeDef, tuple]
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
+
+_ONE_AT_A_TIME = threading.Lock()  # so that two threads do not compile one program twice
 
 
 class _Traced:
@@ -35,7 +38,8 @@ def compiled(function: Callable[..., PyTree], *args: PyTree) -> tuple[Callable[.
         spent on tracing and compiling (nearly zero if the program was there already).
     """
     start = time.perf_counter()
-    program = lower(function, *args).compile()
+    with _ONE_AT_A_TIME:
+        program = lower(function, *args).compile()
     return lambda *args: program(_split(args)[0]), time.perf_counter() - start
 
 

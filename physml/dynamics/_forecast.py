@@ -8,11 +8,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float
 
-from physml._numerics.checks import check_scale, require_count, require_finite, require_positive
+from physml._numerics.checks import (
+    check_scale,
+    is_concrete,
+    require_count,
+    require_finite,
+    require_positive,
+)
+from physml._numerics.chunks import for_each_chunk, num_cores
 from physml.dynamics._batch import flatten, per_item, time_series
 from physml.step_maps import StepMap
+
+_CHUNK = 64  # forecasts that are computed as one state on a CPU
 
 
 class ValidTime(NamedTuple):
@@ -58,8 +67,27 @@ def rollout(
     """
     require_count(0, num_steps=num_steps)
     histories, t0s, batch = flatten(history, t0)
-    ys = _rollout(step_map, histories, t0s, num_steps)
+    concrete = all(is_concrete(x) for x in (t0s, *jax.tree.leaves((step_map, histories))))
+    if concrete and len(histories) > _CHUNK and jax.default_backend() == "cpu":
+        ys = _rollout_in_chunks(step_map, histories, t0s, num_steps)
+    else:
+        ys = _rollout(step_map, histories, t0s, num_steps)
     return ys.reshape(*batch, *ys.shape[1:])
+
+
+def _rollout_in_chunks(step_map: StepMap, histories: Array, t0s: Array, num_steps: int) -> Array:
+    """`_rollout` on all cores: XLA runs the body of a loop on one."""
+    num = len(histories)
+    size = -(-num // -(-num // _CHUNK))  # equal chunks, whose size does not depend on the cores
+    starts, times = np.asarray(histories), np.asarray(t0s)
+    found: dict[int, np.ndarray] = {}
+
+    def work(index: np.ndarray, rows: slice) -> None:
+        ys = _rollout(step_map, starts[index], times[index], num_steps)
+        found[rows.start] = np.asarray(ys)[: rows.stop - rows.start]
+
+    for_each_chunk(work, num, size, num_cores())
+    return jnp.asarray(np.concatenate([found[first] for first in sorted(found)]))
 
 
 @eqx.filter_jit
@@ -143,11 +171,12 @@ def normalised_error(
             positive.
     """
     predicted, truth = _pair(predicted, truth)
-    return _normalised_error(predicted, truth, check_scale(scale, truth.shape[-1]))
+    return errors_of(predicted, truth, check_scale(scale, truth.shape[-1]))
 
 
 @jax.jit
-def _normalised_error(predicted: Array, truth: Array, scale: Array) -> Array:
+def errors_of(predicted: Array, truth: Array, scale: Array) -> Array:
+    """`normalised_error` of what is checked already."""
     spread = scale.reshape((1,) * (truth.ndim - 1) + (-1,))
     errors = jnp.sqrt((((predicted - truth) / spread) ** 2).mean(axis=-1))
     return jnp.where(jnp.isnan(errors), jnp.inf, errors)
@@ -178,7 +207,11 @@ def relative_l2(
     Raises:
         ValueError: the shapes differ or are empty, or the truth is not finite.
     """
-    predicted, truth = _pair(predicted, truth)
+    return _relative_l2(*_pair(predicted, truth))
+
+
+@jax.jit
+def _relative_l2(predicted: Array, truth: Array) -> Array:
     return jnp.linalg.norm(predicted - truth, axis=-2) / jnp.linalg.norm(truth, axis=-2)
 
 
@@ -204,9 +237,12 @@ def relative_l2_until(
     for end, count in counts.items():
         if not 1 < count <= truth.shape[0]:
             raise ValueError(f"ends must be in (0, {last:g}], the time of the rows, got {end}")
+    # On the host, where the rows of each end are no program of their own.
+    predicted, truth = (np.asarray(x) for x in _pair(predicted, truth))
+    norms = {n: np.linalg.norm((predicted - truth)[:n], axis=0) for n in counts.values()}
     return {
-        end: float(relative_l2(predicted[:count], truth[:count]).max())
-        for end, count in counts.items()
+        end: float((norms[n] / np.linalg.norm(truth[:n], axis=0)).max())
+        for end, n in counts.items()
     }
 
 
@@ -240,16 +276,22 @@ def valid_prediction_time(
     """
     require_positive(dt=dt, threshold=threshold)
     errors = normalised_error(predicted, truth, scale)
+    limit = limit_of(horizon, errors.shape[:-1], errors.dtype)
+    return first_crossing(errors, threshold, dt, limit)
+
+
+def limit_of(horizon: ArrayLike | None, batch: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """A horizon for each forecast; infinite where none is given."""
     if horizon is None:
         horizon = math.inf
     else:
         require_positive(horizon=horizon)
-    limit = per_item("horizon", horizon, errors.shape[:-1], errors.dtype)
-    return _first_crossing(errors, threshold, dt, limit)
+    return per_item("horizon", horizon, batch, dtype)
 
 
 @jax.jit
-def _first_crossing(errors: Array, threshold: ArrayLike, dt: ArrayLike, limit: Array) -> ValidTime:
+def first_crossing(errors: Array, threshold: ArrayLike, dt: ArrayLike, limit: Array) -> ValidTime:
+    """When errors (*batch, time) first pass the threshold, at most the limit."""
     # The last row's time is rounded as every row's is, so a crossing there is not censored.
     times = jnp.arange(errors.shape[-1]).astype(errors.dtype) * dt
     limit = jnp.minimum(limit, times[-1])

@@ -29,13 +29,7 @@ class LyapunovSpectrum(eqx.Module):
     @classmethod
     def of(cls, rates: Float[Array, "*batch stretches num"], dimension: int) -> "LyapunovSpectrum":
         """The spectrum of growth rates in any order."""
-        exponents = rates.mean(axis=-2)
-        order = jnp.argsort(-exponents, axis=-1)
-        return cls(
-            jnp.take_along_axis(exponents, order, axis=-1),
-            jnp.take_along_axis(rates, order[..., None, :], axis=-1),
-            dimension,
-        )
+        return cls(*_ordered(rates), dimension)
 
     def standard_error(self, blocks: int = 20) -> Float[Array, "*batch num"]:
         """The exponents' statistical error, by batch means.
@@ -82,6 +76,17 @@ class LyapunovSpectrum(eqx.Module):
         length = stretches // blocks
         kept = self.rates[..., : blocks * length, :].reshape(*batch, blocks, length, num)
         return kept.mean(axis=-2)
+
+
+@jax.jit  # one program in place of a dozen small ones
+def _ordered(rates: Array) -> tuple[Array, Array]:
+    """The mean rates, largest first, and the rates in their order."""
+    exponents = rates.mean(axis=-2)
+    order = jnp.argsort(-exponents, axis=-1)
+    return (
+        jnp.take_along_axis(exponents, order, axis=-1),
+        jnp.take_along_axis(rates, order[..., None, :], axis=-1),
+    )
 
 
 def lyapunov_spectrum(
@@ -144,8 +149,9 @@ def _rates(
     stretches: int,
     every: int,
 ) -> Array:
-    start, _, _ = advance(step_map, tangents(step_map, histories, t0s, num), transient, every)
-    return advance(step_map, start, stretches, every)[2]
+    # One loop for both: a second one would be compiled again.
+    start = tangents(step_map, histories, t0s, num)
+    return advance(step_map, start, transient + stretches, every)[2][:, transient:]
 
 
 def dimension_of(step_map: StepMap, history: Array, t0: Array) -> int:

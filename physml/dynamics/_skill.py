@@ -1,5 +1,6 @@
 """The figures by which a forecaster is judged, all from one rollout, and their intervals."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, SupportsFloat
 
@@ -8,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from physml._numerics.checks import require_count
+from physml._numerics.checks import check_scale, require_count, require_finite, require_positive
 from physml.dynamics._forecast import (
     ValidTime,
-    error_growth,
+    errors_of,
+    first_crossing,
+    limit_of,
     one_step_error,
     rollout,
-    valid_prediction_time,
 )
 from physml.step_maps import StepMap
 
@@ -101,39 +103,52 @@ def forecast_skill(
             functions that this one calls.
     """
     require_count(1, truth.shape[1] - 1, history=history)
+    require_positive(
+        threshold=threshold, **{f"thresholds[{i}]": x for i, x in enumerate(thresholds)}
+    )
     if not escape > 1:
         raise ValueError(f"escape must be above 1, got {escape}")
-    start = jnp.asarray(t0, truth.dtype) + (history - 1) * step_map.dt
-    ahead = truth[:, history - 1 :]
-    predicted = rollout(step_map, truth[:, :history], ahead.shape[1] - 1, t0=start)
+    require_finite("truth", truth)
+    start = np.asarray(t0, truth.dtype) + (history - 1) * step_map.dt
+    # A few steps of each trajectory are many together.
+    seen, near, ahead = _cut(truth, history, history + 5)
+    predicted = rollout(step_map, seen, ahead.shape[1] - 1, t0=start)
+    eps1 = one_step_error(step_map, near, scale=scale, history=history, t0=t0)
+    limit = limit_of(horizon, truth.shape[:1], truth.dtype)
+    scale = check_scale(scale, truth.shape[2])
+    limits = np.asarray([threshold, *thresholds], truth.dtype)
+    errors, valid, diverged = _scored(predicted, ahead, scale, limits, step_map.dt, limit, escape)
+    at = {other: ValidTime(*(x[i] for x in valid)) for i, other in enumerate(thresholds, start=1)}
+    times, censored = (x[0] for x in valid)
+    return Skill(predicted, eps1, times, censored, errors, at, diverged)
 
-    def valid(threshold: float) -> ValidTime:
-        return valid_prediction_time(
-            predicted, ahead, step_map.dt, scale=scale, threshold=threshold, horizon=horizon
-        )
 
-    times, censored = valid(threshold)
-    near = truth[:, : history + 5]  # a few steps of each trajectory are many together
-    return Skill(
-        predicted,
-        one_step_error(step_map, near, scale=scale, history=history, t0=t0),
-        times,
-        censored,
-        error_growth(predicted, ahead, scale),
-        {other: valid(other) for other in thresholds},
-        _diverged(predicted, ahead, jnp.asarray(scale), escape),
-    )
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _cut(truth: Array, history: int, near: int) -> tuple[Array, Array, Array]:
+    return truth[:, :history], truth[:, :near], truth[:, history - 1 :]
 
 
 @jax.jit
-def _diverged(predicted: Array, truth: Array, scale: Array, escape: ArrayLike) -> Array:
+def _scored(
+    predicted: Array,
+    truth: Array,
+    scale: Array,
+    thresholds: Array,
+    dt: ArrayLike,
+    limit: Array,
+    escape: ArrayLike,
+) -> tuple[Array, ValidTime, Array]:
+    """The typical error, the valid times at each threshold, and what has diverged."""
+    errors = errors_of(predicted, truth, scale)
+    valid = jax.lax.map(lambda threshold: first_crossing(errors, threshold, dt, limit), thresholds)
     mean = truth.mean(axis=(0, 1))
 
-    def farthest(ys):
+    def farthest(ys: Array) -> Array:
         squares = ((ys - mean[None, None]) / scale[None, None]) ** 2
         return squares.mean(axis=-1).max(axis=-1)
 
-    return ~(farthest(predicted) <= escape**2 * farthest(truth).max())
+    diverged = ~(farthest(predicted) <= escape**2 * farthest(truth).max())
+    return jnp.median(errors, axis=0), valid, diverged
 
 
 def bootstrap(

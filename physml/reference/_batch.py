@@ -238,6 +238,7 @@ def _starts(
     corners = np.asarray(system.box if box is None else box, float)
     if corners.shape != (2, system.dim) or not np.all(corners[0] <= corners[1]):
         raise ValueError(f"box must be corners (low, high) of {system.dim} numbers, got {box}")
-    low, high = checks.floating_array("box", corners.tolist(), dtype)
-    unit = jax.random.uniform(key, (num, system.dim), low.dtype)
-    return low[None] + (high - low)[None] * unit
+    # On the host, where nothing small is to be compiled.
+    low, high = np.asarray(checks.floating_array("box", corners.tolist(), dtype))
+    unit = np.asarray(jax.random.uniform(key, (num, system.dim), low.dtype))
+    return jnp.asarray(low + (high - low) * unit)

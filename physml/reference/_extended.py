@@ -8,10 +8,10 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
+from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
 from physml._types import Numbers
 from physml.data import Trajectories
 from physml.reference._batch import check_starts, first_disagreement
-from physml.reference._chunks import for_each_chunk, num_cores
 from physml.step_maps import StepMap
 from physml.systems import System
 
@@ -79,7 +79,8 @@ def extended_trajectories(
         ys = np.asarray(_march(flow, jnp.asarray(starts[index].T), steps))
         out[rows, 1:] = ys[:, :, : rows.stop - rows.start].transpose(2, 0, 1)
 
-    for_each_chunk(work, num, chunk, num_cores())
+    workers = num_cores()
+    for_each_chunk(work, num, few_shapes(num, chunk, workers), workers)
     return Trajectories(
         jnp.asarray(times), jnp.asarray(out), jnp.zeros(num), system.state_names,
         type(system).__name__,

@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
-from physml.reference._chunks import for_each_chunk, num_cores
+from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem
 
@@ -19,6 +19,7 @@ from physml.systems import System, check_problem
 # chunk take twice as long. An accelerator wants all it can get.
 _CPU_CHUNK, _ACCELERATOR_CHUNK = 512, 32768
 _DEFAULT_RTOL = (1e-12, 1e-5)
+_STRETCH = 100  # intervals of the grid for which a program is compiled, whatever the grid's length
 
 _DOPRI8 = diffrax.Dopri8()
 # The error estimate of m steps in place of one falls with this power of m.
@@ -53,25 +54,32 @@ def march(
         system=system,
         args=args,
         solver=solver,
-        starts=jnp.asarray(times[:-1], dtype),
         dt=jnp.asarray(dt, dtype),
         tolerances=tolerances,
         max_substeps=jnp.asarray(max_substeps, dtype),
-        last_only=last_only,
     )
     starts = np.asarray(y0s)
     out = _aligned_empty((num, 1 if last_only else len(times), system.dim), dtype)
     reached = np.empty(num, int)
 
     def work(index: np.ndarray, rows: slice) -> None:
-        edges = None if jumps is None else jnp.asarray(jumps.edges(times, t0s[index]), dtype)
-        y0, t0 = jnp.asarray(starts[index].T), jnp.asarray(t0s[index], dtype)
-        ys, steps = _integrate(plan, y0, t0, edges)
-        # The transpose is a copy either way, and NumPy writes it where it belongs.
-        out[rows] = np.asarray(ys)[:, :, : rows.stop - rows.start].transpose(2, 0, 1)
-        reached[rows] = np.asarray(steps)[: rows.stop - rows.start]
+        grid = times[:-1] if jumps is None else jumps.edges(times, t0s[index])
+        t0, own = jnp.asarray(t0s[index], dtype), slice(rows.stop - rows.start)
+        carry = _begin(starts[index].T)
+        if not last_only:
+            out[rows, 0] = starts[rows]
+        for first in range(0, len(grid), _STRETCH):
+            carry, ys = _integrate(plan, carry, t0, *_stretch(grid, first, dtype))
+            if not last_only:
+                # The transpose is a copy either way, and NumPy writes it where it belongs.
+                place = out[rows, first + 1 : first + 1 + _STRETCH]
+                place[:] = np.asarray(ys)[: place.shape[1], :, own].transpose(2, 0, 1)
+        if last_only:
+            out[rows, 0] = np.asarray(carry[0]).T[own]
+        reached[rows] = np.asarray(carry[3])[own]
 
-    for_each_chunk(work, num, chunk, num_cores() if on_cpu else 1)
+    workers = num_cores() if on_cpu else 1
+    for_each_chunk(work, num, few_shapes(num, chunk, workers), workers)
     ys = jax.device_put(out, may_alias=True)
     failed = np.flatnonzero(reached < len(times) - 1)
     if not len(failed):
@@ -92,11 +100,9 @@ class _Plan(eqx.Module):
     system: System
     args: PyTree
     solver: diffrax.Dopri8 | diffrax.Tsit5
-    starts: Float[Array, " intervals"]
     dt: Float[Array, ""]
     tolerances: tuple[Float[Array, ""], Float[Array, ""]]
     max_substeps: Float[Array, ""]
-    last_only: bool = eqx.field(static=True)
 
     def term(self, jumps: bool) -> diffrax.ODETerm:
         """The right-hand side in the time s of a segment, from 0 to 1, so that lengths may differ.
@@ -135,25 +141,44 @@ class _Plan(eqx.Module):
         return y, jnp.max(error / (atol + rtol * jnp.abs(y)), axis=0)
 
 
+_Carry = tuple[Array, Array, Array, Array]
+"""States (dim, chunk), steps an interval, who is followed, and how many intervals each passed."""
+
+
+def _begin(y0: np.ndarray) -> _Carry:
+    num = y0.shape[1]
+    start = y0, np.ones((), y0.dtype), np.ones(num, bool), np.zeros(num, int)
+    return tuple(map(jnp.asarray, start))  # pyright: ignore[reportReturnType]
+
+
+def _stretch(grid: np.ndarray, first: int, dtype: np.dtype) -> tuple[Array, Array]:
+    """The rows of a stretch of the grid, of which those past its end do not count."""
+    rows = first + np.arange(min(_STRETCH, len(grid)))
+    where = grid[np.minimum(rows, len(grid) - 1)]
+    return jnp.asarray(where, dtype), jnp.asarray(rows < len(grid))
+
+
 @eqx.filter_jit
 def _integrate(
     plan: _Plan,
-    y0: Float[Array, "dim chunk"],
+    carry: _Carry,
     t0s: Float[Array, " chunk"],
-    edges: Float[Array, "intervals edges chunk"] | None,
-) -> tuple[Float[Array, "time dim chunk"], Int[Array, " chunk"]]:
-    """One chunk's states, and how many intervals each trajectory has passed."""
-    term, order = plan.term(edges is not None), _ESTIMATE_ORDER[type(plan.solver)]
+    grid: Float[Array, " intervals"] | Float[Array, "intervals edges chunk"],
+    counts: Bool[Array, " intervals"],
+) -> tuple[_Carry, Float[Array, "intervals dim chunk"]]:
+    """One chunk through a stretch of the grid: the starts of intervals, or their edges at jumps."""
+    term, order = plan.term(grid.ndim == 3), _ESTIMATE_ORDER[type(plan.solver)]
 
     def interval(carry, xs):
-        y, m, alive, reached = carry
-        if edges is None:
-            segments = [(t0s + xs, plan.dt)]
+        (y, m, alive, reached), (where, counts) = carry, xs
+        if where.ndim == 0:
+            segments = [(t0s + where, plan.dt)]
         else:
-            segments = [(a, b - a) for a, b in itertools.pairwise(xs)]
+            segments = [(a, b - a) for a, b in itertools.pairwise(where)]
 
         def worst(ratio):
-            return jnp.max(jnp.where(alive, jnp.where(jnp.isnan(ratio), jnp.inf, ratio), 0.0))
+            ratio = jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
+            return jnp.max(jnp.where(alive & counts, ratio, 0.0))
 
         def refine(state):
             _, ratio, m = state
@@ -161,21 +186,18 @@ def _integrate(
             m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), plan.max_substeps)
             return *plan.attempt(term, segments, y, m), m
 
-        y_next, ratio, m = jax.lax.while_loop(
+        y_next, ratio, m_next = jax.lax.while_loop(
             lambda state: (worst(state[1]) > 1) & (state[2] < plan.max_substeps),
             refine,
             (*plan.attempt(term, segments, y, m), m),
         )
-        alive = alive & (ratio <= 1)
-        y_next = jnp.where(jnp.broadcast_to(alive, y.shape), y_next, jnp.nan)
-        guess = jnp.ceil(m * (2 * worst(ratio)) ** (1 / order))
-        carry = y_next, jnp.clip(guess, 1, m), alive, reached + alive.astype(int)
-        return carry, y_next[:0] if plan.last_only else y_next
+        passed = alive & (ratio <= 1)
+        y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
+        guess = jnp.ceil(m_next * (2 * worst(ratio)) ** (1 / order))
+        following = y_next, jnp.clip(guess, 1, m_next), passed, reached + passed.astype(int)
+        return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next
 
-    num = y0.shape[1]
-    start = y0, jnp.asarray(1.0, y0.dtype), jnp.ones(num, bool), jnp.zeros(num, int)
-    (y, _, _, reached), ys = jax.lax.scan(interval, start, plan.starts if edges is None else edges)
-    return y[None] if plan.last_only else jnp.concatenate([y0[None], ys]), reached
+    return jax.lax.scan(interval, carry, (grid, counts))
 
 
 class _Jumps(NamedTuple):

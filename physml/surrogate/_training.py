@@ -10,7 +10,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml import fit as fitting
 from physml import residuals
+from physml._numerics.blas import single_threaded_blas
 from physml._numerics.checks import require_count
+from physml._numerics.chunks import for_each_chunk, num_cores
 from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.reference import FlowMap
@@ -230,14 +232,21 @@ def _refit(
     # NumPy, so that no small programs are compiled.
     increments, symmetry = np.asarray(increments), stepper.symmetry
     mirrored = None if symmetry is None else increments @ np.asarray(symmetry).T
-    weights = 0.0
-    for parity in (1.0,) if mirrored is None else (1.0, -1.0):
+    parities = (1.0,) if mirrored is None else (1.0, -1.0)
+    found: dict[int, np.ndarray] = {}
+
+    def work(index: np.ndarray, rows_: slice) -> None:
+        parity = parities[index[0]]
         targets = increments if mirrored is None else 0.5 * (increments + parity * mirrored)
         design = _Design(stepper, jnp.asarray(parity, dtype))
         fitted = fitting.readout(
             design, targets, inputs=rows, rcond=rcond, equilibrate=True, refinements=refinements
         )
-        weights = weights + np.asarray(fitted.weights)
+        found[rows_.start] = np.asarray(fitted.weights)
+
+    with single_threaded_blas():  # each parity on a core of its own
+        for_each_chunk(work, len(parities), 1, num_cores())
+    weights = sum(found[i] for i in range(len(parities)))
     weights = weights / np.asarray(stepper.scale)
     network = nnx.clone(stepper.network)
     network.readout.kernel[...] = jnp.asarray(weights[:-1])

@@ -15,8 +15,14 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+def few_shapes(num: int, limit: int, workers: int) -> int:
+    """A size of chunks that is a power of two, with a chunk for each worker if there are enough."""
+    share = -(-num // workers)
+    return min(limit, 1 << (share - 1).bit_length())
+
+
 def for_each_chunk(
-    work: Callable[[np.ndarray, slice], None], num: int, limit: int, workers: int
+    work: Callable[[np.ndarray, slice], None], num: int, size: int, workers: int
 ) -> None:
     """Call `work(index, rows)` for every chunk of `num` trajectories, on `workers` threads.
 
@@ -24,11 +30,9 @@ def for_each_chunk(
         work: takes the numbers of a chunk's trajectories and the rows that they fill. All chunks
             have one size: the last one repeats the last trajectory, whose copies fill no row.
         num: how many trajectories there are.
-        limit: trajectories in a chunk at most.
-        workers: each of them gets at least one chunk if there are enough trajectories.
+        size: trajectories in a chunk.
+        workers: how many threads.
     """
-    share = -(-num // workers)
-    size = min(limit, 1 << (share - 1).bit_length())  # powers of two: few shapes to compile
     x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
     @jax.enable_x64(x64)  # a thread does not inherit it where it was set by a context
