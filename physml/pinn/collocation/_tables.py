@@ -50,7 +50,7 @@ def hidden_layer(
 
 
 @functools.cache
-def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[nnx.GraphDef, nnx.State]:
+def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[Any, Any]:
     """A network without weights, which are not drawn, so that nothing has to be compiled."""
     network = nnx.eval_shape(lambda: MLP(1, (units,), out_features, dtype=dtype, rngs=nnx.Rngs(0)))
     return nnx.split(network)
