@@ -1,5 +1,6 @@
 """The frozen hidden layer that every window shares, and its tables at the collocation points."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -35,10 +36,9 @@ def hidden_layer(
     Source of the sequence: generalised golden ratio, M. Roberts (2018), "The unreasonable
     effectiveness of quasirandom sequences".
     """
-    # All weights are set below: nothing is drawn, so that nothing has to be compiled.
-    network = nnx.eval_shape(lambda: MLP(1, (units,), out_features, dtype=dtype, rngs=nnx.Rngs(0)))
+    own = jnp.dtype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
+    network = nnx.merge(*_outline(units, out_features, own), copy=True)
     (layer,), readout = network.hidden, network.readout
-    own = readout.kernel.get_value().dtype
     slopes, centres = _evenly(units) if key is None else _latin_hypercube(units, key)
     slopes, centres = slope * slopes, 2.0 * centres - 1.0
     # Linear's annotations know of Param only; it reads any Variable.
@@ -47,6 +47,13 @@ def hidden_layer(
     readout.kernel = nnx.Param(constant(np.zeros((units, out_features)), own))
     readout.bias = nnx.Param(constant(np.zeros(out_features), own))
     return network
+
+
+@functools.cache
+def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[Any, Any]:
+    """A network without weights, which are not drawn, so that nothing has to be compiled."""
+    network = nnx.eval_shape(lambda: MLP(1, (units,), out_features, dtype=dtype, rngs=nnx.Rngs(0)))
+    return nnx.split(network)
 
 
 def _evenly(units: int) -> tuple[np.ndarray, np.ndarray]:

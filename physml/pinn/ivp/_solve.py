@@ -141,21 +141,24 @@ def solve(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
     )
     limits = Limits(max_steps, max_windows)
-    concrete = all(checks.is_concrete(x) for x in jax.tree.leaves(held))
-    run = _in_programs if concrete else _in_one_program
+    run = _in_programs if _all_concrete(held) else _in_one_program
     with single_threaded_blas():
         ended = run(held, tables, tolerance, course, limits, ts, correct)
         marched, ended = jax.block_until_ready(ended)
     solution = _solution(marched, ended, network, course, ts)
     details = ""
-    if concrete:
-        if solution.t1 == t0:
+    if checks.is_concrete(solution.t1):
+        if solution.t1 == t0 and _all_concrete(problem):
             checks.require_finite("the right-hand side at t0", problem.rates(solution.t0, y0))
         solution = _trim(solution)
         details = _details(solution, float(tolerance.rtol), t1)
-    else:
+    if not _all_concrete(problem):
         solution = differentiable(solution, problem)
     return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
+
+
+def _all_concrete(problem: InitialValueProblem) -> bool:
+    return all(checks.is_concrete(x) for x in jax.tree.leaves(problem))
 
 
 def _hidden_network(
