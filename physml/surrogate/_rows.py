@@ -59,14 +59,9 @@ def standardised_inputs(
     standardiser: Standardiser, trajectories: Trajectories, period: float | None
 ) -> Array:
     """A network's inputs at every step of the trajectories."""
-    return _inputs(standardiser, rows_of(trajectories), trajectories.dt, period)
-
-
-@eqx.filter_jit
-def _inputs(
-    standardiser: Standardiser, rows: tuple[Array, Array, Array], dt: float, period: float | None
-) -> Array:
-    return jax.vmap(lambda y, t0, k: inputs_of(standardiser, y, t0, k, dt, period))(*rows)
+    dt = trajectories.dt
+    each = jax.vmap(lambda y, t0, k: inputs_of(standardiser, y, t0, k, dt, period))
+    return each(*rows_of(trajectories))
 
 
 @eqx.filter_jit  # one program in place of a dozen small ones
