@@ -92,30 +92,45 @@ def readout(
     if block_size is not None:
         require_count(block_size=block_size)
     require_count(0, refinements=refinements)
-    weights = np.zeros((_num_features(function, inputs, targets), targets.shape[1]), targets.dtype)
-    columns = sum(weights.shape)
-    size = min(8 * columns if block_size is None else block_size, targets.shape[0])
-    program, _ = compiled(_reduced, function, inputs, targets, jnp.asarray(weights), size)
+    arguments = (function, inputs, targets, block_size, rcond, equilibrate, refinements)
+    program, _ = compiled(_readout, *arguments)
     with single_threaded_blas():
-        for _ in range(1 + refinements):
-            triangle = program(function, inputs, targets, jnp.asarray(weights), size)
-            if not np.isfinite(triangle).all():
-                raise ValueError("features must be finite, got some that are infinite or NaN")
-            fitted = _solved(np.asarray(triangle), weights, rcond, equilibrate)
-            weights = fitted.weights
-    return jax.tree.map(jnp.asarray, fitted)
+        fitted = jax.block_until_ready(program(*arguments))
+    if not np.isfinite(fitted.singular_values).all():
+        raise ValueError("features must be finite, got some that are infinite or NaN")
+    return fitted
 
 
-def _num_features(function: Callable[..., Array], inputs: PyTree, targets: Array) -> int:
-    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), inputs)
-    row = jax.eval_shape(function, first)
+def _readout(
+    function: Callable[..., Array],
+    inputs: PyTree,
+    targets: Float[Array, "rows outputs"],
+    block_size: int | None,
+    rcond: float | None,
+    equilibrate: bool,
+    refinements: int,
+) -> Readout:
+    num_rows, num_outputs = targets.shape
+    once = jax.jit(lambda block: function(block))  # one trace for the shape and the loop's body
+    row = jax.eval_shape(once, jax.tree.map(lambda x: x[:1], inputs))
     floating = jnp.issubdtype(targets.dtype, jnp.floating)
     if row.ndim != 2 or row.dtype != targets.dtype or not floating:
         raise ValueError(
             f"features must be a matrix of the targets' floating dtype, {targets.dtype}, got "
             f"{row.dtype} with {row.ndim} axes"
         )
-    return row.shape[1]
+    num_features = row.shape[1]
+    columns = num_features + num_outputs
+    size = min(8 * columns if block_size is None else block_size, num_rows)
+
+    def solve(weights: Array) -> Readout:
+        """The fit to what `weights` leave, added to them."""
+        triangle = _reduced(once, inputs, targets, weights, size)
+        return _solved(triangle, weights, rcond, equilibrate)
+
+    first = jax.eval_shape(solve, jax.ShapeDtypeStruct((num_features, num_outputs), targets.dtype))
+    empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), first)
+    return jax.lax.fori_loop(0, 1 + refinements, lambda _, fitted: solve(fitted.weights), empty)
 
 
 def _reduced(
@@ -155,33 +170,27 @@ def _reduced(
 
 
 def _solved(
-    triangle: Float[np.ndarray, "columns columns"],
-    weights: Float[np.ndarray, "features outputs"],
+    triangle: Float[Array, "columns columns"],
+    weights: Float[Array, "features outputs"],
     rcond: float | None,
     equilibrate: bool,
 ) -> Readout:
-    """Solve the least squares that a triangle stands for, and add the solution to the weights.
-
-    A triangle is small, and a program with its SVD would take longer to compile than to run: the
-    host solves it.
-    """
-    import scipy.linalg  # which not every program needs
-
+    """Solve the least squares that a triangle stands for, and add the solution to the weights."""
     num_features = weights.shape[0]
     left, right = triangle[:num_features, :num_features], triangle[:, num_features:]
-    norms = np.linalg.norm(left, axis=0) if equilibrate else np.ones_like(left[0])
-    norms = np.where(norms > 0, norms, 1)
-    u, s, vt = scipy.linalg.svd(left / norms)
-    cutoff = (num_features * np.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
+    norms = jnp.linalg.norm(left, axis=0) if equilibrate else jnp.ones_like(left[0])
+    norms = jnp.where(norms > 0, norms, 1)
+    u, s, vt = jnp.linalg.svd(left / norms[None, :])
+    cutoff = (num_features * jnp.finfo(s.dtype).eps if rcond is None else rcond) * s[0]
     kept = (s > cutoff)[:, None]
     projected = u.T @ right[:num_features]
-    found = vt.T @ np.where(kept, projected / np.where(kept, s[:, None], 1), 0)
-    missed = np.concatenate([np.where(kept, 0, projected), right[num_features:]])
+    found = vt.T @ jnp.where(kept, projected / jnp.where(kept, s[:, None], 1), 0)
+    missed = jnp.concatenate([jnp.where(kept, 0, projected), right[num_features:]])
     return Readout(
         weights=weights + found / norms[:, None],
-        rank=np.sum(kept),
+        rank=jnp.sum(kept),
         singular_values=s,
-        residual_norm=np.linalg.norm(missed, axis=0),
+        residual_norm=jnp.linalg.norm(missed, axis=0),
     )
 
 
