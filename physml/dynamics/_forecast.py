@@ -91,7 +91,9 @@ def _rollout_in_chunks(step_map: StepMap, histories: Array, t0s: Array, num_step
 
 
 @eqx.filter_jit
-def _rollout(step_map: StepMap, histories: Array, t0s: Array, num_steps: int) -> Array:
+def _rollout(
+    step_map: StepMap, histories: Array | np.ndarray, t0s: Array | np.ndarray, num_steps: int
+) -> Array:
     def forecast(history, t0):
         def advance(state, _):
             state = step_map.step(state)
@@ -238,11 +240,10 @@ def relative_l2_until(
         if not 1 < count <= truth.shape[0]:
             raise ValueError(f"ends must be in (0, {last:g}], the time of the rows, got {end}")
     # On the host, where the rows of each end are no program of their own.
-    predicted, truth = (np.asarray(x) for x in _pair(predicted, truth))
-    norms = {n: np.linalg.norm((predicted - truth)[:n], axis=0) for n in counts.values()}
+    ours, true = (np.asarray(x) for x in _pair(predicted, truth))
+    norms = {n: np.linalg.norm((ours - true)[:n], axis=0) for n in counts.values()}
     return {
-        end: float((norms[n] / np.linalg.norm(truth[:n], axis=0)).max())
-        for end, n in counts.items()
+        end: float((norms[n] / np.linalg.norm(true[:n], axis=0)).max()) for end, n in counts.items()
     }
 
 

@@ -29,7 +29,8 @@ class LyapunovSpectrum(eqx.Module):
     @classmethod
     def of(cls, rates: Float[Array, "*batch stretches num"], dimension: int) -> "LyapunovSpectrum":
         """The spectrum of growth rates in any order."""
-        return cls(*_ordered(rates), dimension)
+        exponents, rates = _ordered(rates)
+        return cls(exponents, rates, dimension)
 
     def standard_error(self, blocks: int = 20) -> Float[Array, "*batch num"]:
         """The exponents' statistical error, by batch means.
