@@ -11,9 +11,11 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.compiled import compile_all, constant, lower
+from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
     CorrectedNetworks,
+    Tables,
     Tolerance,
     WindowNetworks,
     hidden_layer,
@@ -32,11 +34,11 @@ _DEFAULT_RTOL = (1e-10, 1e-4)
 
 def solve(
     system: System,
-    y0: Any,
+    y0: Numbers,
     t1: float,
     *,
     t0: float = 0.0,
-    ts: Any = None,
+    ts: Numbers | None = None,
     args: PyTree = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -185,19 +187,33 @@ class _Ended(NamedTuple):
 
 @eqx.filter_jit
 def _in_one_program(
-    problem, tables, tolerance, course, limits, ts, correct
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    ts: Float[Array, " n"],
+    correct: bool,
 ) -> tuple[March, _Ended]:
-    """The solution where it is traced, under `jax.jit`, `jax.vmap` or a derivative."""
+    """The solution where its problem is traced, under `jax.jit`, `jax.vmap` or a derivative."""
     marched = _march(problem, tables, tolerance, course, limits, None, True)
     carried = _carry_error(problem, tables, tolerance, marched, correct, None, True)
     return marched, _end(problem, tables, tolerance, course, limits, ts, marched, carried)
 
 
-def _in_programs(problem, tables, tolerance, course, limits, ts, correct) -> tuple[March, _Ended]:
+def _in_programs(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    ts: Float[Array, " n"],
+    correct: bool,
+) -> tuple[March, _Ended]:
     """The solution by three programs, which take less time to compile than one.
 
-    They are compiled at the same time, and without what only stiff windows need: that is compiled
-    where one comes.
+    They are compiled at the same time and without what only stiff windows need. That is compiled
+    when the first stiff window comes.
     """
     first = problem, tables, tolerance, course, limits
     marching = lower(_march, *first, None, False)
@@ -217,17 +233,43 @@ def _in_programs(problem, tables, tolerance, course, limits, ts, correct) -> tup
     return marched, end(*first, ts, marched, carried)
 
 
-def _march(problem, tables, tolerance, course, limits, begun, gauss_newton) -> March:
+def _march(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    begun: March | None,
+    gauss_newton: bool,
+) -> March:
     with jax.default_matmul_precision("highest"):
         return march(problem, tables, tolerance, course, limits, begun, gauss_newton=gauss_newton)
 
 
-def _carry_error(problem, tables, tolerance, marched, subtract, begun, lu) -> Carried:
+def _carry_error(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    marched: March,
+    subtract: bool,
+    begun: Carried | None,
+    lu: bool,
+) -> Carried:
     with jax.default_matmul_precision("highest"):
         return carry_error(problem.rates, tables, tolerance, marched, subtract, begun, lu=lu)
 
 
-def _end(problem, tables, tolerance, course, limits, ts, marched, carried) -> _Ended:
+def _end(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    ts: Float[Array, " n"],
+    marched: March,
+    carried: Carried,
+) -> _Ended:
+    """The corrected solution, its values at `ts`, the windows' readouts, and the verdict."""
     with jax.default_matmul_precision("highest"):
         corrected = judge(tolerance, marched, carried)
         readouts = jnp.einsum("wr,nrd->nwd", tables.readout, marched.windows.coefficients)
@@ -246,6 +288,7 @@ def _end(problem, tables, tolerance, course, limits, ts, marched, carried) -> _E
 def _solution(
     marched: March, ended: _Ended, network: FeatureNetwork, course: Course, ts: Float[Array, " n"]
 ) -> Solution:
+    """What the programs have computed, put together for the user."""
     corrected, windows = ended.corrected, marched.windows
     starts = corrected.polynomials.starts
     networks = WindowNetworks(
