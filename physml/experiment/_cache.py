@@ -14,8 +14,8 @@ _MOST_BYTES = 1 << 30  # about fifty times what the main job compiles
 def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Keep what JAX compiles in a folder, so that the next process need not compile it again.
 
-    It is called by scripts and notebooks, before anything is computed. The results are the same
-    with and without it. A cache that is already switched on, such as by the environment variable
+    Scripts and notebooks call it before they compute anything. The results are the same with and
+    without it. A cache that is already switched on, such as by the environment variable
     JAX_COMPILATION_CACHE_DIR, stays as it is.
 
     Several processes may share the folder. Once it holds more than a GiB, its oldest programs are
@@ -23,7 +23,7 @@ def use_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path 
     should be able to write to it.
 
     Args:
-        folder: made if it is not there; the user's own cache folder unless given.
+        folder: made if it is missing; the user's own cache folder unless given.
 
     Returns:
         The folder in use, or None where it cannot be written.
@@ -60,7 +60,7 @@ def compilation_cache_is_on() -> bool:
 
 
 def _make_room(folder: Path) -> None:
-    """Where a folder holds too much, remove the oldest programs until half of the bytes are free.
+    """If a folder holds too much, remove the oldest programs until half of the bytes are free.
 
     JAX's own bound, `jax_compilation_cache_max_size`, reads the whole folder for every program that
     it writes. In JAX 0.10 it then writes nothing more where a killed run left a program without the

@@ -11,11 +11,11 @@ PLACES = ("out", "record", "cache")
 
 
 def command(config: Any) -> str | None:
-    """What to type to repeat the run of a configuration: the script, and what is no default.
+    """What to type to repeat a run: the script, and the options that differ from their defaults.
 
     The script is named from the working folder if it lies there, by its file's name otherwise. A
-    folder of the user's own is written as DIR, because it is elsewhere for everybody else. There is
-    no command in a notebook.
+    folder of the user's own is written as DIR, because it is elsewhere for everybody else. A
+    notebook has no command: None.
     """
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is None:

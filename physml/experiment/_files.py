@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
 def slug(label: str) -> str:
-    """A label as a part of a file's or a metric's name: lower case, '_' between words.
+    """A label in the form that names of files and metrics have: lower case, '_' between words.
 
     Example:
         >>> experiment.slug("batches, momentum 0.9")
@@ -24,14 +24,14 @@ def slug(label: str) -> str:
 
 
 def checked_name(name: str) -> str:
-    """The name, if it is that of a file and not of one in another folder."""
+    """The name itself, if it is a plain file name, which leads to no other folder."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"name must hold letters, digits, '_', '-' and '.' only, got {name!r}")
     return name
 
 
 def jsonable(value: Any) -> Any:
-    """The value in JSON's types; numbers that are not finite, and all else, as strings."""
+    """The value in JSON's types; NaN, infinities and all else as strings."""
     match value:
         case dict():
             return {str(key): jsonable(item) for key, item in value.items()}
@@ -46,7 +46,7 @@ def jsonable(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """What a file holds, None where there is no file."""
+    """What a JSON file holds; None if there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 

@@ -39,7 +39,7 @@ class Row:
         self.figures: dict[str, Any] = {}
         """What `metrics.json` is to hold, by key."""
         self.shown: dict[str, Any] = {"name": label}
-        """What only the table may show, by key."""
+        """What the table may show and `metrics.json` does not hold, by key."""
 
     def __setitem__(self, key: str, figure: Any) -> None:
         self.figures[key] = figure
@@ -49,12 +49,12 @@ class Row:
         self.figures |= figures
 
     def time(self, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `compute(*args, **kwargs)` answers, once its arrays are there.
+        """What `compute(*args, **kwargs)` answers, once its arrays are computed.
 
         Its `seconds` and `compile_seconds` become figures.
 
         Raises:
-            KeyboardInterrupt: a result in the answer, a pytree, is `interrupted`.
+            KeyboardInterrupt: one of the `RESULTS` in the answer, a pytree, is `interrupted`.
         """
         with timed() as timing:
             answer = jax.block_until_ready(compute(*args, **kwargs))
@@ -145,15 +145,15 @@ class Run:
         """Add figures to `metrics.json` and return all that it holds.
 
         The run adds `seed`, `dtype` (of a JAX float, unless the configuration names one), `device`,
-        `cpu_count`, `versions.*`, `cache` (whether compiled programs come from a folder if an
-        earlier run left them there), `date` (when the run was entered, UTC), `command` (which
-        repeats the run), `wall_s` (since the run was entered) and `compile_seconds` (time in which
-        JAX traced, lowered, and compiled or read what was compiled). JSON has no NaN or infinity:
+        `cpu_count`, `versions.*`, `cache` (whether JAX reads the programs that earlier runs have
+        compiled), `date` (when the run was entered, UTC), `command` (which repeats the run),
+        `wall_s` (since the run was entered) and `compile_seconds` (the time in which JAX traced,
+        lowered, and compiled programs or read compiled ones). JSON has no NaN or infinity:
         they are written as the strings "nan", "inf" and "-inf", which `float` reads back.
 
         Args:
             values: dotted names to numbers, strings, booleans or None; 0-d arrays count as numbers.
-            prefix: what stands before every name, with a dot; nothing if it is empty.
+            prefix: what stands before every name, followed by a dot; nothing if it is empty.
 
         Raises:
             TypeError: if a name is not a string, or a value is nested or not a scalar.
@@ -179,8 +179,8 @@ class Run:
         `name`, and the row waits for `take_rows`. If the block raises, neither happens.
 
         Args:
-            name: the prefix of its metrics, which have none if it is empty.
-            label: what the table calls it, where that is not `name`.
+            name: the prefix of its metrics; they have none if it is empty.
+            label: its name in the table; `name` unless given.
         """
         row = Row(name if label is None else label)
         yield row
@@ -223,10 +223,10 @@ class Run:
     def part(
         self, name: str, compute: Callable[[Path], Mapping[str, Any]]
     ) -> dict[str, np.ndarray]:
-        """A part of a long run: computed, or what an interrupted run of this configuration left.
+        """A part of a long run, read if an interrupted run has left it, and computed otherwise.
 
-        Parts are kept in `parts/NAME.npz` until the run is left without an error; a run of another
-        configuration removes them.
+        Parts are kept in `parts/NAME.npz` until a run of the same configuration is left without an
+        error; a run of another configuration removes them.
 
         Args:
             compute: `compute(path)` returns arrays by name. The path, `parts/NAME`, is for a

@@ -7,15 +7,15 @@ from jaxtyping import Float
 
 
 def error_factors(estimate: Any, error: Any, floor: Any = 1e-12) -> Float[np.ndarray, " n"]:
-    """The factors, 1 or more, by which estimates differ from the errors that they are of.
+    """The factors, 1 or more, by which estimates differ from the true errors.
 
-    Their quantiles say how far an estimate is to be trusted, `np.mean(factors < 3)` is the share of
+    Their quantiles say how far an estimate can be trusted; `np.mean(factors < 3)` is the share of
     estimates within a factor 3.
 
     Args:
         estimate, error: arrays of one shape; their signs do not count.
-        floor: errors up to this, an array or a number, are left out: they are rounding, of which no
-            estimate knows the sign, or not known well enough.
+        floor: a number or an array. Errors up to it are left out, because they are rounding, or are
+            themselves not known well enough.
 
     Example:
         >>> experiment.error_factors([2e-6, 1e-6, 1.0], [1e-6, -4e-6, 1e-15]).round(6)

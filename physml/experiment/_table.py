@@ -21,7 +21,7 @@ def format_table(rows: Rows, columns: Columns, *, title: str | None = None) -> s
         title: lines above the table.
 
     Raises:
-        ValueError: a row in order has not one cell for each column.
+        ValueError: a row in order does not have one cell for each column.
 
     Example:
         >>> print(experiment.format_table([["MLP", 7.1e-12], ["GRU", None]], ["network", "eps1"]))

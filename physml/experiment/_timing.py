@@ -1,4 +1,4 @@
-"""How long a block or a call takes, the time in which JAX compiles apart."""
+"""How long a block or a call takes, and how much of that JAX spends compiling."""
 
 import contextlib
 import math
@@ -15,7 +15,7 @@ _COMPILE_EVENTS = frozenset(
 
 
 class Timing:
-    """The time since a block was entered; it stands still once the block is left."""
+    """The time since a block was entered; it stops when the block is left."""
 
     def __init__(self) -> None:
         self._begin, self._end = time.perf_counter(), math.nan
@@ -23,7 +23,7 @@ class Timing:
 
     @property
     def wall_seconds(self) -> float:
-        """Everything included."""
+        """Seconds, compiling included."""
         return (time.perf_counter() if math.isnan(self._end) else self._end) - self._begin
 
     @property
@@ -43,7 +43,7 @@ class Timing:
 
 @contextlib.contextmanager
 def timed() -> Iterator[Timing]:
-    """Time a block, the compiling in it apart.
+    """Time a block, and the compiling in it.
 
     The block must wait for its results (`jax.block_until_ready`), or work that is still under way
     is not counted.
@@ -58,10 +58,10 @@ def timed() -> Iterator[Timing]:
 
 
 def best_of(compute: Callable[[], Any], repeats: int = 5) -> tuple[Any, float, float]:
-    """What `compute()` answers, the seconds of the best of several calls, and those of compiling.
+    """Returns what `compute()` answers, the seconds of the fastest call, and those of compiling.
 
-    The first call is not one of the several: what it takes beyond the best counts as compiling. The
-    best is taken because another process can only add to the time.
+    One more call comes first: what it takes beyond the fastest counts as compiling. The fastest is
+    taken because other processes can only add to the time.
     """
     seconds = []
     for _ in range(1 + repeats):

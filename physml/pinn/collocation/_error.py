@@ -19,7 +19,7 @@ class Error(eqx.Module):
     """The absolute error of each component as a function of a scalar time."""
 
     signed: Polynomials
-    resolution: Float[Array, "windows dim"]  # of a window's values, by its polynomial and dtype
+    resolution: Float[Array, "windows dim"]  # what a window's polynomial and dtype leave out
 
     def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
         index, signed = self.signed.piece(t)
@@ -41,16 +41,16 @@ def estimate(
 
     $$\dot c = f_y(t, u)\, c + f(t, u) - \dot u.$$
 
-    It is solved by Gauss collocation in equal windows, in integral form: a solution that leaves for
-    another one between two points has a residual which no point may show. Once the error is no
-    longer small, a large estimate means "large"; its value means nothing.
+    It is solved by Gauss collocation in equal windows, in integral form: if u passes from one
+    solution to another between two points, no point may show its residual, but the integral does.
+    Once the error is no longer small, a large estimate means "large"; its value means nothing.
 
     Args:
         field: f(t, u) of times (points,) and states (dim, points).
         dense: u.
         y0: the state at `t0`, which u may miss.
         t0, t1: where u starts and ends.
-        num_windows: so many that u and f(t, u) are smooth over each.
+        num_windows: so many that u and f(t, u) are smooth in each window.
     """
     dtype, dim = y0.dtype, y0.shape[0]
     starts = t0 + (t1 - t0) * jnp.asarray(np.arange(num_windows) / num_windows, dtype)
@@ -59,7 +59,7 @@ def estimate(
     ones = jnp.tile(jnp.eye(dim, dtype=dtype)[:, None], (1, _NUM_POINTS + 1, 1))
 
     def window(start: Array) -> tuple[Array, Array]:
-        """A window's nodal values, and those of c as an affine function of the first: [A, b]."""
+        """Returns u at the nodes, and [A, b] of c = A c_0 + b at all nodes but the first."""
         values = jax.vmap(dense.evaluate)(start + span / 2 * nodes)
         window = nodes_in(start, span, _NUM_POINTS)
         missing = defect(field, window, values.T)
@@ -80,7 +80,7 @@ def estimate(
 
 
 class OnDemand(eqx.Module):
-    """`estimate` as the error of a solution, found when it is asked for and not before.
+    """`estimate` as the error of a solution, computed only when it is asked for.
 
     Attributes:
         system, args: the equation.

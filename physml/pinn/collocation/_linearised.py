@@ -6,7 +6,7 @@ nodes has the defect
 
 $$r_i = u_0 + \tfrac h2 \sum_j W_{ij} f(t_j, u_j) - u_i,$$
 
-and what has to be added to it, to first order, is the c of
+and the correction c to be added to u fulfils, to first order,
 
 $$c_i = c_0 + r_i + \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, c_j.$$
 
@@ -31,10 +31,10 @@ VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *b
 
 
 class Nodes(NamedTuple):
-    """Where a window is looked at.
+    """The nodes of a window.
 
     Attributes:
-        times: of the Gauss points.
+        times: the times of the Gauss points.
         half: half of the window's span.
         integrals: W, from the start to the points and, in the last row, to the end.
     """
@@ -84,7 +84,7 @@ def defect(
 def exact_defect(
     field: VectorField, nodes: ExactNodes, values: dd.DoubleDouble
 ) -> Float[Array, "dim nodes"]:
-    """`defect` in double-double: that of a good network is all rounding in floats."""
+    """`defect` in double-double, because in floats that of a good network is only rounding."""
     first, rest = jax.tree.map(lambda x: x[:, :1], values), jax.tree.map(lambda x: x[:, 1:], values)
     rates = in_double_double(field)(nodes.times, jax.tree.map(lambda x: x[:, :-1], rest))
     integrals = jax.tree.map(jnp.transpose, nodes.integrals)

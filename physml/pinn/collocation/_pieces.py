@@ -1,4 +1,4 @@
-"""What a march over windows leaves behind, as functions of continuous time."""
+"""What a march over windows has found, as functions of continuous time."""
 
 import abc
 from typing import Any
@@ -16,7 +16,7 @@ from physml.solution import Differentiated
 
 
 class Pieces(Differentiated):
-    """A function of time that is another one in each window.
+    """A function of time that is given by a function of its own in each window.
 
     Buffers may be longer than the number of windows; the starts of unused ones are infinite.
     """
@@ -111,9 +111,9 @@ class Polynomials(Pieces):
 class CorrectedNetworks(Differentiated):
     """The networks of all windows less their estimated error.
 
-    The correction is far below what tanh features, of which large readouts take small
-    differences, can hold in floating point: so the values are those of polynomials through the
-    Gauss points, and `networks` is the function of time before the correction.
+    The networks cannot hold the correction: large readouts take small differences of tanh
+    features, whose rounding exceeds it. So the values are those of polynomials through the Gauss
+    points, and `networks` is the function of time before the correction.
     """
 
     polynomials: Polynomials

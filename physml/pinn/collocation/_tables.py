@@ -51,7 +51,7 @@ def hidden_layer(
 
 @functools.cache
 def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[Any, Any]:
-    """A network without weights, which are not drawn, so that nothing has to be compiled."""
+    """The structure of a network. No weights are drawn, so that nothing has to be compiled."""
     network = nnx.eval_shape(lambda: MLP(1, (units,), out_features, dtype=dtype, rngs=nnx.Rngs(0)))
     return nnx.split(network)
 
@@ -77,12 +77,12 @@ class Tables(eqx.Module):
     that the initial condition is met by construction. Their derivatives at the Gauss points,
     weighted by the roots of the weights, have a singular value decomposition $U S V^T$; the
     readout $C = V S^{-1} a$ is parametrised by the coefficients a of its leading part, and a
-    least-squares problem in a is well conditioned. Both tables below hold in each column one
+    least-squares problem in a is well conditioned. Each column of `slopes` and `values` is one
     basis function: its derivative in s, and its value.
 
-    A value is the integral of the derivative by Gauss quadrature. Taken as a difference of tanh
-    instead it would carry a round-off of the size of the readout, which is the same in every
-    window, so that it adds up.
+    A value is the integral of the derivative by Gauss quadrature. A difference of tanh features
+    would carry round-off in proportion to the readout, the same in every window, so that it would
+    add up.
     """
 
     points: Float[Array, " points"]

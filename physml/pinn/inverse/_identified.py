@@ -16,10 +16,10 @@ from physml.results import RESULTS
 from physml.solution import Solution
 from physml.systems import System
 
-FINEST = 1e-5  # noise assumed at least, relative to the data
+FINEST = 1e-5  # the smallest noise that is assumed, relative to the data
 _RESOLVED = 0.01  # the largest residual of the equation in a window, in units of the noise
-_MISFIT = 3.0  # the largest residual of the data, in units of the noise that a smoother sees
-_NULL = 1e-12  # a singular value that stands for zero
+_MISFIT = 3.0  # the largest scatter of the data, in units of the noise that a smoother sees
+_NULL = 1e-12  # singular values up to this count as zero
 
 
 class Identified(eqx.Module):
@@ -42,6 +42,7 @@ class Identified(eqx.Module):
         result: one of `RESULTS`.
         degrees_of_freedom: infinite where the noise is known.
         stats: the number of iterations.
+        problem, fitted: what was minimised, and where the iteration ended.
     """
 
     estimate: Float[Array, "*batch p"]
@@ -87,7 +88,7 @@ class Identified(eqx.Module):
     def intervals(self, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
         """By name, (low, high) of a confidence interval.
 
-        From the normal distribution, or Student's t where the noise is estimated. The interval of
+        The distribution is normal, or Student's t where the noise is estimated. The interval of
         a parameter with bounds is transformed as the parameter is, so that it lies within them.
         """
         quantile = _quantile(level, self.degrees_of_freedom)
@@ -116,13 +117,13 @@ def summarise(problem: ShootingProblem, fitted: ShootingFit, solution: Solution)
     scale = shooting.estimate_scale(problem, point)
     freedom = max(problem.ys.size - problem.num_free, 1)
     covariance, singular = _covariance(problem, fitted, scale, freedom)
-    # The covariance within bounds is that to first order.
+    # Within bounds the covariance is right to first order.
     slope = jnp.concatenate([parameters.slope(point.p), jnp.ones_like(point.s[0])])
     cost = shooting.data_cost(problem, point, scale)
     noise = problem.noise * scale
     if problem.known_noise:  # chi squared is eight standard deviations above its mean
         misfit = cost > freedom + 8 * np.sqrt(2 * freedom)
-    else:  # the unit is the rest that a local smoother leaves, which needs enough data
+    else:  # the unit is what a local smoother leaves of the data, which must be enough for it
         misfit = (scale > _MISFIT) & (problem.ys.shape[0] > 20)
     relative = jnp.min(noise) / jnp.sqrt(jnp.mean(problem.ys**2))
     coarse = jnp.max(solution.stats["residuals"]) > _RESOLVED * jnp.maximum(relative, FINEST)

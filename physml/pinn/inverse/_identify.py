@@ -25,7 +25,7 @@ from physml.solution import Solution
 from physml.systems import System, check_problem
 
 _DOUBLINGS = 3
-_PARTS = 4  # of a window, for the error's estimate
+_PARTS = 4  # windows of the error's estimate in each window
 
 
 def identify(
@@ -59,8 +59,8 @@ def identify(
     guesses that are off by half, without data of all components, and through chaos.
 
     It may be called under `jax.jit` and `jax.vmap` with `ys`, `y0`, `noise` and the system's
-    numbers traced, over hundreds of noise draws for instance. Set `num_windows` then, and look at
-    `result`: nothing is raised.
+    numbers traced, for instance over hundreds of noise draws. Set `num_windows` then, and look at
+    `result`, because nothing is raised.
 
     Args:
         system: the right-hand side. Its values of the free parameters are the first guess.
@@ -82,9 +82,9 @@ def identify(
             without bounds.
         known_start: y0 is exact, not a guess.
         loss: "squares"; "huber" or "soft_l1" for data with outliers (iteratively reweighted).
-        num_windows: the number of windows. Unless given, there is one for ten observations, and
-            their number is doubled up to three times until the equation is resolved (never under
-            tracing).
+        num_windows: the number of windows. Unless given, there is one for every ten observations,
+            and the number is doubled, at most three times, until the equation is resolved (never
+            under tracing).
         units, num_points: tanh units and Gauss points of a window.
         max_steps: Levenberg-Marquardt steps.
         throw: raise if the fit fails; otherwise `result` says how it ended.
@@ -208,7 +208,7 @@ def _solution(
     dense = WindowNetworks(starts, spans, layout.network, point.s, still, readouts)
     t0, t1, num_windows = starts[0], starts[-1] + spans[-1], len(spans)
     error = None
-    if not layout.has_jumps:  # where f jumps, the estimate's windows would not end there
+    if not layout.has_jumps:  # the windows of the estimate would not end at the jumps
         system, args = problem.field.at(point.p)
         error = OnDemand(system, args, dense, point.s[0], t0, t1, _PARTS * num_windows)
     stats = {"num_windows": num_windows, "residuals": shooting.window_residuals(problem, point)}

@@ -44,8 +44,8 @@ def linear_solve(
     """Least squares of the linearised problem by QR, eliminating the starts from the last one.
 
     Args:
-        hold: more damping, of p alone.
-        robust: whether the data are weighed by the loss; otherwise all count alike.
+        hold: additional damping, of p alone.
+        robust: whether the loss weighs the data; otherwise all count alike.
     """
     linear, dtype = point.linear, point.p.dtype
     dim = point.s.shape[1]
@@ -117,7 +117,7 @@ class _Iteration(NamedTuple):
 
     guess: _Guess
     best: ShootingPoint
-    ventured: Bool[Array, ""]  # past the best point, uphill
+    ventured: Bool[Array, ""]  # whether the last step went uphill from the best point
     cost: Float[Array, ""]
     scale: Float[Array, ""]
     damping: Float[Array, ""]
@@ -182,7 +182,7 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     # one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
     ventured = ~better & ~state.ventured & ~near & jnp.isfinite(cost)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, state.best)
-    # Nielsen's rule: the more the gain comes to what the linear problem promised, the less damping.
+    # Nielsen's rule: the closer the gain is to what the linear problem promised, the less damping.
     share = (state.cost - cost) / promised
     trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
     kept = ventured | (better & state.ventured)
@@ -225,7 +225,7 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
 
 
 def _guess(point: ShootingPoint, step: ShootingStep) -> _Guess:
-    """Where a step leads to, the readouts to first order."""
+    """The guess that a step leads to, with the readouts to first order."""
     by_s, by_p = jnp.split(point.linear.readouts, [point.s.shape[1]], axis=2)
     change = jnp.einsum("wrd,wd->wr", by_s, step.s) + by_p @ step.p
     readouts = point.c + change.reshape(point.c.shape)

@@ -75,7 +75,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
         raise RuntimeError(f"profile of {name}: {int((~converged).sum())} of {num} fits failed")
     deviance = np.asarray(costs) - float(found.cost)
     if np.isfinite(found.degrees_of_freedom) and found.problem.loss == "squares":
-        # The noise is fitted as well: n log of the sums' ratio.
+        # The noise is fitted as well, so D is n times the log of the ratio of the costs.
         deviance = found.residuals.size * np.log1p(deviance / float(found.cost))
     return Profile(name, np.asarray(values), np.maximum(deviance, 0.0))
 

@@ -25,7 +25,7 @@ DataLoss = Literal["squares", "huber", "soft_l1"]
 
 LOSSES: tuple[DataLoss, ...] = get_args(DataLoss)
 HARDEST = 1e9  # the weight, in typical states, of what has to hold exactly
-_HUBER = 1.345  # Huber's constant: 95 % efficient where the noise is normal after all
+_HUBER = 1.345  # Huber's constant: 95 % efficient if the noise is normal
 _LAST_COUPLING = 1e5  # times the data's size in units of the noise
 _FINEST = 1e-6  # the smallest noise that is assumed, as a share of the data's size
 
@@ -62,7 +62,7 @@ class LinearisedWindows(NamedTuple):
 
     @property
     def residual(self) -> Float[Array, "windows rows"]:
-        """That of the data, in units of `noise`."""
+        """The residual of the data, in units of `noise`."""
         return self.data[:, :, -1]
 
 
@@ -78,7 +78,7 @@ class ShootingPoint(NamedTuple):
 def evaluate(
     problem: ShootingProblem, p: Array, s: Array, c: Array, newton_steps: Int[ArrayLike, ""]
 ) -> ShootingPoint:
-    """The windows solved from their starts s at p, by Newton from the readouts c."""
+    """Solve all windows from their starts s at p, by Newton steps from the readouts c."""
     layout = problem.layout
 
     def solve(start, half, s, c, basis, rows, used):
@@ -197,7 +197,7 @@ def estimate_scale(problem: ShootingProblem, point: ShootingPoint) -> Float[Arra
     if problem.loss == "squares":
         variance = jnp.sum(residual**2) / max(problem.ys.size - problem.num_free, 1)
         return jnp.maximum(jnp.sqrt(variance), least)
-    # The median of |r| hardly moves with outliers; 1.4826 makes it that of a normal distribution.
+    # The median of |r| hardly moves with outliers; of normal noise it is the sd / 1.4826.
     size = jnp.where(used_rows(problem), jnp.abs(residual), jnp.nan)
     return jnp.maximum(1.4826 * jnp.nanmedian(size), least)
 

@@ -1,4 +1,4 @@
-"""What a fit is given, checked: the observations of a solution, and what is unknown."""
+"""Check what a fit is given: the observations of a solution, and what is unknown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -139,7 +139,7 @@ def check_unknowns(
 
 @eqx.filter_jit
 def _slope(system: System, t: Any, y: Any, args: PyTree) -> Array:
-    return system(t, y, args)  # operation by operation it would be many small programs
+    return system(t, y, args)  # outside jit each operation would be a program of its own
 
 
 def _precisions(parameters: Parameters, prior: Mapping[str, float]) -> Float[np.ndarray, " p"]:

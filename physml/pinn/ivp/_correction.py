@@ -31,9 +31,9 @@ class Standing(NamedTuple):
     """What one window hands over to the next.
 
     Attributes:
-        index: of the next window.
-        truths: the right state at its start, by each pass.
-        growth: how fast f has repelled so far.
+        index: the index of the next window.
+        truths: the corrected state at its start, one for each pass.
+        growth: the largest Re lambda(f_y) times span in the windows so far.
         small: whether all corrections so far were small.
     """
 
@@ -44,15 +44,15 @@ class Standing(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The error carried along the windows, as far as it has come.
+    """The error, carried along the windows up to `standing`.
 
     Attributes:
         standing: between the last window and the next.
-        stiff: whether it stopped there for want of LU.
+        stiff: whether it stopped there because the next window needs LU.
         scale: the largest absolute value of each component.
         values: the solution less its error, at each window's start, points and end.
         corrections: the error of `values`, which the last pass has found.
-        growths: how fast f has repelled up to each window's end.
+        growths: `growth` at each window's end.
     """
 
     standing: Standing
@@ -64,11 +64,11 @@ class Carried(NamedTuple):
 
 
 class Corrected(NamedTuple):
-    """A solution less its error, and an estimate of what is left of that."""
+    """A solution less its error, and an estimate of the error that remains."""
 
     polynomials: Polynomials
     error: Error
-    trusted: Bool[Array, ""]  # whether half of the digits asked for are left
+    trusted: Bool[Array, ""]  # whether at least half of the digits asked for are right
 
 
 def carry_error(
@@ -81,21 +81,21 @@ def carry_error(
     *,
     lu: bool,
 ) -> Carried:
-    r"""Subtract a solution's error, which its residual tells to first order, and find the rest.
+    r"""Subtract a solution's error, known from its residual to first order, and find the rest.
 
-    At Gauss points of a window, half as many again as the window was fitted at, the defect r of the
-    network's values is what the linearised equation carries on (see `collocation`). A good
-    network's defect is at the level of rounding: it is taken in double-double, so that the result c
-    is the error with its sign and not a bound. The second pass finds the error of the first, of
-    second order, and thereby the error that is left. A correction is not made from where it is a
-    tenth of the solution.
+    The linearised equation (see `collocation`) turns the defect r of a network's values, at 3/2 as
+    many Gauss points as the network was fitted at, into the correction c. A good network's defect
+    is at the level of rounding: it is computed in double-double, so that c is the error with its
+    sign and not a bound. Pass 1 is subtracted; pass 2 estimates the error that remains, which is of
+    second order. From the first window on in which c exceeds a tenth of the solution, nothing is
+    subtracted.
 
     Args:
         field: f(t, u) of times (points,) and states (dim, points).
         tables, tolerance: those that the windows were fitted with.
         marched: the windows.
         subtract: without it the values stay as they are, and the estimate is that of their error.
-        begun: what to go on with, if this is not the beginning.
+        begun: where to go on; None at the beginning.
         lu: whether the program has LU and eigenvalues in it. Without them it compiles faster, and
             it stops, with `stiff` set, before the first window that needs them.
 
@@ -107,7 +107,7 @@ def carry_error(
     used = jnp.arange(size) < count
     ends = jnp.append(windows.start[1:], marched.t)
     ends = jnp.where(jnp.arange(size) + 1 == count, marched.t, ends)
-    ends = jnp.where(used, ends, windows.start)  # the loop below may pass over unused ones
+    ends = jnp.where(used, ends, windows.start)  # in a batch the loop visits unused ones too
     finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
     values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
@@ -157,11 +157,12 @@ def carry_error(
 
 
 def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
-    r"""The solution less its error as a function of time, and the estimate of what is left.
+    r"""The solution less its error as a function of time, and the estimate of what remains.
 
-    Add truncation (the next term of each polynomial, by the decay of the last ones) and rounding.
-    Where f repels faster than a window can follow, $\mathrm{Re}\,\lambda(f_y) \, h$ above the
-    number of points, the error is infinite from there on: any other solution would have left.
+    The estimate is the last correction plus truncation (the next term of each polynomial, by the
+    decay of the last ones) and rounding. Where f repels faster than a window can follow,
+    $\mathrm{Re}\,\lambda(f_y) \, h$ above the number of points, it is infinite from there on,
+    because any error at all would have grown past all bounds.
     """
     windows, num_points = marched.windows, carried.values.shape[1] - 2
     used = jnp.arange(windows.start.shape[0]) < marched.num_windows
@@ -175,22 +176,22 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
 
     largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
     few_digits = jnp.sqrt(tolerance.rtol) * carried.scale + tolerance.atol
-    trusted = jnp.all((largest <= few_digits[None]) | ~used[:, None])  # not where it is NaN
+    trusted = jnp.all((largest <= few_digits[None]) | ~used[:, None])  # False where it is NaN
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
 
 def _finer(num_points: int) -> int:
-    """The points of the correction, so many that what they leave out is rounding.
+    """The number of the correction's points, so large that they leave out no more than rounding.
 
-    At a window's own points its network is right to far more digits than between them.
+    At the points of the fit a network is right to far more digits than between them.
     """
     return 3 * num_points // 2
 
 
 def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
-    """What the next term of a Legendre series would be, by the decay of the last ones.
+    """The next term of a Legendre series, guessed from the decay of the last ones.
 
-    The terms are taken in pairs, for a function that is even or odd.
+    The terms are taken in pairs, because every other term of an even or odd function is zero.
     """
     last, before = (
         jnp.max(jnp.abs(polynomials.coefficients[:, pair]), axis=1)
@@ -202,18 +203,19 @@ def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
 def _carry(
     linearised: Linearised, known: Float[Array, "dim nodes"], *, lu: bool
 ) -> tuple[Float[Array, "dim nodes"], Float[Array, ""], Bool[Array, ""]]:
-    r"""The c of the linearised equation, how fast f repels, and whether that could not be found.
+    r"""Returns (c, growth, stiff): the c of the linearised equation, and how fast f repels.
 
-    By fixed-point iterations; by LU where those do not contract, as in stiff problems. Only there
-    can f repel by more than a window can follow, where c is infinite; elsewhere zero is returned
-    for it. Without `lu` the result means nothing where the iterations do not contract.
+    Fixed-point iterations find c, and LU where they do not contract, as in stiff problems. Only
+    there can f repel faster than a window can follow: growth is computed there and zero elsewhere,
+    and c is infinite where growth is too large. Without `lu`, stiff says that the iterations do
+    not contract, so that c means nothing.
     """
     half, jacobian, integrals = linearised.half, linearised.jacobian, linearised.integrals
     inside, at_end = known[:, :-1], known[:, -1:]
     num_points = inside.shape[1]
     root = jnp.sqrt(jnp.finfo(known.dtype).eps)
     largest = jnp.max(jnp.abs(known))
-    enough = root * largest  # what that leaves is seen by the next correction
+    enough = root * largest  # the next pass sees what this leaves
 
     def step(c: Array) -> tuple[Array, Array]:
         new = inside + linearised.change(c, integrals[:-1])
@@ -234,10 +236,10 @@ def _carry(
 
     implicit, growth = last > enough, jnp.zeros_like(half)
     if lu:
-        # Loops of one turn, not conditions: in a batch they are not entered where no one needs
-        # them, if they depend on what they carry (else the compiler does their work before). And
-        # the second waits for the first, as it must: a batch of LAPACK's waits for XLA's threads,
-        # which two of them at once could hold between them for ever.
+        # Loops of one turn, not conditions: a batch enters them only if a member needs them.
+        # They must depend on what they carry, or the compiler does their work beforehand. The
+        # second loop waits for the first: a batched call of LAPACK waits for XLA's threads, and
+        # two at once could each hold threads that the other waits for.
         growth, _ = jax.lax.while_loop(lambda c: c[1], measure, (growth, implicit))
         follows = jnp.isfinite(growth)
         c, _ = jax.lax.while_loop(lambda c: c[1], solve, (c, implicit & follows))
@@ -247,7 +249,7 @@ def _carry(
 
 
 def _repulsion(matrices: Float[Array, "points dim dim"]) -> Float[Array, " points"]:
-    """The largest real part of an eigenvalue of each; on a TPU, which has none, a bound of it."""
+    """The largest real part of each matrix's eigenvalues; on a TPU, without `eigvals`, a bound."""
 
     def exactly(matrices: Array) -> Array:
         return jnp.max(jnp.linalg.eigvals(matrices).real, axis=-1)

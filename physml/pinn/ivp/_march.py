@@ -48,18 +48,18 @@ class Limits(NamedTuple):
 
 
 class March(eqx.Module):
-    """Where the march stands, and what it has left behind."""
+    """Where the march stands, and the windows behind it."""
 
     t: Float[Array, ""]
     y: Float[Array, " dim"]
     span: Float[Array, ""]
     implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
-    narrowed: Bool[Array, ""]  # since they did not contract in a wider window from here
-    stiff: Bool[Array, ""]  # whether the march stopped here for want of Gauss-Newton
+    narrowed: Bool[Array, ""]  # because they did not contract in a wider window from here
+    stiff: Bool[Array, ""]  # whether the march stopped because the next window needs Gauss-Newton
     num_windows: Int[Array, ""]
     num_rejected: Int[Array, ""]
     num_iterations: Int[Array, ""]
-    windows: Window  # each field with a leading axis, longer than or as long as their number
+    windows: Window  # each field with a leading axis of length num_windows or more
 
 
 def march(
@@ -74,12 +74,12 @@ def march(
 ) -> March:
     """Fit window after window, each as wide as its residual allows.
 
-    A window whose error is above one tolerance is fitted again at a shorter span; the next span
-    follows from the error as that of a method of order rank / 2 would.
+    A window whose error is above one tolerance is fitted again at a shorter span. The next span
+    follows from the error, which is taken to grow with the span to the power rank / 2.
 
     Args:
-        problem, tables, tolerance, course, limits: see there.
-        begun: a march to go on with, if it is not a new one.
+        problem, tables, tolerance, course, limits: see their classes.
+        begun: a march to go on with; None for a new one.
         gauss_newton: whether the program has Gauss-Newton in it. Without it, it compiles faster,
             and the march stops, with `stiff` set, before the first window that needs it.
     """
@@ -107,8 +107,8 @@ def march(
         factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
         factor = jnp.where(window.contracted | m.implicit, factor, 0.5)
         # Gauss-Newton costs some hundred iterations, and under vmap one member's Gauss-Newton costs
-        # all members: so it is enabled only where the residual would have allowed twice the span,
-        # at which the iterations did not contract.
+        # all members. So it is enabled only where the residual would have allowed twice the span
+        # and the iterations did not contract there.
         limiting = m.narrowed & (window.error < 0.5 ** (tables.rank / 2))
         count = m.num_windows
         return March(
@@ -131,7 +131,7 @@ def march(
         first = course.first_span
         first = _first_span(problem, tolerance, course) if first is None else first
         regular = jnp.all(jnp.isfinite(problem.rates(t0, y0)))
-        first = jnp.where(regular, first, 0.0)  # too short to begin
+        first = jnp.where(regular, first, 0.0)  # a span of zero ends the march at once
         shapes = jax.eval_shape(fit, t0, t0, y0, yes)
         empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
         start = March(t0, y0, first, yes, no, no, zero, zero, zero, empty)

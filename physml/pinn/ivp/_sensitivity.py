@@ -23,9 +23,9 @@ def differentiable(solution: Solution, problem: InitialValueProblem) -> Solution
     $$\dot u_i - \tfrac h2 \sum_j W_{ij} f_y(t_j, u_j)\, \dot u_j
     = \dot u_0 + \tfrac h2 \sum_j W_{ij} \dot f(t_j, u_j),$$
 
-    and its value at a window's end is the next one's start. However the windows were found, these
-    are linear equations, so that they serve both forward and reverse mode, and again for the
-    derivative of a derivative. A window's matrix is kept for the way back.
+    and its value at a window's end is its start in the next window. These equations are linear,
+    however the windows were found: JAX can use them in forward and in reverse mode, and
+    differentiate them again. Reverse mode keeps the matrix of each window.
     """
     dense: Any = solution.dense
     coefficients = _of_problem(dense.polynomials, problem, solution.t0)
@@ -39,7 +39,7 @@ def differentiable(solution: Solution, problem: InitialValueProblem) -> Solution
 def _of_problem(
     polynomials: Polynomials, problem: InitialValueProblem, t0: Float[Array, ""]
 ) -> Float[Array, "windows terms dim"]:
-    """The coefficients, which depend on the problem by their derivative only."""
+    """The coefficients, whose derivative in the problem is defined below."""
     return polynomials.coefficients
 
 
@@ -50,7 +50,7 @@ def _(primals, tangents):
     coefficients = _of_problem(polynomials, problem, t0)
     num_points = coefficients.shape[1] - 2
     transform = legendre_transform(num_points, coefficients.dtype)
-    # Windows that are not used do nothing, at a state where f can be asked.
+    # Unused windows have a span of zero, and a state at which f is finite.
     used = jnp.isfinite(polynomials.starts)
     starts = jnp.where(used, polynomials.starts, t0)
     spans = jnp.where(used, polynomials.spans, 0.0)

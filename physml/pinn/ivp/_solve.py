@@ -11,9 +11,11 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.compiled import compile_all, constant, lower
+from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
     CorrectedNetworks,
+    Tables,
     Tolerance,
     WindowNetworks,
     hidden_layer,
@@ -26,17 +28,17 @@ from physml.results import RESULTS, conclude
 from physml.solution import Solution
 from physml.systems import System, check_problem
 
-# In float64 and float32: near what the residual of a window can be brought down to.
+# For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
 
 
 def solve(
     system: System,
-    y0: Any,
+    y0: Numbers,
     t1: float,
     *,
     t0: float = 0.0,
-    ts: Any = None,
+    ts: Numbers | None = None,
     args: PyTree = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -54,35 +56,36 @@ def solve(
 
     [t0, t1] is cut into windows. In each one the solution is a network with a frozen hidden
     layer in the scaled time $s \in [-1, 1]$, the same in all windows, and a readout of its own;
-    the initial condition is built in. The readout that brings the equation's residual at Gauss
-    points down is found by fixed-point iterations, and where those do not contract, as in stiff
-    problems, by Gauss-Newton; the value at the window's end starts the next window. A window whose
-    residual, judged in between those points, is above `atol + rtol |u|` (times its span, so that
-    it is a change of u) is rejected and tried narrower; the spans follow the residual, whatever
-    the time scale. No window crosses a jump of the right-hand side.
+    the initial condition is built in. Fixed-point iterations find the readout that makes the
+    equation's residual at Gauss points small. Where they do not contract, as in stiff problems,
+    Gauss-Newton finds it. The value at the window's end starts the next window. A window is
+    rejected and tried narrower if its residual between those points, times its span (which makes
+    it a change of u), is above `atol + rtol |u|`; the spans follow the residual, whatever the time
+    scale. No window crosses a jump of the right-hand side.
 
-    Then the error that is left, mostly rounding, is found from the residual in double-double
-    arithmetic and the linearised flow, and subtracted; what that leaves is estimated in the same
-    way, as `solution.error_estimate(t)`. A solution whose residual is small but whose error is
-    not, because its horizon is past what the precision allows or because it repels all others,
-    gets the result `RESULTS.suspect` and a warning.
+    Then the error of these networks, mostly rounding, is computed from their residual in
+    double-double arithmetic and the linearised flow, and subtracted. The error that remains is
+    estimated in the same way: it is `solution.error_estimate(t)`. A solution whose residual is
+    small but whose error is not gets the result `RESULTS.suspect` and a warning: its end is past
+    what the precision allows, or it repels all other solutions.
 
     It may be called under `jax.jit` and `jax.vmap` with `system`, `y0` and `args` traced; each
     solution then keeps buffers of `max_windows` windows, and a batch marches as long as its
-    slowest member. It can be differentiated in them, in both modes, the windows held fixed.
+    slowest member. It can be differentiated in them, in forward and in reverse mode; the windows
+    are then held fixed.
 
     On accelerators the iterations are products of small matrices, in full precision whatever the
-    default is; QR, LU and eigenvalues are only reached in stiff windows. In float32 the correction
-    works in pairs of float32: errors are those of rounding the result, as long as the problem does
-    not amplify them (the driven oscillator over 20 time units: relative L2 below 1e-6).
+    default is; only stiff windows need QR, LU and eigenvalues. In float32 the correction works in
+    pairs of float32: the result is right to rounding, as long as the problem does not amplify
+    errors (the driven oscillator over 20 time units: relative L2 below 1e-6).
 
     Args:
         system: the right-hand side.
         y0: the state at `t0`, shape (dim,); its dtype is the solution's.
         t1: the end; later than `t0`.
         t0: the time of `y0`.
-        ts: increasing times in [t0, t1] at which `solution.ys` is wanted; 1001 even ones unless
-            given. `solution(t)` answers in between.
+        ts: increasing times in [t0, t1] at which `solution.ys` is wanted; 1001 evenly spaced ones
+            unless given. `solution(t)` answers at any other time.
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32; `atol` defaults to `rtol`.
@@ -95,8 +98,8 @@ def solve(
         max_steps: Gauss-Newton steps, where those are needed, after which a window is
             tried narrower.
         max_windows: the number of windows after which the march stops.
-        correct: subtract the error found; without it the solution is that of the networks, and
-            `error_estimate` that of theirs.
+        correct: subtract the networks' error; otherwise the solution is that of the networks, and
+            `error_estimate` is the estimate of their error.
         throw: raise if the march stops before `t1`; otherwise `solution.result` says why, the
             solution is defined up to `solution.t1`, and rows of `ys` after that are NaN.
 
@@ -185,19 +188,33 @@ class _Ended(NamedTuple):
 
 @eqx.filter_jit
 def _in_one_program(
-    problem, tables, tolerance, course, limits, ts, correct
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    ts: Float[Array, " n"],
+    correct: bool,
 ) -> tuple[March, _Ended]:
-    """The solution where it is traced, under `jax.jit`, `jax.vmap` or a derivative."""
+    """The solution where its problem is traced, under `jax.jit`, `jax.vmap` or a derivative."""
     marched = _march(problem, tables, tolerance, course, limits, None, True)
     carried = _carry_error(problem, tables, tolerance, marched, correct, None, True)
     return marched, _end(problem, tables, tolerance, course, limits, ts, marched, carried)
 
 
-def _in_programs(problem, tables, tolerance, course, limits, ts, correct) -> tuple[March, _Ended]:
+def _in_programs(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    ts: Float[Array, " n"],
+    correct: bool,
+) -> tuple[March, _Ended]:
     """The solution by three programs, which take less time to compile than one.
 
-    They are compiled at the same time, and without what only stiff windows need: that is compiled
-    where one comes.
+    They are compiled at the same time and without what only stiff windows need. That is compiled
+    when the first stiff window comes.
     """
     first = problem, tables, tolerance, course, limits
     marching = lower(_march, *first, None, False)
@@ -217,17 +234,43 @@ def _in_programs(problem, tables, tolerance, course, limits, ts, correct) -> tup
     return marched, end(*first, ts, marched, carried)
 
 
-def _march(problem, tables, tolerance, course, limits, begun, gauss_newton) -> March:
+def _march(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    begun: March | None,
+    gauss_newton: bool,
+) -> March:
     with jax.default_matmul_precision("highest"):
         return march(problem, tables, tolerance, course, limits, begun, gauss_newton=gauss_newton)
 
 
-def _carry_error(problem, tables, tolerance, marched, subtract, begun, lu) -> Carried:
+def _carry_error(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    marched: March,
+    subtract: bool,
+    begun: Carried | None,
+    lu: bool,
+) -> Carried:
     with jax.default_matmul_precision("highest"):
         return carry_error(problem.rates, tables, tolerance, marched, subtract, begun, lu=lu)
 
 
-def _end(problem, tables, tolerance, course, limits, ts, marched, carried) -> _Ended:
+def _end(
+    problem: InitialValueProblem,
+    tables: Tables,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    ts: Float[Array, " n"],
+    marched: March,
+    carried: Carried,
+) -> _Ended:
+    """The corrected solution, its values at `ts`, the windows' readouts, and the verdict."""
     with jax.default_matmul_precision("highest"):
         corrected = judge(tolerance, marched, carried)
         readouts = jnp.einsum("wr,nrd->nwd", tables.readout, marched.windows.coefficients)
@@ -246,6 +289,7 @@ def _end(problem, tables, tolerance, course, limits, ts, marched, carried) -> _E
 def _solution(
     marched: March, ended: _Ended, network: FeatureNetwork, course: Course, ts: Float[Array, " n"]
 ) -> Solution:
+    """What the programs have computed, put together for the user."""
     corrected, windows = ended.corrected, marched.windows
     starts = corrected.polynomials.starts
     networks = WindowNetworks(
@@ -283,7 +327,7 @@ def _result(
 
 
 def _trim(solution: Solution) -> Solution:
-    """Buffers cut to a power of two past the windows used, so that few shapes are compiled."""
+    """The solution with buffers for a power of two of windows, so that few shapes are compiled."""
     count = int(solution.stats["num_windows"])
     size = max(64, 1 << (count - 1).bit_length()) if count else 64
     dense: Any = solution.dense
@@ -299,7 +343,7 @@ def _trim(solution: Solution) -> Solution:
 
 
 def _details(solution: Solution, rtol: float, t1: float) -> str:
-    """What is to be said of a solution that is suspect, or that ends before t1."""
+    """What the message says of a solution that is suspect, or that ends before t1."""
     if solution.result == RESULTS.suspect:
         until, _ = solution.valid_until(rtol**0.5)
         return (

@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml.pinn.collocation import Tables, Tolerance, VectorField, iterate
 
-# Steps of Gauss-Newton shrink quadratically: after one of ten tolerances the next would be far
-# below one.
+# Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
+# far below one tolerance.
 _SMALL_STEP = 10.0
 
 
@@ -27,12 +27,12 @@ class Window(NamedTuple):
     slope: Float[Array, " dim"]  # f above: the right-hand side near the start
     coefficients: Float[Array, "rank dim"]  # of C in the tables' basis
     error: Float[Array, ""]  # the residual in units of the tolerance; infinite if not solved
-    contracted: Bool[Array, ""]  # the fixed-point iterations
+    contracted: Bool[Array, ""]  # whether the fixed-point iterations did
     num_iterations: Int[Array, ""]
 
 
 class _Ansatz(NamedTuple):
-    """A window's network as a function of its coefficients, and the equation that it is to obey."""
+    """A window's network as a function of its coefficients, and the equation it has to fulfil."""
 
     field: VectorField
     tables: Tables
@@ -88,7 +88,7 @@ class _Ansatz(NamedTuple):
         return coefficients - step, self.size(step, u)
 
     def error(self, coefficients: Float[Array, "dim rank"]) -> Float[Array, ""]:
-        """The residual in between the points it was brought down at, in units of the tolerance."""
+        """The residual between the points of the fit, in units of the tolerance."""
         tables = self.tables
         u = self.values(coefficients, tables.check_values, tables.check_points)
         rates = self.field(self.times(tables.check_points), u)
@@ -108,21 +108,20 @@ def fit_window(
 ) -> Window:
     r"""Find the readout that makes the residual $r = u' - f(t, u)$ vanish.
 
-    First by fixed-point iterations from C = 0, which need no linear algebra: where the span is
-    moderate in units of the time scale of f they contract faster than geometrically, as all
-    Volterra equations do. Where they do not, as in stiff problems, Gauss-Newton minimises the
+    Fixed-point iterations from C = 0 come first and need no linear algebra. Where the span is
+    moderate in units of the time scale of f they contract faster than geometrically, as for all
+    Volterra equations. Where they do not, as in stiff problems, Gauss-Newton minimises the
     integral of $r^2$, again from C = 0, in at most `max_steps` steps; without `max_steps` the
     program has no Gauss-Newton in it.
 
-    The residual is judged in between the points it was brought down at: times the span, which
-    makes it the change of u that it stands for, and relative to `atol + rtol max |u|` of each
-    component.
+    The window's error is the residual between the points of the fit, times the span, which makes
+    it a change of u, and relative to `atol + rtol max |u|` of each component.
     """
     half = span / 2
     slope = field(start + half * (tables.points[0] + 1), y)
     ansatz = _Ansatz(field, tables, tolerance, start, half, y, slope)
     zero = jnp.zeros((y.shape[0], tables.rank), y.dtype)
-    # Down to round-off, and as long after that as it helps; not once u has grown a thousandfold.
+    # Iterate down to round-off, and beyond while it helps; give up after a step of a thousand |u|.
     round_off = 16 * jnp.finfo(y.dtype).eps / tolerance.rtol
     coefficients, last, tried = iterate(
         ansatz.picard, zero, enough=round_off, limit=1e3 / tolerance.rtol, polish=True
