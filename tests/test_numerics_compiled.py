@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml._numerics.compiled import compile_all, compiled, constant, lower
+from physml._numerics.compiled import compiled, compiling, constant, lower
 from physml.experiment import Run
 
 
@@ -22,18 +22,9 @@ def test_a_program_is_lowered_for_what_another_will_answer(quickly):
     tree = {"a": np.linspace(0.0, 1.0, 5), "b": jnp.ones((2, 3))}
     first = lower(scaled, tree, jnp.asarray(2.0))
     second = lower(total, first.out_info, 3)
-    programs = compile_all(quickly=(first, second)) if quickly else compile_all(first, second)
-    answer = programs[1](programs[0](tree, jnp.asarray(2.0)), 3)
+    begin, finish = (compiling(program, quickly=quickly) for program in (first, second))
+    answer = finish(begin(tree, jnp.asarray(2.0)), 3)
     np.testing.assert_allclose(answer, sum(np.sum((2 * np.sin(x)) ** 3) for x in tree.values()))
-
-
-def test_ordinary_and_quick_programs_come_in_the_order_of_their_functions():
-    x = jnp.arange(3.0)
-    programs = compile_all(
-        lower(jnp.sum, x), lower(jnp.max, x), quickly=(lower(jnp.prod, x + 1), lower(jnp.min, x))
-    )
-    assert [float(program(x)) for program in programs[:2]] == [3.0, 2.0]
-    assert [float(programs[2](x + 1)), float(programs[3](x))] == [6.0, 0.0]
 
 
 def test_a_program_that_was_compiled_is_found_again():

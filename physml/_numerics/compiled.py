@@ -4,7 +4,7 @@ import functools
 import inspect
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -53,25 +53,23 @@ def lower(function: Callable[..., PyTree], *args: PyTree) -> jax.stages.Lowered:
     return _apply.lower(function, static, traced)
 
 
-def compile_all(
-    *lowered: jax.stages.Lowered, quickly: Sequence[jax.stages.Lowered] = ()
-) -> list[Callable[..., PyTree]]:
-    """Programs made of what `lower` gave, compiled at the same time on as many cores.
+def compiling(lowered: jax.stages.Lowered, *, quickly: bool = False) -> Callable[..., PyTree]:
+    """A program made of what `lower` gave, compiled in a thread; a call waits until it is there.
 
-    They take arguments of the structure, shapes and dtypes that they were traced for.
+    XLA frees Python's lock while it compiles, so that the next program can be traced meanwhile. A
+    program takes arguments of the structure, shapes and dtypes that it was traced for.
 
     Args:
-        lowered, quickly: all of them in order. On a CPU, XLA's older emitters of loops make those
-            of `quickly`: for many small operations they need half the time, and they round
-            elsewhere than the newer ones do.
+        lowered: the traced function.
+        quickly: on a CPU, let XLA's older emitters of loops make the program: for many small
+            operations they need half the time, and they round elsewhere than the newer ones do.
     """
-    with ThreadPoolExecutor(len(lowered) + len(quickly)) as pool:  # XLA frees Python's lock
-        ordinary = pool.map(lambda program: program.compile(), lowered)
-        quick = pool.map(_compile_quickly, quickly)
-        programs = [*ordinary, *quick]
-    return [lambda *args, program=program: program(_split(args)[0]) for program in programs]
+    work = _compile_quickly if quickly else jax.stages.Lowered.compile
+    program = _COMPILERS.submit(work, lowered)
+    return lambda *args: program.result()(_split(args)[0])
 
 
+_COMPILERS = ThreadPoolExecutor(4)
 _QUICKLY: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 

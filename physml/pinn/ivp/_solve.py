@@ -10,7 +10,7 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.compiled import compile_all, constant, lower
+from physml._numerics.compiled import compiling, constant, lower
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
@@ -213,23 +213,25 @@ def _in_programs(
 ) -> tuple[March, _Ended]:
     """The solution by three programs, which take less time to compile than one.
 
-    They are compiled at the same time and without what only stiff windows need. That is compiled
-    when the first stiff window comes.
+    Each is compiled while the next is traced, and without what only stiff windows need. That is
+    compiled when the first stiff window comes.
     """
     first = problem, tables, tolerance, course, limits
     marching = lower(_march, *first, None, False)
+    march = compiling(marching)
     second = problem, tables, tolerance
     carrying = lower(_carry_error, *second, marching.out_info, correct, None, False)
+    carry = compiling(carrying, quickly=True)
     ending = lower(_end, *first, ts, marching.out_info, carrying.out_info)
-    march, carry, end = compile_all(marching, quickly=(carrying, ending))
+    end = compiling(ending, quickly=True)
     marched = march(*first, None, False)
     if marched.stiff:
-        (march,) = compile_all(lower(_march, *first, marched, True))
+        march = compiling(lower(_march, *first, marched, True))
         marched = march(*first, marched, True)
     carried = carry(*second, marched, correct, None, False)
     if carried.stiff:
         carrying = lower(_carry_error, *second, marched, correct, carried, True)
-        (carry,) = compile_all(quickly=(carrying,))
+        carry = compiling(carrying, quickly=True)
         carried = carry(*second, marched, correct, carried, True)
     return marched, end(*first, ts, marched, carried)
 
