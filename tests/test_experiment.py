@@ -309,14 +309,15 @@ class More(Options):
     ],
 )
 def test_the_command_repeats_the_run(tmp_path, monkeypatch, changed, words):
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "scripts" / "it.py"))
+    main = sys.modules["__main__"]  # which in a worker of pytest-xdist is of no file
+    monkeypatch.setattr(main, "__file__", str(tmp_path / "scripts" / "it.py"), raising=False)
     config = More(out=tmp_path / "run", **changed)
     for folder, script in ((tmp_path, "scripts/it.py"), (tmp_path.parent / "else", "it.py")):
         folder.mkdir(exist_ok=True)
         monkeypatch.chdir(folder)
         with experiment.Run(config.out, config) as run:
             assert run.metrics({})["command"] == f"python {script}{words}"
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(main, "__file__")
     with experiment.Run(config.out, config) as run:
         assert run.metrics({})["command"] is None
     read = tyro.cli(More, args=shlex.split(words))

@@ -101,7 +101,7 @@ def _apply(function: Callable[..., PyTree], static: Static, traced: list[ArrayLi
     return function(*jax.tree.unflatten(structure, merged))
 
 
-def _split(tree: PyTree) -> tuple[list[ArrayLike], Static]:
+def _split(tree: PyTree) -> tuple[list[ArrayLike | jax.ShapeDtypeStruct], Static]:
     """The arrays of a tree, and everything else in it as a hashable value."""
     leaves, structure = jax.tree.flatten(jax.tree.map(_opened, tree))
     is_array = [isinstance(leaf, _ARRAYS) for leaf in leaves]

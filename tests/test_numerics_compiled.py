@@ -1,0 +1,58 @@
+"""Programs compiled ahead of their use answer as the functions that they are made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from physml._numerics.compiled import compile_all, compiled, constant, lower
+from physml.experiment import Run
+
+
+def scaled(tree, factor):
+    return {name: factor * jnp.sin(x) for name, x in tree.items()}
+
+
+def total(tree, power):
+    return sum(jnp.sum(x**power) for x in tree.values())
+
+
+@pytest.mark.parametrize("quickly", [False, True])
+def test_a_program_is_lowered_for_what_another_will_answer(quickly):
+    tree = {"a": np.linspace(0.0, 1.0, 5), "b": jnp.ones((2, 3))}
+    first = lower(scaled, tree, jnp.asarray(2.0))
+    second = lower(total, first.out_info, 3)
+    programs = compile_all(quickly=(first, second)) if quickly else compile_all(first, second)
+    answer = programs[1](programs[0](tree, jnp.asarray(2.0)), 3)
+    np.testing.assert_allclose(answer, sum(np.sum((2 * np.sin(x)) ** 3) for x in tree.values()))
+
+
+def test_ordinary_and_quick_programs_come_in_the_order_of_their_functions():
+    x = jnp.arange(3.0)
+    programs = compile_all(
+        lower(jnp.sum, x), lower(jnp.max, x), quickly=(lower(jnp.prod, x + 1), lower(jnp.min, x))
+    )
+    assert [float(program(x)) for program in programs[:2]] == [3.0, 2.0]
+    assert [float(programs[2](x + 1)), float(programs[3](x))] == [6.0, 0.0]
+
+
+def test_a_program_that_was_compiled_is_found_again():
+    x, other = np.arange(4.0), np.arange(4.0) + 1
+    program, _ = compiled(total, {"x": x}, 2)
+    with Run.timed() as timing:
+        again, _ = compiled(total, {"x": other}, 2)
+    assert timing.compile_seconds == 0
+    assert float(program({"x": x}, 2)) == 14.0 and float(again({"x": other}, 2)) == 30.0
+
+
+def test_constants_keep_their_type_and_are_known_while_tracing():
+    assert constant(2).weak_type and not constant(2, jnp.float32).weak_type
+    assert constant([1, 2], jnp.float32).dtype == jnp.float32
+
+    @jax.jit
+    def traced(x):
+        known = constant([1.0, 2.0], x.dtype)
+        assert float(known[1]) == 2.0  # not a tracer
+        return x * known
+
+    np.testing.assert_array_equal(traced(jnp.ones(2)), [1.0, 2.0])
