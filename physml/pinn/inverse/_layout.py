@@ -50,7 +50,7 @@ def window_networks(dim: int, units: int, num_points: int) -> tuple[MLP, Tables]
 def lay_out(
     network: MLP, tables: Tables, system: System, data: Observations, num_windows: int
 ) -> tuple[Layout, tuple[Neighbours, Neighbours]]:
-    """Equal windows, cut at jumps, and smoothers: the data at their starts and at its own times."""
+    """Equal windows, cut at jumps; smoothers of the data, at the windows' starts and its times."""
     ts, end = data.ts, data.ts[-1]
     jumps = system.jump_times(float(data.t0), float(end))
     edges = np.union1d(np.linspace(data.t0, end, num_windows + 1), jumps)

@@ -83,8 +83,8 @@ def carry_error(
 ) -> Carried:
     r"""Subtract a solution's error, known from its residual to first order, and find the rest.
 
-    The linearised equation (see `collocation`) turns the defect r of a network's values, at 3/2 as
-    many Gauss points as the network was fitted at, into the correction c. A good network's defect
+    The linearised equation (see `collocation`) turns the defect r of a network's values into
+    the correction c. It takes half as many Gauss points again as the fit. A good network's defect
     is at the level of rounding: it is computed in double-double, so that c is the error with its
     sign and not a bound. Pass 1 is subtracted; pass 2 estimates the error that remains, which is of
     second order. From the first window on in which c exceeds a tenth of the solution, nothing is
