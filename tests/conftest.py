@@ -1,5 +1,7 @@
 """Strict JAX settings for every test: float64, no silent broadcasting, no silent promotion."""
 
+import os
+
 import jax
 import jaxtyping
 import pytest
@@ -12,9 +14,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 def pytest_configure(config):
     # What was compiled is kept in .pytest_cache (`pytest --cache-clear` empties it): compiling is
-    # most of the tests' time, so a second run takes about a quarter of it.
+    # most of the tests' time, so a second run takes about a quarter of it. The scripts that tests
+    # start keep it there as well, and not in the user's own folder.
     if config.cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
+        jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 

@@ -79,6 +79,7 @@ def test_a_next_generation_reservoir_finds_a_map_with_delay():
     assert one_step_error(linear, valid, history=2) > 1e-2
 
 
+@pytest.mark.slow
 def test_an_echo_state_network_remembers():
     train, valid = first_components(40)  # the network is not shown the state before
 

@@ -154,6 +154,7 @@ def test_no_maximum_is_lost_or_counted_twice_between_chunks():
     np.testing.assert_allclose(found.maxima[0], dynamics.maxima(series), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_climate_of_lorenz(lorenz):
     truth, _ = lorenz
     assert len(truth) == 8 and not truth.diverged.any()

@@ -67,7 +67,9 @@ def jittered(data, key):
 
 
 @pytest.mark.filterwarnings("ignore:fit.gradient")
-@pytest.mark.parametrize("devices", [None, jax.devices()])
+@pytest.mark.parametrize(
+    "devices", [None, pytest.param(jax.devices(), marks=pytest.mark.slow)], ids=["one", "all"]
+)
 def test_each_member_is_the_single_fit_and_one_that_diverges_stops_alone(devices):
     settings = settings_of(1e-2, 1e9, 1e-1)
     options = dict(steps=30, batch_size=12, key=KEY, valid=VALID, valid_every=8, augment=jittered)
@@ -256,6 +258,7 @@ def test_devices_need_nothing_of_each_other():
 
 
 @pytest.mark.parametrize("first, then", [(jax.devices(), None), (None, jax.devices()[::-1])])
+@pytest.mark.slow
 def test_a_sweep_goes_on_with_other_devices(tmp_path, first, then):
     options = dict(settings=settings_of(1e-3, 1e-2, 1e-1), optimizer=momentum, steps=10, chunk=5)
     options |= dict(valid=VALID, valid_every=4)

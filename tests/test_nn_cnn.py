@@ -84,7 +84,8 @@ def test_winograds_algorithm_in_float32():
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize(
-    ("channels", "filters", "kernel", "size"), [(3, 5, 3, 2), (2, 16, 4, 3), (17, 5, 3, 2)]
+    ("channels", "filters", "kernel", "size"),
+    [(3, 5, 3, 2), pytest.param(2, 16, 4, 3, marks=pytest.mark.slow), (17, 5, 3, 2)],
 )
 def test_the_largest_of_blocks_is_flaxs_in_value_and_gradient(
     channels, filters, kernel, size, padding
@@ -336,6 +337,7 @@ def loss(net, batch, key):
     return crossed, {"accuracy": jnp.mean(logits.argmax(axis=-1).astype(labels.dtype) == labels)}
 
 
+@pytest.mark.slow
 def test_a_network_with_everything_is_fitted():
     # Bars across or down, at random places.
     rng = np.random.default_rng(0)

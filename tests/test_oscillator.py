@@ -167,6 +167,7 @@ def test_masses_and_springs():
     np.testing.assert_allclose(held.exact(7.0, jnp.array([0.625, 0.0])), [0.625, 0.0], atol=1e-15)
 
 
+@pytest.mark.slow
 def test_exact_is_differentiable_and_keeps_single_precision():
     y0 = jnp.array([1.0, -0.5])
 

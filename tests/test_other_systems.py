@@ -20,6 +20,7 @@ def fitted(system: Any, train, units, scale):
     return surrogate.fit_readout(net, train, **structure).step_map
 
 
+@pytest.mark.slow
 def test_one_surrogate_of_many_parameters():
     system = systems.with_parameters(systems.Lorenz(), rho=(20.0, 35.0))
     ts = 0.01 * np.arange(101)

@@ -55,6 +55,7 @@ def test_lorenz_as_diffrax():
     np.testing.assert_allclose(batch[1], (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_first_and_second_derivatives_of_an_exponential():
     """u = y0 exp(k t), between grid points too."""
     system = from_function(lambda t, y, k: k * y, 1)

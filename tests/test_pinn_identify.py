@@ -252,6 +252,7 @@ def test_the_solution_says_its_error_given_the_parameters():
     assert until == 20.0 and censored
 
 
+@pytest.mark.slow
 def test_no_error_is_claimed_across_jumps():
     system = DrivenOscillator(forcing=SquareWave(period=5.0, width=2.5))
     ts = np.linspace(0, 10, 101)

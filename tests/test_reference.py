@@ -76,6 +76,7 @@ def test_driven_oscillator_against_its_exact_solution(system):
     assert largest(solution(between) - system.exact(between, y0)) < 1e-12
 
 
+@pytest.mark.slow
 def test_answers_at_jumps_and_an_ulp_beside_them():
     y0 = jnp.array([1.0, 0.0])
     jumps = PULSED.jump_times(0.01, 0.66)
@@ -182,6 +183,7 @@ def test_running_out_of_steps_says_so():
         jax.jit(lambda y: reference.solve(LORENZ, y, ts, max_steps=100).ys)(jnp.ones(3))
 
 
+@pytest.mark.slow
 def test_under_jit_vmap_and_grad():
     ts = jnp.linspace(0.0, 3.0, 4)
 
