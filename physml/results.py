@@ -16,7 +16,9 @@ import warnings
 from typing import TYPE_CHECKING, TypeVar
 
 import diffrax
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 from physml._numerics.checks import is_concrete
@@ -96,9 +98,10 @@ def conclude(
     Raises:
         RuntimeError: the result is a failure, and `throw` is set.
     """
-    successful = result == RESULTS.successful
-    if is_concrete(successful) and successful:  # at once: the comparisons below take 0.3 ms
-        return outcome
+    if all(is_concrete(leaf) for leaf in jax.tree.leaves(result)):
+        result = jax.tree.map(np.asarray, result)  # whose comparisons compile nothing
+        if result == RESULTS.successful:  # at once: the comparisons below take 0.3 ms
+            return outcome
     failed = is_failure(result)
     if not is_concrete(failed):
         # Equinox gives the message of the batch's largest result, whether or not that one failed.

@@ -43,7 +43,7 @@ def test_constants_keep_their_type_and_are_known_while_tracing():
     @jax.jit
     def traced(x):
         known = constant(np.array([1, 2]), x.dtype)
-        assert float(known[1]) == 2.0  # not a tracer
+        assert not isinstance(known, jax.core.Tracer)
         return x * known
 
     np.testing.assert_array_equal(traced(jnp.ones(2)), [1.0, 2.0])

@@ -64,8 +64,7 @@ def compiling(lowered: jax.stages.Lowered, *, quickly: bool = False) -> Callable
         quickly: on a CPU, let XLA's older emitters of loops make the program: for many small
             operations they need half the time, and they round elsewhere than the newer ones do.
     """
-    work = _compile_quickly if quickly else jax.stages.Lowered.compile
-    program = _COMPILERS.submit(work, lowered)
+    program = _COMPILERS.submit(_compile, lowered, quickly)
     return lambda *args: program.result()(_split(args)[0])
 
 
@@ -73,8 +72,8 @@ _COMPILERS = ThreadPoolExecutor(4)
 _QUICKLY: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 
-def _compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    if _QUICKLY and jax.default_backend() == "cpu":
+def _compile(lowered: jax.stages.Lowered, quickly: bool) -> jax.stages.Compiled:
+    if quickly and _QUICKLY and jax.default_backend() == "cpu":
         try:
             return lowered.compile(compiler_options=_QUICKLY)
         except jax.errors.JaxRuntimeError:  # an XLA that does not know the option

@@ -144,14 +144,16 @@ def solve(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
     )
     limits = Limits(max_steps, max_windows)
-    run = _in_programs if _all_concrete(held) else _in_one_program
-    with single_threaded_blas():
-        ended = run(held, tables, tolerance, course, limits, ts, correct)
-        marched, ended = jax.block_until_ready(ended)
+    arguments = held, tables, tolerance, course, limits, ts, correct
+    if _all_concrete(held):
+        marched, ended = _in_programs(*arguments)
+    else:
+        with single_threaded_blas():
+            marched, ended = jax.block_until_ready(_in_one_program(*arguments))
     solution = _solution(marched, ended, network, course, ts)
     details = ""
     if checks.is_concrete(solution.t1):
-        if solution.t1 == t0 and _all_concrete(problem):
+        if float(solution.t1) == float(solution.t0) and _all_concrete(problem):
             checks.require_finite("the right-hand side at t0", problem.rates(solution.t0, y0))
         solution = _trim(solution)
         details = _details(solution, float(tolerance.rtol), t1)
@@ -224,16 +226,17 @@ def _in_programs(
     carry = compiling(carrying, quickly=True)
     ending = lower(_end, *first, ts, marching.out_info, carrying.out_info)
     end = compiling(ending, quickly=True)
-    marched = march(*first, None, False)
-    if marched.stiff:
-        march = compiling(lower(_march, *first, marched, True))
-        marched = march(*first, marched, True)
-    carried = carry(*second, marched, correct, None, False)
-    if carried.stiff:
-        carrying = lower(_carry_error, *second, marched, correct, carried, True)
-        carry = compiling(carrying, quickly=True)
-        carried = carry(*second, marched, correct, carried, True)
-    return marched, end(*first, ts, marched, carried)
+    with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
+        marched = march(*first, None, False)
+        if marched.stiff:
+            march = compiling(lower(_march, *first, marched, True))
+            marched = march(*first, marched, True)
+        carried = carry(*second, marched, correct, None, False)
+        if carried.stiff:
+            carrying = lower(_carry_error, *second, marched, correct, carried, True)
+            carry = compiling(carrying, quickly=True)
+            carried = carry(*second, marched, correct, carried, True)
+        return jax.block_until_ready((marched, end(*first, ts, marched, carried)))
 
 
 def _march(
