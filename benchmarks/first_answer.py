@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+
+jax.config.update("jax_enable_x64", True)  # as the processes do, so that the run says so
+
 from physml import experiment
 from physml.experiment import Run
 
@@ -46,12 +50,14 @@ class Config(experiment.Config):
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
     trees = {"now": ROOT} | ({} if config.before is None else {"before": config.before.resolve()})
+    repeats = 1 if config.quick else config.repeats
     with Run(config.out, config) as run:
+        run.metrics({"repeats": repeats})
         for tree in trees.values():  # writes bytecode, and fills the file cache
             measure("imports", tree)
         for name in ("imports", *CALLS):
             runs: dict[str, list[dict[str, float]]] = {tree: [] for tree in trees}
-            for _ in range(1 if config.quick else config.repeats):
+            for _ in range(repeats):
                 for tree, path in trees.items():
                     runs[tree].append(measure_all(name, path))
             medians = {tree: median(found) for tree, found in runs.items()}
