@@ -117,8 +117,7 @@ def main(config: Config) -> dict[str, object]:
                 wide_alone.mean(), wide_together.accuracy, grid.seconds, wide.seconds,
             )  # fmt: skip
             rows.append(dict(zip(COLUMNS, found, strict=True)))
-        title = f"Accuracy of the best of {len(grid)} networks, and of wide ones"
-        run.table(rows, COLUMNS, title=title)
+        run.table(rows, COLUMNS, title=f"Accuracy: the best of {len(grid)} networks, and wide ones")
         for part, accuracy in zip(("train", "test"), np.mean(maps, axis=0), strict=True):
             figure = plots.heat_map(
                 100 * accuracy, GRID, GRID, row_name="learning rate", column_name="L2 strength",
@@ -128,7 +127,6 @@ def main(config: Config) -> dict[str, object]:
         run.figure("confusion", plots.confusion_matrix(confusion, images.names))
         run.save_model("wide", wide.models)
         means = {key: np.mean([row[key] for row in rows]) for key in list(COLUMNS)[4:]}
-        # Models of each split, and those that diverged in all splits.
         counts = {"models": len(grid), "diverged": diverged, "splits": splits, "members": MEMBERS}
         return run.metrics(means | counts)
 

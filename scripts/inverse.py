@@ -85,8 +85,7 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
         errors, ranges = np.asarray(found.estimate) / TRUE - 1, found.intervals()
         rms = np.sqrt(np.mean(errors**2, axis=0))
         lost = np.abs(shooting(OFF * unknowns, TS, data[0], observe, NOISE)[:3] / TRUE - 1)
-        inside = [(a <= truth[name]) & (truth[name] <= b) for name, (a, b) in ranges.items()]
-        covered = [np.mean(share) for share in inside]
+        covered = [np.mean((a <= truth[x]) & (truth[x] <= b)) for x, (a, b) in ranges.items()]
         for i, name in enumerate(NAMES):
             median, ratio = np.median(np.abs(errors[:, i])), rms[i] / bound[i]
             row[f"{name}_err"], row[f"{name}_rms_over_crb"] = median, ratio
@@ -126,17 +125,14 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     bounds = {"gamma": (0.0, np.inf), "omega0": (0.0, np.inf)}
     options = {"free": tuple(bounds), "y0": [OFF, 0.0], "observe": (0,), "bounds": bounds}
     found = identify_each(guess, ts, data, num_windows=20, **options)
-    ratios = np.asarray(found.estimate[:, 0] / found.estimate[:, 1])
-    errors = np.abs(ratios / zeta - 1)
+    errors = np.abs(np.asarray(found.estimate[:, 0] / found.estimate[:, 1]) / zeta - 1)
     with run.row("oscillator", "zeta") as row:
         row["zeta_err"], row["zeta_rms_err"] = np.median(errors), np.sqrt(np.mean(errors**2))
         row["failed"] = np.mean(np.asarray(found.result != RESULTS.successful))
         row["draws"] = draws
-    run.table(
-        [["zeta", 100 * np.median(errors), 100 * errors.max()]],
-        ["parameter", "median error", "worst"],
-        title=f"Damped oscillator, x observed 401 times, {draws} noise draws, noise 0.02, in %",
-    )
+    title = f"Damped oscillator, x observed 401 times, {draws} noise draws, noise 0.02, in %"
+    rows = [["zeta", 100 * np.median(errors), 100 * errors.max()]]
+    run.table(rows, ["parameter", "median error", "worst"], title=title)
 
 
 def duffing(run: Run, key: jax.Array) -> None:
@@ -151,8 +147,7 @@ def duffing(run: Run, key: jax.Array) -> None:
     cubic, sd = terms.get("x^3", (0.0, None))
     figures = {"cubic": cubic, "cubic_sd": sd, "cubic_err": abs(cubic + 1.0)}
     run.metrics(figures | {"num_terms": len(terms)}, prefix="duffing")
-    columns = zip(found.names, found.coefficients, found.sd, strict=True)
-    rows = [[name, found.candidates.get(name), value, sd] for name, value, sd in columns]
+    rows = [[name, found.candidates.get(name), *pair] for name, pair in terms.items()]
     title = "The term that Duffing's equation lacks, true value -1 x^3; noise 0.02"
     run.table(rows, ["monomial", "of the network", "refitted", "sd"], title=title)
     by_monomials, by_network = found.term(clean)

@@ -130,11 +130,9 @@ def next_step_maps(run: Run, config: Config) -> None:
     run.figure("duffing", plots.phase_portrait(portraits))
 
 
-def learn(
-    make: Callable, train: data.Trajectories, period: float, warmup: int
-) -> surrogate.Stepper:
-    network = make(surrogate.network_inputs(train, period=period))
-    return surrogate.fit_readout(network, train, period=period, warmup=warmup).step_map
+def learn(make: Callable, train: data.Trajectories, **options: Any) -> surrogate.Stepper:
+    network = make(surrogate.network_inputs(train, period=options["period"]))
+    return surrogate.fit_readout(network, train, **options).step_map
 
 
 def pulses(run: Run, config: Config) -> None:

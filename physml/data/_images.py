@@ -12,10 +12,15 @@ from jaxtyping import Array, DTypeLike, Float, Int32, PRNGKeyArray, UInt8
 
 from physml._numerics import checks
 from physml._types import Numbers
-from physml.data._arguments import checked_names, checked_path, require_arrays
+from physml.data._arguments import (
+    Index,
+    checked_index,
+    checked_names,
+    checked_path,
+    require_arrays,
+)
 from physml.data._image_arrays import checked_labels, checked_pixels
 from physml.data._image_folders import read_folder
-from physml.data._selection import Index, checked_index
 
 Pixels = UInt8[Array, "n height width channels"] | Float[Array, "n height width channels"]
 

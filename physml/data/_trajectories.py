@@ -11,8 +11,13 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics import checks
 from physml._types import Numbers
-from physml.data._arguments import checked_names, checked_times, require_arrays
-from physml.data._selection import Index, checked_index
+from physml.data._arguments import (
+    Index,
+    checked_index,
+    checked_names,
+    checked_times,
+    require_arrays,
+)
 
 
 class Pairs(NamedTuple):
