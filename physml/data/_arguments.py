@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int
 
 from physml._numerics import checks
@@ -100,7 +101,7 @@ def checked_index(index: object, count: int, rows: str) -> slice | np.ndarray | 
         except (TypeError, ValueError) as error:
             raise TypeError(f"index must be a slice of whole numbers, got {index}") from error
         return _not_empty(index, len(chosen), count, rows)
-    if isinstance(index, jax.core.Tracer):
+    if isinstance(index, Tracer):
         if index.dtype.kind not in "iu" or index.ndim > 1:
             raise TypeError(f"index must hold whole numbers (k,) while it is traced, got {index}")
         return index.reshape(-1)
