@@ -1,7 +1,34 @@
 """LAPACK on a CPU in one thread, the quickest way to factorise small matrices."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from typing import Any
+
+
+class _Shared:
+    """One limit for all blocks that are open at a time: the last one to close lifts it."""
+
+    def __init__(self) -> None:
+        self._lock, self._open, self._limit = threading.Lock(), 0, None
+
+    def enter(self) -> None:
+        import scipy.linalg  # noqa: F401 -- only a library that is loaded can be limited
+        import threadpoolctl
+
+        with self._lock:
+            if not self._open:
+                self._limit: Any = threadpoolctl.threadpool_limits(1, "blas")
+            self._open += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                self._limit.restore_original_limits()
+
+
+_LIMIT = _Shared()
 
 
 @contextlib.contextmanager
@@ -11,9 +38,12 @@ def single_threaded_blas() -> Iterator[None]:
     JAX factorises on the CPU by SciPy's OpenBLAS, whose threads wait for each other by spinning,
     every few columns. For matrices of some hundred columns two threads gain little on an idle
     machine, and are 10 to 100 times slower than one thread once another process needs a core.
-    """
-    import scipy.linalg  # noqa: F401 -- only a library that is loaded can be limited
-    import threadpoolctl
 
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    The limit is the whole process's. Blocks of several threads share it, and BLAS has its threads
+    back when the last block is left.
+    """
+    _LIMIT.enter()
+    try:
         yield
+    finally:
+        _LIMIT.leave()

@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
@@ -58,6 +59,7 @@ class FitState(eqx.Module):
         return cls(params, rest, opt_state, _zero(), key, best)
 
 
+@checked
 def gradient(
     loss: Loss,
     model: Model,
@@ -137,6 +139,8 @@ def gradient(
         raise ValueError("valid must be given for patience, valid_loss and valid_every, got None")
     if patience is not None:
         require_count(patience=patience)
+    given = {"steps": steps, "epochs": epochs}
+    require_count(0, **{name: count for name, count in given.items() if count is not None})
     per_epoch = _steps_per_epoch(data, batch_size)
     if valid is not None and valid_every is None:
         valid_every = 100 if batch_size is None else per_epoch

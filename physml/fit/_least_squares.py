@@ -13,7 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import require_count
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_count, require_finite, require_positive
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
 from physml._types import Residual
@@ -22,6 +23,7 @@ from physml.fit._objective import Weights, scaled
 from physml.results import RESULTS
 
 
+@checked
 def least_squares(
     residual: Residual,
     model: Model,
@@ -107,6 +109,7 @@ def least_squares(
     return concluded(fitted, "fit.least_squares")
 
 
+@checked
 def cramer_rao(
     predict: Callable[[Array], Array], unknowns: Float[Array, " unknowns"], noise: float
 ) -> Float[np.ndarray, " unknowns"]:
@@ -128,6 +131,8 @@ def cramer_rao(
 
     Source: H. Cramér, "Mathematical Methods of Statistics" (1946), chapter 32.
     """
+    require_positive(noise=noise)
+    require_finite("unknowns", unknowns)
     jacobian = np.asarray(jax.jit(jax.jacfwd(predict))(unknowns)).reshape(-1, unknowns.size)
     rank = np.linalg.matrix_rank(jacobian)
     if rank < unknowns.size:

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree, Scalar
 
+from physml._numerics.calls import checked
 from physml._types import Loss, Residual
 
 Weights = Mapping[str, int | float | Array]
 
 
+@checked
 def mean_square(residual: Residual, weights: Weights | None = None) -> Loss:
     r"""The weighted mean square of a residual, as a loss.
 

@@ -11,6 +11,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked, require_fields
+from physml._numerics.checks import require_positive
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart, traced
 from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
@@ -33,8 +35,12 @@ class VariableProjection(eqx.Module):
         linear: the name of the last layer, whose weights are eliminated: a part of their paths.
     """
 
-    damping: float | Array = 1e-3
+    damping: float | Float[Array, ""] = 1e-3
     linear: str = eqx.field(static=True, default="readout")
+
+    def __check_init__(self):
+        require_fields(self)
+        require_positive(damping=self.damping)
 
     def init(self, params: PyTree) -> Float[Array, "2"]:
         """The dampings of the last layer and of the others: the state of the method.
@@ -53,6 +59,7 @@ class VariableProjection(eqx.Module):
         return jnp.asarray(self.damping, dtype) * jnp.asarray([10.0, 1.0], dtype)
 
 
+@checked
 def variable_projection(
     residual: Residual,
     model: Model,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_finite
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
@@ -23,6 +24,7 @@ class Readout(eqx.Module):
     residual_norm: Float[Array, " outputs"]  # 2-norm of features @ weights - targets
 
 
+@checked
 def readout(
     features: Float[Array | np.ndarray, "_ features"] | Callable[..., Array],
     targets: Float[Array | np.ndarray, "_ outputs"],

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
+from physml._numerics.calls import checked
 from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
 from physml._types import Numbers
 from physml.data import Trajectories
@@ -19,6 +20,7 @@ _CHUNK = 256  # trajectories whose series fit in a core's cache
 _PROBES = 8  # states at which a system is compared with its expansion
 
 
+@checked
 def extended_trajectories(
     system: System,
     y0s: Numbers,
@@ -87,6 +89,7 @@ def extended_trajectories(
     )  # fmt: skip
 
 
+@checked
 def extended_horizon(
     system: System,
     trajectories: Trajectories,

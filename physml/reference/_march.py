@@ -91,7 +91,7 @@ def march(
         f"first at t = {t0s[worst] + times[reached[worst]]:.6g} from {starts[worst]}."
     ) + " throw=False keeps all, with NaN from there on." * throw
     name = "reference.trajectories"
-    return conclude(ys, RESULTS.diverged, name, details, throw=throw, stacklevel=3)
+    return conclude(ys, RESULTS.diverged, name, details, throw=throw)
 
 
 class _Plan(eqx.Module):

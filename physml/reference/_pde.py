@@ -6,6 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked
+from physml._numerics.checks import (
+    check_interval,
+    require_count,
+    require_finite,
+    require_not_empty,
+    require_not_negative,
+    require_positive,
+)
 from physml._types import Numbers
 from physml.reference._initial_value import solve
 from physml.systems import from_function
@@ -14,6 +23,7 @@ _OVERSAMPLING = 64
 _MAX_STEPS = 8192  # the solver keeps a state for each
 
 
+@checked
 def cole_hopf(x: Numbers, t: Numbers, viscosity: float, *, num_points: int = 200) -> np.ndarray:
     r"""Burgers' equation $u_t + u u_x = \nu u_{xx}$ from $u(x, 0) = -\sin \pi x$, in closed form.
 
@@ -29,6 +39,12 @@ def cole_hopf(x: Numbers, t: Numbers, viscosity: float, *, num_points: int = 200
 
     Source: Basdevant et al., Computers & Fluids 14 (1986) 23.
     """
+    require_positive(viscosity=viscosity)
+    require_count(num_points=num_points)
+    for name, points in (("x", x), ("t", t)):
+        require_not_empty(**{name: points})
+        require_finite(name, points)
+    require_not_negative(t=t)
     nodes, weights = np.polynomial.hermite.hermgauss(num_points)
     x, t = np.broadcast_arrays(np.asarray(x, float), np.asarray(t, float))
     y = x[..., None] - 2 * np.sqrt(viscosity * t)[..., None] * nodes
@@ -37,6 +53,7 @@ def cole_hopf(x: Numbers, t: Numbers, viscosity: float, *, num_points: int = 200
     return -np.sum(np.sin(np.pi * y) * factor, axis=-1) / np.sum(factor, axis=-1)
 
 
+@checked
 def reaction_diffusion(
     reaction: Callable[[Array], Array],
     diffusivity: float,
@@ -64,7 +81,10 @@ def reaction_diffusion(
     Returns:
         u at the times and points, (times, points).
     """
-    low, high = interval
+    low, high = check_interval(*interval)
+    require_positive(rtol=rtol)
+    require_not_negative(diffusivity=diffusivity)
+    require_count(num_points=num_points)
     # Where u0 has a kink, few samples would fold its high waves onto low ones.
     fine = _OVERSAMPLING * num_points
     samples = np.asarray(u0(low + (high - low) * np.arange(fine) / fine))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_finite, require_positive
 from physml.data import Standardiser, Trajectories
 from physml.nn import FeatureNetwork, RecurrentNetwork
@@ -82,6 +83,7 @@ class Stepper(StepMap):
     period: float | None = eqx.field(static=True)
 
     @classmethod
+    @checked
     def create(
         cls,
         network: Network,
@@ -180,6 +182,7 @@ class Stepper(StepMap):
         times = t0 + self.dt * jnp.arange(ys.shape[0], dtype=ys.dtype)
         return jax.vmap(self._increment)(features, ys, times)
 
+    @checked
     def pairs(
         self, trajectories: Trajectories
     ) -> tuple[Float[Array, "rows inputs"], Float[Array, "rows dim"]]:
@@ -210,6 +213,7 @@ class Stepper(StepMap):
             lambda carry, row: self.features(carry, row[0], t0, row[1]), start, (ys, counts)
         )
 
+    @checked
     def features(
         self, carry: Carries, y: Float[Array, " dim"], t0: Float[Array, ""], count: Int[Array, ""]
     ) -> tuple[Carries, tuple[Float[Array, " features"], ...]]:

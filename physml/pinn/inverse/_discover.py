@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.nn import MLP
 from physml.pinn.inverse._identified import Identified
@@ -44,11 +45,13 @@ class Discovery(NamedTuple):
         terms = zip(self.names, self.coefficients, self.sd, strict=True)
         return " ".join(f"{value:+.4g} (± {sd:.1g}) {name}" for name, value, sd in terms)
 
+    @checked
     def term(self, ys: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """The term at states of shape (n, dim): by the monomials, and by the network, (n,) each."""
         return _term(self.found, jnp.asarray(ys)), _term(self.network, jnp.asarray(ys))
 
 
+@checked
 def discover(
     system: System,
     ts: Numbers,
@@ -107,10 +110,12 @@ def discover(
     known_args = options.pop("args", None)
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
-    checks.require_count(degree=degree)
+    checks.require_count(degree=degree, units=units)
     checks.require_positive(size=size)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1), got {threshold}")
+    ts = checks.floating_array("ts", ts)
+    checks.require_increasing("ts", ts)
     seen = _check_seen(system, ys, component, inputs, observe)
     network = MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key))
     graph, state = nnx.split(network)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from physml._numerics.calls import checked
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
 from physml.pinn.inverse._parameters import Parameters
@@ -85,6 +86,7 @@ class Identified(eqx.Module):
     def _sd(self) -> Float[Array, "*batch unknowns"]:
         return jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
 
+    @checked
     def intervals(self, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
         """By name, (low, high) of a confidence interval.
 
@@ -97,6 +99,7 @@ class Identified(eqx.Module):
         low, high = (parameters.split(parameters.constrain(p + x)) for x in (-away, away))
         return {name: (low[name], high[name]) for name in parameters.names}
 
+    @checked
     def y0_interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """(low, high) of the start's components, by the same distribution as `intervals`."""
         away = _quantile(level, self.degrees_of_freedom) * self.y0_sd

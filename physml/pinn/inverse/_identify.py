@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_count, require_one_of
 from physml._types import Numbers
 from physml.pinn.collocation import OnDemand, WindowNetworks
@@ -28,6 +29,7 @@ _DOUBLINGS = 3
 _PARTS = 4  # windows of the error's estimate in each window
 
 
+@checked
 def identify(
     system: System,
     ts: Numbers,
@@ -126,7 +128,7 @@ def identify(
     require_one_of(shooting.LOSSES, loss=loss)
     first = int(np.clip(len(data.ts) // 10, 4, 256))
     counts = [first << n for n in range(_DOUBLINGS + 1)] if num_windows is None else [num_windows]
-    require_count(num_windows=counts[0], max_steps=max_steps)
+    require_count(num_windows=counts[0], max_steps=max_steps, units=units, num_points=num_points)
 
     network, tables = window_networks(system.dim, units, num_points)
     for count in counts:

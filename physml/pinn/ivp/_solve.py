@@ -10,6 +10,7 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._numerics.compiled import compiling, constant, lower
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
@@ -32,6 +33,7 @@ from physml.systems import System, check_problem
 _DEFAULT_RTOL = (1e-10, 1e-4)
 
 
+@checked
 def solve(
     system: System,
     y0: Numbers,
