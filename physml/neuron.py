@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import floating_array, floating_arrays, require_positive
 
 
@@ -55,7 +55,8 @@ def neuron(
     """
     x, w, b = floating_arrays(x=x, w=w, b=b)
     _check_neuron(x, w, b)
-    return activation(_weighted(x, w) + b)
+    z = _weighted(x, w) + b
+    return answer("activation", "y", ask("activation", "activation(z)", activation, z), z.shape)
 
 
 @checked

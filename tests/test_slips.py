@@ -11,6 +11,7 @@ import typing
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from slips import CALLS, CHOICES, OPEN, PASSED_ON, REAL, WITH_INFINITY, WITH_ZERO
 
 ROOMS = {

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int32, PRNGKeyArray, Scalar
 
 from physml import nn
-from physml._numerics.calls import checked
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import require_count, require_not_negative, require_share
 from physml._types import Loss
 from physml.data import Images
@@ -141,7 +141,7 @@ def blocked_logits(
 
 
 def _called(model: Classifier, images: Array) -> Array:
-    logits = model(images)
+    logits = answer("model", "logits", ask("model", "model(images)", model, images))
     if logits.ndim != 2 or logits.shape[0] != images.shape[0]:
         raise ValueError(
             f"model must make a row of logits of each image, ({images.shape[0]}, classes), "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import ask, checked
 from physml._numerics.checks import check_scale, require_count, require_finite, require_positive
 from physml.dynamics._forecast import (
     ValidTime,
@@ -190,8 +190,16 @@ def bootstrap(
         raise ValueError(f"level must be between 0 and 1, got {level}")
     require_count(resamples=resamples)
     seeds, starts = values.shape
+
+    def resampled(rows: np.ndarray) -> float:
+        sample = values[rows][:, generator.integers(starts, size=starts)]
+        found = ask("statistic", "statistic(values)", statistic, sample)
+        if np.ndim(found) or not isinstance(found, SupportsFloat):
+            raise TypeError(f"statistic must return a number, got {found!r}")
+        return float(found)
+
     drawn = [
-        float(statistic(values[rows][:, generator.integers(starts, size=starts)]))
+        resampled(rows)
         for rows in (generator.integers(seeds, size=seeds) for _ in range(resamples))
     ]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import ask, checked
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
@@ -252,12 +252,14 @@ def validated(loss: Loss, parts: Parts, state: FitState, valid: PyTree) -> tuple
 def _called(
     loss: Loss, model: PyTree, batch: PyTree, key: PRNGKeyArray | None
 ) -> tuple[Scalar, dict[str, Array]]:
-    out = loss(model, batch, key)
+    out = ask("loss", "loss(model, batch, key)", loss, model, batch, key)
     if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)):
         raise TypeError(f"loss must return (scalar, dict of arrays), got {type(out).__name__}")
     value, aux = out
     if jnp.shape(value) != ():
         raise TypeError(f"loss must return a scalar, got a value of shape {jnp.shape(value)}")
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(f"loss must return a real number, got {jnp.result_type(value)}")
     taken = sorted({"loss", "step", "valid_loss", "valid_step"} & set(aux))
     if taken:
         raise ValueError(f"aux must not use the names of the fit's own history, got {taken}")

@@ -18,7 +18,7 @@ from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
 from physml.fit._gradient import FitState
 from physml.fit._loop import Callback, loop
-from physml.fit._objective import scaled
+from physml.fit._objective import ask_residual, scaled
 
 _SHARES = (1.0, 0.3, 0.1, 0.01, 0.0)  # of a step, tried together; the last share is the old point
 # The factors of the two dampings after a whole step, and after a shortened one.
@@ -214,7 +214,8 @@ class _Separated:
     def _blocks(self, a: Array, b: Array, row: PyTree, shared: bool) -> Array:
         """The residual's blocks of one row, or those that belong to no row, as one vector."""
         model = self._step.parts.merge(self.params(a, b), self._state.rest)
-        found = self._step.residual(model, jax.tree.map(lambda x: x[None], row), self._key)
+        batch = jax.tree.map(lambda x: x[None], row)
+        found = ask_residual(self._step.residual, model, batch, self._key)
         named = found if isinstance(found, dict) else {"residual": found}
         chosen = {n: x for n, x in named.items() if (n in self._step.shared) == shared}
         return ravel_pytree(scaled(chosen, {}))[0] if chosen else jnp.zeros(0, a.dtype)

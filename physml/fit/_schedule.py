@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import floating_array, require_finite, require_positive
 
 
@@ -94,12 +94,20 @@ def scheduled(
     return optax.GradientTransformationExtraArgs(rule.init, rule.update)
 
 
+def _scheduled_value(name: str, schedule: Callable, count: Array) -> Array:
+    value = ask(name, f"{name}(count)", schedule, count)
+    return answer(name, "a number", value, ())
+
+
 class _Scheduled(eqx.Module):
     optimizer: Callable[..., optax.GradientTransformation]
     values: dict[str, Array | Callable]
 
     def _at(self, count: Array) -> optax.GradientTransformationExtraArgs:
-        values = {name: v(count) if callable(v) else v for name, v in self.values.items()}
+        values = {
+            name: _scheduled_value(name, v, count) if callable(v) else v
+            for name, v in self.values.items()
+        }
         return optax.with_extra_args_support(self.optimizer(**values))
 
     def init(self, params: PyTree) -> tuple[Array, PyTree]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import (
     check_interval,
     require_count,
@@ -87,14 +87,21 @@ def reaction_diffusion(
     require_count(num_points=num_points)
     # Where u0 has a kink, few samples would fold its high waves onto low ones.
     fine = _OVERSAMPLING * num_points
-    samples = np.asarray(u0(low + (high - low) * np.arange(fine) / fine))
+    points = low + (high - low) * np.arange(fine) / fine
+    given = answer("u0", "u at the points", ask("u0", "u0(points)", u0, points))
+    if given.shape not in ((), points.shape):
+        raise ValueError(f"u0 must return the shape {points.shape} of points, got {given.shape}")
+    samples = np.broadcast_to(np.asarray(given, float), points.shape)
+    require_finite("u0", samples)
     start = np.fft.irfft(np.fft.rfft(samples)[: num_points // 2 + 1], num_points) / _OVERSAMPLING
     waves = 2 * np.pi * np.fft.rfftfreq(num_points, (high - low) / num_points)
 
     def lines(t: Array, u: Float[Array, " points"], args: PyTree) -> Float[Array, " points"]:
         spectrum = jnp.fft.rfft(u)
         curvature = jnp.fft.irfft(jnp.asarray(-(waves**2), spectrum.dtype) * spectrum, num_points)
-        return diffusivity * curvature + reaction(u)
+        return diffusivity * curvature + answer(
+            "reaction", "R(u)", ask("reaction", "reaction(u)", reaction, u), u.shape, u.dtype
+        )
 
     system = from_function(lines, num_points)
     us = solve(system, start, ts, rtol=rtol, atol=rtol, max_steps=_MAX_STEPS).ys

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import is_concrete, require_count
 from physml._numerics.parts import as_pytree
 from physml.systems._base import Fact, Parameter, Time, check_parameters, parameter, times_within
@@ -306,7 +306,11 @@ class FunctionForcing(Forcing):
 
     @checked
     def __call__(self, t: Time) -> Float[Array, "..."]:
-        return jnp.vectorize(self.function)(as_floating(t))
+        def one(t: Array) -> Array:
+            force = ask("function", "function(t)", self.function, t)
+            return answer("function", "a force", force, jnp.shape(t))
+
+        return jnp.vectorize(one)(as_floating(t))
 
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return times_within(self.jumps, t0, t1)

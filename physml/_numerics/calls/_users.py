@@ -75,17 +75,29 @@ def ask(name: str, form: str, function: Callable[..., Any], *args: Any) -> Any:
     raise TypeError(words)
 
 
-def answer(name: str, what: str, value: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """What a user's function has answered, as an array of a shape and a floating dtype.
+def answer(
+    name: str,
+    what: str,
+    value: Any,
+    shape: tuple[int, ...] | None = None,
+    dtype: DTypeLike | None = None,
+) -> Array:
+    """What a user's function has answered, as an array of real numbers.
+
+    Args:
+        name: what the function is called in messages.
+        what: what it answers, such as "dy/dt".
+        value: what it has answered.
+        shape: what the array must have; any if None.
+        dtype: what it is brought to; its own if None.
 
     Raises:
         TypeError: it is None, or holds no real numbers.
         ValueError: it has another shape.
     """
+    wanted = what if shape is None else f"{what} of shape {shape}"
     if value is None:
-        raise TypeError(
-            f"{name} must return {what} of shape {shape}, got None (is a `return` missing?)"
-        )
+        raise TypeError(f"{name} must return {wanted}, got None (is a `return` missing?)")
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):  # rows of different lengths, text, dictionaries
@@ -93,16 +105,16 @@ def answer(name: str, what: str, value: Any, shape: tuple[int, ...], dtype: DTyp
         traced = any(shape is not None for shape in shapes)
         got = f"a {type(value).__name__} of shapes {shapes}" if traced else shown(value)
         raise TypeError(
-            f"{name} must return {what} of shape {shape}, an array or a list, got {got}"
+            f"{name} must return {wanted}, as an array or a list of numbers, got {got}"
         ) from None
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(
             f"{name} must return real numbers, got {array.dtype}: "
             "write the real and the imaginary part as two components"
         )
-    if array.shape != shape:
-        raise ValueError(f"{name} must return {what} of shape {shape}, got shape {array.shape}")
-    return array.astype(dtype)
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} must return {wanted}, got shape {array.shape}")
+    return array if dtype is None else array.astype(dtype)
 
 
 def _explained(
