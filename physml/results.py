@@ -70,6 +70,9 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     )
 
 
+# Diffrax's has no message, and Equinox would warn of another one in the class.
+RESULTS._index_to_message[int(RESULTS.successful._value)] = "Successful."
+
 _GOOD = (RESULTS.successful, RESULTS.early_stopped)
 _DOUBTFUL = (RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete, require_positive
 from physml._types import Numbers
 from physml.results import RESULTS
@@ -104,6 +104,18 @@ class Solution(eqx.Module):
         return _valid_until(
             self.dense.evaluate, error, self.ts, self.t0, self.t1, jnp.asarray(rtol, self.ts.dtype)
         )
+
+    def __repr__(self) -> str:
+        if not isinstance(self.ys, jax.Array):  # a tree of something else
+            return super().__repr__()
+        batch, dim = self.ys.shape[:-2], self.ys.shape[-1]
+        facts = {
+            "ts": f"{self.ts.shape[-1]} times", "t0": self.t0, "t1": self.t1,
+            "error": "none" if self.error is None else "see error_estimate(t), valid_until(rtol)",
+            **numbers_in(self.stats), "result": RESULTS[self.result],
+        }  # fmt: skip
+        of = f", a batch of {batch}" if batch else ""
+        return summary(f"Solution with {dim} components{of}", facts)
 
     def _require_error(self) -> Callable[[Float[Array, ""]], Float[Array, " dim"]]:
         if self.error is None:

@@ -4,7 +4,13 @@ The sentence is ours and names the argument. `slips.py` has a right call of each
 of data has a search of its own, in `test_data_slips.py`.
 """
 
+import collections
 import inspect
+import math
+import os
+import re
+import threading
+import time
 import types
 import typing
 
@@ -12,20 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from slips import CALLS, CHOICES, OPEN, PASSED_ON, REAL, WITH_INFINITY, WITH_ZERO
+from slips import CALLS, CHOICES, KEY, OPEN, PASSED_ON, REAL, WITH_INFINITY, WITH_ZERO
 
-ROOMS = {
-    "data",
-    "experiment",
-    "results",
-    "solution",
-    "step_maps",
-}  # searched elsewhere, or no calls
+import physml
+from physml import classify, dynamics, fit, pinn, reference, surrogate, systems
+from physml._numerics.blas import single_threaded_blas
 
-
-def branches(*args):
-    return args[-2] if jnp.sum(args[-1] if args[-1] is not None else args[0]) > 0 else args[0]
-
+PACKAGE = os.path.dirname(physml.__file__) + os.sep
 
 WRONG = {"object": object(), "complex": 1j, "bytes": b"x"}
 NOTHING = type(None)
@@ -179,3 +178,179 @@ def test_slips_are_refused_in_our_words(room):
 def test_the_search_is_large():
     counts = collections.Counter(label for _, _, label, _ in calls())
     assert counts.total() >= 2000 and min(counts.values()) >= 3, counts
+
+
+def in_python(*args):
+    return math.sin(sum(jnp.sum(leaf) for leaf in jax.tree.leaves(args)))
+
+
+def in_numpy(*args):
+    return np.sin(sum(jnp.sum(leaf) for leaf in jax.tree.leaves(args)))
+
+
+def by_branches(*args):
+    return args[0] if sum(jnp.sum(leaf) for leaf in jax.tree.leaves(args)) > 0 else 2 * args[0]
+
+
+USERS = {  # where functions of users go in: the arguments that make the call reach them
+    (fit.gradient, "loss"): {},
+    (fit.gradient, "augment"): {"data": jnp.ones((4, 2)), "batch_size": 2, "key": KEY},
+    (fit.sweep, "loss"): {},
+    (fit.sweep, "build_model"): {},
+    (fit.sweep, "optimizer"): {},
+    (fit.loop, "step"): {},
+    (fit.least_squares, "residual"): {},
+    (fit.variable_projection, "residual"): {},
+    (fit.cramer_rao, "predict"): {},
+    (fit.readout, "features"): {"inputs": jnp.ones((3, 2))},
+    (surrogate.fit, "residual"): {},
+    (pinn.identify, "observe"): {},
+    (reference.reaction_diffusion, "reaction"): {},
+    (classify.logits, "model"): {},
+}
+MISTAKES = {
+    "nothing": (lambda *args: None, ""),
+    "text": (lambda *args: "x", ""),
+    "thing": (lambda *args: object(), ""),
+    "no arguments": (lambda: 0.0, "must be called as"),
+    "Python": (in_python, "jnp.sin for math.sin"),
+    "NumPy": (in_numpy, "jnp.sin for np.sin"),
+    "branches": (by_branches, "jnp.where"),
+}
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(("call", "name"), USERS, ids=lambda x: getattr(x, "__qualname__", x))
+def test_mistakes_in_functions_of_users_are_said(call, name, mistake):
+    function, remedy = MISTAKES[mistake]
+    spoiled = CALLS[call] | USERS[call, name] | {name: function}
+    with pytest.raises((TypeError, ValueError), match=f"{name} must .*{remedy}") as caught:
+        call(**spoiled)
+    assert str(caught.traceback[-1].path).startswith(PACKAGE)
+    if mistake in ("Python", "NumPy", "branches"):
+        assert "test_slips.py" in str(caught.value)  # the user's own line
+
+
+def changed(t, y, args):
+    dy = jnp.zeros(2)
+    dy[0] = y[1]
+    return dy
+
+
+def held_in_numpy(t, y, args):
+    dy = np.zeros(2)
+    dy[0] = y[1]
+    return dy
+
+
+def forever(t, y, args):
+    while y[0] > 0:
+        y = y - 1
+    return y
+
+
+RIGHT_HAND_SIDES = [
+    (lambda t, y: -y, "f must be called as f(t, y, args), got a function with the parameters"),
+    (lambda t, y, args: [math.sin(y[0]), y[1]], "jnp.sin for math.sin"),
+    (lambda t, y, args: np.sin(y), "jnp.sin for np.sin"),
+    (lambda t, y, args: np.array([y[1], -y[0]]), "jnp.array for np.array"),
+    (lambda t, y, args: y if y[0] > 0 else -y, "jnp.where"),
+    (lambda t, y, args: [max(y[0], 0.0), y[1]], "jnp.maximum"),
+    (lambda t, y, args: [y[0] > 0 and y[1], y[1]], "jnp.logical_and"),
+    (lambda t, y, args: [float(y[0]), y[1]], "y[0] for float(y[0])"),
+    (lambda t, y, args: [y[0].item(), y[1]], ".item() cannot take them"),
+    (lambda t, y, args: y[y > 0], "how many numbers a mask picks"),
+    (forever, "jnp.where"),
+    (changed, "y.at[0].set(value)"),
+    (held_in_numpy, "jnp.stack([a, b])"),
+    (lambda t, y, args: -args["k"] * y, "args must be given where f uses them, got None"),
+    (lambda t, y, args: None, "is a `return` missing?"),
+    (lambda t, y, args: [y[0]], "f must return dy/dt of shape (2,), got shape (1,)"),
+    (lambda t, y, args: y[0], "f must return dy/dt of shape (2,), got shape ()"),
+    (lambda t, y, args: y[:, None], "f must return dy/dt of shape (2,), got shape (2, 1)"),
+    (lambda t, y, args: {"x": y[0]}, "f must return dy/dt of shape (2,), as an array"),
+    (lambda t, y, args: [y, y[0]], "got a list of shapes [(2,), ()]"),
+    (lambda t, y, args: 1j * y, "the real and the imaginary part as two components"),
+    (lambda t, y, args: [y[1], -y[2]], "the components y[0] to y[1], got y[2]"),
+    (lambda t, y, args: [y[1], -y[-3]], "the components y[0] to y[1], got y[-3]"),
+    (lambda t, y, args: [(lambda a, b, c: a)(*[v for v in y], y[2])] * 2, "got y[2]"),
+]
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(("f", "message"), RIGHT_HAND_SIDES)
+@pytest.mark.parametrize("solve", [pinn.solve, reference.solve])
+def test_slips_of_a_right_hand_side_are_said(solve, f, message):
+    system = systems.from_function(f, 2)
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        solve(system, [1.0, 0.5], 1.0 if solve is pinn.solve else [0.0, 1.0])
+
+
+def test_a_right_hand_side_may_return_what_holds_numbers():
+    for f in (lambda t, y, args: (y[1], -y[0]), lambda t, y, args: [1, 2], lambda t, y, args: y):
+        found, _ = systems.check_problem(systems.from_function(f, 2), [1.0, 0.5], None)
+        assert found.dim == 2
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_things_that_are_taken_for_others_are_said():
+    with pytest.raises(TypeError, match=r"step_map must be a StepMap, .*reference\.FlowMap"):
+        dynamics.rollout(systems.Lorenz(), jnp.ones((1, 3)), 5)
+    with pytest.raises(TypeError, match=r"optimizer must be an optax.*optax\.adam\(1e-3\)"):
+        fit.gradient(**CALLS[fit.gradient] | {"optimizer": "adam"})
+    with pytest.raises(TypeError, match=r"train must be a Trajectories, .*data\.from_arrays"):
+        surrogate.fit_readout(CALLS[surrogate.fit]["network"], jnp.ones((3, 3)))
+    with pytest.raises(TypeError, match=r"system must be a System, .*systems\.from_function"):
+        pinn.solve(lambda t, y, args: -y, [1.0], 1.0)
+
+
+def test_times_that_the_dtype_cannot_tell_apart_are_said():
+    y0 = jnp.ones(3, jnp.float32)
+    with pytest.raises(ValueError, match="1001 times from t0 to t1 must differ in float32"):
+        pinn.solve(systems.Lorenz(), y0, 1.7e9 + 10.0, t0=1.7e9)
+    with pytest.raises(ValueError, match="ts must differ in float32, the dtype of y0"):
+        reference.solve(systems.Lorenz(), y0, 1.7e9 + np.arange(3.0))
+
+
+def test_what_is_listed_in_place_of_an_array_becomes_one():
+    error = dynamics.relative_l2([[1.0], [2.0]], [[1.0], [1.0]])
+    np.testing.assert_allclose(error, [1 / np.sqrt(2)])
+
+
+def test_two_threads_share_the_limit_of_blas():
+    import scipy.linalg  # noqa: F401 -- which brings the library that is limited
+    import threadpoolctl
+
+    def threads():
+        return [
+            x["num_threads"] for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"
+        ]
+
+    def work(first, mine, other):
+        with single_threaded_blas():
+            mine.set()
+            assert other.wait(10) and set(threads()) == {1}
+            if first:
+                time.sleep(0.05)
+
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        before = threads()
+        events = threading.Event(), threading.Event()
+        pair = [threading.Thread(target=work, args=(i, *events[:: 1 - 2 * i])) for i in (0, 1)]
+        for thread in pair:
+            thread.start()
+        for thread in pair:
+            thread.join()
+        assert threads() == before
+
+
+def test_records_are_printed_in_a_few_lines():
+    solution = reference.solve(systems.Lorenz(), jnp.ones(3), [0.0, 0.5])
+    assert "3 components" in repr(solution) and "Successful." in repr(solution)
+    assert "Successful." in str(solution.result)
+    batch = jax.vmap(lambda y: reference.solve(systems.Lorenz(), y, jnp.asarray([0.0, 0.5])))
+    for record in (solution, batch(jnp.ones((2, 3))), CALLS[surrogate.score_many]["stepper"]):
+        assert len(repr(record).splitlines()) < 12
+    assert repr(jax.tree.map(lambda _: None, solution))  # a tree of something else prints too
+    jax.jit(lambda solution: (repr(solution), solution.ys)[1])(solution)

@@ -88,7 +88,9 @@ def reaction_diffusion(
     # Where u0 has a kink, few samples would fold its high waves onto low ones.
     fine = _OVERSAMPLING * num_points
     points = low + (high - low) * np.arange(fine) / fine
-    given = answer("u0", "u at the points", ask("u0", "u0(points)", u0, points))
+    given = np.asarray(ask("u0", "u0(points)", u0, points))
+    if given.dtype.kind not in "iuf":
+        raise TypeError(f"u0 must return real numbers, got dtype {given.dtype}")
     if given.shape not in ((), points.shape):
         raise ValueError(f"u0 must return the shape {points.shape} of points, got {given.shape}")
     samples = np.broadcast_to(np.asarray(given, float), points.shape)

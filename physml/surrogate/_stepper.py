@@ -82,6 +82,17 @@ class Stepper(StepMap):
     dt: float = eqx.field(static=True)
     period: float | None = eqx.field(static=True)
 
+    def __repr__(self) -> str:
+        facts = {
+            "network": type(self.network).__name__,
+            "dt": f"{self.dt:.6g}",
+            "scale": self.scale,
+            "symmetry": "none" if self.symmetry is None else "built in",
+            "known": "none" if self.known is None else type(self.known).__name__,
+            "period": "none" if self.period is None else f"{self.period:.6g}",
+        }
+        return summary("Stepper", facts)
+
     @classmethod
     @checked
     def create(

@@ -1,7 +1,8 @@
-"""Calls from users and calls of what users hand in: both checked, in the user's words."""
+"""Calls from users, calls of what users hand in, and the words for both."""
 
-from physml._numerics.calls._annotations import Annotation as Annotation
 from physml._numerics.calls._checked import checked as checked
 from physml._numerics.calls._checked import require_fields as require_fields
+from physml._numerics.calls._text import numbers_in as numbers_in
+from physml._numerics.calls._text import summary as summary
 from physml._numerics.calls._users import answer as answer
 from physml._numerics.calls._users import ask as ask

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, DTypeLike, PRNGKeyArray
 
+from physml._numerics.calls._text import shown
 from physml._numerics.checks import is_concrete, require_key
 
 _REMEDIES = {  # by the name of the class that is wanted: this module stands below all rooms
@@ -118,21 +119,10 @@ class Annotation(NamedTuple):
             return TypeError(f"{name} must hold real numbers, got {shown(value)}")
         words = " or ".join(dict.fromkeys(kind.words for kind in given))
         remedy = f": {self.remedy}" if self.remedy else ""
-        choice = isinstance(value, str) and words.startswith("one of")
+        choice = isinstance(value, str) and words.startswith(("one of", "a floating dtype"))
         return (ValueError if choice else TypeError)(
             f"{name} must be {words}, got {shown(value)}{remedy}"
         )
-
-
-def shown(value: object) -> str:
-    """A value in a message: its shape and dtype, or itself where that is short."""
-    if isinstance(value, jax.Array | np.ndarray):
-        return f"dtype {value.dtype} of shape {value.shape}"
-    text = repr(value)
-    if len(text) <= 60 and "\n" not in text and " at 0x" not in text:
-        return text
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _check_shape(
@@ -334,6 +324,11 @@ def _allows(annotation: Annotation, value: Any) -> bool:
 def _plural(annotation: Annotation) -> str:
     """The words for several values, from those for one."""
     many = {"an integer": "integers", "a number": "numbers", "text": "strings"}
+    many |= {
+        kind.words: kind.words.replace("a pair", "pairs", 1).removeprefix("a ").removeprefix("an ")
+        for kind in annotation.kinds
+        if kind.words not in many
+    }
     words = dict.fromkeys(many.get(kind.words, kind.words) for kind in annotation.kinds)
     return " or ".join(words) or "values"
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike
 
-from physml._numerics.calls._annotations import shown
+from physml._numerics.calls._text import shown
 
 _PACKAGE = f"{Path(__file__).parents[2]}/"
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import checked, summary
+from physml._numerics.checks import is_concrete
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
 from physml.pinn.inverse._parameters import Parameters
@@ -66,6 +67,23 @@ class Identified(eqx.Module):
     def parameters(self) -> Parameters:
         """The free parameters, with their bounds."""
         return self.problem.field
+
+    def __repr__(self) -> str:
+        if not (isinstance(self.estimate, jax.Array) and is_concrete(self.estimate)):
+            return super().__repr__()
+        sd, values = self.sd, self.values
+        single = self.estimate.ndim == 1
+        facts = {
+            **{
+                name: f"{float(value):.6g} ± {float(sd[name]):.2g}"
+                if single and value.ndim == 0
+                else f"an array of shape {value.shape}"
+                for name, value in values.items()
+            },
+            "noise": self.noise,
+            "result": RESULTS[self.result],
+        }
+        return summary("Identified parameters, with standard deviations", facts)
 
     @property
     def values(self) -> dict[str, Array]:

@@ -7,7 +7,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete
 from physml._numerics.pieces import piece_at
 from physml._types import Numbers
@@ -44,6 +44,17 @@ class PDESolution(eqx.Module):
     readouts: Float[Array, "windows elements across along components"]  # in the bases
     result: RESULTS
     stats: dict[str, PyTree]
+
+    def __repr__(self) -> str:
+        if not (isinstance(self.domain, jax.Array) and is_concrete(self.domain)):
+            return super().__repr__()
+        intervals = (", ".join(f"{x:.6g}" for x in np.asarray(i)) for i in self.domain)
+        facts = {
+            **{f"{c} in": f"[{i}]" for c, i in zip(self.coordinates, intervals, strict=True)},
+            **numbers_in(self.stats),
+            "result": RESULTS[self.result],
+        }
+        return summary(f"PDESolution with {self.components or 1} components", facts)
 
     @property
     def field(self) -> Field:
