@@ -1,24 +1,44 @@
 """LAPACK on a CPU in one thread, the quickest way to factorise small matrices."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import threadpoolctl
+
+
+@contextlib.contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Keep BLAS and LAPACK to one thread within the block, which must wait for its results.
+
+    JAX factorises on the CPU by SciPy's OpenBLAS, whose threads wait for each other by spinning,
+    every few columns. For matrices of some hundred columns two threads gain little on an idle
+    machine, and are 10 to 100 times slower than one thread once another process needs a core.
+
+    The limit is the whole process's. Blocks in several threads share it, and BLAS has its threads
+    back when the last block is left.
+    """
+    _LIMIT.enter()
+    try:
+        yield
+    finally:
+        _LIMIT.leave()
 
 
 class _Shared:
-    """One limit for all blocks that are open at a time: the last one to close lifts it."""
+    """One limit for all blocks that are open at a time: the first sets it, the last lifts it."""
 
     def __init__(self) -> None:
-        self._lock, self._open, self._limit = threading.Lock(), 0, None
+        self._lock, self._open = threading.Lock(), 0
+        self._limit: Any = None
 
     def enter(self) -> None:
-        import scipy.linalg  # noqa: F401 -- only a library that is loaded can be limited
-        import threadpoolctl
-
         with self._lock:
             if not self._open:
-                self._limit: Any = threadpoolctl.threadpool_limits(1, "blas")
+                self._limit = _libraries().limit(limits=1, user_api="blas")
             self._open += 1
 
     def leave(self) -> None:
@@ -31,19 +51,10 @@ class _Shared:
 _LIMIT = _Shared()
 
 
-@contextlib.contextmanager
-def single_threaded_blas() -> Iterator[None]:
-    """Keep BLAS and LAPACK to one thread within the block, which must wait for its results.
+@functools.cache
+def _libraries() -> "threadpoolctl.ThreadpoolController":
+    """The libraries that are loaded, looked up once: that takes 2 ms."""
+    import scipy.linalg  # noqa: F401 -- only a library that is loaded can be limited
+    import threadpoolctl
 
-    JAX factorises on the CPU by SciPy's OpenBLAS, whose threads wait for each other by spinning,
-    every few columns. For matrices of some hundred columns two threads gain little on an idle
-    machine, and are 10 to 100 times slower than one thread once another process needs a core.
-
-    The limit is the whole process's. Blocks of several threads share it, and BLAS has its threads
-    back when the last block is left.
-    """
-    _LIMIT.enter()
-    try:
-        yield
-    finally:
-        _LIMIT.leave()
+    return threadpoolctl.ThreadpoolController()

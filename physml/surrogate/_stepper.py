@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import checked, summary
 from physml._numerics.checks import floating_array, require_finite, require_positive
 from physml.data import Standardiser, Trajectories
 from physml.nn import FeatureNetwork, RecurrentNetwork

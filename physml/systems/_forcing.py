@@ -127,6 +127,7 @@ class FourierSeries(Forcing):
     period: Parameter = parameter(positive=True)
 
     def __check_init__(self):
+        check_parameters(self)
         if jnp.ndim(self.a) != 1 or jnp.shape(self.a) != jnp.shape(self.b):
             raise ValueError(
                 "FourierSeries.a and b must have one axis and one length, "
