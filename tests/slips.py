@@ -35,6 +35,7 @@ PATHS = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 3)))
 TRAJECTORIES = data.from_arrays(TIMES, PATHS)
 PIXELS = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6, 6, 1)))
 IMAGES = data.Images.from_arrays(PIXELS, [0, 1, 0, 1])
+KERNEL = jnp.ones((2, 2, 1, 1))
 SHARES, LABELS = (
     np.asarray([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4], [0.1, 0.9]]),
     np.asarray([0, 1] * 2),
@@ -109,7 +110,9 @@ CALLS = {
         "model": CNN, "images": IMAGES, "batch_size": 2, "views": 1, "augment": None, "key": None,
     },
     classify.Augmentation: {"shift": 1, "rotation": 5.0, "scale": 0.1, "flip": True},
-    classify.Augmentation.__call__: {"self": classify.Augmentation(1), "images": IMAGES, "key": KEY},
+    classify.Augmentation.__call__: {
+        "self": classify.Augmentation(1), "images": IMAGES, "key": KEY,
+    },
     # convolution
     convolution.average_pool: {"x": ROWS, "window": 2, "stride": None},
     convolution.max_pool: {"x": ROWS, "window": 2, "stride": None},
@@ -242,8 +245,8 @@ CALLS = {
         "in_features": 1, "num_frequencies": 3, "scale": 1.0, "dtype": None, "rngs": nnx.Rngs(0),
     },
     nn.Regularised: {"network": MLP, "l2": 0.0, "l1": 0.0, "noise": 0.0},
-    nn.correlate: {"x": PIXELS, "kernel": jnp.ones((2, 2, 1, 1)), "stride": 1, "padding": "VALID"},
-    nn.correlate_max: {"x": PIXELS, "kernel": jnp.ones((3, 3, 1, 1)), "size": 2, "padding": "VALID"},
+    nn.correlate: {"x": PIXELS, "kernel": KERNEL, "stride": 1, "padding": "VALID"},
+    nn.correlate_max: {"x": PIXELS, "kernel": KERNEL, "size": 2, "padding": "VALID"},
     nn.fourier: {"x": jnp.ones(4)},
     nn.pool: {"x": PIXELS, "size": 2, "kind": "max"},
     # pinn
@@ -311,7 +314,9 @@ CALLS = {
     reference.agreement_horizon: {
         "system": LORENZ, "trajectories": TRAJECTORIES, "scale": ONES, "threshold": 0.4,
     },
-    reference.attractor_starts: {"system": LORENZ, "key": KEY, "num": 2, "burn_in": 0.1, "dt": 0.01},
+    reference.attractor_starts: {
+        "system": LORENZ, "key": KEY, "num": 2, "burn_in": 0.1, "dt": 0.01,
+    },
     reference.cole_hopf: {"x": 0.5, "t": 0.5, "viscosity": 0.1, "num_points": 50},
     reference.driven_trajectories: {"system": DRIVEN, "key": KEY, "num": 2, "ts": TIMES},
     reference.extended_horizon: {
@@ -385,45 +390,37 @@ CALLS = {
 OPEN = {"data", "model", "batch", "state", "valid", "settings", "args", "inputs", "wrt", "review"}
 """Arguments that may be any pytree."""
 
-REAL = {"lambda1",
-    "t0", "t1", "phase", "amplitude", "low", "high", "centre", "a", "b", "c", "sigma", "rho",
-    "beta", "alpha", "delta", "gamma", "mu", "force", "a0", "target", "keep_bias", "x", "t", "damping",
-    "peak", "rotation", "component", "largest", "first", "frequency", "y", "gravity", "omega",
-    "forcing", "omega0", "equation", "condition", "learning_rate of scheduled",
+REAL = {
+    "lambda1", "t0", "t1", "phase", "amplitude", "low", "high", "centre", "a", "b", "c", "sigma",
+    "rho", "beta", "alpha", "delta", "gamma", "mu", "force", "a0", "target", "keep_bias", "x",
+    "t", "damping", "peak", "rotation", "component", "largest", "first", "frequency", "y",
+    "gravity", "omega", "forcing", "omega0", "equation", "condition",
+    "learning_rate of scheduled",
 }  # fmt: skip
 WITH_ZERO = REAL | {
     "l2", "l1", "noise of Regularised", "weight_decay", "label_smoothing", "dropout", "atol",
     "rcond", "scale of Augmentation", "shift", "start", "warmup", "refinements", "transient",
     "padding", "errors", "memory", "lookback", "temperature", "steps", "power", "floor", "rate",
-    "threshold of error_growth", "num_steps of rollout", "n of SquareWave.fourier_series", "num_steps of loop", "steps of loop",
-    "mass", "length of Pendulum", "diffusivity", "damping",
+    "threshold of error_growth", "num_steps of rollout", "n of SquareWave.fourier_series",
+    "num_steps of loop", "steps of loop", "mass", "length of Pendulum", "diffusivity", "damping",
 }  # fmt: skip
 WITH_INFINITY = {
-    "horizon",
-    "omega",
-    "gamma of phase_lag",
-    "omega0 of phase_lag",
-    "gamma of amplitude_response",
-    "omega0 of amplitude_response",
-    "t of System.__call__",
-    "b of neuron",
-    "b of gradient_step",
-    "target",
-    "x of relu",
-    "x of sigmoid",
-    "x of sigmoid_derivative",
-    "b of squared_error",
-    "b of squared_error_gradient",
-}
+    "horizon", "omega", "gamma of phase_lag", "omega0 of phase_lag",
+    "gamma of amplitude_response", "omega0 of amplitude_response", "t of System.__call__",
+    "b of neuron", "b of gradient_step", "target", "x of relu", "x of sigmoid",
+    "x of sigmoid_derivative", "b of squared_error", "b of squared_error_gradient",
+}  # fmt: skip
 """Numbers that may be negative, zero, infinite."""
 
 CHOICES = {"activation", "cell"}
 """Texts that are one of several names."""
 
 PASSED_ON = {
-    "System.__call__", "y of runge_kutta", "t of runge_kutta", "t of System.__call__", "y of System.__call__",
-    "plots", "deep x of cole_hopf", "deep t of cole_hopf", "text checkpoint of sweep", "systems",
-    "predicted", "none batch_size of fit_many", "number learning_rate of scheduled",
-    "list learning_rate of scheduled", "array learning_rate of scheduled", "convolution", "neuron", "nn", "images of logits", "images of probabilities",
+    "System.__call__", "y of runge_kutta", "t of runge_kutta", "t of System.__call__",
+    "y of System.__call__", "plots", "deep x of cole_hopf", "deep t of cole_hopf",
+    "text checkpoint of sweep", "systems", "predicted", "none batch_size of fit_many",
+    "number learning_rate of scheduled", "list learning_rate of scheduled",
+    "array learning_rate of scheduled", "convolution", "neuron", "nn", "images of logits",
+    "images of probabilities",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

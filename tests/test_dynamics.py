@@ -159,7 +159,7 @@ spectrum_of = functools.partial(dynamics.lyapunov_spectrum, LINEAR, ROW)
     (lambda: dynamics.bootstrap(np.ones(3), DRAWS), "seeds, starts"),
     (lambda: dynamics.bootstrap(NUMBERS, DRAWS, level=1.0), "level"),
     (lambda: dynamics.bootstrap(NUMBERS, DRAWS, resamples=0), "resamples"),
-    (lambda: skill_of(escape=1.0), "escape must be above 1"),
+    (lambda: skill_of(escape=1.0), "escape must be finite and above 1"),
     (lambda: skill_of(history=4), "history must be at most 3, got 4"),
     (lambda: dynamics.growth_rate(STEEP, 0.1), "three rows between floor"),
     (lambda: dynamics.growth_rate(ONES, -0.1), "dt must be positive"),

@@ -43,7 +43,8 @@ SLIPS = {
     "array": {
         "text": "x", "texts": ["a", "b"], "ragged": [[1.0], [1.0, 2.0]], "empty": np.zeros(0),
         "empty list": [], "complex array": np.ones(3, complex), "dict": {}, "function": len,
-        "objects": np.asarray([None, 1]), "nan": np.nan, "infinite": np.inf, "deep": np.ones((1,) * 7),
+        "objects": np.asarray([None, 1]), "nan": np.nan, "infinite": np.inf,
+        "deep": np.ones((1,) * 7),
     },
     "function": {"number": 3, "text": "adam", "list": [], "array": np.ones(3)},
     "thing": {

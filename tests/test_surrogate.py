@@ -342,7 +342,7 @@ THREE_OUTPUTS = nn.MLP(2, (3,), 3, rngs=nnx.Rngs(0))
         (ValueError, "network must give 2 outputs, got 3", {"net": THREE_OUTPUTS}),
         (
             TypeError,
-            "network must be a network with .* a `readout`",
+            "must be a network with .* a `readout`",
             {"net": nnx.Linear(2, 2, rngs=nnx.Rngs(0))},
         ),
     ],

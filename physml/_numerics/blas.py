@@ -45,10 +45,21 @@ class _Shared:
         with self._lock:
             self._open -= 1
             if not self._open:
+                _let_any_thread_set_limits()
                 self._limit.restore_original_limits()
+                _let_any_thread_set_limits()
 
 
 _LIMIT = _Shared()
+
+
+def _let_any_thread_set_limits() -> None:
+    """Let another thread lift the limit than the one that set it, as threadpoolctl 3.8 forbids."""
+    import threadpoolctl
+
+    release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
 
 
 @functools.cache
