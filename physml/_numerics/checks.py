@@ -6,7 +6,7 @@ under `jax.jit` and `jax.vmap` it sees shapes and dtypes.
 
 import functools
 from collections.abc import Collection, Sequence
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +122,7 @@ def require_finite(name: str, value: object) -> None:
     )
 
 
-def require_not_empty(**values: object) -> None:
+def require_not_empty(**values: Any) -> None:
     """Raise ValueError unless every value, an array or a sequence, holds at least one entry."""
     for name, value in values.items():
         if 0 in np.shape(value):

@@ -166,8 +166,6 @@ def _check_shape(
 
 def _members(hint: object) -> list[Any]:
     """The members of a union, or the hint itself."""
-    if isinstance(hint, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
-        hint = hint.__value__
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [x for part in typing.get_args(hint) for x in _members(part)]
     return [hint]
@@ -206,7 +204,7 @@ def _kind(hint: Any) -> Kind:
         if issubclass(origin, collections.abc.Collection):
             return _sequence(args)
         hint = origin
-    name = _NAMES.get(hint.__name__, hint.__name__)
+    name: str = _NAMES.get(hint.__name__) or hint.__name__
     article = "an" if name[0] in "AEIOUaeiou" or name.startswith("nnx") else "a"
     return Kind(f"{article} {name}", lambda value: isinstance(value, hint))
 
@@ -333,7 +331,7 @@ def _plural(annotation: Annotation) -> str:
     return " or ".join(words) or "values"
 
 
-def _fits_dtype(value: object) -> bool:
+def _fits_dtype(value: Any) -> bool:
     try:
         return jnp.issubdtype(jnp.dtype(value), jnp.floating) and value is not None
     except TypeError:

@@ -1,6 +1,7 @@
 """Values in sentences: as messages and `print` show them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,7 +30,7 @@ def summary(title: str, facts: Mapping[str, object]) -> str:
     return title + "".join(lines)
 
 
-def numbers_in(stats: Mapping[str, object]) -> dict[str, object]:
+def numbers_in(stats: Mapping[str, Any]) -> dict[str, Any]:
     """What a solver counted, without its arrays."""
     kinds = int | float | jax.Array | np.ndarray | np.generic
     return {name: x for name, x in stats.items() if isinstance(x, kinds) and not np.ndim(x)}
