@@ -52,6 +52,11 @@ class Seen(NamedTuple):
     noise: Float[Array, " dim"]
 
 
+def unseen(y0: Float[Array, " dim"]) -> Seen:
+    """What is known at the start of a march."""
+    return Seen(jnp.abs(y0), jnp.zeros_like(y0))
+
+
 class _Ansatz(NamedTuple):
     """A window's network as a function of its coefficients, and the equation it has to fulfil."""
 
