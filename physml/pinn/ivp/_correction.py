@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 from physml._numerics.batch import largest_of_batch
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
 from physml._numerics.quadrature import interpolation
+from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
-    ROUNDINGS,
     Error,
     Linearised,
     Polynomials,
@@ -19,7 +19,6 @@ from physml.pinn.collocation import (
     VectorField,
     exact_defect,
     exact_nodes_in,
-    in_units,
     iterate,
     linearise,
 )

@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from physml._numerics.units import in_units, powers_of_two, rounding
 from physml.pinn.collocation import (
     Tables,
     Tolerance,
     VectorField,
-    in_units,
     iterate,
-    powers_of_two,
-    rounding,
 )
 
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
