@@ -123,7 +123,7 @@ class Linearised(NamedTuple):
         """c at the Gauss points and at the end, by LU."""
         dim, _, num_points = self.jacobian.shape
         units = self.units
-        jacobian = units[:, None] * self.jacobian / units[:, None, None]
+        jacobian = units[None, :, None] * self.jacobian / units[:, None, None]
         matrix = self.half * jnp.einsum("pq,ijq->ipjq", self.integrals[:-1], jacobian)
         matrix = matrix.reshape(dim * num_points, dim * num_points)
         identity = jnp.eye(dim * num_points, dtype=known.dtype)
