@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
 from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
+from physml._numerics.units import in_units, rounding
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem
 
@@ -44,8 +45,7 @@ def march(
     """All rows, or only the last, of every trajectory."""
     num, dtype = len(y0s), y0s.dtype
     system, _ = check_problem(system, y0s.T, args)
-    relative, absolute = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
-    tolerances = relative, relative if absolute is None else absolute
+    tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
     on_cpu = jax.default_backend() == "cpu"
     chunk = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
     require_count(max_substeps=max_substeps, chunk=chunk)
@@ -111,7 +111,7 @@ class _Plan(eqx.Module):
     args: PyTree
     solver: diffrax.Dopri8 | diffrax.Tsit5
     dt: Float[Array, ""]
-    tolerances: tuple[Float[Array, ""], Float[Array, ""]]
+    tolerances: tuple[Float[Array, ""], Float[Array, ""] | None]
     max_substeps: Float[Array, ""]
 
     def term(self, jumps: bool) -> diffrax.ODETerm:
@@ -131,9 +131,13 @@ class _Plan(eqx.Module):
         return diffrax.ODETerm(field)
 
     def attempt(
-        self, term: diffrax.ODETerm, segments: list, y: Array, m: Array
+        self, term: diffrax.ODETerm, segments: list, y: Array, m: Array, noise: Array
     ) -> tuple[Float[Array, "dim chunk"], Float[Array, " chunk"]]:
-        """m steps in each segment: the new state, and its error in units of the tolerance."""
+        """m steps in each segment: the new state, and its error in units of the tolerance.
+
+        The tolerance is at least `noise`, what rounding leaves of each component.
+        """
+        start = y
 
         def substep(k, carry, where):
             y, error, state = carry
@@ -148,7 +152,21 @@ class _Plan(eqx.Module):
                 0, m.astype(int), lambda k, c, w=where: substep(k, c, w), (y, error, state)
             )
         rtol, atol = self.tolerances
-        return y, jnp.max(error / (atol + rtol * jnp.abs(y)), axis=0)
+        if atol is None:
+            allowed = rtol * jnp.maximum(jnp.abs(start), jnp.abs(y))
+        else:
+            allowed = atol + rtol * jnp.abs(y)
+        allowed = jnp.maximum(allowed, jnp.broadcast_to(noise[:, None], y.shape))
+        return y, jnp.max(in_units(error, allowed, jnp.inf), axis=0)
+
+    def noise(self, segments: list, y: Float[Array, "dim chunk"]) -> Float[Array, " dim"]:
+        """What rounding leaves of each component in an interval."""
+
+        def rates(t: Array, y: Array) -> Array:
+            return self.system(t, y, self.args)
+
+        start, _ = segments[0]
+        return self.dt * rounding(rates, jnp.broadcast_to(start, y.shape[1:]), y)
 
 
 _Carry = tuple[Array, Array, Array, Array]
@@ -194,12 +212,12 @@ def _integrate(
             _, ratio, m = state
             wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
             m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), plan.max_substeps)
-            return *plan.attempt(term, segments, y, m), m
+            return *plan.attempt(term, segments, y, m, plan.noise(segments, y)), m
 
         y_next, ratio, m_next = jax.lax.while_loop(
             lambda state: (worst(state[1]) > 1) & (state[2] < plan.max_substeps),
             refine,
-            (*plan.attempt(term, segments, y, m), m),
+            (*plan.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
         )
         passed = alive & (ratio <= 1)
         y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
