@@ -25,7 +25,7 @@ from physml.results import RESULTS, conclude, is_failure
 from physml.solution import Solution
 from physml.systems import System, check_problem
 
-_DOUBLINGS = 3
+_DOUBLINGS, _MOST_DOUBLINGS = 3, 6  # the most where each one brings the solution nearer
 _SMOOTHEST = 1e-5  # the smallest first guess of the noise, as a share of a column's size
 _PARTS = 4  # windows of the error's estimate in each window
 
@@ -87,8 +87,8 @@ def identify(
         known_start: y0 is exact, not a guess.
         loss: "squares"; "huber" or "soft_l1" for data with outliers (iteratively reweighted).
         num_windows: the number of windows. Unless given, there is one for every ten observations,
-            and the number is doubled, at most three times, until the equation is resolved (never
-            under tracing).
+            and the number is doubled until the windows' own error does not show beside the noise,
+            or as long as that helps (never under tracing).
         units, num_points: tanh units and Gauss points of a window.
         max_steps: Levenberg-Marquardt steps.
         throw: raise if the fit fails; otherwise `result` says how it ended.
@@ -131,12 +131,14 @@ def identify(
     )
     require_one_of(shooting.LOSSES, loss=loss)
     first = int(np.clip(len(data.ts) // 10, 4, 256))
-    counts = [first << n for n in range(_DOUBLINGS + 1)] if num_windows is None else [num_windows]
+    counts = (
+        [first << n for n in range(_MOST_DOUBLINGS + 1)] if num_windows is None else [num_windows]
+    )
     require_count(num_windows=counts[0], max_steps=max_steps)
 
     network, tables = window_networks(system.dim, units, num_points)
     best = None
-    for count in counts:
+    for doublings, count in enumerate(counts):
         layout, smoothers = lay_out(network, tables, system, data, count)
         with single_threaded_blas():
             found = _identify(data, unknowns, layout, smoothers, loss, max_steps)
@@ -147,6 +149,8 @@ def identify(
         best = found if helped else best
         done = bool(found.stats["coarseness"] < 1) and not is_failure(found.result)
         if done or not (helped or is_failure(best.result)):
+            break
+        if doublings >= _DOUBLINGS and not (helped and best.result == RESULTS.unresolved):
             break
     return conclude(best, best.result, "pinn.identify", in_words(best), throw=throw)
 

@@ -15,7 +15,7 @@ NULL = 1e-12  # singular values up to this count as zero
 _RESOLVED = 0.01  # the largest error of a window, in units of the noise
 # The smallest noise, as a share of the data, that the windows have to resolve; and the smallest for
 # which it is worth while to double their number.
-_COARSEST, _FINEST = 1e-5, 1e-7
+_COARSEST, _FINEST = 1e-5, 1e-6
 _MISFIT = 3.0  # the largest scatter of the data, in units of the noise that a smoother sees
 CONTRADICTED = 3.0  # standard normal: once in 700 fits by chance
 _SILENT = 0.3  # residuals smaller than this share of the noise say nothing about it
