@@ -17,7 +17,7 @@ _RESOLVED = 0.01  # the largest error of a window, in units of the noise
 # which it is worth while to double their number.
 _COARSEST, _FINEST = 1e-5, 1e-6
 _MISFIT = 3.0  # the largest scatter of the data, in units of the noise that a smoother sees
-CONTRADICTED = 3.0  # standard normal: once in 700 fits by chance
+CONTRADICTED = 2.6  # standard normal: by chance in one fit of a hundred, for both tests
 _SILENT = 0.3  # residuals smaller than this share of the noise say nothing about it
 _FEWEST = 10  # observations of a column that can contradict a noise
 
