@@ -130,25 +130,31 @@ def identify(
         guess, start, data, prior=prior or {}, given=y0 is not None, known=known_start
     )
     require_one_of(shooting.LOSSES, loss=loss)
-    first = int(np.clip(len(data.ts) // 10, 4, 256))
-    counts = (
-        [first << n for n in range(_MOST_DOUBLINGS + 1)] if num_windows is None else [num_windows]
-    )
-    require_count(num_windows=counts[0], max_steps=max_steps)
-
+    require_count(max_steps=max_steps)
+    if num_windows is None:
+        first = int(np.clip(len(data.ts) // 10, 4, 256))
+        counts = [first << n for n in range(_MOST_DOUBLINGS + 1)]
+    else:
+        require_count(num_windows=num_windows)
+        counts = [num_windows]
     network, tables = window_networks(system.dim, units, num_points)
-    best = None
-    for doublings, count in enumerate(counts):
+
+    def fit(count: int) -> Identified:
         layout, smoothers = lay_out(network, tables, system, data, count)
         with single_threaded_blas():
             found = _identify(data, unknowns, layout, smoothers, loss, max_steps)
-            found = jax.block_until_ready(found)
-        if not is_concrete(found.cost):  # among many traced fits one that failed is no error
-            return conclude(found, found.result, "pinn.identify", throw=False)
-        helped = best is None or _is_better(found, best)
+            return jax.block_until_ready(found)
+
+    best = fit(counts[0])
+    if not is_concrete(best.cost):  # among many traced fits one that failed is no error
+        return conclude(best, best.result, "pinn.identify", throw=False)
+    for doublings, count in enumerate(counts[1:], start=1):
+        if best.stats["coarseness"] < 1 and not is_failure(best.result):
+            break
+        found = fit(count)
+        helped = _is_better(found, best)
         best = found if helped else best
-        done = bool(found.stats["coarseness"] < 1) and not is_failure(found.result)
-        if done or not (helped or is_failure(best.result)):
+        if not (helped or is_failure(best.result)):
             break
         if doublings >= _DOUBLINGS and not (helped and best.result == RESULTS.unresolved):
             break

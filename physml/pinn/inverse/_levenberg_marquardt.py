@@ -20,7 +20,8 @@ _FIRST_DAMPING, _LEAST_DAMPING, _HARMLESS_DAMPING, _MOST_DAMPING = 1e2, 1e-8, 1.
 _DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
 # A minimum is near where a step gains less than a hundredth of a standard deviation squared for
 # each observation, and reached where a step gains nothing that matters to a likelihood.
-_NEAR, _CONVERGED = 1e-2, 1e-8
+# Along what the data do not determine, small gains may go on: after all steps they are enough.
+_NEAR, _CONVERGED, _GOOD_ENOUGH = 1e-2, 1e-8, 1e-4
 _FIRST_NEWTON_STEPS = 6  # from readouts of zero
 
 
@@ -208,9 +209,11 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     scales = jax.tree.map(partial(jnp.where, first | harder), scales, state.scales)
     problem = dataclasses.replace(problem, scales=scales)
     damping = jnp.maximum(state.damping * factor, _LEAST_DAMPING)
-    converged = hard & free & (gain < _CONVERGED * (1 + state.cost))
+    exhausted = state.count + 1 >= max_steps
+    tolerance = jnp.where(exhausted, _GOOD_ENOUGH, _CONVERGED)
+    converged = hard & free & (gain < tolerance * (1 + state.cost))
     cost = shooting.total_cost(problem, best, noise, coupling)
-    ended = converged | (state.count + 1 >= max_steps) | (damping > _MOST_DAMPING)
+    ended = converged | exhausted | (damping > _MOST_DAMPING)
     ended = ended | ~jnp.isfinite(cost)
     # At the end the linear problem is that of the covariance: undamped, with all data alike.
     onwards = ventured & ~ended

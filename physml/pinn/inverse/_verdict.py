@@ -89,13 +89,14 @@ def doubts(
         misfit = fitted.cost > least + 8 * np.sqrt(2 * least)
     else:  # the unit is what a local smoother leaves of the data, which must be enough for it
         misfit = jnp.any(fitted.noise > _MISFIT * problem.first_noise) & (len(problem.ys) > 20)
-    sd = jnp.sqrt(jnp.diagonal(covariance))[: point.p.size]
-    vague = free & ~(sd < jnp.maximum(problem.scales.p, jnp.abs(point.p)))
-    vague = jnp.concatenate([vague, jnp.zeros(point.s.shape[1], bool)])
+    free = jnp.concatenate([free, problem.start[1] == 0])
+    sizes = jnp.maximum(problem.scales.p, jnp.abs(point.p))
+    sizes = jnp.concatenate([sizes, problem.scales.y])
+    vague = free & ~(jnp.sqrt(jnp.diagonal(covariance)) < sizes)
     return Doubts(
         coarse=coarseness(problem, fitted, _COARSEST) > 1,
         noiseless=not known and freedom <= 0,
-        undetermined=vague | (nulls & jnp.all(free)),
+        undetermined=vague | (nulls & jnp.all(free[: point.p.size])),
         misfit=misfit,
         contradicted=jnp.maximum(tests["growth"], tests["memory"]) > CONTRADICTED,
     )
