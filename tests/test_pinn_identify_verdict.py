@@ -28,6 +28,14 @@ def test_the_better_the_data_the_better_the_answer(noise):
     assert abs(found.values["k"] - 1) < 4 * noise + 1e-8
 
 
+@pytest.mark.parametrize("noise", [1e-12, 1e-6, 1e-3])
+def test_data_are_better_than_the_noise_that_is_given(noise):
+    ts = np.linspace(0.0, 5.0, 40)
+    found = pinn.identify(DECAY, ts, np.exp(-ts)[:, None], free=("k",), noise=noise)
+    assert found.result == RESULTS.successful
+    assert abs(found.values["k"] - 1) < 2e-8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 1e-12, 1e-6])
 def test_chaos_without_noise(noise):

@@ -146,7 +146,7 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
         one = jnp.ones((), s.dtype)
         shapes = jax.eval_shape(lambda: shooting.evaluate(problem, p, s, c, 1))
         nowhere = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        noise_shape = jax.eval_shape(lambda: shooting.estimate_noise(problem, nowhere)).shape
+        noise_shape = jax.eval_shape(lambda: shooting.estimate_noise(problem, nowhere, one)).shape
         unknowns = s.shape[1] + p.size
         state = _Iteration(
             guess=_Guess(p, s, c, one, jnp.zeros((unknowns, unknowns), s.dtype)),
@@ -165,7 +165,7 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
             lambda state: ~state.ended, lambda state: _iterate(problem, state, max_steps), state
         )
     problem = dataclasses.replace(problem, scales=state.scales)
-    noise = shooting.estimate_noise(problem, state.best)
+    noise = shooting.estimate_noise(problem, state.best, state.coupling)
     cost = shooting.data_cost(problem, state.best, noise)
     triangle, end = state.guess.triangle, (state.converged, state.count)
     return ShootingFit(state.best, triangle, cost, *end, state.scales, noise)
@@ -203,7 +203,7 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     harder = near & ~hard
     coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
     coupling = jnp.where(harder, coupling, state.coupling)
-    last_noise = shooting.estimate_noise(problem, best)
+    last_noise = shooting.estimate_noise(problem, best, coupling)
     noise = jnp.where(first | harder, last_noise, state.noise)
     scales = shooting.rescale(problem, best, first)
     scales = jax.tree.map(partial(jnp.where, first | harder), scales, state.scales)

@@ -30,7 +30,8 @@ HARDEST = 1e9  # the weight, in typical states, of what has to hold exactly
 _HUBER = 1.345  # Huber's constant: 95 % efficient if the noise is normal
 _LAST_COUPLING = 1e5  # times the data's size in units of the noise
 _FINEST = 1e-6  # the smallest noise that is estimated, as a share of a column's size
-_KNOWN_FINEST = 1e-9  # the smallest that is given: about what the windows' own error is
+_KNOWN_FINEST = 1e-8  # the smallest that is given: about what the windows' own error is
+_FIRST_FINEST = 3e-3  # the smallest at first, over the coupling: exact data would hold the windows
 
 
 class ShootingProblem(eqx.Module):
@@ -232,7 +233,9 @@ def used_rows(problem: ShootingProblem) -> Bool[Array, "windows rows"]:
     return jnp.repeat(problem.layout.used, problem.ys.shape[1], axis=1)
 
 
-def estimate_noise(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, "rows obs"]:
+def estimate_noise(
+    problem: ShootingProblem, point: ShootingPoint, coupling: Array
+) -> Float[Array, "rows obs"]:
     """The noise's standard deviation: as given, or estimated for each column.
 
     A column that could be fitted exactly by itself would draw all weight to it. Where there are so
@@ -241,7 +244,8 @@ def estimate_noise(problem: ShootingProblem, point: ShootingPoint) -> Float[Arra
     residual, (n, columns) = residuals(problem, point), problem.ys.shape
     if problem.noise is not None:
         given = problem.noise(problem.ys + residual) if callable(problem.noise) else problem.noise
-        return jnp.maximum(given, _KNOWN_FINEST * problem.size)
+        finest = jnp.maximum(_KNOWN_FINEST, _FIRST_FINEST / coupling)
+        return jnp.maximum(given, finest * problem.size)
     unit = jnp.ones(columns) if n >= 2 * problem.num_free else problem.first_noise
     axis = 0 if n >= 2 * problem.num_free else None
     if problem.loss == "squares":

@@ -89,6 +89,9 @@ def doubts(
         misfit = fitted.cost > least + 8 * np.sqrt(2 * least)
     else:  # the unit is what a local smoother leaves of the data, which must be enough for it
         misfit = jnp.any(fitted.noise > _MISFIT * problem.first_noise) & (len(problem.ys) > 20)
+    # A residual no larger than the windows' own error does not speak against the equation.
+    rough = jnp.sqrt(jnp.mean(shooting.residuals(problem, point) ** 2, axis=0)) / problem.size
+    own = _MISFIT * jnp.max(shooting.window_errors(problem, point))
     free = jnp.concatenate([free, problem.start[1] == 0])
     sizes = jnp.maximum(problem.scales.p, jnp.abs(point.p))
     sizes = jnp.concatenate([sizes, problem.scales.y])
@@ -97,7 +100,7 @@ def doubts(
         coarse=coarseness(problem, fitted, _COARSEST) > 1,
         noiseless=not known and freedom <= 0,
         undetermined=vague | (nulls & jnp.all(free[: point.p.size])),
-        misfit=misfit,
+        misfit=misfit & jnp.any(rough > own),
         contradicted=jnp.maximum(tests["growth"], tests["memory"]) > CONTRADICTED,
     )
 
