@@ -28,8 +28,9 @@ class Identified(eqx.Module):
             near zero means that the data do not determine some combination of the unknowns.
         undetermined: which of these unknowns the data do not determine.
         noise: the noise's standard deviation for each observed column, or for each observation
-            where it was given so, as given or estimated. It is at least a millionth of the data
-            where it is estimated, and a hundredth of that where it is given.
+            where it was given so, as given or estimated. It is at least a millionth of the
+            data's standard deviation where it is estimated, and a hundredth of that where it is
+            given.
         residuals: h(u) - data.
         cost: the minimised sum of rho(residual / noise) and of the prior's squares.
         system, args: the equation with the values in place, so that `solve(found.system, found.y0,

@@ -26,7 +26,7 @@ from physml.solution import Solution
 from physml.systems import System, check_problem
 
 _DOUBLINGS, _MOST_DOUBLINGS = 3, 6  # the most where each one brings the solution nearer
-_SMOOTHEST = 1e-5  # the smallest first guess of the noise, as a share of a column's size
+_SMOOTHEST = 1e-5  # the smallest first guess of the noise, as a share of a column's spread
 _PARTS = 4  # windows of the error's estimate in each window
 
 
@@ -204,6 +204,7 @@ def _shooting_problem(
     sizes = jnp.sqrt(jnp.mean(ys**2, axis=0))
     sizes = jnp.where(sizes > 0, sizes, jnp.max(sizes))
     sizes = jnp.where(sizes > 0, sizes, 1.0)
+    spreads = jnp.maximum(jnp.std(ys, axis=0), _SMOOTHEST * sizes)
     first_noise = jnp.sqrt(jnp.mean(jnp.square(ys - smoothed), axis=0))
     p = parameters.unconstrain(unknowns.values)
     known = jnp.full(len(unknowns.start), shooting.HARDEST if unknowns.start_known else 0.0, dtype)
@@ -215,8 +216,9 @@ def _shooting_problem(
         layout=layout,
         ys=ys,
         noise=data.noise,
-        first_noise=jnp.maximum(first_noise, _SMOOTHEST * sizes),
+        first_noise=jnp.maximum(first_noise, _SMOOTHEST * spreads),
         size=sizes,
+        spread=spreads,
         scales=_first_scales(unknowns, layout, states, p),
         seen=jnp.asarray(np.isin(np.arange(len(unknowns.start)), data.indices)),
         prior=(p, jnp.asarray(unknowns.precision, dtype)),

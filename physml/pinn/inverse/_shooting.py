@@ -29,7 +29,7 @@ LOSSES: tuple[DataLoss, ...] = get_args(DataLoss)
 HARDEST = 1e9  # the weight, in typical states, of what has to hold exactly
 _HUBER = 1.345  # Huber's constant: 95 % efficient if the noise is normal
 _LAST_COUPLING = 1e5  # times the data's size in units of the noise
-_FINEST = 1e-6  # the smallest noise that is estimated, as a share of a column's size
+_FINEST = 1e-6  # the smallest noise that is estimated, as a share of a column's spread
 _KNOWN_FINEST = 1e-8  # the smallest that is given: about what the windows' own error is
 _FIRST_FINEST = 3e-3  # the smallest at first, over the coupling: exact data would hold the windows
 
@@ -46,6 +46,7 @@ class ShootingProblem(eqx.Module):
     noise: NoiseModel  # as given; None where it is estimated
     first_noise: Float[Array, " obs"]  # a guess of it, by columns
     size: Float[Array, " obs"]  # of the data, by columns
+    spread: Float[Array, " obs"]  # their standard deviation, of which the least noise is a share
     scales: "Scales"
     seen: Bool[Array, " dim"]  # the components whose scales the data give
     # Rows weight * (unknown - mean) of the least-squares problem; the start's mean / its scale.
@@ -245,7 +246,7 @@ def estimate_noise(
     if problem.noise is not None:
         given = problem.noise(problem.ys + residual) if callable(problem.noise) else problem.noise
         finest = jnp.maximum(_KNOWN_FINEST, _FIRST_FINEST / coupling)
-        return jnp.maximum(given, finest * problem.size)
+        return jnp.maximum(given, finest * problem.spread)
     unit = jnp.ones(columns) if n >= 2 * problem.num_free else problem.first_noise
     axis = 0 if n >= 2 * problem.num_free else None
     if problem.loss == "squares":
@@ -253,7 +254,7 @@ def estimate_noise(
         noise = jnp.sqrt(jnp.mean((residual / unit) ** 2, axis) / share)
     else:  # the median hardly moves with outliers; of normal noise it is the sd / 1.4826
         noise = 1.4826 * jnp.median(jnp.abs(residual / unit), axis)
-    return jnp.maximum(unit * noise, _FINEST * problem.size)[None]
+    return jnp.maximum(unit * noise, _FINEST * problem.spread)[None]
 
 
 def rescale(problem: ShootingProblem, point: ShootingPoint, first: Bool[Array, ""]) -> Scales:
