@@ -312,6 +312,36 @@ def test_diverging_trajectories_are_named():
     np.testing.assert_allclose(ys[finite], exact[finite], rtol=1e-10)
 
 
+def chua(t, u, args):
+    x, y, z = u
+    drop = -5 / 7 * x - 3 / 14 * (jnp.abs(x + 1) - jnp.abs(x - 1))
+    return [15.6 * (y - x - drop), x - y + z, -28.0 * y]
+
+
+def test_trajectories_through_kinks():
+    system, ts = systems.from_function(chua, 3), 0.02 * np.arange(151)
+    box = ((-2.0, -0.4, -3.0), (2.0, 0.4, 3.0))
+    found = reference.trajectories(system, jax.random.key(0), 12, ts, box=box)
+    for ys in np.asarray(found.ys)[:3]:
+        other = reference.solve(system, ys[0], ts)
+        np.testing.assert_allclose(ys, other.ys, atol=1e-9)
+    # A spring that is only pushed: bounces of sines, each from a kink to the next.
+    one_sided = systems.from_function(lambda t, y, a: [y[1], -jnp.maximum(y[0], 0.0) - 1.0], 2)
+    ball = reference.trajectories_from(one_sided, [[-0.5, 1.5], [-2.0, 3.0]], 0.25 * np.arange(5))
+    for (height, speed), ys in zip(ball.ys[:, 0], ball.ys, strict=True):
+        touch = speed - jnp.sqrt(speed**2 + 2 * height)  # height + speed t - t^2 / 2 = 0
+        hit, t = speed - touch, ball.ts
+        inside = hit * jnp.sin(t - touch) + jnp.cos(t - touch) - 1.0
+        flying = height + speed * t - t**2 / 2
+        np.testing.assert_allclose(ys[:, 0], jnp.where(t < touch, flying, inside), atol=1e-11)
+
+
+def test_a_right_hand_side_that_slides_is_said():
+    relay = systems.from_function(lambda t, y, a: [-jnp.sign(y[0])], 1)
+    with pytest.raises(RuntimeError, match=r"1 of 2 .*numbers \[0\].*raise rtol or max_substeps"):
+        reference.trajectories_from(relay, [[0.3], [2.0]], 0.25 * np.arange(5))
+
+
 def test_trajectories_in_float32():
     trajectories = reference.trajectories(
         SPRING, jax.random.key(5), 3, np.linspace(0, 1, 11), dtype="float32", args=1.0
