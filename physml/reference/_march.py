@@ -186,12 +186,13 @@ class _Plan(eqx.Module):
             worst = jnp.max(jnp.where(alive, ratio, 0.0))
             good, count = worst <= 1, count + 1
             following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
-            stuck = (~good & (following < shortest)) | (count >= self.max_substeps)
+            ends = good & (share >= 1 - s)
+            stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
             alive = alive & ~(stuck & (ratio >= worst / 2))
             y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)
             # What is left may need less than those that were left behind.
             following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
-            s = jnp.where(good, jnp.where(share >= 1 - s, 1.0, s + share), s)
+            s = jnp.where(ends, 1.0, jnp.where(good, s + share, s))
             return s, following, y, alive, jnp.where(stuck, 0, count)
 
         def unfinished(state: tuple) -> Bool[Array, ""]:

@@ -138,10 +138,10 @@ class TaylorFlow(StepMap):
         good = jnp.all((rest <= _ACCURACY) | ~alive)
         shortest = jnp.min(jnp.where(alive, wanted, 1.0))
         count = now.count + 1
-        stuck = (~good & (shortest * _FINEST < 1)) | (count >= max_substeps)
+        position = now.position + jnp.where(good, share, 0.0)
+        stuck = ((shortest * _FINEST < 1) | (count >= max_substeps)) & (position < 1)
         state = jnp.where(alive & stuck & (wanted <= 2 * shortest), STUCK, state)
         y = dd.where(good, series.total, now.y)
-        position = now.position + jnp.where(good, share, 0.0)
         share = jnp.min(jnp.where(state == FOLLOWED, wanted, 1.0))
         return Followed(y, share, state, position, jnp.where(stuck, 0, count))
 
