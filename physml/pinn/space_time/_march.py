@@ -15,7 +15,7 @@ from physml.results import RESULTS
 _SHORTEST = 1e-13  # window or element, relative to the whole interval
 # The change of u that would remove the residual is larger than the error, by many equations; and
 # at the end of a window some of the error is gone.
-_LOCAL_SHARE, _END_SHARE, _RESIDUAL_SHARE = 0.2, 0.1, 0.1
+_LOCAL_SHARE, _END_SHARE, _RESIDUAL_SHARE = 0.2, 0.1, 0.003
 
 Edges = Float[np.ndarray, "_edges"]
 Coefficients = Float[np.ndarray, "_elements *_across _along _components"]

@@ -65,7 +65,8 @@ def pde(
             such; the point's coordinates are scalars in the order of `domain`. Derivatives up to
             the fourth order are found.
         domain: the interval (low, high) of each coordinate, by its name, a single letter; "t" is
-            time, and at most two are possible. Put the one in which u is sharpest first.
+            time, and at most two are possible. Put the one in which u is sharpest first; without t
+            the other one is tried as well.
         conditions: residuals on the faces ("x", low) and ("x", high), and on ("t", low) for the
             initial values. Those in time must return as many numbers as the order in t asks for
             (u and u.t for the wave equation). Derivatives must be of a lower order than those of
@@ -85,8 +86,12 @@ def pde(
             `max_steps_reached` (`max_windows`), `nonlinear_divergence` or `nonfinite`. The
             solution then ends at the time reached.
 
+    Warns:
+        UserWarning: the residual is small, but errors have grown until, by the estimate, fewer than
+            half of the digits asked for are right (`RESULTS.suspect`).
+
     Returns:
-        A `PDESolution`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`; for each
+        A `PDESolution`, with `error_estimate`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`; for each
         window `num_elements` and `residuals` (in units of the tolerance: accepted up to 1);
         `initial_defect` and `condition_defects`, by how much u misses the conditions.
 
