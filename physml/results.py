@@ -49,7 +49,7 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     )
     unresolved = (
         "The windows or elements do not resolve the solution: its residual stays above the "
-        "tolerance with as many as are allowed."
+        "tolerance."
     )
     not_converged = "The fit did not converge: try another guess, more steps, or more windows."
     suspect = (
