@@ -20,7 +20,7 @@ def integrate(rates: Rates, y0: Any, ts: np.ndarray, rtol: float, columns: int) 
         y0: the state at `ts[0]`.
         ts: increasing times.
         rtol: the error of a step in each component, relative to its largest value so far. Many
-            columns amplify rounding: with 8 it is reached down to 3e-18.
+            columns amplify rounding: with 7 it is reached down to 3e-18.
         columns: midpoint rules with 2, 4, ..., 2 columns substeps; the order is 2 columns.
     """
     y, t = np.asarray(y0, np.longdouble), np.longdouble(ts[0])
@@ -55,7 +55,8 @@ def _step(
         old, now = y, y + h * slope
         for i in range(1, 2 * k):
             old, now = now, old + 2 * h * rates(t + i * h, now)
-        row = [now]
+        # Gragg's smoothing looks at the end too, where a kink would otherwise go unseen.
+        row = [(old + now + h * rates(t + span, now)) / 2]
         for j in range(1, k):
             ratio = np.longdouble(k) / (k - j)
             row.append(row[j - 1] + (row[j - 1] - last[j - 1]) / (ratio**2 - 1))

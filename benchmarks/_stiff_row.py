@@ -49,11 +49,12 @@ def solved(problem: Problem) -> dict[str, Any]:
             break
     assert first is not None
     kind = verdict(solution.result)
+    whole = kind != "stopped"
     return {
         "verdict": kind,
-        "error": problem.error(solution.ys[-1]) if kind != "stopped" else None,
+        "error": problem.error(solution.ys[-1]) if whole else None,
+        "estimate": largest(solution.error_estimate(problem.t1), problem) if whole else None,
         "reached": float(solution.t1) / problem.t1,
-        "estimate": largest(solution.error_estimate(problem.t1), problem),
         "windows": int(solution.stats["num_windows"]),
         "seconds": seconds,
         "compile_seconds": first.compile_seconds,

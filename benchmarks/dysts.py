@@ -149,8 +149,8 @@ def solved(flow: Flow) -> dict[str, Any]:
 
 def true_values(flow: Flow, ts: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """The states at `ts`, how far they may be off, and the largest error of SciPy's DOP853."""
-    truth = integrate(flow.rates, flow.y0, ts, 1e-17, 8)
-    other = integrate(flow.rates, flow.y0, ts, 3e-18, 7)
+    truth = integrate(flow.rates, flow.y0, ts, 3e-18, 7)
+    other = integrate(flow.rates, flow.y0, ts, 1e-17, 6)
     size = np.abs(truth).max(axis=0)
     doubt = np.max(np.abs(truth - other) / size, axis=1).astype(float)
     y, tolerance, mark = flow.y0, 1e-13 * size.astype(float), 0.0
