@@ -1,8 +1,9 @@
 """One row of `stiff.py`, in a process of its own: prints figures as lines of JSON.
 
-    python benchmarks/_stiff_row.py PROBLEM (pinn | peers) [TOLERANCE ...]
+    python benchmarks/_stiff_row.py LIMIT_GIB PROBLEM (pinn | peers) [TOLERANCE ...]
 
-`peers` prints a line as soon as it has one, so that a process that is stopped leaves what it has.
+The process may take `LIMIT_GIB` of memory. `peers` prints a line as soon as it has one, so that a
+process that is stopped leaves what it has.
 """
 
 import functools
@@ -133,7 +134,8 @@ def scipys(method: Any) -> Callable[[Problem, float, np.ndarray], tuple[Any, flo
 
 
 if __name__ == "__main__":
-    name, who, *words = sys.argv[1:]
+    limit_gib, name, who, *words = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_DATA, (round(float(limit_gib) * 2**30),) * 2)
     if who == "peers":
         peers(problem(name), [float(word) for word in words])
     else:

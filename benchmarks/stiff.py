@@ -16,7 +16,6 @@ Seconds do not include compiling; they are the best of four calls, for SciPy of 
 
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,15 +106,10 @@ def measure(run: Run, config: Config, name: str, tolerances: tuple[float, ...]) 
 def child(config: Config, *words: str) -> tuple[list[dict[str, Any]], str]:
     """The lines that a process of its own prints within its limits, and how it ended."""
     script = Path(__file__).with_name("_stiff_row.py")
-    limit = round(config.limit_gib * 2**30)
-
-    def bounded() -> None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
     try:
         done = subprocess.run(
-            [sys.executable, str(script), *words], capture_output=True, text=True,
-            timeout=config.limit_s, preexec_fn=bounded,
+            [sys.executable, str(script), str(config.limit_gib), *words],
+            capture_output=True, text=True, timeout=config.limit_s,
         )  # fmt: skip
         text, end = done.stdout, ending(done)
     except subprocess.TimeoutExpired as stopped:
