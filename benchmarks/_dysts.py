@@ -52,9 +52,8 @@ def flows() -> tuple[list[Flow], dict[str, str]]:
     traced.np = jnp  # pyright: ignore[reportAttributeAccessIssue]
     found, left = [], {}
     for name, original in sorted(vars(plain).items()):
-        if not (isinstance(original, type) and issubclass(original, base.DynSys)):
-            continue
-        if original is base.DynSys:
+        own = isinstance(original, type) and original.__module__ == plain.__name__
+        if not (own and issubclass(original, base.BaseDyn)):
             continue
         if issubclass(original, base.DynSysDelay):
             left[name] = "a delay equation"

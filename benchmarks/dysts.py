@@ -80,7 +80,8 @@ def main(config: Config) -> dict[str, Any]:
                 row.metrics(solved(flow))
                 if config.forecast:
                     row["vpt"] = forecast(flow, config.starts, config.seed)
-                print(flow.name, row.figures, flush=True)
+                figures = row.figures
+                print(f"{flow.name:24}{figures['error']:9.1e}  {figures['verdict']}", flush=True)
         rows = run.take_rows()
         run.table(rows, COLUMNS, title="dysts by the plain calls, float64")
         run.metrics({"left_out": len(left), **summary(rows)})

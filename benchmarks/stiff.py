@@ -99,7 +99,7 @@ def measure(run: Run, config: Config, name: str, tolerances: tuple[float, ...]) 
                 seconds, error = min(pairs, key=lambda pair: pair[1])
                 row.metrics({f"{solver}.seconds": seconds, f"{solver}.error": error})
                 row.shown[f"{solver}.cell"] = f"{error:.0e} in {seconds:.2g}"
-        print(stated.label, row.figures, flush=True)
+        print(f"{stated.label:24}{found['verdict']}", flush=True)
     run.figure(f"{name}_error_against_time", plots.work_precision(points, title=stated.label))
 
 
