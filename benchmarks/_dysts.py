@@ -47,9 +47,9 @@ def flows() -> tuple[list[Flow], dict[str, str]]:
     """The systems that JAX can trace, and why it cannot trace the others, by name."""
     with _package():
         base = importlib.import_module("dysts.base")
-        base.staticjit = staticmethod  # numba takes neither tracers nor long doubles
+        vars(base)["staticjit"] = staticmethod  # numba takes neither tracers nor long doubles
         plain, traced = _module(), _module()
-    traced.np = jnp  # pyright: ignore[reportAttributeAccessIssue]
+    vars(traced)["np"] = jnp
     found, left = [], {}
     for name, original in sorted(vars(plain).items()):
         own = isinstance(original, type) and original.__module__ == plain.__name__

@@ -178,7 +178,7 @@ def pollution() -> Problem:
 
     def rates(t: Any, y: jax.Array) -> jax.Array:
         padded = jnp.concatenate([jnp.ones(1), y])  # entry 0 stands for no second species
-        return matrix @ (k * padded[first] * padded[second])
+        return jnp.asarray(matrix) @ (k * padded[first] * padded[second])
 
     y0 = np.zeros(20)
     y0[[1, 3, 6, 7, 8, 16]] = 0.2, 0.04, 0.1, 0.3, 0.01, 0.007

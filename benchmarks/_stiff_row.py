@@ -117,7 +117,7 @@ def scipys(method: Any) -> Callable[[Problem, float, np.ndarray], tuple[Any, flo
 
     def solve(problem: Problem, rtol: float, atol: np.ndarray) -> tuple[Any, float]:
         compiled, slopes = jax.jit(problem.rates), jax.jit(jax.jacfwd(problem.rates, argnums=1))
-        np.asarray(compiled(0.0, problem.y0)), np.asarray(slopes(0.0, problem.y0))
+        jax.block_until_ready((compiled(0.0, problem.y0), slopes(0.0, problem.y0)))
         start, y = time.perf_counter(), problem.y0
         edges = [0.0, *problem.jumps, problem.t1]
         for span in itertools.pairwise(edges):
@@ -135,7 +135,8 @@ def scipys(method: Any) -> Callable[[Problem, float, np.ndarray], tuple[Any, flo
 
 if __name__ == "__main__":
     limit_gib, name, who, *words = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_DATA, (round(float(limit_gib) * 2**30),) * 2)
+    limit = round(float(limit_gib) * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if who == "peers":
         peers(problem(name), [float(word) for word in words])
     else:

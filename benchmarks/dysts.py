@@ -32,6 +32,7 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
+import jax.numpy as jnp
 import numpy as np
 from _dysts import Flow, flows
 from _extrapolation import integrate
@@ -166,7 +167,7 @@ def diffrax_at(
     flow: Flow, wanted: float, true: np.ndarray, relative: Callable[..., np.ndarray]
 ) -> tuple[float, bool]:
     """Seconds of Dopri8 with the loosest tolerance whose last state has the wanted error."""
-    ends, best = jax.numpy.asarray([0.0, flow.t1]), (np.inf, np.nan)
+    ends, best = jnp.asarray([0.0, flow.t1]), (np.inf, np.nan)
     for rtol in 10.0 ** -np.arange(8, 16):
         ys, seconds, _ = best_of(
             lambda rtol=rtol: reference.dopri8(flow.system, flow.y0, ends, rtol), 4
@@ -200,7 +201,7 @@ def valid_time(ts: np.ndarray, piece: np.ndarray, seed: int) -> float:
         activation=nn.fourier, rngs=nnx.Rngs(seed),
     )  # fmt: skip
     step_map = surrogate.fit_readout(network, train).step_map
-    found = np.asarray(dynamics.rollout(step_map, seen[-1:], len(ahead)))[1:]
+    found = np.asarray(dynamics.rollout(step_map, jnp.asarray(seen[-1:]), len(ahead)))[1:]
     with np.errstate(all="ignore"):
         errors = np.mean(200 * np.abs(found - ahead) / (np.abs(found) + np.abs(ahead)), axis=1)
     wrong = ~(errors <= 30)

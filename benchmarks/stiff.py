@@ -84,11 +84,13 @@ def measure(run: Run, config: Config, name: str, tolerances: tuple[float, ...]) 
     with run.row(name, stated.label) as row:
         row["dim"] = len(stated.y0)
         lines, end = child(config, name, "pinn")
-        found = lines[0] if lines else {"verdict": end}
+        found: dict[str, Any] = lines[0] if lines else {"verdict": end}
         row.metrics(found)
         error = found.get("error")
         row["solved"] = found["verdict"] == "successful" and error is not None and error <= 1e-9
-        points = {"pinn.solve": [(found["seconds"], error)]} if error is not None else {}
+        points: dict[str, list[tuple[float, float]]] = {}
+        if error is not None:
+            points["pinn.solve"] = [(found["seconds"], error)]
         others, _ = child(config, name, "peers", *map(str, tolerances))
         for solver, label in SOLVERS.items():
             pairs = [
