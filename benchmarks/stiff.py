@@ -55,7 +55,7 @@ class Config(experiment.Config):
     """Names of problems; all unless given."""
     tolerances: tuple[float, ...] = (1e-5, 1e-8, 1e-11)
     """Relative tolerances of the integrators."""
-    limit_s: float = 120.0
+    limit_s: float = 90.0
     """Seconds after which a process is stopped."""
     limit_gib: float = 8.0
     """Memory that a process may take."""
