@@ -75,7 +75,7 @@ def main(config: Config) -> dict[str, Any]:
         for name, why in left.items():
             print(f"left out: {name} ({why})")
         found = [flow for flow in found if not wanted or flow.name in wanted]
-        figures = {flow.name: solved(flow) for flow in found}
+        figures = {flow.name: attempted(flow) for flow in found}
         for flow in found if config.forecast else []:
             figures[flow.name]["vpt"] = forecast(flow, config.starts, config.seed)
             print(f"{flow.name:24}{figures[flow.name]['vpt']} Lyapunov times", flush=True)
@@ -106,6 +106,17 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "equal_error_reached": sum(row["equal_error_reached"] for row in rows),
         "forecast.vpt_median": median("vpt"),
     }
+
+
+def attempted(flow: Flow) -> dict[str, Any]:
+    """The figures of `solved`; a system that cannot be solved at all counts as not right."""
+    try:
+        return solved(flow)
+    except (TypeError, ValueError, RuntimeError) as error:
+        print(f"{flow.name:24}failed: {error}", flush=True)
+        return dict.fromkeys(("right", "estimate_low", "equal_error_reached"), False) | {
+            "verdict": "failed"
+        }
 
 
 def solved(flow: Flow) -> dict[str, Any]:

@@ -16,9 +16,7 @@ def in_units(
     return jnp.where(change < tiny, 0.0, ratio)
 
 
-def powers_of_two(
-    size: Float[Array, " dim"], rates: Float[Array, " dim"]
-) -> Float[Array, " dim"]:
+def powers_of_two(size: Float[Array, " dim"], rates: Float[Array, " dim"]) -> Float[Array, " dim"]:
     """Units in which components are of size one: multiplying by them rounds nothing.
 
     A component that is zero is measured by what the others give it, if anything.
