@@ -11,8 +11,10 @@ ROUNDINGS = 32.0  # at most so many of them spoil a right-hand side
 
 
 def in_units(
-    change: Float[Array, " dim"], unit: Float[Array, " dim"], otherwise: Float[ArrayLike, ""]
-) -> Float[Array, " dim"]:
+    change: Float[Array, "dim *batch"],
+    unit: Float[Array, "dim *batch"],
+    otherwise: Float[ArrayLike, ""],
+) -> Float[Array, "dim *batch"]:
     """Each change in its own unit: zero where nothing changes, `otherwise` where the unit is zero.
 
     Below the smallest normal number every unit counts as zero, and every change as none.
