@@ -159,7 +159,7 @@ def test_an_absolute_tolerance_is_in_the_units_of_the_state():
 
 def test_the_message_says_what_an_absolute_tolerance_would_do():
     blow_up = systems.from_function(lambda t, y, args: [y[0] ** 2], dim=1)
-    with pytest.raises(RuntimeError, match="atol=..., in the units of the state"):
+    with pytest.raises(RuntimeError, match=r"atol=\.\.\., in the units of the state"):
         pinn.solve(blow_up, [1.0], 2.0)
     with pytest.raises(RuntimeError) as raised:
         pinn.solve(blow_up, [1.0], 2.0, atol=1e-9)
