@@ -359,8 +359,17 @@ def _last_state(solution: Solution) -> str:
     if not is_concrete(solution.t1) or solution.result == RESULTS.successful:
         return ""
     assert isinstance(solution.dense, _Steps)
-    explicit = solution.result == RESULTS.diverged and not solution.dense.method.stiff
+    stiff = solution.dense.method.stiff
+    remedies = (
+        (RESULTS.diverged, "End ts before it" + ("." if stiff else ", or try stiff=True.")),
+        (RESULTS.nonfinite, "End ts before it, or mend the right-hand side there."),
+        (
+            RESULTS.max_steps_reached,
+            "Raise max_steps or rtol" + ("." if stiff else ", or try stiff=True."),
+        ),
+    )
+    remedy = next((words for end, words in remedies if solution.result == end), "")
     return (
         f"It stopped at t = {solution.t1}, before ts[-1] = {solution.ts[-1]}, "
-        f"with y = {solution(solution.t1)}." + " Try stiff=True." * bool(explicit)
+        f"with y = {solution(solution.t1)}. {remedy}".rstrip()
     )
