@@ -351,6 +351,5 @@ def _details(solution: Solution, tolerance: Tolerance, t1: float) -> str:
     return (
         f"The march stopped at t = {solution.t1}, before t1 = {t1}, after "
         f"{solution.stats['num_windows']} windows{', that is max_windows' if full else ''}."
-        + tolerance.advice
-        * (result != RESULTS.nonfinite)
+        + ("" if result == RESULTS.nonfinite else tolerance.advice)
     )
