@@ -257,3 +257,16 @@ def test_training_is_the_same_in_any_unit():
         assert solution.result == RESULTS.successful
         answers.append(np.asarray(solution.ys) / state)
     assert np.max(relative(answers[1], answers[0])) < 1e-7
+
+
+def test_heat_spreads_from_one_point_through_a_chain_of_zeros():
+    """The point d cells away begins as the d-th power of the time, in no window of size one."""
+    num = 12
+    matrix = (np.eye(num, k=1) - 2 * np.eye(num) + np.eye(num, k=-1)) * (num + 1) ** 2
+    system, start = systems.from_function(lambda t, y, m: m @ y, dim=num), np.eye(num)[0]
+    solution = pinn.solve(system, start, 0.05, args=jnp.asarray(matrix))
+    values, vectors = np.linalg.eigh(matrix)
+    decay = np.exp(np.asarray(solution.ts)[:, None] * values[None])
+    right = (decay * (vectors.T @ start)[None]) @ vectors.T
+    assert solution.result == RESULTS.successful
+    assert np.max(relative(np.asarray(solution.ys), right)) < 1e-12
