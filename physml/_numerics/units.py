@@ -37,16 +37,17 @@ def powers_of_two(size: Float[Array, " dim"], rates: Float[Array, " dim"]) -> Fl
 
 def rounding(
     field: Callable[[Array, Array], Array],
-    times: Float[Array, " points"],
-    u: Float[Array, "dim points"],
+    times: Float[Array, "*batch"],
+    u: Float[Array, "inputs *batch"],
 ) -> Float[Array, " dim"]:
     r"""How far rounding spoils f(t, u), at most: by how much f changes with the last digits of u.
 
     That is about $\epsilon \sum_j |\partial f_i / \partial u_j| \max |u_j|$, and what f itself
     rounds. Where large terms cancel it exceeds f, and no fit makes the residual smaller.
     """
+    batch = tuple(range(1, u.ndim))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
-    size = jnp.max(jnp.abs(u), axis=1, keepdims=True)
+    size = jnp.max(jnp.abs(u), axis=batch, keepdims=True)
     step = 4 * jnp.finfo(u.dtype).eps * size * jnp.asarray(signs, u.dtype)
     change = jnp.abs(field(times, u + step) - field(times, u))
-    return ROUNDINGS / 4 * jnp.max(jnp.where(jnp.isfinite(change), change, 0.0), axis=1)
+    return ROUNDINGS / 4 * jnp.max(jnp.where(jnp.isfinite(change), change, 0.0), axis=batch)

@@ -54,5 +54,6 @@ def reaction_diffusion(
         return diffusivity * curvature + reaction(u)
 
     system = from_function(lines, num_points)
-    us = solve(system, start, ts, rtol=rtol, atol=rtol, max_steps=_MAX_STEPS).ys
+    atol = rtol * float(np.max(np.abs(start))) or None  # all points have one unit
+    us = solve(system, start, ts, rtol=rtol, atol=atol, max_steps=_MAX_STEPS).ys
     return us.at[0].set(samples[::_OVERSAMPLING])

@@ -17,6 +17,16 @@ class Tolerance(NamedTuple):
     rtol: Float[Array, ""]
     atol: Float[Array, "*dim"] | None
 
+    @property
+    def advice(self) -> str:
+        """What a message says where a tolerance could not be met."""
+        if self.atol is not None:
+            return ""
+        return (
+            " Every component is resolved to rtol of its own size, however small it is; with "
+            "atol=..., in the units of the state, errors below that size are allowed."
+        )
+
     def of(
         self, u: Float[Array, "dim *points"], met: Float[Array, " dim"] | None = None
     ) -> Float[Array, " dim"]:

@@ -61,8 +61,8 @@ def solve(
     equation's residual at Gauss points small. Where they do not contract, as in stiff problems,
     Gauss-Newton finds it. The value at the window's end starts the next window. A window is
     rejected and tried narrower if its residual between those points, times its span (which makes
-    it a change of u), is above `atol + rtol |u|`; the spans follow the residual, whatever the time
-    scale. No window crosses a jump of the right-hand side.
+    it a change of u), is above `rtol` times the size of a component; the spans follow the
+    residual, whatever the time scale. No window crosses a jump of the right-hand side.
 
     Then the error of these networks, mostly rounding, is computed from their residual in
     double-double arithmetic and the linearised flow, and subtracted. The error that remains is
@@ -89,7 +89,9 @@ def solve(
             unless given. `solution(t)` answers at any other time.
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
-            float32; `atol` defaults to `rtol`.
+            float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed; without,
+            `rtol` refers to what a component has been in this window and the last ones, whatever
+            its unit. Give it where components that small mean nothing.
         units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
@@ -156,7 +158,7 @@ def solve(
         if float(solution.t1) == float(solution.t0) and _all_concrete(problem):
             checks.require_finite("the right-hand side at t0", problem.rates(solution.t0, y0))
         solution = _trim(solution)
-        details = _details(solution, float(tolerance.rtol), t1)
+        details = _details(solution, tolerance, t1)
     if not _all_concrete(problem):
         solution = differentiable(solution, problem)
     return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
@@ -336,11 +338,11 @@ def _trim(solution: Solution) -> Solution:
     return eqx.tree_at(lambda s: (s.dense, s.stats, s.error), solution, (dense, stats, error))
 
 
-def _details(solution: Solution, rtol: float, t1: float) -> str:
+def _details(solution: Solution, tolerance: Tolerance, t1: float) -> str:
     """What the message says of a solution that is suspect, or that ends before t1."""
     result = jax.tree.map(np.asarray, solution.result)  # whose comparisons compile nothing
     if result == RESULTS.suspect:
-        until, _ = solution.valid_until(rtol**0.5)
+        until, _ = solution.valid_until(float(tolerance.rtol) ** 0.5)
         return (
             f"By the estimate, half of the digits asked for are right until t = {until:.6g} of "
             f"{solution.t1:.6g}; see solution.error_estimate."
@@ -349,4 +351,5 @@ def _details(solution: Solution, rtol: float, t1: float) -> str:
     return (
         f"The march stopped at t = {solution.t1}, before t1 = {t1}, after "
         f"{solution.stats['num_windows']} windows{', that is max_windows' if full else ''}."
+        + ("" if result == RESULTS.nonfinite else tolerance.advice)
     )

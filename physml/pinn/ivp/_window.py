@@ -17,6 +17,7 @@ from physml.pinn.collocation import (
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
 # far below one tolerance.
 _SMALL_STEP = 10.0
+_BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
 _FADING = 0.5  # of the largest value met, from window to window
 
 
@@ -44,15 +45,17 @@ class Seen(NamedTuple):
     Attributes:
         size: the largest absolute value of each component.
         noise: how far rounding spoils the right-hand side; zero where that has not mattered.
+        leeway: by how much a component that has just begun to grow may miss its tolerance.
     """
 
     size: Float[Array, " dim"]
     noise: Float[Array, " dim"]
+    leeway: Float[Array, ""]
 
 
 def unseen(y0: Float[Array, " dim"]) -> Seen:
     """What is known at the start of a march."""
-    return Seen(jnp.abs(y0), jnp.zeros_like(y0))
+    return Seen(jnp.abs(y0), jnp.zeros_like(y0), jnp.ones((), y0.dtype))
 
 
 class _Ansatz(NamedTuple):
@@ -194,10 +197,14 @@ def fit_window(
     def largest(change: Array, noise: Array, share: ArrayLike) -> Array:
         return jnp.max(in_units(change, ansatz.unit(u, noise, share), jnp.inf))
 
+    def error(change: Array, noise: Array) -> Array:
+        begins = jnp.max(jnp.abs(u), axis=1) > _BEGINS * seen.size
+        return largest(change / jnp.where(begins, seen.leeway, 1.0), noise, 1.0)
+
     # What rounding leaves is measured only where it may be in the way: in a loop of one turn, not
     # by a condition, so that a batch does it only if a member needs it.
     clean = jnp.zeros_like(y)
-    doubtful = (last < limit) & ~((last <= 1) & (largest(change, clean, 1.0) <= 1))
+    doubtful = (last < limit) & ~((last <= 1) & (error(change, clean) <= 1))
     noise, _ = jax.lax.while_loop(
         lambda carry: carry[1],
         lambda carry: (ansatz.noise(jnp.where(carry[1], u, 0.0)), jnp.asarray(False)),
@@ -219,11 +226,11 @@ def fit_window(
         )
         solved, count = last <= _SMALL_STEP, tried + steps
         u, change = ansatz.residual(coefficients)
-    error = largest(change, noise, 1.0)
-    error = jnp.where(solved & jnp.isfinite(error), error, jnp.inf)
+    worst = error(change, noise)
+    worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
     size = jnp.maximum(_FADING * seen.size, jnp.max(jnp.abs(u), axis=1))
-    window = Window(start, span, y, slope, coefficients.T, error, contracted, count)
-    return window, Seen(size, noise)
+    window = Window(start, span, y, slope, coefficients.T, worst, contracted, count)
+    return window, Seen(size, noise, jnp.ones_like(seen.leeway))
 
 
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:
