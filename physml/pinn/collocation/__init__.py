@@ -4,11 +4,15 @@ from physml.pinn.collocation._error import Error as Error
 from physml.pinn.collocation._error import OnDemand as OnDemand
 from physml.pinn.collocation._error import estimate as estimate
 from physml.pinn.collocation._iteration import Tolerance as Tolerance
+from physml.pinn.collocation._iteration import accelerate as accelerate
 from physml.pinn.collocation._iteration import iterate as iterate
+from physml.pinn.collocation._linearised import FEW_COMPONENTS as FEW_COMPONENTS
 from physml.pinn.collocation._linearised import ExactNodes as ExactNodes
 from physml.pinn.collocation._linearised import Linearised as Linearised
+from physml.pinn.collocation._linearised import MatrixFree as MatrixFree
 from physml.pinn.collocation._linearised import Nodes as Nodes
 from physml.pinn.collocation._linearised import VectorField as VectorField
+from physml.pinn.collocation._linearised import apply_linearised as apply_linearised
 from physml.pinn.collocation._linearised import defect as defect
 from physml.pinn.collocation._linearised import exact_defect as exact_defect
 from physml.pinn.collocation._linearised import exact_nodes_in as exact_nodes_in
@@ -18,6 +22,9 @@ from physml.pinn.collocation._pieces import CorrectedNetworks as CorrectedNetwor
 from physml.pinn.collocation._pieces import Pieces as Pieces
 from physml.pinn.collocation._pieces import Polynomials as Polynomials
 from physml.pinn.collocation._pieces import WindowNetworks as WindowNetworks
+from physml.pinn.collocation._stages import factorise as factorise
+from physml.pinn.collocation._stages import solve as solve_stages
+from physml.pinn.collocation._tables import ImplicitTables as ImplicitTables
 from physml.pinn.collocation._tables import Tables as Tables
 from physml.pinn.collocation._tables import basis_at as basis_at
 from physml.pinn.collocation._tables import hidden_layer as hidden_layer

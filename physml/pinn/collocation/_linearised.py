@@ -20,14 +20,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from physml._numerics import double_double as dd
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import gauss
+from physml.pinn.collocation import _stages
+from physml.pinn.collocation._iteration import accelerate
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
 """f(t, y), of one time or a time for each member of a trailing batch."""
+
+
+FEW_COMPONENTS = int(__import__("os").environ.get("FEW", 12))
 
 
 class Nodes(NamedTuple):
@@ -128,6 +133,70 @@ def linearise(
     _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
     directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
     return Linearised(nodes.half, nodes.integrals, jax.vmap(tangent, out_axes=1)(directions))
+
+
+class MatrixFree(NamedTuple):
+    """`Linearised` for many components: the Jacobians are applied, and one alone is formed.
+
+    Attributes:
+        half, integrals: as for `Linearised`.
+        tangent: c at the Gauss points to $f_y(t_j, u_j)\\, c_j$.
+        jacobian_at: the index of a Gauss point to the Jacobian there.
+        weights: one over the size of each component.
+    """
+
+    half: Float[Array, ""]
+    integrals: Float[Array, "nodes points"]
+    tangent: Callable[[Float[Array, "dim points"]], Float[Array, "dim points"]]
+    jacobian_at: Callable[[Int[ArrayLike, ""]], Float[Array, "dim dim"]]
+    weights: Float[Array, " dim"]
+
+    def change(
+        self, c: Float[Array, "dim points"], integrals: Float[Array, "rows points"]
+    ) -> Float[Array, "dim rows"]:
+        """The sum on the right, for some rows of W."""
+        return self.half * self.tangent(c) @ integrals.T
+
+    def solve(self, known: Float[Array, "dim nodes"]) -> Float[Array, "dim nodes"]:
+        """c at the Gauss points and at the end, by iterations.
+
+        They are preconditioned by the equation with the Jacobian in the middle at all points. Where
+        they do not converge, c is not finite.
+        """
+        num_points, inside = self.integrals.shape[1], known[:, :-1]
+        stages = _stages.gauss_stages(num_points, known.dtype)
+        factors = _stages.factorise(stages, self.jacobian_at(num_points // 2), self.half)
+
+        def step(c: Array) -> tuple[Array, Array]:
+            missing = c - inside - self.change(c, self.integrals[:-1])
+            step = _stages.solve(stages, factors, missing)
+            return c - step, jnp.max(self.weights[:, None] * jnp.abs(step))
+
+        root = jnp.sqrt(jnp.finfo(known.dtype).eps)
+        largest = jnp.max(self.weights[:, None] * jnp.abs(known))
+        enough = root * largest
+        c, last, _ = accelerate(
+            step, inside, self.weights, enough=enough, limit=largest / root
+        )
+        c = jnp.where(last <= enough, c, jnp.inf)
+        at_end = known[:, -1:] + self.change(c, self.integrals[-1:])
+        return jnp.concatenate([c, at_end], axis=1)
+
+
+def apply_linearised(
+    field: VectorField,
+    nodes: Nodes,
+    values: Float[Array, "dim all_nodes"],
+    weights: Float[Array, " dim"],
+) -> MatrixFree:
+    """The equation linearised about values at the start, the Gauss points and the end."""
+    u = values[:, 1:-1]
+    _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
+
+    def jacobian_at(index: Array) -> Array:
+        return jax.jacfwd(lambda u: field(nodes.times[index], u))(u[:, index])
+
+    return MatrixFree(nodes.half, nodes.integrals, tangent, jacobian_at, weights)
 
 
 def _spread(x: dd.DoubleDouble, shape: tuple[int, ...]) -> dd.DoubleDouble:

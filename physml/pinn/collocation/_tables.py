@@ -14,6 +14,7 @@ from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
 from physml._numerics.quadrature import gauss
 from physml.nn import MLP, Frozen
+from physml.pinn.collocation._stages import Stages, stages
 
 # Slope of the sharpest unit over half a window. Between 2 and 4 it makes little difference.
 _SLOPE = 2.0
@@ -70,6 +71,20 @@ def _latin_hypercube(units: int, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndar
     return (order + jitter[0]) / units, (np.arange(units) + jitter[1]) / units
 
 
+class ImplicitTables(eqx.Module):
+    r"""What solves a stiff window whose Jacobian J is taken as constant.
+
+    The residual of coefficients C is $C S^T - h f(y + C V^T)$ with `slopes` S and `values` V. It is
+    projected so that $V^T W r = 0$, with the quadrature's weights W, which for strong damping is
+    what least squares demand and which forgets a component that decays at once. (With $S^T W r = 0$
+    it would be kept, with alternating sign.) With P the projection, for which P S = 1, Newton's
+    equation is $X - h\, J X (P V)^T = C - P r$'s change, one of `Stages`.
+    """
+
+    projection: Float[Array, "rank points"]
+    stages: Stages
+
+
 class Tables(eqx.Module):
     r"""A hidden layer's features as an orthonormal basis, at the points where it is needed.
 
@@ -94,6 +109,7 @@ class Tables(eqx.Module):
     check_slopes: Float[Array, "checks rank"]
     check_values: Float[Array, "checks rank"]
     readout: Float[Array, "units rank"]  # the map from a to C
+    implicit: ImplicitTables | None  # for stiff systems of many components
 
     @property
     def rank(self) -> int:
@@ -101,8 +117,14 @@ class Tables(eqx.Module):
         return self.slopes.shape[1]
 
 
-def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
+def tabulate(
+    network: Any, num_points: int, dtype: DTypeLike, *, implicit: bool = False
+) -> Tables:
     """The tables of a network's features, computed on the host in float64.
+
+    Args:
+        network, num_points, dtype: see `Tables`.
+        implicit: whether to make those for stiff systems of many components too.
 
     Raises:
         ValueError: the features depend on traced values or are not finite.
@@ -136,7 +158,17 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
         "check_values": (features[at_checks] - features[0]) @ readout,
         "readout": readout,
     }
-    return Tables(**{name: constant(table, dtype) for name, table in tables.items()})
+    arrays = {name: constant(table, dtype) for name, table in tables.items()}
+    projected = _implicit(tables["values"], weights, basis, dtype) if implicit else None
+    return Tables(**arrays, implicit=projected)
+
+
+def _implicit(
+    values: np.ndarray, weights: np.ndarray, slopes: np.ndarray, dtype: DTypeLike
+) -> ImplicitTables:
+    weighted = (values * weights[:, None]).T
+    projection = np.linalg.solve(weighted @ slopes, weighted)
+    return ImplicitTables(constant(projection, dtype), stages(projection @ values, dtype))
 
 
 def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:

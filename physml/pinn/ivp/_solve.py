@@ -14,6 +14,7 @@ from physml._numerics.compiled import compiling, constant, lower
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
+    FEW_COMPONENTS,
     CorrectedNetworks,
     Tables,
     Tolerance,
@@ -132,7 +133,7 @@ def solve(
     if first_span is not None:
         checks.require_positive(first_span=first_span)
     network = _hidden_network(network, key, units, system.dim, dtype)
-    tables = tabulate(network, num_points, dtype)
+    tables = tabulate(network, num_points, dtype, implicit=system.dim > FEW_COMPONENTS)
     stops = np.append(system.jump_times(t0, t1), t1)
     course = Course(
         constant(t0, dtype),

@@ -6,11 +6,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from physml.pinn.collocation import Tables, Tolerance, VectorField, iterate
+from physml.pinn.collocation import (
+    ImplicitTables,
+    Tables,
+    Tolerance,
+    VectorField,
+    accelerate,
+    factorise,
+    iterate,
+    solve_stages,
+)
 
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
 # far below one tolerance.
 _SMALL_STEP = 10.0
+_STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 
 
 class Window(NamedTuple):
@@ -87,6 +97,25 @@ class _Ansatz(NamedTuple):
         step = step.reshape(dim, rank)
         return coefficients - step, self.size(step, u)
 
+    def simplified_newton(
+        self, coefficients: Float[Array, "dim rank"], implicit: ImplicitTables, at: Array
+    ) -> tuple[Array, Array, Array]:
+        """Newton's iterations with one Jacobian, that at the state `at`, for the whole window."""
+        tables, time = self.tables, self.start + self.half
+        jacobian = jax.jacfwd(lambda u: self.field(time, u))(at)
+        factors = factorise(implicit.stages, jacobian, self.half)
+
+        def step(coefficients: Array) -> tuple[Array, Array]:
+            u = self.values(coefficients, tables.values, tables.points)
+            rates = self.field(self.times(tables.points), u)
+            residual = self.slope[:, None] + coefficients @ tables.slopes.T - rates
+            step = solve_stages(implicit.stages, factors, residual @ implicit.projection.T)
+            return coefficients - step, self.size(step, u)
+
+        weights = 1 / self.tolerance.of(self.y)
+        limit = 1e3 / self.tolerance.rtol
+        return accelerate(step, coefficients, weights, enough=_STEP_TO_STAY, limit=limit)
+
     def error(self, coefficients: Float[Array, "dim rank"]) -> Float[Array, ""]:
         """The residual between the points of the fit, in units of the tolerance."""
         tables = self.tables
@@ -129,7 +158,29 @@ def fit_window(
     contracted = last <= round_off
 
     solved, count = contracted, tried
-    if max_steps is not None:
+    if max_steps is not None and tables.implicit is not None:
+        implicit = tables.implicit
+
+        def newton(carry: tuple) -> tuple:
+            coefficients, _, steps, turns = carry
+            u = ansatz.values(coefficients, tables.values, tables.points)
+            at = jnp.where(turns == 0, y, u[:, tables.points.size // 2])
+            coefficients, last, count = ansatz.simplified_newton(coefficients, implicit, at)
+            return coefficients, last, steps + count, turns + 1
+
+        most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
+        coefficients, last, steps, _ = jax.lax.while_loop(
+            lambda c: (c[1] > _STEP_TO_STAY) & (c[3] < jnp.minimum(max_steps, 2)),
+            newton,
+            (
+                jnp.where(contracted, coefficients, zero),
+                jnp.where(contracted, 0.0, most),
+                jnp.asarray(0),
+                jnp.asarray(0),
+            ),
+        )
+        solved, count = last <= _STEP_TO_STAY, tried + steps
+    elif max_steps is not None:
         most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
         coefficients, last, steps = jax.lax.while_loop(
             lambda c: (c[1] > _SMALL_STEP) & (c[2] < max_steps),
