@@ -32,6 +32,7 @@ from physml.systems import System, check_problem
 
 # For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
+_ROOM = 1 << 15  # numbers of states: windows times components
 
 
 def solve(
@@ -211,15 +212,28 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
     """The solution by three programs, which take less time to compile than one.
 
     They have nothing in them that only stiff windows need. That is compiled when the first stiff
-    window comes.
+    window comes. Nor do they have room for `max_windows` windows of many components: the march goes
+    on in buffers of four times the size, by programs of their own, where they are full.
     """
-    fitting = task.problem, task.tables, task.tolerance
+    most = task.limits.max_windows
+    task = _with_room(task, min(most, _room_at_first(task.problem.y0.size)))
     march, carry, end = once(_begin_to_compile, task, ts, correct)
     with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
-        marched = march(task, None, False)
-        if marched.stiff:
-            march = once(_compile_march, task, marched, True)
-            marched = march(task, marched, True)
+        marched, implicit, grown = march(task, None, False), False, False
+        while True:
+            room = task.limits.max_windows
+            if marched.stiff:
+                implicit = True
+            elif marched.num_windows == room < most and marched.t < task.course.stops[-1]:
+                grown, task = True, _with_room(task, min(most, 4 * room))
+                marched = _grow(marched, task.limits.max_windows)
+            else:
+                break
+            march = once(_compile_march, task, marched, implicit)
+            marched = march(task, marched, implicit)
+        fitting = task.problem, task.tables, task.tolerance
+        if grown:
+            carry, end = once(_compile_rest, task, ts, correct, marched)
         carried = carry(*fitting, marched, correct, None, False)
         if carried.stiff:
             carry = once(_compile_carry, *fitting, marched, correct, carried, True)
@@ -227,17 +241,47 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
         return jax.block_until_ready((marched, end(task, ts, marched, carried)))
 
 
+def _room_at_first(dim: int) -> int:
+    """The windows that a march begins with room for: all that are allowed, or some 60 MB of them.
+
+    A power of two, so that few programs are compiled.
+    """
+    return max(64, 1 << (_ROOM // dim).bit_length() - 1)
+
+
+def _with_room(task: _Task, num_windows: int) -> _Task:
+    return task._replace(limits=task.limits._replace(max_windows=num_windows))
+
+
+def _grow(marched: March, num_windows: int) -> March:
+    """The march with longer buffers, made on the host, where nothing has to be compiled."""
+
+    def longer(x: Array) -> Array:
+        rows = np.zeros((num_windows, *x.shape[1:]), x.dtype)
+        rows[: len(x)] = x
+        return jax.device_put(rows, x.sharding)
+
+    return eqx.tree_at(lambda m: m.windows, marched, jax.tree.map(longer, marched.windows))
+
+
 def _begin_to_compile(
     task: _Task, ts: Float[Array, " n"], correct: bool
 ) -> tuple[Callable[..., March], Callable[..., Carried], Callable[..., _Ended]]:
     """The three programs. Each is compiled while the next is traced."""
-    fitting = task.problem, task.tables, task.tolerance
     marching = lower(_march, task, None, False)
     march = compiling(marching)
-    carrying = lower(_carry_error, *fitting, marching.out_info, correct, None, False)
+    return march, *_compile_rest(task, ts, correct, marching.out_info)
+
+
+def _compile_rest(
+    task: _Task, ts: Float[Array, " n"], correct: bool, marched: Any
+) -> tuple[Callable[..., Carried], Callable[..., _Ended]]:
+    """The programs that follow a march of these shapes."""
+    fitting = task.problem, task.tables, task.tolerance
+    carrying = lower(_carry_error, *fitting, marched, correct, None, False)
     carry = compiling(carrying, quickly=True)
-    ending = lower(_end, task, ts, marching.out_info, carrying.out_info)
-    return march, carry, compiling(ending, quickly=True)
+    ending = lower(_end, task, ts, marched, carrying.out_info)
+    return carry, compiling(ending, quickly=True)
 
 
 def _compile_march(*args: Any) -> Callable[..., March]:
