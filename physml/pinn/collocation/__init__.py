@@ -6,6 +6,10 @@ from physml.pinn.collocation._error import estimate as estimate
 from physml.pinn.collocation._iteration import Tolerance as Tolerance
 from physml.pinn.collocation._iteration import accelerate as accelerate
 from physml.pinn.collocation._iteration import iterate as iterate
+from physml.pinn.collocation._jacobian import Band as Band
+from physml.pinn.collocation._jacobian import find_band as find_band
+from physml.pinn.collocation._jacobian import jacobian_of as jacobian_of
+from physml.pinn.collocation._jacobian import largest_real_part as largest_real_part
 from physml.pinn.collocation._linearised import FEW_COMPONENTS as FEW_COMPONENTS
 from physml.pinn.collocation._linearised import ExactNodes as ExactNodes
 from physml.pinn.collocation._linearised import Linearised as Linearised
@@ -23,9 +27,10 @@ from physml.pinn.collocation._pieces import Pieces as Pieces
 from physml.pinn.collocation._pieces import Polynomials as Polynomials
 from physml.pinn.collocation._pieces import WindowNetworks as WindowNetworks
 from physml.pinn.collocation._stages import factorise as factorise
-from physml.pinn.collocation._stages import solve as solve_stages
+from physml.pinn.collocation._stages import solve_stages as solve_stages
 from physml.pinn.collocation._tables import ImplicitTables as ImplicitTables
 from physml.pinn.collocation._tables import Tables as Tables
 from physml.pinn.collocation._tables import basis_at as basis_at
 from physml.pinn.collocation._tables import hidden_layer as hidden_layer
 from physml.pinn.collocation._tables import tabulate as tabulate
+from physml.pinn.collocation._tables import with_implicit as with_implicit

@@ -27,6 +27,7 @@ from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import gauss
 from physml.pinn.collocation import _stages
 from physml.pinn.collocation._iteration import accelerate
+from physml.pinn.collocation._jacobian import Band, Blocks, jacobian_of
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
 """f(t, y), of one time or a time for each member of a trailing batch."""
@@ -141,14 +142,14 @@ class MatrixFree(NamedTuple):
     Attributes:
         half, integrals: as for `Linearised`.
         tangent: c at the Gauss points to $f_y(t_j, u_j)\\, c_j$.
-        jacobian_at: the index of a Gauss point to the Jacobian there.
+        jacobian_at: the index of a Gauss point to the Jacobian there, in the components' sizes.
         weights: one over the size of each component.
     """
 
     half: Float[Array, ""]
     integrals: Float[Array, "nodes points"]
     tangent: Callable[[Float[Array, "dim points"]], Float[Array, "dim points"]]
-    jacobian_at: Callable[[Int[ArrayLike, ""]], Float[Array, "dim dim"]]
+    jacobian_at: Callable[[Int[ArrayLike, ""]], Float[Array, "dim dim"] | Blocks]
     weights: Float[Array, " dim"]
 
     def change(
@@ -163,21 +164,19 @@ class MatrixFree(NamedTuple):
         They are preconditioned by the equation with the Jacobian in the middle at all points. Where
         they do not converge, c is not finite.
         """
-        num_points, inside = self.integrals.shape[1], known[:, :-1]
+        num_points, inside, weights = self.integrals.shape[1], known[:, :-1], self.weights[:, None]
         stages = _stages.gauss_stages(num_points, known.dtype)
         factors = _stages.factorise(stages, self.jacobian_at(num_points // 2), self.half)
 
         def step(c: Array) -> tuple[Array, Array]:
             missing = c - inside - self.change(c, self.integrals[:-1])
-            step = _stages.solve(stages, factors, missing)
-            return c - step, jnp.max(self.weights[:, None] * jnp.abs(step))
+            step = _stages.solve_stages(stages, factors, weights * missing)
+            return c - step / weights, jnp.max(jnp.abs(step))
 
         root = jnp.sqrt(jnp.finfo(known.dtype).eps)
-        largest = jnp.max(self.weights[:, None] * jnp.abs(known))
+        largest = jnp.max(weights * jnp.abs(known))
         enough = root * largest
-        c, last, _ = accelerate(
-            step, inside, self.weights, enough=enough, limit=largest / root
-        )
+        c, last, _ = accelerate(step, inside, self.weights, enough=enough, limit=largest / root)
         c = jnp.where(last <= enough, c, jnp.inf)
         at_end = known[:, -1:] + self.change(c, self.integrals[-1:])
         return jnp.concatenate([c, at_end], axis=1)
@@ -188,13 +187,15 @@ def apply_linearised(
     nodes: Nodes,
     values: Float[Array, "dim all_nodes"],
     weights: Float[Array, " dim"],
+    band: Band | None,
 ) -> MatrixFree:
     """The equation linearised about values at the start, the Gauss points and the end."""
     u = values[:, 1:-1]
     _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
 
-    def jacobian_at(index: Array) -> Array:
-        return jax.jacfwd(lambda u: field(nodes.times[index], u))(u[:, index])
+    def jacobian_at(index: Array) -> Array | Blocks:
+        _, tangent = jax.linearize(lambda u: field(nodes.times[index], u), u[:, index])
+        return jacobian_of(tangent, weights, band)
 
     return MatrixFree(nodes.half, nodes.integrals, tangent, jacobian_at, weights)
 

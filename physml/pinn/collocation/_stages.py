@@ -18,10 +18,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, DTypeLike, Float, Int
+from jaxtyping import Array, Complex, DTypeLike, Float
 
 from physml._numerics.compiled import constant
 from physml._numerics.quadrature import gauss
+from physml.pinn.collocation import _jacobian
+from physml.pinn.collocation._jacobian import BlockFactors, Blocks, DenseFactors
 
 
 class Stages(NamedTuple):
@@ -36,13 +38,6 @@ class Stages(NamedTuple):
     back: Float[Array, "stages rows"]
     coupling: Float[Array, "pairs 2 rows"]  # M above its diagonal blocks
     eigenvalues: Complex[Array, " pairs"]
-
-
-class Factors(NamedTuple):
-    """The LU factors of $1 - h \\mu J$ for each pair."""
-
-    lu: Complex[Array, "pairs dim dim"]
-    permutation: Int[Array, "pairs dim"]
 
 
 def stages(matrix: Float[np.ndarray, "stages stages"], dtype: DTypeLike) -> Stages:
@@ -83,39 +78,33 @@ def gauss_stages(num_points: int, dtype: DTypeLike) -> Stages:
     return stages(gauss(num_points).integrals[:-1].astype(float), dtype)
 
 
-def factorise(stages: Stages, jacobian: Float[Array, "dim dim"], h: Float[Array, ""]) -> Factors:
-    """One LU factorisation for each pair of stages."""
-    scaled = (h * jacobian).astype(stages.eigenvalues.dtype)
-    identity = jnp.eye(len(scaled), dtype=scaled.dtype)
-    lu, _, permutation = jax.lax.linalg.lu(identity - stages.eigenvalues[:, None, None] * scaled)
-    return Factors(lu, permutation)
+def factorise(
+    stages: Stages, jacobian: Array | Blocks, h: Float[Array, ""]
+) -> DenseFactors | BlockFactors:
+    """One factorisation for each pair of stages."""
+    return _jacobian.factorise(jacobian, h * stages.eigenvalues)
 
 
-def solve(
-    stages: Stages, factors: Factors, known: Float[Array, "dim stages"]
+def solve_stages(
+    stages: Stages, factors: DenseFactors | BlockFactors, known: Float[Array, "dim stages"]
 ) -> Float[Array, "dim stages"]:
     r"""X with $X - h\, J X M^T = B$."""
     pairs = (known @ stages.forward.T).T.reshape(-1, 2, len(known))
+    arrays, solve_one = _jacobian.solver(factors)
 
     def advance(changes: Array, pair: tuple) -> tuple[Array, Array]:
         """Returns h J X as far as it is known, and one more row of X."""
-        index, known, coupling, eigenvalue, lu, permutation = pair
+        index, known, coupling, eigenvalue, arrays = pair
         real, imaginary = known + coupling @ changes
         known = jax.lax.complex(real, imaginary)
-        solution = _solve(lu, permutation, known)
+        solution = solve_one(arrays, known)
         change = (solution - known) / eigenvalue  # h J times the solution, without J
         rows = jnp.stack([change.real, change.imag])
         return jax.lax.dynamic_update_slice(changes, rows, (2 * index, 0)), solution
 
     indices = jnp.arange(len(pairs))
-    steps = indices, pairs, stages.coupling, stages.eigenvalues, *factors
+    steps = indices, pairs, stages.coupling, stages.eigenvalues, arrays
     changes = jnp.zeros((2 * len(pairs), len(known)), known.dtype)
     _, rows = jax.lax.scan(advance, changes, steps, reverse=True)
     rows = jnp.stack([rows.real, rows.imag], axis=1).reshape(2 * len(pairs), -1)
     return rows.T @ stages.back.T
-
-
-def _solve(lu: Array, permutation: Array, known: Array) -> Array:
-    triangular = functools.partial(jax.lax.linalg.triangular_solve, lu, left_side=True)
-    half_way = triangular(known[permutation][:, None], lower=True, unit_diagonal=True)
-    return triangular(half_way, lower=False)[:, 0]

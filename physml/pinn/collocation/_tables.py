@@ -1,5 +1,6 @@
 """The frozen hidden layer that every window shares, and its tables at the collocation points."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -14,6 +15,7 @@ from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
 from physml._numerics.quadrature import gauss
 from physml.nn import MLP, Frozen
+from physml.pinn.collocation._jacobian import Band
 from physml.pinn.collocation._stages import Stages, stages
 
 # Slope of the sharpest unit over half a window. Between 2 and 4 it makes little difference.
@@ -83,6 +85,7 @@ class ImplicitTables(eqx.Module):
 
     projection: Float[Array, "rank points"]
     stages: Stages
+    band: Band | None  # where the Jacobian's few elements are
 
 
 class Tables(eqx.Module):
@@ -117,14 +120,8 @@ class Tables(eqx.Module):
         return self.slopes.shape[1]
 
 
-def tabulate(
-    network: Any, num_points: int, dtype: DTypeLike, *, implicit: bool = False
-) -> Tables:
+def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
     """The tables of a network's features, computed on the host in float64.
-
-    Args:
-        network, num_points, dtype: see `Tables`.
-        implicit: whether to make those for stiff systems of many components too.
 
     Raises:
         ValueError: the features depend on traced values or are not finite.
@@ -159,16 +156,17 @@ def tabulate(
         "readout": readout,
     }
     arrays = {name: constant(table, dtype) for name, table in tables.items()}
-    projected = _implicit(tables["values"], weights, basis, dtype) if implicit else None
-    return Tables(**arrays, implicit=projected)
+    return Tables(**arrays, implicit=None)
 
 
-def _implicit(
-    values: np.ndarray, weights: np.ndarray, slopes: np.ndarray, dtype: DTypeLike
-) -> ImplicitTables:
-    weighted = (values * weights[:, None]).T
+def with_implicit(tables: Tables, band: Band | None) -> Tables:
+    """The tables with those for stiff systems of many components."""
+    dtype = tables.values.dtype
+    points, slopes, weights = map(np.asarray, (tables.values, tables.slopes, tables.weights))
+    weighted = (points * weights[:, None]).T.astype(float)
     projection = np.linalg.solve(weighted @ slopes, weighted)
-    return ImplicitTables(constant(projection, dtype), stages(projection @ values, dtype))
+    implicit = ImplicitTables(constant(projection, dtype), stages(projection @ points, dtype), band)
+    return dataclasses.replace(tables, implicit=implicit)
 
 
 def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from physml._numerics.batch import largest_of_batch
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
 from physml._numerics.quadrature import interpolation
 from physml.pinn.collocation import (
-    Error,
     FEW_COMPONENTS,
+    Error,
     Linearised,
     MatrixFree,
     Polynomials,
@@ -22,6 +22,7 @@ from physml.pinn.collocation import (
     exact_defect,
     exact_nodes_in,
     iterate,
+    largest_real_part,
     linearise,
 )
 from physml.pinn.ivp._march import March
@@ -124,7 +125,8 @@ def carry_error(
             linearised = linearise(field, nodes.leading, values[k].T)
         else:
             weights = 1 / (scale + tolerance.atol / tolerance.rtol)
-            linearised = apply_linearised(field, nodes.leading, values[k].T, weights)
+            band = None if tables.implicit is None else tables.implicit.band
+            linearised = apply_linearised(field, nodes.leading, values[k].T, weights, band)
 
         def correction(carry, truth):
             y, small = carry
@@ -267,16 +269,16 @@ def _carry(
 def _largest_repulsion(linearised: MatrixFree, num_points: int) -> Float[Array, ""]:
     """An upper bound of the real parts of the Jacobians' eigenvalues; as exact as it has to be.
 
-    Gershgorin's circles suffice where they say that f repels slowly enough to be followed.
+    Gershgorin's circles suffice where they say that f repels slowly enough to be followed. Of a
+    Jacobian in blocks nothing more is known.
     """
     enough = num_points / (2 * linearised.half)
 
     def at(index: Array) -> Array:
         jacobian = linearised.jacobian_at(index)
-        sizes = linearised.weights[:, None] * jnp.abs(jacobian) / linearised.weights
-        diagonal = jnp.diagonal(jacobian)
-        own = diagonal - jnp.abs(diagonal)
-        bound = jnp.minimum(jnp.max(own + sizes.sum(1)), jnp.max(own + sizes.sum(0)))
+        bound = largest_real_part(jacobian)
+        if not isinstance(jacobian, Array):
+            return bound
         bound, _ = jax.lax.while_loop(
             lambda c: c[1],
             lambda c: (_repulsion(jacobian[None] * c[1])[0], jnp.asarray(False)),

@@ -20,8 +20,10 @@ from physml.pinn.collocation import (
     Tables,
     Tolerance,
     WindowNetworks,
+    find_band,
     hidden_layer,
     tabulate,
+    with_implicit,
 )
 from physml.pinn.ivp._correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
@@ -32,6 +34,7 @@ from physml.systems import System, check_problem
 
 # For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
+_LEAST_BAND = 96  # components: of fewer, dense matrices cost no more
 _ROOM = 1 << 15  # numbers of states: windows times components
 
 
@@ -135,7 +138,7 @@ def solve(
     if first_span is not None:
         checks.require_positive(first_span=first_span)
     network = _hidden_network(network, key, units, system.dim, dtype)
-    tables = tabulate(network, num_points, dtype, implicit=system.dim > FEW_COMPONENTS)
+    tables = tabulate(network, num_points, dtype)
     stops = np.append(system.jump_times(t0, t1), t1)
     course = Course(
         constant(t0, dtype),
@@ -150,6 +153,7 @@ def solve(
     if _all_concrete(held):
         marched, ended = _in_programs(task, ts, correct)
     else:
+        task = task._replace(tables=_for_stiff(task, None))
         with single_threaded_blas():
             marched, ended = jax.block_until_ready(_in_one_program(task, ts, correct))
     solution = _solution(marched, ended, network, course, ts)
@@ -216,14 +220,14 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
     on in buffers of four times the size, by programs of their own, where they are full.
     """
     most = task.limits.max_windows
-    task = _with_room(task, min(most, _room_at_first(task.problem.y0.size)))
+    plain = task = _with_room(task, min(most, _room_at_first(task.problem.y0.size)))
     march, carry, end = once(_begin_to_compile, task, ts, correct)
     with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
         marched, implicit, grown = march(task, None, False), False, False
         while True:
             room = task.limits.max_windows
             if marched.stiff:
-                implicit = True
+                implicit, task = True, task._replace(tables=_for_stiff(task, marched))
             elif marched.num_windows == room < most and marched.t < task.course.stops[-1]:
                 grown, task = True, _with_room(task, min(most, 4 * room))
                 marched = _grow(marched, task.limits.max_windows)
@@ -231,14 +235,41 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
                 break
             march = once(_compile_march, task, marched, implicit)
             marched = march(task, marched, implicit)
-        fitting = task.problem, task.tables, task.tolerance
+        fitting = task.problem, plain.tables, task.tolerance
+        plain = task._replace(tables=plain.tables)
         if grown:
-            carry, end = once(_compile_rest, task, ts, correct, marched)
+            carry, end = once(_compile_rest, plain, ts, correct, marched)
         carried = carry(*fitting, marched, correct, None, False)
         if carried.stiff:
+            if task.tables.implicit is None:
+                task = task._replace(tables=_for_stiff(task, marched))
+            fitting = task.problem, task.tables, task.tolerance
             carry = once(_compile_carry, *fitting, marched, correct, carried, True)
             carried = carry(*fitting, marched, correct, carried, True)
-        return jax.block_until_ready((marched, end(task, ts, marched, carried)))
+        return jax.block_until_ready((marched, end(plain, ts, marched, carried)))
+
+
+def _for_stiff(task: _Task, marched: March | None) -> Tables:
+    """The tables with what stiff windows of many components need.
+
+    Where the march stands, the Jacobian shows which component depends on which.
+    """
+    dim = task.problem.y0.size
+    if dim <= FEW_COMPONENTS:
+        return task.tables
+    if marched is None or dim < _LEAST_BAND:
+        return with_implicit(task.tables, None)
+    jacobian = once(_compile_jacobian, task.problem, marched.t, marched.y)
+    pattern = np.asarray(jacobian(task.problem, marched.t, marched.y)) != 0
+    return with_implicit(task.tables, find_band(pattern))
+
+
+def _compile_jacobian(*args: Any) -> Callable[..., Array]:
+    return compiling(lower(_jacobian, *args), quickly=True)
+
+
+def _jacobian(problem: InitialValueProblem, t: Array, y: Array) -> Array:
+    return jax.jacfwd(problem.rates, argnums=1)(t, y)
 
 
 def _room_at_first(dim: int) -> int:

@@ -14,6 +14,7 @@ from physml.pinn.collocation import (
     accelerate,
     factorise,
     iterate,
+    jacobian_of,
     solve_stages,
 )
 
@@ -102,17 +103,19 @@ class _Ansatz(NamedTuple):
     ) -> tuple[Array, Array, Array]:
         """Newton's iterations with one Jacobian, that at the state `at`, for the whole window."""
         tables, time = self.tables, self.start + self.half
-        jacobian = jax.jacfwd(lambda u: self.field(time, u))(at)
+        weights = 1 / self.tolerance.of(self.y)
+        _, tangent = jax.linearize(lambda u: self.field(time, u), at)
+        jacobian = jacobian_of(tangent, weights, implicit.band)
         factors = factorise(implicit.stages, jacobian, self.half)
 
         def step(coefficients: Array) -> tuple[Array, Array]:
             u = self.values(coefficients, tables.values, tables.points)
             rates = self.field(self.times(tables.points), u)
             residual = self.slope[:, None] + coefficients @ tables.slopes.T - rates
-            step = solve_stages(implicit.stages, factors, residual @ implicit.projection.T)
+            known = weights[:, None] * (residual @ implicit.projection.T)
+            step = solve_stages(implicit.stages, factors, known) / weights[:, None]
             return coefficients - step, self.size(step, u)
 
-        weights = 1 / self.tolerance.of(self.y)
         limit = 1e3 / self.tolerance.rtol
         return accelerate(step, coefficients, weights, enough=_STEP_TO_STAY, limit=limit)
 
