@@ -86,21 +86,19 @@ def find_band(pattern: Bool[np.ndarray, "dim dim"]) -> Band | None:
     return Band(constant(filled, np.int32), constant(places, np.int32), constant(np.zeros(block)))
 
 
-def jacobian_of(
-    tangent: Tangent, weights: Float[Array, " dim"], band: Band | None
-) -> Array | Blocks:
-    """The matrix of a linear function of states, each component in units of 1 / weights."""
-    dim = len(weights)
+def jacobian_of(tangent: Tangent, units: Float[Array, " dim"], band: Band | None) -> Array | Blocks:
+    """The matrix of a linear function of states, each component in its unit."""
+    dim = len(units)
 
     def weighted(direction: Array) -> Array:
-        return weights * tangent(direction / weights)
+        return tangent(units * direction) / units
 
     if band is None:
-        return jax.vmap(weighted, out_axes=1)(jnp.eye(dim, dtype=weights.dtype))
+        return jax.vmap(weighted, out_axes=1)(jnp.eye(dim, dtype=units.dtype))
     block = len(band.size)
     # Columns three blocks apart share no row: they are found at once.
     colours = jnp.arange(len(band.order)) % (3 * block)
-    seeds = (jnp.arange(3 * block)[:, None] == colours[band.places][None]).astype(weights.dtype)
+    seeds = (jnp.arange(3 * block)[:, None] == colours[band.places][None]).astype(units.dtype)
     products = jax.vmap(weighted, out_axes=1)(seeds)  # (component, colour)
     products = jnp.take(products, band.order, axis=0, mode="fill", fill_value=0.0)
     products = products.reshape(-1, block, 3, block)
@@ -131,19 +129,20 @@ def factorise(
 ) -> DenseFactors | BlockFactors:
     """The factors of $1 - h \\mu J$ for each $h \\mu$ of `scaled`."""
     if not isinstance(jacobian, Blocks):
-        identity = jnp.eye(len(jacobian), dtype=scaled.dtype)
-        lu, _, permutation = jax.lax.linalg.lu(identity - scaled[:, None, None] * jacobian)
+        identity = jnp.eye(len(jacobian), dtype=scaled.dtype)[None]
+        jacobians = jacobian.astype(scaled.dtype)[None]
+        lu, _, permutation = jax.lax.linalg.lu(identity - scaled[:, None, None] * jacobians)
         return DenseFactors(lu, permutation)
     block = len(jacobian.band.size)
-    identity = jnp.eye(block, dtype=scaled.dtype)
+    identity = jnp.eye(block, dtype=scaled.dtype)[None]
     factors = scaled[:, None, None]
 
     def eliminate(last: tuple, parts: tuple) -> tuple[tuple, Array]:
         inverse_before, after_before = last
-        before, own, after = parts
+        before, own, after = (x.astype(scaled.dtype)[None] for x in parts)
         coupling = factors**2 * (before @ inverse_before @ after_before)
         inverse = jnp.linalg.inv(identity - factors * own - coupling)
-        return (inverse, after.astype(scaled.dtype)), inverse
+        return (inverse, after), inverse
 
     start = jnp.zeros((len(scaled), block, block), scaled.dtype), jnp.zeros_like(identity)
     _, inverses = jax.lax.scan(eliminate, start, jacobian[:3])
@@ -170,7 +169,8 @@ def _solve_blocks(
     inverses, scaled = arrays
     band = jacobian.band
     known = jnp.take(known, band.order, mode="fill", fill_value=0.0).reshape(len(inverses), -1)
-    before, after = (scaled * part for part in (jacobian.before, jacobian.after))
+    parts = jacobian.before, jacobian.after
+    before, after = (scaled * part.astype(scaled.dtype) for part in parts)
 
     def down(last: Array, step: tuple) -> tuple[Array, Array]:
         known, inverse, before = step

@@ -20,20 +20,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float
 
 from physml._numerics import double_double as dd
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import gauss
-from physml.pinn.collocation import _stages
-from physml.pinn.collocation._iteration import accelerate
-from physml.pinn.collocation._jacobian import Band, Blocks, jacobian_of
+from physml.pinn.collocation._units import powers_of_two
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
 """f(t, y), of one time or a time for each member of a trailing batch."""
-
-
-FEW_COMPONENTS = int(__import__("os").environ.get("FEW", 12))
 
 
 class Nodes(NamedTuple):
@@ -104,6 +99,13 @@ class Linearised(NamedTuple):
     half: Float[Array, ""]
     integrals: Float[Array, "nodes points"]
     jacobian: Float[Array, "dim dim points"]
+    size: Float[Array, " dim"]  # of u
+    terms: Float[Array, " dim"]  # of f_y u: their absolute values added up
+
+    @property
+    def units(self) -> Float[Array, " dim"]:
+        """Powers of two near the size of each component."""
+        return powers_of_two(self.size, 2 * self.half * self.terms)
 
     def change(
         self, c: Float[Array, "dim points"], integrals: Float[Array, "rows points"]
@@ -116,11 +118,15 @@ class Linearised(NamedTuple):
     ) -> Float[Array, "dim nodes *columns"]:
         """c at the Gauss points and at the end, by LU."""
         dim, _, num_points = self.jacobian.shape
-        matrix = self.half * jnp.einsum("pq,ijq->ipjq", self.integrals[:-1], self.jacobian)
+        units = self.units
+        jacobian = units[None, :, None] * self.jacobian / units[:, None, None]
+        matrix = self.half * jnp.einsum("pq,ijq->ipjq", self.integrals[:-1], jacobian)
         matrix = matrix.reshape(dim * num_points, dim * num_points)
         identity = jnp.eye(dim * num_points, dtype=known.dtype)
-        inside = jnp.linalg.solve(identity - matrix, known[:, :-1].reshape(dim * num_points, -1))
-        inside = inside.reshape(dim, num_points, *known.shape[2:])
+        units = units.reshape(dim, *[1] * (known.ndim - 1))
+        right = (known[:, :-1] / units).reshape(dim * num_points, -1)
+        inside = jnp.linalg.solve(identity - matrix, right)
+        inside = units * inside.reshape(dim, num_points, *known.shape[2:])
         rates = jnp.einsum("ijq,jq...->iq...", self.jacobian, inside)
         last = known[:, -1] + self.half * jnp.einsum("q,iq...->i...", self.integrals[-1], rates)
         return jnp.concatenate([inside, last[:, None]], axis=1)
@@ -133,71 +139,9 @@ def linearise(
     u = values[:, 1:-1]
     _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
     directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
-    return Linearised(nodes.half, nodes.integrals, jax.vmap(tangent, out_axes=1)(directions))
-
-
-class MatrixFree(NamedTuple):
-    """`Linearised` for many components: the Jacobians are applied, and one alone is formed.
-
-    Attributes:
-        half, integrals: as for `Linearised`.
-        tangent: c at the Gauss points to $f_y(t_j, u_j)\\, c_j$.
-        jacobian_at: the index of a Gauss point to the Jacobian there, in the components' sizes.
-        weights: one over the size of each component.
-    """
-
-    half: Float[Array, ""]
-    integrals: Float[Array, "nodes points"]
-    tangent: Callable[[Float[Array, "dim points"]], Float[Array, "dim points"]]
-    jacobian_at: Callable[[Int[ArrayLike, ""]], Float[Array, "dim dim"] | Blocks]
-    weights: Float[Array, " dim"]
-
-    def change(
-        self, c: Float[Array, "dim points"], integrals: Float[Array, "rows points"]
-    ) -> Float[Array, "dim rows"]:
-        """The sum on the right, for some rows of W."""
-        return self.half * self.tangent(c) @ integrals.T
-
-    def solve(self, known: Float[Array, "dim nodes"]) -> Float[Array, "dim nodes"]:
-        """c at the Gauss points and at the end, by iterations.
-
-        They are preconditioned by the equation with the Jacobian in the middle at all points. Where
-        they do not converge, c is not finite.
-        """
-        num_points, inside, weights = self.integrals.shape[1], known[:, :-1], self.weights[:, None]
-        stages = _stages.gauss_stages(num_points, known.dtype)
-        factors = _stages.factorise(stages, self.jacobian_at(num_points // 2), self.half)
-
-        def step(c: Array) -> tuple[Array, Array]:
-            missing = c - inside - self.change(c, self.integrals[:-1])
-            step = _stages.solve_stages(stages, factors, weights * missing)
-            return c - step / weights, jnp.max(jnp.abs(step))
-
-        root = jnp.sqrt(jnp.finfo(known.dtype).eps)
-        largest = jnp.max(weights * jnp.abs(known))
-        enough = root * largest
-        c, last, _ = accelerate(step, inside, self.weights, enough=enough, limit=largest / root)
-        c = jnp.where(last <= enough, c, jnp.inf)
-        at_end = known[:, -1:] + self.change(c, self.integrals[-1:])
-        return jnp.concatenate([c, at_end], axis=1)
-
-
-def apply_linearised(
-    field: VectorField,
-    nodes: Nodes,
-    values: Float[Array, "dim all_nodes"],
-    weights: Float[Array, " dim"],
-    band: Band | None,
-) -> MatrixFree:
-    """The equation linearised about values at the start, the Gauss points and the end."""
-    u = values[:, 1:-1]
-    _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
-
-    def jacobian_at(index: Array) -> Array | Blocks:
-        _, tangent = jax.linearize(lambda u: field(nodes.times[index], u), u[:, index])
-        return jacobian_of(tangent, weights, band)
-
-    return MatrixFree(nodes.half, nodes.integrals, tangent, jacobian_at, weights)
+    jacobian, size = jax.vmap(tangent, out_axes=1)(directions), jnp.max(jnp.abs(values), axis=1)
+    terms = jnp.max(jnp.abs(jacobian), axis=2) @ size
+    return Linearised(nodes.half, nodes.integrals, jacobian, size, terms)
 
 
 def _spread(x: dd.DoubleDouble, shape: tuple[int, ...]) -> dd.DoubleDouble:

@@ -82,7 +82,7 @@ def factorise(
     stages: Stages, jacobian: Array | Blocks, h: Float[Array, ""]
 ) -> DenseFactors | BlockFactors:
     """One factorisation for each pair of stages."""
-    return _jacobian.factorise(jacobian, h * stages.eigenvalues)
+    return _jacobian.factorise(jacobian, h.astype(stages.eigenvalues.dtype) * stages.eigenvalues)
 
 
 def solve_stages(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
 from physml.pinn.collocation import Tables, Tolerance
-from physml.pinn.ivp._window import Window, fit_window, hand_over
+from physml.pinn.ivp._window import Seen, Window, fit_window, hand_over, unseen
 from physml.systems import System
 
 
@@ -53,6 +53,7 @@ class March(eqx.Module):
     t: Float[Array, ""]
     y: Float[Array, " dim"]
     span: Float[Array, ""]
+    seen: Seen
     implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
     narrowed: Bool[Array, ""]  # because they did not contract in a wider window from here
     stiff: Bool[Array, ""]  # whether the march stopped because the next window needs Gauss-Newton
@@ -85,9 +86,9 @@ def march(
     """
     stops, end_time = course.stops, course.stops[-1]
 
-    def fit(t: Array, span: Array, y: Array, implicit: Array) -> Window:
+    def fit(t: Array, span: Array, y: Array, seen: Seen, implicit: Array) -> tuple[Window, Seen]:
         most = jnp.where(implicit, limits.max_steps, 0) if gauss_newton else None
-        return fit_window(problem.rates, tables, tolerance, t, span, y, most)
+        return fit_window(problem.rates, tables, tolerance, t, span, y, seen, most)
 
     def unfinished(m: March) -> Array:
         size = jnp.maximum(jnp.abs(m.t), jnp.abs(end_time))
@@ -100,7 +101,7 @@ def march(
         # No sliver is left before a stop: what remains is taken whole, or halved.
         left = stop - m.t
         end = jnp.where(m.span > 0.99 * left, stop, m.t + jnp.minimum(m.span, 0.5 * left))
-        window = fit(m.t, end - m.t, m.y, m.implicit)
+        window, seen = fit(m.t, end - m.t, m.y, m.seen, m.implicit)
         stiff = jnp.asarray(False) if gauss_newton else m.implicit & ~window.contracted
         active = unfinished(m) & ~stiff
         accepted = active & (window.error <= 1)
@@ -115,6 +116,10 @@ def march(
             t=jnp.where(accepted, end, m.t),
             y=jnp.where(accepted, hand_over(tables, window), m.y),
             span=jnp.where(active, window.span * factor, m.span),
+            # A window that was rejected says nothing of the solution.
+            seen=Seen(
+                jnp.where(accepted, seen.size, m.seen.size), jnp.where(accepted, seen.noise, 0.0)
+            ),
             implicit=jnp.where(window.contracted, limiting & accepted, m.implicit),
             narrowed=~accepted & (m.narrowed | ~window.contracted),
             stiff=stiff,
@@ -126,7 +131,8 @@ def march(
         )
 
     if begun is None:
-        shapes = jax.eval_shape(fit, course.t0, course.t0, problem.y0, jnp.asarray(True))
+        t0, y0 = course.t0, problem.y0
+        shapes, _ = jax.eval_shape(fit, t0, t0, y0, unseen(y0), jnp.asarray(True))
         begun = _at_start(problem, tolerance, course, limits, shapes)
     start = dataclasses.replace(begun, stiff=jnp.asarray(False))
     return jax.lax.while_loop(lambda m: largest_of_batch(unfinished(m)), advance, start)
@@ -147,14 +153,14 @@ def _at_start(
     regular = jnp.all(jnp.isfinite(problem.rates(t0, y0)))
     first = jnp.where(regular, first, 0.0)  # a span of zero ends the march at once
     empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
-    return March(t0, y0, first, yes, no, no, zero, zero, zero, empty)
+    return March(t0, y0, first, unseen(y0), yes, no, no, zero, zero, zero, empty)
 
 
 def _first_span(
     problem: InitialValueProblem, tolerance: Tolerance, course: Course
 ) -> Float[Array, ""]:
     """A tenth of the time in which some component changes by its own size."""
-    size = jnp.abs(problem.y0) + tolerance.atol / tolerance.rtol
+    size = tolerance.of(problem.y0) / tolerance.rtol
     slope = jnp.abs(problem.rates(course.t0, problem.y0))
     rate = jnp.max(slope / jnp.where(size > 0, size, jnp.inf))
     return 0.1 / jnp.maximum(rate, 1 / (course.stops[-1] - course.t0))

@@ -277,7 +277,7 @@ def _room_at_first(dim: int) -> int:
 
     A power of two, so that few programs are compiled.
     """
-    return max(64, 1 << (_ROOM // dim).bit_length() - 1)
+    return max(64, 1 << (_ROOM // dim).bit_length() >> 1)
 
 
 def _with_room(task: _Task, num_windows: int) -> _Task:
