@@ -178,7 +178,7 @@ def test_stiff_chain_in_units_that_differ_by_1e12():
     matrix = np.diag(rates[:-1], -1) - np.diag(rates)
     scaled = jnp.asarray(units[:, None] * matrix / units)
     system = from_function(lambda t, y, args: scaled @ y, dim=size)
-    solution = pinn.solve(system, np.eye(size)[0], 5.0, ts=[5.0])
+    solution = pinn.solve(system, np.eye(size)[0], 5.0, ts=[5.0], atol=1e-10 * units)
     assert solution.result == RESULTS.successful
     np.testing.assert_allclose(solution.ys[-1], units * chain_at(rates, 5.0), rtol=1e-11)
 
@@ -276,7 +276,9 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_end_values(name):
     field, y0, t1, truth = PUBLISHED[name]
-    solution = pinn.solve(from_function(field, dim=len(y0)), y0, t1, ts=[t1])
+    # Robertson's second component is 1e-13 at the end, of terms that cancel.
+    atol = 1e-10 if name == "robertson" else None
+    solution = pinn.solve(from_function(field, dim=len(y0)), y0, t1, ts=[t1], atol=atol)
     np.testing.assert_allclose(solution.ys[-1], truth, rtol=1e-9)
 
 

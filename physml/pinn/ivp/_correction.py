@@ -290,7 +290,7 @@ def _largest_repulsion(linearised: MatrixFree, num_points: int) -> Float[Array, 
             return bound
         bound, _ = jax.lax.while_loop(
             lambda c: c[1],
-            lambda c: (_repulsion(jacobian[None] * c[1])[0], jnp.asarray(False)),
+            lambda c: (_repulsion(jnp.where(c[1], jacobian, 0.0)[None])[0], jnp.asarray(False)),
             (bound, bound > enough),
         )
         return bound
