@@ -14,29 +14,6 @@ _OVERSAMPLING = 64
 _MAX_STEPS = 8192  # the solver keeps a state for each
 
 
-def cole_hopf(x: Numbers, t: Numbers, viscosity: float, *, num_points: int = 200) -> np.ndarray:
-    r"""Burgers' equation $u_t + u u_x = \nu u_{xx}$ from $u(x, 0) = -\sin \pi x$, in closed form.
-
-    $$u(x, t) = -\frac{\int \sin(\pi y) F(y) e^{-\eta^2} d\eta}{\int F(y) e^{-\eta^2} d\eta}, \quad
-    y = x - 2 \sqrt{\nu t}\, \eta, \quad F(y) = e^{-\cos(\pi y) / (2 \pi \nu)}$$
-
-    by Gauss-Hermite quadrature; F is divided by its largest value against overflow.
-
-    Args:
-        x, t: points, arrays of one shape or broadcast to it; t at least 0.
-        viscosity: $\nu$.
-        num_points: of the quadrature; 200 suffice for $\nu = 0.01 / \pi$ up to t = 1.
-
-    Source: Basdevant et al., Computers & Fluids 14 (1986) 23.
-    """
-    nodes, weights = np.polynomial.hermite.hermgauss(num_points)
-    x, t = np.broadcast_arrays(np.asarray(x, float), np.asarray(t, float))
-    y = x[..., None] - 2 * np.sqrt(viscosity * t)[..., None] * nodes
-    exponent = -np.cos(np.pi * y) / (2 * np.pi * viscosity)
-    factor = weights * np.exp(exponent - exponent.max(axis=-1, keepdims=True))
-    return -np.sum(np.sin(np.pi * y) * factor, axis=-1) / np.sum(factor, axis=-1)
-
-
 def reaction_diffusion(
     reaction: Callable[[Array], Array],
     diffusivity: float,

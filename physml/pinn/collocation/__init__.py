@@ -33,8 +33,4 @@ from physml.pinn.collocation._tables import basis_at as basis_at
 from physml.pinn.collocation._tables import hidden_layer as hidden_layer
 from physml.pinn.collocation._tables import tabulate as tabulate
 from physml.pinn.collocation._tables import with_implicit as with_implicit
-from physml.pinn.collocation._tolerance import ROUNDINGS as ROUNDINGS
 from physml.pinn.collocation._tolerance import Tolerance as Tolerance
-from physml.pinn.collocation._tolerance import rounding as rounding
-from physml.pinn.collocation._units import in_units as in_units
-from physml.pinn.collocation._units import powers_of_two as powers_of_two

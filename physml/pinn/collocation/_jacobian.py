@@ -105,8 +105,8 @@ def jacobian_of(tangent: Tangent, units: Float[Array, " dim"], band: Band | None
     index = jnp.arange(len(products))
     parts = [products[index, :, (index + shift) % 3] for shift in (-1, 0, 1)]
     # The first block has none before it, the last none after it: their colours belong to others.
-    parts[0], parts[2] = parts[0].at[0].set(0.0), parts[2].at[-1].set(0.0)
-    return Blocks(*parts, band)
+    before, own, after = parts
+    return Blocks(before.at[0].set(0.0), own, after.at[-1].set(0.0), band)
 
 
 def largest_real_part(jacobian: Array | Blocks) -> Float[Array, ""]:

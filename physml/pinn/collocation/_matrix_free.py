@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from physml._numerics.units import powers_of_two
 from physml.pinn.collocation import _stages
 from physml.pinn.collocation._iteration import accelerate
 from physml.pinn.collocation._jacobian import Band, Blocks, jacobian_of
 from physml.pinn.collocation._linearised import Nodes, VectorField
-from physml.pinn.collocation._units import powers_of_two
 
 # With so few the matrices of all points at once are small: their QR and LU take a third of the
 # time of iterations.
@@ -23,7 +23,7 @@ class MatrixFree(NamedTuple):
     """`Linearised` for many components: the Jacobians are applied, and one alone is formed.
 
     Attributes:
-        half, integrals, size: as for `Linearised`.
+        half, integrals, rates, size: as for `Linearised`.
         terms: as for `Linearised`, but added up with random signs.
         tangent: c at the Gauss points to $f_y(t_j, u_j)\\, c_j$.
         jacobian_at: the index of a Gauss point, and the components' units, to the Jacobian there.
@@ -31,6 +31,7 @@ class MatrixFree(NamedTuple):
 
     half: Float[Array, ""]
     integrals: Float[Array, "nodes points"]
+    rates: Float[Array, "dim points"]
     size: Float[Array, " dim"]
     terms: Float[Array, " dim"]
     tangent: Callable[[Float[Array, "dim points"]], Float[Array, "dim points"]]
@@ -78,7 +79,7 @@ def apply_linearised(
 ) -> MatrixFree:
     """The equation linearised about values at the start, the Gauss points and the end."""
     u, size = values[:, 1:-1], jnp.max(jnp.abs(values), axis=1)
-    _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
+    rates, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
     terms = jnp.max(jnp.abs(tangent(size[:, None] * jnp.asarray(signs, u.dtype))), axis=1)
 
@@ -86,4 +87,4 @@ def apply_linearised(
         _, tangent = jax.linearize(lambda u: field(nodes.times[index], u), u[:, index])
         return jacobian_of(tangent, units, band)
 
-    return MatrixFree(nodes.half, nodes.integrals, size, terms, tangent, jacobian_at)
+    return MatrixFree(nodes.half, nodes.integrals, rates, size, terms, tangent, jacobian_at)

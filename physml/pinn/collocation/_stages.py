@@ -44,7 +44,7 @@ def stages(matrix: Float[np.ndarray, "stages stages"], dtype: DTypeLike) -> Stag
     """The block triangular form of a small matrix, computed on the host in float64."""
     from scipy.linalg import schur  # here, because it takes time to load and few problems need it
 
-    triangle, vectors = schur(matrix, output="real")
+    triangle, vectors, *_ = schur(matrix, output="real")
     size = len(matrix)
     columns, scales, eigenvalues, first = [], [], [], 0
     while first < size:

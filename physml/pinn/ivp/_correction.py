@@ -9,9 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 from physml._numerics.batch import largest_of_batch
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
 from physml._numerics.quadrature import interpolation
+from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
-    ROUNDINGS,
     Error,
     Linearised,
     MatrixFree,
@@ -22,7 +22,6 @@ from physml.pinn.collocation import (
     apply_linearised,
     exact_defect,
     exact_nodes_in,
-    in_units,
     iterate,
     largest_real_part,
     linearise,
@@ -129,27 +128,28 @@ def carry_error(
         else:
             band = None if tables.implicit is None else tables.implicit.band
             linearised = apply_linearised(field, nodes.leading, values[k].T, band)
-        rounding = ROUNDINGS * jnp.finfo(scale.dtype).eps * linearised.terms
-        noise = before.noise + 2 * linearised.half * rounding
-        limit = tolerance.share(0.1, scale, noise)
 
         def correction(carry, truth):
             y, small = carry
             first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
             begin = add(truth, neg(first)).hi
-            known = begin[:, None] + exact_defect(field, nodes, y)
+            missing, rates = exact_defect(field, nodes, y)
+            known = begin[:, None] + missing
             step, repelled, stiff = _carry(linearised, known, lu=lu)
             step = jnp.concatenate([begin[:, None], step], axis=1)
-            small &= jnp.all(jnp.abs(step) <= limit[:, None])
+            spoilt = jnp.max(jnp.abs(rates - linearised.rates), axis=1)
+            spoilt += jnp.finfo(scale.dtype).eps * linearised.terms
+            noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
+            small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
             truth = add(last, exact(step[:, -1]))
-            return (corrected, small), (truth, y.hi, step, repelled, small, stiff)
+            return (corrected, small), (truth, y.hi, step, repelled, small, noise, stiff)
 
         start = exact(values[k].T), before.small
         _, steps = jax.lax.scan(correction, start, before.truths)
-        truths, ys, corrections, repelled, small, stiff = steps
+        truths, ys, corrections, repelled, small, noise, stiff = steps
         growth = jnp.maximum(before.growth, jnp.max(repelled))
-        after, stiff = Standing(k + 1, truths, growth, small[0], noise), jnp.any(stiff)
+        after, stiff = Standing(k + 1, truths, growth, small[0], noise[0]), jnp.any(stiff)
         if not lu:
             after = jax.tree.map(lambda old, new: jnp.where(stiff, old, new), before, after)
         rows = ys[-1].T, corrections[-1].T, growth

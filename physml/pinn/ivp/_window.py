@@ -6,18 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, rounding
 from physml.pinn.collocation import (
-    ROUNDINGS,
     Tables,
     Tolerance,
     VectorField,
     accelerate,
     factorise,
-    in_units,
     iterate,
     jacobian_of,
-    powers_of_two,
-    rounding,
     solve_stages,
 )
 
@@ -149,7 +146,7 @@ class _Ansatz(NamedTuple):
         )
         step = jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
         step = units[:, None] * step.reshape(dim, rank)
-        noise = ROUNDINGS * jnp.finfo(u.dtype).eps * terms
+        noise = rounding(self.field, times, u)
         moved = in_units(self.moved(step), self.unit(u, noise, 1.0), 1 / self.tolerance.rtol)
         return coefficients - step, jnp.max(moved), noise
 
