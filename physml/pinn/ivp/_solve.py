@@ -15,12 +15,15 @@ from physml._numerics.compiled import compiling, constant, lower, once
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
+    FEW_COMPONENTS,
     CorrectedNetworks,
     Tables,
     Tolerance,
     WindowNetworks,
+    find_band,
     hidden_layer,
     tabulate,
+    with_implicit,
 )
 from physml.pinn.ivp._correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
@@ -31,6 +34,8 @@ from physml.systems import System, check_problem
 
 # For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
+_LEAST_BAND = 96  # components: of fewer, dense matrices cost no more
+_ROOM = 1 << 15  # numbers of states: windows times components
 
 
 def solve(
@@ -69,6 +74,15 @@ def solve(
     estimated in the same way: it is `solution.error_estimate(t)`. A solution whose residual is
     small but whose error is not gets the result `RESULTS.suspect` and a warning: its end is past
     what the precision allows, or it repels all other solutions.
+
+    Up to 12 components, a stiff window costs the factorisation of a matrix of all its points. Of
+    more, one Jacobian a window is formed and reduced by some 40 complex factorisations of its size
+    (dim x dim), the iterations apply the true one, and the memory is some 100 dim^2 numbers: about
+    a minute for the heat equation in 500 points if every component depended on every other. Where
+    the problem is not traced and few components depend on each other, as in equations by lines,
+    the components are ordered into blocks, and time and memory of a factorisation are proportional
+    to dim. Windows that are not stiff need no matrix. The buffers begin with room for some 32,000
+    states (a window's state is dim numbers) and grow as they are needed.
 
     It may be called under `jax.jit` and `jax.vmap` with `system`, `y0` and `args` traced; each
     solution then keeps buffers of `max_windows` windows, and a batch marches as long as its
@@ -150,6 +164,7 @@ def solve(
     if _all_concrete(held):
         marched, ended = _in_programs(task, ts, correct)
     else:
+        task = task._replace(tables=_for_stiff(task, None))
         with single_threaded_blas():
             marched, ended = jax.block_until_ready(_in_one_program(task, ts, correct))
     solution = _solution(marched, ended, network, course, ts)
@@ -212,33 +227,103 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
     """The solution by three programs, which take less time to compile than one.
 
     They have nothing in them that only stiff windows need. That is compiled when the first stiff
-    window comes.
+    window comes. Nor do they have room for `max_windows` windows of many components: the march goes
+    on in buffers of four times the size, by programs of their own, where they are full.
     """
-    fitting = task.problem, task.tables, task.tolerance
+    most = task.limits.max_windows
+    plain = task = _with_room(task, min(most, _room_at_first(task.problem.y0.size)))
     march, carry, end = once(_begin_to_compile, task, ts, correct)
     with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
-        marched = march(task, None, False)
-        if marched.stiff:
-            march = once(_compile_march, task, marched, True)
-            marched = march(task, marched, True)
+        marched, implicit, grown = march(task, None, False), False, False
+        while True:
+            room = task.limits.max_windows
+            if marched.stiff:
+                implicit, task = True, task._replace(tables=_for_stiff(task, marched))
+            elif marched.num_windows == room < most and marched.t < task.course.stops[-1]:
+                grown, task = True, _with_room(task, min(most, 4 * room))
+                marched = _grow(marched, task.limits.max_windows)
+            else:
+                break
+            march = once(_compile_march, task, marched, implicit)
+            marched = march(task, marched, implicit)
+        fitting = task.problem, plain.tables, task.tolerance
+        plain = task._replace(tables=plain.tables)
+        if grown:
+            carry, end = once(_compile_rest, plain, ts, correct, marched)
         carried = carry(*fitting, marched, correct, None, False)
         if carried.stiff:
+            if task.tables.implicit is None:
+                task = task._replace(tables=_for_stiff(task, marched))
+            fitting = task.problem, task.tables, task.tolerance
             carry = once(_compile_carry, *fitting, marched, correct, carried, True)
             carried = carry(*fitting, marched, correct, carried, True)
-        return jax.block_until_ready((marched, end(task, ts, marched, carried)))
+        return jax.block_until_ready((marched, end(plain, ts, marched, carried)))
+
+
+def _for_stiff(task: _Task, marched: March | None) -> Tables:
+    """The tables with what stiff windows of many components need.
+
+    Where the march stands, the Jacobian shows which component depends on which.
+    """
+    dim = task.problem.y0.size
+    if dim <= FEW_COMPONENTS:
+        return task.tables
+    if marched is None or dim < _LEAST_BAND:
+        return with_implicit(task.tables, None)
+    jacobian = once(_compile_jacobian, task.problem, marched.t, marched.y)
+    pattern = np.asarray(jacobian(task.problem, marched.t, marched.y)) != 0
+    return with_implicit(task.tables, find_band(pattern))
+
+
+def _compile_jacobian(*args: Any) -> Callable[..., Array]:
+    return compiling(lower(_jacobian, *args), quickly=True)
+
+
+def _jacobian(problem: InitialValueProblem, t: Array, y: Array) -> Array:
+    return jax.jacfwd(problem.rates, argnums=1)(t, y)
+
+
+def _room_at_first(dim: int) -> int:
+    """The windows that a march begins with room for: all that are allowed, or some 60 MB of them.
+
+    A power of two, so that few programs are compiled.
+    """
+    return max(64, 1 << (_ROOM // dim).bit_length() >> 1)
+
+
+def _with_room(task: _Task, num_windows: int) -> _Task:
+    return task._replace(limits=task.limits._replace(max_windows=num_windows))
+
+
+def _grow(marched: March, num_windows: int) -> March:
+    """The march with longer buffers, made on the host, where nothing has to be compiled."""
+
+    def longer(x: Array) -> Array:
+        rows = np.zeros((num_windows, *x.shape[1:]), x.dtype)
+        rows[: len(x)] = x
+        return jax.device_put(rows, x.sharding)
+
+    return eqx.tree_at(lambda m: m.windows, marched, jax.tree.map(longer, marched.windows))
 
 
 def _begin_to_compile(
     task: _Task, ts: Float[Array, " n"], correct: bool
 ) -> tuple[Callable[..., March], Callable[..., Carried], Callable[..., _Ended]]:
     """The three programs. Each is compiled while the next is traced."""
-    fitting = task.problem, task.tables, task.tolerance
     marching = lower(_march, task, None, False)
     march = compiling(marching)
-    carrying = lower(_carry_error, *fitting, marching.out_info, correct, None, False)
+    return march, *_compile_rest(task, ts, correct, marching.out_info)
+
+
+def _compile_rest(
+    task: _Task, ts: Float[Array, " n"], correct: bool, marched: Any
+) -> tuple[Callable[..., Carried], Callable[..., _Ended]]:
+    """The programs that follow a march of these shapes."""
+    fitting = task.problem, task.tables, task.tolerance
+    carrying = lower(_carry_error, *fitting, marched, correct, None, False)
     carry = compiling(carrying, quickly=True)
-    ending = lower(_end, task, ts, marching.out_info, carrying.out_info)
-    return march, carry, compiling(ending, quickly=True)
+    ending = lower(_end, task, ts, marched, carrying.out_info)
+    return carry, compiling(ending, quickly=True)
 
 
 def _compile_march(*args: Any) -> Callable[..., March]:
