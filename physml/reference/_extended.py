@@ -1,5 +1,7 @@
 """Trajectories more accurate than float64: Taylor series of quadratic systems in double-double."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -132,7 +134,7 @@ def extended_horizon(
     starts, times = check_starts(trajectories.ys[:, 0], trajectories.ts)
     order, longest = _FINER
     flow = TaylorFlow.create(system, trajectories.dt, args=args)
-    flow = eqx.tree_at(lambda f: (f.order, f.longest), flow, (order, longest))
+    flow = dataclasses.replace(flow, order=order, longest=longest)
     other, _ = _march_all(flow, starts, len(times) - 1, MAX_SUBSTEPS, _CHUNK)
     return first_disagreement(trajectories, jnp.asarray(other), scale, threshold)
 

@@ -1,6 +1,7 @@
 """The engine of `reference.trajectories`: many trajectories marched along one uniform grid."""
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import diffrax
@@ -22,6 +23,7 @@ _CPU_CHUNK, _ACCELERATOR_CHUNK = 512, 32768
 _DEFAULT_RTOL = (1e-12, 1e-5)
 # Equal steps in an interval; where more are needed, steps follow what happens inside, as at a kink.
 _EQUAL_SUBSTEPS = 64
+_SHORT = 1e-9  # step, in units of an interval, that should no more change y much
 _LEAST_SHARE = 1e-3  # of an interval's error that any step may make
 _STRETCH = 100  # intervals of the grid for which a program is compiled, whatever the grid's length
 
@@ -62,7 +64,6 @@ def march(
         tolerances=tolerances,
         max_substeps=jnp.asarray(max_substeps, dtype),
     )
-    equal = plan.with_substeps(min(max_substeps, _EQUAL_SUBSTEPS))
     starts = np.asarray(y0s)
     out = _aligned_empty((num, 1 if last_only else len(times), system.dim), dtype)
     reached = np.empty(num, int)
@@ -70,24 +71,16 @@ def march(
     def work(index: np.ndarray, rows: slice) -> None:
         grid = times[:-1] if jumps is None else jumps.edges(times, t0s[index])
         t0, own = jnp.asarray(t0s[index], dtype), slice(rows.stop - rows.start)
-        carry = _begin(starts[index].T)
         if not last_only:
             out[rows, 0] = starts[rows]
-        enough = True
-        for first in range(0, len(grid), _STRETCH):
-            begun, stretch = carry, _stretch(grid, first, dtype)
-            if enough:
-                carry, ys = _integrate(equal, begun, t0, *stretch)
-                enough = bool(np.all(np.asarray(carry[2]) == np.asarray(begun[2])))
-            if not enough:
-                carry, ys = _follow(plan, begun, t0, *stretch)
+        for first, carry, ys in _stretches(plan, _begin(starts[index].T), t0, grid):
             if not last_only:
                 # The transpose is a copy either way, and NumPy writes it where it belongs.
                 place = out[rows, first + 1 : first + 1 + _STRETCH]
                 place[:] = np.asarray(ys)[: place.shape[1], :, own].transpose(2, 0, 1)
-        if last_only:
-            out[rows, 0] = np.asarray(carry[0]).T[own]
-        reached[rows] = np.asarray(carry[3])[own]
+            else:
+                out[rows, 0] = np.asarray(carry[0]).T[own]
+            reached[rows] = np.asarray(carry[3])[own]
 
     workers = num_cores() if on_cpu else 1
     for_each_chunk(work, num, few_shapes(num, chunk, workers), workers)
@@ -125,11 +118,6 @@ class _Plan(eqx.Module):
     dt: Float[Array, ""]
     tolerances: tuple[Float[Array, ""], Float[Array, ""] | None]
     max_substeps: Float[Array, ""]
-
-    def with_substeps(self, most: int) -> "_Plan":
-        """The same with another bound on the steps."""
-        most = jnp.asarray(most, self.max_substeps.dtype)
-        return eqx.tree_at(lambda plan: plan.max_substeps, self, most)
 
     def term(self, jumps: bool) -> diffrax.ODETerm:
         """The right-hand side in the time s of a segment, from 0 to 1, so that lengths may differ.
@@ -217,7 +205,10 @@ class _Plan(eqx.Module):
             following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
             ends = good & (share >= 1 - s)
             stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
-            alive = alive & ~(stuck & (ratio >= worst / 2))
+            # After a jump of f steps grow again; at a pole every short one changes y, to the end.
+            change, size = (jnp.max(jnp.abs(x), axis=0) for x in (y_next - y, y))
+            pole = good & (share < _SHORT) & (change > 1e-3 * size)
+            alive = alive & ~(stuck & (ratio >= worst / 2)) & ~pole
             y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)
             # What is left may need less than those that were left behind.
             following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
@@ -240,6 +231,25 @@ def _begin(y0: np.ndarray) -> _Carry:
     num = y0.shape[1]
     start = y0, np.ones((), y0.dtype), np.ones(num, bool), np.zeros(num, int)
     return tuple(map(jnp.asarray, start))  # pyright: ignore[reportReturnType]
+
+
+def _stretches(
+    plan: _Plan, carry: _Carry, t0s: Array, grid: np.ndarray
+) -> Iterator[tuple[int, _Carry, Array]]:
+    """The first interval of each stretch of the grid, the state after it, and its rows.
+
+    From the first stretch on for which some equal steps are not enough, steps adapt.
+    """
+    few = jnp.minimum(plan.max_substeps, _EQUAL_SUBSTEPS)
+    equal, enough = eqx.tree_at(lambda plan: plan.max_substeps, plan, few), True
+    for first in range(0, len(grid), _STRETCH):
+        begun, stretch = carry, _stretch(grid, first, carry[0].dtype)
+        if enough:
+            carry, ys = _integrate(equal, begun, t0s, *stretch)
+            enough = bool(np.all(np.asarray(carry[2]) == np.asarray(begun[2])))
+        if not enough:
+            carry, ys = _follow(plan, begun, t0s, *stretch)
+        yield first, carry, ys
 
 
 def _stretch(grid: np.ndarray, first: int, dtype: np.dtype) -> tuple[Array, Array]:

@@ -91,8 +91,9 @@ def pde(
             half of the digits asked for are right (`RESULTS.suspect`).
 
     Returns:
-        A `PDESolution`, with `error_estimate`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`; for each
-        window `num_elements` and `residuals` (in units of the tolerance: accepted up to 1);
+        A `PDESolution`, with `error_estimate`. `stats` holds `num_windows`, `num_rejected`,
+        `num_iterations`; for each window `num_elements` and `residuals` (in units of the
+        tolerance: accepted up to 1);
         `initial_defect` and `condition_defects`, by how much u misses the conditions.
 
     Raises:
