@@ -91,7 +91,7 @@ def true_values(equation: Equation, solution: Solution) -> tuple[np.ndarray, np.
         return ts, truth, np.abs(truth - other[::2])
     system, y0 = equation.series
     ts = np.linspace(0.0, equation.t1, 1025)
-    rows = reference.extended_trajectories(system, np.array([y0]), ts, substeps=2).ys[0]
+    rows = reference.extended_trajectories(system, np.array([y0]), ts).ys[0]
     return ts, np.asarray(rows)[:, : len(equation.y0)], 0.0
 
 

@@ -53,7 +53,7 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     )
     unresolved = (
         "The windows or elements do not resolve the solution: its residual stays above the "
-        "tolerance with as many as are allowed."
+        "tolerance."
     )
     not_converged = "The fit did not converge: try another guess, more steps, or more windows."
     suspect = (
@@ -68,13 +68,23 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The data do not determine all parameters: a standard deviation is as large as its "
         "parameter, or two parameters change the data in the same way."
     )
+    noise_unknown = (
+        "There are as many unknowns as observed numbers, so nothing is left to estimate the noise "
+        "from, and the intervals are infinite: give the noise, or more observations."
+    )
+    noise_contradicted = (
+        "The residuals are not those of the noise that is assumed, so the intervals may be wrong."
+    )
 
 
 # Diffrax's has no message, and Equinox would warn of another one in the class.
 RESULTS._index_to_message[int(RESULTS.successful._value)] = "Successful."
 
 _GOOD = (RESULTS.successful, RESULTS.early_stopped)
-_DOUBTFUL = (RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable)
+_DOUBTFUL = (
+    *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
+    *(RESULTS.noise_unknown, RESULTS.noise_contradicted),
+)
 
 
 def is_failure(result: RESULTS) -> Bool[Array, "*batch"]:

@@ -24,7 +24,7 @@ from _shooting import shooting, trajectory
 
 from physml import experiment, fit, pinn, plots, reference, systems
 from physml.experiment import Run
-from physml.results import RESULTS
+from physml.results import is_failure
 
 NAMES = ("sigma", "rho", "beta")
 TRUE = np.array([10.0, 28.0, 8.0 / 3.0])
@@ -94,7 +94,7 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
             shares = median, rms[i], bound[i], covered[i], lost[i]
             rows.append([name, *(100 * float(share) for share in shares)])
         row["rms_over_crb"], row["coverage"], row["draws"] = max(rms / bound), min(covered), draws
-        row["failed"] = np.mean(np.asarray(found.result != RESULTS.successful))
+        row["failed"] = np.mean(np.asarray(is_failure(found.result)))
     columns = ["parameter", "median error", "rms", "bound", "cover 95 %", "single shooting"]
     seen = "".join("xyz"[i] for i in observe)
     heading = f"Lorenz, {seen} observed, {draws} noise draws, guess {OFF} times the truth, in %"
@@ -128,7 +128,7 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     errors = np.abs(np.asarray(found.estimate[:, 0] / found.estimate[:, 1]) / zeta - 1)
     with run.row("oscillator", "zeta") as row:
         row["zeta_err"], row["zeta_rms_err"] = np.median(errors), np.sqrt(np.mean(errors**2))
-        row["failed"] = np.mean(np.asarray(found.result != RESULTS.successful))
+        row["failed"] = np.mean(np.asarray(is_failure(found.result)))
         row["draws"] = draws
     title = f"Damped oscillator, x observed 401 times, {draws} noise draws, noise 0.02, in %"
     rows = [["zeta", 100 * np.median(errors), 100 * errors.max()]]

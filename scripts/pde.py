@@ -41,8 +41,8 @@ def main(config: Config) -> dict[str, object]:
             solve(run, name, equation, config.quick)
         run.table(
             run.take_rows(),
-            {"name": "equation", "rel_l2": "relative L2", "residual": "residual"}
-            | {"windows": "windows", "elements": "elements"} | TIMES,
+            {"name": "equation", "rel_l2": "relative L2", "estimate": "estimate"}
+            | {"residual": "residual", "windows": "windows", "elements": "elements"} | TIMES,
             title="Networks on elements and windows against the truth, float64",
         )  # fmt: skip
         return run.metrics({})
@@ -62,6 +62,8 @@ def solve(run: Run, name: str, equation: Equation, quick: bool) -> None:
         truth, values = np.asarray(equation.truth(x, other)), np.asarray(solution(x, other))
         error = values - truth
         row["rel_l2"] = np.linalg.norm(error) / np.linalg.norm(truth)
+        estimate = np.asarray(solution.error_estimate(x, other))
+        row["estimate"] = np.linalg.norm(estimate) / np.linalg.norm(truth)
         row["residual"] = max(solution.stats["residuals"])
         row["windows"] = solution.stats["num_windows"]
         row["elements"] = max(solution.stats["num_elements"])

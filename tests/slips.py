@@ -317,7 +317,7 @@ CALLS = {
     reference.attractor_starts: {
         "system": LORENZ, "key": KEY, "num": 2, "burn_in": 0.1, "dt": 0.01,
     },
-    reference.cole_hopf: {"x": 0.5, "t": 0.5, "viscosity": 0.1, "num_points": 50},
+    reference.cole_hopf: {"x": 0.5, "t": 0.5, "viscosity": 0.1},
     reference.driven_trajectories: {"system": DRIVEN, "key": KEY, "num": 2, "ts": TIMES},
     reference.extended_horizon: {
         "system": LORENZ, "trajectories": TRAJECTORIES, "scale": ONES, "threshold": 0.4,

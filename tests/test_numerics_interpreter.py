@@ -61,6 +61,15 @@ def test_powers_have_the_sign_and_the_edges_of_floats():
     assert jax.jit(in_double_double(jnp.log))(exact(jnp.zeros(1))).hi == -jnp.inf
 
 
+def test_a_scalar_has_many_powers():
+    def polynomial(x):
+        return jnp.sum(x ** jnp.arange(1.0, 4.0))
+
+    x = jnp.array([0.5, 2.0, -3.0])
+    found = jax.vmap(in_double_double(polynomial))(exact(x))
+    np.testing.assert_allclose(found.hi, x + x**2 + x**3, rtol=1e-15)
+
+
 def test_products_and_sums_of_matrices():
     a, x = (jnp.asarray(y) for y in np.random.default_rng(1).normal(size=(2, 5, 5)))
     product = in_double_double(lambda x: jnp.einsum("ij,kj->ik", a, x).sum(0))

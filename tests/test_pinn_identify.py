@@ -286,7 +286,7 @@ def test_no_error_is_claimed_across_jumps():
     ({"prior": {"mass": 1.0}}, "prior must name free parameters"),
     ({"prior": {"gamma": 0.0}}, "prior of gamma must be a positive"),
     ({"noise": 0.0}, "noise must be positive"),
-    ({"noise": [0.1, 0.1, 0.1]}, "noise must be a number or 2"),
+    ({"noise": [0.1, 0.1, 0.1]}, "noise must be a number, 2, or an array"),
     ({"loss": "cubes"}, "loss must be one of"),
     ({"num_windows": -1}, "num_windows must be at least 1"),
     ({"system": lambda t, y, args: -y}, "System", TypeError),

@@ -38,6 +38,18 @@ def relative_l2(values, truth):
     return np.linalg.norm(values - truth) / np.linalg.norm(truth)
 
 
+def check_estimate(solution, truth, *points, most=10.0):
+    """The estimate is within a factor of the error in the L2 norm, and nowhere a tenth of it."""
+    estimate, error = (
+        np.asarray(solution.error_estimate(*points)),
+        np.abs(solution(*points) - truth),
+    )
+    assert estimate.shape == error.shape
+    ratio = np.linalg.norm(estimate) / np.linalg.norm(error)
+    assert 0.3 < ratio < most, ratio
+    assert np.mean(estimate < error / 10) < 0.01
+
+
 @pytest.mark.slow
 def test_conditions_that_contradict_each_other_are_said():
     def both(u, x):  # u = 0 and u' = 1 at 0, u = 0 at pi / 2, where sin is 1
@@ -62,6 +74,7 @@ def test_heat(heated):
     assert heated.result == RESULTS.successful
     assert max(heated.stats["residuals"]) <= 1.0
     assert relative_l2(heated(x, t), truth) < 1e-11
+    check_estimate(heated, truth, x, t)
     assert relative_l2(heated.derivative("xx", x, t), -(np.pi**2) * truth) < 1e-7
     assert np.max(np.abs(heated.residual(x, t))) < 1e-5
     # What a residual is handed is a function that JAX differentiates.
@@ -144,6 +157,7 @@ def test_poisson_with_mixed_conditions():
     solution = pinn.pde(equation, {"x": (0.0, 1.0), "y": (0.0, 1.0)}, faces, elements=2)
     x, y = grid(solution, 31, 33)
     assert relative_l2(solution(x, y), np.asarray(exact(x, y))) < 1e-11
+    check_estimate(solution, np.asarray(exact(x, y)), x, y, most=30.0)
 
 
 @pytest.mark.slow
@@ -159,6 +173,7 @@ def test_wave():
     x, t = grid(solution, 31, 41)
     truth = np.cos(2.0 * np.pi * t) * np.sin(np.pi * x)
     assert relative_l2(solution(x, t), truth) < 1e-9
+    check_estimate(solution, truth, x, t)
 
 
 @pytest.mark.slow
@@ -179,6 +194,7 @@ def test_a_system_and_the_order_of_coordinates():
     right, left = np.sin(phase)
     truth = np.stack([(right + left) / 2, (right - left) / 2], axis=-1)
     assert relative_l2(solution(t, x), truth) < 1e-9
+    check_estimate(solution, truth, t, x)
 
 
 @pytest.mark.slow
@@ -194,6 +210,7 @@ def test_burgers_shock():
     x, t = grid(solution, 257, 51)
     truth = reference.cole_hopf(x, t, viscosity)
     assert relative_l2(solution(x, t), truth) < 1e-9
+    check_estimate(solution, truth, x, t)
     lengths = np.diff(np.asarray(solution.edges)[-1])
     assert np.nanmin(lengths) < 0.05 < np.nanmax(lengths[np.isfinite(lengths)])
 
@@ -216,6 +233,84 @@ def test_allen_cahn_with_a_kink_at_the_start():
     lines = np.asarray(lines)[:, ::8].T
     assert relative_l2(solution(x, t)[:-1], lines) < 1e-5
     np.testing.assert_allclose(solution(-1.0, 0.1), solution(1.0, 0.1), rtol=1e-10)
+
+
+def test_the_solution_zero_and_one_that_starts_there():
+    nothing = pinn.pde(heat, UNIT, {("t", 0.0): zero, **ENDS}, elements=2)
+    x, t = grid(nothing, 11, 5)
+    assert nothing.result == RESULTS.successful
+    np.testing.assert_array_equal(nothing(x, t), 0.0)
+    np.testing.assert_array_equal(nothing.error_estimate(x, t), 0.0)
+
+    def heating(u, x, t):
+        return heat(u, x, t) - jnp.sin(jnp.pi * x)
+
+    warmed = pinn.pde(heating, UNIT, {("t", 0.0): zero, **ENDS}, elements=2)
+    truth = -np.expm1(-(np.pi**2) * t) / np.pi**2 * np.sin(np.pi * x)
+    assert relative_l2(warmed(x, t), truth) < 1e-10
+
+
+@pytest.mark.slow
+def test_a_condition_that_lets_errors_grow_is_suspect():
+    """u_x = k (1 - u) at 0 and k (u - 1) at 1 keep u = 1, and let errors grow as e^(46 t)."""
+    rate = 6.8
+    ends = {
+        ("x", 0.0): lambda u, x, t: u.x(x, t) + rate * (u(x, t) - 1.0),
+        ("x", 1.0): lambda u, x, t: u.x(x, t) - rate * (u(x, t) - 1.0),
+    }
+    start = {("t", 0.0): lambda u, x, t: u(x, t) - 1.0}
+    with pytest.warns(UserWarning, match=r"half of the digits asked for are right until t = 0\."):
+        solution = pinn.pde(heat, {"x": (0.0, 1.0), "t": (0.0, 1.0)}, start | ends)
+    assert solution.result == RESULTS.suspect
+    x, t = grid(solution, 21, 41)
+    error, estimate = np.abs(solution(x, t) - 1.0), np.asarray(solution.error_estimate(x, t))
+    assert error.max() > 1.0 and np.all(estimate > error / 10)
+
+
+def helmholtz(waves, shift=1.0):
+    """u_xx + u_yy + shift u = q on [-1, 1]^2 with u = sin(a pi x) sin(b pi y)."""
+    a, b = (np.pi * n for n in waves)
+
+    def exact(x, y):
+        return jnp.sin(a * x) * jnp.sin(b * y)
+
+    def equation(u, x, y):
+        return u.xx(x, y) + u.yy(x, y) + shift * u(x, y) + (a**2 + b**2 - shift) * exact(x, y)
+
+    faces = {(name, end): zero for name in "xy" for end in (-1.0, 1.0)}
+    return equation, {"x": (-1.0, 1.0), "y": (-1.0, 1.0)}, faces, exact
+
+
+@pytest.mark.slow
+def test_elements_stand_along_the_coordinate_that_needs_them():
+    *problem, exact = helmholtz((1, 4))
+    solution = pinn.pde(*problem)
+    x, y = grid(solution, 41, 41)
+    assert solution.result == RESULTS.successful and solution.axis == 1
+    assert relative_l2(solution(x, y), np.asarray(exact(x, y))) < 1e-10
+    check_estimate(solution, np.asarray(exact(x, y)), x, y)
+    with pytest.raises(
+        RuntimeError, match="resolve it in y, and one layer does not in x"
+    ) as caught:
+        pinn.pde(*helmholtz((4, 4))[:3])
+    assert "time" not in str(caught.value) and "Raise rtol" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_estimate_knows_of_a_resonance():
+    # The lowest eigenvalue of the Laplacian on this square is pi^2 / 2.
+    faces = {(name, end): zero for name in "xy" for end in (-1.0, 1.0)}
+
+    def exact(x, y):
+        return jnp.exp(x) * (1 - x**2) * (1 - y**2)
+
+    def equation(u, x, y, shift=np.pi**2 / 2 + 1e-3):
+        laplacian = jax.grad(jax.grad(exact))(x, y) + jax.grad(jax.grad(exact, 1), 1)(x, y)
+        return u.xx(x, y) + u.yy(x, y) + shift * u(x, y) - laplacian - shift * exact(x, y)
+
+    solution = pinn.pde(equation, {"x": (-1.0, 1.0), "y": (-1.0, 1.0)}, faces)
+    x, y = grid(solution, 31, 31)
+    check_estimate(solution, np.asarray(exact(x, y)), x, y, most=30.0)
 
 
 @pytest.mark.slow

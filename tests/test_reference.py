@@ -1,11 +1,14 @@
 """The reference against closed forms, published values, SciPy and itself at other tolerances."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import refusals
-from scipy.integrate import solve_ivp
+from scipy.integrate import quad, solve_ivp
+from scipy.optimize import brentq
 
 from physml import data, dynamics, reference, systems
 from physml.results import RESULTS
@@ -312,6 +315,36 @@ def test_diverging_trajectories_are_named():
     np.testing.assert_allclose(ys[finite], exact[finite], rtol=1e-10)
 
 
+def chua(t, u, args):
+    x, y, z = u
+    drop = -5 / 7 * x - 3 / 14 * (jnp.abs(x + 1) - jnp.abs(x - 1))
+    return [15.6 * (y - x - drop), x - y + z, -28.0 * y]
+
+
+def test_trajectories_through_kinks():
+    system, ts = systems.from_function(chua, 3), 0.02 * np.arange(151)
+    box = ((-2.0, -0.4, -3.0), (2.0, 0.4, 3.0))
+    found = reference.trajectories(system, jax.random.key(0), 12, ts, box=box)
+    for ys in np.asarray(found.ys)[:3]:
+        other = reference.solve(system, ys[0], ts)
+        np.testing.assert_allclose(ys, other.ys, atol=1e-9)
+    # A spring that is only pushed: bounces of sines, each from a kink to the next.
+    one_sided = systems.from_function(lambda t, y, a: [y[1], -jnp.maximum(y[0], 0.0) - 1.0], 2)
+    ball = reference.trajectories_from(one_sided, [[-0.5, 1.5], [-2.0, 3.0]], 0.25 * np.arange(5))
+    for (height, speed), ys in zip(ball.ys[:, 0], ball.ys, strict=True):
+        touch = speed - jnp.sqrt(speed**2 + 2 * height)  # height + speed t - t^2 / 2 = 0
+        hit, t = speed - touch, ball.ts
+        inside = hit * jnp.sin(t - touch) + jnp.cos(t - touch) - 1.0
+        flying = height + speed * t - t**2 / 2
+        np.testing.assert_allclose(ys[:, 0], jnp.where(t < touch, flying, inside), atol=1e-11)
+
+
+def test_a_right_hand_side_that_slides_is_said():
+    relay = systems.from_function(lambda t, y, a: [-jnp.sign(y[0])], 1)
+    with pytest.raises(RuntimeError, match=r"1 of 2 .*numbers \[0\].*raise rtol or max_substeps"):
+        reference.trajectories_from(relay, [[0.3], [2.0]], 0.25 * np.arange(5))
+
+
 def test_trajectories_in_float32():
     trajectories = reference.trajectories(
         SPRING, jax.random.key(5), 3, np.linspace(0, 1, 11), dtype="float32", args=1.0
@@ -449,3 +482,70 @@ def test_runge_kutta_converges_at_its_order(system, start):
         ys = dynamics.rollout(step_map, y0[None], 2, t0=t0)
         errors.append(jnp.abs(ys - truth)[-1].max())
     assert np.log2(errors[0] / errors[1]) == pytest.approx(5, abs=0.3)
+
+
+# --- cole_hopf -------------------------------------------------------------------------------
+
+
+def by_quadrature(x, t, viscosity):
+    """The two integrals by SciPy, between points that follow the deepest minima of G."""
+
+    def depth(y):
+        return np.cos(np.pi * y) / np.pi + (x - y) ** 2 / (2 * t)
+
+    fine = np.linspace(x - 2.2, x + 2.2, 200_001)
+    heights = depth(fine)
+    deep = fine[1:-1][(heights[1:-1] <= heights[:-2]) & (heights[1:-1] <= heights[2:])]
+    ends = x + np.array([-1, 1]) * (2.2 + np.sqrt(200 * viscosity * t))
+    around = deep[:, None] + 36 * np.sqrt(viscosity) * np.linspace(-1, 1, 61)
+    edges = np.unique(np.concatenate([ends, around.ravel()]))
+
+    def weight(y):
+        return np.exp(-(depth(y) - heights.min()) / (2 * viscosity))
+
+    def whole(function):
+        parts = (quad(function, a, b, epsabs=0, epsrel=1e-12)[0] for a, b in pairwise(edges))
+        return sum(parts)
+
+    return -whole(lambda y: np.sin(np.pi * y) * weight(y)) / whole(weight)
+
+
+@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")
+@pytest.mark.parametrize("viscosity", [0.3, 1e-2, 1e-4, 1e-6])
+def test_cole_hopf_against_scipys_quadrature(viscosity):
+    points = ((0.5, 0.5), (1e-3, 0.9), (-0.9, 1.4), (0.2, 1 / np.pi), (3.7, 0.02))
+    for x, t in points:
+        expected = by_quadrature(x, t, viscosity)
+        found = reference.cole_hopf(x, t, viscosity)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13 + 1e-16 / viscosity)
+
+
+@pytest.mark.parametrize("viscosity", [1e-4, 1e-5, 1e-8])
+def test_cole_hopf_tends_to_the_characteristics(viscosity):
+    # u = -sin(pi y) with y - t sin(pi y) = x; after t = 1 / pi the y on x's own side of the shock.
+    x, t = np.meshgrid(np.linspace(0.1, 0.9, 9), [0.1, 0.5, 1.0], indexing="ij")
+    y = np.vectorize(lambda x, t: brentq(lambda y: y - t * np.sin(np.pi * y) - x, x, 1.0))(x, t)
+    found = reference.cole_hopf(x, t, viscosity)
+    np.testing.assert_allclose(found, -np.sin(np.pi * y), rtol=0, atol=20 * viscosity)
+    np.testing.assert_allclose(reference.cole_hopf(-x, t, viscosity), -found, rtol=0, atol=1e-12)
+    assert reference.cole_hopf(0.25, 0.0, viscosity) == -np.sin(np.pi / 4)
+
+
+def test_cole_hopf_solves_burgers_equation():
+    x, t, nu, h = 0.3, 0.8, 0.02, 1e-3
+    steps = h * np.array([-2, -1, 0, 1, 2])
+    along, later = reference.cole_hopf(x + steps, t, nu), reference.cole_hopf(x, t + steps, nu)
+    first = np.array([1, -8, 0, 8, -1]) / (12 * h)
+    second = np.array([-1, 16, -30, 16, -1]) / (12 * h**2)
+    assert abs(first @ later + along[2] * (first @ along) - nu * (second @ along)) < 1e-8
+
+
+@refusals(
+    ({"viscosity": 0.0}, "viscosity must be positive"),
+    ({"viscosity": -1e-3}, "viscosity must be positive"),
+    ({"t": -0.1}, "t must not be negative"),
+    ({"x": np.nan}, "x must be finite"),
+    ({"viscosity": 10.0, "t": 1e3}, r"viscosity \* t must be at most 5000"),
+)
+def test_cole_hopf_refuses(change):
+    reference.cole_hopf(**({"x": 0.5, "t": 0.5, "viscosity": 0.01} | change))

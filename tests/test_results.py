@@ -9,7 +9,10 @@ import pytest
 from physml.results import RESULTS, conclude, is_failure, raise_if_interrupted
 
 GOOD = [RESULTS.successful, RESULTS.early_stopped]
-DOUBT = [RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable]
+DOUBT = [
+    *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
+    *(RESULTS.noise_unknown, RESULTS.noise_contradicted),
+]
 FAILED = [
     *(RESULTS.nonfinite, RESULTS.max_steps_reached, RESULTS.diverged, RESULTS.window_failed),
     *(RESULTS.unresolved, RESULTS.not_converged),

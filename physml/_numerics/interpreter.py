@@ -142,7 +142,8 @@ def _power(x: DoubleDouble, n: int) -> DoubleDouble:
 
 def _general_power(x: DoubleDouble, y: DoubleDouble | ArrayLike) -> DoubleDouble:
     exponent = y if isinstance(y, DoubleDouble) else exact(jnp.asarray(y, x.hi.dtype))
-    exponent = jax.tree.map(lambda part: jnp.broadcast_to(part, x.hi.shape), exponent)
+    shape = jnp.broadcast_shapes(x.hi.shape, exponent.hi.shape)
+    x, exponent = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), (x, exponent))
     plain = jnp.power(x.hi, exponent.hi)  # has the sign; the result if x = 0 or it overflows
     size = dd.where(x.hi < 0, neg(x), x)
     regular = (size.hi > 0) & jnp.isfinite(plain)

@@ -5,7 +5,7 @@ from physml.reference._batch import attractor_starts as attractor_starts
 from physml.reference._batch import driven_trajectories as driven_trajectories
 from physml.reference._batch import trajectories as trajectories
 from physml.reference._batch import trajectories_from as trajectories_from
-from physml.reference._extended import TaylorFlow as TaylorFlow
+from physml.reference._cole_hopf import cole_hopf as cole_hopf
 from physml.reference._extended import extended_horizon as extended_horizon
 from physml.reference._extended import extended_trajectories as extended_trajectories
 from physml.reference._flow import FlowMap as FlowMap
@@ -13,5 +13,5 @@ from physml.reference._flow import RungeKutta4 as RungeKutta4
 from physml.reference._flow import runge_kutta as runge_kutta
 from physml.reference._initial_value import dopri8 as dopri8
 from physml.reference._initial_value import solve as solve
-from physml.reference._pde import cole_hopf as cole_hopf
 from physml.reference._pde import reaction_diffusion as reaction_diffusion
+from physml.reference._taylor import TaylorFlow as TaylorFlow

@@ -98,7 +98,7 @@ def trajectories_from(
 
     Every interval of the grid is divided into as many equal steps of Dormand and Prince's
     method of order 8 as keep the sum of their embedded error estimates below
-    `atol + rtol |y|` in each component. This bounds the error of one step of the grid: the
+    `rtol |y|` in each component. This bounds the error of one step of the grid: the
     estimate is that of a method of order 7, and the error is some ten times smaller.
 
     A chunk of trajectories is one state of shape (dim, chunk) and shares its steps; several
@@ -112,7 +112,9 @@ def trajectories_from(
         t0s: start times, shape (num,): trajectory i is at the times `t0s[i] + ts`, which a
             driven system sees. Zeros by default.
         args: passed on to the right-hand side.
-        rtol, atol: tolerances of one step of the grid; in float64 1e-12, in float32 1e-5.
+        rtol, atol: tolerances of one step of the grid; `rtol` is 1e-12 in float64 and 1e-5 in
+            float32. With `atol`, in the units of the state, `atol + rtol |y|` is allowed; without,
+            |y| is the larger one of the step's two ends.
         max_substeps: the number of steps in an interval of the grid at which a trajectory
             counts as failed.
         chunk: trajectories in a chunk at most; by default 512 on a CPU.

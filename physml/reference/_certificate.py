@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from physml._numerics.units import rounding
 from physml.solution import Solution
 from physml.systems import System
 
@@ -30,7 +31,7 @@ def certificate(
     system: System,
     solution: Solution,
     args: PyTree,
-    tolerances: tuple[Array, Array],
+    tolerances: tuple[Array, Array | None],
     stiff: bool,
     jumps: Array | None,
 ) -> Difference:
@@ -45,10 +46,24 @@ def certificate(
     times = np.unique(np.concatenate([np.linspace(t0, t1, 256), own[own <= t1]]))
     breaks = np.zeros(0) if jumps is None else np.asarray(jumps, float)
     y0 = np.asarray(solution(t0), float)
+    at = jnp.asarray(times, solution.ts.dtype)
+    ours = solution(jnp.clip(at, solution.t0, solution.t1))
+    if tolerances[1] is None:
+        tolerances = tolerances[0], _own_sizes(system, at, ours, args, tolerances[0])
     other = integrate(system, y0, times, args, tolerances, stiff, breaks)
-    times = jnp.asarray(times, solution.ts.dtype)
-    ours = solution(jnp.clip(times, solution.t0, solution.t1))
-    return Difference(times, jnp.abs(ours - jnp.asarray(other, ours.dtype)))
+    return Difference(at, jnp.abs(ours - jnp.asarray(other, ours.dtype)))
+
+
+def _own_sizes(
+    system: System, times: Array, ys: Float[Array, "n dim"], args: PyTree, rtol: Array
+) -> Float[Array, " dim"]:
+    """An absolute tolerance for each component: of its typical size, or what rounding leaves."""
+    size = jnp.median(jnp.abs(ys), axis=0)
+    size = jnp.where(size > 0, size, jnp.max(jnp.abs(ys), axis=0))
+    step = (times[-1] - times[0]) / len(times)
+    floor = step * rounding(lambda t, y: system(t, y, args), times, ys.T)
+    tolerance = jnp.maximum(rtol * size, floor)
+    return jnp.where(tolerance > 0, tolerance, 1.0)  # a component that is zero has no error
 
 
 def integrate(
@@ -56,7 +71,7 @@ def integrate(
     y0: np.ndarray,
     times: np.ndarray,
     args: PyTree,
-    tolerances: tuple[Array, Array],
+    tolerances: tuple[ArrayLike, ArrayLike],
     stiff: bool,
     jumps: np.ndarray,
 ) -> np.ndarray:
@@ -70,7 +85,7 @@ def integrate(
     shape, dtype = y0.shape, jax.eval_shape(lambda: jnp.zeros(())).dtype
     right = jax.jit(lambda t, y: system(t, y.reshape(shape), args).reshape(-1))
     jacobian = jax.jit(jax.jacfwd(lambda y, t: system(t, y.reshape(shape), args).reshape(-1)))
-    rtol, atol = map(float, tolerances)
+    rtol, atol = float(tolerances[0]), np.asarray(tolerances[1], float)
     options: dict[str, Any] = {"rtol": max(rtol / 100, 3e-14), "atol": atol / 100}
     if stiff:
         method = scipy_integrate.Radau

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from physml._numerics.calls import checked
 from physml._numerics.checks import check_tolerances, is_concrete, require_count, times_in
 from physml._numerics.pieces import piece_at
+from physml._numerics.units import in_units, rounding
 from physml._types import Numbers
 from physml.reference._certificate import certificate
 from physml.results import RESULTS, conclude
@@ -18,6 +19,7 @@ from physml.systems import System, check_problem
 
 # In float64 and float32: what the method reaches before round-off dominates.
 _DEFAULT_RTOL, _DEFAULT_STIFF_RTOL = (1e-13, 3e-6), (1e-10, 1e-5)
+_LOOKS = 8  # at the right-hand side, to see what rounding leaves of it
 
 
 @checked
@@ -38,9 +40,9 @@ def solve(
     r"""The solution of $dy/dt = f(t, y), y(t_0) = y_0$ to nearly the precision of the dtype.
 
     Dormand and Prince's method of order 8 (stiff: Kvaerno's of order 5) keeps the local error
-    below `atol + rtol |y|`. The solver steps exactly to every time in `ts` and to every jump of
-    the right-hand side, and `solution(t)` takes one step from the solver's own last step before
-    t: nothing is interpolated.
+    below `rtol` times the size of each component. The solver steps exactly to every time in `ts`
+    and to every jump of the right-hand side, and `solution(t)` takes one step from the solver's
+    own last step before t: nothing is interpolated.
 
     With `certify=False` it can be called under `jax.jit`, `jax.vmap` and `jax.grad`; `ts` must
     not be traced if the system depends on time. Each solution then keeps buffers of `max_steps`
@@ -53,7 +55,9 @@ def solve(
         t0: the time of `y0`, at most `ts[0]`, which is the default.
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance of a step. Default in float64 1e-13, with
-            `stiff` 1e-10; in float32 3e-6 and 1e-5; `atol` defaults to `rtol`.
+            `stiff` 1e-10; in float32 3e-6 and 1e-5. With `atol`, in the units of the state, it
+            is `atol + rtol |y|` that is kept; without, `rtol` refers to what a component has been
+            in this step and the last ones, whatever its unit.
         stiff: use the implicit solver.
         certify: solve again by an independent code (SciPy's DOP853 or Radau), so that the
             solution has an error estimate, the difference, and `valid_until`.
@@ -83,8 +87,7 @@ def solve(
             f"t0 must be at most ts[0] = {ts[0]} and less than ts[-1] = {ts[-1]}, got {start}"
         )
     defaults = _DEFAULT_STIFF_RTOL if stiff else _DEFAULT_RTOL
-    relative, absolute = check_tolerances(rtol, atol, dtype, defaults)
-    tolerances = relative, relative if absolute is None else absolute
+    tolerances = check_tolerances(rtol, atol, dtype, defaults)
     require_count(max_steps=max_steps)
     if certify and not (concrete and all(is_concrete(x) for x in jax.tree.leaves((system, y0)))):
         raise ValueError("certify must be False under jit and vmap, got True: it runs SciPy")
@@ -175,6 +178,60 @@ class _StopAtRoundoff(diffrax.AbstractAdaptiveStepSizeController):
         return keep, next_t0, next_t1, made_jump, state, result
 
 
+class _OwnSizes(diffrax.AbstractAdaptiveStepSizeController):
+    """A controller of errors relative to what each component has been so far, in its own unit.
+
+    The memory fades from step to step, so that a component that has become small is followed. What
+    rounding leaves of the right-hand side bounds the tolerance from below; it is looked at after a
+    step that was rejected.
+    """
+
+    controller: diffrax.PIDController
+    method: "_Method"
+
+    def __init__(self, method):
+        self.controller = diffrax.PIDController(rtol=method.rtol, atol=0.0)
+        self.method = method
+
+    @property
+    def rtol(self):
+        return self.controller.rtol
+
+    @property
+    def atol(self):  # of the implicit solver's equations
+        return 0.0 if self.method.floor is None else self.method.floor
+
+    @property
+    def norm(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.controller.norm
+
+    def wrap(self, direction):
+        return self
+
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        dt0, size = self.method.first_step(t0, t1, y0), jnp.abs(y0)
+        first, state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        return first, (state, jax.lax.stop_gradient(size), jnp.zeros_like(size))
+
+    def adapt_step_size(self, t0, t1, y0, y1, args, y_error, error_order, state):
+        inner, met, noise = state
+        size = jnp.maximum(met, jnp.where(jnp.isfinite(y1), jnp.abs(y1), 0.0))
+        unit = jnp.maximum(self.rtol * size, (t1 - t0) * noise)
+        error = self.rtol * in_units(jnp.abs(y_error), unit, jnp.inf)
+        one = jnp.ones_like(size)
+        keep, *following, inner, result = self.controller.adapt_step_size(
+            t0, t1, one, one, args, error, error_order, inner
+        )
+
+        def look() -> Array:
+            y = jnp.broadcast_to(jax.lax.stop_gradient(y0)[:, None], (len(y0), _LOOKS))
+            return rounding(self.method.rates, jnp.full(_LOOKS, t0, y0.dtype), y)
+
+        noise = jax.lax.cond(keep, lambda: noise, look)
+        state = jnp.where(keep, 0.5 * size, met), noise
+        return keep, *following, (inner, *jax.lax.stop_gradient(state)), result
+
+
 class _Method(eqx.Module):
     """An equation, and the method and tolerances that it is solved with."""
 
@@ -182,8 +239,36 @@ class _Method(eqx.Module):
     args: PyTree
     jumps: Float[Array, " jumps"] | None
     rtol: Float[Array, ""]
-    atol: Float[Array, ""]
+    atol: Float[Array, ""] | None
     stiff: bool = eqx.field(static=True)
+    floor: Float[Array, "*dim"] | None = None  # `atol` of the implicit solver's equations
+
+    def rates(self, t: Float[Array, "*batch"], y: Float[Array, "dim *batch"]) -> Array:
+        """f(t, y)."""
+        return self.system(t, y, self.args)
+
+    def first_step(self, t0: Array, t1: Array, y0: Float[Array, " dim"]) -> Float[Array, ""]:
+        """A hundredth of the time in which some component changes by its own size."""
+        size, slope = jnp.abs(y0), jnp.abs(self.rates(t0, y0))
+        rate = jnp.max(in_units(slope, size, 0.0))
+        rate = jnp.maximum(jnp.where(jnp.isfinite(rate), rate, 0.0), 1 / (t1 - t0))
+        return jax.lax.stop_gradient(0.01 / rate)
+
+    def started(self, t0: Array, t1: Array, y0: Float[Array, " dim"]) -> "_Method":
+        """With the floor in place: a component that starts at zero gets what a step gives it."""
+        floor = self.atol
+        if floor is None and self.stiff:
+            jacobian = jax.jacfwd(lambda y: self.rates(t0, y))(y0)
+            change = self.first_step(t0, t1, y0) * (jnp.abs(jacobian) @ jnp.abs(y0))
+            floor = self.rtol * jnp.maximum(jnp.abs(y0), change)
+            floor = jax.lax.stop_gradient(jnp.maximum(floor, jnp.finfo(y0.dtype).tiny))
+        return eqx.tree_at(lambda m: m.floor, self, floor, is_leaf=lambda x: x is None)
+
+    @property
+    def controller(self) -> diffrax.AbstractAdaptiveStepSizeController:
+        if self.atol is None:
+            return _OwnSizes(self)
+        return diffrax.PIDController(rtol=self.rtol, atol=self.atol)
 
     @property
     def solver(self) -> diffrax.AbstractAdaptiveSolver:
@@ -193,13 +278,11 @@ class _Method(eqx.Module):
 @eqx.filter_jit
 def _integrate(method: _Method, y0: Array, t0: Array, ts: Array, max_steps: int) -> Solution:
     system, args, jumps = method.system, method.args, method.jumps
-    end = ts[-1]
+    end, method = ts[-1], method.started(t0, ts[-1], y0)
     if jumps is not None:  # the right-hand side's value at a jump belongs to what follows it
         end = jnp.where(jumps[-1] == end, jnp.nextafter(end, -jnp.inf), end)
     controller = _StopAtRoundoff(
-        diffrax.ClipStepSizeController(
-            diffrax.PIDController(rtol=method.rtol, atol=method.atol), step_ts=ts, jump_ts=jumps
-        )
+        diffrax.ClipStepSizeController(method.controller, step_ts=ts, jump_ts=jumps)
     )
     solved = diffrax.diffeqsolve(
         diffrax.ODETerm(system),
@@ -252,7 +335,7 @@ class _Steps(Dense):
             t = jnp.minimum(t, jnp.nextafter(jump, -jnp.inf))
         solver = method.solver
         if method.stiff:
-            finder = diffrax.VeryChord(method.rtol, method.atol)  # pyright: ignore[reportArgumentType]
+            finder = diffrax.VeryChord(method.rtol, method.floor)  # pyright: ignore[reportArgumentType]
             solver = diffrax.Kvaerno5(root_finder=finder)
         term = diffrax.ODETerm(method.system)
         state = solver.init(term, left, t, y, method.args)
@@ -280,8 +363,17 @@ def _last_state(solution: Solution) -> str:
     if not is_concrete(solution.t1) or solution.result == RESULTS.successful:
         return ""
     assert isinstance(solution.dense, _Steps)
-    explicit = solution.result == RESULTS.diverged and not solution.dense.method.stiff
+    stiff = solution.dense.method.stiff
+    remedies = (
+        (RESULTS.diverged, "End ts before it" + ("." if stiff else ", or try stiff=True.")),
+        (RESULTS.nonfinite, "End ts before it, or mend the right-hand side there."),
+        (
+            RESULTS.max_steps_reached,
+            "Raise max_steps or rtol" + ("." if stiff else ", or try stiff=True."),
+        ),
+    )
+    remedy = next((words for end, words in remedies if solution.result == end), "")
     return (
         f"It stopped at t = {solution.t1}, before ts[-1] = {solution.ts[-1]}, "
-        f"with y = {solution(solution.t1)}." + " Try stiff=True." * bool(explicit)
+        f"with y = {solution(solution.t1)}. {remedy}".rstrip()
     )

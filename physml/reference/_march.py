@@ -1,6 +1,7 @@
 """The engine of `reference.trajectories`: many trajectories marched along one uniform grid."""
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import diffrax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
 from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
+from physml._numerics.units import in_units, rounding
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem
 
@@ -19,6 +21,10 @@ from physml.systems import System, check_problem
 # chunk take twice as long. An accelerator wants all it can get.
 _CPU_CHUNK, _ACCELERATOR_CHUNK = 512, 32768
 _DEFAULT_RTOL = (1e-12, 1e-5)
+# Equal steps in an interval; where more are needed, steps follow what happens inside, as at a kink.
+_EQUAL_SUBSTEPS = 64
+_SHORT = 1e-9  # step, in units of an interval, that should no more change y much
+_LEAST_SHARE = 1e-3  # of an interval's error that any step may make
 _STRETCH = 100  # intervals of the grid for which a program is compiled, whatever the grid's length
 
 _DOPRI8 = diffrax.Dopri8()
@@ -44,8 +50,7 @@ def march(
     """All rows, or only the last, of every trajectory."""
     num, dtype = len(y0s), y0s.dtype
     system, _ = check_problem(system, y0s.T, args)
-    relative, absolute = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
-    tolerances = relative, relative if absolute is None else absolute
+    tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
     on_cpu = jax.default_backend() == "cpu"
     chunk = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
     require_count(max_substeps=max_substeps, chunk=chunk)
@@ -66,18 +71,16 @@ def march(
     def work(index: np.ndarray, rows: slice) -> None:
         grid = times[:-1] if jumps is None else jumps.edges(times, t0s[index])
         t0, own = jnp.asarray(t0s[index], dtype), slice(rows.stop - rows.start)
-        carry = _begin(starts[index].T)
         if not last_only:
             out[rows, 0] = starts[rows]
-        for first in range(0, len(grid), _STRETCH):
-            carry, ys = _integrate(plan, carry, t0, *_stretch(grid, first, dtype))
+        for first, carry, ys in _stretches(plan, _begin(starts[index].T), t0, grid):
             if not last_only:
                 # The transpose is a copy either way, and NumPy writes it where it belongs.
                 place = out[rows, first + 1 : first + 1 + _STRETCH]
                 place[:] = np.asarray(ys)[: place.shape[1], :, own].transpose(2, 0, 1)
-        if last_only:
-            out[rows, 0] = np.asarray(carry[0]).T[own]
-        reached[rows] = np.asarray(carry[3])[own]
+            else:
+                out[rows, 0] = np.asarray(carry[0]).T[own]
+            reached[rows] = np.asarray(carry[3])[own]
 
     workers = num_cores() if on_cpu else 1
     for_each_chunk(work, num, few_shapes(num, chunk, workers), workers)
@@ -100,7 +103,9 @@ def _failures(
     return (
         f"{len(failed)} of {len(starts)} trajectories failed with max_substeps = {max_substeps} in "
         f"a step of {dt:.3g}: numbers {failed[:10].tolist()}{' ...' if len(failed) > 10 else ''}, "
-        f"the first at t = {t0s[worst] + times[reached[worst]]:.6g} from {starts[worst]}."
+        f"the first at t = {t0s[worst] + times[reached[worst]]:.6g} from {starts[worst]}. End the "
+        "times before it, or raise rtol or max_substeps; for a stiff system use "
+        "reference.solve(..., stiff=True)."
     )
 
 
@@ -111,7 +116,7 @@ class _Plan(eqx.Module):
     args: PyTree
     solver: diffrax.Dopri8 | diffrax.Tsit5
     dt: Float[Array, ""]
-    tolerances: tuple[Float[Array, ""], Float[Array, ""]]
+    tolerances: tuple[Float[Array, ""], Float[Array, ""] | None]
     max_substeps: Float[Array, ""]
 
     def term(self, jumps: bool) -> diffrax.ODETerm:
@@ -131,9 +136,13 @@ class _Plan(eqx.Module):
         return diffrax.ODETerm(field)
 
     def attempt(
-        self, term: diffrax.ODETerm, segments: list, y: Array, m: Array
+        self, term: diffrax.ODETerm, segments: list, y: Array, m: Array, noise: Array
     ) -> tuple[Float[Array, "dim chunk"], Float[Array, " chunk"]]:
-        """m steps in each segment: the new state, and its error in units of the tolerance."""
+        """m steps in each segment: the new state, and its error in units of the tolerance.
+
+        The tolerance is at least `noise`, what rounding leaves of each component.
+        """
+        start = y
 
         def substep(k, carry, where):
             y, error, state = carry
@@ -147,8 +156,71 @@ class _Plan(eqx.Module):
             y, error, _ = jax.lax.fori_loop(
                 0, m.astype(int), lambda k, c, w=where: substep(k, c, w), (y, error, state)
             )
+        return y, self.ratio(start, y, error, noise)
+
+    def ratio(self, start: Array, y: Array, error: Array, noise: Array) -> Float[Array, " chunk"]:
+        """The error in units of the tolerance; infinite where it is NaN."""
         rtol, atol = self.tolerances
-        return y, jnp.max(error / (atol + rtol * jnp.abs(y)), axis=0)
+        if atol is None:
+            allowed = rtol * jnp.maximum(jnp.abs(start), jnp.abs(y))
+        else:
+            allowed = atol + rtol * jnp.abs(y)
+        allowed = jnp.maximum(allowed, jnp.broadcast_to(noise[:, None], y.shape))
+        ratio = jnp.max(in_units(error, allowed, jnp.inf), axis=0)
+        return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
+
+    def noise(self, segments: list, y: Float[Array, "dim chunk"]) -> Float[Array, " dim"]:
+        """What rounding leaves of each component in an interval."""
+
+        def rates(t: Array, y: Array) -> Array:
+            return self.system(t, y, self.args)
+
+        start, _ = segments[0]
+        return self.dt * rounding(rates, jnp.broadcast_to(start, y.shape[1:]), y)
+
+    def follow(
+        self, term: diffrax.ODETerm, where: tuple, y: Array, m: Array, alive: Array
+    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
+        """Steps of any length through a segment: the new state, 1 / the last, who was followed.
+
+        Where steps become as short as rounding, or too many, those that ask for them are left
+        behind, and the others go on.
+        """
+        order, (start, length) = _ESTIMATE_ORDER[type(self.solver)], where
+        noise = self.noise([where], y)
+        last = jnp.maximum(jnp.abs(start), jnp.abs(start + length))
+        rounding = 4 * jnp.finfo(y.dtype).eps * last / jnp.where(length > 0, length, jnp.inf)
+        shortest = jnp.max(jnp.maximum(rounding, jnp.finfo(y.dtype).eps))
+
+        def step(state: tuple) -> tuple:
+            s, share, y, alive, count = state
+            share = jnp.minimum(share, 1 - s)
+            first = self.solver.init(term, s, s + share, y, where)
+            y_next, e, *_ = self.solver.step(
+                term, s, s + share, y, where, first, jnp.asarray(False)
+            )
+            ratio = self.ratio(y, y_next, jnp.abs(e), noise) / jnp.maximum(share, _LEAST_SHARE)
+            worst = jnp.max(jnp.where(alive, ratio, 0.0))
+            good, count = worst <= 1, count + 1
+            following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
+            ends = good & (share >= 1 - s)
+            stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
+            # After a jump of f steps grow again; at a pole every short one changes y, to the end.
+            change, size = (jnp.max(jnp.abs(x), axis=0) for x in (y_next - y, y))
+            pole = good & (share < _SHORT) & (change > 1e-3 * size)
+            alive = alive & ~(stuck & (ratio >= worst / 2)) & ~pole
+            y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)
+            # What is left may need less than those that were left behind.
+            following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
+            s = jnp.where(ends, 1.0, jnp.where(good, s + share, s))
+            return s, following, y, alive, jnp.where(stuck, 0, count)
+
+        def unfinished(state: tuple) -> Bool[Array, ""]:
+            return (state[0] < 1) & jnp.any(state[3])
+
+        begun = jnp.zeros((), y.dtype), 1 / m, y, alive, jnp.zeros((), y.dtype)
+        _, share, y, alive, _ = jax.lax.while_loop(unfinished, step, begun)
+        return y, 1 / jnp.minimum(share, 1.0), alive
 
 
 _Carry = tuple[Array, Array, Array, Array]
@@ -159,6 +231,25 @@ def _begin(y0: np.ndarray) -> _Carry:
     num = y0.shape[1]
     start = y0, np.ones((), y0.dtype), np.ones(num, bool), np.zeros(num, int)
     return tuple(map(jnp.asarray, start))  # pyright: ignore[reportReturnType]
+
+
+def _stretches(
+    plan: _Plan, carry: _Carry, t0s: Array, grid: np.ndarray
+) -> Iterator[tuple[int, _Carry, Array]]:
+    """The first interval of each stretch of the grid, the state after it, and its rows.
+
+    From the first stretch on for which some equal steps are not enough, steps adapt.
+    """
+    few = jnp.minimum(plan.max_substeps, _EQUAL_SUBSTEPS)
+    equal, enough = eqx.tree_at(lambda plan: plan.max_substeps, plan, few), True
+    for first in range(0, len(grid), _STRETCH):
+        begun, stretch = carry, _stretch(grid, first, carry[0].dtype)
+        if enough:
+            carry, ys = _integrate(equal, begun, t0s, *stretch)
+            enough = bool(np.all(np.asarray(carry[2]) == np.asarray(begun[2])))
+        if not enough:
+            carry, ys = _follow(plan, begun, t0s, *stretch)
+        yield first, carry, ys
 
 
 def _stretch(grid: np.ndarray, first: int, dtype: np.dtype) -> tuple[Array, Array]:
@@ -181,25 +272,21 @@ def _integrate(
 
     def interval(carry, xs):
         (y, m, alive, reached), (where, counts) = carry, xs
-        if where.ndim == 0:
-            segments = [(t0s + where, plan.dt)]
-        else:
-            segments = [(a, b - a) for a, b in itertools.pairwise(where)]
+        segments = _segments(plan, t0s, where)
 
         def worst(ratio):
-            ratio = jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
             return jnp.max(jnp.where(alive & counts, ratio, 0.0))
 
         def refine(state):
             _, ratio, m = state
             wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
             m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), plan.max_substeps)
-            return *plan.attempt(term, segments, y, m), m
+            return *plan.attempt(term, segments, y, m, plan.noise(segments, y)), m
 
         y_next, ratio, m_next = jax.lax.while_loop(
             lambda state: (worst(state[1]) > 1) & (state[2] < plan.max_substeps),
             refine,
-            (*plan.attempt(term, segments, y, m), m),
+            (*plan.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
         )
         passed = alive & (ratio <= 1)
         y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
@@ -208,6 +295,36 @@ def _integrate(
         return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next
 
     return jax.lax.scan(interval, carry, (grid, counts))
+
+
+@eqx.filter_jit
+def _follow(
+    plan: _Plan,
+    carry: _Carry,
+    t0s: Float[Array, " chunk"],
+    grid: Float[Array, " intervals"] | Float[Array, "intervals edges chunk"],
+    counts: Bool[Array, " intervals"],
+) -> tuple[_Carry, Float[Array, "intervals dim chunk"]]:
+    """`_integrate` by steps that adapt inside an interval, as a kink asks."""
+    term = plan.term(grid.ndim == 3)
+
+    def interval(carry, xs):
+        (y, m, alive, reached), (where, counts) = carry, xs
+        passed, y_next = alive & counts, y
+        for segment in _segments(plan, t0s, where):
+            y_next, m, passed = plan.follow(term, segment, y_next, m, passed)
+        y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
+        following = y_next, m, passed, reached + passed.astype(int)
+        return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next
+
+    return jax.lax.scan(interval, carry, (grid, counts))
+
+
+def _segments(plan: _Plan, t0s: Array, where: Array) -> list[tuple[Array, Array]]:
+    """The starts and lengths of the parts of an interval, whose start or edges are given."""
+    if where.ndim == 0:
+        return [(t0s + where, plan.dt)]
+    return [(a, b - a) for a, b in itertools.pairwise(where)]
 
 
 class _Jumps(NamedTuple):

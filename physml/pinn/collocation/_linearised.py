@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from physml._numerics import double_double as dd
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import gauss
-from physml.pinn.collocation._units import powers_of_two
+from physml._numerics.units import powers_of_two
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
 """f(t, y), of one time or a time for each member of a trailing batch."""
@@ -84,13 +84,16 @@ def defect(
 
 def exact_defect(
     field: VectorField, nodes: ExactNodes, values: dd.DoubleDouble
-) -> Float[Array, "dim nodes"]:
-    """`defect` in double-double, because in floats that of a good network is only rounding."""
+) -> tuple[Float[Array, "dim nodes"], Float[Array, "dim points"]]:
+    """`defect` in double-double, because in floats that of a good network is only rounding.
+
+    The rates, which it is computed from, are returned too.
+    """
     first, rest = jax.tree.map(lambda x: x[:, :1], values), jax.tree.map(lambda x: x[:, 1:], values)
     rates = in_double_double(field)(nodes.times, jax.tree.map(lambda x: x[:, :-1], rest))
     integrals = jax.tree.map(jnp.transpose, nodes.integrals)
     change = dd.mul(_spread(nodes.half, rest.hi.shape), dd.matmul(rates, integrals))
-    return dd.add(dd.add(_spread(first, rest.hi.shape), change), dd.neg(rest)).hi
+    return dd.add(dd.add(_spread(first, rest.hi.shape), change), dd.neg(rest)).hi, rates.hi
 
 
 class Linearised(NamedTuple):
@@ -99,6 +102,7 @@ class Linearised(NamedTuple):
     half: Float[Array, ""]
     integrals: Float[Array, "nodes points"]
     jacobian: Float[Array, "dim dim points"]
+    rates: Float[Array, "dim points"]  # f(t, u)
     size: Float[Array, " dim"]  # of u
     terms: Float[Array, " dim"]  # of f_y u: their absolute values added up
 
@@ -119,7 +123,7 @@ class Linearised(NamedTuple):
         """c at the Gauss points and at the end, by LU."""
         dim, _, num_points = self.jacobian.shape
         units = self.units
-        jacobian = units[:, None] * self.jacobian / units[:, None, None]
+        jacobian = units[None, :, None] * self.jacobian / units[:, None, None]
         matrix = self.half * jnp.einsum("pq,ijq->ipjq", self.integrals[:-1], jacobian)
         matrix = matrix.reshape(dim * num_points, dim * num_points)
         identity = jnp.eye(dim * num_points, dtype=known.dtype)
@@ -137,11 +141,11 @@ def linearise(
 ) -> Linearised:
     """The equation linearised about values at the start, the Gauss points and the end."""
     u = values[:, 1:-1]
-    _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
+    rates, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
     directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
     jacobian, size = jax.vmap(tangent, out_axes=1)(directions), jnp.max(jnp.abs(values), axis=1)
     terms = jnp.max(jnp.abs(jacobian), axis=2) @ size
-    return Linearised(nodes.half, nodes.integrals, jacobian, size, terms)
+    return Linearised(nodes.half, nodes.integrals, jacobian, rates, size, terms)
 
 
 def _spread(x: dd.DoubleDouble, shape: tuple[int, ...]) -> dd.DoubleDouble:

@@ -1,5 +1,6 @@
 """The frozen hidden layer that every window shares, and its tables at the collocation points."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -14,6 +15,8 @@ from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
 from physml._numerics.quadrature import gauss
 from physml.nn import MLP, Frozen
+from physml.pinn.collocation._jacobian import Band
+from physml.pinn.collocation._stages import Stages, stages
 
 # Slope of the sharpest unit over half a window. Between 2 and 4 it makes little difference.
 _SLOPE = 2.0
@@ -70,6 +73,21 @@ def _latin_hypercube(units: int, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndar
     return (order + jitter[0]) / units, (np.arange(units) + jitter[1]) / units
 
 
+class ImplicitTables(eqx.Module):
+    r"""What solves a stiff window whose Jacobian J is taken as constant.
+
+    The residual of coefficients C is $C S^T - h f(y + C V^T)$ with `slopes` S and `values` V. It is
+    projected so that $V^T W r = 0$, with the quadrature's weights W, which for strong damping is
+    what least squares demand and which forgets a component that decays at once. (With $S^T W r = 0$
+    it would be kept, with alternating sign.) With P the projection, for which P S = 1, Newton's
+    equation is $X - h\, J X (P V)^T = C - P r$'s change, one of `Stages`.
+    """
+
+    projection: Float[Array, "rank points"]
+    stages: Stages
+    band: Band | None  # where the Jacobian's few elements are
+
+
 class Tables(eqx.Module):
     r"""A hidden layer's features as an orthonormal basis, at the points where it is needed.
 
@@ -94,6 +112,7 @@ class Tables(eqx.Module):
     check_slopes: Float[Array, "checks rank"]
     check_values: Float[Array, "checks rank"]
     readout: Float[Array, "units rank"]  # the map from a to C
+    implicit: ImplicitTables | None  # for stiff systems of many components
 
     @property
     def rank(self) -> int:
@@ -136,7 +155,18 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
         "check_values": (features[at_checks] - features[0]) @ readout,
         "readout": readout,
     }
-    return Tables(**{name: constant(table, dtype) for name, table in tables.items()})
+    arrays = {name: constant(table, dtype) for name, table in tables.items()}
+    return Tables(**arrays, implicit=None)
+
+
+def with_implicit(tables: Tables, band: Band | None) -> Tables:
+    """The tables with those for stiff systems of many components."""
+    dtype = tables.values.dtype
+    points, slopes, weights = map(np.asarray, (tables.values, tables.slopes, tables.weights))
+    weighted = (points * weights[:, None]).T.astype(float)
+    projection = np.linalg.solve(weighted @ slopes, weighted)
+    implicit = ImplicitTables(constant(projection, dtype), stages(projection @ points, dtype), band)
+    return dataclasses.replace(tables, implicit=implicit)
 
 
 def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:

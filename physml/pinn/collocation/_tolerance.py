@@ -1,26 +1,31 @@
-"""When a solution is good enough: tolerances, and what rounding leaves of a right-hand side."""
+"""The tolerances that say when a solution is good enough."""
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float
-
-from physml.pinn.collocation._linearised import VectorField
-
-ROUNDINGS = 32.0  # the error of a right-hand side, in units of that by one rounding of its input
 
 
 class Tolerance(NamedTuple):
     """The relative tolerance, and the absolute one that the user gave, if any.
 
-    Nobody knows beforehand in which units a component is large or small. So without an absolute
-    tolerance the relative one refers to the largest value that a component has had so far.
+    An absolute tolerance has the unit of the state, and so there is none by default. Then the
+    relative one refers to what a component has been so far, too: it is met by one that starts at
+    zero, crosses zero, or dies out.
     """
 
     rtol: Float[Array, ""]
     atol: Float[Array, "*dim"] | None
+
+    @property
+    def advice(self) -> str:
+        """What a message says where a tolerance could not be met."""
+        if self.atol is not None:
+            return ""
+        return (
+            " Every component is resolved to rtol of its own size, however small it is; with "
+            "atol=..., in the units of the state, errors below that size are allowed."
+        )
 
     def of(
         self, u: Float[Array, "dim *points"], met: Float[Array, " dim"] | None = None
@@ -29,7 +34,7 @@ class Tolerance(NamedTuple):
 
         Args:
             u: the values.
-            met: the largest absolute value of each component before.
+            met: the size that each component has had before.
         """
         size = jnp.max(jnp.abs(u), axis=tuple(range(1, u.ndim)))
         if self.atol is not None:
@@ -42,21 +47,3 @@ class Tolerance(NamedTuple):
         """A share of each component's size, or all of it where the component is but rounding."""
         size = jnp.where(scale > noise, share * scale, noise)
         return size if self.atol is None else size + self.atol
-
-
-def rounding(
-    field: VectorField,
-    times: Float[Array, " points"],
-    u: Float[Array, "dim points"],
-) -> Float[Array, " dim"]:
-    r"""The error of f(t, u) by the rounding of u, largest over the points.
-
-    It is about $\epsilon \sum_j |\partial f_i / \partial u_j| \max |u_j|$: a derivative in one
-    direction whose signs differ from point to point. Where large terms cancel it exceeds f itself,
-    and no fit can make a residual smaller.
-    """
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
-    size = jnp.max(jnp.abs(u), axis=1, keepdims=True)
-    step = ROUNDINGS * jnp.finfo(u.dtype).eps * size * jnp.asarray(signs, u.dtype)
-    _, change = jax.jvp(lambda u: field(times, u), (u,), (step,))
-    return jnp.max(jnp.where(jnp.isfinite(change), jnp.abs(change), 0.0), axis=1)

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_increasing
 from physml._numerics.pieces import piece_at
+from physml._numerics.units import rounding
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import Polynomials, Tables
@@ -303,8 +304,18 @@ def _errors(bundle: Bundle, z: Array) -> tuple[Float[Array, "windows nodes dim"]
 
 @eqx.filter_jit
 def sampled_errors(bundle: Bundle, sample: Float[Array, "num inputs"]) -> Float[Array, " num"]:
-    """The largest error of each solution, relative to the largest |u| of any."""
+    """The largest error of each solution, relative to the largest |u| of any.
+
+    A component that is but rounding has no relative error.
+    """
     errors, states = jax.lax.map(lambda z: _errors(bundle, z), sample)
     scale = jnp.max(jnp.abs(states), axis=(0, 1))
-    largest = jnp.max(jnp.abs(errors), axis=(1, 2)) / jnp.where(scale > 0, scale, 1.0)[None]
+    held = jnp.broadcast_to(
+        sample[:, None, bundle.dim :], (*states.shape[:2], sample.shape[1] - bundle.dim)
+    )
+    inputs = jnp.moveaxis(jnp.concatenate([states, held], axis=2), 2, 0)
+    starts = jnp.broadcast_to(bundle.layers.start, inputs.shape[1:])
+    noise = (bundle.edges[-1] - bundle.edges[0]) * rounding(bundle.equation, starts, inputs)
+    size = jnp.where(scale > noise, scale, jnp.inf)
+    largest = jnp.max(jnp.abs(errors), axis=(1, 2)) / size[None]
     return jnp.nan_to_num(jnp.max(largest, axis=1), nan=jnp.inf)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from physml._numerics.units import in_units, rounding
 from physml.pinn.collocation import (
     Tables,
     Tolerance,
@@ -102,6 +103,7 @@ class Fitted(NamedTuple):
 
     coefficients: Float[Array, "rank times dim"]  # in the orthonormal bases
     error: Float[Array, ""]  # the residual in units of the tolerance; infinite if not solved
+    size: Float[Array, " dim"]  # of the solutions in the window
     ends: Float[Array, "points dim"]  # of the cloud's solutions, at the end of the window
     fresh_ends: Float[Array, "others dim"]
 
@@ -115,6 +117,7 @@ def fit_layer(
     span: Float[Array, ""],
     cloud: Cloud,
     fresh: Cloud,
+    met: Float[Array, " dim"],
 ) -> Fitted:
     r"""Find the readout that makes the residual $r = u' - f(t, u; p)$ vanish over a cloud.
 
@@ -124,8 +127,9 @@ def fit_layer(
     two orthonormal ones, so that a step is two matrix products.
 
     The residual is judged at fresh points of the box, at times between the collocation points. The
-    span times the residual is the change of u that it stands for; that is taken relative to
-    `atol + rtol max |u|` of each component.
+    span times the residual is the change of u that it stands for; that is taken relative to the
+    tolerance of each component, or to what rounding leaves of the right-hand side where that is
+    more.
 
     Args:
         field: f(t, z) of times and of inputs z = (u, p), both with a trailing batch.
@@ -134,6 +138,7 @@ def fit_layer(
         start, span: the window.
         cloud: where the residual is brought down.
         fresh: where it is judged.
+        met: the size that each component has had before.
     """
     half = span / 2
     num_points, dim = cloud.inputs.shape[0], field(start, cloud.inputs[0]).shape[0]
@@ -144,29 +149,35 @@ def fit_layer(
         u = z.T[:dim, None] + half * jnp.einsum("pr,mrd->dpm", values, readout)
         parameters = jnp.broadcast_to(z.T[dim:, None], (z.shape[1] - dim, *u.shape[1:]))
         times = jnp.broadcast_to((start + half * (s + 1))[:, None], u.shape[1:])
-        rates = field(times, jnp.concatenate([u, parameters]))
-        return u, jnp.einsum("pr,mrd->dpm", slopes, readout) - rates, readout
+        inputs = times, jnp.concatenate([u, parameters])
+        return u, jnp.einsum("pr,mrd->dpm", slopes, readout) - field(*inputs), readout, inputs
 
     def step(coefficients):
-        u, residual, _ = evaluate(coefficients, cloud, tables.slopes, tables.values, tables.points)
+        u, residual, *_ = evaluate(coefficients, cloud, tables.slopes, tables.values, tables.points)
         projected = jnp.einsum("p,pr,dpm->mrd", tables.weights, tables.slopes, residual)
         step = jnp.einsum("mk,mrd->krd", cloud.basis, projected) / num_points
         moved = half * jnp.einsum("r,krd->kd", tables.end, step)
-        return coefficients - step, jnp.max(jnp.linalg.norm(moved, axis=0) / tolerance.of(u))
+        # A component that is still zero takes any size in a step.
+        size = in_units(jnp.linalg.norm(moved, axis=0), tolerance.of(u, met), 1 / tolerance.rtol)
+        return coefficients - step, jnp.max(size)
 
     dtype = cloud.inputs.dtype
     enough = jnp.maximum(0.01, 16 * jnp.finfo(dtype).eps / tolerance.rtol)
     zero = jnp.zeros((cloud.basis.shape[1], tables.rank, dim), dtype)
-    coefficients, size, _ = iterate(step, zero, enough=enough, limit=1e3 / tolerance.rtol)
-    u, residual, fresh_readout = evaluate(
+    coefficients, size, _ = iterate(
+        step, zero, enough=enough, limit=1e3 / tolerance.rtol, spared=dim
+    )
+    u, residual, fresh_readout, inputs = evaluate(
         coefficients, fresh, tables.check_slopes, tables.check_values, tables.check_points
     )
-    error = jnp.max(jnp.max(jnp.abs(residual), axis=(1, 2)) * span / tolerance.of(u))
+    allowed = jnp.maximum(tolerance.of(u, met), span * rounding(field, *inputs))
+    error = jnp.max(in_units(span * jnp.max(jnp.abs(residual), axis=(1, 2)), allowed, jnp.inf))
     solved = (size <= enough) & jnp.isfinite(error)
     readout = jnp.einsum("mk,krd->mrd", cloud.basis, coefficients)
     return Fitted(
         coefficients,
         jnp.where(solved, error, jnp.inf),
+        jnp.max(jnp.abs(u), axis=(1, 2)),
         cloud.inputs[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, readout),
         fresh.inputs[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, fresh_readout),
     )

@@ -45,6 +45,7 @@ class Course(NamedTuple):
     start: float
     span: float
     slope: float  # of its units
+    met: np.ndarray  # the size that each component has had, which fades
 
 
 class _Accepted(NamedTuple):
@@ -67,7 +68,8 @@ class March(NamedTuple):
 def march(task: Task, clouds: Clouds, t0: float, first_span: float, max_windows: int) -> March:
     """Layer after layer, each as wide as the tolerance allows; and why it stopped."""
     layers, residuals, num_fits, dim = [], [], 0, task.equation.dim
-    edges, course = [t0], Course(t0, first_span, _SLOPES[0])
+    met = np.abs(clouds.fitted[:, :dim]).max(axis=0)
+    edges, course = [t0], Course(t0, first_span, _SLOPES[0], met)
     result = RESULTS.successful
     while edges[-1] < task.stops[-1]:
         if len(layers) == max_windows:
@@ -90,7 +92,8 @@ def march(task: Task, clouds: Clouds, t0: float, first_span: float, max_windows:
         stop = task.stop_after(course.start)
         whole = accepted.span == stop - course.start
         edges.append(stop if whole else course.start + accepted.span)
-        course = Course(edges[-1], accepted.span, accepted.slope)
+        met = np.maximum(0.5 * course.met, accepted.fitted.size)
+        course = Course(edges[-1], accepted.span, accepted.slope, met)
     stats = {
         "edges": np.array(edges),
         "residuals": np.array(residuals),
@@ -112,7 +115,8 @@ def _widest(task: Task, clouds: Clouds, course: Course) -> tuple[_Accepted | Non
             Cloud(jnp.asarray(inputs, dtype), jnp.asarray(basis, dtype))
             for inputs, basis in zip(clouds, (units.basis, units.fresh_basis), strict=True)
         )
-        return fit_layer(task.equation, task.tables, task.tolerance, start, length, fitted, fresh)
+        first = task.equation, task.tables, task.tolerance, start, length
+        return fit_layer(*first, fitted, fresh, jnp.asarray(course.met, dtype))
 
     def even(span: float) -> float:
         """About this span, such that what is left is a whole number of windows."""

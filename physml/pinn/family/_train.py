@@ -51,8 +51,8 @@ def bundle(
     windows, and the network has a layer for each: frozen tanh units of the state at the window's
     start and of the parameters, times functions of the time in it, and a readout that is fitted
     by least squares to make the residual vanish over a cloud of points of the box, all at once.
-    The start is built in. A window whose residual at other points of the box is above
-    `atol + rtol |u|` (times its span, so that it is a change of u) is tried narrower.
+    The start is built in. A window whose residual at other points of the box (times its span, so
+    that it is a change of u) is above `rtol` times the size of a component is tried narrower.
 
     A network from the start alone, without intermediate states, would answer at any time by one
     layer, but the map from starts to late states of a nonlinear system is too rough for that
@@ -74,7 +74,9 @@ def bundle(
         t0: the time of the starts.
         args: passed on to the right-hand side.
         rtol, atol: tolerances of the residual, largest over the box. Default 1e-6 in float64 and
-            1e-4 in float32; `atol` defaults to `rtol`.
+            1e-4 in float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed;
+            without, `rtol` refers to what a component has been in this window and the last ones,
+            whatever its unit.
         units: the number of tanh units of a layer; more make fewer, wider windows.
         time_units, num_points: tanh units and Gauss points in the time of a window.
         num_checks: the number of points of the box where residuals are judged, and solutions
@@ -127,7 +129,7 @@ def bundle(
     edges = jnp.asarray(stats.pop("edges"), dtype)
     details = (
         f"The march stopped at t = {edges[-1]}, before t1 = {t1}, after {len(layers)} windows"
-        f"{', that is max_windows' if len(layers) == max_windows else ''}."
+        f"{', that is max_windows' if len(layers) == max_windows else ''}." + tolerance.advice
     )
     if not layers:
         conclude(None, result, "pinn.bundle", details, throw=True)
@@ -172,6 +174,7 @@ def _first_span(box: Box, points: np.ndarray, tolerance: Tolerance, t0: float, t
     slopes = eqx.filter_jit(equation)(jnp.asarray(t0, dtype), jnp.asarray(points.T, dtype))
     checks.require_finite("the right-hand side in the box at t0", slopes)
     size = np.abs(points[:, : equation.dim]).max(axis=0)
-    size = size if tolerance.atol is None else size + float(tolerance.atol / tolerance.rtol)
+    if tolerance.atol is not None:
+        size = size + float(tolerance.atol / tolerance.rtol)
     rate = np.abs(slopes).max(axis=1) / np.where(size > 0, size, np.inf)
     return 1.0 / max(float(np.max(rate)), 1.0 / (t1 - t0))

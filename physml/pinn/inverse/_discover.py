@@ -15,8 +15,10 @@ from physml._numerics import checks
 from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.nn import MLP
+from physml.pinn.inverse import _task as task
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
+from physml.pinn.inverse._layout import smoother
 from physml.systems import System, from_function
 
 _SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from zero
@@ -62,7 +64,7 @@ def discover(
     degree: int = 3,
     threshold: float = 0.1,
     units: int = 40,
-    size: float = 10.0,
+    size: float | None = None,
     key: PRNGKeyArray,
     observe: Sequence[int] | None = None,
     **options: Any,
@@ -84,7 +86,8 @@ def discover(
         threshold: the share of g's root mean square below which a monomial is dropped.
         units: tanh units of the network.
         size: the standard deviation of the prior of the network's readout weights, in the
-            component's units per time; the term may be a few times larger.
+            component's units per time; the term may be a few times larger. Unless given, it is ten
+            times the root mean square of the observed component's slope.
         key: draws the network's hidden layer.
         observe: indices of the observed components; all unless given.
         options: of `identify`: `y0`, `noise`, `loss`, `num_windows`, ...
@@ -111,12 +114,17 @@ def discover(
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
     checks.require_count(degree=degree, units=units)
-    checks.require_positive(size=size)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1), got {threshold}")
+    task.require_double("pinn.discover")
     ts = checks.floating_array("ts", ts)
-    checks.require_increasing("ts", ts)
+    checks.require_not_empty(ts=ts)
+    checks.require_finite("ts", ts)
+    if ts.ndim != 1:
+        raise ValueError(f"ts must have shape (n,), got shape {ts.shape}")
     seen = _check_seen(system, ys, component, inputs, observe)
+    size = _typical_slope(ts, ys, component, observe) if size is None else size
+    checks.require_positive(size=size)
     network = MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key))
     graph, state = nnx.split(network)
 
@@ -163,7 +171,7 @@ def _check_seen(
         raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
     if not checks.is_concrete(ys):
         raise ValueError("ys must not be traced: which terms are found depends on them")
-    ys = checks.floating_array("ys", ys)
+    ys = checks.floating_array("ys", ys, jnp.float64)
     if ys.ndim != 2 or ys.shape[1] != len(observe):
         raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
     checks.require_finite("ys", ys)
@@ -174,6 +182,22 @@ def _check_seen(
             f"ys must vary in every component of inputs, {inputs}, got max - min = {spans}"
         )
     return seen
+
+
+def _typical_slope(ts: Numbers, ys: Numbers, component: int, observe: tuple[int, ...]) -> float:
+    """Ten times the root mean square of the component's slope, of smoothed data."""
+    if component not in observe:
+        raise ValueError(
+            "size must be given where the component that lacks the term is not observed, got None"
+        )
+    times, values = np.asarray(ts, float), np.asarray(ys, float)[:, [observe.index(component)]]
+    checks.require_increasing("ts", times)
+    if len(times) != len(values):
+        raise ValueError(
+            f"ys must have shape ({len(times)}, obs), a row a time, got {np.shape(ys)}"
+        )
+    smoothed = np.asarray(smoother(times, times)(jnp.asarray(values)))[:, 0]
+    return 10.0 * float(np.sqrt(np.mean(np.gradient(smoothed, times) ** 2)))
 
 
 def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, " n"]:

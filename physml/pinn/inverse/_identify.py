@@ -1,5 +1,6 @@
 """Parameters and starts of an equation from noisy observations of its solution."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import equinox as eqx
@@ -10,22 +11,23 @@ from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
-from physml._numerics.checks import is_concrete, require_count, require_one_of
+from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
 from physml._types import Numbers
 from physml.pinn.collocation import OnDemand, WindowNetworks
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse import _task as task
-from physml.pinn.inverse._identified import FINEST, Identified, summarise
+from physml.pinn.inverse._identified import Identified, in_words, summarise
 from physml.pinn.inverse._layout import Layout, Neighbours, lay_out, window_networks
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit, fit_windows
 from physml.pinn.inverse._parameters import free_parameters
-from physml.pinn.inverse._shooting import DataLoss, ShootingProblem
-from physml.pinn.inverse._task import Observations, Observe, Unknowns
+from physml.pinn.inverse._shooting import DataLoss, Scales, ShootingProblem
+from physml.pinn.inverse._task import Noise, Observations, Observe, Unknowns
 from physml.results import RESULTS, conclude, is_failure
 from physml.solution import Solution
 from physml.systems import System, check_problem
 
-_DOUBLINGS = 3
+_DOUBLINGS, _MOST_DOUBLINGS = 3, 6  # the most where each one brings the solution nearer
+_SMOOTHEST = 1e-5  # the smallest first guess of the noise, as a share of a column's spread
 _PARTS = 4  # windows of the error's estimate in each window
 
 
@@ -40,7 +42,7 @@ def identify(
     t0: float | None = None,
     args: PyTree = None,
     observe: Observe = None,
-    noise: Numbers | None = None,
+    noise: Noise = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     prior: Mapping[str, float] | None = None,
     known_start: bool = False,
@@ -67,7 +69,7 @@ def identify(
     Args:
         system: the right-hand side. Its values of the free parameters are the first guess.
         ts: increasing times of the observations, shape (n,).
-        ys: the observations, shape (n, obs), float64.
+        ys: the observations, shape (n, obs). All is computed in float64, float32 data too.
         free: names of the parameters to find: the system's own, or keys of `args`. Every entry
             of an array is a parameter.
         y0: a guess of the state at `t0`, shape (dim,); not needed where all components are
@@ -76,8 +78,10 @@ def identify(
         args: passed on to the right-hand side.
         observe: what is seen of the state: indices of components, or a function from (dim,) to
             (obs,); all components unless given.
-        noise: the standard deviation of the noise, one for all columns or one for each. Unless
-            given, one for all columns is estimated.
+        noise: the standard deviation of the noise: one for all columns, one for each, one for each
+            observation, (n, obs), or a function of the observed values, from (n, obs) to (n, obs),
+            such as `lambda y: 0.1 * y`, whose values count as at least a thousandth of their root
+            mean square. Unless given, one for each column is estimated.
         bounds: by name, (low, high), either of which may be infinite: (0, inf) keeps a parameter
             positive.
         prior: by name, the standard deviation of a normal prior about the guess, for parameters
@@ -85,8 +89,8 @@ def identify(
         known_start: y0 is exact, not a guess.
         loss: "squares"; "huber" or "soft_l1" for data with outliers (iteratively reweighted).
         num_windows: the number of windows. Unless given, there is one for every ten observations,
-            and the number is doubled, at most three times, until the equation is resolved (never
-            under tracing).
+            and the number is doubled until the windows' own error does not show beside the noise,
+            or as long as that helps (never under tracing).
         units, num_points: tanh units and Gauss points of a window.
         max_steps: Levenberg-Marquardt steps.
         throw: raise if the fit fails; otherwise `result` says how it ended.
@@ -118,7 +122,9 @@ def identify(
         1.29 ± 0.01
     """
     args = getattr(system, "args", None) if args is None else args
+    task.require_double("pinn.identify")
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None else y0
+    start = floating_array("y0", start, jnp.float64)
     system, start = check_problem(system, start, args)
     data = task.check_observations(ts, ys, start, t0=t0, observe=observe, noise=noise)
     guess = free_parameters(system, args, free, bounds or {})
@@ -126,20 +132,43 @@ def identify(
         guess, start, data, prior=prior or {}, given=y0 is not None, known=known_start
     )
     require_one_of(shooting.LOSSES, loss=loss)
-    first = int(np.clip(len(data.ts) // 10, 4, 256))
-    counts = [first << n for n in range(_DOUBLINGS + 1)] if num_windows is None else [num_windows]
-    require_count(num_windows=counts[0], max_steps=max_steps, units=units, num_points=num_points)
-
+    require_count(max_steps=max_steps, units=units, num_points=num_points)
+    if num_windows is None:
+        first = int(np.clip(len(data.ts) // 10, 4, 256))
+        counts = [first << n for n in range(_MOST_DOUBLINGS + 1)]
+    else:
+        require_count(num_windows=num_windows)
+        counts = [num_windows]
     network, tables = window_networks(system.dim, units, num_points)
-    for count in counts:
+
+    def fit(count: int) -> Identified:
         layout, smoothers = lay_out(network, tables, system, data, count)
         with single_threaded_blas():
             found = _identify(data, unknowns, layout, smoothers, loss, max_steps)
-            found = jax.block_until_ready(found)
-        if not is_concrete(found.cost) or not is_failure(found.result):
+            return jax.block_until_ready(found)
+
+    best = fit(counts[0])
+    if not is_concrete(best.cost):  # among many traced fits one that failed is no error
+        return conclude(best, best.result, "pinn.identify", throw=False)
+    for doublings, count in enumerate(counts[1:], start=1):
+        if best.stats["coarseness"] < 1 and not is_failure(best.result):
             break
-    # Among many traced fits one that failed must not stop the others.
-    return conclude(found, found.result, "pinn.identify", throw=throw and is_concrete(found.cost))
+        found = fit(count)
+        helped = _is_better(found, best)
+        best = found if helped else best
+        if not (helped or is_failure(best.result)):
+            break
+        if doublings >= _DOUBLINGS and not (helped and best.result == RESULTS.unresolved):
+            break
+    return conclude(best, best.result, "pinn.identify", in_words(best), throw=throw)
+
+
+def _is_better(found: Identified, other: Identified) -> bool:
+    """Whether a fit ended better than another, or in the same way with half its error or less."""
+    failed, other_failed = bool(is_failure(found.result)), bool(is_failure(other.result))
+    if failed != other_failed:
+        return other_failed
+    return bool(2 * found.stats["coarseness"] < other.stats["coarseness"])
 
 
 @eqx.filter_jit
@@ -160,6 +189,7 @@ def _identify(
         states = states.at[0].set(unknowns.start)
     problem = _shooting_problem(data, unknowns, layout, loss, states, at_data(data.ys))
     fitted = fit_windows(problem, problem.prior[0], states, max_steps)
+    problem = dataclasses.replace(problem, scales=fitted.scales)
     return summarise(problem, fitted, _solution(data.ts, problem, fitted))
 
 
@@ -171,31 +201,45 @@ def _shooting_problem(
     states: Float[Array, "windows dim"],
     smoothed: Float[Array, "n obs"],
 ) -> ShootingProblem:
-    """What is fitted, in units of the noise and of typical states and parameters."""
+    """What is fitted, with a first guess of the noise and of all scales."""
     ys, parameters, dtype = data.ys, unknowns.parameters, data.ys.dtype
-    size = jnp.sqrt(jnp.mean(ys**2))
-    rough = jnp.sqrt(jnp.mean(jnp.square(ys - smoothed)))
-    unit = jnp.maximum(rough, FINEST * size) if data.noise is None else data.noise
-    unit = jnp.broadcast_to(unit, ys.shape[1:])
-    typical_y = jnp.sqrt(jnp.mean(states**2, axis=0))
-    typical_y = jnp.where(typical_y > 0, typical_y, 1.0)
-    bounded = jnp.isfinite(parameters.low) | jnp.isfinite(parameters.high)
+    sizes = jnp.sqrt(jnp.mean(ys**2, axis=0))
+    sizes = jnp.where(sizes > 0, sizes, jnp.max(sizes))
+    sizes = jnp.where(sizes > 0, sizes, 1.0)
+    spreads = jnp.maximum(jnp.std(ys, axis=0), _SMOOTHEST * sizes)
+    first_noise = jnp.sqrt(jnp.mean(jnp.square(ys - smoothed), axis=0))
     p = parameters.unconstrain(unknowns.values)
-    known = jnp.full(typical_y.size, shooting.HARDEST if unknowns.start_known else 0.0, dtype)
+    known = jnp.full(len(unknowns.start), shooting.HARDEST if unknowns.start_known else 0.0, dtype)
     return ShootingProblem(
         field=parameters,
         observe=data.observe,
         loss=loss,
-        known_noise=data.noise is not None,
         num_free=unknowns.count,
         layout=layout,
         ys=ys,
-        noise=unit,
-        signal=size / jnp.min(unit),
-        typical_p=jnp.where(bounded | (p == 0), 1.0, jnp.abs(p)),
-        typical_y=typical_y,
+        noise=data.noise,
+        first_noise=jnp.maximum(first_noise, _SMOOTHEST * spreads),
+        size=sizes,
+        spread=spreads,
+        scales=_first_scales(unknowns, layout, states, p),
+        seen=jnp.asarray(np.isin(np.arange(len(unknowns.start)), data.indices)),
         prior=(p, jnp.asarray(unknowns.precision, dtype)),
-        start=(unknowns.start, known / typical_y),
+        start=(unknowns.start, known),
+    )
+
+
+def _first_scales(
+    unknowns: Unknowns, layout: Layout, states: Float[Array, "windows dim"], p: Array
+) -> Scales:
+    """The sizes of the guess; a component that is zero takes what its slope gives in all."""
+    parameters, precision = unknowns.parameters, unknowns.precision
+    slopes = jax.vmap(lambda t, y: parameters(t, y, p))(jnp.asarray(layout.starts), states)
+    change = 2 * jnp.sum(layout.halves) * jnp.sqrt(jnp.mean(slopes**2, axis=0))
+    y = jnp.sqrt(jnp.mean(states**2, axis=0))
+    y = jnp.where(y > 0, y, change)
+    given = jnp.where(p == 0, 1 / jnp.where(precision > 0, precision, 1.0), jnp.abs(p))
+    return Scales(
+        jnp.where((y > 0) & jnp.isfinite(y), y, 1.0), jnp.where(parameters.bounded, 1.0, given)
     )
 
 
@@ -213,7 +257,7 @@ def _solution(
     if not layout.has_jumps:  # the windows of the estimate would not end at the jumps
         system, args = problem.field.at(point.p)
         error = OnDemand(system, args, dense, point.s[0], t0, t1, _PARTS * num_windows)
-    stats = {"num_windows": num_windows, "residuals": shooting.window_residuals(problem, point)}
+    stats = {"num_windows": num_windows, "errors": shooting.window_errors(problem, point)}
     ts = jnp.asarray(ts)
     states = shooting.states_at_data(problem, point)
     return Solution(ts, states, t0, t1, dense, RESULTS.successful, stats, error)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.pieces import piece_at
+from physml._numerics.quadrature import gauss
 from physml.nn import MLP
 from physml.pinn.collocation import Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.inverse._task import Observations
@@ -37,6 +38,7 @@ class Layout(eqx.Module):
     rows: Int[np.ndarray | Array, "windows slots"]  # which observations lie in a window
     used: Bool[np.ndarray | Array, "windows slots"]  # a window may hold fewer than its slots
     basis: Float[np.ndarray | Array, "windows slots rank"]  # values at these observations
+    fine_basis: Float[np.ndarray | Array, "nodes rank"]  # values where the error is looked for
     has_jumps: bool = eqx.field(static=True)  # whether the right-hand side jumps
 
 
@@ -63,16 +65,21 @@ def lay_out(
     rows = np.where(used, (np.cumsum(counts) - counts)[:, None] + slots, 0)
     s = np.where(used, (ts[rows] - starts[:, None]) / halves[:, None] - 1, 0.0)
     basis = basis_at(network, tables, s)
-    layout = Layout(network, tables, starts, halves, rows, used, basis, has_jumps=jumps.size > 0)
-    return layout, (_smoother(ts, starts), _smoother(ts, ts))
+    nodes = np.concatenate([[-1.0], gauss(2 * len(tables.points)).points, [1.0]])
+    fine_basis = basis_at(network, tables, nodes)
+    has_jumps = jumps.size > 0
+    layout = Layout(network, tables, starts, halves, rows, used, basis, fine_basis, has_jumps)
+    return layout, (smoother(ts, starts), smoother(ts, ts))
 
 
-def _smoother(ts: Float[np.ndarray, " n"], at: Float[np.ndarray, " at"]) -> Neighbours:
+def smoother(ts: Float[np.ndarray, " n"], at: Float[np.ndarray, " at"]) -> Neighbours:
+    """The weights by which observations at `ts` give smoothed values at other times."""
     count = min(_NEIGHBOURS, len(ts))
     first = np.clip(np.searchsorted(ts, at) - count // 2, 0, len(ts) - count)
     rows = first[:, None] + np.arange(count)
     distance = ts[rows] - at[:, None]
-    x = distance / (1.001 * np.abs(distance).max(axis=1, keepdims=True))
+    reach = np.abs(distance).max(axis=1, keepdims=True)
+    x = distance / (1.001 * np.where(reach > 0, reach, 1.0))  # zero of a single observation
     root = (1 - np.abs(x) ** 3) ** 1.5  # of the tricube weights
     powers = x[:, :, None] ** np.arange(min(3, count))
     solution = np.linalg.pinv(root[:, :, None] * powers)[:, 0]

@@ -1,5 +1,7 @@
 """Multiple shooting by Levenberg-Marquardt: a step by QR, and a coupling that grows."""
 
+import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from physml.pinn.inverse import _shooting as shooting
-from physml.pinn.inverse._shooting import ShootingPoint, ShootingProblem
+from physml.pinn.inverse._shooting import Scales, ShootingPoint, ShootingProblem
 
 # The coupling weighs jumps in units of a typical state. A jump of 1/3 of it costs 1 at first,
 # which is as good as no condition; `last_coupling` tolerates 1e-5 of the noise.
@@ -18,7 +20,8 @@ _FIRST_DAMPING, _LEAST_DAMPING, _HARMLESS_DAMPING, _MOST_DAMPING = 1e2, 1e-8, 1.
 _DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
 # A minimum is near where a step gains less than a hundredth of a standard deviation squared for
 # each observation, and reached where a step gains nothing that matters to a likelihood.
-_NEAR, _CONVERGED = 1e-2, 1e-8
+# Along what the data do not determine, small gains may go on: after all steps they are enough.
+_NEAR, _CONVERGED, _GOOD_ENOUGH = 1e-2, 1e-8, 1e-4
 _FIRST_NEWTON_STEPS = 6  # from readouts of zero
 
 
@@ -34,7 +37,7 @@ class ShootingStep(NamedTuple):
 def linear_solve(
     problem: ShootingProblem,
     point: ShootingPoint,
-    scale: Array,
+    noise: Array,
     coupling: Array,
     damping: Array,
     *,
@@ -50,14 +53,15 @@ def linear_solve(
     linear, dtype = point.linear, point.p.dtype
     dim = point.s.shape[1]
     columns = dim + point.p.size + 1
-    r = linear.residual / scale
+    r = shooting.standardised(problem, point, noise)
     root = jnp.where(robust, jnp.sqrt(shooting.weigh(problem.loss, r)[1]), 1.0)
-    data = jnp.linalg.qr(root[:, :, None] * (linear.data / scale), mode="r")
+    data = root[:, :, None] * shooting.data_rows(problem, point, noise)
+    data = jnp.linalg.qr(data, mode="r")
     data = jnp.pad(data, ((0, 0), (0, max(columns - data.shape[1], 0)), (0, 0)))
-    weight = coupling / problem.typical_y
+    weight = coupling / problem.scales.y
     away = -jnp.diag(weight)
     gaps = weight[None, :, None] * linear.jumps
-    still = jnp.diag(jnp.sqrt(damping) / problem.typical_y)
+    still = jnp.diag(jnp.sqrt(damping) / problem.scales.y)
     beside, below = jnp.zeros((columns, dim), dtype), jnp.zeros((dim, columns), dtype)
 
     def eliminate(later, window):
@@ -72,9 +76,9 @@ def linear_solve(
 
     last, eliminated = jax.lax.scan(eliminate, data[-1], (gaps, data[:-1]), reverse=True)
     anchors = shooting.prior_rows(problem, point)
-    weights = jnp.concatenate([problem.start[1], problem.prior[1]])
+    weights = jnp.concatenate([problem.start[1] / problem.scales.y, problem.prior[1]])
     steady = jnp.sqrt(damping) + jnp.where(jnp.arange(columns - 1) < dim, 0.0, hold)
-    steady = steady / jnp.concatenate([problem.typical_y, problem.typical_p])
+    steady = steady / jnp.concatenate(problem.scales)
     anchored = jnp.concatenate([jnp.diag(weights), anchors[:, None]], axis=1)
     steady = jnp.pad(jnp.diag(steady), ((0, 0), (0, 1)))
     triangle = jnp.linalg.qr(jnp.concatenate([anchored, last, steady]), mode="r")
@@ -100,6 +104,8 @@ class ShootingFit(NamedTuple):
     cost: Float[Array, ""]  # of data and priors, what was minimised
     converged: Bool[Array, ""]
     num_iterations: Int[Array, ""]
+    scales: Scales
+    noise: Float[Array, "rows obs"]
 
 
 class _Guess(NamedTuple):
@@ -119,7 +125,8 @@ class _Iteration(NamedTuple):
     best: ShootingPoint
     ventured: Bool[Array, ""]  # whether the last step went uphill from the best point
     cost: Float[Array, ""]
-    scale: Float[Array, ""]
+    scales: Scales
+    noise: Float[Array, "rows obs"]
     damping: Float[Array, ""]
     coupling: Float[Array, ""]
     count: Int[Array, ""]
@@ -139,13 +146,15 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
         one = jnp.ones((), s.dtype)
         shapes = jax.eval_shape(lambda: shooting.evaluate(problem, p, s, c, 1))
         nowhere = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        noise_shape = jax.eval_shape(lambda: shooting.estimate_noise(problem, nowhere, one)).shape
         unknowns = s.shape[1] + p.size
         state = _Iteration(
             guess=_Guess(p, s, c, one, jnp.zeros((unknowns, unknowns), s.dtype)),
             best=nowhere,
             ventured=jnp.asarray(True),  # so that the damping stays
             cost=jnp.inf * one,  # the first guess is accepted
-            scale=one,
+            scales=problem.scales,
+            noise=jnp.broadcast_to(problem.first_noise, noise_shape),
             damping=_FIRST_DAMPING * one,
             coupling=_FIRST_COUPLING * one,
             count=jnp.asarray(-1),
@@ -155,9 +164,11 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
         state = jax.lax.while_loop(
             lambda state: ~state.ended, lambda state: _iterate(problem, state, max_steps), state
         )
-    cost = shooting.data_cost(problem, state.best, state.scale)
-    triangle = state.guess.triangle
-    return ShootingFit(state.best, triangle, cost, state.converged, state.count)
+    problem = dataclasses.replace(problem, scales=state.scales)
+    noise = shooting.estimate_noise(problem, state.best, state.coupling)
+    cost = shooting.data_cost(problem, state.best, noise)
+    triangle, end = state.guess.triangle, (state.converged, state.count)
+    return ShootingFit(state.best, triangle, cost, *end, state.scales, noise)
 
 
 def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _Iteration:
@@ -167,16 +178,17 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     and the linear problem only once, for the first guess and for the covariance at the end as well,
     because each of them takes long to compile.
     """
+    problem = dataclasses.replace(problem, scales=state.scales)
     first = state.count < 0
     p, s, readouts, promised, _ = state.guess
     trial = shooting.evaluate(problem, p, s, readouts, jnp.where(first, _FIRST_NEWTON_STEPS, 2))
-    cost = shooting.total_cost(problem, trial, state.scale, state.coupling)
+    cost = shooting.total_cost(problem, trial, state.noise, state.coupling)
 
     better = first | (cost < state.cost)
     gain = jnp.abs(state.cost - cost)
     free = state.damping <= _HARMLESS_DAMPING
     near = free & (gain < _NEAR * problem.ys.size)
-    last = shooting.last_coupling(problem, state.scale)
+    last = shooting.last_coupling(problem, state.noise)
     hard = state.coupling >= last
     # In a curved valley a full step climbs its side, and the next step comes down further on. So
     # one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
@@ -187,16 +199,21 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
     kept = ventured | (better & state.ventured)
     factor = jnp.where(kept, 1.0, jnp.where(better, trust, _DAMPING_UP))
-    # Another coupling gives the residual another scale, so the cost is computed anew below.
+    # At another coupling noise and scales are estimated anew, so the cost is computed anew below.
     harder = near & ~hard
     coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
     coupling = jnp.where(harder, coupling, state.coupling)
-    last_scale = shooting.estimate_scale(problem, best)
-    scale = jnp.where(first | harder, last_scale, state.scale)
+    last_noise = shooting.estimate_noise(problem, best, coupling)
+    noise = jnp.where(first | harder, last_noise, state.noise)
+    scales = shooting.rescale(problem, best, first)
+    scales = jax.tree.map(partial(jnp.where, first | harder), scales, state.scales)
+    problem = dataclasses.replace(problem, scales=scales)
     damping = jnp.maximum(state.damping * factor, _LEAST_DAMPING)
-    converged = hard & free & (gain < _CONVERGED * (1 + state.cost))
-    cost = shooting.total_cost(problem, best, scale, coupling)
-    ended = converged | (state.count + 1 >= max_steps) | (damping > _MOST_DAMPING)
+    exhausted = state.count + 1 >= max_steps
+    tolerance = jnp.where(exhausted, _GOOD_ENOUGH, _CONVERGED)
+    converged = hard & free & (gain < tolerance * (1 + state.cost))
+    cost = shooting.total_cost(problem, best, noise, coupling)
+    ended = converged | exhausted | (damping > _MOST_DAMPING)
     ended = ended | ~jnp.isfinite(cost)
     # At the end the linear problem is that of the covariance: undamped, with all data alike.
     onwards = ventured & ~ended
@@ -204,8 +221,8 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     step = linear_solve(
         problem,
         point,
-        jnp.where(ended, last_scale, scale),
-        jnp.where(ended, shooting.last_coupling(problem, last_scale), coupling),
+        jnp.where(ended, last_noise, noise),
+        jnp.where(ended, shooting.last_coupling(problem, last_noise), coupling),
         jnp.where(ended, 0.0, damping),
         hold=jnp.where(ended | (coupling > _FIRST_COUPLING), 0.0, 1e6),
         robust=~ended,
@@ -215,7 +232,8 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
         best=best,
         ventured=ventured,
         cost=cost,
-        scale=scale,
+        scales=scales,
+        noise=noise,
         damping=damping,
         coupling=coupling,
         count=state.count + 1,

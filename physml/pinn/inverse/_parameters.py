@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.checks import is_concrete, require_finite
 from physml.systems import System
@@ -70,6 +70,11 @@ class Parameters(eqx.Module):
         from_low = jnp.log(jnp.where(below, values - low, 1.0))
         from_high = jnp.log(jnp.where(above, high - values, 1.0))
         return jnp.where(below | above, from_low - from_high, values)
+
+    @property
+    def bounded(self) -> Bool[Array, "*batch p"]:
+        """Which entries have bounds."""
+        return jnp.isfinite(self.low) | jnp.isfinite(self.high)
 
     def _bounds(self) -> tuple[Array, Array, Array, Array]:
         below, above = jnp.isfinite(self.low), jnp.isfinite(self.high)

@@ -97,7 +97,7 @@ def _fit_at(
     def at(offset):
         p = point.p.at[index].add(offset * sd)
         prior = mean.at[index].set(p[index]), weight.at[index].set(_EXACT / sd)
-        fixed = dataclasses.replace(problem, prior=prior, noise=found.noise, known_noise=True)
+        fixed = dataclasses.replace(problem, prior=prior, noise=found.fitted.noise)
         fitted = fit_windows(fixed, p, point.s, 300)
         return found.parameters.constrain(p)[index], fitted.cost, fitted.converged
 

@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from physml.pinn.collocation import defect, nodes_in
 from physml.pinn.inverse._layout import Layout
 from physml.pinn.inverse._parameters import Parameters
+from physml.pinn.inverse._task import NoiseModel
 
 DataLoss = Literal["squares", "huber", "soft_l1"]
 """How a residual counts: by its square, or less where it is large."""
@@ -27,7 +29,9 @@ LOSSES: tuple[DataLoss, ...] = get_args(DataLoss)
 HARDEST = 1e9  # the weight, in typical states, of what has to hold exactly
 _HUBER = 1.345  # Huber's constant: 95 % efficient if the noise is normal
 _LAST_COUPLING = 1e5  # times the data's size in units of the noise
-_FINEST = 1e-6  # the smallest noise that is assumed, as a share of the data's size
+_FINEST = 1e-6  # the smallest noise that is estimated, as a share of a column's spread
+_KNOWN_FINEST = 1e-8  # the smallest that is given: about what the windows' own error is
+_FIRST_FINEST = 3e-3  # the smallest at first, over the coupling: exact data would hold the windows
 
 
 class ShootingProblem(eqx.Module):
@@ -36,17 +40,28 @@ class ShootingProblem(eqx.Module):
     field: Parameters  # field(t, y, p); y of shape (dim, *batch)
     observe: Callable[[Array], Array]  # (dim,) to (obs,)
     loss: DataLoss = eqx.field(static=True)
-    known_noise: bool = eqx.field(static=True)
     num_free: int = eqx.field(static=True)  # unknown numbers: parameters and start
     layout: Layout
     ys: Float[Array, "n obs"]
-    noise: Float[Array, " obs"]  # unit of the residual: its standard deviation, where known
-    signal: Float[Array, ""]  # the data's size in units of `noise`
-    typical_p: Float[Array, " p"]
-    typical_y: Float[Array, " dim"]
-    # Rows weight * (unknown - mean) of the least-squares problem.
+    noise: NoiseModel  # as given; None where it is estimated
+    first_noise: Float[Array, " obs"]  # a guess of it, by columns
+    size: Float[Array, " obs"]  # of the data, by columns
+    spread: Float[Array, " obs"]  # their standard deviation, of which the least noise is a share
+    scales: "Scales"
+    seen: Bool[Array, " dim"]  # the components whose scales the data give
+    # Rows weight * (unknown - mean) of the least-squares problem; the start's mean / its scale.
     prior: tuple[Float[Array, " p"], Float[Array, " p"]]  # mean, weight
     start: tuple[Float[Array, " dim"], Float[Array, " dim"]]
+
+
+class Scales(NamedTuple):
+    """The sizes of the states and the parameters, on which all that is tolerated depends.
+
+    Nothing here has a unit of its own, so that data in other units give the same answer.
+    """
+
+    y: Float[Array, " dim"]
+    p: Float[Array, " p"]
 
 
 class LinearisedWindows(NamedTuple):
@@ -57,12 +72,12 @@ class LinearisedWindows(NamedTuple):
 
     readouts: Float[Array, "windows size inputs"]  # without the value
     jumps: Float[Array, "gaps dim columns"]
-    data: Float[Array, "windows rows columns"]  # in units of `noise`; zero in unused slots
-    newton: Float[Array, " windows"]  # last change of u, in typical states
+    data: Float[Array, "windows rows columns"]  # as the data are; zero in unused slots
+    newton: Float[Array, " windows"]  # last change of u, in the states' scales
 
     @property
     def residual(self) -> Float[Array, "windows rows"]:
-        """The residual of the data, in units of `noise`."""
+        """The residual of the data."""
         return self.data[:, :, -1]
 
 
@@ -105,9 +120,8 @@ def evaluate(
             return value, jax.vmap(tangent, 1, 1)(u_by)
 
         value, value_by = jax.vmap(observed)(u, u_by)
-        weight = jnp.where(used[:, None], 1 / problem.noise[None], 0.0)
         data = jnp.concatenate([value_by, (value - problem.ys[rows])[:, :, None]], axis=2)
-        data = (weight[:, :, None] * data).reshape(value.size, -1)
+        data = jnp.where(used[:, None, None], data, 0.0).reshape(value.size, -1)
         return c, jnp.concatenate([end_by, end[:, None]], axis=1), readouts, data, newton
 
     c, ends, readouts, data, newton = jax.vmap(solve)(
@@ -125,10 +139,12 @@ def _newton(problem: ShootingProblem, start, half, s, c, p):
     u = s[:, None] + half * (tables.values @ c).T
     f, tangent = jax.linearize(lambda u, p: problem.field(times, u, p), u, p)
     eye, eye_p = jnp.eye(dim, dtype=c.dtype), jnp.eye(p.size, dtype=c.dtype)
-    directions = jnp.broadcast_to(eye[:, :, None], (dim, *u.shape))
-    f_u = jax.vmap(lambda v: tangent(v, jnp.zeros_like(p)))(directions)
-    f_p = jax.vmap(lambda v: tangent(jnp.zeros_like(u), v))(eye_p)
-    residual = (tables.slopes @ c).T - f
+    # In units of the scales, because least squares add the components' residuals.
+    scale = problem.scales.y
+    directions = jnp.broadcast_to(jnp.diag(scale)[:, :, None], (dim, *u.shape))
+    f_u = jax.vmap(lambda v: tangent(v, jnp.zeros_like(p)))(directions) / scale[:, None]
+    f_p = jax.vmap(lambda v: tangent(jnp.zeros_like(u), v))(eye_p) / scale[:, None]
+    residual = ((tables.slopes @ c).T - f) / scale[:, None]
     matrix = jnp.einsum("p,pr,ij->ipjr", root, tables.slopes, eye)
     matrix = matrix - half * jnp.einsum("p,pr,jip->ipjr", root, tables.values, f_u)
     matrix = matrix.transpose(0, 1, 3, 2).reshape(dim * root.size, rank * dim)
@@ -138,9 +154,11 @@ def _newton(problem: ShootingProblem, start, half, s, c, p):
     triangle = jnp.linalg.qr(jnp.concatenate([matrix, right], axis=1), mode="r")
     size = rank * dim
     answer = -jax.scipy.linalg.solve_triangular(triangle[:size, :size], triangle[:size, size:])
-    step = answer[:, 0].reshape(rank, dim)
-    change = jnp.max(jnp.abs(half * (tables.values @ step)) / problem.typical_y[None])
-    return c + step, answer[:, 1:], change
+    answer = answer.reshape(rank, dim, -1)
+    step, by = answer[:, :, 0], scale[:, None] * answer[:, :, 1:]
+    by = by / jnp.concatenate([scale, jnp.ones_like(p)])
+    change = jnp.max(jnp.abs(half * (tables.values @ step)))
+    return c + scale * step, by.reshape(size, -1), change
 
 
 def weigh(loss: DataLoss, r: Array) -> tuple[Array, Array, Array]:
@@ -157,30 +175,58 @@ def weigh(loss: DataLoss, r: Array) -> tuple[Array, Array, Array]:
     return r**2, jnp.ones_like(r), jnp.ones_like(r)
 
 
-def data_cost(problem: ShootingProblem, point: ShootingPoint, scale: Array) -> Float[Array, ""]:
+def standardised(
+    problem: ShootingProblem, point: ShootingPoint, noise: Array
+) -> Float[Array, "windows rows"]:
+    """The residual of the data in standard deviations of the noise; zero in unused slots."""
+    return point.linear.residual / _in_windows(problem, noise)
+
+
+def data_rows(
+    problem: ShootingProblem, point: ShootingPoint, noise: Array
+) -> Float[Array, "windows rows columns"]:
+    """The linearised data in standard deviations of the noise."""
+    return point.linear.data / _in_windows(problem, noise)[:, :, None]
+
+
+def _in_windows(problem: ShootingProblem, x: Array) -> Float[Array, "windows rows"]:
+    """Numbers of the observations, in the order of the rows of the windows' data."""
+    rows = jnp.broadcast_to(x, problem.ys.shape)[problem.layout.rows]
+    return rows.reshape(len(rows), -1)
+
+
+def residuals(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, "n obs"]:
+    """h(u) - data."""
+    layout, (n, columns) = problem.layout, problem.ys.shape
+    residual = point.linear.residual.reshape(len(layout.rows), -1, columns)
+    return jnp.zeros((n, columns), residual.dtype).at[layout.rows].add(residual)
+
+
+def data_cost(problem: ShootingProblem, point: ShootingPoint, noise: Array) -> Float[Array, ""]:
     """The loss of the data, and the squares of the priors' rows."""
-    cost = weigh(problem.loss, point.linear.residual / scale)[0]
+    cost = weigh(problem.loss, standardised(problem, point, noise))[0]
     return jnp.sum(cost) + jnp.sum(prior_rows(problem, point) ** 2)
 
 
 def prior_rows(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " unknowns"]:
     """The priors' rows of the least-squares problem at a point: of the start, then of p."""
-    anchored = (point.s[0], *problem.start), (point.p, *problem.prior)
-    return jnp.concatenate([weight * (x - mean) for x, mean, weight in anchored])
+    (start, weight), (mean, precision) = problem.start, problem.prior
+    anchored = weight / problem.scales.y * (point.s[0] - start), precision * (point.p - mean)
+    return jnp.concatenate(anchored)
 
 
 def total_cost(
-    problem: ShootingProblem, point: ShootingPoint, scale: Array, coupling: Array
+    problem: ShootingProblem, point: ShootingPoint, noise: Array, coupling: Array
 ) -> Float[Array, ""]:
     """The cost of data and priors, and of the jumps and the windows' last Newton steps."""
-    jumps = point.linear.jumps[:, :, -1] / problem.typical_y[None]
+    jumps = point.linear.jumps[:, :, -1] / problem.scales.y
     gaps = jnp.sum(jumps**2) + jnp.sum(point.linear.newton**2)
-    return data_cost(problem, point, scale) + coupling**2 * gaps
+    return data_cost(problem, point, noise) + coupling**2 * gaps
 
 
-def last_coupling(problem: ShootingProblem, scale: Array) -> Float[Array, ""]:
+def last_coupling(problem: ShootingProblem, noise: Array) -> Float[Array, ""]:
     """The coupling at which jumps no longer matter."""
-    return jnp.minimum(_LAST_COUPLING * problem.signal / scale, HARDEST)
+    return jnp.minimum(_LAST_COUPLING * jnp.max(problem.size / jnp.min(noise, axis=0)), HARDEST)
 
 
 def used_rows(problem: ShootingProblem) -> Bool[Array, "windows rows"]:
@@ -188,18 +234,49 @@ def used_rows(problem: ShootingProblem) -> Bool[Array, "windows rows"]:
     return jnp.repeat(problem.layout.used, problem.ys.shape[1], axis=1)
 
 
-def estimate_scale(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, ""]:
-    """The standard deviation of the residual in units of `noise`; 1 where that is known."""
-    residual = point.linear.residual
-    if problem.known_noise:
-        return jnp.ones((), residual.dtype)
-    least = _FINEST * problem.signal
+def estimate_noise(
+    problem: ShootingProblem, point: ShootingPoint, coupling: Array
+) -> Float[Array, "rows obs"]:
+    """The noise's standard deviation: as given, or estimated for each column.
+
+    A column that could be fitted exactly by itself would draw all weight to it. Where there are so
+    few observations, the columns' ratios stay those of the first guess.
+    """
+    residual, (n, columns) = residuals(problem, point), problem.ys.shape
+    if problem.noise is not None:
+        given = problem.noise(problem.ys + residual) if callable(problem.noise) else problem.noise
+        finest = jnp.maximum(_KNOWN_FINEST, _FIRST_FINEST / coupling)
+        return jnp.maximum(given, finest * problem.spread)
+    unit = jnp.ones(columns) if n >= 2 * problem.num_free else problem.first_noise
+    axis = 0 if n >= 2 * problem.num_free else None
     if problem.loss == "squares":
-        variance = jnp.sum(residual**2) / max(problem.ys.size - problem.num_free, 1)
-        return jnp.maximum(jnp.sqrt(variance), least)
-    # The median of |r| hardly moves with outliers; of normal noise it is the sd / 1.4826.
-    size = jnp.where(used_rows(problem), jnp.abs(residual), jnp.nan)
-    return jnp.maximum(1.4826 * jnp.nanmedian(size), least)
+        share = max(n * columns - problem.num_free, 1) / (n * columns)
+        noise = jnp.sqrt(jnp.mean((residual / unit) ** 2, axis) / share)
+    else:  # the median hardly moves with outliers; of normal noise it is the sd / 1.4826
+        noise = 1.4826 * jnp.median(jnp.abs(residual / unit), axis)
+    return jnp.maximum(unit * noise, _FINEST * problem.spread)[None]
+
+
+def rescale(problem: ShootingProblem, point: ShootingPoint, first: Bool[Array, ""]) -> Scales:
+    """The scales at a point.
+
+    A component that is not observed takes the size that it has in the windows, or laid end to end:
+    one that starts at zero is small in each window of the first guess. A parameter that starts at
+    zero takes the size at which its effect on the states is as large as they are.
+    """
+    tables, halves = problem.layout.tables, problem.layout.halves
+    y, p = problem.scales
+    u = point.s[:, None] + halves[:, None, None] * (tables.values @ point.c)
+    change = halves[:, None] * jnp.einsum("r,wrd->wd", tables.end, point.c)
+    ends = point.s[0] + jnp.cumsum(change, axis=0)
+    size = jnp.sqrt(jnp.maximum(jnp.mean(u**2, axis=(0, 1)), jnp.mean(ends**2, axis=0)))
+    y = jnp.where(~problem.seen & (size > 0) & jnp.isfinite(size), size, y)
+    by = point.linear.readouts.reshape(*point.c.shape, -1)[..., y.size :]
+    by = halves[:, None, None] * jnp.einsum("r,wrdk->wdk", tables.end, by)
+    effect = jnp.max(jnp.sum(jnp.abs(by), axis=0) / y[:, None], axis=0)
+    mean, precision = problem.prior
+    lost = first & (mean == 0) & (precision == 0) & ~problem.field.bounded
+    return Scales(y, jnp.where(lost & (effect > 0) & jnp.isfinite(effect), 1 / effect, p))
 
 
 def states_at_data(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, "n dim"]:
@@ -210,17 +287,18 @@ def states_at_data(problem: ShootingProblem, point: ShootingPoint) -> Float[Arra
     return jnp.zeros((len(problem.ys), u.shape[2]), u.dtype).at[layout.rows].add(u)
 
 
-def window_residuals(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " windows"]:
-    """The largest residual of each window between the Gauss points, times the window's span.
+def window_errors(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " windows"]:
+    """The largest error that the networks make in each window, in the states' scales.
 
-    This estimates by how much u is wrong, in units of a typical state.
+    It is the equation's defect in integral form at twice as many Gauss points as the fit has.
     """
-    tables = problem.layout.tables
+    layout = problem.layout
+    num_points = len(layout.fine_basis) - 2
 
     def largest(start, half, s, c):
-        u = s[:, None] + half * (tables.check_values @ c).T
-        f = problem.field(start + half * (tables.check_points + 1), u, point.p)
-        change = 2 * half * jnp.max(jnp.abs((tables.check_slopes @ c).T - f), axis=1)
-        return jnp.max(change / problem.typical_y)
+        u = s[:, None] + half * (layout.fine_basis @ c).T
+        nodes = nodes_in(start, 2 * half, num_points)
+        missing = defect(lambda t, u: problem.field(t, u, point.p), nodes, u)
+        return jnp.max(jnp.abs(missing) / problem.scales.y[:, None])
 
-    return jax.vmap(largest)(problem.layout.starts, problem.layout.halves, point.s, point.c)
+    return jax.vmap(largest)(layout.starts, layout.halves, point.s, point.c)

@@ -20,6 +20,15 @@ Observe = Sequence[int] | Callable[[Array], Array] | None
 """What is seen of a state: indices of components, a function from (dim,) to (obs,), or all."""
 
 
+Noise = Numbers | Callable[[Array], Array] | None
+"""The noise's standard deviation: a number, one for each column or for each observation, or a
+function of the observed values, (n, obs) to (n, obs)."""
+
+
+NoiseModel = Float[Array, "rows obs"] | Callable[[Array], Array] | None
+"""The same, checked: one row for all observations or one for each, or a function."""
+
+
 class Observations(eqx.Module):
     """Observations of a solution that starts at t0."""
 
@@ -28,7 +37,7 @@ class Observations(eqx.Module):
     ys: Float[Array, "n obs"]
     observe: Callable[[Array], Array]  # from (dim,) to (obs,), a pytree
     indices: tuple[int, ...] = eqx.field(static=True)  # of the components that are seen as they are
-    noise: Float[Array, "*obs"] | None  # standard deviation, where it is known
+    noise: NoiseModel  # standard deviation, where it is known
 
 
 class Unknowns(eqx.Module):
@@ -52,6 +61,15 @@ class _Components(eqx.Module):
         return y[np.asarray(self.indices)]
 
 
+def require_double(name: str) -> None:
+    """Raise ValueError unless float64 is allowed."""
+    if jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
+        raise ValueError(
+            f"jax_enable_x64 must be on, because {name} computes in float64 whatever the data are, "
+            'got False: call jax.config.update("jax_enable_x64", True) first'
+        )
+
+
 def check_observations(
     ts: Numbers,
     ys: Numbers,
@@ -59,7 +77,7 @@ def check_observations(
     *,
     t0: float | None,
     observe: Observe,
-    noise: Numbers | None,
+    noise: Noise,
 ) -> Observations:
     """The observations of a state with as many components as `state`, checked."""
     if not (checks.is_concrete(ts) and checks.is_concrete(t0)):
@@ -77,12 +95,44 @@ def check_observations(
             f"got {ts[0]} to {ts[-1]}"
         )
     observe, indices = _observation(observe, state, ys.shape[1])
-    if noise is not None:
-        noise = checks.floating_array("noise", noise)
-        if noise.shape not in ((), (ys.shape[1],)):
-            raise ValueError(f"noise must be a number or {ys.shape[1]}, got shape {noise.shape}")
-        checks.require_positive(noise=noise)
-    return Observations(start, ts, ys, observe, indices, noise)
+    return Observations(start, ts, ys, observe, indices, _noise_model(noise, ys))
+
+
+def _noise_model(noise: Noise, ys: Float[Array, "n obs"]) -> NoiseModel:
+    if noise is None:
+        return None
+    name, model = "noise", None
+    if callable(noise):
+        name, model = "noise at the observations", as_pytree(noise)
+        noise = _noise_at(model, ys)
+        if noise.shape != ys.shape:
+            raise ValueError(f"{name} must have their shape {ys.shape}, got {noise.shape}")
+    noise = checks.floating_array(name, noise, jnp.float64)
+    if noise.shape not in ((), ys.shape[1:], ys.shape):
+        raise ValueError(
+            f"noise must be a number, {ys.shape[1]}, or an array of the shape of ys, {ys.shape}, "
+            f"got shape {noise.shape}"
+        )
+    checks.require_finite(name, noise)
+    if model is not None:
+        return _AtLeast(model, 1e-3 * jnp.sqrt(jnp.mean(noise**2, axis=0)))
+    checks.require_positive(noise=noise)
+    return jnp.broadcast_to(noise, ys.shape if noise.ndim == 2 else (1, ys.shape[1]))
+
+
+@eqx.filter_jit
+def _noise_at(model: Callable, ys: Array) -> Array:
+    return model(ys)
+
+
+class _AtLeast(eqx.Module):
+    """A noise as a function of the value, which is not far below its usual size anywhere."""
+
+    model: Callable
+    least: Float[Array, " obs"]
+
+    def __call__(self, values: Float[Array, "n obs"]) -> Float[Array, "n obs"]:
+        return jnp.maximum(self.model(values), self.least)
 
 
 def _observation(

@@ -9,18 +9,21 @@ from jaxtyping import Array, Bool, Float, Int
 from physml._numerics.batch import largest_of_batch
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
 from physml._numerics.quadrature import interpolation
+from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
-    ROUNDINGS,
+    FEW_COMPONENTS,
     Error,
     Linearised,
+    MatrixFree,
     Polynomials,
     Tables,
     Tolerance,
     VectorField,
+    apply_linearised,
     exact_defect,
     exact_nodes_in,
-    in_units,
     iterate,
+    largest_real_part,
     linearise,
 )
 from physml.pinn.ivp._march import March
@@ -120,28 +123,33 @@ def carry_error(
         before = carried.standing
         k = before.index
         nodes = exact_nodes_in(windows.start[k], ends[k], num_points)
-        linearised = linearise(field, nodes.leading, values[k].T)
-        rounding = ROUNDINGS * jnp.finfo(scale.dtype).eps * linearised.terms
-        noise = before.noise + 2 * linearised.half * rounding
-        limit = tolerance.share(0.1, scale, noise)
+        if len(scale) <= FEW_COMPONENTS:
+            linearised = linearise(field, nodes.leading, values[k].T)
+        else:
+            band = None if tables.implicit is None else tables.implicit.band
+            linearised = apply_linearised(field, nodes.leading, values[k].T, band)
 
         def correction(carry, truth):
             y, small = carry
             first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
             begin = add(truth, neg(first)).hi
-            known = begin[:, None] + exact_defect(field, nodes, y)
+            missing, rates = exact_defect(field, nodes, y)
+            known = begin[:, None] + missing
             step, repelled, stiff = _carry(linearised, known, lu=lu)
             step = jnp.concatenate([begin[:, None], step], axis=1)
-            small &= jnp.all(jnp.abs(step) <= limit[:, None])
+            spoilt = jnp.max(jnp.abs(rates - linearised.rates), axis=1)
+            spoilt += jnp.finfo(scale.dtype).eps * linearised.terms
+            noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
+            small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
             truth = add(last, exact(step[:, -1]))
-            return (corrected, small), (truth, y.hi, step, repelled, small, stiff)
+            return (corrected, small), (truth, y.hi, step, repelled, small, noise, stiff)
 
         start = exact(values[k].T), before.small
         _, steps = jax.lax.scan(correction, start, before.truths)
-        truths, ys, corrections, repelled, small, stiff = steps
+        truths, ys, corrections, repelled, small, noise, stiff = steps
         growth = jnp.maximum(before.growth, jnp.max(repelled))
-        after, stiff = Standing(k + 1, truths, growth, small[0], noise), jnp.any(stiff)
+        after, stiff = Standing(k + 1, truths, growth, small[0], noise[0]), jnp.any(stiff)
         if not lu:
             after = jax.tree.map(lambda old, new: jnp.where(stiff, old, new), before, after)
         rows = ys[-1].T, corrections[-1].T, growth
@@ -214,7 +222,7 @@ def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
 
 
 def _carry(
-    linearised: Linearised, known: Float[Array, "dim nodes"], *, lu: bool
+    linearised: Linearised | MatrixFree, known: Float[Array, "dim nodes"], *, lu: bool
 ) -> tuple[Float[Array, "dim nodes"], Float[Array, ""], Bool[Array, ""]]:
     r"""Returns (c, growth, stiff): the c of the linearised equation, and how fast f repels.
 
@@ -223,7 +231,7 @@ def _carry(
     and c is infinite where growth is too large. Without `lu`, stiff says that the iterations do
     not contract, so that c means nothing.
     """
-    half, jacobian, integrals = linearised.half, linearised.jacobian, linearised.integrals
+    half, integrals = linearised.half, linearised.integrals
     inside, at_end = known[:, :-1], known[:, -1:]
     num_points = inside.shape[1]
     eps, units = jnp.finfo(known.dtype).eps, linearised.units
@@ -241,8 +249,11 @@ def _carry(
 
     def measure(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         _, still = carry
-        some = jnp.where(still, jacobian[:, :, ::6], 0.0)
-        growth = 2 * half * jnp.max(_repulsion(some.transpose(2, 0, 1)))
+        if isinstance(linearised, MatrixFree):
+            growth = 2 * jnp.where(still, half, 0.0) * _largest_repulsion(linearised, num_points)
+        else:
+            some = jnp.where(still, linearised.jacobian[:, :, ::6], 0.0)
+            growth = 2 * half * jnp.max(_repulsion(some.transpose(2, 0, 1)))
         return jnp.where(growth <= num_points, growth, jnp.inf), jnp.asarray(False)
 
     def solve(carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -262,6 +273,29 @@ def _carry(
         c = jnp.where(follows, c, jnp.inf)
     c = jnp.concatenate([c, at_end + linearised.change(c, integrals[-1:])], axis=1)
     return c, growth, jnp.asarray(False) if lu else implicit
+
+
+def _largest_repulsion(linearised: MatrixFree, num_points: int) -> Float[Array, ""]:
+    """An upper bound of the real parts of the Jacobians' eigenvalues; as exact as it has to be.
+
+    Gershgorin's circles suffice where they say that f repels slowly enough to be followed. Of a
+    Jacobian in blocks nothing more is known.
+    """
+    enough = num_points / (2 * linearised.half)
+
+    def at(index: Array) -> Array:
+        jacobian = linearised.jacobian_at(index, linearised.units)
+        bound = largest_real_part(jacobian)
+        if not isinstance(jacobian, Array):
+            return bound
+        bound, _ = jax.lax.while_loop(
+            lambda c: c[1],
+            lambda c: (_repulsion(jnp.where(c[1], jacobian, 0.0)[None])[0], jnp.asarray(False)),
+            (bound, bound > enough),
+        )
+        return bound
+
+    return jnp.max(jax.lax.map(at, jnp.arange(0, num_points, 6)))
 
 
 def _repulsion(matrices: Float[Array, "points dim dim"]) -> Float[Array, " points"]:

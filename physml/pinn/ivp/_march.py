@@ -112,14 +112,15 @@ def march(
         # and the iterations did not contract there.
         limiting = m.narrowed & (window.error < 0.5 ** (tables.rank / 2))
         count = m.num_windows
+        # A rejected window says nothing of the solution. If a component begins as a high power of
+        # the time, its relative residual is the same in a narrow window: it gets some leeway.
+        leeway = jnp.minimum(10 * m.seen.leeway, 0.1 / tolerance.rtol)
+        rejected = Seen(m.seen.size, jnp.zeros_like(m.y), leeway)
         return March(
             t=jnp.where(accepted, end, m.t),
             y=jnp.where(accepted, hand_over(tables, window), m.y),
             span=jnp.where(active, window.span * factor, m.span),
-            # A window that was rejected says nothing of the solution.
-            seen=Seen(
-                jnp.where(accepted, seen.size, m.seen.size), jnp.where(accepted, seen.noise, 0.0)
-            ),
+            seen=jax.tree.map(lambda new, old: jnp.where(accepted, new, old), seen, rejected),
             implicit=jnp.where(window.contracted, limiting & accepted, m.implicit),
             narrowed=~accepted & (m.narrowed | ~window.contracted),
             stiff=stiff,

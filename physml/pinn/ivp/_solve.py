@@ -16,12 +16,15 @@ from physml._numerics.compiled import compiling, constant, lower, once
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
+    FEW_COMPONENTS,
     CorrectedNetworks,
     Tables,
     Tolerance,
     WindowNetworks,
+    find_band,
     hidden_layer,
     tabulate,
+    with_implicit,
 )
 from physml.pinn.ivp._correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
@@ -32,6 +35,8 @@ from physml.systems import System, check_problem
 
 # For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
+_LEAST_BAND = 96  # components: of fewer, dense matrices cost no more
+_ROOM = 1 << 15  # numbers of states: windows times components
 
 
 @checked
@@ -63,14 +68,23 @@ def solve(
     equation's residual at Gauss points small. Where they do not contract, as in stiff problems,
     Gauss-Newton finds it. The value at the window's end starts the next window. A window is
     rejected and tried narrower if its residual between those points, times its span (which makes
-    it a change of u), is above `atol + rtol |u|`; the spans follow the residual, whatever the time
-    scale. No window crosses a jump of the right-hand side.
+    it a change of u), is above `rtol` times the size of a component; the spans follow the
+    residual, whatever the time scale. No window crosses a jump of the right-hand side.
 
     Then the error of these networks, mostly rounding, is computed from their residual in
     double-double arithmetic and the linearised flow, and subtracted. The error that remains is
     estimated in the same way: it is `solution.error_estimate(t)`. A solution whose residual is
     small but whose error is not gets the result `RESULTS.suspect` and a warning: its end is past
     what the precision allows, or it repels all other solutions.
+
+    Up to 12 components, a stiff window costs the factorisation of a matrix of all its points. Of
+    more, one Jacobian a window is formed and reduced by some 40 complex factorisations of its size
+    (dim x dim), the iterations apply the true one, and the memory is some 100 dim^2 numbers: about
+    a minute for the heat equation in 500 points if every component depended on every other. Where
+    the problem is not traced and few components depend on each other, as in equations by lines,
+    the components are ordered into blocks, and time and memory of a factorisation are proportional
+    to dim. Windows that are not stiff need no matrix. The buffers begin with room for some 32,000
+    states (a window's state is dim numbers) and grow as they are needed.
 
     It may be called under `jax.jit` and `jax.vmap` with `system`, `y0` and `args` traced; each
     solution then keeps buffers of `max_windows` windows, and a batch marches as long as its
@@ -91,7 +105,9 @@ def solve(
             unless given. `solution(t)` answers at any other time.
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
-            float32; `atol` defaults to `rtol`.
+            float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed; without,
+            `rtol` refers to what a component has been in this window and the last ones, whatever
+            its unit. Give it where components that small mean nothing.
         units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
@@ -150,6 +166,7 @@ def solve(
     if _all_concrete(held):
         marched, ended = _in_programs(task, ts, correct)
     else:
+        task = task._replace(tables=_for_stiff(task, None))
         with single_threaded_blas():
             marched, ended = jax.block_until_ready(_in_one_program(task, ts, correct))
     solution = _solution(marched, ended, network, course, ts)
@@ -158,7 +175,7 @@ def solve(
         if float(solution.t1) == float(solution.t0) and _all_concrete(problem):
             checks.require_finite("the right-hand side at t0", problem.rates(solution.t0, y0))
         solution = _trim(solution)
-        details = _details(solution, float(tolerance.rtol), t1)
+        details = _details(solution, tolerance, t1)
     if not _all_concrete(problem):
         solution = differentiable(solution, problem)
     return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
@@ -212,33 +229,103 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
     """The solution by three programs, which take less time to compile than one.
 
     They have nothing in them that only stiff windows need. That is compiled when the first stiff
-    window comes.
+    window comes. Nor do they have room for `max_windows` windows of many components: the march goes
+    on in buffers of four times the size, by programs of their own, where they are full.
     """
-    fitting = task.problem, task.tables, task.tolerance
+    most = task.limits.max_windows
+    plain = task = _with_room(task, min(most, _room_at_first(task.problem.y0.size)))
     march, carry, end = once(_begin_to_compile, task, ts, correct)
     with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
-        marched = march(task, None, False)
-        if marched.stiff:
-            march = once(_compile_march, task, marched, True)
-            marched = march(task, marched, True)
+        marched, implicit, grown = march(task, None, False), False, False
+        while True:
+            room = task.limits.max_windows
+            if marched.stiff:
+                implicit, task = True, task._replace(tables=_for_stiff(task, marched))
+            elif marched.num_windows == room < most and marched.t < task.course.stops[-1]:
+                grown, task = True, _with_room(task, min(most, 4 * room))
+                marched = _grow(marched, task.limits.max_windows)
+            else:
+                break
+            march = once(_compile_march, task, marched, implicit)
+            marched = march(task, marched, implicit)
+        fitting = task.problem, plain.tables, task.tolerance
+        plain = task._replace(tables=plain.tables)
+        if grown:
+            carry, end = once(_compile_rest, plain, ts, correct, marched)
         carried = carry(*fitting, marched, correct, None, False)
         if carried.stiff:
+            if task.tables.implicit is None:
+                task = task._replace(tables=_for_stiff(task, marched))
+            fitting = task.problem, task.tables, task.tolerance
             carry = once(_compile_carry, *fitting, marched, correct, carried, True)
             carried = carry(*fitting, marched, correct, carried, True)
-        return jax.block_until_ready((marched, end(task, ts, marched, carried)))
+        return jax.block_until_ready((marched, end(plain, ts, marched, carried)))
+
+
+def _for_stiff(task: _Task, marched: March | None) -> Tables:
+    """The tables with what stiff windows of many components need.
+
+    Where the march stands, the Jacobian shows which component depends on which.
+    """
+    dim = task.problem.y0.size
+    if dim <= FEW_COMPONENTS:
+        return task.tables
+    if marched is None or dim < _LEAST_BAND:
+        return with_implicit(task.tables, None)
+    jacobian = once(_compile_jacobian, task.problem, marched.t, marched.y)
+    pattern = np.asarray(jacobian(task.problem, marched.t, marched.y)) != 0
+    return with_implicit(task.tables, find_band(pattern))
+
+
+def _compile_jacobian(*args: Any) -> Callable[..., Array]:
+    return compiling(lower(_jacobian, *args), quickly=True)
+
+
+def _jacobian(problem: InitialValueProblem, t: Array, y: Array) -> Array:
+    return jax.jacfwd(problem.rates, argnums=1)(t, y)
+
+
+def _room_at_first(dim: int) -> int:
+    """The windows that a march begins with room for: all that are allowed, or some 60 MB of them.
+
+    A power of two, so that few programs are compiled.
+    """
+    return max(64, 1 << (_ROOM // dim).bit_length() >> 1)
+
+
+def _with_room(task: _Task, num_windows: int) -> _Task:
+    return task._replace(limits=task.limits._replace(max_windows=num_windows))
+
+
+def _grow(marched: March, num_windows: int) -> March:
+    """The march with longer buffers, made on the host, where nothing has to be compiled."""
+
+    def longer(x: Array) -> Array:
+        rows = np.zeros((num_windows, *x.shape[1:]), x.dtype)
+        rows[: len(x)] = x
+        return jax.device_put(rows, x.sharding)
+
+    return eqx.tree_at(lambda m: m.windows, marched, jax.tree.map(longer, marched.windows))
 
 
 def _begin_to_compile(
     task: _Task, ts: Float[Array, " n"], correct: bool
 ) -> tuple[Callable[..., March], Callable[..., Carried], Callable[..., _Ended]]:
     """The three programs. Each is compiled while the next is traced."""
-    fitting = task.problem, task.tables, task.tolerance
     marching = lower(_march, task, None, False)
     march = compiling(marching)
-    carrying = lower(_carry_error, *fitting, marching.out_info, correct, None, False)
+    return march, *_compile_rest(task, ts, correct, marching.out_info)
+
+
+def _compile_rest(
+    task: _Task, ts: Float[Array, " n"], correct: bool, marched: Any
+) -> tuple[Callable[..., Carried], Callable[..., _Ended]]:
+    """The programs that follow a march of these shapes."""
+    fitting = task.problem, task.tables, task.tolerance
+    carrying = lower(_carry_error, *fitting, marched, correct, None, False)
     carry = compiling(carrying, quickly=True)
-    ending = lower(_end, task, ts, marching.out_info, carrying.out_info)
-    return march, carry, compiling(ending, quickly=True)
+    ending = lower(_end, task, ts, marched, carrying.out_info)
+    return carry, compiling(ending, quickly=True)
 
 
 def _compile_march(*args: Any) -> Callable[..., March]:
@@ -338,11 +425,11 @@ def _trim(solution: Solution) -> Solution:
     return eqx.tree_at(lambda s: (s.dense, s.stats, s.error), solution, (dense, stats, error))
 
 
-def _details(solution: Solution, rtol: float, t1: float) -> str:
+def _details(solution: Solution, tolerance: Tolerance, t1: float) -> str:
     """What the message says of a solution that is suspect, or that ends before t1."""
     result = jax.tree.map(np.asarray, solution.result)  # whose comparisons compile nothing
     if result == RESULTS.suspect:
-        until, _ = solution.valid_until(rtol**0.5)
+        until, _ = solution.valid_until(float(tolerance.rtol) ** 0.5)
         return (
             f"By the estimate, half of the digits asked for are right until t = {until:.6g} of "
             f"{solution.t1:.6g}; see solution.error_estimate."
@@ -351,4 +438,5 @@ def _details(solution: Solution, rtol: float, t1: float) -> str:
     return (
         f"The march stopped at t = {solution.t1}, before t1 = {t1}, after "
         f"{solution.stats['num_windows']} windows{', that is max_windows' if full else ''}."
+        + ("" if result == RESULTS.nonfinite else tolerance.advice)
     )

@@ -6,20 +6,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, rounding
 from physml.pinn.collocation import (
-    ROUNDINGS,
     Tables,
     Tolerance,
     VectorField,
-    in_units,
+    accelerate,
+    factorise,
     iterate,
-    powers_of_two,
-    rounding,
+    jacobian_of,
+    solve_stages,
 )
 
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
 # far below one tolerance.
 _SMALL_STEP = 10.0
+_BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
+_STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
+_MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
 _FADING = 0.5  # of the largest value met, from window to window
 
 
@@ -47,15 +51,17 @@ class Seen(NamedTuple):
     Attributes:
         size: the largest absolute value of each component.
         noise: how far rounding spoils the right-hand side; zero where that has not mattered.
+        leeway: by how much a component that has just begun to grow may miss its tolerance.
     """
 
     size: Float[Array, " dim"]
     noise: Float[Array, " dim"]
+    leeway: Float[Array, ""]
 
 
 def unseen(y0: Float[Array, " dim"]) -> Seen:
     """What is known at the start of a march."""
-    return Seen(jnp.abs(y0), jnp.zeros_like(y0))
+    return Seen(jnp.abs(y0), jnp.zeros_like(y0), jnp.ones((), y0.dtype))
 
 
 class _Ansatz(NamedTuple):
@@ -143,9 +149,41 @@ class _Ansatz(NamedTuple):
         )
         step = jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
         step = units[:, None] * step.reshape(dim, rank)
-        noise = ROUNDINGS * jnp.finfo(u.dtype).eps * terms
+        noise = rounding(self.field, times, u)
         moved = in_units(self.moved(step), self.unit(u, noise, 1.0), 1 / self.tolerance.rtol)
         return coefficients - step, jnp.max(moved), noise
+
+    def simplified_newton(
+        self, coefficients: Float[Array, "dim rank"], at: Float[Array, " dim"]
+    ) -> tuple[Array, Array, Int[Array, ""]]:
+        """Newton's iterations with one Jacobian, that at the state `at`, for the whole window.
+
+        Returns the coefficients, the last step's size in units of the tolerance, and the number of
+        steps.
+        """
+        tables, implicit = self.tables, self.tables.implicit
+        assert implicit is not None
+        eps, times = jnp.finfo(at.dtype).eps, self.times(tables.points)
+        u = self.values(coefficients, tables.values, tables.points)
+        size = self.tolerance.of(u, self.seen.size) / self.tolerance.rtol
+        noise = rounding(self.field, times, u)
+        units = powers_of_two(size, 2 * self.half * noise / (ROUNDINGS * eps))
+        middle = self.start + self.half
+        _, tangent = jax.linearize(lambda u: self.field(middle, u), at)
+        jacobian = jacobian_of(tangent, units, implicit.band)
+        factors = factorise(implicit.stages, jacobian, self.half)
+
+        def step(coefficients: Array) -> tuple[Array, Array]:
+            u = self.values(coefficients, tables.values, tables.points)
+            residual = self.slope[:, None] + coefficients @ tables.slopes.T - self.field(times, u)
+            known = residual @ implicit.projection.T / units[:, None]
+            step = units[:, None] * solve_stages(implicit.stages, factors, known)
+            unit = self.unit(u, self.seen.noise, 1.0)
+            moved = in_units(self.moved(step), unit, 1 / self.tolerance.rtol)
+            return coefficients - step, jnp.max(moved)
+
+        limit = 1e3 / self.tolerance.rtol
+        return accelerate(step, coefficients, 1 / units, enough=_STEP_TO_STAY, limit=limit)
 
     def noise(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
         """How far rounding spoils the right-hand side between the points of the fit."""
@@ -197,10 +235,14 @@ def fit_window(
     def largest(change: Array, noise: Array, share: ArrayLike) -> Array:
         return jnp.max(in_units(change, ansatz.unit(u, noise, share), jnp.inf))
 
+    def error(change: Array, noise: Array) -> Array:
+        begins = jnp.max(jnp.abs(u), axis=1) > _BEGINS * seen.size
+        return largest(change / jnp.where(begins, seen.leeway, 1.0), noise, 1.0)
+
     # What rounding leaves is measured only where it may be in the way: in a loop of one turn, not
     # by a condition, so that a batch does it only if a member needs it.
     clean = jnp.zeros_like(y)
-    doubtful = (last < limit) & ~((last <= 1) & (largest(change, clean, 1.0) <= 1))
+    doubtful = (last < limit) & ~((last <= 1) & (error(change, clean) <= 1))
     noise, _ = jax.lax.while_loop(
         lambda carry: carry[1],
         lambda carry: (ansatz.noise(jnp.where(carry[1], u, 0.0)), jnp.asarray(False)),
@@ -208,7 +250,13 @@ def fit_window(
     )
     contracted = (last <= 1) | (largest(moved, noise, ansatz.round_off) <= 1)
     solved, count = contracted, tried
-    if max_steps is not None:
+    if max_steps is not None and tables.implicit is not None:
+        begun = jnp.where(contracted, coefficients, zero), contracted
+        coefficients, converged, steps = _with_few_jacobians(ansatz, *begun, max_steps)
+        solved, count = contracted | converged, tried + steps
+        u, change = ansatz.residual(coefficients)
+        noise = ansatz.noise(u)
+    elif max_steps is not None:
         most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
         coefficients, last, noise, steps = jax.lax.while_loop(
             lambda c: (c[1] > _SMALL_STEP) & (c[3] < max_steps),
@@ -222,11 +270,39 @@ def fit_window(
         )
         solved, count = last <= _SMALL_STEP, tried + steps
         u, change = ansatz.residual(coefficients)
-    error = largest(change, noise, 1.0)
-    error = jnp.where(solved & jnp.isfinite(error), error, jnp.inf)
+    worst = error(change, noise)
+    worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
     size = jnp.maximum(_FADING * seen.size, jnp.max(jnp.abs(u), axis=1))
-    window = Window(start, span, y, slope, coefficients.T, error, contracted, count)
-    return window, Seen(size, noise)
+    window = Window(start, span, y, slope, coefficients.T, worst, contracted, count)
+    return window, Seen(size, noise, jnp.ones_like(seen.leeway))
+
+
+def _with_few_jacobians(
+    ansatz: _Ansatz,
+    coefficients: Float[Array, "dim rank"],
+    done: Bool[Array, ""],
+    max_steps: Int[Array, ""],
+) -> tuple[Array, Bool[Array, ""], Int[Array, ""]]:
+    """Simplified Newton with the Jacobian at the start; then, if need be, at what it has found.
+
+    Returns the coefficients, whether it converged, and the number of its steps.
+    """
+    middle = ansatz.tables.points.size // 2
+    most = jnp.asarray(jnp.finfo(coefficients.dtype).max, coefficients.dtype)
+
+    def newton(carry: tuple) -> tuple:
+        coefficients, _, steps, turns = carry
+        u = ansatz.values(coefficients, ansatz.tables.values, ansatz.tables.points)
+        at = jnp.where(turns == 0, ansatz.y, u[:, middle])
+        coefficients, last, count = ansatz.simplified_newton(coefficients, at)
+        return coefficients, last, steps + count, turns + 1
+
+    turns = jnp.minimum(max_steps, _MOST_JACOBIANS)
+    zero, last = jnp.asarray(0), jnp.where(done, 0.0, most)
+    coefficients, last, steps, _ = jax.lax.while_loop(
+        lambda c: (c[1] > _STEP_TO_STAY) & (c[3] < turns), newton, (coefficients, last, zero, zero)
+    )
+    return coefficients, last <= _STEP_TO_STAY, steps
 
 
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:

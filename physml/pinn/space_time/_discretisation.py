@@ -61,8 +61,23 @@ class Discretisation:
         arrays = (jnp.asarray(x, problem.dtype) for x in (padded, lows, spans))
         return Box(jnp.asarray(len(edges) - 1), *arrays)
 
-    def largest(self, coefficients: Float[np.ndarray, "elements across along components"]) -> float:
-        """The largest |u| at the collocation points, also of an initial state."""
+    def bumps(self) -> Float[np.ndarray, "along 2"]:
+        """The coefficients along an element of two functions whose state is zero at both ends.
+
+        They are about (1 - s^2)^m and s (1 - s^2)^m, both of size 1.
+        """
+        functions = self.functions[self.problem.axis]
+        s, order = functions.points, functions.order
+        shapes = np.stack([(1 - s**2) ** order, 2 * s * (1 - s**2) ** order], axis=1)
+        inner = functions.fine.shape[2] - 2 * order
+        bumps = np.zeros((functions.fine.shape[2], 2))
+        bumps[:inner] = np.linalg.lstsq(functions.at(s)[0, :, :inner], shapes)[0]
+        return bumps
+
+    def largest(
+        self, coefficients: Float[np.ndarray, "elements across along components"]
+    ) -> Float[np.ndarray, "elements components"]:
+        """The largest |u| at the collocation points of each element, also of an initial state."""
         values = [functions.at(functions.points)[0] for functions in self.functions]
         along = values.pop(self.problem.axis)
         across = np.ones((1, 1))
@@ -71,7 +86,7 @@ class Discretisation:
                 across = np.kron(across, value)
         shown = coefficients[..., : self.problem.components or 1]
         u = np.einsum("nq,eqpc,mp->enmc", across[:, : shown.shape[1]], shown, along, optimize=True)
-        return float(np.nan_to_num(np.abs(u)).max())
+        return np.abs(u).max(axis=(1, 2))
 
     def equations(self) -> SlabEquations:
         """The equations of a window, or of the whole domain of a problem without t."""

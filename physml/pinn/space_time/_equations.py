@@ -60,6 +60,8 @@ class Rows(NamedTuple):
 
     residual: Float[Array, " rows"]  # in units of u
     slope: Float[Array, "rows components free along"]
+    rounding: Float[Array, " rows"]  # of the residual
+    doubt: Float[Array, " rows"]  # what a doubt about u adds to the residual
 
 
 @eqx.filter_jit
@@ -76,7 +78,7 @@ def defects(
     """
 
     def worst(index: Array) -> Array:
-        rows = [linearise(e, box, index, coefficients, free) for e in equations]
+        rows = [linearise(e, box, index, coefficients, coefficients, free) for e in equations]
         return jnp.stack([jnp.max(jnp.abs(r.residual)) for r in rows])
 
     with jax.default_matmul_precision("highest"):
@@ -88,6 +90,7 @@ def linearise(
     box: Box,
     index: Int[Array, ""],
     coefficients: Float[Array, "elements across along components"],
+    doubt: Float[Array, "elements across along components"],
     free: Int[Array, " free"],
 ) -> Rows:
     """A residual about the present u, at the equation's points of one element."""
@@ -101,6 +104,7 @@ def linearise(
         return rows, slope
 
     low, length = box.edges[index], box.edges[index + 1] - box.edges[index]
+    both_u = jnp.stack([coefficients[index], doubt[index]])
     coefficients = coefficients[index]
     num = equation.components or 1
     factors, jets = [], []
@@ -112,11 +116,15 @@ def linearise(
         for order, table, span in zip(others, equation.across, box.spans, strict=True):
             across = jnp.kron(across, table.values[order] * (2 / span) ** order)
         factors.append((across[:, free], along))
-        part = coefficients[..., block * num : (block + 1) * num]
-        jets.append(jnp.einsum("nq,qpc,mp->nmc", across, part, along))
+        part = both_u[..., block * num : (block + 1) * num]
+        jets.append(jnp.einsum("nq,uqpc,mp->unmc", across, part, along))
 
     points = _points(equation, box, low, length)
-    values, slopes = jax.vmap(jax.vmap(both))(jnp.stack(jets, axis=-2), points)
+    jet, doubts = jnp.stack(jets, axis=-2)
+    values, slopes = jax.vmap(jax.vmap(both))(jet, points)
+    terms = slopes.reshape(*values.shape, *jet.shape[2:])
+    doubts = jnp.sum(terms * doubts[:, :, None], axis=(3, 4))
+    rounding = jnp.sum(jnp.abs(terms * jet[:, :, None]), axis=(3, 4)) * jnp.finfo(jet.dtype).eps
     num_blocks = coefficients.shape[-1] // num
     blocks: list[list[Array]] = [[] for _ in range(num_blocks)]
     for k, (across, along) in enumerate(factors):
@@ -132,7 +140,8 @@ def linearise(
         weights = jnp.kron(weights, table.weights)
     weights = jnp.sqrt(weights[:, None] * equation.along.weights[None])[..., None] / size
     slope = slope * weights[..., None, None, None]
-    return Rows((values * weights).ravel(), slope.reshape(-1, *slope.shape[3:]))
+    flat = ((x * weights).ravel() for x in (rounding, doubts))
+    return Rows((values * weights).ravel(), slope.reshape(-1, *slope.shape[3:]), *flat)
 
 
 def _points(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._elements import halving
@@ -13,6 +13,9 @@ from physml.pinn.space_time._slab import FittedSlab, fit_slab
 from physml.results import RESULTS
 
 _SHORTEST = 1e-13  # window or element, relative to the whole interval
+# The change of u that would remove the residual is larger than the error, by many equations; and
+# at the end of a window some of the error is gone.
+_LOCAL_SHARE, _END_SHARE, _RESIDUAL_SHARE = 0.2, 0.1, 0.003
 
 Edges = Float[np.ndarray, "_edges"]
 Coefficients = Float[np.ndarray, "_elements *_across _along _components"]
@@ -25,6 +28,7 @@ class Slab(NamedTuple):
     span: float
     edges: Edges
     coefficients: Float[np.ndarray, "elements across along components"]
+    errors: Float[np.ndarray, "elements components"]  # of u, estimated
 
 
 class Defect(NamedTuple):
@@ -32,6 +36,7 @@ class Defect(NamedTuple):
 
     along: Float[np.ndarray, " elements"]  # between the points of each element
     across: float  # between the points in t, or in another coordinate
+    local: Float[np.ndarray, " elements"]  # the larger of both, whatever an element's length
 
     @property
     def worst(self) -> float:
@@ -46,11 +51,12 @@ class March:
         self.space, self.rtol = space, rtol
         self.max_elements, self.max_steps = max_elements, max_steps
         self.halves = halving(space.functions[space.problem.axis])
-        self.checks = space.checks()
+        self.checks, self.bumps = space.checks(), space.bumps()
         self.slabs: list[Slab] = []
         self.defects: list[float] = []
         self.num_rejected = self.num_iterations = 0
         self.scale = self.initial_defect = 0.0
+        self.random = np.random.default_rng(0)  # signs of errors that nothing tells
 
     def steady(self, edges: Edges) -> RESULTS:
         """Find the one slab of a problem without t."""
@@ -59,13 +65,20 @@ class March:
         start = np.zeros((len(edges) - 1, *space.across, space.num_along, space.problem.size))
         while True:
             box = space.box(edges, 0.0, 1.0)
-            fitted = self._fit(equations, box, start, space.numbers)
+            fitted = self._fit(equations, box, start, np.zeros_like(start), space.numbers)
             defect = self._judge(fitted, box, space.numbers)
             bad = defect.along > self._tolerance
             if not np.isfinite(defect.worst) or not bad.any() or len(bad) >= self.max_elements:
                 break
-            edges, start = self._split(edges, _read(fitted, start), bad)
-        self._keep(0.0, 1.0, edges, _read(fitted, start), defect)
+            edges, start = self._split(edges, _read(fitted.coefficients, start.shape), bad)
+        if np.isfinite(defect.worst):
+            # Once more, for what a residual of that size does to u.
+            found = _read(fitted.coefficients, start.shape)
+            again = self._fit(
+                equations, box, found, np.zeros_like(start), space.numbers, defect.local
+            )
+            fitted = fitted._replace(doubt=again.doubt)
+        self._keep(0.0, 1.0, edges, fitted, start.shape, defect)
         if not np.isfinite(defect.worst):
             return RESULTS.nonlinear_divergence
         return RESULTS.successful if defect.worst <= self._tolerance else RESULTS.unresolved
@@ -82,7 +95,7 @@ class March:
         later[1 + place] = (0, space.across[place] - 1)
         end = space.functions[space.time].at(np.array([1.0]))[0, 0]
 
-        edges, state, converged = self._initial(edges)
+        edges, state, doubt, converged = self._initial(edges)
         if not converged:
             return RESULTS.nonlinear_divergence
         num_failed = 0
@@ -95,25 +108,35 @@ class March:
                 return RESULTS.window_failed
             left = t1 - t
             span = left if span > 0.99 * left else min(span, left / 2)
-            box, start = space.box(edges, t, span), np.pad(state, later)
-            fitted = self._fit(equations, box, start, free)
+            box, start, begun = (
+                space.box(edges, t, span),
+                *(np.pad(a, later) for a in (state, doubt)),
+            )
+            fitted = self._fit(equations, box, start, begun, free)
             defect = self._judge(fitted, box, free)
-            ratio = self._tolerance / max(defect.across, 1e-12 * self._tolerance)
+            none = defect.across <= 1e-12 * self._tolerance
+            ratio = 1e12 if none else self._tolerance / defect.across
             factor = float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 4.0))
             if defect.worst <= self._tolerance:
                 num_failed = 0
-                coefficients = _read(fitted, start)
-                self._keep(t, span, edges, coefficients, defect)
+                self._keep(t, span, edges, fitted, start.shape, defect)
                 t = t1 if span == left else t + span
-                state = np.moveaxis(coefficients, 1 + place, -1) @ end
-                state = np.expand_dims(state, 1 + place)
+                state, doubt = (
+                    np.expand_dims(
+                        np.moveaxis(_read(x, start.shape), 1 + place, -1) @ end, 1 + place
+                    )
+                    for x in (fitted.coefficients, fitted.doubt)
+                )
+                doubt = doubt + self._noise(doubt.shape, defect.local, span)
             else:
                 self.num_rejected += 1
                 coarse = defect.across <= max(defect.along.max(), self._tolerance)
                 if coarse and np.isfinite(defect.worst):
                     if len(edges) > self.max_elements:
                         return RESULTS.unresolved
-                    edges, state = self._split(edges, state, defect.along > self._tolerance)
+                    bad = defect.along > self._tolerance
+                    edges, both = self._split(edges, np.concatenate([state, doubt], axis=-1), bad)
+                    state, doubt = np.split(both, 2, axis=-1)
                     continue
                 # A solution that is not smooth answers slowly to a shorter window.
                 num_failed += 1
@@ -121,8 +144,8 @@ class March:
             span *= factor
         return RESULTS.successful
 
-    def _initial(self, edges: Edges) -> tuple[Edges, Coefficients, bool]:
-        """Returns (edges, coefficients, converged) of the initial state."""
+    def _initial(self, edges: Edges) -> tuple[Edges, Coefficients, Coefficients, bool]:
+        """Returns (edges, coefficients, doubt, converged) of the initial state."""
         space = self.space
         across = tuple(1 if i == space.place else n for i, n in enumerate(space.across))
         start = np.zeros((len(edges) - 1, *across, space.num_along, space.problem.size))
@@ -130,50 +153,98 @@ class March:
         equations, checks = space.initial()
         while True:
             box = space.box(edges, space.problem.intervals[space.time, 0], 1.0)
-            fitted = self._fit(equations, box, start, free)
+            fitted = self._fit(equations, box, start, np.zeros_like(start), free)
             share = np.sqrt(np.diff(edges) / np.ptp(edges))
             along = defects(checks, box, fitted.coefficients, jnp.asarray(free))
-            along = np.asarray(along, np.float64).max(axis=0)[: len(share)] * share
+            local = np.asarray(along, np.float64).max(axis=0)[: len(share)]
+            along = local * share
             self.initial_defect = float(along.max())
             bad = (along > self._tolerance) & (share > _SHORTEST**0.5)
             if not bad.any() or len(edges) > self.max_elements:
-                return edges, _read(fitted, start), bool(fitted.converged)
-            edges, start = self._split(edges, start, bad)
+                noise = self._noise(start.shape, local, 1.0)
+                coefficients, doubt = (_read(x, start.shape) for x in fitted[:2])
+                return edges, coefficients, doubt + noise, bool(fitted.converged)
+            edges, start = self._split(edges, _read(fitted.coefficients, start.shape), bad)
 
     def _fit(
         self,
         equations: SlabEquations,
         box: Box,
         start: Coefficients,
+        doubt: Coefficients,
         free: Int[np.ndarray, "*free"],
+        noise: Float[np.ndarray, " elements"] | None = None,
     ) -> FittedSlab:
-        """One compiled call."""
-        flat = start.reshape(start.shape[0], -1, *start.shape[-2:])
-        missing = box.edges.size - 1 - len(flat)
-        flat = np.pad(flat, [(0, missing), (0, 0), (0, 0), (0, 0)])
-        flat = jnp.asarray(flat, self.space.problem.dtype)
-        fitted = fit_slab(equations, box, flat, jnp.asarray(free.ravel()), self.max_steps)
+        """One compiled call; with a noise, a single step for the doubt that it makes."""
+        missing, dtype = box.edges.size - 1 - len(start), self.space.problem.dtype
+
+        def flat(x: Coefficients) -> Array:
+            x = x.reshape(len(x), -1, *x.shape[-2:])
+            return jnp.asarray(np.pad(x, [(0, missing), (0, 0), (0, 0), (0, 0)]), dtype)
+
+        most = jnp.asarray(self.max_steps if noise is None else 1)
+        noise = np.zeros(len(start)) if noise is None else _RESIDUAL_SHARE * noise
+        extra = jnp.asarray(np.pad(noise, (0, missing)), dtype), jnp.asarray(free.ravel()), most
+        fitted = fit_slab(equations, box, flat(start), flat(doubt), *extra)
         self.num_iterations += int(fitted.num_iterations)
-        self.scale = max(self.scale, self.space.largest(np.asarray(fitted.coefficients)))
+        self.scale = max(self.scale, float(self._largest(fitted.coefficients).max()))
         return fitted
+
+    def _largest(self, coefficients: ArrayLike) -> Float[np.ndarray, "elements components"]:
+        return np.nan_to_num(self.space.largest(np.asarray(coefficients)), nan=0.0)
+
+    def _noise(self, shape: tuple[int, ...], local: np.ndarray, span: float) -> Coefficients:
+        """An error of the size that is judged, with random signs and no state at the edges.
+
+        At the end of a window nothing tells its sign and its shape.
+        """
+        noise = np.zeros(shape)
+        shown = self.space.problem.components or 1
+        for i, size in enumerate(_END_SHARE * local):
+            signs = self.random.standard_normal((2, shape[-1]))
+            units = size * (2 / span) ** (np.arange(shape[-1]) // shown)  # of derivatives in t
+            noise[i] = (self.bumps @ signs) * units
+        return noise
 
     def _judge(self, fitted: FittedSlab, box: Box, free: Int[np.ndarray, "*free"]) -> Defect:
         lengths = np.diff(np.asarray(box.edges, np.float64))[: int(box.count)]
         if not fitted.converged:
-            return Defect(np.full(len(lengths), np.inf), np.inf)
+            return Defect(np.full(len(lengths), np.inf), np.inf, np.full(len(lengths), np.inf))
         worst = defects(self.checks, box, fitted.coefficients, jnp.asarray(free.ravel()))
+        raw = np.nan_to_num(np.asarray(worst, np.float64)[:, : len(lengths)], nan=np.inf)
         # An element counts by its share of the domain, as in the L2 norm.
-        worst = np.asarray(worst, np.float64)[:, : len(lengths)] * np.sqrt(lengths / lengths.sum())
-        worst = np.nan_to_num(worst, nan=np.inf)
-        return Defect(worst[0], float(worst[1:].max(initial=0.0)))
+        worst = raw * np.sqrt(lengths / lengths.sum())
+        return Defect(worst[0], float(worst[1:].max(initial=0.0)), raw.max(axis=0))
 
     def _keep(
-        self, t: float, span: float, edges: Edges, coefficients: Coefficients, defect: Defect
+        self,
+        t: float,
+        span: float,
+        edges: Edges,
+        fitted: FittedSlab,
+        shape: tuple[int, ...],
+        defect: Defect,
     ) -> None:
-        flat = coefficients.reshape(len(edges) - 1, -1, *coefficients.shape[-2:])
+        """Add a slab; its error is the doubt that it was handed on, truncation and rounding."""
+        sizes, doubts = (self._largest(np.asarray(x)[: shape[0]]) for x in fitted[:2])
+        eps = float(jnp.finfo(self.space.problem.dtype).eps)
+        errors = doubts + _LOCAL_SHARE * defect.local[:, None] + 2 * eps * sizes
+        flat = np.asarray(fitted.coefficients)[: shape[0]]
         shown = flat[..., : self.space.problem.components or 1]  # then come derivatives in t
-        self.slabs.append(Slab(float(t), float(span), edges, shown))
-        self.defects.append(defect.worst / self._tolerance)
+        self.slabs.append(Slab(float(t), float(span), edges, shown, errors))
+        self.defects.append(defect.worst / self._tolerance if defect.worst else 0.0)
+
+    def trusted_until(self) -> float | None:
+        """The time until which at least half of the digits asked for are right; None: always.
+
+        An element's error counts by its share of the domain, as in the L2 norm.
+        """
+        few_digits = np.sqrt(self.rtol) * self.scale
+        for slab in self.slabs:
+            share = np.diff(slab.edges) / np.ptp(slab.edges)
+            if not np.sqrt(np.max(share @ slab.errors**2)) <= few_digits:  # also where it is NaN
+                return slab.start
+        return None
 
     @property
     def _tolerance(self) -> float:
@@ -195,6 +266,6 @@ class March:
         return np.concatenate(ends), np.stack(rows)
 
 
-def _read(fitted: FittedSlab, start: Coefficients) -> Coefficients:
-    """The coefficients on the host, in the shape of the start that they were found from."""
-    return np.asarray(fitted.coefficients)[: len(start)].reshape(start.shape)
+def _read(coefficients: ArrayLike, shape: tuple[int, ...]) -> Coefficients:
+    """Coefficients on the host, in the shape of the start that they were found from."""
+    return np.asarray(coefficients)[: shape[0]].reshape(shape)

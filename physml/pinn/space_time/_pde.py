@@ -14,7 +14,7 @@ from physml._numerics.checks import require_count, require_positive
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._jets import PointResidual, stacked
 from physml.pinn.space_time._march import March
-from physml.pinn.space_time._problem import Face, PDEProblem, make_problem
+from physml.pinn.space_time._problem import Face, PDEProblem
 from physml.pinn.space_time._solution import PDESolution
 from physml.results import RESULTS, conclude
 
@@ -67,7 +67,8 @@ def pde(
             such; the point's coordinates are scalars in the order of `domain`. Derivatives up to
             the fourth order are found.
         domain: the interval (low, high) of each coordinate, by its name, a single letter; "t" is
-            time, and at most two are possible. Put the one in which u is sharpest first.
+            time, and at most two are possible. Put the one in which u is sharpest first; without t
+            the other one is tried as well.
         conditions: residuals on the faces ("x", low) and ("x", high), and on ("t", low) for the
             initial values. Those in time must return as many numbers as the order in t asks for
             (u and u.t for the wave equation). Derivatives must be of a lower order than those of
@@ -87,9 +88,14 @@ def pde(
             `max_steps_reached` (`max_windows`), `nonlinear_divergence` or `nonfinite`. The
             solution then ends at the time reached.
 
+    Warns:
+        UserWarning: the residual is small, but errors have grown until, by the estimate, fewer than
+            half of the digits asked for are right (`RESULTS.suspect`).
+
     Returns:
-        A `PDESolution`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`; for each
-        window `num_elements` and `residuals` (in units of the tolerance: accepted up to 1);
+        A `PDESolution`, with `error_estimate`. `stats` holds `num_windows`, `num_rejected`,
+        `num_iterations`; for each window `num_elements` and `residuals` (in units of the
+        tolerance: accepted up to 1);
         `initial_defect` and `condition_defects`, by how much u misses the conditions.
 
     Raises:
@@ -125,30 +131,76 @@ def pde(
     problem = make_problem(residual, domain, conditions, periodic, components, dtype)
     if rtol is None:
         rtol = _DEFAULT_RTOL[0 if problem.dtype == jnp.float64 else 1]
-    march = March(Discretisation(problem), rtol, max_elements, max_steps)
-    low, high = problem.intervals[problem.axis]
-    edges = np.linspace(low, high, elements + 1)
+    limits = rtol, max_elements, max_steps
     with single_threaded_blas():
         if problem.time is None:
-            result = march.steady(edges)
+            march, result = _steady(problem, elements, limits)
         else:
-            result = march.through_time(edges, first_span, max_windows)
+            march = March(Discretisation(problem), *limits)
+            result = march.through_time(_even(problem, elements), first_span, max_windows)
     solution = _solution(march, result)
-    missed = [
-        f"{face} is missed by {size:.2g}"
-        for face, size in solution.stats["condition_defects"].items()
-        if not size <= np.sqrt(rtol) * max(march.scale, 1e-300)
-    ]
-    details = ""
+    result, details = _verdict(march, solution)
+    solution = eqx.tree_at(lambda s: s.result, solution, result)
+    return conclude(solution, result, "pinn.pde", details, throw=throw)
+
+
+def _even(problem: PDEProblem, elements: int) -> np.ndarray:
+    return np.linspace(*problem.intervals[problem.axis], elements + 1)
+
+
+def _steady(
+    problem: PDEProblem, elements: int, limits: tuple[float, int, int]
+) -> tuple[March, RESULTS]:
+    """A problem without t; elements along another coordinate if u is too sharp across them."""
+    march = March(Discretisation(problem), *limits)
+    result = march.steady(_even(problem, elements))
+    if result == RESULTS.unresolved and problem.dim > 1:
+        turned = problem._replace(axis=1 - problem.axis)
+        other = March(Discretisation(turned), *limits)
+        ended = other.steady(_even(turned, elements))
+        if ended == RESULTS.successful or other.defects[0] < march.defects[0]:
+            return other, ended
+    return march, result
+
+
+def _verdict(march: March, solution: PDESolution) -> tuple[RESULTS, str]:
+    """How the solve ended, all considered, and what the message adds to it."""
+    problem, result = march.space.problem, solution.result
     if result == RESULTS.successful:
+        missed = [
+            f"{face} is missed by {size:.2g}"
+            for face, size in solution.stats["condition_defects"].items()
+            if not size <= np.sqrt(march.rtol) * max(march.scale, 1e-300)
+        ]
         if missed:
-            solution = eqx.tree_at(lambda s: s.result, solution, RESULTS.unresolved)
-            details = f"The conditions are not met: {', '.join(missed)}."
-    elif problem.time is not None:
-        details = f"It stopped at t = {solution.domain[problem.time, 1]:.6g}."
-        if result == RESULTS.nonlinear_divergence:
-            details += " No initial values were found that fulfil the conditions in time."
-    return conclude(solution, solution.result, "pinn.pde", details, throw=throw)
+            return RESULTS.unresolved, f"The conditions are not met: {', '.join(missed)}."
+        until = march.trusted_until()
+        if until is None:
+            return result, ""
+        where = "" if problem.time is None else f" until t = {until:.6g}"
+        return RESULTS.suspect, (
+            f"By the estimate, half of the digits asked for are right{where or ' nowhere'}; see "
+            "solution.error_estimate."
+        )
+    elements, limit = len(march.slabs[-1].edges) - 1 if march.slabs else 0, march.max_elements
+    details = ""
+    if problem.time is not None:
+        details = f"It stopped at t = {solution.domain[problem.time, 1]:.6g}. "
+    if result == RESULTS.nonlinear_divergence and problem.time is not None and not march.slabs:
+        details += "No initial values were found that fulfil the conditions in time."
+    elif result == RESULTS.nonlinear_divergence:
+        details += "The equation may have no u, or many, or need a smaller first_span or rtol."
+    elif result == RESULTS.unresolved and (problem.time is not None or elements >= limit):
+        details += f"Raise rtol, or max_elements = {limit}."
+    elif result == RESULTS.unresolved:
+        own, across = (problem.coordinates[i] for i in (problem.axis, 1 - problem.axis))
+        details += f"{elements} elements resolve it in {own}, and one layer does not in {across}. "
+        details += f"Raise rtol, or cut the domain in {across}."
+    elif result == RESULTS.window_failed:
+        details += "End the domain before it, or raise rtol."
+    elif result == RESULTS.max_steps_reached:
+        details += "Raise max_windows or rtol."
+    return result, details.rstrip()
 
 
 def _solution(march: March, result: RESULTS) -> PDESolution:
@@ -161,9 +213,11 @@ def _solution(march: March, result: RESULTS) -> PDESolution:
     # Where not even the first window was solved, one without values stands in its place.
     edges = np.full((max(len(slabs), 1), size), np.inf)
     readouts = np.full((len(edges), *shape), np.nan)
+    errors = np.full((len(edges), size - 1, components), np.inf)
     for i, slab in enumerate(slabs):
         edges[i, : len(slab.edges)] = slab.edges
         readouts[i, : len(slab.edges) - 1] = slab.coefficients
+        errors[i, : len(slab.edges) - 1] = slab.errors[:, :components]
     intervals = problem.intervals.copy()
     if problem.time is not None:
         low = intervals[problem.time, 0]
@@ -172,7 +226,7 @@ def _solution(march: March, result: RESULTS) -> PDESolution:
             intervals[problem.time] = problem.intervals[problem.time]
     starts = [slab.start for slab in slabs] or [problem.intervals[problem.time or 0, 0]]
     spans = [slab.span for slab in slabs] or [1.0]
-    arrays = intervals, starts, spans, edges, readouts
+    arrays = intervals, starts, spans, edges, readouts, errors
     stats = {
         "num_windows": len(slabs),
         "num_rejected": march.num_rejected,

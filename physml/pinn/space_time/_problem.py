@@ -31,6 +31,7 @@ class PDEProblem(NamedTuple):
     """An equation, its domain and its conditions, checked."""
 
     coordinates: str
+    axis: int  # the index of the coordinate that is cut into elements
     intervals: np.ndarray  # (dim, 2)
     residual: PointResidual
     derivatives: tuple[Derivative, ...]
@@ -43,11 +44,6 @@ class PDEProblem(NamedTuple):
     def time(self) -> int | None:
         """The index of t."""
         return self.coordinates.index("t") if "t" in self.coordinates else None
-
-    @property
-    def axis(self) -> int:
-        """The index of the coordinate that is cut into elements: the first of space."""
-        return next(i for i, name in enumerate(self.coordinates) if name != "t")
 
     @property
     def orders(self) -> tuple[int, ...]:
@@ -98,8 +94,17 @@ def make_problem(
             f"residual must return a number for each of {components or 1} components, "
             f"got {num_rows}"
         )
+    axis = next(i for i, name in enumerate(coordinates) if name != "t")
     problem = PDEProblem(
-        coordinates, intervals, residual, derivatives, (), frozenset(periodic), components, dtype
+        coordinates,
+        axis,
+        intervals,
+        residual,
+        derivatives,
+        (),
+        frozenset(periodic),
+        components,
+        dtype,
     )
     found = [_condition(problem, face, of, inside) for face, of in conditions.items()]
     for index, name in enumerate(coordinates):

@@ -1,10 +1,12 @@
 """One slab of space and time: networks on elements side by side, fitted to residuals."""
 
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from physml.pinn.space_time._equations import (
@@ -20,6 +22,7 @@ class FittedSlab(NamedTuple):
     """The coefficients found for a slab."""
 
     coefficients: Float[Array, "elements across along components"]
+    doubt: Float[Array, "elements across along components"]  # about them, to first order
     converged: Bool[Array, ""]
     num_iterations: Int[Array, ""]
 
@@ -29,8 +32,10 @@ def fit_slab(
     equations: SlabEquations,
     box: Box,
     start: Float[Array, "elements across along components"],
+    doubt: Float[Array, "elements across along components"],
+    noise: Float[Array, " elements"],
     free: Int[Array, " free"],
-    max_steps: int,
+    max_steps: Int[Array, ""],
 ) -> FittedSlab:
     r"""Find the coefficients that make all residuals vanish, by Gauss-Newton.
 
@@ -41,38 +46,54 @@ def fit_slab(
     a chain of small triangulations leaves the unknowns of the two ends, and substitution gives
     all others. No product of a matrix with its transpose is formed.
 
+    The same triangulation carries a doubt about `start` along the linearised equations, together
+    with residuals of random signs: of the size of rounding, and of `noise`.
+
+    The iteration ends where the next change, about the square of the last, is below rounding.
+
     Args:
         equations: the residuals.
         box: where the slab lies.
         start: the first guess.
+        doubt: how far `start` may be off, in what is not sought.
+        noise: the size of residuals that u leaves, in units of u.
         free: which functions across are sought; `start` gives the rest.
         max_steps: the number of steps after which the iteration has not converged.
     """
 
     def correct(state: tuple) -> tuple:
-        coefficients, last, _, count = state
-        change = _gauss_newton_step(equations, box, coefficients, free)
+        coefficients, _, last, _, count = state
+        change, carried = _gauss_newton_step(equations, box, coefficients, (doubt, noise), free)
         size = jnp.max(jnp.abs(change)) / jnp.max(jnp.abs(coefficients)).clip(tiny)
-        return coefficients.at[:, free].add(change), size, last, count + 1
+        doubted = doubt.at[:, free].add(carried)
+        return coefficients.at[:, free].add(change), doubted, size, last, count + 1
 
     def unfinished(state: tuple) -> Array:
-        _, size, last, count = state
+        *_, size, last, count = state
         stalled = (size > 0.5 * last) & (count > 2) & (size < 1e-6)
-        return (count < max_steps) & (size > accuracy) & ~stalled
+        return (count < max_steps) & (size > 0.1 * accuracy) & ~stalled
 
     tiny = jnp.finfo(start.dtype).tiny
-    accuracy = 1e3 * float(jnp.finfo(start.dtype).eps)
+    accuracy = (1e3 * float(jnp.finfo(start.dtype).eps)) ** 0.5
     infinite = jnp.asarray(jnp.inf, start.dtype)
     with jax.default_matmul_precision("highest"):
-        state = (start, infinite, infinite, jnp.asarray(0))
-        coefficients, size, _, count = jax.lax.while_loop(unfinished, correct, state)
-    return FittedSlab(coefficients, size < accuracy**0.5, count)
+        state = (start, doubt, infinite, infinite, jnp.asarray(0))
+        coefficients, doubt, size, _, count = jax.lax.while_loop(unfinished, correct, state)
+    return FittedSlab(coefficients, doubt, size < accuracy, count)
 
 
 def _gauss_newton_step(
-    equations: SlabEquations, box: Box, coefficients: Array, free: Array
-) -> Float[Array, "elements free along components"]:
-    """The change of the coefficients that solves the linearised least-squares problem."""
+    equations: SlabEquations,
+    box: Box,
+    coefficients: Array,
+    doubts: tuple[Array, Array],
+    free: Array,
+) -> Float[Array, "2 elements free along components"]:
+    """The change of the coefficients that solves the linearised least-squares problem.
+
+    Beside it, the change that doubts, about the other coefficients and of the residual, would make.
+    """
+    doubt, noise = doubts
     order = equations.order
     num_bubbles = coefficients.shape[2] - 2 * order
     edge = coefficients.shape[3] * free.size * order
@@ -85,15 +106,18 @@ def _gauss_newton_step(
         return jnp.stack([ratio**i for i in range(order)])
 
     def columns(some: tuple[SlabEquation, ...], index: Array) -> Array:
-        """The rows of some equations: unknowns inside, at the left edge, at the right; residual."""
+        """The rows of some equations: unknowns inside, at the left edge, at the right; known."""
         parts = []
         for equation in some:
-            rows = linearise(equation, box, index, coefficients, free)
+            rows = linearise(equation, box, index, coefficients, doubt, free)
+            signs = jnp.asarray(_signs(rows.residual.size), coefficients.dtype)
+            random = (rows.rounding + noise[index]) * jnp.roll(signs, 7 * index)
             split = jnp.split(rows.slope, [num_bubbles, num_bubbles + order], axis=-1)
             split = [split[0], *(_scaled(side, scales(index)) for side in split[1:])]
             flat = [part.reshape(rows.residual.size, -1) for part in split]
-            parts.append(jnp.concatenate([*flat, -rows.residual[:, None]], axis=1))
-        none = jnp.zeros((0, inner + 2 * edge + 1), coefficients.dtype)
+            known = -jnp.stack([rows.residual, rows.doubt + random], axis=1)
+            parts.append(jnp.concatenate([*flat, known], axis=1))
+        none = jnp.zeros((0, inner + 2 * edge + 2), coefficients.dtype)
         return jnp.concatenate([none, *parts])
 
     def condense(index: Array) -> tuple[Array, Array]:
@@ -104,20 +128,26 @@ def _gauss_newton_step(
     triangles, condensed = each_element(condense, box)
     first, final = columns(equations.left, jnp.zeros_like(last)), columns(equations.right, last)
     ends = jnp.concatenate([first[:, inner:], final[:, inner:]])
-    edges = _chain(condensed, ends, box.count, equations.periodic)  # (elements + 1, edge)
+    edges = _chain(condensed, ends, box.count, equations.periodic)  # (elements + 1, edge, 2)
 
     def shaped(x: Array) -> Array:
-        return x.reshape(coefficients.shape[3], free.size, -1)
+        return x.T.reshape(2, coefficients.shape[3], free.size, -1)
 
     def substitute(index: Array) -> Array:
         left, right = edges[index], edges[index + 1]
         triangle = triangles[index]
-        known = triangle[:, -1] - triangle[:, inner:-1] @ jnp.concatenate([left, right])
+        known = triangle[:, -2:] - triangle[:, inner:-2] @ jnp.concatenate([left, right])
         bubbles = jax.scipy.linalg.solve_triangular(triangle[:, :inner], known)
         states = [_scaled(shaped(x), scales(index)) for x in (left, right)]
-        return jnp.moveaxis(jnp.concatenate([shaped(bubbles), *states], axis=-1), 0, -1)
+        return jnp.moveaxis(jnp.concatenate([shaped(bubbles), *states], axis=-1), 1, -1)
 
-    return each_element(substitute, box)
+    return jnp.moveaxis(each_element(substitute, box), 1, 0)
+
+
+@functools.cache
+def _signs(num: int) -> np.ndarray:
+    """Some fixed numbers of random sign and a mean square of 1."""
+    return np.random.default_rng(0).choice([-1.0, 1.0], num)
 
 
 def _scaled(array: Float[Array, "*rows columns"], factors: Float[Array, " columns"]) -> Array:
@@ -135,13 +165,13 @@ def _chain(
     ends: Float[Array, "conditions columns"],
     count: Int[Array, ""],
     periodic: bool,
-) -> Float[Array, "elements+1 edge"]:
+) -> Float[Array, "elements+1 edge known"]:
     """Least squares in the unknowns of all edges; each block of rows holds those of two edges.
 
     The inner edges are eliminated one after another. The few rows that remain, of the first and
     the last edge, are solved with the conditions at the ends by a singular value decomposition.
     """
-    size = condensed.shape[2] // 2
+    size, num_known = (condensed.shape[2] - 2) // 2, 2
 
     def eliminate(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         # The carry holds the first edge, the present one and the right-hand side.
@@ -154,25 +184,25 @@ def _chain(
         return triangle[size:, size:], kept.at[index].set(triangle[:size])
 
     one = jnp.ones_like(count)
-    kept = jnp.zeros((len(condensed), size, 3 * size + 1), condensed.dtype)
+    kept = jnp.zeros((len(condensed), size, 3 * size + num_known), condensed.dtype)
     carry, kept = jax.lax.fori_loop(one, count, eliminate, (condensed[0], kept))
     # The conditions have the columns of the first edge and of the last.
     rows = jnp.concatenate([carry, ends])
-    matrix, known = rows[:, :-1], rows[:, -1]
+    matrix, known = rows[:, :-num_known], rows[:, -num_known:]
     if periodic:
         matrix = matrix[:, :size] + matrix[:, size:]
     norms = jnp.linalg.norm(matrix, axis=0)
     norms = jnp.where(norms > 0, norms, 1.0)
-    solution = jnp.linalg.lstsq(_scaled(matrix, 1 / norms), known)[0] / norms
+    solution = jnp.linalg.lstsq(_scaled(matrix, 1 / norms), known)[0] / norms[:, None]
     first, final = (solution, solution) if periodic else jnp.split(solution, 2)
 
     def substitute(step: Array, edges: Array) -> Array:
         index = count - step
         rows = kept[index]
-        known = rows[:, -1] - rows[:, size : 2 * size] @ first
-        known = known - rows[:, 2 * size : -1] @ edges[index + 1]
+        known = rows[:, -num_known:] - rows[:, size : 2 * size] @ first
+        known = known - rows[:, 2 * size : -num_known] @ edges[index + 1]
         return edges.at[index].set(jax.scipy.linalg.solve_triangular(rows[:, :size], known))
 
-    edges = jnp.zeros((len(condensed) + 1, size), condensed.dtype)
+    edges = jnp.zeros((len(condensed) + 1, size, num_known), condensed.dtype)
     edges = edges.at[0].set(first).at[count].set(final)
     return jax.lax.fori_loop(one, count, substitute, edges)

@@ -42,6 +42,7 @@ class PDESolution(eqx.Module):
     spans: Float[Array, " windows"]
     edges: Float[Array, "windows edges"]  # of the elements; those missing are infinite
     readouts: Float[Array, "windows elements across along components"]  # in the bases
+    errors: Float[Array, "windows elements components"]  # of u, estimated
     result: RESULTS
     stats: dict[str, PyTree]
 
@@ -80,6 +81,16 @@ class PDESolution(eqx.Module):
         """The equation's residual, its rows along the last axis: errors as for `solution(x, t)`."""
         return self._map(Partial(_residual), point)
 
+    def error_estimate(self, *point: Numbers) -> Float[Array, "*shape"]:
+        """The absolute error of u, as estimated: shapes and errors as for `solution(x, t)`.
+
+        It is one number for an element in a window: its truncation, as the change of u that would
+        remove the residual between the points of the fit; the errors of the windows before, carried
+        along the linearised equation, where each adds its truncation with random signs; and
+        rounding.
+        """
+        return self._map(Partial(_error), point)
+
     def _map(self, function: Partial, point: tuple) -> Array:
         if len(point) != len(self.coordinates):
             raise ValueError(
@@ -99,8 +110,8 @@ class PDESolution(eqx.Module):
         values = _evaluate_all(self, function, points)
         return values.reshape(*columns[0].shape, *values.shape[1:])
 
-    def _evaluate(self, *point: Array) -> Array:
-        x = point[self.axis]
+    def _piece(self, point: tuple[Array, ...]) -> tuple[Array, Array, Array, Array]:
+        """The window and the element of a point, and their lows and spans in all coordinates."""
         low, span = self.domain[:, 0], self.domain[:, 1] - self.domain[:, 0]
         window = jnp.asarray(0)
         if "t" in self.coordinates:
@@ -111,10 +122,14 @@ class PDESolution(eqx.Module):
         edges = self.edges[window]
         # No element starts at the last edge, nor at the infinite ones that fill the buffer.
         inner = jnp.where(jnp.isfinite(jnp.roll(edges, -1)), edges, jnp.inf).at[-1].set(jnp.inf)
-        element = piece_at(inner, x)
+        element = piece_at(inner, point[self.axis])
         low = low.at[self.axis].set(edges[element])
         span = span.at[self.axis].set(edges[element + 1] - edges[element])
-        across = jnp.ones((1,), x.dtype)
+        return window, element, low, span
+
+    def _evaluate(self, *point: Array) -> Array:
+        window, element, low, span = self._piece(point)
+        across = jnp.ones((1,), self.readouts.dtype)
         along = across
         for i, (basis, coordinate) in enumerate(zip(self.bases, point, strict=True)):
             functions = basis(2 * (coordinate - low[i]) / span[i] - 1)
@@ -130,6 +145,13 @@ class PDESolution(eqx.Module):
 def _derivative(letters: str, solution: PDESolution, point: Float[Array, " dim"]) -> Array:
     """A partial derivative of u; u itself without letters."""
     return getattr(solution.field, letters)(*point)
+
+
+def _error(solution: PDESolution, point: Float[Array, " dim"]) -> Array:
+    """The error estimated for the piece of a point."""
+    window, element, *_ = solution._piece(tuple(point))
+    error = solution.errors[window, element]
+    return error[0] if solution.components is None else error
 
 
 def _residual(solution: PDESolution, point: Float[Array, " dim"]) -> Array:

@@ -13,6 +13,7 @@ from physml._numerics.checks import (
     require_finite,
     require_positive,
 )
+from physml._numerics.units import powers_of_two, rounding
 from physml.systems import System
 
 _ERROR = 0.1  # of a step of the probe, relative to what the state has been so far
@@ -60,7 +61,8 @@ def find_scales(
 
     so that $\tau = 1 / \omega$ for oscillations of angular frequency $\omega$. The probe is
     accurate to ten per cent at best; only its range and pace are used. A component that does not
-    move has its own size as unit, or one if it is zero.
+    move has its own size as unit; one that is zero but for rounding, that of the terms that cancel
+    in it, or one if there are none.
 
     Raises:
         ValueError: `y0` is not finite, or t1 is not later than t0.
@@ -82,16 +84,19 @@ def _probed(
     dim, dtype = y0.shape[0], y0.dtype
     eye = jnp.eye(dim, dtype=dtype)
 
-    def euler(t: Array, y: Array, h: Array) -> Array:
+    def euler(t: Array, y: Array, h: Array, size: Array) -> Array:
         slope, tangent = jax.linearize(lambda y: system(t + h, y, args), y)
-        return y + jnp.linalg.solve(eye - h * jax.vmap(tangent)(eye).T, h * slope)
+        jacobian = jax.vmap(tangent)(eye).T
+        units = powers_of_two(size, jnp.abs(h) * (jnp.abs(jacobian) @ size))
+        jacobian = jacobian * units[None] / units[:, None]
+        return y + units * jnp.linalg.solve(eye - h * jacobian, h * slope / units)
 
     def advance(carry: PyTree) -> tuple:
         t, y, h, low, high, moments, count = carry
         h = jnp.minimum(h, t1 - t)
-        coarse, middle = euler(t, y, h), euler(t, y, h / 2)
-        new = euler(t + h / 2, middle, h / 2)
         size = jnp.maximum(high - low, jnp.maximum(jnp.abs(low), jnp.abs(high)))
+        coarse, middle = euler(t, y, h, size), euler(t, y, h / 2, size)
+        new = euler(t + h / 2, middle, h / 2, size)
         error = jnp.abs(new - coarse) / jnp.where(size > 0, size, 1.0)
         error = jnp.max(jnp.where(size > 0, error, 0.0)) / _ERROR
         error = jnp.where(jnp.isnan(error), jnp.inf, error)
@@ -114,11 +119,17 @@ def _probed(
     elapsed = jnp.where(t > t0, t - t0, 1.0)
     mean, square, pace = moments / elapsed
     variance = square - mean**2
-    moves = (high - low > 0) & (variance > 0)
+    size = jnp.maximum(jnp.abs(low), jnp.abs(high))
+    looks = 8
+    times = t0 + (t1 - t0) * jnp.asarray(np.linspace(0.0, 1.0, looks), dtype)
+    typical = jnp.broadcast_to(size[:, None], (dim, looks))
+    noise = (t1 - t0) * rounding(lambda t, y: system(t, y, args), times, typical)
+    moves = (high - low > noise) & (variance > 0)
     rate = jnp.where(moves, pace / jnp.where(moves, variance, 1.0), 0.0)
     num_moving = jnp.maximum(jnp.sum(moves), 1).astype(dtype)
     rate = jnp.sqrt(jnp.sum(rate) / num_moving)
     # A longer unit would leave the network's input almost constant.
     time = 1 / jnp.maximum(rate, 2 / (t1 - t0))
-    size = jnp.where(y0 != 0, jnp.abs(y0), 1.0)
+    size = jnp.where(jnp.abs(y0) > noise, jnp.abs(y0), noise / jnp.finfo(dtype).eps)
+    size = jnp.where(size > 0, size, 1.0)
     return Scales(time, jnp.where(moves, (high - low) / 2, size))
