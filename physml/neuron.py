@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from physml._numerics.checks import floating_array, floating_arrays
+from physml._numerics.calls import answer, ask, checked
+from physml._numerics.checks import floating_array, floating_arrays, require_positive
 
 
+@checked
 def sigmoid(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""The logistic function $\sigma(x) = 1 / (1 + e^{-x})$, elementwise, between 0 and 1."""
     return jax.nn.sigmoid(floating_array("x", x))
 
 
+@checked
 def sigmoid_derivative(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""The sigmoid's slope $\sigma'(x) = \sigma(x) (1 - \sigma(x))$, elementwise.
 
@@ -25,11 +28,13 @@ def sigmoid_derivative(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
 
 
+@checked
 def relu(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""The rectified linear unit $\max(0, x)$, elementwise; its slope at zero is taken as 0."""
     return jax.nn.relu(floating_array("x", x))
 
 
+@checked
 def neuron(
     x: Real[ArrayLike, "*batch inputs"],
     w: Real[ArrayLike, " inputs"],
@@ -50,9 +55,11 @@ def neuron(
     """
     x, w, b = floating_arrays(x=x, w=w, b=b)
     _check_neuron(x, w, b)
-    return activation(_weighted(x, w) + b)
+    z = _weighted(x, w) + b
+    return answer("activation", "y", ask("activation", "activation(z)", activation, z), z.shape)
 
 
+@checked
 def squared_error(
     w: Real[ArrayLike, " inputs"],
     b: Real[ArrayLike, ""],
@@ -68,6 +75,7 @@ def squared_error(
     return (neuron(x, w, b) - target) ** 2
 
 
+@checked
 def squared_error_gradient(
     w: Real[ArrayLike, " inputs"],
     b: Real[ArrayLike, ""],
@@ -93,6 +101,7 @@ def squared_error_gradient(
     return slope * x, slope
 
 
+@checked
 def gradient_step(
     w: Real[ArrayLike, " inputs"],
     b: Real[ArrayLike, ""],
@@ -119,6 +128,7 @@ def gradient_step(
     Raises:
         TypeError, ValueError: as `squared_error`; the learning rate is not a number.
     """
+    require_positive(learning_rate=learning_rate)
     w, b, x, target = _sample(w, b, x, target)
     dw, db = squared_error_gradient(w, b, x, target)
     rate = floating_array("learning_rate", learning_rate, w.dtype)

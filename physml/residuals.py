@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_not_negative
 from physml._types import Residual
 from physml.step_maps import MapState, StepMap
 from physml.systems import System
 
 
+@checked
 def equation(system: System, args: PyTree = None) -> Residual:
     r"""The residual of a differential equation: $du/dt - f(t, u)$ at given times.
 
@@ -41,6 +44,7 @@ def equation(system: System, args: PyTree = None) -> Residual:
     return residual
 
 
+@checked
 def step(
     model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None
 ) -> Float[Array, "windows steps dim"]:
@@ -60,6 +64,7 @@ def step(
     return difference / jnp.broadcast_to(model.scale, difference.shape)
 
 
+@checked
 def rollout(
     model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None
 ) -> Float[Array, "windows steps dim"]:
@@ -85,6 +90,7 @@ def rollout(
     return difference / jnp.broadcast_to(model.scale, difference.shape)
 
 
+@checked
 def noisy(residual: Residual, std: Float[Array, " dim"]) -> Residual:
     r"""A residual whose models start from disturbed rows: noise injection for steps and rollouts.
 
@@ -100,6 +106,8 @@ def noisy(residual: Residual, std: Float[Array, " dim"]) -> Residual:
     Sources: Sanchez-Gonzalez et al., ICML 2020 (arXiv 2002.09405), section 4.3; Bishop, Neural
     Computation 7 (1995) 108, who shows that the noise penalises the derivative of the map.
     """
+
+    require_not_negative(std=std)
 
     def disturbed(model: PyTree, batch: PyTree, key: PRNGKeyArray | None = None) -> PyTree:
         if key is None:

@@ -11,7 +11,9 @@ A script calls `raise_if_interrupted` after a fit, which raises KeyboardInterrup
 """
 
 import functools
+import inspect
 import operator
+import os
 import warnings
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +26,8 @@ from jaxtyping import Array, Bool
 from physml._numerics.checks import is_concrete
 
 T = TypeVar("T")
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
@@ -73,6 +77,9 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     )
 
 
+# Diffrax's has no message, and Equinox would warn of another one in the class.
+RESULTS._index_to_message[int(RESULTS.successful._value)] = "Successful."
+
 _GOOD = (RESULTS.successful, RESULTS.early_stopped)
 _DOUBTFUL = (
     *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
@@ -87,9 +94,7 @@ def is_failure(result: RESULTS) -> Bool[Array, "*batch"]:
     return jnp.asarray(~functools.reduce(operator.or_, fine))
 
 
-def conclude(
-    outcome: T, result: RESULTS, name: str, details: str = "", *, throw: bool, stacklevel: int = 2
-) -> T:
+def conclude(outcome: T, result: RESULTS, name: str, details: str = "", *, throw: bool) -> T:
     """Return what was solved or fitted, or raise, or warn, by how it ended.
 
     A failure raises, or warns with `throw=False`; doubt and an interrupt warn; success and an early
@@ -102,8 +107,6 @@ def conclude(
         name: the function that the user called, such as "pinn.solve".
         details: sentences that follow the result's own message.
         throw: whether a failure raises.
-        stacklevel: which caller the warning points to, as in `warnings.warn`: 2 is the caller of
-            the function that calls `conclude`.
 
     Raises:
         RuntimeError: the result is a failure, and `throw` is set.
@@ -122,8 +125,16 @@ def conclude(
     words = f"{name}: {RESULTS[result]} {details}".rstrip()
     if throw and failed:
         raise RuntimeError(words)
-    warnings.warn(words, stacklevel=stacklevel + 1)
+    warnings.warn(words, stacklevel=_level_of_user())
     return outcome
+
+
+def _level_of_user() -> int:
+    """The `stacklevel` at which a warning of the caller points to the first line outside physml."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def raise_if_interrupted(result: RESULTS) -> None:

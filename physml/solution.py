@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete, require_positive
 from physml._types import Numbers
 from physml.results import RESULTS
@@ -60,6 +61,7 @@ class Solution(eqx.Module):
     stats: dict[str, PyTree]
     error: Callable[[Float[Array, ""]], Float[Array, " dim"]] | None = None
 
+    @checked
     def __call__(self, t: Numbers) -> Float[Array, "*time dim"]:
         """u(t), of shape (dim,) for a scalar t and (k, dim) for times of shape (k,).
 
@@ -69,10 +71,12 @@ class Solution(eqx.Module):
         """
         return self._map(self.dense.evaluate, t)
 
+    @checked
     def derivative(self, t: Numbers) -> Float[Array, "*time dim"]:
         """du/dt at t: shapes and errors as for `solution(t)`."""
         return self._map(self.dense.derivative, t)
 
+    @checked
     def error_estimate(self, t: Numbers) -> Float[Array, "*time dim"]:
         """The absolute error of u(t) per component, as estimated: shapes as for `solution(t)`.
 
@@ -81,6 +85,7 @@ class Solution(eqx.Module):
         """
         return self._map(self._require_error(), t)
 
+    @checked
     def valid_until(self, rtol: float) -> tuple[Float[Array, ""], Bool[Array, ""]]:
         """The time until which the estimated relative error stays within `rtol`.
 
@@ -99,6 +104,18 @@ class Solution(eqx.Module):
         return _valid_until(
             self.dense.evaluate, error, self.ts, self.t0, self.t1, jnp.asarray(rtol, self.ts.dtype)
         )
+
+    def __repr__(self) -> str:
+        if not isinstance(self.ys, jax.Array):  # a tree of something else
+            return super().__repr__()
+        batch, dim = self.ys.shape[:-2], self.ys.shape[-1]
+        facts = {
+            "ts": f"{self.ts.shape[-1]} times", "t0": self.t0, "t1": self.t1,
+            "error": "none" if self.error is None else "see error_estimate(t), valid_until(rtol)",
+            **numbers_in(self.stats), "result": RESULTS[self.result],
+        }  # fmt: skip
+        of = f", a batch of {batch}" if batch else ""
+        return summary(f"Solution with {dim} components{of}", facts)
 
     def _require_error(self) -> Callable[[Float[Array, ""]], Float[Array, " dim"]]:
         if self.error is None:

@@ -341,7 +341,8 @@ def three(images):
 
 
 def fitted(train, valid=None):
-    return classify.fit(linear, train, valid, epochs=1, key=KEY)
+    network = nn.CNN((6, 6, 1), [], 4, rngs=nnx.Rngs(0))
+    return classify.fit(network, train, valid, epochs=1, key=KEY)
 
 
 BAD_VALUES = [
@@ -350,7 +351,7 @@ BAD_VALUES = [
     (lambda: CROSS_ENTROPY(jnp.asarray, IMAGES, None), r"\(23, classes\), got \(23, 6, 6, 1\)"),
     (lambda: classify.error_rate(batch_size=0), "batch_size"),
     (lambda: ERRORS(three, IMAGES, None), "the 4 classes of the images, got 3"),
-    (lambda: classify.logits(linear, PIXELS[0]), r"got \(6, 6, 1\)"),
+    (lambda: classify.logits(linear, PIXELS[0]), r"got shape \(6, 6, 1\)"),
     (lambda: classify.logits(linear, PIXELS[:0]), "not empty"),
     (lambda: classify.logits(linear, IMAGES, batch_size=0), "batch_size"),
     (lambda: classify.probabilities(linear, IMAGES, views=0), "views"),

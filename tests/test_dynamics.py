@@ -159,7 +159,7 @@ spectrum_of = functools.partial(dynamics.lyapunov_spectrum, LINEAR, ROW)
     (lambda: dynamics.bootstrap(np.ones(3), DRAWS), "seeds, starts"),
     (lambda: dynamics.bootstrap(NUMBERS, DRAWS, level=1.0), "level"),
     (lambda: dynamics.bootstrap(NUMBERS, DRAWS, resamples=0), "resamples"),
-    (lambda: skill_of(escape=1.0), "escape must be above 1"),
+    (lambda: skill_of(escape=1.0), "escape must be finite and above 1"),
     (lambda: skill_of(history=4), "history must be at most 3, got 4"),
     (lambda: dynamics.growth_rate(STEEP, 0.1), "three rows between floor"),
     (lambda: dynamics.growth_rate(ONES, -0.1), "dt must be positive"),
@@ -279,7 +279,7 @@ def test_valid_prediction_time_threshold_and_batch():
     ({"scale": jnp.ones(3)}, r"scale must have shape \(2,\)"),
     ({"truth": jnp.full((5, 2), jnp.nan)}, "truth must be finite"),
     ({"truth": jnp.ones((0, 2)), "predicted": jnp.ones((0, 2))}, "not empty"),
-    ({"predicted": jnp.zeros((4, 2))}, r"must have the truth's shape \(5, 2\), got \(4, 2\)"),
+    ({"predicted": jnp.zeros((4, 2))}, r"truth must have shape \(4, 2\), got shape \(5, 2\)"),
 )
 def test_valid_prediction_time_refuses(change):
     zeros = jnp.zeros((5, 2))
@@ -296,7 +296,7 @@ def test_relative_l2_of_each_component(as_a_user):
     np.testing.assert_allclose(dynamics.relative_l2(predicted, truth), [0.1, 0.5])
     both = dynamics.relative_l2(jnp.stack([predicted, truth]), jnp.stack([truth, truth]))
     np.testing.assert_allclose(both, [[0.1, 0.5], [0.0, 0.0]])
-    with pytest.raises(ValueError, match="predicted must have the truth's shape"):
+    with pytest.raises(ValueError, match=r"truth must have shape \(1, 2\), got shape \(2, 2\)"):
         dynamics.relative_l2(predicted[:1], truth)
 
 

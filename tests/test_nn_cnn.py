@@ -151,8 +151,14 @@ CONV = nn.Conv(2, 5, 3, rngs=nnx.Rngs(0))
     [
         (lambda x, k: nn.correlate(x, k, stride=0), "stride must be at least 1, got 0"),
         (lambda x, k: nn.correlate(x, k, padding="FULL"), "padding must be one of .*, got 'FULL'"),
-        (lambda x, k: nn.correlate(x[0, ..., 0], k), r"x must have .*got \(4, 4\) and \(3, 3, 2"),
-        (lambda x, k: nn.correlate(x[..., :1], k), r"x must have .*got \(1, 4, 4, 1\) and"),
+        (
+            lambda x, k: nn.correlate(x[0, ..., 0], k),
+            r"x must have .*channels\), got shape \(4, 4\)",
+        ),
+        (
+            lambda x, k: nn.correlate(x[..., :1], k),
+            r"kernel must have .*1, filters\), got shape \(3, 3, 2, 5",
+        ),
         (lambda x, k: nn.correlate(x[:, :2], k), r"at least \(3, 3\) pixels, got \(2, 4\)"),
         (lambda x, k: nn.correlate_max(x, k, 3), r"at least \(5, 5\) pixels, got \(4, 4\)"),
         (lambda x, k: nn.correlate_max(x, k, 0), "size must be at least 1, got 0"),
@@ -394,7 +400,6 @@ def test_networks_differentiate_twice():
     ("change", "message"),
     [
         (lambda: {"in_shape": (0, 8, 1)}, "height must be at least 1, got 0"),
-        (lambda: {"in_shape": (8, 8)}, r"in_shape must be \(height, width, channels\), got \(8, 8"),
         (lambda: {"out_features": 0}, "out_features must be at least 1, got 0"),
         (lambda: {"activation": "tan"}, "activation must be one of"),
         (lambda: {"dtype": "int32"}, "dtype must be a floating dtype"),
@@ -409,7 +414,7 @@ def test_cnn_refuses(change, message):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (lambda: [Filters(0)], r"layers\[0\], Filters\(count=0.*out_features must be at least"),
+        (lambda: [Filters(0)], "count must be at least 1, got 0"),
         (lambda: [Filters(3, 9)], r"layers\[0\], .*too small"),
         (lambda: [Filters(3), Pool(7)], r"layers\[1\], Pool.*too small"),
         (
@@ -440,13 +445,13 @@ def test_cnn_refuses_other_images():
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (lambda: 3, r"layers\[0\], 3: layers must be of Filters, Pool, Dense and Dropout"),
+        (lambda: 3, r"layers must be a sequence of Filters or Pool or Dense or Dropout, got \[3\]"),
         (
             lambda: Filters(3, (3, 3)),
-            r"layers\[0\], .*kernel_size must be an integer, got \(3, 3\)",
+            r"kernel must be an integer, got \(3, 3\)",
         ),
-        (lambda: Pool((2, 2)), r"layers\[0\], .*size must be an integer, got \(2, 2\)"),
-        (lambda: Dense(3.5), r"layers\[0\], .*units must be an integer, got 3\.5"),
+        (lambda: Pool((2, 2)), r"size must be an integer, got \(2, 2\)"),
+        (lambda: Dense(3.5), r"units must be an integer, got 3\.5"),
     ],
 )
 def test_cnn_refuses_what_is_no_layer(layer, message):

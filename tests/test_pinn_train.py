@@ -183,7 +183,6 @@ def test_traced_problems_are_refused():
     ({"system": from_function(lambda t, y, _: y / 0, 1)}, "must be finite"),
     ({"condition": "firm"}, "condition must be one of"),
     ({"points": 200}, "points must be pinn.Points, such as", TypeError),
-    ({"points": pinn.Even(0)}, "points.num must be at least 1"),
     ({"points": pinn.Resampled(9)}, "key must be given"),
     ({"weights": pinn.RandomLookback()}, "key must be given"),
     ({"weights": {"equation": 1.0}}, "weights must be pinn.Weights, such as", TypeError),

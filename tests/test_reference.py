@@ -223,9 +223,9 @@ def test_float32_data_stay_float32():
     ({"ts": []}, "ts must have shape"),
     ({"ts": [0.0]}, "less than ts"),
     ({"t0": 0.5}, "t0 must be at most"),
-    ({"t0": np.nan}, "t0 must be at most"),
+    ({"t0": np.nan}, "t0 must be a number, got nan"),
     ({"rtol": 1e-17}, "rtol must be at least"),
-    ({"rtol": np.nan}, "rtol must be at least"),
+    ({"rtol": np.nan}, "rtol must be a number, got nan"),
     ({"atol": -1.0}, "atol must be finite and not negative"),
     ({"max_steps": 0}, "max_steps must be at least 1"),
 )

@@ -39,7 +39,7 @@ def test_answers_scalars_and_times():
 
 @pytest.mark.parametrize("t", [-0.1, 10.1, np.nan, [0.0, 11.0]])
 def test_never_answers_outside_what_is_known(t):
-    with pytest.raises(ValueError, match=r"t must lie in \[0\.0, 10\.0\]"):
+    with pytest.raises(ValueError, match=r"t must (lie in \[0\.0, 10\.0\]|be a number, got nan)"):
         circle()(t)
     with pytest.raises(RuntimeError, match="outside"):
         jax.jit(lambda s, t: s(t))(circle(), jnp.asarray(t)).block_until_ready()

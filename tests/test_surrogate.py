@@ -340,7 +340,11 @@ THREE_OUTPUTS = nn.MLP(2, (3,), 3, rngs=nnx.Rngs(0))
         (ValueError, "network must take 4 inputs", {"period": 1.0}),
         (ValueError, "warmup must leave some of the 8 steps", {"warmup": 8}),
         (ValueError, "network must give 2 outputs, got 3", {"net": THREE_OUTPUTS}),
-        (TypeError, "network must have a readout", {"net": nnx.Linear(2, 2, rngs=nnx.Rngs(0))}),
+        (
+            TypeError,
+            "must be a network with .* a `readout`",
+            {"net": nnx.Linear(2, 2, rngs=nnx.Rngs(0))},
+        ),
     ],
 )
 def test_bad_input_is_named(as_a_user, error, match, options):

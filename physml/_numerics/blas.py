@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -16,9 +17,49 @@ def single_threaded_blas() -> Iterator[None]:
     JAX factorises on the CPU by SciPy's OpenBLAS, whose threads wait for each other by spinning,
     every few columns. For matrices of some hundred columns two threads gain little on an idle
     machine, and are 10 to 100 times slower than one thread once another process needs a core.
+
+    The limit is the whole process's. Blocks in several threads share it, and BLAS has its threads
+    back when the last block is left.
     """
-    with _libraries().limit(limits=1, user_api="blas"):
+    _LIMIT.enter()
+    try:
         yield
+    finally:
+        _LIMIT.leave()
+
+
+class _Shared:
+    """One limit for all blocks that are open at a time: the first sets it, the last lifts it."""
+
+    def __init__(self) -> None:
+        self._lock, self._open = threading.Lock(), 0
+        self._limit: Any = None
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._open:
+                self._limit = _libraries().limit(limits=1, user_api="blas")
+            self._open += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                _let_any_thread_set_limits()
+                self._limit.restore_original_limits()
+                _let_any_thread_set_limits()
+
+
+_LIMIT = _Shared()
+
+
+def _let_any_thread_set_limits() -> None:
+    """Let another thread lift the limit than the one that set it, as threadpoolctl 3.8 forbids."""
+    import threadpoolctl
+
+    release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ under `jax.jit` and `jax.vmap` it sees shapes and dtypes.
 
 import functools
 from collections.abc import Collection, Sequence
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +122,13 @@ def require_finite(name: str, value: object) -> None:
     )
 
 
+def require_not_empty(**values: Any) -> None:
+    """Raise ValueError unless every value, an array or a sequence, holds at least one entry."""
+    for name, value in values.items():
+        if 0 in np.shape(value):
+            raise ValueError(f"{name} must not be empty, got shape {np.shape(value)}")
+
+
 def require_increasing(name: str, value: Array | np.ndarray) -> None:
     """Raise ValueError unless `value` is one-dimensional, not empty, finite and increasing."""
     if value.ndim != 1 or value.shape[0] == 0:
@@ -137,6 +144,28 @@ def require_increasing(name: str, value: Array | np.ndarray) -> None:
             f"{name} must increase, got {name}[{i}] = {array[i]} then "
             f"{name}[{i + 1}] = {array[i + 1]}"
         )
+
+
+def times_in(dtype: DTypeLike, name: str, times: object) -> Float[Array, " n"]:
+    """Increasing times as an array of a dtype, in which they must still increase.
+
+    Raises:
+        ValueError: they are not increasing, or too close to each other for the dtype.
+    """
+    if not is_concrete(times):
+        array = jnp.asarray(times, dtype)
+        require_increasing(name, array)
+        return array
+    given = np.asarray(times)
+    require_increasing(name, given)
+    rounded = np.asarray(given, dtype)
+    if (np.diff(rounded) <= 0).any():
+        raise ValueError(
+            f"{name} must differ in {np.dtype(dtype)}, the dtype of y0, got times from {given[0]} "
+            f"to {given[-1]} that round to the same: count the time from a nearer zero, or pass y0 "
+            "in float64"
+        )
+    return constant(rounded, dtype)
 
 
 def require_uniform(name: str, times: np.ndarray) -> None:
@@ -164,6 +193,7 @@ def check_interval(t0: SupportsFloat, t1: SupportsFloat) -> tuple[float, float]:
     """
     if not (is_concrete(t0) and is_concrete(t1)):
         raise ValueError(f"t0 and t1 must not be traced, got {t0} and {t1}")
+    require_finite("t0", t0)
     t0, t1 = float(t0), float(t1)
     if not (np.isfinite(t0) and np.isfinite(t1) and t1 > t0):
         raise ValueError(f"t1 must be finite and later than t0 = {t0}, got t1 = {t1}")
@@ -177,9 +207,9 @@ def check_times(ts: object, t0: float, t1: float, dtype: DTypeLike) -> Float[Arr
         ValueError: they do not increase, or leave [t0, t1].
     """
     if ts is None:
-        ts = np.linspace(t0, t1, 1001)
-    ts = constant(np.asarray(ts), dtype) if is_concrete(ts) else jnp.asarray(ts, dtype)
-    require_increasing("ts", ts)
+        ts = times_in(dtype, "1001 times from t0 to t1", np.linspace(t0, t1, 1001))
+    else:
+        ts = times_in(dtype, "ts", ts)
     if is_concrete(ts):
         first, last = np.asarray(ts)[[0, -1]]  # on the host, also while something else is traced
         low, high = np.asarray([t0, t1], ts.dtype)
@@ -200,6 +230,7 @@ def check_tolerances(
     """
     double = dtype == jnp.float64
     rtol = defaults[0 if double else 1] if rtol is None else rtol
+    require_positive(rtol=rtol)
     finest = 10 * float(jnp.finfo(dtype).eps)
     if not rtol >= finest:
         more = "" if double else ' (float64 allows less: jax.config.update("jax_enable_x64", True))'
@@ -233,6 +264,7 @@ def require_not_negative(**values: object) -> None:
     for name, value in values.items():
         if is_concrete(value) and not np.all(np.asarray(value) >= 0):
             raise ValueError(f"{name} must not be negative, got {value}")
+        require_finite(name, value)
 
 
 def require_share(**values: float) -> None:
@@ -240,6 +272,13 @@ def require_share(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
+
+
+def require_probability(**values: SupportsFloat) -> None:
+    """Raise ValueError unless every value, where its numbers are known, is from 0 to 1."""
+    for name, value in values.items():
+        if is_concrete(value) and not 0 <= float(value) <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {value}")
 
 
 def require_multiple(step: int, **values: int) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float, Int32, PRNGKeyArray
 
+from physml._numerics.calls import checked, require_fields
 from physml._numerics.checks import require_count, require_share
 from physml.classify._prediction import pixels_of
 from physml.data import Images
@@ -48,11 +49,13 @@ class Augmentation(eqx.Module):
     flip: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
+        require_fields(self)
         require_count(0, shift=self.shift)
         if not 0 <= self.rotation <= 180:
             raise ValueError(f"rotation must be from 0 to 180 degrees, got {self.rotation}")
         require_share(scale=self.scale)
 
+    @checked
     def __call__(self, images: T, key: PRNGKeyArray) -> T:
         """New images, of the same shape and dtype.
 

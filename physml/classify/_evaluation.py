@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_finite
 from physml.data import Images
 
 Labels = Int[np.ndarray, " n"]
 
 
+@checked
 def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """The share of images whose most probable class is theirs.
 
@@ -31,6 +33,7 @@ def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
     return float(accuracy_score(classes, values.argmax(axis=1)))
 
 
+@checked
 def confusion_matrix(
     probabilities: ArrayLike, labels: ArrayLike
 ) -> Int[np.ndarray, "classes classes"]:
@@ -63,6 +66,7 @@ class Calibration(NamedTuple):
     error: float
 
 
+@checked
 def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> Calibration:
     r"""Confidence beside accuracy, in bins of confidence of equal width.
 
@@ -108,6 +112,7 @@ class TopErrors(NamedTuple):
     confidence: Float[np.ndarray, " errors"]
 
 
+@checked
 def top_errors(probabilities: ArrayLike, labels: ArrayLike, k: int) -> TopErrors:
     """The k most confident mistakes, or all if there are fewer.
 
@@ -119,7 +124,7 @@ def top_errors(probabilities: ArrayLike, labels: ArrayLike, k: int) -> TopErrors
     Raises:
         TypeError, ValueError: as `calibration`; a negative k.
     """
-    require_count(0, k=k)
+    require_count(k=k)
     values, classes = _distributions(probabilities, labels)
     predicted, sure = values.argmax(axis=1), values.max(axis=1)
     wrong = np.flatnonzero(predicted != classes)
@@ -176,6 +181,7 @@ class Evaluation:
         return "\n".join([*table, scores + f"calibration error {self.calibration.error:.4f}"])
 
 
+@checked
 def evaluate(
     probabilities: ArrayLike, images: Images, *, bins: int = 15, errors: int = 25
 ) -> Evaluation:
@@ -196,6 +202,7 @@ def evaluate(
         TypeError, ValueError: as `calibration` and `top_errors`; another number of classes than
             the images have.
     """
+    require_count(bins=bins, errors=errors)
     values, classes = _distributions(probabilities, images.labels)
     if values.shape[1] != len(images.names):
         raise ValueError(

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.classify._evaluation import Evaluation, evaluate
 from physml.data import Images
 
 
+@checked
 def evaluate_members(probabilities: Numbers, images: Images) -> tuple[list[Evaluation], Evaluation]:
     """Evaluate each of several models alone, and their ensemble, the mean of the probabilities.
 
@@ -25,4 +27,8 @@ def evaluate_members(probabilities: Numbers, images: Images) -> tuple[list[Evalu
         ([1.0, 0.25], 1.0)
     """
     members = np.asarray(probabilities)
+    if members.ndim != 3:
+        raise ValueError(
+            f"probabilities must have shape (models, n, classes), got shape {members.shape}"
+        )
     return [evaluate(each, images) for each in members], evaluate(members.mean(axis=0), images)

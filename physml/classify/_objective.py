@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int32, PRNGKeyArray, Scalar
 
 from physml import nn
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import require_count, require_not_negative, require_share
 from physml._types import Loss
 from physml.data import Images
@@ -21,6 +22,7 @@ Classifier = Callable[[Array], Array]
 """Images (n, height, width, channels) to logits (n, classes): a network, or a pytree with one."""
 
 
+@checked
 def cross_entropy(
     *, label_smoothing: float = 0.0, l2: float | Scalar = 0.0, batch_size: int | None = None
 ) -> Loss:
@@ -52,6 +54,7 @@ def cross_entropy(
     return _CrossEntropy(label_smoothing, l2, batch_size)
 
 
+@checked
 def error_rate(*, batch_size: int | None = 100) -> Loss:
     """The share of images whose largest logit is not that of their class, as a loss on `Images`.
 
@@ -138,7 +141,7 @@ def blocked_logits(
 
 
 def _called(model: Classifier, images: Array) -> Array:
-    logits = model(images)
+    logits = answer("model", "logits", ask("model", "model(images)", model, images))
     if logits.ndim != 2 or logits.shape[0] != images.shape[0]:
         raise ValueError(
             f"model must make a row of logits of each image, ({images.shape[0]}, classes), "

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_count
 from physml.classify._objective import Classifier, Pixels, blocked_logits, check_batch_size
 from physml.data import Images
@@ -14,6 +16,7 @@ from physml.fit import Augment
 from physml.nn import set_evaluation
 
 
+@checked
 def logits(
     model: Classifier, images: Images | Pixels, *, batch_size: int | None = 100
 ) -> Float[Array, "n classes"]:
@@ -36,6 +39,7 @@ def logits(
     return _logits(model, _floats(images), batch_size)
 
 
+@checked
 def probabilities(
     model: Classifier,
     images: Images | Pixels,
@@ -68,6 +72,7 @@ def probabilities(
     return _averaged(_probabilities, model, images, batch_size, views, augment, key)
 
 
+@checked
 def member_probabilities(
     models: Classifier,
     images: Images | Pixels,
@@ -145,6 +150,8 @@ def pixels_of(images: Images | Array) -> Array:
         ValueError: it does not have four axes, or is empty.
     """
     pixels = images.images if isinstance(images, Images) else images
+    if not isinstance(pixels, jax.Array | np.ndarray):
+        raise TypeError(f"images must be Images or an array, got {type(images).__name__}")
     if pixels.ndim != 4 or 0 in pixels.shape:
         raise ValueError(
             f"images must have shape (n, height, width, channels), not empty, got {pixels.shape}"

@@ -5,11 +5,14 @@ import optax
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_count, require_not_negative, require_positive
 from physml.classify._objective import cross_entropy, error_rate
 from physml.data import Images
 from physml.fit import Augment, Callback, Fit, OneCycle, gradient, scheduled
 
 
+@checked
 def fit(
     network: nnx.Module,
     train: Images,
@@ -59,6 +62,9 @@ def fit(
         ValueError, TypeError: as `fit.gradient` and `cross_entropy`; a class without training
             images; validation images whose classes have other names, and so perhaps other numbers.
     """
+    require_count(epochs=epochs, batch_size=batch_size)
+    require_positive(learning_rate=learning_rate)
+    require_not_negative(weight_decay=weight_decay)
     absent = np.setdiff1d(np.arange(len(train.names)), np.asarray(train.labels))
     if len(absent):
         raise ValueError(
@@ -67,7 +73,7 @@ def fit(
         )
     if valid is not None and valid.names != train.names:
         raise ValueError(f"valid must have the classes of train, {train.names}, got {valid.names}")
-    steps = max(1, epochs * (len(train) // batch_size)) if batch_size > 0 else 1
+    steps = max(1, epochs * (len(train) // batch_size))
     return gradient(
         cross_entropy(label_smoothing=label_smoothing),
         network,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_positive
 from physml.convolution._sizes import lengths
 
@@ -35,6 +36,7 @@ LAPLACIAN = _integers((0, 1, 0), (1, -4, 1), (0, 1, 0))
 """The sum of both second differences; it changes its sign at edges of every direction."""
 
 
+@checked
 def box_filter(shape: Sequence[int], dtype: DTypeLike | None = None) -> Float[Array, "*shape"]:
     """The plain average over a window, a smoothing kernel: equal entries whose sum is one.
 
@@ -50,6 +52,7 @@ def box_filter(shape: Sequence[int], dtype: DTypeLike | None = None) -> Float[Ar
     return _filter(np.full(shape, 1 / math.prod(shape)), dtype)
 
 
+@checked
 def gaussian_filter(
     shape: Sequence[int], sigma: float, dtype: DTypeLike | None = None
 ) -> Float[Array, "*shape"]:

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
 from physml.convolution._sizes import lengths, output_shape
 from physml.convolution._sliding import same_axes
 
 
+@checked
 def convolution_matrix(
     kernel: Real[ArrayLike, "*window"], shape: Sequence[int]
 ) -> Float[Array, "outputs inputs"]:
@@ -43,6 +45,7 @@ def convolution_matrix(
     return _convolution_matrix(kernel, shape)
 
 
+@checked
 def deconvolve(
     y: Real[ArrayLike, "*shape"], kernel: Real[ArrayLike, "*window"]
 ) -> Float[Array, "*inputs"]:
@@ -85,6 +88,7 @@ Method = Literal["direct", "toeplitz", "fft"]
 """How to multiply polynomials."""
 
 
+@checked
 def polynomial_product(
     alpha: Real[ArrayLike, " m"], beta: Real[ArrayLike, " n"], method: Method = "direct"
 ) -> Float[Array, " m+n-1"]:
@@ -118,6 +122,7 @@ def polynomial_product(
     return _polynomial_product(alpha, beta, method)
 
 
+@checked
 def polynomial_product_operations(m: int, n: int) -> dict[Method, int]:
     r"""The floating-point operations by which each method multiplies m and n coefficients.
 

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 
 PerAxis = int | Sequence[int]
 """One number for all axes, or one for each."""
 
 
+@checked
 def output_shape(
     shape: Sequence[int], window: PerAxis, stride: PerAxis = 1, padding: PerAxis = 0
 ) -> tuple[int, ...]:
@@ -45,6 +47,7 @@ def output_shape(
     return tuple((n - k) // s + 1 for n, k, s in zip(padded, window, stride, strict=True))
 
 
+@checked
 def receptive_field(layers: Sequence[tuple[int, int]]) -> int:
     r"""The number of input pixels along an axis that one output of a stack of layers depends on.
 
@@ -71,6 +74,7 @@ def receptive_field(layers: Sequence[tuple[int, int]]) -> int:
     return field
 
 
+@checked
 def convolution_parameters(window: Sequence[int], channels: int, filters: int) -> int:
     r"""The weights and biases of a convolutional layer, $(c \prod_a k_a + 1) \, f$.
 
@@ -89,6 +93,7 @@ def convolution_parameters(window: Sequence[int], channels: int, filters: int) -
     return (math.prod(lengths("window", window)) * int(channels) + 1) * int(filters)
 
 
+@checked
 def dense_parameters(inputs: int, outputs: int) -> int:
     r"""The weights and biases of a fully connected layer, $(n + 1) \, m$.
 

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, floating_arrays
 from physml.convolution._sizes import PerAxis, output_shape, per_axis
 
 
+@checked
 def cross_correlate(
     x: Real[ArrayLike, "*shape"],
     kernel: Real[ArrayLike, "*window"],
@@ -52,6 +54,7 @@ def cross_correlate(
     return _correlate(x, kernel, stride, padding)
 
 
+@checked
 def convolve(
     x: Real[ArrayLike, "*shape"],
     kernel: Real[ArrayLike, "*window"],
@@ -74,6 +77,7 @@ def convolve(
     return cross_correlate(x, jnp.flip(kernel), stride, padding)
 
 
+@checked
 def max_pool(
     x: Real[ArrayLike, "*shape"], window: PerAxis = 2, stride: PerAxis | None = None
 ) -> Float[Array, "*out"]:
@@ -96,6 +100,7 @@ def max_pool(
     return _max_pool(*_pooling(x, window, stride))
 
 
+@checked
 def average_pool(
     x: Real[ArrayLike, "*shape"], window: PerAxis = 2, stride: PerAxis | None = None
 ) -> Float[Array, "*out"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics import checks
+from physml._numerics.calls import summary
 from physml._types import Numbers
 from physml.data._arguments import (
     Index,
@@ -63,6 +64,17 @@ class Trajectories(eqx.Module):
     t0s: Float[Array, " num"]
     names: tuple[str, ...] = eqx.field(static=True)
     system: str = eqx.field(static=True, default="")
+
+    def __repr__(self) -> str:
+        if not isinstance(self.ys, jax.Array):  # a tree of something else
+            return super().__repr__()
+        facts = {
+            "ys": f"{self.ys.dtype} {self.ys.shape}: trajectories, times, components",
+            "names": ", ".join(self.names),
+            "dt": self.dt,
+            "system": self.system or "not named",
+        }
+        return summary(f"Trajectories: {len(self)}", facts)
 
     def __check_init__(self):
         require_arrays(jnp.floating, ts=self.ts, ys=self.ys, t0s=self.t0s)

@@ -33,4 +33,6 @@ def per_item(name: str, value: ArrayLike, batch: tuple[int, ...], dtype: DTypeLi
     shape = np.shape(value)
     if shape not in ((), batch):
         raise ValueError(f"{name} must be a scalar or have shape {batch}, got shape {shape}")
+    if name == "t0":
+        require_finite(name, value)
     return jnp.broadcast_to(jnp.asarray(value, dtype), batch)

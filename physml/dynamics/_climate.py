@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_count, require_finite, require_multiple
 from physml._types import Numbers
 from physml.dynamics import _statistics as statistics
@@ -53,6 +54,7 @@ class Climate(eqx.Module):
     def __len__(self) -> int:
         return len(self.diverged)
 
+    @checked
     def __getitem__(
         self, index: slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " k"]
     ) -> "Climate":
@@ -112,6 +114,7 @@ class _Cells(NamedTuple):
         )
 
 
+@checked
 def measure_climate(
     step_map: StepMap,
     history: Float[Array, "num time dim"],
@@ -153,12 +156,13 @@ def measure_climate(
         ValueError: the history is not finite or not (num, time, dim), the bounds do not fit it or
             are not low < high, or counts do not fit each other.
     """
+    require_count(num_steps=num_steps, chunk=chunk, every=every, bins=bins, joint_bins=joint_bins)
+    require_count(0, transient=transient)
     histories, t0s, batch = flatten(history, t0)
     if len(batch) != 1:
         raise ValueError(f"history must have shape (num, time, dim), got {np.shape(history)}")
     cells = _Cells.of(bounds, histories.shape[-1], bins, joint_bins)
     chunk = min(chunk, num_steps)
-    require_count(chunk=chunk, every=every)
     require_multiple(chunk, num_steps=num_steps)
     require_multiple(every, chunk=chunk, transient=transient)
     require_count(1, chunk, segment=segment)
@@ -221,6 +225,7 @@ class Distances(NamedTuple):
     return_map: Float[np.ndarray, "*samples"]
 
 
+@checked
 def climate_distances(climate: Climate, truth: Climate) -> Distances:
     """How far the trajectories of one climate, all together, are from those of another.
 
@@ -250,6 +255,7 @@ def climate_distances(climate: Climate, truth: Climate) -> Distances:
     )
 
 
+@checked
 def climate_floor(truth: Climate, key: PRNGKeyArray, *, samples: int = 200) -> Distances:
     """Distances of the truth from itself, which are those of a perfect surrogate.
 

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import (
     check_scale,
     is_concrete,
     require_count,
     require_finite,
+    require_not_negative,
     require_positive,
 )
 from physml._numerics.chunks import for_each_chunk, num_cores
@@ -39,6 +41,7 @@ class ValidTime(NamedTuple):
     censored: Bool[Array, "*batch"]
 
 
+@checked
 def rollout(
     step_map: StepMap,
     history: Float[Array, "*batch time dim"],
@@ -106,6 +109,7 @@ def _rollout(
     return jax.vmap(forecast)(histories, t0s)
 
 
+@checked
 def one_step_error(
     step_map: StepMap,
     ys: Float[Array, "*batch time dim"],
@@ -156,6 +160,7 @@ def _one_step_error(
     return jnp.sqrt(jax.lax.map(square, items, batch_size=4096).mean())
 
 
+@checked
 def normalised_error(
     predicted: Float[Array, "*batch time dim"],
     truth: Float[Array, "*batch time dim"],
@@ -195,6 +200,7 @@ def _pair(predicted: Array, truth: Array) -> tuple[Array, Array]:
     return predicted, truth
 
 
+@checked
 def relative_l2(
     predicted: Float[Array, "*batch time dim"], truth: Float[Array, "*batch time dim"]
 ) -> Float[Array, "*batch dim"]:
@@ -217,6 +223,7 @@ def _relative_l2(predicted: Array, truth: Array) -> Array:
     return jnp.linalg.norm(predicted - truth, axis=-2) / jnp.linalg.norm(truth, axis=-2)
 
 
+@checked
 def relative_l2_until(
     predicted: Float[Array, "time dim"],
     truth: Float[Array, "time dim"],
@@ -234,6 +241,7 @@ def relative_l2_until(
     Raises:
         ValueError: as `relative_l2`, or an end lies outside of the rows.
     """
+    require_positive(dt=dt)
     last = dt * (truth.shape[0] - 1)
     counts = {end: round(end / dt) + 1 for end in ends}
     for end, count in counts.items():
@@ -247,6 +255,7 @@ def relative_l2_until(
     }
 
 
+@checked
 def valid_prediction_time(
     predicted: Float[Array, "*batch time dim"],
     truth: Float[Array, "*batch time dim"],
@@ -301,6 +310,7 @@ def first_crossing(errors: Array, threshold: ArrayLike, dt: ArrayLike, limit: Ar
     return ValidTime(jnp.minimum(crossing, limit), crossing > limit)
 
 
+@checked
 def error_growth(
     predicted: Float[Array, "*batch time dim"],
     truth: Float[Array, "*batch time dim"],
@@ -324,6 +334,7 @@ def error_growth(
     return jnp.median(errors.reshape(-1, errors.shape[-1]), axis=0)
 
 
+@checked
 def growth_rate(
     errors: Float[Array, " time"], dt: float, *, floor: float | None = None, ceiling: float = 0.1
 ) -> Float[Array, ""]:
@@ -342,7 +353,9 @@ def growth_rate(
     Raises:
         ValueError: fewer than three rows lie between floor and ceiling, or `dt` is not positive.
     """
-    require_positive(dt=dt)
+    require_positive(dt=dt, ceiling=ceiling)
+    if floor is not None:
+        require_not_negative(floor=floor)
     values = np.asarray(errors)
     if floor is None:
         floor = 10.0 * float(values[values > 0][0]) if (values > 0).any() else 0.0

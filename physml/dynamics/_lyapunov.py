@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from physml._numerics.checks import require_count, require_multiple
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_count, require_finite, require_multiple
 from physml.dynamics._batch import flatten
 from physml.step_maps import MapState, StepMap
 
@@ -32,6 +33,7 @@ class LyapunovSpectrum(eqx.Module):
         exponents, rates = _ordered(rates)
         return cls(exponents, rates, dimension)
 
+    @checked
     def standard_error(self, blocks: int = 20) -> Float[Array, "*batch num"]:
         """The exponents' statistical error, by batch means.
 
@@ -44,6 +46,7 @@ class LyapunovSpectrum(eqx.Module):
         """
         return self._block_means(blocks).std(axis=-2, ddof=1) / blocks**0.5
 
+    @checked
     def bootstrap(
         self, key: PRNGKeyArray, *, blocks: int = 20, samples: int = 2000
     ) -> Float[Array, "samples num"]:
@@ -67,6 +70,7 @@ class LyapunovSpectrum(eqx.Module):
             Kuensch, The jackknife and the bootstrap for general stationary observations, Annals
             of Statistics 17 (1989).
         """
+        require_count(samples=samples)
         means = self._block_means(blocks).reshape(-1, self.rates.shape[-1])
         drawn = jax.random.randint(key, (samples, len(means)), 0, len(means))
         return means[drawn].mean(axis=1)
@@ -90,6 +94,7 @@ def _ordered(rates: Array) -> tuple[Array, Array]:
     )
 
 
+@checked
 def lyapunov_spectrum(
     step_map: StepMap,
     history: Float[Array, "*batch time dim"],
@@ -246,6 +251,7 @@ def advance(
     return jax.vmap(along)(start)
 
 
+@checked
 def kaplan_yorke_dimension(exponents: Float[Array, "*batch num"]) -> Float[Array, "*batch"]:
     """The Kaplan-Yorke (Lyapunov) dimension of an attractor.
 
@@ -256,6 +262,7 @@ def kaplan_yorke_dimension(exponents: Float[Array, "*batch num"]) -> Float[Array
     Args:
         exponents: Lyapunov exponents in any order.
     """
+    require_finite("exponents", exponents)
     ordered = -jnp.sort(-exponents, axis=-1)
     sums = jnp.cumsum(ordered, axis=-1)
     j = (sums >= 0).sum(axis=-1)

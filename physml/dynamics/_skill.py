@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from physml._numerics.calls import ask, checked
 from physml._numerics.checks import check_scale, require_count, require_finite, require_positive
 from physml.dynamics._forecast import (
     ValidTime,
@@ -43,6 +44,7 @@ class Skill(NamedTuple):
     at: dict[float, ValidTime]
     diverged: Bool[Array, " num"]
 
+    @checked
     def summary(self, unit: float = 1.0) -> dict[str, float]:
         """The figures of a table: eps1, mean, median and 5th percentile of the times, shares.
 
@@ -72,6 +74,7 @@ def _percentiles(valid: ValidTime, unit: float) -> dict[str, float]:
     }
 
 
+@checked
 def forecast_skill(
     step_map: StepMap,
     truth: Float[Array, "num time dim"],
@@ -106,8 +109,8 @@ def forecast_skill(
     require_positive(
         threshold=threshold, **{f"thresholds[{i}]": x for i, x in enumerate(thresholds)}
     )
-    if not escape > 1:
-        raise ValueError(f"escape must be above 1, got {escape}")
+    if not 1 < escape < np.inf:
+        raise ValueError(f"escape must be finite and above 1, got {escape}")
     require_finite("truth", truth)
     start = np.asarray(t0, truth.dtype) + (history - 1) * step_map.dt
     # A few steps of each trajectory are many together.
@@ -151,6 +154,7 @@ def _scored(
     return jnp.median(errors, axis=0), valid, diverged
 
 
+@checked
 def bootstrap(
     values: Float[Array | np.ndarray, "seeds starts"],
     generator: np.random.Generator,
@@ -181,12 +185,21 @@ def bootstrap(
     values = np.asarray(values)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"values must have shape (seeds, starts), not empty, got {values.shape}")
+    require_finite("values", values)
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     require_count(resamples=resamples)
     seeds, starts = values.shape
+
+    def resampled(rows: np.ndarray) -> float:
+        sample = values[rows][:, generator.integers(starts, size=starts)]
+        found = ask("statistic", "statistic(values)", statistic, sample)
+        if np.ndim(found) or not isinstance(found, SupportsFloat):
+            raise TypeError(f"statistic must return a number, got {found!r}")
+        return float(found)
+
     drawn = [
-        float(statistic(values[rows][:, generator.integers(starts, size=starts)]))
+        resampled(rows)
         for rows in (generator.integers(seeds, size=seeds) for _ in range(resamples))
     ]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])

@@ -6,11 +6,20 @@ Plain functions of NumPy arrays on the host: the trajectories are large and used
 import numpy as np
 from jaxtyping import Float, Int
 
+from physml._numerics.calls import checked
+from physml._numerics.checks import (
+    require_count,
+    require_finite,
+    require_not_empty,
+    require_not_negative,
+    require_positive,
+)
 from physml._types import Numbers
 
 Values = Float[np.ndarray, "..."]
 
 
+@checked
 def kullback_leibler(p: Numbers, q: Numbers) -> Values:
     r"""$\sum_i p_i \log(p_i / q_i)$ in nats, the divergence of q from p along the last axis.
 
@@ -29,9 +38,10 @@ def kullback_leibler(p: Numbers, q: Numbers) -> Values:
     """
     from scipy.special import rel_entr  # few need it, and `import physml` is to be fast
 
-    return np.asarray(rel_entr(_normalised(p), _normalised(q)).sum(axis=-1))
+    return np.asarray(rel_entr(*_distributions(p, q)).sum(axis=-1))
 
 
+@checked
 def jensen_shannon(p: Numbers, q: Numbers) -> Values:
     r"""The Jensen-Shannon divergence in nats: how well a sample distinguishes two distributions.
 
@@ -44,12 +54,13 @@ def jensen_shannon(p: Numbers, q: Numbers) -> Values:
 
     Source: Lin, IEEE Trans. Inform. Theory 37 (1991) 145.
     """
-    p, q = _normalised(p), _normalised(q)
+    p, q = _distributions(p, q)
     middle = 0.5 * (p + q)
     # SciPy has only its root, which is NaN where p and q are near and rounding makes it negative.
     return np.asarray(0.5 * (kullback_leibler(p, middle) + kullback_leibler(q, middle)))
 
 
+@checked
 def hellinger(p: Numbers, q: Numbers) -> Values:
     r"""The Hellinger distance $\sqrt{1 - \sum_i \sqrt{p_i q_i}}$ along the last axis, in [0, 1].
 
@@ -60,9 +71,23 @@ def hellinger(p: Numbers, q: Numbers) -> Values:
 
     Source: Mikhaeil, Monfared and Durstewitz, NeurIPS 2022 (arXiv 2110.07238), for the spectra.
     """
-    p, q = _normalised(p), _normalised(q)
+    p, q = _distributions(p, q)
     # 1 - sum(sqrt(p q)) = sum((sqrt p - sqrt q)^2) / 2 does not cancel for near spectra.
     return np.asarray(np.sqrt(0.5 * ((np.sqrt(p) - np.sqrt(q)) ** 2).sum(axis=-1)))
+
+
+def _distributions(p: Numbers, q: Numbers) -> tuple[Values, Values]:
+    """Both, normalised.
+
+    Raises:
+        ValueError: one has other bins than the other, or weights that are negative or not finite.
+    """
+    for name, weights in (("p", p), ("q", q)):
+        require_not_empty(**{name: weights})
+        require_not_negative(**{name: weights})
+    if np.shape(p) != np.shape(q) and np.shape(p)[-1:] != np.shape(q)[-1:]:
+        raise ValueError(f"q must have the bins of p, {np.shape(p)[-1:]}, got {np.shape(q)[-1:]}")
+    return _normalised(p), _normalised(q)
 
 
 def _normalised(weights: Numbers) -> Values:
@@ -121,6 +146,7 @@ def joint_histogram(
     return counts.reshape(num, size)
 
 
+@checked
 def power_spectrum(
     ys: Float[np.ndarray, "num time dim"], dt: float, segment: int
 ) -> tuple[Float[np.ndarray, " frequencies"], Float[np.ndarray, "num dim frequencies"]]:
@@ -136,12 +162,16 @@ def power_spectrum(
 
     Source: Welch, IEEE Trans. Audio Electroacoust. 15 (1967) 70.
     """
+    require_positive(dt=dt)
+    require_finite("ys", ys)
+    require_count(1, ys.shape[1], segment=segment)
     from scipy import signal  # takes a second to import, and few need it
 
     frequencies, density = signal.welch(ys, 1 / dt, nperseg=segment, axis=1)
     return frequencies, np.moveaxis(density, 1, 2)
 
 
+@checked
 def maxima(series: Float[np.ndarray, " time"]) -> Float[np.ndarray, " count"]:
     r"""The successive maxima of a sampled series, each the top of a parabola through three points.
 
@@ -152,12 +182,14 @@ def maxima(series: Float[np.ndarray, " time"]) -> Float[np.ndarray, " count"]:
     Args:
         series: samples at equal times.
     """
+    require_finite("series", series)
     before, here, after = series[:-2], series[1:-1], series[2:]
     top = (before < here) & (here >= after)
     before, here, after = before[top], here[top], after[top]
     return here - (after - before) ** 2 / (8 * (after - 2 * here + before))
 
 
+@checked
 def return_map_error(
     pairs: Float[np.ndarray, "count 2"], truth: Float[np.ndarray, "many 2"]
 ) -> float:
@@ -173,6 +205,8 @@ def return_map_error(
         pairs: (z_n, z_{n+1}).
         truth: the same of the truth, many more than the map has features.
     """
+    require_finite("pairs", pairs)
+    require_finite("truth", truth)
     truth = truth[np.argsort(truth[:, 0])]
     expected = np.interp(pairs[:, 0], truth[:, 0], truth[:, 1])
     return float(np.sqrt(np.mean((pairs[:, 1] - expected) ** 2)) / truth[:, 0].std())

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
+from physml._numerics.calls import answer, ask
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
 from physml._numerics.shuffle import shuffle_words, shuffled
@@ -51,7 +52,7 @@ class Chunks:
         self.compile_seconds = 0.0
         if augment is None or batch_size is None:
             return
-        made = jax.eval_shape(augment, data, augment_key)
+        made = jax.eval_shape(lambda *given: _new(augment, *given), data, augment_key)
         if jax.tree.structure(made) != jax.tree.structure(data) or _kinds(made) != _kinds(data):
             raise ValueError(
                 "augment must keep the structure, shapes and dtypes of the data, which are "
@@ -81,6 +82,18 @@ class Chunks:
         return self._step, state, self._data[1], self._keys, span, *self._sizes
 
 
+def _new(augment: Augment, data: PyTree, key: PRNGKeyArray | None) -> PyTree[Array]:
+    made = ask("augment", "augment(data, key)", augment, data, key)
+    return jax.tree.map(lambda leaf: answer("augment", "arrays", leaf), made)
+
+
+def _stepped(step: Step, *args: PyTree) -> tuple[PyTree, dict[str, Array]]:
+    out = ask("step", "step(state, batch, key)", step, *args)
+    if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)):
+        raise TypeError(f"step must return (state, dict of arrays), got {type(out).__name__}")
+    return out
+
+
 def _augmented(augment: Augment, data: PyTree, key: PRNGKeyArray, epoch: Int[Array, ""]) -> PyTree:
     return augment(data, jax.random.fold_in(key, epoch))
 
@@ -104,7 +117,7 @@ def _advance(
     """
     first, last = span
     step_key, words = keys
-    once = jax.jit(lambda *args: step(*args))  # one trace for the metrics' shapes and the body
+    once = jax.jit(lambda *args: _stepped(step, *args))  # one trace for shapes and the body
 
     def batch(i: Int[Array, ""]) -> PyTree:
         if batch_size is None or words is None:

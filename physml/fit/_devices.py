@@ -19,6 +19,8 @@ class Spread:
     def __init__(self, num: int, devices: Sequence[object] | None):
         if devices is not None and len(devices) == 0:
             raise ValueError("devices must name one or more, or be None, got none")
+        if not all(isinstance(device, jax.Device) for device in devices or ()):
+            raise TypeError(f"devices must be devices of jax.devices(), got {devices!r}")
         self.num = num
         self.mesh = None if devices is None else Mesh(np.asarray(devices[:num]), ("models",))
 

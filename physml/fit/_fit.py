@@ -39,4 +39,4 @@ def concluded(fitted: AnyFit, name: str) -> AnyFit:
         details += f" Models that diverged: {np.sum(bad >= 0)} of {bad.size}."
     elif bad is not None:
         details += f" The loss of step {bad} was not finite."
-    return conclude(fitted, fitted.result, name, details, throw=False, stacklevel=3)
+    return conclude(fitted, fitted.result, name, details, throw=False)

@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
+from physml._numerics.calls import ask, checked
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
@@ -58,6 +59,7 @@ class FitState(eqx.Module):
         return cls(params, rest, opt_state, _zero(), key, best)
 
 
+@checked
 def gradient(
     loss: Loss,
     model: Model,
@@ -137,6 +139,8 @@ def gradient(
         raise ValueError("valid must be given for patience, valid_loss and valid_every, got None")
     if patience is not None:
         require_count(patience=patience)
+    given = {"steps": steps, "epochs": epochs}
+    require_count(0, **{name: count for name, count in given.items() if count is not None})
     per_epoch = _steps_per_epoch(data, batch_size)
     if valid is not None and valid_every is None:
         valid_every = 100 if batch_size is None else per_epoch
@@ -248,12 +252,14 @@ def validated(loss: Loss, parts: Parts, state: FitState, valid: PyTree) -> tuple
 def _called(
     loss: Loss, model: PyTree, batch: PyTree, key: PRNGKeyArray | None
 ) -> tuple[Scalar, dict[str, Array]]:
-    out = loss(model, batch, key)
+    out = ask("loss", "loss(model, batch, key)", loss, model, batch, key)
     if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)):
         raise TypeError(f"loss must return (scalar, dict of arrays), got {type(out).__name__}")
     value, aux = out
     if jnp.shape(value) != ():
         raise TypeError(f"loss must return a scalar, got a value of shape {jnp.shape(value)}")
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(f"loss must return a real number, got {jnp.result_type(value)}")
     taken = sorted({"loss", "step", "valid_loss", "valid_step"} & set(aux))
     if taken:
         raise ValueError(f"aux must not use the names of the fit's own history, got {taken}")

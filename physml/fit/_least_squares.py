@@ -13,15 +13,17 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import require_count
+from physml._numerics.calls import answer, ask, checked
+from physml._numerics.checks import require_count, require_finite, require_positive
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
 from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
-from physml.fit._objective import Weights, scaled
+from physml.fit._objective import Weights, ask_residual, scaled
 from physml.results import RESULTS
 
 
+@checked
 def least_squares(
     residual: Residual,
     model: Model,
@@ -107,6 +109,7 @@ def least_squares(
     return concluded(fitted, "fit.least_squares")
 
 
+@checked
 def cramer_rao(
     predict: Callable[[Array], Array], unknowns: Float[Array, " unknowns"], noise: float
 ) -> Float[np.ndarray, " unknowns"]:
@@ -128,7 +131,14 @@ def cramer_rao(
 
     Source: H. Cramér, "Mathematical Methods of Statistics" (1946), chapter 32.
     """
-    jacobian = np.asarray(jax.jit(jax.jacfwd(predict))(unknowns)).reshape(-1, unknowns.size)
+
+    def predicted(unknowns: Array) -> Array:
+        numbers = ask("predict", "predict(unknowns)", predict, unknowns)
+        return answer("predict", "data", numbers, dtype=unknowns.dtype)
+
+    require_positive(noise=noise)
+    require_finite("unknowns", unknowns)
+    jacobian = np.asarray(jax.jit(jax.jacfwd(predicted))(unknowns)).reshape(-1, unknowns.size)
     rank = np.linalg.matrix_rank(jacobian)
     if rank < unknowns.size:
         raise ValueError(
@@ -171,7 +181,7 @@ def _solve(
 
     def blocks(unknowns: list[Array], _: None) -> list[Array]:
         model = parts.merge(jax.tree.unflatten(structure, unknowns), rest)
-        return jax.tree.leaves(scaled(residual(model, batch, key), weights))
+        return jax.tree.leaves(scaled(ask_residual(residual, model, batch, key), weights))
 
     found = optx.least_squares(blocks, solver, unknowns, max_steps=solver.max_steps, throw=False)
     best = jax.tree.unflatten(structure, found.value)

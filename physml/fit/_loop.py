@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.interrupt import ctrl_c
 from physml.fit._chunks import Augment, Chunks, Step
@@ -37,6 +38,7 @@ Review = Callable[[PyTree], tuple[PyTree, dict[str, ArrayLike], RESULTS | None]]
 """`review(state) -> (state, metrics, verdict)`, on the host; a verdict ends the loop."""
 
 
+@checked
 def loop(
     step: Step,
     state: PyTree,

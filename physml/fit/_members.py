@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from physml._numerics.calls import ask
 from physml._numerics.parts import Filter, Parts, take_apart
 from physml._types import Loss
 from physml.fit._devices import of_each
@@ -110,8 +111,17 @@ def _begun(
     """How the models are put together, and the state of no steps."""
 
     def one(setting: PyTree) -> tuple[Parts, Member]:
-        parts, params, rest = take_apart(build_model(setting), wrt)
-        opt_state = optax.with_extra_args_support(optimizer(setting)).init(params)
+        model = ask("build_model", "build_model(setting)", build_model, setting)
+        if not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(model)):
+            raise TypeError(f"build_model must return a model, got {type(model).__name__}")
+        parts, params, rest = take_apart(model, wrt)
+        rule = ask("optimizer", "optimizer(setting)", optimizer, setting)
+        if not isinstance(rule, optax.GradientTransformation):
+            raise TypeError(
+                "optimizer must return an optax.GradientTransformation, such as optax.adam(1e-3), "
+                f"got {type(rule).__name__}"
+            )
+        opt_state = optax.with_extra_args_support(rule).init(params)
         best = FitState.begin(params, rest, opt_state, key, has_valid).best
         unspoiled = jnp.full((), -1, jnp.int32)
         return parts, Member(params, rest, opt_state, (params, rest), unspoiled, best)

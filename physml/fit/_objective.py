@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree, Scalar
 
+from physml._numerics.calls import ask, checked
 from physml._types import Loss, Residual
 
 Weights = Mapping[str, int | float | Array]
 
 
+@checked
 def mean_square(residual: Residual, weights: Weights | None = None) -> Loss:
     r"""The weighted mean square of a residual, as a loss.
 
@@ -43,11 +45,29 @@ class _MeanSquare(eqx.Module):
     def __call__(
         self, model: PyTree, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[Scalar, dict[str, Array]]:
-        residual = self.residual(model, batch, key)
+        residual = ask_residual(self.residual, model, batch, key)
         blocks = _blocks(residual, self.weights)
         terms = [_mean_square(block, weight) for block, weight in blocks.values()]
         aux = {name: _mean_square(block, 1.0) for name, (block, _) in blocks.items()}
         return sum(terms[1:], terms[0]), aux if isinstance(residual, dict) else {}
+
+
+def ask_residual(
+    residual: Residual, model: PyTree, batch: PyTree, key: PRNGKeyArray | None
+) -> PyTree[Array]:
+    """The blocks that a user's residual answers.
+
+    Raises:
+        TypeError: it answers something else than real arrays; or as `calls.ask`.
+    """
+    found = ask("residual", "residual(model, batch, key)", residual, model, batch, key)
+    for leaf in jax.tree.leaves(found, is_leaf=lambda leaf: leaf is None):
+        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            got = getattr(leaf, "dtype", type(leaf).__name__)
+            raise TypeError(
+                f"residual must return an array of real numbers, or a dict of them, got {got}"
+            )
+    return found
 
 
 def scaled(residual: PyTree[Array], weights: Weights) -> list[PyTree[Array]]:

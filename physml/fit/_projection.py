@@ -11,12 +11,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked, require_fields
+from physml._numerics.checks import require_positive
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart, traced
 from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
 from physml.fit._gradient import FitState
 from physml.fit._loop import Callback, loop
-from physml.fit._objective import scaled
+from physml.fit._objective import ask_residual, scaled
 
 _SHARES = (1.0, 0.3, 0.1, 0.01, 0.0)  # of a step, tried together; the last share is the old point
 # The factors of the two dampings after a whole step, and after a shortened one.
@@ -33,8 +35,12 @@ class VariableProjection(eqx.Module):
         linear: the name of the last layer, whose weights are eliminated: a part of their paths.
     """
 
-    damping: float | Array = 1e-3
+    damping: float | Float[Array, ""] = 1e-3
     linear: str = eqx.field(static=True, default="readout")
+
+    def __check_init__(self):
+        require_fields(self)
+        require_positive(damping=self.damping)
 
     def init(self, params: PyTree) -> Float[Array, "2"]:
         """The dampings of the last layer and of the others: the state of the method.
@@ -53,6 +59,7 @@ class VariableProjection(eqx.Module):
         return jnp.asarray(self.damping, dtype) * jnp.asarray([10.0, 1.0], dtype)
 
 
+@checked
 def variable_projection(
     residual: Residual,
     model: Model,
@@ -207,7 +214,8 @@ class _Separated:
     def _blocks(self, a: Array, b: Array, row: PyTree, shared: bool) -> Array:
         """The residual's blocks of one row, or those that belong to no row, as one vector."""
         model = self._step.parts.merge(self.params(a, b), self._state.rest)
-        found = self._step.residual(model, jax.tree.map(lambda x: x[None], row), self._key)
+        batch = jax.tree.map(lambda x: x[None], row)
+        found = ask_residual(self._step.residual, model, batch, self._key)
         named = found if isinstance(found, dict) else {"residual": found}
         chosen = {n: x for n, x in named.items() if (n in self._step.shared) == shared}
         return ravel_pytree(scaled(chosen, {}))[0] if chosen else jnp.zeros(0, a.dtype)

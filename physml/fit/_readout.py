@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import require_count, require_finite
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
@@ -23,6 +24,7 @@ class Readout(eqx.Module):
     residual_norm: Float[Array, " outputs"]  # 2-norm of features @ weights - targets
 
 
+@checked
 def readout(
     features: Float[Array | np.ndarray, "_ features"] | Callable[..., Array],
     targets: Float[Array | np.ndarray, "_ outputs"],
@@ -111,7 +113,12 @@ def _readout(
     refinements: int,
 ) -> Readout:
     num_rows, num_outputs = targets.shape
-    once = jax.jit(lambda block: function(block))  # one trace for the shape and the loop's body
+
+    def features(block: PyTree) -> Array:
+        rows = ask("features", "features(inputs)", function, block)
+        return answer("features", "a matrix", rows)
+
+    once = jax.jit(features)  # one trace for the shape and the loop's body
     row = jax.eval_shape(once, jax.tree.map(lambda x: x[:1], inputs))
     floating = jnp.issubdtype(targets.dtype, jnp.floating)
     if row.ndim != 2 or row.dtype != targets.dtype or not floating:

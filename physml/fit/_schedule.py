@@ -6,7 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
+
+from physml._numerics.calls import answer, ask, checked
+from physml._numerics.checks import floating_array, require_finite, require_positive
 
 
 def _floating(value: ArrayLike) -> Array:
@@ -21,8 +24,14 @@ class Cosine(eqx.Module):
         steps: $n$, after which the value is zero.
     """
 
-    first: Float[Array, ""] = eqx.field(converter=_floating)
-    steps: Float[Array, ""] = eqx.field(converter=_floating)
+    first: Float[Array, ""]
+    steps: Float[Array, ""]
+
+    @checked
+    def __init__(self, first: Real[ArrayLike, ""], steps: Real[ArrayLike, ""]):
+        require_positive(steps=steps)
+        require_finite("first", first)
+        self.first, self.steps = _floating(first), _floating(steps)
 
     def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
         with jax.numpy_dtype_promotion("standard"):  # weakly typed: the dtype is the gradient's
@@ -41,8 +50,14 @@ class OneCycle(eqx.Module):
         steps: $n$, after which the value stays constant.
     """
 
-    largest: Float[Array, ""] = eqx.field(converter=_floating)
-    steps: Float[Array, ""] = eqx.field(converter=_floating)
+    largest: Float[Array, ""]
+    steps: Float[Array, ""]
+
+    @checked
+    def __init__(self, largest: Real[ArrayLike, ""], steps: Real[ArrayLike, ""]):
+        require_positive(steps=steps)
+        require_finite("largest", largest)
+        self.largest, self.steps = _floating(largest), _floating(steps)
 
     def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
         with jax.numpy_dtype_promotion("standard"):  # as in `Cosine`
@@ -53,6 +68,7 @@ class OneCycle(eqx.Module):
             return self.largest * (end + 0.5 * (begin - end) * (1 + jnp.cos(jnp.pi * part)))
 
 
+@checked
 def scheduled(
     optimizer: Callable[..., optax.GradientTransformation], **values: ArrayLike | Callable
 ) -> optax.GradientTransformationExtraArgs:
@@ -69,10 +85,18 @@ def scheduled(
     Example:
         >>> optimizer = fit.scheduled(optax.adam, learning_rate=fit.Cosine(3e-3, steps=1000))
     """
+    for name, value in values.items():
+        if not callable(value):
+            require_finite(name, floating_array(name, value))
     rule = _Scheduled(
         optimizer, {name: v if callable(v) else jnp.asarray(v) for name, v in values.items()}
     )
     return optax.GradientTransformationExtraArgs(rule.init, rule.update)
+
+
+def _scheduled_value(name: str, schedule: Callable, count: Array) -> Array:
+    value = ask(name, f"{name}(count)", schedule, count)
+    return answer(name, "a number", value, ())
 
 
 class _Scheduled(eqx.Module):
@@ -80,7 +104,10 @@ class _Scheduled(eqx.Module):
     values: dict[str, Array | Callable]
 
     def _at(self, count: Array) -> optax.GradientTransformationExtraArgs:
-        values = {name: v(count) if callable(v) else v for name, v in self.values.items()}
+        values = {
+            name: _scheduled_value(name, v, count) if callable(v) else v
+            for name, v in self.values.items()
+        }
         return optax.with_extra_args_support(self.optimizer(**values))
 
     def init(self, params: PyTree) -> tuple[Array, PyTree]:

@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Filter, Parts, as_arrays
@@ -50,6 +51,7 @@ class Sweep(AbstractFit):
     def __len__(self) -> int:
         return len(self.nonfinite_step)
 
+    @checked
     def __getitem__(self, index: int) -> Fit:
         """One model, with the history up to where it diverged; it has no `state` of its own."""
         if not -len(self) <= index < len(self):
@@ -74,6 +76,7 @@ class Sweep(AbstractFit):
         )
 
 
+@checked
 def sweep(
     loss: Loss,
     build_model: Callable[[PyTree], PyTree],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_one_of
 
 Activation = Callable[[Array], Array]
@@ -40,6 +41,7 @@ def find_activation(activation: str | Activation) -> Activation:
     return ACTIVATIONS[activation]
 
 
+@checked
 def fourier(x: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
     r"""Fourier features: sin x for the first half of the units, 1 - cos x for the second half.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Num
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml.nn._activations import Activation, find_activation
 from physml.nn._blocks import Affine, Flat, Pooled, PooledAffine, Shape, build
@@ -42,6 +43,7 @@ class CNN(nnx.Module):
     total                                 1,010
     """
 
+    @checked
     def __init__(
         self,
         in_shape: tuple[int, int, int],
@@ -113,6 +115,7 @@ class CNN(nnx.Module):
         self.readout = nnx.Linear(shape[0], out_features, param_dtype=dtype, rngs=rngs, **weights)
         self.rows = (*rows, SummaryRow("readout", (out_features,), _count(self.readout)))
 
+    @checked
     def features(
         self, x: Num[Array, "*batch height width channels"]
     ) -> Float[Array, "*batch features"]:
@@ -125,6 +128,7 @@ class CNN(nnx.Module):
         *_, (_, last) = self._outputs(x)
         return last
 
+    @checked
     def __call__(
         self, x: Num[Array, "*batch height width channels"]
     ) -> Float[Array, "*batch outputs"]:
@@ -143,6 +147,7 @@ class CNN(nnx.Module):
             x = block(x)
             yield block, x
 
+    @checked
     def feature_maps(
         self, x: Num[Array, "*batch height width channels"]
     ) -> list[Float[Array, "*batch rows columns maps"]]:

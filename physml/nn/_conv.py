@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_one_of
 from physml.nn._pool import FeatureMaps, Image, largest_of, pool
 from physml.nn._weights import find_dtype
@@ -20,6 +21,7 @@ Padding = Literal["VALID", "SAME"]
 FEW_FILTERS = 16  # fewer are put on the first axis, which is twice as fast in a vmap
 
 
+@checked
 def correlate(
     x: Image,
     kernel: Float[Array, "rows columns channels filters"],
@@ -57,6 +59,7 @@ def correlate(
     )
 
 
+@checked
 def correlate_max(
     x: Image,
     kernel: Float[Array, "rows columns channels filters"],
@@ -191,6 +194,7 @@ class Conv(nnx.Module):
     (2, 12, 12, 32)
     """
 
+    @checked
     def __init__(
         self,
         in_features: int,
@@ -229,6 +233,7 @@ class Conv(nnx.Module):
         self.stride = stride
         self.padding: Padding = padding
 
+    @checked
     def __call__(self, x: Image, *, max_pool: int = 1) -> FeatureMaps:
         """The layer's outputs, or the largest of each block of `max_pool` x `max_pool` of them.
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_positive
 from physml.nn._frozen import Frozen
 from physml.nn._weights import find_dtype
@@ -24,6 +25,7 @@ class FourierFeatures(nnx.Module):
     dimensional domains", NeurIPS 2020, arXiv 2006.10739.
     """
 
+    @checked
     def __init__(
         self,
         in_features: int,
@@ -50,6 +52,7 @@ class FourierFeatures(nnx.Module):
         shape = (in_features, num_frequencies)
         self.frequencies = Frozen(scale * rngs.params.normal(shape, find_dtype(dtype)))
 
+    @checked
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
         angles = x @ self.frequencies[...]
         return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)

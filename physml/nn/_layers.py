@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from physml._numerics.calls import require_fields
+from physml._numerics.checks import require_count, require_share
 from physml.nn._conv import Padding
 from physml.nn._pool import Pooling
 
@@ -18,6 +20,10 @@ class Filters:
     padding: Padding = "VALID"
     batch_norm: bool = False  # before the activation
 
+    def __post_init__(self):
+        require_fields(self)
+        require_count(count=self.count, kernel=self.kernel, stride=self.stride)
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -25,6 +31,10 @@ class Pool:
 
     size: int = 2
     kind: Pooling = "max"
+
+    def __post_init__(self):
+        require_fields(self)
+        require_count(size=self.size)
 
 
 @dataclass(frozen=True)
@@ -34,12 +44,20 @@ class Dense:
     units: int
     batch_norm: bool = False  # before the activation
 
+    def __post_init__(self):
+        require_fields(self)
+        require_count(units=self.units)
+
 
 @dataclass(frozen=True)
 class Dropout:
     """In training, a share of the values is set to zero and the others are scaled up."""
 
     rate: float
+
+    def __post_init__(self):
+        require_fields(self)
+        require_share(rate=self.rate)
 
 
 Layer = Filters | Pool | Dense | Dropout

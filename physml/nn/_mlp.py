@@ -7,6 +7,7 @@ from itertools import pairwise
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_share
 from physml.nn._activations import Activation, find_activation
 from physml.nn._frozen import Centres, Frozen, check_rows, frozen_inputs
@@ -26,6 +27,7 @@ class MLP(nnx.Module):
     (5, 3)
     """
 
+    @checked
     def __init__(
         self,
         in_features: int,
@@ -73,6 +75,7 @@ class MLP(nnx.Module):
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     @classmethod
+    @checked
     def frozen(
         cls,
         data: Float[Array, "rows dim"],
@@ -127,6 +130,7 @@ class MLP(nnx.Module):
         layer.bias = Frozen(biases)  # pyright: ignore[reportAttributeAccessIssue]
         return model
 
+    @checked
     def features(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
         """The last hidden layer's output: the readout's input."""
         for layer in self.hidden:
@@ -134,5 +138,6 @@ class MLP(nnx.Module):
             x = x if self.dropout is None else self.dropout(x)
         return x
 
+    @checked
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         return self.readout(self.features(x))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_one_of
 
 Image = Float[Array, "*batch height width channels"]
@@ -15,6 +16,7 @@ FeatureMaps = Float[Array, "*batch new_height new_width maps"]
 Pooling = Literal["max", "mean"]
 
 
+@checked
 def pool(x: Image, size: int, kind: Pooling = "max") -> FeatureMaps:
     """The largest value, or the mean, of each block of `size` x `size` pixels.
 

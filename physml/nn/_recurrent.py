@@ -8,7 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, PyTree
 
-from physml._numerics.checks import require_count, require_not_negative, require_one_of
+from physml._numerics.calls import checked
+from physml._numerics.checks import (
+    require_count,
+    require_finite,
+    require_not_negative,
+    require_one_of,
+)
 from physml.nn._activations import Activation, find_activation
 from physml.nn._frozen import Centres, Frozen, check_rows, frozen_inputs
 from physml.nn._weights import find_dtype
@@ -50,6 +56,7 @@ class RNN(nnx.Module):
     ((10, 64), (3,))
     """
 
+    @checked
     def __init__(
         self,
         cell: Cell,
@@ -91,6 +98,7 @@ class RNN(nnx.Module):
                 a `keep_bias` for the simple cell, which has no gate.
         """
         require_one_of(get_args(Cell), cell=cell)
+        require_finite("keep_bias", keep_bias)
         if keep_bias and cell == "simple":
             raise ValueError(f"keep_bias must be 0 for a {cell!r} cell, got {keep_bias}")
         sizes = (hidden,) if isinstance(hidden, int) else tuple(hidden)
@@ -126,6 +134,7 @@ class RNN(nnx.Module):
         )
 
     @classmethod
+    @checked
     def frozen(
         cls,
         cell: Cell,
@@ -189,6 +198,7 @@ class RNN(nnx.Module):
         _biased(layer).bias = Frozen(biases)
         return model
 
+    @checked
     def initial_carry(
         self, batch_shape: tuple[int, ...] = (), dtype: DTypeLike | None = None
     ) -> Carry:
@@ -199,6 +209,7 @@ class RNN(nnx.Module):
         )
         return tuple((h, h) if self.kind == "lstm" else h for h in zeros)
 
+    @checked
     def advance(
         self, carry: Carry, x: Float[Array, "*batch inputs"]
     ) -> tuple[Carry, Float[Array, "*batch features"]]:
@@ -209,6 +220,7 @@ class RNN(nnx.Module):
             following.append(memory)
         return tuple(following), x
 
+    @checked
     def scan(
         self, carry: Carry, xs: Float[Array, "*batch time inputs"]
     ) -> tuple[Carry, Float[Array, "*batch time features"]]:
@@ -216,6 +228,7 @@ class RNN(nnx.Module):
         carry, features = jax.lax.scan(self.advance, carry, jnp.moveaxis(xs, -2, 0))
         return carry, jnp.moveaxis(features, 0, -2)
 
+    @checked
     def __call__(
         self, carry: Carry, x: Float[Array, "*batch inputs"]
     ) -> tuple[Carry, Float[Array, "*batch outputs"]]:

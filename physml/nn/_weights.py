@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree, Scalar
 
+from physml._numerics.calls import checked, require_fields
+from physml._numerics.checks import require_not_negative
+
 
 def find_dtype(dtype: DTypeLike | None) -> jnp.dtype:
     """The dtype of a network's weights; None means JAX's default float (float64 under x64).
@@ -27,6 +30,7 @@ def find_dtype(dtype: DTypeLike | None) -> jnp.dtype:
     return found
 
 
+@checked
 def hidden_kernels(params: PyTree) -> PyTree:
     """Which parameters weight decay is to keep small: every matrix except the readout's.
 
@@ -38,6 +42,7 @@ def hidden_kernels(params: PyTree) -> PyTree:
     )
 
 
+@checked
 def square_norm(model: PyTree) -> Scalar:
     r"""The sum of the squares of all the weights of a network, without biases and the like.
 
@@ -50,6 +55,7 @@ def square_norm(model: PyTree) -> Scalar:
     return _over_kernels(jnp.square, model)
 
 
+@checked
 def absolute_norm(model: PyTree) -> Scalar:
     r"""The sum of the absolute values of all the weights of a network, those of `square_norm`.
 
@@ -84,10 +90,14 @@ class Regularised(eqx.Module):
         noise: $\sigma$, in the units of the inputs.
     """
 
-    network: Any  # whatever network type the caller's loss needs
+    network: Callable[..., Any]  # whatever network type the caller's loss needs
     l2: Float[Array, ""] | float = 0.0
     l1: Float[Array, ""] | float = 0.0
     noise: Float[Array, ""] | float = 0.0
+
+    def __check_init__(self):
+        require_fields(self)
+        require_not_negative(l2=self.l2, l1=self.l1, noise=self.noise)
 
     def __call__(self, x: Array) -> Array:
         return self.network(x)
@@ -111,6 +121,7 @@ def _acts(strength: Array | float) -> bool:
     return not (isinstance(strength, float | int) and strength == 0)
 
 
+@checked
 def set_evaluation(model: PyTree) -> None:
     """Switch off dropout, and let batch normalisation use its running statistics, in place.
 

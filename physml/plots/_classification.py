@@ -8,6 +8,7 @@ from jaxtyping import Array, Integer
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from physml._numerics.calls import checked
 from physml.plots._common import (
     TRUTH,
     Curves,
@@ -22,6 +23,7 @@ from physml.plots._common import (
 )
 
 
+@checked
 def confusion_matrix(
     counts: Integer[Array | np.ndarray, "classes classes"],
     names: Sequence[str],
@@ -78,6 +80,7 @@ def confusion_matrix(
     return fig
 
 
+@checked
 def accuracy_curves(curves: Curves, *, title: str | None = None) -> Figure:
     """Accuracy against the epoch: training thin, validation dashed.
 
@@ -101,6 +104,7 @@ def accuracy_curves(curves: Curves, *, title: str | None = None) -> Figure:
     return fig
 
 
+@checked
 def reliability(curves: Curves, *, title: str | None = None) -> Figure:
     r"""The share of right answers against the confidence, and how many answers have it.
 

@@ -6,11 +6,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
+from physml._numerics.calls import checked
 from physml.plots._common import Series, axis_label, check_shape
 
 _FLOOR = 1e-17  # the smallest error that is drawn
 
 
+@checked
 def field_and_error(
     horizontal: Series,
     vertical: Series,

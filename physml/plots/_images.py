@@ -6,12 +6,15 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 from matplotlib.figure import Figure
 
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_count
 from physml.plots._common import FAINT, check_shape
 
 _PAPER = {"cmap": "gray_r", "vmin": 0.0, "vmax": 1.0}  # of one channel: ink on paper
 _SLACK = 1e-3  # how far rounding may take a pixel out of range, for instance in interpolation
 
 
+@checked
 def image_grid(
     images: Num[Array | np.ndarray, "n height width channels"],
     titles: Sequence[str] | None = None,
@@ -35,6 +38,7 @@ def image_grid(
     words = [""] * len(pixels) if titles is None else list(titles)
     if len(words) != len(pixels):
         raise ValueError(f"titles must be one for each of {len(pixels)} images, got {len(words)}")
+    require_count(columns=columns)
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
     longest = max(len(line) for word in words for line in word.split("\n"))
@@ -53,6 +57,7 @@ def image_grid(
     return fig
 
 
+@checked
 def filters(
     kernel: Float[Array | np.ndarray, "rows columns channels filters"], *, title: str | None = None
 ) -> Figure:
@@ -87,6 +92,7 @@ def filters(
     return fig
 
 
+@checked
 def feature_maps(
     image: Num[Array | np.ndarray, "height width channels"],
     layers: Mapping[str, Float[Array | np.ndarray, "rows columns maps"]],

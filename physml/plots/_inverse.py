@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.plots._common import (
     FAINT,
@@ -24,6 +25,7 @@ from physml.plots._common import (
 )
 
 
+@checked
 def fit_to_data(
     ts: Series,
     data: Mapping[str, Series],
@@ -61,6 +63,7 @@ def fit_to_data(
     return fig
 
 
+@checked
 def likelihood_profiles(
     profiles: Mapping[str, tuple[Numbers, Numbers]],
     estimates: Mapping[str, tuple[float, float]],
@@ -95,6 +98,7 @@ def likelihood_profiles(
     return fig
 
 
+@checked
 def intervals(
     ranges: Mapping[str, tuple[Numbers, Numbers]],
     truth: Mapping[str, float],
@@ -131,6 +135,7 @@ def intervals(
     return fig
 
 
+@checked
 def recovered_term(
     x: Series, truth: Series, terms: Mapping[str, Series], *, xlabel: str, ylabel: str
 ) -> Figure:

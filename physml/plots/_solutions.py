@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_finite, require_positive
 from physml.plots._common import (
     DASHES,
     FAINT,
@@ -26,6 +28,7 @@ from physml.plots._common import (
 )
 
 
+@checked
 def attractor_3d(
     truth: Trajectory,
     forecasts: Mapping[str, Trajectory],
@@ -70,6 +73,7 @@ def attractor_3d(
     return fig
 
 
+@checked
 def forecast_series(
     ts: Series,
     truth: Series,
@@ -113,6 +117,7 @@ def forecast_series(
     return fig
 
 
+@checked
 def error_growth(
     ts: Series,
     errors: Mapping[str, Series],
@@ -133,6 +138,10 @@ def error_growth(
     Raises:
         ValueError: if a series does not have the length of `ts`.
     """
+    if threshold is not None:
+        require_positive(threshold=threshold)
+    if lambda1 is not None:
+        require_finite("lambda1", lambda1)
     ts = check_shape("ts", ts, "time")
     fig, axes = make_panels(1, height=4.4)
     ax = axes[0]
@@ -155,6 +164,7 @@ def error_growth(
     return fig
 
 
+@checked
 def solution_error(
     ts: Series,
     truth: Trajectory,
@@ -202,6 +212,7 @@ def solution_error(
     return fig
 
 
+@checked
 def compare_solutions(
     ts: Series,
     truth: Series,
@@ -239,6 +250,7 @@ def compare_solutions(
     return fig
 
 
+@checked
 def phase_portrait(
     trajectories: Mapping[str, Trajectory],
     *,
@@ -265,6 +277,7 @@ def phase_portrait(
     return fig
 
 
+@checked
 def partial_sums(
     ts: Series,
     forcing: Series,

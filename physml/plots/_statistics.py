@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.dynamics import Climate
 from physml.plots._common import (
@@ -22,6 +23,7 @@ from physml.plots._common import (
 )
 
 
+@checked
 def climate(
     truth: Climate, climates: Mapping[str, Climate], *, names: Sequence[str] = ("x", "y", "z")
 ) -> Figure:
@@ -92,6 +94,7 @@ def _mean_spectrum(climate: Climate) -> np.ndarray:
     return spectra / (spectra.sum(axis=-1, keepdims=True) * climate.frequencies[1])
 
 
+@checked
 def parameter_scan(
     parameters: Series, values: Mapping[str, Numbers], *, xlabel: str, ylabel: str
 ) -> Figure:

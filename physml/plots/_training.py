@@ -8,6 +8,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.plots._common import (
     FAINT,
@@ -26,6 +27,7 @@ from physml.plots._common import (
 )
 
 
+@checked
 def loss_curves(
     histories: Mapping[str, Mapping[str, Numbers]], *, xlabel: str = "step", ylabel: str = "loss"
 ) -> Figure:
@@ -58,6 +60,7 @@ def loss_curves(
     return fig
 
 
+@checked
 def convergence(curves: Curves, *, ylabel: str = "loss", title: str | None = None) -> Figure:
     """How fast methods converge: a value against steps and against seconds, all on log scales.
 
@@ -82,6 +85,7 @@ def convergence(curves: Curves, *, ylabel: str = "loss", title: str | None = Non
     return fig
 
 
+@checked
 def work_precision(
     methods: Mapping[str, Sequence[tuple[float, float]]], *, title: str | None = None
 ) -> Figure:
@@ -105,6 +109,7 @@ def work_precision(
     return fig
 
 
+@checked
 def heat_map(
     values: Float[Array | np.ndarray, "_rows _columns"],
     rows: Sequence[str | ArrayLike],
@@ -167,6 +172,7 @@ def heat_map(
     return fig
 
 
+@checked
 def bands(
     curves: Mapping[str, tuple[Numbers, Numbers]],
     *,
@@ -185,6 +191,8 @@ def bands(
     Raises:
         ValueError: if an array does not have one row for each abscissa.
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be more than 0 and at most 1, got {share}")
     fig, (ax,) = make_panels(1, height=4.0)
     for i, (name, (x, values)) in enumerate(curves.items()):
         x = check_shape(f"abscissae of {name}", x, "n")

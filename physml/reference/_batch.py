@@ -10,12 +10,14 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.data import Trajectories
 from physml.reference._march import march
 from physml.systems import System
 
 
+@checked
 def trajectories(
     system: System,
     key: PRNGKeyArray,
@@ -47,6 +49,7 @@ def trajectories(
     return trajectories_from(system, _starts(system, key, num, box, dtype), ts, **options)
 
 
+@checked
 def driven_trajectories(
     system: System,
     key: PRNGKeyArray,
@@ -71,11 +74,13 @@ def driven_trajectories(
     """
     if system.period is None:
         raise ValueError(f"system must have a period, got {type(system).__name__} without one")
+    checks.require_count(num=num)
     start, phase = jax.random.split(key)
     t0s = jax.random.uniform(phase, (num,), phase_dtype, maxval=float(system.period))
     return trajectories(system, start, num, ts, t0s=t0s, **options)
 
 
+@checked
 def trajectories_from(
     system: System,
     y0s: Numbers,
@@ -148,6 +153,7 @@ def trajectories_from(
 def check_starts(y0s: Numbers, ts: Numbers) -> tuple[Float[Array, "num dim"], np.ndarray]:
     """Starts of a batch as an array, and its uniform times in float64, both checked."""
     y0s = checks.floating_array("y0s", y0s)
+    checks.require_finite("y0s", y0s)
     if y0s.ndim != 2 or y0s.shape[0] == 0:
         raise ValueError(f"y0s must have shape (num, dim) with num >= 1, got {y0s.shape}")
     times = np.asarray(ts, float)
@@ -155,6 +161,7 @@ def check_starts(y0s: Numbers, ts: Numbers) -> tuple[Float[Array, "num dim"], np
     return y0s, times
 
 
+@checked
 def attractor_starts(
     system: System,
     key: PRNGKeyArray,
@@ -183,6 +190,7 @@ def attractor_starts(
     return march(system, starts, times, np.zeros(num), last_only=True, **options)[:, 0]
 
 
+@checked
 def agreement_horizon(
     system: System,
     trajectories: Trajectories,

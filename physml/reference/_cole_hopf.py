@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from physml._numerics import checks
+from physml._numerics.calls import checked
 from physml._numerics.quadrature import gauss
 from physml._types import Numbers
 
@@ -17,6 +18,7 @@ _VALUES = 1 << 20  # of the integrand, at once
 _WIDEST = 1e3  # from x to where the integrand ends
 
 
+@checked
 def cole_hopf(x: Numbers, t: Numbers, viscosity: float) -> np.ndarray:
     r"""Burgers' equation $u_t + u u_x = \nu u_{xx}$ from $u(x, 0) = -\sin \pi x$, in closed form.
 

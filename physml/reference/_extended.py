@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
+from physml._numerics.calls import checked
 from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
 from physml._types import Numbers
 from physml.data import Trajectories
@@ -22,6 +23,7 @@ _CHUNK = 256  # trajectories whose series fit in a core's cache
 _FINER = 40, 0.5  # the order, and the longest step in units of the grid's, of `extended_horizon`
 
 
+@checked
 def extended_trajectories(
     system: System,
     y0s: Numbers,
@@ -103,6 +105,7 @@ def extended_trajectories(
     return conclude(found, RESULTS.diverged, name, details, throw=throw)
 
 
+@checked
 def extended_horizon(
     system: System,
     trajectories: Trajectories,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from physml._numerics.checks import require_count, require_instance, require_positive
+from physml._numerics.calls import checked, require_fields
+from physml._numerics.checks import require_count, require_positive
 from physml.step_maps import StepMap
 from physml.systems import System
 
@@ -59,9 +60,9 @@ class FlowMap(_EquationMap):
     args: PyTree = None
 
     def __check_init__(self):
+        require_fields(self)
         require_positive(dt=self.dt)
         require_count(substeps=self.substeps)
-        require_instance(System, system=self.system)
         span = 1e3 * self.dt if self.system.period is None else self.system.period
         if not self.system.autonomous and len(self.system.jump_times(0.0, float(span))):
             name = type(self.system).__name__
@@ -97,14 +98,20 @@ class RungeKutta4(_EquationMap):
     system: System
     dt: float = eqx.field(static=True)
 
+    def __check_init__(self):
+        require_fields(self)
+        require_positive(dt=self.dt)
+
     def following(self, t: Float[Array, ""], y: Float[Array, " dim"]) -> Float[Array, " dim"]:
         return y + runge_kutta(self.system, t, y, self.dt)
 
 
+@checked
 def runge_kutta(
     system: System, t: Float[Array, "*batch"], y: Float[Array, "dim *batch"], dt: float
 ) -> Float[Array, "dim *batch"]:
     """The increment of one step of the classical Runge-Kutta method of order four."""
+    require_positive(dt=dt)
     k1 = system(t, y)
     k2 = system(t + 0.5 * dt, y + 0.5 * dt * k1)
     k3 = system(t + 0.5 * dt, y + 0.5 * dt * k2)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from physml._numerics.checks import check_tolerances, is_concrete, require_count, require_increasing
+from physml._numerics.calls import checked
+from physml._numerics.checks import check_tolerances, is_concrete, require_count, times_in
 from physml._numerics.pieces import piece_at
 from physml._numerics.units import in_units, rounding
 from physml._types import Numbers
@@ -21,6 +22,7 @@ _DEFAULT_RTOL, _DEFAULT_STIFF_RTOL = (1e-13, 3e-6), (1e-10, 1e-5)
 _LOOKS = 8  # at the right-hand side, to see what rounding leaves of it
 
 
+@checked
 def solve(
     system: System,
     y0: Numbers,
@@ -75,9 +77,10 @@ def solve(
     """
     system, y0 = check_problem(system, y0, args)
     dtype = y0.dtype
-    ts = jnp.asarray(ts, dtype)
-    require_increasing("ts", ts)
+    ts = times_in(dtype, "ts", ts)
     start = ts[0] if t0 is None else jnp.asarray(t0, dtype)
+    if start.ndim:
+        raise ValueError(f"t0 must be a number, got shape {start.shape}")
     concrete = is_concrete(ts) and is_concrete(start)
     if concrete and not (jnp.isfinite(start) and start <= ts[0] and start < ts[-1]):
         raise ValueError(
@@ -102,6 +105,7 @@ def solve(
     return solution
 
 
+@checked
 @jax.jit
 def dopri8(
     system: System, y0: Float[Array, " dim"], ts: Float[Array, " n"], rtol: Float[ArrayLike, ""]

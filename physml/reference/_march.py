@@ -90,7 +90,7 @@ def march(
     details = _failures(reached, starts, times, t0s, max_substeps)
     details += " throw=False keeps all, with NaN from there on." * throw
     name = "reference.trajectories"
-    return conclude(ys, RESULTS.diverged, name, details, throw=throw, stacklevel=3)
+    return conclude(ys, RESULTS.diverged, name, details, throw=throw)
 
 
 def _failures(

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from physml import dynamics, nn
 from physml import fit as fitting
+from physml._numerics.calls import checked
+from physml._numerics.checks import check_scale
 from physml.data import Trajectories
 from physml.surrogate._rows import cast
 from physml.surrogate._stepper import Stepper
@@ -36,6 +38,7 @@ def _valid_loss(
     return jnp.mean((model(x) - y) ** 2), {}
 
 
+@checked
 def fit_many(
     train: Rows,
     valid: Rows,
@@ -110,6 +113,7 @@ class Scores(NamedTuple):
     worst: Float[Array, "models num dim"]
 
 
+@checked
 @eqx.filter_jit
 def refit_many(
     networks: nn.MLP, inputs: Float[Array, "rows inputs"], targets: Float[Array, "rows outputs"]
@@ -136,7 +140,7 @@ def refit_many(
     return jax.lax.map(refitted, cast(networks, inputs.dtype))
 
 
-@eqx.filter_jit
+@checked
 def score_many(
     stepper: Stepper, networks: nn.MLP, truth: Trajectories, *, scale: Float[Array, " dim"]
 ) -> Scores:
@@ -148,6 +152,13 @@ def score_many(
         truth: trajectories that no network has seen.
         scale: the standard deviation of each component on the attractor.
     """
+    return _scored(stepper, networks, truth, check_scale(scale, truth.ys.shape[2]))
+
+
+@eqx.filter_jit
+def _scored(
+    stepper: Stepper, networks: nn.MLP, truth: Trajectories, scale: Float[Array, " dim"]
+) -> Scores:
     t0s, num_steps = truth.t0s + truth.ts[0], truth.ys.shape[1] - 1
 
     def scored(network: nn.MLP) -> Scores:

@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_positive
 from physml.data import Standardiser, Trajectories
 from physml.reference import runge_kutta
 from physml.systems import System
 
 
+@checked
 def network_inputs(
     train: Trajectories, *, period: float | None = None
 ) -> Float[Array, "rows inputs"]:
@@ -20,6 +23,8 @@ def network_inputs(
     One row for each step: the state standardised over the data and, for a driven system,
     (cos, sin) of the drive's phase 2 pi t / period.
     """
+    if period is not None:
+        require_positive(period=period)
     return standardised_inputs(Standardiser.fit(train.ys[:, :-1]), train, period)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from physml._numerics.calls import checked, summary
 from physml._numerics.checks import floating_array, require_finite, require_positive
 from physml.data import Standardiser, Trajectories
 from physml.nn import FeatureNetwork, RecurrentNetwork
@@ -81,7 +82,19 @@ class Stepper(StepMap):
     dt: float = eqx.field(static=True)
     period: float | None = eqx.field(static=True)
 
+    def __repr__(self) -> str:
+        facts = {
+            "network": type(self.network).__name__,
+            "dt": f"{self.dt:.6g}",
+            "scale": self.scale,
+            "symmetry": "none" if self.symmetry is None else "built in",
+            "known": "none" if self.known is None else type(self.known).__name__,
+            "period": "none" if self.period is None else f"{self.period:.6g}",
+        }
+        return summary("Stepper", facts)
+
     @classmethod
+    @checked
     def create(
         cls,
         network: Network,
@@ -180,6 +193,7 @@ class Stepper(StepMap):
         times = t0 + self.dt * jnp.arange(ys.shape[0], dtype=ys.dtype)
         return jax.vmap(self._increment)(features, ys, times)
 
+    @checked
     def pairs(
         self, trajectories: Trajectories
     ) -> tuple[Float[Array, "rows inputs"], Float[Array, "rows dim"]]:
@@ -210,6 +224,7 @@ class Stepper(StepMap):
             lambda carry, row: self.features(carry, row[0], t0, row[1]), start, (ys, counts)
         )
 
+    @checked
     def features(
         self, carry: Carries, y: Float[Array, " dim"], t0: Float[Array, ""], count: Int[Array, ""]
     ) -> tuple[Carries, tuple[Float[Array, " features"], ...]]:

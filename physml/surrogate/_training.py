@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from physml import fit as fitting
 from physml import residuals
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import require_count
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_count, require_share
 from physml._numerics.chunks import for_each_chunk, num_cores
 from physml._types import Residual
 from physml.data import Trajectories, Windows
@@ -36,6 +37,7 @@ class StepperFit(eqx.Module):
     training: fitting.Fit | None
 
 
+@checked
 def fit(
     network: Network,
     train: Trajectories,
@@ -95,7 +97,7 @@ def fit(
     """
     start = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
     require_count(most=train.ys.shape[1] - 1, length=length)
-    _check_warmup(warmup, train)
+    _check_refit(warmup, train, rcond, refinements)
     dtype = network.readout.kernel[...].dtype
 
     def windows(trajectories: Trajectories | None) -> Windows | None:
@@ -119,6 +121,7 @@ def fit(
     return StepperFit(step_map, trained, training)
 
 
+@checked
 def fit_readout(
     network: Network,
     train: Trajectories,
@@ -172,7 +175,7 @@ def fit_readout(
             given with a period, a known part or a network that has a memory.
     """
     stepper = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
-    _check_warmup(warmup, train)
+    _check_refit(warmup, train, rcond, refinements)
     if field is not None and (period or known is not None or stepper.recurrent):
         raise ValueError(
             "field must be None for a driven system, a known part or a network with a memory, "
@@ -283,7 +286,10 @@ def _recurrent_rows(stepper: Stepper, ys: Array, t0s: Array, warmup: int) -> tup
     return tuple(phi[:, warmup:].reshape(-1, phi.shape[-1]) for phi in features)
 
 
-def _check_warmup(warmup: int, train: Trajectories) -> None:
+def _check_refit(warmup: int, train: Trajectories, rcond: float | None, refinements: int) -> None:
+    require_count(0, refinements=refinements)
+    if rcond is not None:
+        require_share(rcond=rcond)
     steps = train.ys.shape[1] - 1
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup must leave some of the {steps} steps, got {warmup}")

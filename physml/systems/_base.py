@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_count, require_finite, require_positive
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def as_parameter(value: object) -> Any:
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return value if type(value) is float else float(value)
     if isinstance(value, np.ndarray | list | tuple):
-        return jnp.asarray(value, dtype=float)
+        try:
+            return jnp.asarray(value, dtype=float)
+        except (TypeError, ValueError):  # no numbers, which `check_parameter` says
+            return value
     return value
 
 
@@ -168,6 +172,7 @@ class System(eqx.Module):
             if not field.metadata.get("static", False)
         }
 
+    @checked
     def __call__(
         self, t: Time, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "dim *batch"]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import is_concrete, require_count
 from physml._numerics.parts import as_pytree
 from physml.systems._base import Fact, Parameter, Time, check_parameters, parameter, times_within
@@ -84,12 +85,14 @@ class Cosine(Forcing):
         r"""$2\pi/\Omega$, s."""
         return 2.0 * math.pi / self.frequency
 
+    @checked
     def __call__(self, t: Time) -> Float[Array, "..."]:
         return self.amplitude * jnp.cos(self.frequency * as_floating(t) + self.phase)
 
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return np.zeros(0)
 
+    @checked
     def steady_state(
         self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
     ) -> Float[Array, "*times 2"]:
@@ -124,6 +127,7 @@ class FourierSeries(Forcing):
     period: Parameter = parameter(positive=True)
 
     def __check_init__(self):
+        check_parameters(self)
         if jnp.ndim(self.a) != 1 or jnp.shape(self.a) != jnp.shape(self.b):
             raise ValueError(
                 "FourierSeries.a and b must have one axis and one length, "
@@ -140,6 +144,7 @@ class FourierSeries(Forcing):
         total = jnp.dot(jnp.cos(angle), a, precision="highest")
         return total + jnp.dot(jnp.sin(angle), b, precision="highest")
 
+    @checked
     def __call__(self, t: Time) -> Float[Array, "..."]:
         t = as_floating(t)
         a, b = self.a.astype(t.dtype), self.b.astype(t.dtype)
@@ -148,6 +153,7 @@ class FourierSeries(Forcing):
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return np.zeros(0)
 
+    @checked
     def steady_state(
         self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
     ) -> Float[Array, "*times 2"]:
@@ -209,6 +215,7 @@ class SquareWave(Forcing):
         middle = (turns * head + turns * (period - head)) + self.centre
         return jax.lax.optimization_barrier(middle)
 
+    @checked
     def __call__(self, t: Time) -> Float[Array, "..."]:
         t = as_floating(t)
         middle, half = self._middle(t), 0.5 * self.width
@@ -222,6 +229,7 @@ class SquareWave(Forcing):
         middles = np.arange(math.floor(first), math.ceil(last) + 1) * period + centre
         return times_within(np.concatenate([middles - half, middles + half]), t0, t1)
 
+    @checked
     def fourier_series(self, n: int) -> FourierSeries:
         r"""The first `n` harmonics, with D = `high` − `low`, width w and centre c:
 
@@ -244,6 +252,7 @@ class SquareWave(Forcing):
             period=self.period,
         )
 
+    @checked
     def steady_state(
         self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
     ) -> Float[Array, "*times 2"]:
@@ -296,12 +305,18 @@ class FunctionForcing(Forcing):
     period: Parameter | None = parameter(None, positive=True)
     jumps: tuple[float, ...] = eqx.field(default=(), static=True)
 
+    @checked
     def __call__(self, t: Time) -> Float[Array, "..."]:
-        return jnp.vectorize(self.function)(as_floating(t))
+        def one(t: Array) -> Array:
+            force = ask("function", "function(t)", self.function, t)
+            return answer("function", "a force", force, jnp.shape(t))
+
+        return jnp.vectorize(one)(as_floating(t))
 
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return times_within(self.jumps, t0, t1)
 
+    @checked
     def steady_state(
         self, t: Float[Array, "*times"], gamma: Parameter, omega0: Parameter
     ) -> Float[Array, "*times 2"]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
@@ -38,15 +39,8 @@ class FunctionSystem(System):
     jumps: tuple[float, ...] = eqx.field(static=True)
 
     def _single(self, t: Time, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
-        dy = self.function(t, y, args)
-        if dy is None:
-            raise TypeError(
-                f"f must return dy/dt of shape {y.shape}, got None (is a `return` missing?)"
-            )
-        dy = jnp.asarray(dy, dtype=y.dtype)
-        if dy.shape != y.shape:
-            raise ValueError(f"f must return the shape {y.shape} of y, got shape {dy.shape}")
-        return dy
+        dy = ask("f", "f(t, y, args)", self.function, t, y, args)
+        return answer("f", "dy/dt", dy, y.shape, y.dtype)
 
     def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: PyTree) -> Array:
         args = self.args if args is None else args
@@ -71,6 +65,7 @@ class FunctionSystem(System):
         return times_within(self.jumps, t0, t1)
 
 
+@checked
 def from_function(
     f: Callable[[Any, Array, PyTree], Numbers],
     dim: int,

@@ -7,9 +7,11 @@ The same formulas hold for under-, critically and over-damped oscillators.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from physml._numerics.calls import checked
 from physml.systems._base import Parameter
 
 
+@checked
 def amplitude_response(
     omega: Parameter, gamma: Parameter, omega0: Parameter
 ) -> Float[Array, "..."]:
@@ -30,6 +32,7 @@ def amplitude_response(
     return 1.0 / jnp.hypot((omega0 - omega) * (omega0 + omega), 2.0 * gamma * omega)
 
 
+@checked
 def phase_lag(omega: Parameter, gamma: Parameter, omega0: Parameter) -> Float[Array, "..."]:
     r"""The angle by which the steady motion lags behind a sinusoidal force, in [0, π] rad.
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked
 from physml.systems._base import AutonomousSystem, Parameter, Time, is_close, parameter, per_member
 
 
@@ -34,6 +35,7 @@ class Lorenz(AutonomousSystem):
         x, y_, z = y
         return jnp.stack([self.sigma * (y_ - x), x * (self.rho - z) - y_, x * y_ - self.beta * z])
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "3 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml.systems._base import (
     AutonomousSystem,
@@ -62,6 +63,7 @@ class Lorenz96(AutonomousSystem):
         advection = (jnp.roll(y, -1, axis=0) - jnp.roll(y, 2, axis=0)) * jnp.roll(y, 1, axis=0)
         return advection - y + self.force
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "n *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked
 from physml.systems._base import AutonomousSystem, Parameter, Time, parameter
 
 
@@ -44,6 +45,7 @@ class LotkaVolterra(AutonomousSystem):
             ]
         )
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
@@ -56,6 +58,7 @@ class LotkaVolterra(AutonomousSystem):
         prey, predator = self.gamma / self.delta, self.alpha / self.beta
         return jnp.stack([jnp.zeros(2), jnp.stack([jnp.asarray(prey), jnp.asarray(predator)])])
 
+    @checked
     def invariant(self, y: Float[Array, "2 *batch"]) -> Float[Array, "*batch"]:
         r"""$\delta x - \gamma \ln x + \beta y - \alpha \ln y$, constant along every positive
         solution and least at coexistence."""

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked
 from physml.systems._base import Parameter, Time, parameter, per_member
 from physml.systems._forcing import Cosine, Forcing, as_forcing
 from physml.systems._oscillator import Oscillator
@@ -41,6 +42,7 @@ class Duffing(Oscillator):
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
         return force - self.delta * v - self.alpha * x - self.beta * x**3
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
@@ -54,6 +56,7 @@ class Duffing(Oscillator):
         well = jnp.sqrt(-self.alpha / self.beta)
         return jnp.stack([jnp.zeros_like(well), well, -well])
 
+    @checked
     def energy(self, y: Float[Array, "2 *batch"]) -> Float[Array, "*batch"]:
         r"""$\frac12 v^2 + \frac12 \alpha x^2 + \frac14 \beta x^4$; constant without damping and
         forcing."""
@@ -85,6 +88,7 @@ class VanDerPol(Oscillator):
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
         return force + self.mu * (1.0 - x**2) * v - x
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
@@ -124,6 +128,7 @@ class Pendulum(Oscillator):
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
         return force - self.damping * v - self.gravity / self.length * jnp.sin(x)
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
@@ -134,6 +139,7 @@ class Pendulum(Oscillator):
         """Hanging, 0, and upside down, π; the same again at every 2π."""
         return jnp.asarray([0.0, math.pi])
 
+    @checked
     def energy(self, y: Float[Array, "2 *batch"]) -> Float[Array, "*batch"]:
         r"""$\frac12 \omega^2 + \frac{g}{l} (1 - \cos\theta)$, the energy per moment of inertia in
         1/s²; constant without damping and forcing."""

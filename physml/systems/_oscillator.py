@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
+from physml._numerics.calls import checked
 from physml.systems._base import (
     Fact,
     Parameter,
@@ -110,6 +111,7 @@ class DrivenOscillator(Oscillator):
     lyapunov_exponents = None
 
     @classmethod
+    @checked
     def from_spring(
         cls,
         mass: Parameter,
@@ -143,6 +145,7 @@ class DrivenOscillator(Oscillator):
     def acceleration(self, x: Array, v: Array, force: Array) -> Array:
         return force / self.mass - 2.0 * self.gamma * v - self.omega0**2 * x
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "2 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
@@ -153,11 +156,13 @@ class DrivenOscillator(Oscillator):
         """The origin."""
         return jnp.zeros(1)
 
+    @checked
     def energy(self, y: Float[Array, "2 *batch"]) -> Float[Array, "*batch"]:
         r"""$\frac12 m v^2 + \frac12 k x^2$, J; constant without damping and forcing."""
         x, v = y
         return 0.5 * self.mass * v**2 + 0.5 * self.spring_constant * x**2
 
+    @checked
     def exact(
         self, t: Real[ArrayLike, "*times"], y0: Float[ArrayLike, "2"], t0: Real[ArrayLike, ""] = 0.0
     ) -> Float[Array, "*times 2"]:

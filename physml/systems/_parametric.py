@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked
 from physml.systems._base import Parameter, System, Time, as_tuple, over_batch
 
 
@@ -69,6 +70,7 @@ class ParametricSystem(System):
 
         return over_batch(single, t, y)
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
@@ -87,6 +89,7 @@ class ParametricSystem(System):
         return self.system.jump_times(t0, t1)
 
 
+@checked
 def with_parameters(system: System, **ranges: tuple[float | int, float | int]) -> ParametricSystem:
     """A system with some of its parameters as further state variables that do not change.
 

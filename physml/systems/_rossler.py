@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked
 from physml.systems._base import AutonomousSystem, Parameter, Time, is_close, parameter
 
 
@@ -30,6 +31,7 @@ class Rossler(AutonomousSystem):
         x, y_, z = y
         return jnp.stack([-y_ - z, x + self.a * y_, self.b + z * (x - self.c)])
 
+    @checked
     def divergence(
         self, t: Time, y: Float[Array, "3 *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_increasing
 from physml._numerics.pieces import piece_at
 from physml._numerics.units import rounding
@@ -70,6 +71,7 @@ class Bundle(eqx.Module):
         """The names of the parameters that the network takes."""
         return self.equation.names
 
+    @checked
     def __call__(
         self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
@@ -86,18 +88,21 @@ class Bundle(eqx.Module):
         """
         return self._answer(_evaluate, t, y0, parameters)
 
+    @checked
     def derivative(
         self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
         """du/dt of the network: arguments and errors as for `bundle(t, y0, parameters)`."""
         return self._answer(_derivative, t, y0, parameters)
 
+    @checked
     def residual(
         self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
         """du/dt - f(t, u): arguments and errors as for `bundle(t, y0, parameters)`."""
         return self._answer(_residual, t, y0, parameters)
 
+    @checked
     def error_estimate(
         self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, " dim"]:
@@ -108,6 +113,7 @@ class Bundle(eqx.Module):
         """
         return self._answer(_error, t, y0, parameters)
 
+    @checked
     def solutions(
         self, ts: Numbers, y0s: Numbers | None = None, parameters: Parameters = None
     ) -> Float[Array, "num time dim"]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.pinn.collocation import Tolerance, hidden_layer, tabulate
 from physml.pinn.family._box import Box, check_box, spread, stops_of
@@ -25,6 +26,7 @@ _DEFAULT_RTOL = (1e-6, 1e-4)
 _POINTS_PER_UNIT = 6
 
 
+@checked
 def bundle(
     system: System,
     y0: Numbers,

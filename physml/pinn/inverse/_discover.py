@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.nn import MLP
 from physml.pinn.inverse import _task as task
@@ -46,11 +47,13 @@ class Discovery(NamedTuple):
         terms = zip(self.names, self.coefficients, self.sd, strict=True)
         return " ".join(f"{value:+.4g} (± {sd:.1g}) {name}" for name, value, sd in terms)
 
+    @checked
     def term(self, ys: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """The term at states of shape (n, dim): by the monomials, and by the network, (n,) each."""
         return _term(self.found, jnp.asarray(ys)), _term(self.network, jnp.asarray(ys))
 
 
+@checked
 def discover(
     system: System,
     ts: Numbers,
@@ -110,10 +113,15 @@ def discover(
     known_args = options.pop("args", None)
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
-    checks.require_count(degree=degree)
+    checks.require_count(degree=degree, units=units)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1), got {threshold}")
     task.require_double("pinn.discover")
+    ts = checks.floating_array("ts", ts)
+    checks.require_not_empty(ts=ts)
+    checks.require_finite("ts", ts)
+    if ts.ndim != 1:
+        raise ValueError(f"ts must have shape (n,), got shape {ts.shape}")
     seen = _check_seen(system, ys, component, inputs, observe)
     size = _typical_slope(ts, ys, component, observe) if size is None else size
     checks.require_positive(size=size)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from physml._numerics.calls import checked, summary
+from physml._numerics.checks import is_concrete
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
 from physml.pinn.inverse._parameters import Parameters
@@ -69,6 +71,23 @@ class Identified(eqx.Module):
         """The free parameters, with their bounds."""
         return self.problem.field
 
+    def __repr__(self) -> str:
+        if not (isinstance(self.estimate, jax.Array) and is_concrete(self.estimate)):
+            return super().__repr__()
+        sd, values = self.sd, self.values
+        single = self.estimate.ndim == 1
+        facts = {
+            **{
+                name: f"{float(value):.6g} ± {float(sd[name]):.2g}"
+                if single and value.ndim == 0
+                else f"an array of shape {value.shape}"
+                for name, value in values.items()
+            },
+            "noise": self.noise,
+            "result": RESULTS[self.result],
+        }
+        return summary("Identified parameters, with standard deviations", facts)
+
     @property
     def values(self) -> dict[str, Array]:
         """The parameters by name."""
@@ -98,6 +117,7 @@ class Identified(eqx.Module):
     def _sd(self) -> Float[Array, "*batch unknowns"]:
         return jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
 
+    @checked
     def intervals(self, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
         """By name, (low, high) of a confidence interval.
 
@@ -110,6 +130,7 @@ class Identified(eqx.Module):
         low, high = (parameters.split(parameters.constrain(p + x)) for x in (-away, away))
         return {name: (low[name], high[name]) for name in parameters.names}
 
+    @checked
     def y0_interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """(low, high) of the start's components, by the same distribution as `intervals`."""
         away = _quantile(level, self.degrees_of_freedom) * self.y0_sd

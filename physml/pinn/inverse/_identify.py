@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
 from physml._types import Numbers
 from physml.pinn.collocation import OnDemand, WindowNetworks
@@ -30,6 +31,7 @@ _SMOOTHEST = 1e-5  # the smallest first guess of the noise, as a share of a colu
 _PARTS = 4  # windows of the error's estimate in each window
 
 
+@checked
 def identify(
     system: System,
     ts: Numbers,
@@ -130,7 +132,7 @@ def identify(
         guess, start, data, prior=prior or {}, given=y0 is not None, known=known_start
     )
     require_one_of(shooting.LOSSES, loss=loss)
-    require_count(max_steps=max_steps)
+    require_count(max_steps=max_steps, units=units, num_points=num_points)
     if num_windows is None:
         first = int(np.clip(len(data.ts) // 10, 4, 256))
         counts = [first << n for n in range(_MOST_DOUBLINGS + 1)]

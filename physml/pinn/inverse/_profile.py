@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.checks import is_concrete
+from physml._numerics.calls import checked
+from physml._numerics.checks import is_concrete, require_count, require_positive
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._levenberg_marquardt import fit_windows
 
@@ -28,6 +29,7 @@ class Profile(NamedTuple):
     values: Float[np.ndarray, " num"]
     deviance: Float[np.ndarray, " num"]
 
+    @checked
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Where D crosses the quantile of chi squared, interpolated; infinite if it does not."""
         import scipy.stats  # half a second: only where it is needed
@@ -47,6 +49,7 @@ class Profile(NamedTuple):
         return ends[0], ends[1]
 
 
+@checked
 def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> Profile:
     """The likelihood of one parameter with all other unknowns fitted anew at each of its values.
 
@@ -60,6 +63,8 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
         ValueError: there is no such parameter, or the identification was traced.
         RuntimeError: a fit did not converge.
     """
+    require_count(least=3, num=num)
+    require_positive(span=span)
     shapes = zip(found.parameters.names, found.parameters.shapes, strict=True)
     single = [n for n, shape in shapes if shape == ()]
     if name not in single:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics import checks
+from physml._numerics.calls import answer, ask
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.pinn.inverse._parameters import Parameters
@@ -147,7 +148,11 @@ def _observation(
                 f"observe must hold different indices below {len(every)}, got {observe}"
             )
         observe = _Components(indices)
-    out = jax.eval_shape(observe, state)
+
+    def seen(y: Array) -> Array:
+        return answer("observe", "numbers", ask("observe", "observe(y)", observe, y))
+
+    out = jax.eval_shape(seen, state)
     if out.shape != (columns,) or out.dtype != state.dtype:
         raise ValueError(
             f"ys must have a column for each number that observe gives, of shape {out.shape} and "

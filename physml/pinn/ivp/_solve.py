@@ -11,6 +11,7 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._numerics.compiled import compiling, constant, lower, once
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
@@ -38,6 +39,7 @@ _LEAST_BAND = 96  # components: of fewer, dense matrices cost no more
 _ROOM = 1 << 15  # numbers of states: windows times components
 
 
+@checked
 def solve(
     system: System,
     y0: Numbers,

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from physml._numerics.calls import ask
+
 _MOST_DERIVATIVES = 4
 
 Derivative = tuple[int, ...]
@@ -93,8 +95,11 @@ def derivatives_in(
     dtype = jnp.zeros(()).dtype
 
     def rows(jet: Array, point: Array) -> Array:
-        values = residual(taylor(coordinates, every, jet, point), *point)
-        for leaf in jax.tree.leaves(values):
+        u = taylor(coordinates, every, jet, point)
+        values = ask(name, f"{name}(u, {', '.join(coordinates)})", residual, u, *point)
+        for leaf in jax.tree.leaves(values, is_leaf=lambda leaf: leaf is None):
+            if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+                raise TypeError(f"{name} must return real numbers, got {leaf.dtype}")
             if not isinstance(leaf, jax.Array):
                 raise TypeError(
                     f"{name} must return a JAX array, or a tuple of them, got {leaf!r}, "

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_positive
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._jets import PointResidual, stacked
 from physml.pinn.space_time._march import March
-from physml.pinn.space_time._problem import Face, PDEProblem, make_problem
+from physml.pinn.space_time._problem import Face, PDEProblem
 from physml.pinn.space_time._solution import PDESolution
 from physml.results import RESULTS, conclude
 
@@ -21,6 +22,7 @@ _DEFAULT_RTOL = (1e-10, 1e-3)  # in float64 and float32
 _FACE_POINTS = 101  # at which the conditions are looked at again
 
 
+@checked
 def pde(
     residual: PointResidual,
     domain: Mapping[str, tuple[float, float]],
@@ -120,15 +122,15 @@ def pde(
         >>> float(solution(0.5, 0.1).round(6)), float(solution.derivative("xx", 0.5, 0.1).round(4))
         (0.372708, -3.6785)
     """
-    problem = make_problem(residual, domain, conditions, periodic, components, dtype)
-    if rtol is None:
-        rtol = _DEFAULT_RTOL[0 if problem.dtype == jnp.float64 else 1]
-    if not 0 < rtol < 1:
-        raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
     require_count(elements=elements, max_windows=max_windows, max_steps=max_steps)
     require_count(elements, max_elements=max_elements)
     if first_span is not None:
         require_positive(first_span=first_span)
+    if rtol is not None and not 0 < rtol < 1:
+        raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
+    problem = make_problem(residual, domain, conditions, periodic, components, dtype)
+    if rtol is None:
+        rtol = _DEFAULT_RTOL[0 if problem.dtype == jnp.float64 else 1]
     limits = rtol, max_elements, max_steps
     with single_threaded_blas():
         if problem.time is None:

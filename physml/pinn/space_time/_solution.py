@@ -7,6 +7,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete
 from physml._numerics.pieces import piece_at
 from physml._types import Numbers
@@ -45,11 +46,23 @@ class PDESolution(eqx.Module):
     result: RESULTS
     stats: dict[str, PyTree]
 
+    def __repr__(self) -> str:
+        if not (isinstance(self.domain, jax.Array) and is_concrete(self.domain)):
+            return super().__repr__()
+        intervals = (", ".join(f"{x:.6g}" for x in np.asarray(i)) for i in self.domain)
+        facts = {
+            **{f"{c} in": f"[{i}]" for c, i in zip(self.coordinates, intervals, strict=True)},
+            **numbers_in(self.stats),
+            "result": RESULTS[self.result],
+        }
+        return summary(f"PDESolution with {self.components or 1} components", facts)
+
     @property
     def field(self) -> Field:
         """u as a function of scalar coordinates: `field(x, t)`, `field.xx(x, t)`."""
         return Field(self.coordinates, self._evaluate)
 
+    @checked
     def __call__(self, *point: Numbers) -> Float[Array, "*shape"]:
         """u at points: of the coordinates' shape, and a last axis for several components.
 
@@ -58,10 +71,12 @@ class PDESolution(eqx.Module):
         """
         return self.derivative("", *point)
 
+    @checked
     def derivative(self, letters: str, *point: Numbers) -> Float[Array, "*shape"]:
         """A partial derivative of u, such as "xx": shapes and errors as for `solution(x, t)`."""
         return self._map(Partial(_derivative, letters), point)
 
+    @checked
     def residual(self, *point: Numbers) -> Float[Array, "*shape rows"]:
         """The equation's residual, its rows along the last axis: errors as for `solution(x, t)`."""
         return self._map(Partial(_residual), point)

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
 
+from physml._numerics.calls import require_fields
+from physml._numerics.checks import require_count, require_not_negative, require_positive
+
 Magnitude = Callable[[Float[Array, " times"]], Float[Array, " times"]]
 """The size of the residual at some times."""
 
@@ -67,6 +70,10 @@ class Even(Points):
 
     num: int = eqx.field(static=True, default=200)
 
+    def __check_init__(self):
+        require_fields(self)
+        require_count(num=self.num)
+
     def move(self, times, span, step, magnitude, key):
         return times
 
@@ -95,11 +102,17 @@ class Resampled(Points):
     """
 
     num: int = eqx.field(static=True, default=200)
-    every: int | Array = 100
-    power: float | Array = 1.0
-    floor: float | Array = 1.0
+    every: int | Int[Array, ""] = 100
+    power: float | Float[Array, ""] = 1.0
+    floor: float | Float[Array, ""] = 1.0
     grid: int = eqx.field(static=True, default=10)
     random: ClassVar[bool] = True
+
+    def __check_init__(self):
+        require_fields(self)
+        require_count(num=self.num, grid=self.grid)
+        require_positive(every=self.every)
+        require_not_negative(power=self.power, floor=self.floor)
 
     def move(self, times, span, step, magnitude, key):
         assert key is not None

@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.checks import require_positive
+from physml._numerics.calls import checked
+from physml._numerics.checks import (
+    check_interval,
+    is_concrete,
+    require_finite,
+    require_positive,
+)
 from physml._numerics.units import powers_of_two, rounding
 from physml.systems import System
 
@@ -36,7 +42,7 @@ class Scales(eqx.Module):
         return Scales(**values)
 
 
-@eqx.filter_jit
+@checked
 def find_scales(
     system: System,
     y0: Float[Array, " dim"],
@@ -57,7 +63,24 @@ def find_scales(
     accurate to ten per cent at best; only its range and pace are used. A component that does not
     move has its own size as unit; one that is zero but for rounding, that of the terms that cancel
     in it, or one if there are none.
+
+    Raises:
+        ValueError: `y0` is not finite, or t1 is not later than t0.
     """
+    require_finite("y0", y0)
+    if is_concrete(t0) and is_concrete(t1):
+        check_interval(float(t0), float(t1))
+    return _probed(system, y0, t0, t1, args)
+
+
+@eqx.filter_jit
+def _probed(
+    system: System,
+    y0: Float[Array, " dim"],
+    t0: Float[Array, ""],
+    t1: Float[Array, ""],
+    args: PyTree,
+) -> Scales:
     dim, dtype = y0.shape[0], y0.dtype
     eye = jnp.eye(dim, dtype=dtype)
 

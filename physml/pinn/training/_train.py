@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from physml import fit
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.pinn.collocation import Error, estimate
 from physml.pinn.training._descent import CollocationTask, Stages, descend
@@ -40,6 +41,7 @@ class Training(NamedTuple):
         return np.concatenate([stage.history["mean_square"] for stage in self.fits])
 
 
+@checked
 def train(
     network: nnx.Module,
     system: System,

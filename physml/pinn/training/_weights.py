@@ -9,6 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree
 
+from physml._numerics.calls import require_fields
+from physml._numerics.checks import (
+    require_not_negative,
+    require_positive,
+    require_probability,
+)
+
 Terms = Callable[[PyTree[Array]], Float[Array, " terms"]]
 """The mean squares of a network's residual, one for each term, as a function of its parameters."""
 
@@ -80,8 +87,12 @@ class Fixed(Weights):
         condition: of the initial condition's terms.
     """
 
-    equation: float | Array = 1.0
-    condition: float | Array = 1.0
+    equation: float | Float[Array, ""] = 1.0
+    condition: float | Float[Array, ""] = 1.0
+
+    def __check_init__(self):
+        require_fields(self)
+        require_not_negative(equation=self.equation, condition=self.condition)
 
     def start(self, is_condition, dtype):
         weights = jnp.where(is_condition, self.condition, self.equation)
@@ -105,8 +116,13 @@ class GradientNorm(Weights):
     pathologies in physics-informed neural networks", SIAM J. Sci. Comput. 43 (2021) A3055.
     """
 
-    every: int | Array = 100
-    memory: float | Array = 0.9
+    every: int | Int[Array, ""] = 100
+    memory: float | Float[Array, ""] = 0.9
+
+    def __check_init__(self):
+        require_fields(self)
+        require_positive(every=self.every)
+        require_probability(memory=self.memory)
 
     def start(self, is_condition, dtype):
         return {"weights": jnp.ones(is_condition.shape, dtype)}
@@ -144,10 +160,15 @@ class RandomLookback(Weights):
     learning" (2021), arXiv 2110.09813, eqs. 9-12.
     """
 
-    temperature: float | Array = 1.0
-    memory: float | Array = 0.99
-    lookback: float | Array = 0.99
+    temperature: float | Float[Array, ""] = 1.0
+    memory: float | Float[Array, ""] = 0.99
+    lookback: float | Float[Array, ""] = 0.99
     random: ClassVar[bool] = True
+
+    def __check_init__(self):
+        require_fields(self)
+        require_positive(temperature=self.temperature)
+        require_probability(memory=self.memory, lookback=self.lookback)
 
     def start(self, is_condition, dtype):
         ones = jnp.ones(is_condition.shape, dtype)

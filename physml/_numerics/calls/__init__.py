@@ -1,0 +1,8 @@
+"""Calls from users, calls of what users hand in, and the words for both."""
+
+from physml._numerics.calls._checked import checked as checked
+from physml._numerics.calls._checked import require_fields as require_fields
+from physml._numerics.calls._text import numbers_in as numbers_in
+from physml._numerics.calls._text import summary as summary
+from physml._numerics.calls._users import answer as answer
+from physml._numerics.calls._users import ask as ask

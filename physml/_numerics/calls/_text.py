@@ -1,0 +1,48 @@
+"""Values in sentences: as messages and `print` show them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from physml._numerics.checks import is_concrete
+
+
+def shown(value: object) -> str:
+    """A value in a message: the shape and dtype of an array, other things where they are short."""
+    if isinstance(value, jax.Array | np.ndarray):
+        return f"dtype {value.dtype} of shape {value.shape}"
+    text = repr(value)
+    if len(text) <= 60 and "\n" not in text and " at 0x" not in text:
+        return text
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def summary(title: str, facts: Mapping[str, object]) -> str:
+    """A record as `print` shows it: what it is, and a line for each fact.
+
+    A number has six digits; an array or what is traced has its shape; text is as it is.
+    """
+    width = max(map(len, facts))
+    lines = (f"\n  {name:<{width}}  {_fact(value)}" for name, value in facts.items())
+    return title + "".join(lines)
+
+
+def numbers_in(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """What a solver counted, without its arrays."""
+    kinds = int | float | jax.Array | np.ndarray | np.generic
+    return {name: x for name, x in stats.items() if isinstance(x, kinds) and not np.ndim(x)}
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, int | float | jax.Array | np.ndarray | np.generic):
+        return shown(value)
+    if not is_concrete(value):
+        return "traced"
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim == 1 and value.size <= 8:
+        return ", ".join(f"{float(x):.6g}" for x in np.asarray(value))
+    return f"an array of shape {np.shape(value)}" if np.ndim(value) else f"{float(value):.6g}"
