@@ -82,7 +82,7 @@ def _after_start(x: np.ndarray, t: np.ndarray, viscosity: float) -> np.ndarray:
         u[left] = sections.ratio(panels)
         agreed = np.abs(u[left] - before) <= _AGREEMENT * scale
         before, left = u[left][~agreed], left[~agreed]
-        sections = _Sections(*(field[~agreed] for field in sections[:-1]), viscosity)
+        sections = sections.at(~agreed)
         if not len(left):
             return u
     raise RuntimeError(
@@ -100,6 +100,11 @@ class _Sections(NamedTuple):
     end: Float[np.ndarray, "points sections"]  # where the integrand ends to count; may be on left
     depth: Float[np.ndarray, "points sections"]  # G at low, above its minimum
     viscosity: float
+
+    def at(self, some: np.ndarray) -> "_Sections":
+        """Those of some of the points."""
+        x, t, low, end, depth, viscosity = self
+        return _Sections(x[some], t[some], low[some], end[some], depth[some], viscosity)
 
     def ratio(self, panels: int) -> Float[np.ndarray, " points"]:
         """u, with a number of panels in each section."""

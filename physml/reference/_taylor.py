@@ -76,7 +76,15 @@ class TaylorFlow(StepMap):
         substeps = 1 if substeps is None else substeps
         checks.require_count(order=order, substeps=substeps)
         quadratic = _Quadratic.of(system, args)
-        return cls(system, args, quadratic, float(dt), order, 1 / substeps, fixed)
+        return cls(
+            system=system,
+            args=args,
+            quadratic=quadratic,
+            dt=float(dt),
+            order=order,
+            longest=1 / substeps,
+            fixed=fixed,
+        )
 
     def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> Float[Array, " dim"]:
         return history[-1]

@@ -76,7 +76,7 @@ class Discretisation:
 
     def largest(
         self, coefficients: Float[np.ndarray, "elements across along components"]
-    ) -> Float[np.ndarray, "elements components"]:
+    ) -> Float[np.ndarray, "elements shown"]:
         """The largest |u| at the collocation points of each element, also of an initial state."""
         values = [functions.at(functions.points)[0] for functions in self.functions]
         along = values.pop(self.problem.axis)

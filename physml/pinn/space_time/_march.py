@@ -190,7 +190,7 @@ class March:
         self.scale = max(self.scale, float(self._largest(fitted.coefficients).max()))
         return fitted
 
-    def _largest(self, coefficients: ArrayLike) -> Float[np.ndarray, "elements components"]:
+    def _largest(self, coefficients: ArrayLike) -> Float[np.ndarray, "elements shown"]:
         return np.nan_to_num(self.space.largest(np.asarray(coefficients)), nan=0.0)
 
     def _noise(self, shape: tuple[int, ...], local: np.ndarray, span: float) -> Coefficients:

@@ -145,7 +145,8 @@ def pde(
 
 
 def _even(problem: PDEProblem, elements: int) -> np.ndarray:
-    return np.linspace(*problem.intervals[problem.axis], elements + 1)
+    low, high = problem.intervals[problem.axis]
+    return np.linspace(low, high, elements + 1)
 
 
 def _steady(
