@@ -18,7 +18,9 @@ from physml.pinn.collocation import (
 # far below one tolerance.
 _SMALL_STEP = 10.0
 _BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
-_FADING = 0.5  # of the largest value met, from window to window
+# Of the largest value met, from window to window. With a half, windows that narrow towards a zero
+# crossing could shrink as fast as what they are judged by, and never pass it.
+_FADING = 0.9
 
 
 class Window(NamedTuple):
