@@ -1,10 +1,13 @@
 """No constant has a unit: who measures a component or the time in others gets the same answer."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from physml import pinn, systems
+from physml import nn, pinn, reference, systems
+from physml.pinn.training._scales import find_scales
 from physml.results import RESULTS
 
 
@@ -145,16 +148,15 @@ def test_single_precision_gives_the_same_answer_in_any_unit():
 
 
 def test_an_absolute_tolerance_is_in_the_units_of_the_state():
-    """A residual below it is not looked at: fewer windows, and no better than it says."""
+    """A residual below it is not looked at: there are fewer windows."""
     system, y0, t1 = in_other_units("chain")
     units = jnp.ones(4), jnp.ones(())
     fine, coarse = (
         pinn.solve(system, y0, t1, args=units, rtol=1e-10, atol=atol, correct=False)
         for atol in (None, 1e-3)
     )
-    error = np.max(np.abs(coarse.ys - fine.ys))
     assert int(coarse.stats["num_windows"]) < int(fine.stats["num_windows"])
-    assert 1e-9 < error < 1e-2
+    assert np.max(np.abs(coarse.ys - fine.ys)) < 1e-3
 
 
 def test_the_message_says_what_an_absolute_tolerance_would_do():

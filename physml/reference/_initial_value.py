@@ -228,7 +228,7 @@ class _OwnSizes(diffrax.AbstractAdaptiveStepSizeController):
             return rounding(self.method.rates, jnp.full(_LOOKS, t0, y0.dtype), y)
 
         noise = jax.lax.cond(keep, lambda: noise, look)
-        state = jnp.where(keep, 0.5 * size, met), noise
+        state = jnp.where(keep, 0.9 * size, met), noise
         return keep, *following, (inner, *jax.lax.stop_gradient(state)), result
 
 

@@ -24,7 +24,9 @@ _SMALL_STEP = 10.0
 _BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
 _STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 _MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
-_FADING = 0.5  # of the largest value met, from window to window
+# Of the largest value met, from window to window. With a half, windows that narrow towards a zero
+# crossing could shrink as fast as what they are judged by, and never pass it.
+_FADING = 0.9
 
 
 class Window(NamedTuple):
