@@ -180,7 +180,7 @@ def summarise(problem: ShootingProblem, fitted: ShootingFit, solution: Solution)
     tests = residual_tests(problem.ys + residuals, residuals / fitted.noise)
     doubt = doubts(problem, fitted, covariance, nulls, tests)
     if doubt.noiseless:  # infinite but for a start that is known
-        unknown = jnp.concatenate([jnp.ones(point.p.size), (problem.start[1] == 0) * 1.0]) > 0
+        unknown = jnp.concatenate([jnp.ones(point.p.size, bool), problem.start[1] == 0])
         covariance = jnp.where(jnp.outer(unknown, unknown), jnp.inf, 0.0)
     # Within bounds the covariance is right to first order.
     slope = jnp.concatenate([parameters.slope(point.p), jnp.ones_like(point.s[0])])

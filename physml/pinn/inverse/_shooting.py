@@ -142,8 +142,8 @@ def _newton(problem: ShootingProblem, start, half, s, c, p):
     # In units of the scales, because least squares add the components' residuals.
     scale = problem.scales.y
     directions = jnp.broadcast_to(jnp.diag(scale)[:, :, None], (dim, *u.shape))
-    f_u = jax.vmap(lambda v: tangent(v, jnp.zeros_like(p)))(directions) / scale[:, None]
-    f_p = jax.vmap(lambda v: tangent(jnp.zeros_like(u), v))(eye_p) / scale[:, None]
+    f_u = jax.vmap(lambda v: tangent(v, jnp.zeros_like(p)))(directions) / scale[None, :, None]
+    f_p = jax.vmap(lambda v: tangent(jnp.zeros_like(u), v))(eye_p) / scale[None, :, None]
     residual = ((tables.slopes @ c).T - f) / scale[:, None]
     matrix = jnp.einsum("p,pr,ij->ipjr", root, tables.slopes, eye)
     matrix = matrix - half * jnp.einsum("p,pr,jip->ipjr", root, tables.values, f_u)
@@ -155,10 +155,10 @@ def _newton(problem: ShootingProblem, start, half, s, c, p):
     size = rank * dim
     answer = -jax.scipy.linalg.solve_triangular(triangle[:size, :size], triangle[:size, size:])
     answer = answer.reshape(rank, dim, -1)
-    step, by = answer[:, :, 0], scale[:, None] * answer[:, :, 1:]
-    by = by / jnp.concatenate([scale, jnp.ones_like(p)])
+    step, by = answer[:, :, 0], scale[None, :, None] * answer[:, :, 1:]
+    by = by / jnp.concatenate([scale, jnp.ones_like(p)])[None, None]
     change = jnp.max(jnp.abs(half * (tables.values @ step)))
-    return c + scale * step, by.reshape(size, -1), change
+    return c + scale[None] * step, by.reshape(size, -1), change
 
 
 def weigh(loss: DataLoss, r: Array) -> tuple[Array, Array, Array]:
@@ -219,7 +219,7 @@ def total_cost(
     problem: ShootingProblem, point: ShootingPoint, noise: Array, coupling: Array
 ) -> Float[Array, ""]:
     """The cost of data and priors, and of the jumps and the windows' last Newton steps."""
-    jumps = point.linear.jumps[:, :, -1] / problem.scales.y
+    jumps = point.linear.jumps[:, :, -1] / problem.scales.y[None]
     gaps = jnp.sum(jumps**2) + jnp.sum(point.linear.newton**2)
     return data_cost(problem, point, noise) + coupling**2 * gaps
 
@@ -246,14 +246,14 @@ def estimate_noise(
     if problem.noise is not None:
         given = problem.noise(problem.ys + residual) if callable(problem.noise) else problem.noise
         finest = jnp.maximum(_KNOWN_FINEST, _FIRST_FINEST / coupling)
-        return jnp.maximum(given, finest * problem.spread)
+        return jnp.maximum(given, finest * problem.spread[None])
     unit = jnp.ones(columns) if n >= 2 * problem.num_free else problem.first_noise
     axis = 0 if n >= 2 * problem.num_free else None
     if problem.loss == "squares":
         share = max(n * columns - problem.num_free, 1) / (n * columns)
-        noise = jnp.sqrt(jnp.mean((residual / unit) ** 2, axis) / share)
+        noise = jnp.sqrt(jnp.mean((residual / unit[None]) ** 2, axis) / share)
     else:  # the median hardly moves with outliers; of normal noise it is the sd / 1.4826
-        noise = 1.4826 * jnp.median(jnp.abs(residual / unit), axis)
+        noise = 1.4826 * jnp.median(jnp.abs(residual / unit[None]), axis)
     return jnp.maximum(unit * noise, _FINEST * problem.spread)[None]
 
 
@@ -268,7 +268,7 @@ def rescale(problem: ShootingProblem, point: ShootingPoint, first: Bool[Array, "
     y, p = problem.scales
     u = point.s[:, None] + halves[:, None, None] * (tables.values @ point.c)
     change = halves[:, None] * jnp.einsum("r,wrd->wd", tables.end, point.c)
-    ends = point.s[0] + jnp.cumsum(change, axis=0)
+    ends = point.s[0][None] + jnp.cumsum(change, axis=0)
     size = jnp.sqrt(jnp.maximum(jnp.mean(u**2, axis=(0, 1)), jnp.mean(ends**2, axis=0)))
     y = jnp.where(~problem.seen & (size > 0) & jnp.isfinite(size), size, y)
     by = point.linear.readouts.reshape(*point.c.shape, -1)[..., y.size :]

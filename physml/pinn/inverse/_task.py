@@ -132,7 +132,7 @@ class _AtLeast(eqx.Module):
     least: Float[Array, " obs"]
 
     def __call__(self, values: Float[Array, "n obs"]) -> Float[Array, "n obs"]:
-        return jnp.maximum(self.model(values), self.least)
+        return jnp.maximum(self.model(values), self.least[None])
 
 
 def _observation(

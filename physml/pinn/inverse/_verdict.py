@@ -35,7 +35,7 @@ def residual_tests(
     if n < _FEWEST:
         return {"growth": jnp.zeros(()), "memory": jnp.zeros(())}
     ranks = (jnp.argsort(jnp.argsort(jnp.abs(x), axis=0), axis=0) for x in (values, r))
-    size, scatter = (rank - (n - 1) / 2 for rank in ranks)
+    size, scatter = (rank.astype(r.dtype) - (n - 1) / 2 for rank in ranks)
     growth = jnp.sum(size * scatter, axis=0) / jnp.sum(size**2, axis=0)
     memory = jnp.sum(r[1:] * r[:-1], axis=0) / jnp.sum(r**2, axis=0)
     tests = {"growth": np.sqrt(n - 1) * growth, "memory": np.sqrt(n) * memory}
@@ -88,7 +88,9 @@ def doubts(
         least = max(freedom, 1)
         misfit = fitted.cost > least + 8 * np.sqrt(2 * least)
     else:  # the unit is what a local smoother leaves of the data, which must be enough for it
-        misfit = jnp.any(fitted.noise > _MISFIT * problem.first_noise) & (len(problem.ys) > 20)
+        misfit = jnp.any(fitted.noise > _MISFIT * problem.first_noise[None]) & (
+            len(problem.ys) > 20
+        )
     # A residual no larger than the windows' own error does not speak against the equation.
     rough = jnp.sqrt(jnp.mean(shooting.residuals(problem, point) ** 2, axis=0)) / problem.size
     own = _MISFIT * jnp.max(shooting.window_errors(problem, point))
