@@ -24,7 +24,7 @@ from physml.pinn.collocation import (
     with_implicit,
 )
 from physml.pinn.collocation._stages import gauss_stages, stages
-from physml.pinn.ivp import _solve
+from physml.pinn.ivp import _room
 from physml.results import RESULTS
 from physml.systems import Lorenz, Lorenz96, from_function
 
@@ -310,7 +310,7 @@ def test_a_large_system_that_repels_is_not_trusted():
 def test_buffers_grow_where_they_are_full(monkeypatch):
     whole = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 20.0)
     assert int(whole.stats["num_windows"]) > 64
-    monkeypatch.setattr(_solve, "_ROOM", 1)
+    monkeypatch.setattr(_room, "_ROOM", 1)
     grown = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 20.0)
     np.testing.assert_array_equal(grown.ys, whole.ys)
     np.testing.assert_array_equal(grown.error_estimate(20.0), whole.error_estimate(20.0))

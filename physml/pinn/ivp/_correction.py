@@ -284,13 +284,14 @@ def _largest_repulsion(linearised: MatrixFree, num_points: int) -> Float[Array, 
     enough = num_points / (2 * linearised.half)
 
     def at(index: Array) -> Array:
-        jacobian = linearised.jacobian_at(index, linearised.units)
-        bound = largest_real_part(jacobian)
-        if not isinstance(jacobian, Array):
+        jacobian = linearised.jacobian_at(index, jnp.ones_like(linearised.size))
+        scaled = linearised.jacobian_at(index, linearised.units)
+        bound = jnp.minimum(largest_real_part(jacobian), largest_real_part(scaled))
+        if not isinstance(scaled, Array):
             return bound
         bound, _ = jax.lax.while_loop(
             lambda c: c[1],
-            lambda c: (_repulsion(jnp.where(c[1], jacobian, 0.0)[None])[0], jnp.asarray(False)),
+            lambda c: (_repulsion(jnp.where(c[1], scaled, 0.0)[None])[0], jnp.asarray(False)),
             (bound, bound > enough),
         )
         return bound

@@ -16,18 +16,16 @@ from physml._numerics.compiled import compiling, constant, lower, once
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
-    FEW_COMPONENTS,
     CorrectedNetworks,
     Tables,
     Tolerance,
     WindowNetworks,
-    find_band,
     hidden_layer,
     tabulate,
-    with_implicit,
 )
 from physml.pinn.ivp._correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
+from physml.pinn.ivp._room import for_stiff, grow, room_at_first
 from physml.pinn.ivp._sensitivity import differentiable
 from physml.results import RESULTS, conclude
 from physml.solution import Solution
@@ -35,8 +33,6 @@ from physml.systems import System, check_problem
 
 # For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
-_LEAST_BAND = 96  # components: of fewer, dense matrices cost no more
-_ROOM = 1 << 15  # numbers of states: windows times components
 
 
 @checked
@@ -166,7 +162,7 @@ def solve(
     if _all_concrete(held):
         marched, ended = _in_programs(task, ts, correct)
     else:
-        task = task._replace(tables=_for_stiff(task, None))
+        task = task._replace(tables=for_stiff(task.problem, task.tables, None))
         with single_threaded_blas():
             marched, ended = jax.block_until_ready(_in_one_program(task, ts, correct))
     solution = _solution(marched, ended, network, course, ts)
@@ -233,17 +229,20 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
     on in buffers of four times the size, by programs of their own, where they are full.
     """
     most = task.limits.max_windows
-    plain = task = _with_room(task, min(most, _room_at_first(task.problem.y0.size)))
+    plain = task = _with_room(task, min(most, room_at_first(task.problem.y0.size)))
     march, carry, end = once(_begin_to_compile, task, ts, correct)
     with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
         marched, implicit, grown = march(task, None, False), False, False
         while True:
             room = task.limits.max_windows
             if marched.stiff:
-                implicit, task = True, task._replace(tables=_for_stiff(task, marched))
+                implicit, task = (
+                    True,
+                    task._replace(tables=for_stiff(task.problem, task.tables, marched)),
+                )
             elif marched.num_windows == room < most and marched.t < task.course.stops[-1]:
                 grown, task = True, _with_room(task, min(most, 4 * room))
-                marched = _grow(marched, task.limits.max_windows)
+                marched = grow(marched, task.limits.max_windows)
             else:
                 break
             march = once(_compile_march, task, marched, implicit)
@@ -255,57 +254,15 @@ def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[Ma
         carried = carry(*fitting, marched, correct, None, False)
         if carried.stiff:
             if task.tables.implicit is None:
-                task = task._replace(tables=_for_stiff(task, marched))
+                task = task._replace(tables=for_stiff(task.problem, task.tables, marched))
             fitting = task.problem, task.tables, task.tolerance
             carry = once(_compile_carry, *fitting, marched, correct, carried, True)
             carried = carry(*fitting, marched, correct, carried, True)
         return jax.block_until_ready((marched, end(plain, ts, marched, carried)))
 
 
-def _for_stiff(task: _Task, marched: March | None) -> Tables:
-    """The tables with what stiff windows of many components need.
-
-    Where the march stands, the Jacobian shows which component depends on which.
-    """
-    dim = task.problem.y0.size
-    if dim <= FEW_COMPONENTS:
-        return task.tables
-    if marched is None or dim < _LEAST_BAND:
-        return with_implicit(task.tables, None)
-    jacobian = once(_compile_jacobian, task.problem, marched.t, marched.y)
-    pattern = np.asarray(jacobian(task.problem, marched.t, marched.y)) != 0
-    return with_implicit(task.tables, find_band(pattern))
-
-
-def _compile_jacobian(*args: Any) -> Callable[..., Array]:
-    return compiling(lower(_jacobian, *args), quickly=True)
-
-
-def _jacobian(problem: InitialValueProblem, t: Array, y: Array) -> Array:
-    return jax.jacfwd(problem.rates, argnums=1)(t, y)
-
-
-def _room_at_first(dim: int) -> int:
-    """The windows that a march begins with room for: all that are allowed, or some 60 MB of them.
-
-    A power of two, so that few programs are compiled.
-    """
-    return max(64, 1 << (_ROOM // dim).bit_length() >> 1)
-
-
 def _with_room(task: _Task, num_windows: int) -> _Task:
     return task._replace(limits=task.limits._replace(max_windows=num_windows))
-
-
-def _grow(marched: March, num_windows: int) -> March:
-    """The march with longer buffers, made on the host, where nothing has to be compiled."""
-
-    def longer(x: Array) -> Array:
-        rows = np.zeros((num_windows, *x.shape[1:]), x.dtype)
-        rows[: len(x)] = x
-        return jax.device_put(rows, x.sharding)
-
-    return eqx.tree_at(lambda m: m.windows, marched, jax.tree.map(longer, marched.windows))
 
 
 def _begin_to_compile(
