@@ -83,13 +83,17 @@ def defect(
 
 def exact_defect(
     field: VectorField, nodes: ExactNodes, values: dd.DoubleDouble
-) -> Float[Array, "dim nodes"]:
-    """`defect` in double-double, because in floats that of a good network is only rounding."""
+) -> tuple[Float[Array, "dim nodes"], Float[Array, "dim points"]]:
+    """`defect` in double-double, because in floats that of a good network is only rounding.
+
+    The second result is f at the Gauss points.
+    """
     first, rest = jax.tree.map(lambda x: x[:, :1], values), jax.tree.map(lambda x: x[:, 1:], values)
     rates = in_double_double(field)(nodes.times, jax.tree.map(lambda x: x[:, :-1], rest))
     integrals = jax.tree.map(jnp.transpose, nodes.integrals)
     change = dd.mul(_spread(nodes.half, rest.hi.shape), dd.matmul(rates, integrals))
-    return dd.add(dd.add(_spread(first, rest.hi.shape), change), dd.neg(rest)).hi
+    missing = dd.add(dd.add(_spread(first, rest.hi.shape), change), dd.neg(rest))
+    return missing.hi, rates.hi
 
 
 class Linearised(NamedTuple):

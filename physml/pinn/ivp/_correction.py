@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.quadrature import interpolation
+from physml._numerics.quadrature import gauss, interpolation
 from physml.pinn.collocation import (
     Error,
     Linearised,
@@ -21,8 +22,9 @@ from physml.pinn.collocation import (
     iterate,
     linearise,
 )
+from physml.pinn.ivp._audit import left_out
 from physml.pinn.ivp._march import March
-from physml.pinn.ivp._window import nodal_values
+from physml.pinn.ivp._window import Window, nodal_values
 
 _PASSES = 2  # pass 1 is subtracted; pass 2 estimates the error that remains
 
@@ -119,20 +121,24 @@ def carry_error(
         nodes = exact_nodes_in(windows.start[k], ends[k], num_points)
         linearised = linearise(field, nodes.leading, values[k].T)
 
-        def correction(carry, truth):
-            y, small = carry
+        def correction(carry, given):
+            (y, small), (truth, counted) = carry, given
             first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
             begin = add(truth, neg(first)).hi
-            known = begin[:, None] + exact_defect(field, nodes, y)
+            missing, rates = exact_defect(field, nodes, y)
+            known = begin[:, None] + missing
             step, repelled, stiff = _carry(linearised, known, lu=lu)
             step = jnp.concatenate([begin[:, None], step], axis=1)
             small &= jnp.all(jnp.abs(step) <= limit[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
-            truth = add(last, exact(step[:, -1]))
+            # With the sign that lets it add up from window to window.
+            unresolved = jnp.where(step[:, -1] < 0, -1, 1) * left_out(nodes.leading, rates)
+            truth = add(last, exact(step[:, -1] + jnp.where(counted, unresolved, 0.0)))
             return (corrected, small), (truth, y.hi, step, repelled, small, stiff)
 
         start = exact(values[k].T), before.small
-        _, steps = jax.lax.scan(correction, start, before.truths)
+        last_pass = jnp.arange(_PASSES) == _PASSES - 1
+        _, steps = jax.lax.scan(correction, start, (before.truths, last_pass))
         truths, ys, corrections, repelled, small, stiff = steps
         growth = jnp.maximum(before.growth, jnp.max(repelled))
         after, stiff = Standing(k + 1, truths, growth, small[0]), jnp.any(stiff)
@@ -160,9 +166,9 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     r"""The solution less its error as a function of time, and the estimate of what remains.
 
     The estimate is the last correction plus truncation (the next term of each polynomial, by the
-    decay of the last ones) and rounding. Where f repels faster than a window can follow,
-    $\mathrm{Re}\,\lambda(f_y) \, h$ above the number of points, it is infinite from there on,
-    because any error at all would have grown past all bounds.
+    decay of the last ones) and rounding, also that of the time. Where f repels faster than a
+    window can follow, $\mathrm{Re}\,\lambda(f_y) \, h$ above the number of points, it is infinite
+    from there on, because any error at all would have grown past all bounds.
     """
     windows, num_points = marched.windows, carried.values.shape[1] - 2
     used = jnp.arange(windows.start.shape[0]) < marched.num_windows
@@ -170,13 +176,13 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     polynomials, signed = (
         Polynomials.through(starts, windows.span, x) for x in (carried.values, carried.corrections)
     )
-    rounding = 2.0 * jnp.finfo(starts.dtype).eps * jnp.max(jnp.abs(carried.values), axis=1)
-    resolution = _truncation(polynomials) + rounding
+    resolution = _truncation(polynomials) + _rounding(windows, carried.values)
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 
     largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
+    finite = jnp.all(jnp.isfinite(carried.corrections), axis=1)  # a maximum may ignore NaN
     few_digits = jnp.sqrt(tolerance.rtol) * carried.scale + tolerance.atol
-    trusted = jnp.all((largest <= few_digits[None]) | ~used[:, None])  # False where it is NaN
+    trusted = jnp.all(finite & (largest <= few_digits[None]) | ~used[:, None])
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
 
@@ -198,6 +204,23 @@ def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
         for pair in (slice(-2, None), slice(-4, -2))
     )
     return last * jnp.minimum(last / jnp.where(before > 0, before, 1.0), 1.0)
+
+
+def _rounding(
+    windows: Window, values: Float[Array, "windows nodes dim"]
+) -> Float[Array, "windows dim"]:
+    """What two roundings of u change, and half a rounding of the time, at u's largest slope."""
+    eps = jnp.finfo(values.dtype).eps
+    steps = jnp.diff(
+        jnp.asarray(
+            np.concatenate([[-1.0], gauss(values.shape[1] - 2).points, [1.0]]), values.dtype
+        )
+    )
+    spans = jnp.where(windows.span > 0, windows.span, 1.0)  # of unused windows it is zero
+    slopes = jnp.max(jnp.abs(jnp.diff(values, axis=1)) / steps[None, :, None], axis=1)
+    slopes = slopes / (spans[:, None] / 2)
+    late = jnp.maximum(jnp.abs(windows.start), jnp.abs(windows.start + windows.span))
+    return 2.0 * eps * jnp.max(jnp.abs(values), axis=1) + 0.5 * eps * late[:, None] * slopes
 
 
 def _carry(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from physml.pinn.collocation import Tables, Tolerance, VectorField, iterate
+from physml.pinn.ivp._audit import audit
 
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
 # far below one tolerance.
@@ -27,6 +28,7 @@ class Window(NamedTuple):
     slope: Float[Array, " dim"]  # f above: the right-hand side near the start
     coefficients: Float[Array, "rank dim"]  # of C in the tables' basis
     error: Float[Array, ""]  # the residual in units of the tolerance; infinite if not solved
+    noise: Float[Array, ""]  # of the residual, in the same units: what rounding makes of it
     contracted: Bool[Array, ""]  # whether the fixed-point iterations did
     num_iterations: Int[Array, ""]
 
@@ -87,15 +89,6 @@ class _Ansatz(NamedTuple):
         step = step.reshape(dim, rank)
         return coefficients - step, self.size(step, u)
 
-    def error(self, coefficients: Float[Array, "dim rank"]) -> Float[Array, ""]:
-        """The residual between the points of the fit, in units of the tolerance."""
-        tables = self.tables
-        u = self.values(coefficients, tables.check_values, tables.check_points)
-        rates = self.field(self.times(tables.check_points), u)
-        residual = self.slope[:, None] + coefficients @ tables.check_slopes.T - rates
-        change = 2 * self.half * jnp.max(jnp.abs(residual), axis=1)
-        return jnp.max(change / self.tolerance.of(u))
-
 
 def fit_window(
     field: VectorField,
@@ -103,6 +96,7 @@ def fit_window(
     tolerance: Tolerance,
     start: Float[Array, ""],
     span: Float[Array, ""],
+    margins: Float[Array, "2"],
     y: Float[Array, " dim"],
     max_steps: Int[Array, ""] | None,
 ) -> Window:
@@ -114,8 +108,9 @@ def fit_window(
     integral of $r^2$, again from C = 0, in at most `max_steps` steps; without `max_steps` the
     program has no Gauss-Newton in it.
 
-    The window's error is the residual between the points of the fit, times the span, which makes
-    it a change of u, and relative to `atol + rtol max |u|` of each component.
+    The window's error is the residual where it was not fitted (see `audit`), times the span, which
+    makes it a change of u, and relative to `atol + rtol max |u|` of each component. It is not
+    judged closer to the start and to the end than the two `margins`.
     """
     half = span / 2
     slope = field(start + half * (tables.points[0] + 1), y)
@@ -141,9 +136,9 @@ def fit_window(
             ),
         )
         solved, count = last <= _SMALL_STEP, tried + steps
-    error = ansatz.error(coefficients)
+    error, noise = audit(field, tables, tolerance, start, span, margins, y, slope, coefficients)
     error = jnp.where(solved & jnp.isfinite(error), error, jnp.inf)
-    return Window(start, span, y, slope, coefficients.T, error, contracted, count)
+    return Window(start, span, y, slope, coefficients.T, error, noise, contracted, count)
 
 
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:

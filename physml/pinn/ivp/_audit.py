@@ -1,0 +1,112 @@
+"""The points at which a window's residual is judged, and whether f depends on the time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
+from jaxtyping import Array, Float
+
+from physml._numerics.quadrature import gauss
+from physml.pinn.collocation import Nodes, Tables, Tolerance, VectorField
+
+# A fit's residual is larger at a window's ends than between its points, where the spans are
+# chosen by it: for smooth solutions by less than this factor.
+_AT_ENDS = 64.0
+_LAST = 4  # Legendre coefficients of f
+_FEW = 16  # of the audit's points, where f does not depend on the time
+
+
+def audit(
+    field: VectorField,
+    tables: Tables,
+    tolerance: Tolerance,
+    start: Float[Array, ""],
+    span: Float[Array, ""],
+    margins: Float[Array, "2"],
+    y: Float[Array, " dim"],
+    slope: Float[Array, " dim"],
+    coefficients: Float[Array, "dim rank"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""Returns (error, noise) of a window's network, in units of the tolerance.
+
+    The error is the residual where it was not fitted, times the span, which makes it a change of u:
+    between the points of the fit, at the two ends, and at points of a sequence without a period. A
+    kink or a jump of f behind the last point of the fit shows at the end alone. Where f depends on
+    the time there are many such points, so that a pulse of a hundredth of the window is met.
+
+    The noise is what rounding t and u changes in f at some of these points: no fit makes the error
+    smaller.
+    """
+    half, dtype = span / 2, y.dtype
+    num_between = tables.points.shape[0] + 1
+    many = tables.check_points.shape[0]
+    count = many if depends_on_time(field, start, y) else min(num_between + _FEW, many)
+    points, values = tables.check_points[:count], tables.check_values[:count]
+    u = y[:, None] + half * (jnp.outer(slope, points + 1) + coefficients @ values.T)
+    left, right = jnp.minimum(margins, span / 4)
+    times = jnp.clip(start + half * (points + 1), start + left, start + span - right)
+    eps = jnp.finfo(dtype).eps
+    some = slice(num_between, min(num_between + _FEW, many))
+    signs = jnp.asarray(np.where(np.arange(u[:, some].size) % 2, 1.0, -1.0), dtype)
+    rounded = u[:, some] * (1 + 2 * eps * signs.reshape(u[:, some].shape))
+    rates = field(
+        jnp.concatenate([times, times[some] * (1 + 2 * eps)]), jnp.concatenate([u, rounded], axis=1)
+    )
+    rates, moved = rates[:, :count], rates[:, count:]
+    residual = jnp.abs(slope[:, None] + coefficients @ tables.check_slopes[:count].T - rates)
+    noise = jnp.max(jnp.abs(moved - rates[:, some]), axis=1)
+    between = jnp.max(residual[:, :num_between], axis=1)
+    elsewhere = jnp.max(residual[:, num_between:], axis=1)
+    unit = span / tolerance.of(u)
+    error = unit * jnp.maximum(between, elsewhere / _AT_ENDS)
+    return jnp.max(error), jnp.max(unit * noise)
+
+
+def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " dim"]:
+    r"""What a window's quadrature of f leaves out, by the decay of its Legendre coefficients.
+
+    Those of a smooth f decay to rounding, which does not count; those of an f with a kink or a jump
+    hardly decay, and the error of the quadrature is of the size of the last ones.
+    """
+    num_points, dtype = rates.shape[1], rates.dtype
+    rule, degrees = gauss(num_points), np.arange(num_points - _LAST, num_points)
+    polynomials = np.polynomial.legendre.legvander(rule.points, num_points - 1)[:, degrees]
+    transform = (degrees + 0.5) * polynomials * rule.weights[:, None]
+    last = jnp.max(jnp.abs(rates @ jnp.asarray(transform, dtype)), axis=1)
+    rounding = 16 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
+    return nodes.half * jnp.maximum(last - rounding, 0.0)
+
+
+def audit_points(num: int) -> Float[np.ndarray, " num"]:
+    """The ends of [-1, 1], and points of a Kronecker sequence, every beginning of which is even."""
+    golden = (5**0.5 - 1) / 2
+    return np.append([-1.0, 1.0], 2 * (np.arange(1, num - 1) * golden % 1.0) - 1.0)
+
+
+def depends_on_time(field: VectorField, t: Float[Array, ""], y: Float[Array, " dim"]) -> bool:
+    """Whether the time enters what f computes; found as f is traced, whatever a system declares."""
+    closed = jax.make_jaxpr(field)(t, y)
+    (depends,) = _reached(closed.jaxpr, [True, False])
+    return depends
+
+
+def _reached(jaxpr: Jaxpr, inputs: list[bool]) -> list[bool]:
+    """Which outputs the marked inputs reach. A called function is looked into, a loop is not."""
+    reached = {x for x, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
+
+    def marked(x) -> bool:
+        return not isinstance(x, Literal) and x in reached
+
+    for equation in jaxpr.eqns:
+        into = [marked(x) for x in equation.invars]
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        inner = getattr(inner, "jaxpr", inner)
+        if any(into) and isinstance(inner, Jaxpr) and len(inner.outvars) == len(equation.outvars):
+            if equation.primitive.name in ("pjit", "jit", "closed_call", "custom_jvp_call"):
+                out = _reached(inner, into)
+            else:
+                out = [True] * len(equation.outvars)
+        else:
+            out = [any(into)] * len(equation.outvars)
+        reached.update(x for x, hit in zip(equation.outvars, out, strict=True) if hit)
+    return [marked(x) for x in jaxpr.outvars]
