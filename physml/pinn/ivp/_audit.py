@@ -12,7 +12,8 @@ from physml.pinn.collocation import Nodes, Tables, Tolerance, VectorField
 # A fit's residual is larger at a window's ends than between its points, where the spans are
 # chosen by it: for smooth solutions by less than this factor.
 _AT_ENDS = 64.0
-_LAST = 4  # Legendre coefficients of f
+_GROUP = 4  # Legendre coefficients that are looked at together: single ones may be zero
+_KINK = 6.0  # by less than this the coefficients fall from n / 2 to n if f has a kink
 _FEW = 16  # of the audit's points, where f does not depend on the time
 
 
@@ -65,16 +66,21 @@ def audit(
 def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " dim"]:
     r"""What a window's quadrature of f leaves out, by the decay of its Legendre coefficients.
 
-    Those of a smooth f decay to rounding, which does not count; those of an f with a kink or a jump
-    hardly decay, and the error of the quadrature is of the size of the last ones.
+    A quadrature with n Gauss points is exact up to the degree 2 n. The coefficients of a smooth f
+    decay geometrically: from n to 2 n they fall by the square of what they fall by from n / 2 to n.
+    Those of an f with a kink or a jump hardly decay.
     """
     num_points, dtype = rates.shape[1], rates.dtype
-    rule, degrees = gauss(num_points), np.arange(num_points - _LAST, num_points)
-    polynomials = np.polynomial.legendre.legvander(rule.points, num_points - 1)[:, degrees]
+    rule, degrees = gauss(num_points), np.arange(num_points)
+    polynomials = np.polynomial.legendre.legvander(rule.points, num_points - 1)
     transform = (degrees + 0.5) * polynomials * rule.weights[:, None]
-    last = jnp.max(jnp.abs(rates @ jnp.asarray(transform, dtype)), axis=1)
+    coefficients = jnp.abs(rates @ jnp.asarray(transform, dtype))
+    half = num_points // 2
+    middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
+    last = jnp.max(coefficients[:, -_GROUP:], axis=1)
+    fall = jnp.minimum(_KINK * last / jnp.where(middle > 0, middle, 1.0), 1.0)
     rounding = 16 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
-    return nodes.half * jnp.maximum(last - rounding, 0.0)
+    return nodes.half * jnp.maximum(last - rounding, 0.0) * fall**2
 
 
 def audit_points(num: int) -> Float[np.ndarray, " num"]:
