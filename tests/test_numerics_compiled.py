@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml._numerics.compiled import compiled, compiling, constant, lower
+from physml._numerics.compiled import compiled, compiling, constant, lower, once
 from physml.experiment import Run
 
 
@@ -34,6 +34,24 @@ def test_a_program_that_was_compiled_is_found_again():
         again, _ = compiled(total, {"x": other}, 2)
     assert timing.compile_seconds == 0
     assert float(program({"x": x}, 2)) == 14.0 and float(again({"x": other}, 2)) == 30.0
+
+
+def test_what_is_made_for_arguments_is_made_once_for_all_that_are_like_them():
+    made = []
+
+    def make(tree, power):
+        made.append(power)
+        return compiling(lower(total, tree, power))
+
+    x = {"x": jnp.arange(4.0)}
+    squares = once(make, x, 2)
+    assert once(make, {"x": x["x"] + 1}, 2) is squares and made == [2]
+    assert float(squares(x, 2)) == 14.0
+    assert float(once(make, x, 3)(x, 3)) == 36.0  # another value of what is static
+    once(make, {"x": jnp.arange(5.0)}, 2)  # another shape
+    with jax.default_matmul_precision("highest"):  # another program
+        once(make, x, 2)
+    assert made == [2, 3, 2, 2]
 
 
 def test_constants_keep_their_type_and_are_known_while_tracing():

@@ -29,6 +29,7 @@ KEYS = {
         lorenz.schedule.cosine.forecast lorenz.regularisation.dropout_0.1.eps1
         lorenz.optimizer.adam.eps1 lorenz.gradient.sigmoid_16""",
     "digits_grid": "test_acc_mean best_test_acc grid_seconds models",
+    "fourier": "gibbs superposition.max_err square.quadrature_max_err",
     "inverse": """
         lorenz.sigma_err lorenz.rho_err lorenz.beta_err lorenz.rms_over_crb lorenz.coverage
         oscillator.zeta_err duffing.cubic_err""",

@@ -1,7 +1,12 @@
 """LAPACK on a CPU in one thread, the quickest way to factorise small matrices."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threadpoolctl
 
 
 @contextlib.contextmanager
@@ -12,8 +17,14 @@ def single_threaded_blas() -> Iterator[None]:
     every few columns. For matrices of some hundred columns two threads gain little on an idle
     machine, and are 10 to 100 times slower than one thread once another process needs a core.
     """
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _libraries() -> "threadpoolctl.ThreadpoolController":
+    """The libraries that are loaded, looked up once: that takes 2 ms."""
     import scipy.linalg  # noqa: F401 -- only a library that is loaded can be limited
     import threadpoolctl
 
-    with threadpoolctl.threadpool_limits(1, "blas"):
-        yield
+    return threadpoolctl.ThreadpoolController()

@@ -4,13 +4,15 @@ import functools
 import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 
+T = TypeVar("T")
 Static = tuple[jax.tree_util.PyTreeDef, tuple]
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
@@ -51,6 +53,28 @@ def lower(function: Callable[..., PyTree], *args: PyTree) -> jax.stages.Lowered:
     """
     traced, static = _split(args)
     return _apply.lower(function, static, traced)
+
+
+def once(make: Callable[..., T], *args: PyTree) -> T:
+    """`make(*args)`, made once for all arguments that ask for the same programs.
+
+    To trace a function and to look up its program takes JAX longer than many a program runs. `make`
+    compiles what is needed for arguments like `args`; they ask for the same if their arrays agree
+    in shape, dtype and device, and everything else in them in value.
+    """
+    traced, static = _split(args)
+    kinds = tuple((jax.typeof(x), getattr(x, "sharding", None)) for x in traced)
+    key = make, static, kinds, tuple(getattr(jax.config, name) for name in _SETTINGS)
+    if key not in _MADE:
+        if len(_MADE) >= _MOST_MADE:
+            _MADE.pop(next(iter(_MADE)), None)
+        _MADE[key] = make(*args)
+    return _MADE[key]
+
+
+_MADE: dict[Hashable, Any] = {}
+_MOST_MADE = 256
+_SETTINGS = ("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision")  # of programs
 
 
 def compiling(lowered: jax.stages.Lowered, *, quickly: bool = False) -> Callable[..., PyTree]:
@@ -100,7 +124,9 @@ def _apply(function: Callable[..., PyTree], static: Static, traced: list[ArrayLi
 
 def _split(tree: PyTree) -> tuple[list[ArrayLike | jax.ShapeDtypeStruct], Static]:
     """The arrays of a tree, and everything else in it as a hashable value."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(_opened, tree))
+    leaves, structure = jax.tree.flatten(tree)
+    if any(map(inspect.ismethod, leaves)):
+        leaves, structure = jax.tree.flatten(jax.tree.map(_opened, tree))
     is_array = [isinstance(leaf, _ARRAYS) for leaf in leaves]
     traced = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
     # The type is part of the comparison, since 1 == 1.0 == True.

@@ -21,7 +21,9 @@ from physml._numerics.chunks import for_each_chunk, num_cores
 from physml.dynamics._batch import flatten, per_item, time_series
 from physml.step_maps import StepMap
 
-_CHUNK = 64  # forecasts that are computed as one state on a CPU
+# Forecasts that are computed as one state on a CPU. XLA's products of 64 rows or more round as
+# those of a whole batch do; those of fewer rows may not.
+_CHUNK = 64
 
 
 class ValidTime(NamedTuple):
@@ -77,8 +79,6 @@ def rollout(
 
 def _rollout_in_chunks(step_map: StepMap, histories: Array, t0s: Array, num_steps: int) -> Array:
     """`_rollout` on all cores: XLA runs the body of a loop on one."""
-    num = len(histories)
-    size = -(-num // -(-num // _CHUNK))  # equal chunks, whose size does not depend on the cores
     starts, times = np.asarray(histories), np.asarray(t0s)
     found: dict[int, np.ndarray] = {}
 
@@ -86,7 +86,7 @@ def _rollout_in_chunks(step_map: StepMap, histories: Array, t0s: Array, num_step
         ys = _rollout(step_map, starts[index], times[index], num_steps)
         found[rows.start] = np.asarray(ys)[: rows.stop - rows.start]
 
-    for_each_chunk(work, num, size, num_cores())
+    for_each_chunk(work, len(histories), _CHUNK, num_cores())
     return jnp.asarray(np.concatenate([found[first] for first in sorted(found)]))
 
 

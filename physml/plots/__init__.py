@@ -9,6 +9,8 @@ from physml.plots._classification import accuracy_curves as accuracy_curves
 from physml.plots._classification import confusion_matrix as confusion_matrix
 from physml.plots._classification import reliability as reliability
 from physml.plots._fields import field_and_error as field_and_error
+from physml.plots._fourier import resonance_curves as resonance_curves
+from physml.plots._fourier import spectra as spectra
 from physml.plots._images import feature_maps as feature_maps
 from physml.plots._images import filters as filters
 from physml.plots._images import image_grid as image_grid

@@ -81,17 +81,26 @@ def march(
     workers = num_cores() if on_cpu else 1
     for_each_chunk(work, num, few_shapes(num, chunk, workers), workers)
     ys = jax.device_put(out, may_alias=True)
-    failed = np.flatnonzero(reached < len(times) - 1)
-    if not len(failed):
+    if (reached == len(times) - 1).all():
         return ys
-    worst = failed[np.argmin(reached[failed])]
-    details = (
-        f"{len(failed)} of {num} trajectories failed with max_substeps = {max_substeps} in a step "
-        f"of {dt:.3g}: numbers {failed[:10].tolist()}{' ...' if len(failed) > 10 else ''}, the "
-        f"first at t = {t0s[worst] + times[reached[worst]]:.6g} from {starts[worst]}."
-    ) + " throw=False keeps all, with NaN from there on." * throw
+    details = _failures(reached, starts, times, t0s, max_substeps)
+    details += " throw=False keeps all, with NaN from there on." * throw
     name = "reference.trajectories"
     return conclude(ys, RESULTS.diverged, name, details, throw=throw, stacklevel=3)
+
+
+def _failures(
+    reached: np.ndarray, starts: np.ndarray, times: np.ndarray, t0s: np.ndarray, max_substeps: int
+) -> str:
+    """Which trajectories failed, and where the first of them did."""
+    failed = np.flatnonzero(reached < len(times) - 1)
+    worst = failed[np.argmin(reached[failed])]
+    dt = (times[-1] - times[0]) / (len(times) - 1)
+    return (
+        f"{len(failed)} of {len(starts)} trajectories failed with max_substeps = {max_substeps} in "
+        f"a step of {dt:.3g}: numbers {failed[:10].tolist()}{' ...' if len(failed) > 10 else ''}, "
+        f"the first at t = {t0s[worst] + times[reached[worst]]:.6g} from {starts[worst]}."
+    )
 
 
 class _Plan(eqx.Module):

@@ -132,10 +132,8 @@ def discover(
         return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
 
     smooth = fit(features, np.zeros(units), prior={"weights": size})
-    states = smooth.solution.ys
     exponents = _exponents(degree, len(inputs))
-    columns = _Monomials(exponents).columns(np.asarray(states)[:, list(inputs)])
-    coefficients = _sparse(columns, np.asarray(_term(smooth, states)), threshold)
+    coefficients = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
     kept = np.flatnonzero(coefficients)
     candidates = {names[j]: float(coefficients[j]) for j in kept}
@@ -177,6 +175,18 @@ def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, " n"]:
     """The term of a completed equation, at states."""
     completed: Any = fitted.system
     return jax.vmap(completed.function.term, (0, None))(ys, fitted.args["weights"])
+
+
+def _regress(
+    smooth: Identified,
+    exponents: Int[np.ndarray, "terms inputs"],
+    inputs: tuple[int, ...],
+    threshold: float,
+) -> Float[np.ndarray, " terms"]:
+    """The monomials' coefficients that explain a network's term along its solution."""
+    states = smooth.solution.ys
+    columns = _Monomials(exponents).columns(np.asarray(states)[:, list(inputs)])
+    return _sparse(columns, np.asarray(_term(smooth, states)), threshold)
 
 
 class _Completed(eqx.Module):

@@ -153,13 +153,19 @@ def carry_error(
         goes_on = carried.standing.index < largest_of_batch(count)
         return goes_on if lu else goes_on & ~carried.stiff
 
-    no = jnp.asarray(False)
-    if begun is None:
-        truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _PASSES), exact(values))
-        start = Standing(jnp.asarray(0), truths, jnp.zeros_like(marched.t), jnp.asarray(subtract))
-        buffers = jnp.zeros_like(values), jnp.zeros_like(values), jnp.zeros_like(windows.start)
-        begun = Carried(start, no, scale, *buffers)
-    return jax.lax.while_loop(unfinished, advance, begun._replace(stiff=no))
+    begun = _at_start(values, scale, subtract) if begun is None else begun
+    return jax.lax.while_loop(unfinished, advance, begun._replace(stiff=jnp.asarray(False)))
+
+
+def _at_start(
+    values: Float[Array, "windows nodes dim"], scale: Float[Array, " dim"], subtract: bool
+) -> Carried:
+    """What is carried into the first window."""
+    truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _PASSES), exact(values))
+    start = Standing(jnp.asarray(0), truths, jnp.zeros((), values.dtype), jnp.asarray(subtract))
+    growths = jnp.zeros(len(values), values.dtype)
+    buffers = jnp.zeros_like(values), jnp.zeros_like(values), growths
+    return Carried(start, jnp.asarray(False), scale, *buffers)
 
 
 def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:

@@ -134,19 +134,29 @@ def march(
             windows=jax.tree.map(lambda rows, row: rows.at[count].set(row), m.windows, window),
         )
 
+    if begun is None:
+        shapes = jax.eval_shape(fit, course.t0, course.t0, problem.y0, jnp.asarray(True))
+        begun = _at_start(problem, tolerance, course, limits, shapes)
+    start = dataclasses.replace(begun, stiff=jnp.asarray(False))
+    return jax.lax.while_loop(lambda m: largest_of_batch(unfinished(m)), advance, start)
+
+
+def _at_start(
+    problem: InitialValueProblem,
+    tolerance: Tolerance,
+    course: Course,
+    limits: Limits,
+    shapes: PyTree[jax.ShapeDtypeStruct],
+) -> March:
+    """A march before its first window, with room for all of them; `shapes` are those of one."""
     t0, y0, zero = course.t0, problem.y0, jnp.asarray(0)
     yes, no = jnp.asarray(True), jnp.asarray(False)
-    if begun is None:
-        first = course.first_span
-        first = _first_span(problem, tolerance, course) if first is None else first
-        regular = jnp.all(jnp.isfinite(problem.rates(t0, y0)))
-        first = jnp.where(regular, first, 0.0)  # a span of zero ends the march at once
-        shapes = jax.eval_shape(fit, t0, t0, y0, yes)
-        empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
-        start = March(t0, y0, first, no_search(t0), yes, no, no, zero, zero, zero, empty)
-    else:
-        start = dataclasses.replace(begun, stiff=no)
-    return jax.lax.while_loop(lambda m: largest_of_batch(unfinished(m)), advance, start)
+    first = course.first_span
+    first = _first_span(problem, tolerance, course) if first is None else first
+    regular = jnp.all(jnp.isfinite(problem.rates(t0, y0)))
+    first = jnp.where(regular, first, 0.0)  # a span of zero ends the march at once
+    empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
+    return March(t0, y0, first, no_search(t0), yes, no, no, zero, zero, zero, empty)
 
 
 def _first_span(

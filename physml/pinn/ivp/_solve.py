@@ -1,5 +1,6 @@
 """An initial value problem solved by networks, window after window."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,7 +11,7 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.compiled import compiling, constant, lower
+from physml._numerics.compiled import compiling, constant, lower, once
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
@@ -148,13 +149,12 @@ def solve(
     held = jax.tree.map(
         lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
     )
-    limits = Limits(max_steps, max_windows)
-    arguments = held, tables, tolerance, course, limits, ts, correct
+    task = _Task(held, tables, tolerance, course, Limits(max_steps, max_windows))
     if _all_concrete(held):
-        marched, ended = _in_programs(*arguments)
+        marched, ended = _in_programs(task, ts, correct)
     else:
         with single_threaded_blas():
-            marched, ended = jax.block_until_ready(_in_one_program(*arguments))
+            marched, ended = jax.block_until_ready(_in_one_program(task, ts, correct))
     solution = _solution(marched, ended, network, course, ts)
     details = ""
     if checks.is_concrete(solution.t1):
@@ -182,6 +182,16 @@ def _hidden_network(
     return hidden_layer(units, dim, key=key, dtype=dtype) if network is None else network
 
 
+class _Task(NamedTuple):
+    """What is asked of a march."""
+
+    problem: InitialValueProblem
+    tables: Tables
+    tolerance: Tolerance
+    course: Course
+    limits: Limits
+
+
 class _Ended(NamedTuple):
     """The arrays of a solution."""
 
@@ -194,67 +204,57 @@ class _Ended(NamedTuple):
 
 
 @eqx.filter_jit
-def _in_one_program(
-    problem: InitialValueProblem,
-    tables: Tables,
-    tolerance: Tolerance,
-    course: Course,
-    limits: Limits,
-    ts: Float[Array, " n"],
-    correct: bool,
-) -> tuple[March, _Ended]:
+def _in_one_program(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[March, _Ended]:
     """The solution where its problem is traced, under `jax.jit`, `jax.vmap` or a derivative."""
-    marched = _march(problem, tables, tolerance, course, limits, None, True)
-    carried = _carry_error(problem, tables, tolerance, marched, correct, None, True)
-    return marched, _end(problem, tables, tolerance, course, limits, ts, marched, carried)
+    marched = _march(task, None, True)
+    carried = _carry_error(task.problem, task.tables, task.tolerance, marched, correct, None, True)
+    return marched, _end(task, ts, marched, carried)
 
 
-def _in_programs(
-    problem: InitialValueProblem,
-    tables: Tables,
-    tolerance: Tolerance,
-    course: Course,
-    limits: Limits,
-    ts: Float[Array, " n"],
-    correct: bool,
-) -> tuple[March, _Ended]:
+def _in_programs(task: _Task, ts: Float[Array, " n"], correct: bool) -> tuple[March, _Ended]:
     """The solution by three programs, which take less time to compile than one.
 
-    Each is compiled while the next is traced, and without what only stiff windows need. That is
-    compiled when the first stiff window comes.
+    They have nothing in them that only stiff windows need. That is compiled when the first stiff
+    window comes.
     """
-    first = problem, tables, tolerance, course, limits
-    marching = lower(_march, *first, None, False)
-    march = compiling(marching)
-    second = problem, tables, tolerance
-    carrying = lower(_carry_error, *second, marching.out_info, correct, None, False)
-    carry = compiling(carrying, quickly=True)
-    ending = lower(_end, *first, ts, marching.out_info, carrying.out_info)
-    end = compiling(ending, quickly=True)
+    fitting = task.problem, task.tables, task.tolerance
+    march, carry, end = once(_begin_to_compile, task, ts, correct)
     with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
-        marched = march(*first, None, False)
+        marched = march(task, None, False)
         if marched.stiff:
-            march = compiling(lower(_march, *first, marched, True))
-            marched = march(*first, marched, True)
-        carried = carry(*second, marched, correct, None, False)
+            march = once(_compile_march, task, marched, True)
+            marched = march(task, marched, True)
+        carried = carry(*fitting, marched, correct, None, False)
         if carried.stiff:
-            carrying = lower(_carry_error, *second, marched, correct, carried, True)
-            carry = compiling(carrying, quickly=True)
-            carried = carry(*second, marched, correct, carried, True)
-        return jax.block_until_ready((marched, end(*first, ts, marched, carried)))
+            carry = once(_compile_carry, *fitting, marched, correct, carried, True)
+            carried = carry(*fitting, marched, correct, carried, True)
+        return jax.block_until_ready((marched, end(task, ts, marched, carried)))
 
 
-def _march(
-    problem: InitialValueProblem,
-    tables: Tables,
-    tolerance: Tolerance,
-    course: Course,
-    limits: Limits,
-    begun: March | None,
-    gauss_newton: bool,
-) -> March:
+def _begin_to_compile(
+    task: _Task, ts: Float[Array, " n"], correct: bool
+) -> tuple[Callable[..., March], Callable[..., Carried], Callable[..., _Ended]]:
+    """The three programs. Each is compiled while the next is traced."""
+    fitting = task.problem, task.tables, task.tolerance
+    marching = lower(_march, task, None, False)
+    march = compiling(marching)
+    carrying = lower(_carry_error, *fitting, marching.out_info, correct, None, False)
+    carry = compiling(carrying, quickly=True)
+    ending = lower(_end, task, ts, marching.out_info, carrying.out_info)
+    return march, carry, compiling(ending, quickly=True)
+
+
+def _compile_march(*args: Any) -> Callable[..., March]:
+    return compiling(lower(_march, *args))
+
+
+def _compile_carry(*args: Any) -> Callable[..., Carried]:
+    return compiling(lower(_carry_error, *args), quickly=True)
+
+
+def _march(task: _Task, begun: March | None, gauss_newton: bool) -> March:
     with jax.default_matmul_precision("highest"):
-        return march(problem, tables, tolerance, course, limits, begun, gauss_newton=gauss_newton)
+        return march(*task, begun, gauss_newton=gauss_newton)
 
 
 def _carry_error(
@@ -270,21 +270,12 @@ def _carry_error(
         return carry_error(problem.rates, tables, tolerance, marched, subtract, begun, lu=lu)
 
 
-def _end(
-    problem: InitialValueProblem,
-    tables: Tables,
-    tolerance: Tolerance,
-    course: Course,
-    limits: Limits,
-    ts: Float[Array, " n"],
-    marched: March,
-    carried: Carried,
-) -> _Ended:
+def _end(task: _Task, ts: Float[Array, " n"], marched: March, carried: Carried) -> _Ended:
     """The corrected solution, its values at `ts`, the windows' readouts, and the verdict."""
     with jax.default_matmul_precision("highest"):
-        corrected = judge(tolerance, marched, carried)
-        readouts = jnp.einsum("wr,nrd->nwd", tables.readout, marched.windows.coefficients)
-    used = jnp.arange(limits.max_windows) < marched.num_windows
+        corrected = judge(task.tolerance, marched, carried)
+        readouts = jnp.einsum("wr,nrd->nwd", task.tables.readout, marched.windows.coefficients)
+    used = jnp.arange(task.limits.max_windows) < marched.num_windows
     ys = jax.vmap(corrected.polynomials.evaluate)(ts)
     return _Ended(
         corrected,
@@ -292,7 +283,7 @@ def _end(
         jnp.append(jnp.where(used, marched.windows.start, marched.t), marched.t),
         jnp.where(used, marched.windows.error, 0.0),
         jnp.where((ts <= marched.t)[:, None], ys, jnp.nan),
-        _result(problem, marched, corrected, course.stops[-1], limits),
+        _result(task, marched, corrected),
     )
 
 
@@ -324,16 +315,14 @@ def _solution(
     )
 
 
-def _result(
-    problem: InitialValueProblem, marched: March, corrected: Corrected, t1: Array, limits: Limits
-) -> RESULTS:
+def _result(task: _Task, marched: March, corrected: Corrected) -> RESULTS:
     choose: Any = RESULTS.where  # its annotations take a member for a plain literal
-    finite = jnp.all(jnp.isfinite(problem.rates(marched.t, marched.y)))
+    finite = jnp.all(jnp.isfinite(task.problem.rates(marched.t, marched.y)))
     result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)
-    full = marched.num_windows == limits.max_windows
+    full = marched.num_windows == task.limits.max_windows
     result = choose(full, RESULTS.max_steps_reached, result)
     verdict = choose(corrected.trusted, RESULTS.successful, RESULTS.suspect)
-    return choose(marched.t >= t1, verdict, result)
+    return choose(marched.t >= task.course.stops[-1], verdict, result)
 
 
 def _trim(solution: Solution) -> Solution:
@@ -369,13 +358,14 @@ def _not_unique(solution: Solution, problem: InitialValueProblem) -> str:
 
 def _details(solution: Solution, problem: InitialValueProblem, rtol: float, t1: float) -> str:
     """What the message says of a solution that is suspect, or that ends before t1."""
-    if solution.result == RESULTS.suspect:
+    result = jax.tree.map(np.asarray, solution.result)  # whose comparisons compile nothing
+    if result == RESULTS.suspect:
         until, _ = solution.valid_until(rtol**0.5)
         return (
             f"By the estimate, half of the digits asked for are right until t = {until:.6g} of "
             f"{solution.t1:.6g}; see solution.error_estimate.{_not_unique(solution, problem)}"
         )
-    full = solution.result == RESULTS.max_steps_reached
+    full = result == RESULTS.max_steps_reached
     return (
         f"The march stopped at t = {solution.t1}, before t1 = {t1}, after "
         f"{solution.stats['num_windows']} windows{', that is max_windows' if full else ''}."
