@@ -79,7 +79,7 @@ def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " 
     middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
     last = jnp.max(coefficients[:, -_GROUP:], axis=1)
     fall = jnp.minimum(_KINK * last / jnp.where(middle > 0, middle, 1.0), 1.0)
-    rounding = 16 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
+    rounding = 100 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
     return nodes.half * jnp.maximum(last - rounding, 0.0) * fall**2
 
 

@@ -23,6 +23,7 @@ from physml.pinn.collocation import (
     linearise,
 )
 from physml.pinn.ivp._audit import left_out
+from physml.pinn.ivp._jumps import change_across, jump_in
 from physml.pinn.ivp._march import March
 from physml.pinn.ivp._window import Window, nodal_values
 
@@ -113,6 +114,7 @@ def carry_error(
     finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
     values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
+    fractions = (jnp.asarray(_all_nodes(num_points), ends.dtype) + 1) / 2
     limit = 0.1 * scale + tolerance.atol
 
     def advance(carried: Carried) -> Carried:
@@ -120,6 +122,8 @@ def carry_error(
         k = before.index
         nodes = exact_nodes_in(windows.start[k], ends[k], num_points)
         linearised = linearise(field, nodes.leading, values[k].T)
+        reach = windows.span[jnp.where(k > 0, k - 1, 1)] / 4
+        jump = jump_in(field, nodes.leading, windows.start[k], ends[k], reach, values[k].T)
 
         def correction(carry, given):
             (y, small), (truth, counted) = carry, given
@@ -129,10 +133,15 @@ def carry_error(
             known = begin[:, None] + missing
             step, repelled, stiff = _carry(linearised, known, lu=lu)
             step = jnp.concatenate([begin[:, None], step], axis=1)
+            change = exact(change_across(field, jump, truth.hi))
+            across = add(add(truth, change), neg(last)).hi - begin
+            across = begin[:, None] + across[:, None] * fractions
+            step = jnp.where(jump.there, across, step)
             small &= jnp.all(jnp.abs(step) <= limit[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
             # With the sign that lets it add up from window to window.
-            unresolved = jnp.where(step[:, -1] < 0, -1, 1) * left_out(nodes.leading, rates)
+            unresolved = jnp.where(jump.there, jump.unresolved, left_out(nodes.leading, rates))
+            unresolved = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
             truth = add(last, exact(step[:, -1] + jnp.where(counted, unresolved, 0.0)))
             return (corrected, small), (truth, y.hi, step, repelled, small, stiff)
 
@@ -198,6 +207,11 @@ def _finer(num_points: int) -> int:
     At the points of the fit a network is right to far more digits than between them.
     """
     return 3 * num_points // 2
+
+
+def _all_nodes(num_points: int) -> Float[np.ndarray, " nodes"]:
+    """The start, the Gauss points and the end of [-1, 1]."""
+    return np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
 
 
 def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
