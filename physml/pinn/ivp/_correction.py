@@ -135,7 +135,7 @@ def carry_error(
             step = jnp.concatenate([begin[:, None], step], axis=1)
             change = exact(change_across(field, jump, truth.hi))
             across = add(add(truth, change), neg(last)).hi - begin
-            across = begin[:, None] + across[:, None] * fractions
+            across = begin[:, None] + jnp.outer(across, fractions)
             step = jnp.where(jump.there, across, step)
             small &= jnp.all(jnp.abs(step) <= limit[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))

@@ -73,7 +73,7 @@ def change_across(
     evenly = jnp.arange(1, _POINTS + 1, dtype=state.dtype) / _POINTS
 
     def is_after(delays: Array) -> Array:
-        line = state[:, None] + jump.before[:, None] * delays
+        line = state[:, None] + jnp.outer(jump.before, delays)
         rates = field(jump.start + delays, line)[most]
         return (rates - jump.before[most]) / difference[most] > 0.5
 

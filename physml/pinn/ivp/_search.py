@@ -60,9 +60,11 @@ def decide(
     factor = jnp.where(window.contracted | implicit, factor, 0.5)
 
     on, crossing = search.on, ~search.on & (search.wide > 0)
-    small = jnp.maximum(_SMALL, 4 * window.noise)
+    small = jnp.clip(4 * window.noise, _SMALL, 1.0)
     fits = error <= small
     moderate = ~fits & (error <= _COARSE) & (search.high - search.low > 0.01 * search.high)
+    # A jump at the start, which no span avoids: the error falls in proportion to the span.
+    moderate &= (search.low > 0) | (error <= search.error / 8)
     begins = ~on & ~crossing & window.contracted & (error > _COARSE) & jnp.isfinite(error)
     goes_on = begins | on & ~moderate
 
