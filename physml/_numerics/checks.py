@@ -190,21 +190,24 @@ def check_times(ts: object, t0: float, t1: float, dtype: DTypeLike) -> Float[Arr
 
 def check_tolerances(
     rtol: float | None, atol: float | None, dtype: DTypeLike, defaults: tuple[float, float]
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array | None]:
     """Tolerances as arrays; `defaults` are the relative ones for float64 and float32.
+
+    There is no default for the absolute one, because it has the unit of the state.
 
     Raises:
         ValueError: the dtype does not allow `rtol`, or `atol` is negative.
     """
     double = dtype == jnp.float64
     rtol = defaults[0 if double else 1] if rtol is None else rtol
-    atol = rtol if atol is None else atol
     finest = 10 * float(jnp.finfo(dtype).eps)
     if not rtol >= finest:
         more = "" if double else ' (float64 allows less: jax.config.update("jax_enable_x64", True))'
         raise ValueError(
             f"rtol must be at least {finest:.1e}, the least that {dtype} allows, got {rtol}{more}"
         )
+    if atol is None:
+        return constant(rtol, dtype), None
     if not 0 <= atol < np.inf:
         raise ValueError(f"atol must be finite and not negative, got {atol}")
     return constant(rtol, dtype), constant(atol, dtype)

@@ -80,7 +80,8 @@ def solve(
             f"t0 must be at most ts[0] = {ts[0]} and less than ts[-1] = {ts[-1]}, got {start}"
         )
     defaults = _DEFAULT_STIFF_RTOL if stiff else _DEFAULT_RTOL
-    tolerances = check_tolerances(rtol, atol, dtype, defaults)
+    relative, absolute = check_tolerances(rtol, atol, dtype, defaults)
+    tolerances = relative, relative if absolute is None else absolute
     require_count(max_steps=max_steps)
     if certify and not (concrete and all(is_concrete(x) for x in jax.tree.leaves((system, y0)))):
         raise ValueError("certify must be False under jit and vmap, got True: it runs SciPy")

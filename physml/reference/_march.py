@@ -44,7 +44,8 @@ def march(
     """All rows, or only the last, of every trajectory."""
     num, dtype = len(y0s), y0s.dtype
     system, _ = check_problem(system, y0s.T, args)
-    tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
+    relative, absolute = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
+    tolerances = relative, relative if absolute is None else absolute
     on_cpu = jax.default_backend() == "cpu"
     chunk = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
     require_count(max_substeps=max_substeps, chunk=chunk)

@@ -3,7 +3,6 @@
 from physml.pinn.collocation._error import Error as Error
 from physml.pinn.collocation._error import OnDemand as OnDemand
 from physml.pinn.collocation._error import estimate as estimate
-from physml.pinn.collocation._iteration import Tolerance as Tolerance
 from physml.pinn.collocation._iteration import iterate as iterate
 from physml.pinn.collocation._linearised import ExactNodes as ExactNodes
 from physml.pinn.collocation._linearised import Linearised as Linearised
@@ -22,3 +21,8 @@ from physml.pinn.collocation._tables import Tables as Tables
 from physml.pinn.collocation._tables import basis_at as basis_at
 from physml.pinn.collocation._tables import hidden_layer as hidden_layer
 from physml.pinn.collocation._tables import tabulate as tabulate
+from physml.pinn.collocation._tolerance import ROUNDINGS as ROUNDINGS
+from physml.pinn.collocation._tolerance import Tolerance as Tolerance
+from physml.pinn.collocation._tolerance import rounding as rounding
+from physml.pinn.collocation._units import in_units as in_units
+from physml.pinn.collocation._units import powers_of_two as powers_of_two

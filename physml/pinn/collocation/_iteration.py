@@ -1,34 +1,23 @@
-"""Fixed-point iterations, and the tolerance that says when a solution is good enough."""
+"""Fixed-point iterations."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 _MOST_STEPS = 60  # more would cost as much as a factorisation
 
 
-class Tolerance(NamedTuple):
-    """The relative and the absolute tolerance."""
-
-    rtol: Float[Array, ""]
-    atol: Float[Array, ""]
-
-    def of(self, u: Float[Array, "dim *points"]) -> Float[Array, " dim"]:
-        """The error allowed in each component of a function with values u: atol + rtol max |u|."""
-        return self.atol + self.rtol * jnp.max(jnp.abs(u), axis=tuple(range(1, u.ndim)))
-
-
 def iterate(
-    step: Callable[[Array], tuple[Array, Float[Array, ""]]],
-    start: Array,
+    step: Callable[[PyTree[Array]], tuple[PyTree[Array], Float[Array, ""]]],
+    start: PyTree[Array],
     *,
     enough: Float[ArrayLike, ""],
     limit: Float[ArrayLike, ""],
+    spared: int = 1,
     polish: bool = False,
-) -> tuple[Array, Float[Array, ""], Int[Array, ""]]:
+) -> tuple[PyTree[Array], Float[Array, ""], Int[Array, ""]]:
     """Fixed-point (Picard) iterations: the last iterate, the size of its step, and their number.
 
     They end once a step's size is at most `enough`; they are given up after 60 steps, or after one
@@ -39,16 +28,18 @@ def iterate(
         start: the first iterate.
         enough: the size of a step that is small enough.
         limit: the size of a step that shows divergence.
+        spared: the number of first steps that may be larger: at least one.
         polish: go on below `enough` for as long as a step is 0.7 times the one before, or less.
     """
-    most = jnp.asarray(jnp.finfo(start.dtype).max, start.dtype)
+    kind = jax.tree.leaves(start)[0].dtype
+    most = jnp.asarray(jnp.finfo(kind).max, kind)
 
-    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
+    def unfinished(carry: tuple[PyTree, Array, Array, Array]) -> Array:
         _, size, before, count = carry
         goes_on = (size > enough) | (size < 0.7 * before) if polish else size > enough
-        return goes_on & (count < _MOST_STEPS) & ((size < limit) | (count == 0))
+        return goes_on & (count < _MOST_STEPS) & ((size < limit) | (count < spared))
 
-    def advance(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+    def advance(carry: tuple[PyTree, Array, Array, Array]) -> tuple[PyTree, Array, Array, Array]:
         x, size, _, count = carry
         return *step(x), size, count + 1
 

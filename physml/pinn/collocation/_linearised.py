@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 from physml._numerics import double_double as dd
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import gauss
+from physml.pinn.collocation._units import powers_of_two
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
 """f(t, y), of one time or a time for each member of a trailing batch."""
@@ -102,6 +103,13 @@ class Linearised(NamedTuple):
     half: Float[Array, ""]
     integrals: Float[Array, "nodes points"]
     jacobian: Float[Array, "dim dim points"]
+    size: Float[Array, " dim"]  # of u
+    terms: Float[Array, " dim"]  # of f_y u: their absolute values added up
+
+    @property
+    def units(self) -> Float[Array, " dim"]:
+        """Powers of two near the size of each component."""
+        return powers_of_two(self.size, 2 * self.half * self.terms)
 
     def change(
         self, c: Float[Array, "dim points"], integrals: Float[Array, "rows points"]
@@ -114,11 +122,15 @@ class Linearised(NamedTuple):
     ) -> Float[Array, "dim nodes *columns"]:
         """c at the Gauss points and at the end, by LU."""
         dim, _, num_points = self.jacobian.shape
-        matrix = self.half * jnp.einsum("pq,ijq->ipjq", self.integrals[:-1], self.jacobian)
+        units = self.units
+        jacobian = units[None, :, None] * self.jacobian / units[:, None, None]
+        matrix = self.half * jnp.einsum("pq,ijq->ipjq", self.integrals[:-1], jacobian)
         matrix = matrix.reshape(dim * num_points, dim * num_points)
         identity = jnp.eye(dim * num_points, dtype=known.dtype)
-        inside = jnp.linalg.solve(identity - matrix, known[:, :-1].reshape(dim * num_points, -1))
-        inside = inside.reshape(dim, num_points, *known.shape[2:])
+        units = units.reshape(dim, *[1] * (known.ndim - 1))
+        right = (known[:, :-1] / units).reshape(dim * num_points, -1)
+        inside = jnp.linalg.solve(identity - matrix, right)
+        inside = units * inside.reshape(dim, num_points, *known.shape[2:])
         rates = jnp.einsum("ijq,jq...->iq...", self.jacobian, inside)
         last = known[:, -1] + self.half * jnp.einsum("q,iq...->i...", self.integrals[-1], rates)
         return jnp.concatenate([inside, last[:, None]], axis=1)
@@ -131,7 +143,9 @@ def linearise(
     u = values[:, 1:-1]
     _, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
     directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
-    return Linearised(nodes.half, nodes.integrals, jax.vmap(tangent, out_axes=1)(directions))
+    jacobian, size = jax.vmap(tangent, out_axes=1)(directions), jnp.max(jnp.abs(values), axis=1)
+    terms = jnp.max(jnp.abs(jacobian), axis=2) @ size
+    return Linearised(nodes.half, nodes.integrals, jacobian, size, terms)
 
 
 def _spread(x: dd.DoubleDouble, shape: tuple[int, ...]) -> dd.DoubleDouble:

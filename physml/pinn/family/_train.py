@@ -170,6 +170,6 @@ def _first_span(box: Box, points: np.ndarray, tolerance: Tolerance, t0: float, t
     slopes = eqx.filter_jit(equation)(jnp.asarray(t0, dtype), jnp.asarray(points.T, dtype))
     checks.require_finite("the right-hand side in the box at t0", slopes)
     size = np.abs(points[:, : equation.dim]).max(axis=0)
-    size = size + float(tolerance.atol / tolerance.rtol)
+    size = size if tolerance.atol is None else size + float(tolerance.atol / tolerance.rtol)
     rate = np.abs(slopes).max(axis=1) / np.where(size > 0, size, np.inf)
     return 1.0 / max(float(np.max(rate)), 1.0 / (t1 - t0))

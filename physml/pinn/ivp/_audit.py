@@ -1,5 +1,7 @@
 """The points at which a window's residual is judged, and whether f depends on the time."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array, Float
 
 from physml._numerics.quadrature import gauss
-from physml.pinn.collocation import Nodes, Tables, Tolerance, VectorField
+from physml.pinn.collocation import Nodes, Tables, VectorField
 
 # A fit's residual is larger at a window's ends than between its points, where the spans are
 # chosen by it: for smooth solutions by less than this factor.
@@ -17,50 +19,63 @@ _KINK = 6.0  # by less than this the coefficients fall from n / 2 to n if f has 
 _FEW = 16  # of the audit's points, where f does not depend on the time
 
 
+class Audit(NamedTuple):
+    """A window's network where it was not fitted.
+
+    Attributes:
+        u: its values between the points of the fit.
+        change: the change of u that the residual makes over the window.
+        rounded: what rounding t and u makes of that change: no fit makes it smaller.
+    """
+
+    u: Float[Array, "dim between"]
+    change: Float[Array, " dim"]
+    rounded: Float[Array, " dim"]
+
+
 def audit(
     field: VectorField,
     tables: Tables,
-    tolerance: Tolerance,
     start: Float[Array, ""],
     span: Float[Array, ""],
     margins: Float[Array, "2"],
     y: Float[Array, " dim"],
     slope: Float[Array, " dim"],
     coefficients: Float[Array, "dim rank"],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""Returns (error, noise) of a window's network, in units of the tolerance.
+) -> Audit:
+    r"""The residual of a window's network where it was not fitted.
 
-    The error is the residual where it was not fitted, times the span, which makes it a change of u:
-    between the points of the fit, at the two ends, and at points of a sequence without a period. A
-    kink or a jump of f behind the last point of the fit shows at the end alone. Where f depends on
-    the time there are many such points, so that a pulse of a hundredth of the window is met.
-
-    The noise is what rounding t and u changes in f at some points inside: no fit makes the error
-    smaller.
+    It is looked at between the points of the fit, at the two ends, and at points of a sequence
+    without a period. A kink or a jump of f behind the last point of the fit shows at the end alone.
+    Where f depends on the time there are many such points, so that a pulse of a hundredth of the
+    window is met.
     """
-    half, dtype = span / 2, y.dtype
-    num_between = tables.points.shape[0] + 1
-    many = tables.check_points.shape[0]
-    count = many if depends_on_time(field, start, y) else min(num_between + _FEW, many)
+    half, eps = span / 2, jnp.finfo(y.dtype).eps
+    num, many = between(tables).shape[0], tables.check_points.shape[0]
+    count = many if depends_on_time(field, start, y) else min(num + _FEW, many)
     points, values = tables.check_points[:count], tables.check_values[:count]
     u = y[:, None] + half * (jnp.outer(slope, points + 1) + coefficients @ values.T)
     left, right = jnp.minimum(margins, span / 4)
     times = jnp.clip(start + half * (points + 1), start + left, start + span - right)
-    eps = jnp.finfo(dtype).eps
-    some = slice(num_between + 2, min(num_between + _FEW, many))  # at an end f may jump
-    signs = jnp.asarray(np.where(np.arange(u[:, some].size) % 2, 1.0, -1.0), dtype)
+    some = slice(num + 2, min(num + _FEW, many))  # at an end f may jump
+    signs = jnp.asarray(np.where(np.arange(u[:, some].size) % 2, 1.0, -1.0), y.dtype)
     rounded = u[:, some] * (1 + 2 * eps * signs.reshape(u[:, some].shape))
     rates = field(
         jnp.concatenate([times, times[some] * (1 + 2 * eps)]), jnp.concatenate([u, rounded], axis=1)
     )
     rates, moved = rates[:, :count], rates[:, count:]
     residual = jnp.abs(slope[:, None] + coefficients @ tables.check_slopes[:count].T - rates)
-    noise = jnp.max(jnp.abs(moved - rates[:, some]), axis=1)
-    between = jnp.max(residual[:, :num_between], axis=1)
-    elsewhere = jnp.max(residual[:, num_between:], axis=1)
-    unit = span / tolerance.of(u)
-    error = unit * jnp.maximum(between, elsewhere / _AT_ENDS)
-    return jnp.max(error), jnp.max(unit * noise)
+    elsewhere = jnp.max(residual[:, num:], axis=1) / _AT_ENDS
+    return Audit(
+        u[:, :num],
+        span * jnp.maximum(jnp.max(residual[:, :num], axis=1), elsewhere),
+        span * jnp.max(jnp.abs(moved - rates[:, some]), axis=1),
+    )
+
+
+def between(tables: Tables) -> Float[Array, " between"]:
+    """The points between those of the fit, by whose residual the spans are chosen."""
+    return tables.check_points[: tables.points.shape[0] + 1]
 
 
 def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " dim"]:

@@ -11,6 +11,7 @@ from physml._numerics.batch import largest_of_batch
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
 from physml._numerics.quadrature import gauss, interpolation
 from physml.pinn.collocation import (
+    ROUNDINGS,
     Error,
     Linearised,
     Polynomials,
@@ -19,6 +20,7 @@ from physml.pinn.collocation import (
     VectorField,
     exact_defect,
     exact_nodes_in,
+    in_units,
     iterate,
     linearise,
 )
@@ -38,12 +40,14 @@ class Standing(NamedTuple):
         truths: the corrected state at its start, one for each pass.
         growth: the largest Re lambda(f_y) times span in the windows so far.
         small: whether all corrections so far were small.
+        noise: what rounding in all windows so far may have added to each component.
     """
 
     index: Int[Array, ""]
     truths: DoubleDouble
     growth: Float[Array, ""]
     small: Bool[Array, ""]
+    noise: Float[Array, " dim"]
 
 
 class Carried(NamedTuple):
@@ -115,7 +119,6 @@ def carry_error(
     values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
     fractions = (jnp.asarray(_all_nodes(num_points), ends.dtype) + 1) / 2
-    limit = 0.1 * scale + tolerance.atol
 
     def advance(carried: Carried) -> Carried:
         before = carried.standing
@@ -124,6 +127,9 @@ def carry_error(
         linearised = linearise(field, nodes.leading, values[k].T)
         reach = windows.span[jnp.where(k > 0, k - 1, 1)] / 4
         jump = jump_in(field, nodes.leading, windows.start[k], ends[k], reach, values[k].T)
+        rounding = ROUNDINGS * jnp.finfo(scale.dtype).eps * linearised.terms
+        noise = before.noise + 2 * linearised.half * rounding
+        limit = tolerance.share(0.1, scale, noise)
 
         def correction(carry, given):
             (y, small), (truth, counted) = carry, given
@@ -150,7 +156,7 @@ def carry_error(
         _, steps = jax.lax.scan(correction, start, (before.truths, last_pass))
         truths, ys, corrections, repelled, small, stiff = steps
         growth = jnp.maximum(before.growth, jnp.max(repelled))
-        after, stiff = Standing(k + 1, truths, growth, small[0]), jnp.any(stiff)
+        after, stiff = Standing(k + 1, truths, growth, small[0], noise), jnp.any(stiff)
         if not lu:
             after = jax.tree.map(lambda old, new: jnp.where(stiff, old, new), before, after)
         rows = ys[-1].T, corrections[-1].T, growth
@@ -171,7 +177,8 @@ def _at_start(
 ) -> Carried:
     """What is carried into the first window."""
     truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _PASSES), exact(values))
-    start = Standing(jnp.asarray(0), truths, jnp.zeros((), values.dtype), jnp.asarray(subtract))
+    zero, clean = jnp.zeros((), values.dtype), jnp.zeros_like(scale)
+    start = Standing(jnp.asarray(0), truths, zero, jnp.asarray(subtract), clean)
     growths = jnp.zeros(len(values), values.dtype)
     buffers = jnp.zeros_like(values), jnp.zeros_like(values), growths
     return Carried(start, jnp.asarray(False), scale, *buffers)
@@ -196,7 +203,7 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
 
     largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
     finite = jnp.all(jnp.isfinite(carried.corrections), axis=1)  # a maximum may ignore NaN
-    few_digits = jnp.sqrt(tolerance.rtol) * carried.scale + tolerance.atol
+    few_digits = tolerance.share(jnp.sqrt(tolerance.rtol), carried.scale, carried.standing.noise)
     trusted = jnp.all(finite & (largest <= few_digits[None]) | ~used[:, None])
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
@@ -256,15 +263,18 @@ def _carry(
     half, jacobian, integrals = linearised.half, linearised.jacobian, linearised.integrals
     inside, at_end = known[:, :-1], known[:, -1:]
     num_points = inside.shape[1]
-    root = jnp.sqrt(jnp.finfo(known.dtype).eps)
-    largest = jnp.max(jnp.abs(known))
-    enough = root * largest  # the next pass sees what this leaves
+    eps, units = jnp.finfo(known.dtype).eps, linearised.units
+    root = jnp.sqrt(eps)
+    limit = jnp.max(jnp.max(jnp.abs(known), axis=1) / units) / root
 
     def step(c: Array) -> tuple[Array, Array]:
         new = inside + linearised.change(c, integrals[:-1])
-        return new, jnp.max(jnp.abs(new - c))
+        size, moved = (jnp.max(jnp.abs(x), axis=1) for x in (new, new - c))
+        enough = root * (size + eps * units)  # the next pass sees what this leaves
+        diverges = ~(jnp.max(moved / units) < limit)
+        return new, jnp.where(diverges, jnp.inf, jnp.max(in_units(moved, enough, jnp.inf)))
 
-    c, last, _ = iterate(step, inside, enough=enough, limit=largest / root)
+    c, last, _ = iterate(step, inside, enough=1.0, limit=jnp.inf)
 
     def measure(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         _, still = carry
@@ -277,7 +287,7 @@ def _carry(
         taken = linearised._replace(half=jnp.where(still, half, 0.0))
         return taken.solve(known)[:, :-1], jnp.asarray(False)
 
-    implicit, growth = last > enough, jnp.zeros_like(half)
+    implicit, growth = ~(last <= 1), jnp.zeros_like(half)
     if lu:
         # Loops of one turn, not conditions: a batch enters them only if a member needs them.
         # They must depend on what they carry, or the compiler does their work beforehand. The

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from physml._numerics.batch import largest_of_batch
 from physml.pinn.collocation import Tables, Tolerance
 from physml.pinn.ivp._search import Search, decide, no_search
-from physml.pinn.ivp._window import Window, fit_window, hand_over
+from physml.pinn.ivp._window import Seen, Window, fit_window, hand_over, unseen
 from physml.systems import System
 
 
@@ -57,6 +57,7 @@ class March(eqx.Module):
     y: Float[Array, " dim"]
     span: Float[Array, ""]
     search: Search  # for what is not smooth in the next window
+    seen: Seen
     implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
     narrowed: Bool[Array, ""]  # because they did not contract in a wider window from here
     stiff: Bool[Array, ""]  # whether the march stopped because the next window needs Gauss-Newton
@@ -91,12 +92,12 @@ def march(
     def rounding(t: Array) -> Array:
         return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(end_time))
 
-    def fit(t: Array, end: Array, y: Array, implicit: Array) -> Window:
+    def fit(t: Array, end: Array, y: Array, seen: Seen, implicit: Array) -> tuple[Window, Seen]:
         most = jnp.where(implicit, limits.max_steps, 0) if gauss_newton else None
         # f may round the time of a declared jump otherwise than the stop was rounded.
         at_stop = jnp.any(stops[None] == jnp.stack([t, end])[:, None], axis=1)
         margins = jnp.where(at_stop, 4 * rounding(t), 0.0)
-        return fit_window(problem.rates, tables, tolerance, t, end - t, margins, y, most)
+        return fit_window(problem.rates, tables, tolerance, t, end - t, margins, y, seen, most)
 
     def unfinished(m: March) -> Array:
         room = (m.num_windows < limits.max_windows) & (m.span > rounding(m.t))
@@ -109,7 +110,7 @@ def march(
         most = jnp.where(m.search.on, left, 0.5 * left)
         whole = (span > 0.99 * left) & ~m.search.on & (left <= 1.01 * course.max_window)
         end = jnp.where(whole, stop, m.t + jnp.minimum(span, most))
-        window = fit(m.t, end, m.y, m.implicit)
+        window, seen = fit(m.t, end, m.y, m.seen, m.implicit)
         stiff = jnp.asarray(False) if gauss_newton else m.implicit & ~window.contracted
         active = unfinished(m) & ~stiff
         good, next_span, search = decide(m.search, window, m.implicit, rounding(m.t), tables.rank)
@@ -124,6 +125,10 @@ def march(
             y=jnp.where(accepted, hand_over(tables, window), m.y),
             span=jnp.where(active, next_span, m.span),
             search=jax.tree.map(lambda new, old: jnp.where(active, new, old), search, m.search),
+            # A window that was rejected says nothing of the solution.
+            seen=Seen(
+                jnp.where(accepted, seen.size, m.seen.size), jnp.where(accepted, seen.noise, 0.0)
+            ),
             implicit=jnp.where(window.contracted, limiting & accepted, m.implicit),
             narrowed=~accepted & (m.narrowed | ~window.contracted),
             stiff=stiff,
@@ -135,7 +140,8 @@ def march(
         )
 
     if begun is None:
-        shapes = jax.eval_shape(fit, course.t0, course.t0, problem.y0, jnp.asarray(True))
+        t0, y0 = course.t0, problem.y0
+        shapes, _ = jax.eval_shape(fit, t0, t0, y0, unseen(y0), jnp.asarray(True))
         begun = _at_start(problem, tolerance, course, limits, shapes)
     start = dataclasses.replace(begun, stiff=jnp.asarray(False))
     return jax.lax.while_loop(lambda m: largest_of_batch(unfinished(m)), advance, start)
@@ -156,14 +162,14 @@ def _at_start(
     regular = jnp.all(jnp.isfinite(problem.rates(t0, y0)))
     first = jnp.where(regular, first, 0.0)  # a span of zero ends the march at once
     empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
-    return March(t0, y0, first, no_search(t0), yes, no, no, zero, zero, zero, empty)
+    return March(t0, y0, first, no_search(t0), unseen(y0), yes, no, no, zero, zero, zero, empty)
 
 
 def _first_span(
     problem: InitialValueProblem, tolerance: Tolerance, course: Course
 ) -> Float[Array, ""]:
     """A tenth of the time in which some component changes by its own size."""
-    size = jnp.abs(problem.y0) + tolerance.atol / tolerance.rtol
+    size = tolerance.of(problem.y0) / tolerance.rtol
     slope = jnp.abs(problem.rates(course.t0, problem.y0))
     rate = jnp.max(slope / jnp.where(size > 0, size, jnp.inf))
     return 0.1 / jnp.maximum(rate, 1 / (course.stops[-1] - course.t0))

@@ -60,7 +60,7 @@ def decide(
     factor = jnp.where(window.contracted | implicit, factor, 0.5)
 
     on, crossing = search.on, ~search.on & (search.wide > 0)
-    small = jnp.clip(4 * window.noise, _SMALL, 1.0)
+    small = jnp.clip(4 * window.rounded, _SMALL, 1.0)
     fits = error <= small
     moderate = ~fits & (error <= _COARSE) & (search.high - search.low > 0.01 * search.high)
     # A jump at the start, which no span avoids: the error falls in proportion to the span.

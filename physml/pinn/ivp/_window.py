@@ -4,14 +4,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from physml.pinn.collocation import Tables, Tolerance, VectorField, iterate
-from physml.pinn.ivp._audit import audit
+from physml.pinn.collocation import (
+    ROUNDINGS,
+    Tables,
+    Tolerance,
+    VectorField,
+    in_units,
+    iterate,
+    powers_of_two,
+    rounding,
+)
+from physml.pinn.ivp._audit import audit, between
 
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
 # far below one tolerance.
 _SMALL_STEP = 10.0
+_FADING = 0.5  # of the largest value met, from window to window
 
 
 class Window(NamedTuple):
@@ -28,9 +38,26 @@ class Window(NamedTuple):
     slope: Float[Array, " dim"]  # f above: the right-hand side near the start
     coefficients: Float[Array, "rank dim"]  # of C in the tables' basis
     error: Float[Array, ""]  # the residual in units of the tolerance; infinite if not solved
-    noise: Float[Array, ""]  # of the residual, in the same units: what rounding makes of it
+    rounded: Float[Array, ""]  # what rounding t and u changes, in the same units
     contracted: Bool[Array, ""]  # whether the fixed-point iterations did
     num_iterations: Int[Array, ""]
+
+
+class Seen(NamedTuple):
+    """What a march has seen of the solution's units.
+
+    Attributes:
+        size: the largest absolute value of each component.
+        noise: how far rounding spoils the right-hand side; zero where that has not mattered.
+    """
+
+    size: Float[Array, " dim"]
+    noise: Float[Array, " dim"]
+
+
+def unseen(y0: Float[Array, " dim"]) -> Seen:
+    """What is known at the start of a march."""
+    return Seen(jnp.abs(y0), jnp.zeros_like(y0))
 
 
 class _Ansatz(NamedTuple):
@@ -43,6 +70,7 @@ class _Ansatz(NamedTuple):
     half: Float[Array, ""]  # of the span
     y: Float[Array, " dim"]
     slope: Float[Array, " dim"]
+    seen: Seen
 
     def times(self, points: Float[Array, " points"]) -> Float[Array, " points"]:
         return self.start + self.half * (points + 1)
@@ -53,22 +81,47 @@ class _Ansatz(NamedTuple):
         ramp = jnp.outer(self.slope, points + 1)
         return self.y[:, None] + self.half * (ramp + coefficients @ basis.T)
 
-    def size(self, step: Float[Array, "dim rank"], u: Array) -> Float[Array, ""]:
-        """The change of u that a step makes, in units of the tolerance."""
-        change = jnp.max(jnp.abs(self.half * (step @ self.tables.values.T)), axis=1)
-        return jnp.max(change / self.tolerance.of(u))
+    def unit(
+        self, u: Float[Array, "dim points"], noise: Array, share: ArrayLike
+    ) -> Float[Array, " dim"]:
+        """A share of each component's tolerance, or what rounding leaves where that is more."""
+        allowed = share * self.tolerance.of(u, self.seen.size)
+        return jnp.maximum(allowed, 2 * self.half * noise)
 
-    def picard(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array]:
-        """A fixed-point step: subtract the residual's projection on the derivative features."""
+    def moved(self, step: Float[Array, "dim rank"]) -> Float[Array, " dim"]:
+        """The change of u that a step makes."""
+        return jnp.max(jnp.abs(self.half * (step @ self.tables.values.T)), axis=1)
+
+    @property
+    def round_off(self) -> Float[Array, ""]:
+        """The share of the tolerance that is round-off."""
+        return 1 / (self.whole * self.tolerance.rtol)
+
+    @property
+    def whole(self) -> float:
+        """The size of a step as large as u, in units of round-off."""
+        return 1 / (16 * float(jnp.finfo(self.y.dtype).eps))
+
+    def picard(self, carry: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        """A fixed-point step: subtract the residual's projection on the derivative features.
+
+        Its size is in units of round-off.
+        """
+        coefficients, _ = carry
         tables = self.tables
         u = self.values(coefficients, tables.values, tables.points)
         rates = self.field(self.times(tables.points), u)
         residual = self.slope[:, None] + coefficients @ tables.slopes.T - rates
         step = residual @ (tables.weights[:, None] * tables.slopes)
-        return coefficients - step, self.size(step, u)
+        moved, unit = self.moved(step), self.unit(u, self.seen.noise, self.round_off)
+        return (coefficients - step, moved), jnp.max(in_units(moved, unit, self.whole))
 
-    def gauss_newton(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array]:
-        """A step of Gauss-Newton, a dense least-squares problem that is solved by QR."""
+    def gauss_newton(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array, Array]:
+        """A step of Gauss-Newton, a dense least-squares problem that is solved by QR.
+
+        Returns the coefficients, the step's size in units of the tolerance, and how far rounding
+        spoils the right-hand side.
+        """
         tables, (dim, rank) = self.tables, coefficients.shape
         root, identity = jnp.sqrt(tables.weights), jnp.eye(dim, dtype=coefficients.dtype)
         u = self.values(coefficients, tables.values, tables.points)
@@ -76,7 +129,12 @@ class _Ansatz(NamedTuple):
         f, tangent = jax.linearize(lambda u: self.field(times, u), u)
         directions = jnp.broadcast_to(identity[:, :, None], (dim, *u.shape))
         jacobian = jax.vmap(tangent)(directions)  # (direction, component, point)
-        residual = root[None] * (self.slope[:, None] + coefficients @ tables.slopes.T - f)
+        size = self.tolerance.of(u, self.seen.size) / self.tolerance.rtol
+        terms = size @ jnp.max(jnp.abs(jacobian), axis=2)
+        units = powers_of_two(size, 2 * self.half * terms)
+        jacobian = units[:, None, None] * jacobian / units[None, :, None]
+        residual = (self.slope[:, None] + coefficients @ tables.slopes.T - f) / units[:, None]
+        residual = root[None] * residual
         slopes = jnp.einsum("p,pr,ij->ipjr", root, tables.slopes, identity)
         values = root[:, None] * tables.values
         matrix = slopes - self.half * jnp.einsum("pr,jip->ipjr", values, jacobian)
@@ -86,8 +144,14 @@ class _Ansatz(NamedTuple):
             jnp.concatenate([matrix, residual.reshape(-1, 1)], axis=1), mode="r"
         )
         step = jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
-        step = step.reshape(dim, rank)
-        return coefficients - step, self.size(step, u)
+        step = units[:, None] * step.reshape(dim, rank)
+        noise = ROUNDINGS * jnp.finfo(u.dtype).eps * terms
+        moved = in_units(self.moved(step), self.unit(u, noise, 1.0), 1 / self.tolerance.rtol)
+        return coefficients - step, jnp.max(moved), noise
+
+    def noise(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
+        """How far rounding spoils the right-hand side between the points of the fit."""
+        return rounding(self.field, self.times(between(self.tables)), u)
 
 
 def fit_window(
@@ -98,8 +162,9 @@ def fit_window(
     span: Float[Array, ""],
     margins: Float[Array, "2"],
     y: Float[Array, " dim"],
+    seen: Seen,
     max_steps: Int[Array, ""] | None,
-) -> Window:
+) -> tuple[Window, Seen]:
     r"""Find the readout that makes the residual $r = u' - f(t, u)$ vanish.
 
     Fixed-point iterations from C = 0 come first and need no linear algebra. Where the span is
@@ -109,36 +174,56 @@ def fit_window(
     program has no Gauss-Newton in it.
 
     The window's error is the residual where it was not fitted (see `audit`), times the span, which
-    makes it a change of u, and relative to `atol + rtol max |u|` of each component. It is not
-    judged closer to the start and to the end than the two `margins`.
+    makes it a change of u, and relative to the tolerance of each component, or to what rounding
+    leaves of the right-hand side where that is more. It is not judged closer to the start and to
+    the end than the two `margins`.
     """
-    half = span / 2
+    half, zero = span / 2, jnp.zeros((y.shape[0], tables.rank), y.dtype)
     slope = field(start + half * (tables.points[0] + 1), y)
-    ansatz = _Ansatz(field, tables, tolerance, start, half, y, slope)
-    zero = jnp.zeros((y.shape[0], tables.rank), y.dtype)
+    ansatz = _Ansatz(field, tables, tolerance, start, half, y, slope, seen)
     # Iterate down to round-off, and beyond while it helps; give up after a step of a thousand |u|.
-    round_off = 16 * jnp.finfo(y.dtype).eps / tolerance.rtol
-    coefficients, last, tried = iterate(
-        ansatz.picard, zero, enough=round_off, limit=1e3 / tolerance.rtol, polish=True
+    # Only as many steps as there are components may be larger: by then all have acted on those
+    # that start at zero, or nearly.
+    limit = 1e3 * ansatz.whole
+    (coefficients, moved), last, tried = iterate(
+        ansatz.picard, (zero, y), enough=1.0, limit=limit, spared=y.shape[0], polish=True
     )
-    contracted = last <= round_off
+    audited = audit(field, tables, start, span, margins, y, slope, coefficients)
 
+    def largest(change: Array, noise: Array, share: ArrayLike) -> Array:
+        return jnp.max(in_units(change, ansatz.unit(audited.u, noise, share), jnp.inf))
+
+    # What rounding leaves is measured only where it may be in the way: in a loop of one turn, not
+    # by a condition, so that a batch does it only if a member needs it.
+    clean = jnp.zeros_like(y)
+    doubtful = (last < limit) & ~((last <= 1) & (largest(audited.change, clean, 1.0) <= 1))
+    noise, _ = jax.lax.while_loop(
+        lambda carry: carry[1],
+        lambda carry: (ansatz.noise(jnp.where(carry[1], audited.u, 0.0)), jnp.asarray(False)),
+        (clean, doubtful),
+    )
+    contracted = (last <= 1) | (largest(moved, noise, ansatz.round_off) <= 1)
     solved, count = contracted, tried
     if max_steps is not None:
         most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
-        coefficients, last, steps = jax.lax.while_loop(
-            lambda c: (c[1] > _SMALL_STEP) & (c[2] < max_steps),
-            lambda c: (*ansatz.gauss_newton(c[0]), c[2] + 1),
+        coefficients, last, noise, steps = jax.lax.while_loop(
+            lambda c: (c[1] > _SMALL_STEP) & (c[3] < max_steps),
+            lambda c: (*ansatz.gauss_newton(c[0]), c[3] + 1),
             (
                 jnp.where(contracted, coefficients, zero),
                 jnp.where(contracted, 0.0, most),
+                noise,
                 jnp.asarray(0),
             ),
         )
         solved, count = last <= _SMALL_STEP, tried + steps
-    error, noise = audit(field, tables, tolerance, start, span, margins, y, slope, coefficients)
+        audited = audit(field, tables, start, span, margins, y, slope, coefficients)
+    error = largest(audited.change, noise, 1.0)
     error = jnp.where(solved & jnp.isfinite(error), error, jnp.inf)
-    return Window(start, span, y, slope, coefficients.T, error, noise, contracted, count)
+    size = jnp.maximum(_FADING * seen.size, jnp.max(jnp.abs(audited.u), axis=1))
+    rounded = largest(audited.rounded, noise, 1.0)
+    window = Window(start, span, y, slope, coefficients.T, error, rounded, contracted, count)
+    return window, Seen(size, noise)
 
 
 def hand_over(tables: Tables, window: Window) -> Float[Array, " dim"]:
