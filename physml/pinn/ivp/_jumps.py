@@ -23,7 +23,7 @@ class Jump(NamedTuple):
         there: whether there is one; without one the rest means nothing.
         start, span: of the window.
         reach: how far from the window's start the jump of a neighbouring solution is looked for.
-        before, after: f at the window's start and at its end.
+        before, after: f at the window's first and last Gauss point.
     """
 
     there: Bool[Array, ""]
@@ -49,8 +49,11 @@ def jump_in(
     reach: Float[Array, ""],
     values: Float[Array, "dim all_nodes"],
 ) -> Jump:
-    """The jump in a window, if f changes between two neighbouring nodes and hardly elsewhere."""
-    rates = field(jnp.concatenate([start[None], nodes.times, end[None]]), values)
+    """The jump in a window, if f changes between two neighbouring points and hardly elsewhere.
+
+    f is not asked at the window's ends: a declared jump there belongs to another window.
+    """
+    rates = field(nodes.times, values[:, 1:-1])
     steps = jnp.max(jnp.abs(jnp.diff(rates, axis=1)), axis=1)
     change = jnp.max(rates, axis=1) - jnp.min(rates, axis=1)
     enough = 1e-6 * jnp.max(jnp.abs(rates), axis=1)

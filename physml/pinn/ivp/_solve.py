@@ -64,7 +64,8 @@ def solve(
     Gauss-Newton finds it. The value at the window's end starts the next window. A window is
     rejected and tried narrower if its residual between those points, times its span (which makes
     it a change of u), is above `atol + rtol |u|`; the spans follow the residual, whatever the time
-    scale. No window crosses a jump of the right-hand side.
+    scale. No window crosses a jump of the right-hand side that the system declares; other jumps and
+    kinks are found by bisection, and a window's edge is put there.
 
     Then the error of these networks, mostly rounding, is computed from their residual in
     double-double arithmetic and the linearised flow, and subtracted. The error that remains is
@@ -98,6 +99,8 @@ def solve(
         network: a network to take the hidden layer from instead: a module whose `features`
             turns (..., 1) into (..., units), such as `nn.MLP(1, (32, 32), dim, ...)`.
         first_span: the span of the first window in units of time; found from f unless given.
+        max_window: the widest window in units of time. A pulse in time that is shorter than about a
+            hundredth of a window may be stepped over; windows of fifty times its width meet it.
         max_steps: Gauss-Newton steps, where those are needed, after which a window is
             tried narrower.
         max_windows: the number of windows after which the march stops.
