@@ -125,8 +125,8 @@ def carry_error(
         k = before.index
         nodes = exact_nodes_in(windows.start[k], ends[k], num_points)
         linearised = linearise(field, nodes.leading, values[k].T)
-        reach = windows.span[jnp.where(k > 0, k - 1, 1)] / 4
-        jump = jump_in(field, nodes.leading, windows.start[k], ends[k], reach, values[k].T)
+        beside = jnp.maximum(windows.span[jnp.maximum(k - 1, 0)], windows.span[k + 1])
+        jump = jump_in(field, nodes.leading, windows.start[k], ends[k], beside, values[k].T)
         rounding = ROUNDINGS * jnp.finfo(scale.dtype).eps * linearised.terms
         noise = before.noise + 2 * linearised.half * rounding
         limit = tolerance.share(0.1, scale, noise)

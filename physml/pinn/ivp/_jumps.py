@@ -46,19 +46,19 @@ def jump_in(
     nodes: Nodes,
     start: Float[Array, ""],
     end: Float[Array, ""],
-    reach: Float[Array, ""],
+    beside: Float[Array, ""],
     values: Float[Array, "dim all_nodes"],
 ) -> Jump:
     """The jump in a window, if f changes between two neighbouring points and hardly elsewhere.
 
-    f is not asked at the window's ends: a declared jump there belongs to another window.
+    It is one only in a window much shorter than the longer one of its neighbours, `beside`. f is not asked at the window's ends: a declared jump there belongs to another window.
     """
     rates = field(nodes.times, values[:, 1:-1])
     steps = jnp.max(jnp.abs(jnp.diff(rates, axis=1)), axis=1)
     change = jnp.max(rates, axis=1) - jnp.min(rates, axis=1)
     enough = 1e-6 * jnp.max(jnp.abs(rates), axis=1)
-    there = jnp.any((steps > 0.3 * change) & (change > enough))
-    return Jump(there, start, end - start, reach, rates[:, 0], rates[:, -1])
+    there = jnp.any((steps > 0.3 * change) & (change > enough)) & (end - start < 1e-3 * beside)
+    return Jump(there, start, end - start, beside / 4, rates[:, 0], rates[:, -1])
 
 
 def change_across(
