@@ -51,7 +51,8 @@ def jump_in(
 ) -> Jump:
     """The jump in a window, if f changes between two neighbouring points and hardly elsewhere.
 
-    It is one only in a window much shorter than the longer one of its neighbours, `beside`. f is not asked at the window's ends: a declared jump there belongs to another window.
+    It is one only in a window much shorter than the longer one of its neighbours, `beside`. f is
+    not asked at the window's ends: a declared jump there belongs to another window.
     """
     rates = field(nodes.times, values[:, 1:-1])
     steps = jnp.max(jnp.abs(jnp.diff(rates, axis=1)), axis=1)
