@@ -63,8 +63,9 @@ def decide(
     small = jnp.clip(4 * window.rounded, _SMALL, 1.0)
     fits = error <= small
     moderate = ~fits & (error <= _COARSE) & (search.high - search.low > 0.01 * search.high)
-    # A jump at the start, which no span avoids: the error falls in proportion to the span.
-    moderate &= (search.low > 0) | (error <= search.error / 8)
+    # With a jump at the start, which no span avoids, the error falls in proportion to the span; so
+    # it does where a network's own rounding is in the way, which is accepted below one tolerance.
+    moderate &= (search.low > 0) | (error <= jnp.maximum(search.error / 8, 1.0))
     begins = ~on & ~crossing & window.contracted & (error > _COARSE) & jnp.isfinite(error)
     goes_on = begins | on & ~moderate
 
