@@ -120,8 +120,19 @@ class Tables(eqx.Module):
         return self.slopes.shape[1]
 
 
-def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
+def tabulate(
+    network: Any,
+    num_points: int,
+    dtype: DTypeLike,
+    more_checks: Float[np.ndarray, " more"] | None = None,
+) -> Tables:
     """The tables of a network's features, computed on the host in float64.
+
+    Args:
+        network: the features.
+        num_points: of the Gauss points.
+        dtype: of the tables.
+        more_checks: points in [-1, 1] that follow those between the Gauss points in `check_points`.
 
     Raises:
         ValueError: the features depend on traced values or are not finite.
@@ -131,6 +142,7 @@ def tabulate(network: Any, num_points: int, dtype: DTypeLike) -> Tables:
     points, weights, integrals = gauss(num_points)
     edges = np.concatenate([[-1.0], points, [1.0]])
     checks = (edges[1:] + edges[:-1]) / 2
+    checks = checks if more_checks is None else np.append(checks, more_checks)
     everywhere = np.concatenate([[-1.0], points, checks])
     with jax.ensure_compile_time_eval():
         pair = _features(network, constant(everywhere, dtype))

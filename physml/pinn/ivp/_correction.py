@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.quadrature import interpolation
+from physml._numerics.quadrature import gauss, interpolation
 from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
@@ -26,8 +27,10 @@ from physml.pinn.collocation import (
     largest_real_part,
     linearise,
 )
+from physml.pinn.ivp._audit import left_out
+from physml.pinn.ivp._jumps import change_across, jump_in
 from physml.pinn.ivp._march import March
-from physml.pinn.ivp._window import nodal_values
+from physml.pinn.ivp._window import Window, nodal_values
 
 _PASSES = 2  # pass 1 is subtracted; pass 2 estimates the error that remains
 
@@ -118,6 +121,7 @@ def carry_error(
     finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
     values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
+    fractions = (jnp.asarray(_all_nodes(num_points), ends.dtype) + 1) / 2
 
     def advance(carried: Carried) -> Carried:
         before = carried.standing
@@ -128,25 +132,35 @@ def carry_error(
         else:
             band = None if tables.implicit is None else tables.implicit.band
             linearised = apply_linearised(field, nodes.leading, values[k].T, band)
+        beside = jnp.maximum(windows.span[jnp.maximum(k - 1, 0)], windows.span[k + 1])
+        jump = jump_in(field, nodes.leading, windows.start[k], ends[k], beside, values[k].T)
 
-        def correction(carry, truth):
-            y, small = carry
+        def correction(carry, given):
+            (y, small), (truth, counted) = carry, given
             first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
             begin = add(truth, neg(first)).hi
             missing, rates = exact_defect(field, nodes, y)
             known = begin[:, None] + missing
             step, repelled, stiff = _carry(linearised, known, lu=lu)
             step = jnp.concatenate([begin[:, None], step], axis=1)
+            change = exact(change_across(field, jump, truth.hi))
+            across = add(add(truth, change), neg(last)).hi - begin
+            across = begin[:, None] + jnp.outer(across, fractions)
+            step = jnp.where(jump.there, across, step)
             spoilt = jnp.max(jnp.abs(rates - linearised.rates), axis=1)
             spoilt += jnp.finfo(scale.dtype).eps * linearised.terms
             noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
             small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
-            truth = add(last, exact(step[:, -1]))
+            # With the sign that lets it add up from window to window.
+            unresolved = jnp.where(jump.there, jump.unresolved, left_out(nodes.leading, rates))
+            unresolved = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
+            truth = add(last, exact(step[:, -1] + jnp.where(counted, unresolved, 0.0)))
             return (corrected, small), (truth, y.hi, step, repelled, small, noise, stiff)
 
         start = exact(values[k].T), before.small
-        _, steps = jax.lax.scan(correction, start, before.truths)
+        last_pass = jnp.arange(_PASSES) == _PASSES - 1
+        _, steps = jax.lax.scan(correction, start, (before.truths, last_pass))
         truths, ys, corrections, repelled, small, noise, stiff = steps
         growth = jnp.maximum(before.growth, jnp.max(repelled))
         after, stiff = Standing(k + 1, truths, growth, small[0], noise[0]), jnp.any(stiff)
@@ -181,9 +195,9 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     r"""The solution less its error as a function of time, and the estimate of what remains.
 
     The estimate is the last correction plus truncation (the next term of each polynomial, by the
-    decay of the last ones) and rounding. Where f repels faster than a window can follow,
-    $\mathrm{Re}\,\lambda(f_y) \, h$ above the number of points, it is infinite from there on,
-    because any error at all would have grown past all bounds.
+    decay of the last ones) and rounding, also that of the time. Where f repels faster than a
+    window can follow, $\mathrm{Re}\,\lambda(f_y) \, h$ above the number of points, it is infinite
+    from there on, because any error at all would have grown past all bounds.
     """
     windows, num_points = marched.windows, carried.values.shape[1] - 2
     used = jnp.arange(windows.start.shape[0]) < marched.num_windows
@@ -191,13 +205,13 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     polynomials, signed = (
         Polynomials.through(starts, windows.span, x) for x in (carried.values, carried.corrections)
     )
-    rounding = 2.0 * jnp.finfo(starts.dtype).eps * jnp.max(jnp.abs(carried.values), axis=1)
-    resolution = _truncation(polynomials) + rounding
+    resolution = _truncation(polynomials) + _rounding(windows, carried.values)
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 
     largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
+    finite = jnp.all(jnp.isfinite(carried.corrections), axis=1)  # a maximum may ignore NaN
     few_digits = tolerance.share(jnp.sqrt(tolerance.rtol), carried.scale, carried.standing.noise)
-    trusted = jnp.all((largest <= few_digits[None]) | ~used[:, None])  # False where it is NaN
+    trusted = jnp.all(finite & (largest <= few_digits[None]) | ~used[:, None])
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
 
@@ -207,6 +221,11 @@ def _finer(num_points: int) -> int:
     At the points of the fit a network is right to far more digits than between them.
     """
     return 3 * num_points // 2
+
+
+def _all_nodes(num_points: int) -> Float[np.ndarray, " nodes"]:
+    """The start, the Gauss points and the end of [-1, 1]."""
+    return np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
 
 
 def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
@@ -219,6 +238,23 @@ def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
         for pair in (slice(-2, None), slice(-4, -2))
     )
     return last * jnp.minimum(last / jnp.where(before > 0, before, 1.0), 1.0)
+
+
+def _rounding(
+    windows: Window, values: Float[Array, "windows nodes dim"]
+) -> Float[Array, "windows dim"]:
+    """What two roundings of u change, and half a rounding of the time, at u's largest slope."""
+    eps = jnp.finfo(values.dtype).eps
+    steps = jnp.diff(
+        jnp.asarray(
+            np.concatenate([[-1.0], gauss(values.shape[1] - 2).points, [1.0]]), values.dtype
+        )
+    )
+    spans = jnp.where(windows.span > 0, windows.span, 1.0)  # of unused windows it is zero
+    slopes = jnp.max(jnp.abs(jnp.diff(values, axis=1)) / steps[None, :, None], axis=1)
+    slopes = slopes / (spans[:, None] / 2)
+    late = jnp.maximum(jnp.abs(windows.start), jnp.abs(windows.start + windows.span))
+    return 2.0 * eps * jnp.max(jnp.abs(values), axis=1) + 0.5 * eps * late[:, None] * slopes
 
 
 def _carry(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
 from physml.pinn.collocation import Tables, Tolerance
+from physml.pinn.ivp._search import Search, decide, no_search
 from physml.pinn.ivp._window import Seen, Window, fit_window, hand_over, unseen
 from physml.systems import System
 
@@ -33,11 +34,13 @@ class Course(NamedTuple):
         t0: the start.
         stops: the times that no window crosses, increasing; the last one is the end.
         first_span: of the first window; found from the right-hand side if None.
+        max_window: the widest span allowed.
     """
 
     t0: Float[Array, ""]
     stops: Float[Array, " stops"]
     first_span: Float[Array, ""] | None
+    max_window: Float[Array, ""]
 
 
 class Limits(NamedTuple):
@@ -53,6 +56,7 @@ class March(eqx.Module):
     t: Float[Array, ""]
     y: Float[Array, " dim"]
     span: Float[Array, ""]
+    search: Search  # for what is not smooth in the next window
     seen: Seen
     implicit: Bool[Array, ""]  # whether Gauss-Newton may solve what the iterations do not
     narrowed: Bool[Array, ""]  # because they did not contract in a wider window from here
@@ -75,8 +79,7 @@ def march(
 ) -> March:
     """Fit window after window, each as wide as its residual allows.
 
-    A window whose error is above one tolerance is fitted again at a shorter span. The next span
-    follows from the error, which is taken to grow with the span to the power rank / 2.
+    A window whose error is above one tolerance is fitted again at a shorter span: see `decide`.
 
     Args:
         problem, tables, tolerance, course, limits: see their classes.
@@ -86,27 +89,32 @@ def march(
     """
     stops, end_time = course.stops, course.stops[-1]
 
-    def fit(t: Array, span: Array, y: Array, seen: Seen, implicit: Array) -> tuple[Window, Seen]:
+    def rounding(t: Array) -> Array:
+        return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(end_time))
+
+    def fit(t: Array, end: Array, y: Array, seen: Seen, implicit: Array) -> tuple[Window, Seen]:
         most = jnp.where(implicit, limits.max_steps, 0) if gauss_newton else None
-        return fit_window(problem.rates, tables, tolerance, t, span, y, seen, most)
+        # f may round the time of a declared jump otherwise than the stop was rounded.
+        at_stop = jnp.any(stops[None] == jnp.stack([t, end])[:, None], axis=1)
+        margins = jnp.where(at_stop, 4 * rounding(t), 0.0)
+        return fit_window(problem.rates, tables, tolerance, t, end - t, margins, y, seen, most)
 
     def unfinished(m: March) -> Array:
-        size = jnp.maximum(jnp.abs(m.t), jnp.abs(end_time))
-        shortest = 16 * jnp.finfo(m.t.dtype).eps * size
-        room = (m.num_windows < limits.max_windows) & (m.span > shortest)
+        room = (m.num_windows < limits.max_windows) & (m.span > rounding(m.t))
         return (m.t < end_time) & room & ~m.stiff
 
     def advance(m: March) -> March:
         stop = stops[jnp.searchsorted(stops, m.t, side="right")]
         # No sliver is left before a stop: what remains is taken whole, or halved.
-        left = stop - m.t
-        end = jnp.where(m.span > 0.99 * left, stop, m.t + jnp.minimum(m.span, 0.5 * left))
-        window, seen = fit(m.t, end - m.t, m.y, m.seen, m.implicit)
+        left, span = stop - m.t, jnp.minimum(m.span, course.max_window)
+        most = jnp.where(m.search.on, left, 0.5 * left)
+        whole = (span > 0.99 * left) & ~m.search.on & (left <= 1.01 * course.max_window)
+        end = jnp.where(whole, stop, m.t + jnp.minimum(span, most))
+        window, seen = fit(m.t, end, m.y, m.seen, m.implicit)
         stiff = jnp.asarray(False) if gauss_newton else m.implicit & ~window.contracted
         active = unfinished(m) & ~stiff
-        accepted = active & (window.error <= 1)
-        factor = jnp.clip(0.9 * window.error ** (-2.0 / tables.rank), 0.3, 2.0)
-        factor = jnp.where(window.contracted | m.implicit, factor, 0.5)
+        good, next_span, search = decide(m.search, window, m.implicit, rounding(m.t), tables.rank)
+        accepted = active & good
         # Gauss-Newton costs some hundred iterations, and under vmap one member's Gauss-Newton costs
         # all members. So it is enabled only where the residual would have allowed twice the span
         # and the iterations did not contract there.
@@ -119,7 +127,8 @@ def march(
         return March(
             t=jnp.where(accepted, end, m.t),
             y=jnp.where(accepted, hand_over(tables, window), m.y),
-            span=jnp.where(active, window.span * factor, m.span),
+            span=jnp.where(active, next_span, m.span),
+            search=jax.tree.map(lambda new, old: jnp.where(active, new, old), search, m.search),
             seen=jax.tree.map(lambda new, old: jnp.where(accepted, new, old), seen, rejected),
             implicit=jnp.where(window.contracted, limiting & accepted, m.implicit),
             narrowed=~accepted & (m.narrowed | ~window.contracted),
@@ -154,7 +163,7 @@ def _at_start(
     regular = jnp.all(jnp.isfinite(problem.rates(t0, y0)))
     first = jnp.where(regular, first, 0.0)  # a span of zero ends the march at once
     empty = jax.tree.map(lambda x: jnp.zeros((limits.max_windows, *x.shape), x.dtype), shapes)
-    return March(t0, y0, first, unseen(y0), yes, no, no, zero, zero, zero, empty)
+    return March(t0, y0, first, no_search(t0), unseen(y0), yes, no, no, zero, zero, zero, empty)
 
 
 def _first_span(

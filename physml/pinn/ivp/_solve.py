@@ -23,6 +23,7 @@ from physml.pinn.collocation import (
     hidden_layer,
     tabulate,
 )
+from physml.pinn.ivp._audit import audit_points
 from physml.pinn.ivp._correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
 from physml.pinn.ivp._room import for_stiff, grow, room_at_first
@@ -51,6 +52,7 @@ def solve(
     key: PRNGKeyArray | None = None,
     network: FeatureNetwork | None = None,
     first_span: float | None = None,
+    max_window: float | None = None,
     max_steps: int = 10,
     max_windows: int = 4096,
     correct: bool = True,
@@ -65,7 +67,8 @@ def solve(
     Gauss-Newton finds it. The value at the window's end starts the next window. A window is
     rejected and tried narrower if its residual between those points, times its span (which makes
     it a change of u), is above `rtol` times the size of a component; the spans follow the
-    residual, whatever the time scale. No window crosses a jump of the right-hand side.
+    residual, whatever the time scale. No window crosses a jump of the right-hand side that the
+    system declares; other jumps and kinks are found by bisection, and a window's edge is put there.
 
     Then the error of these networks, mostly rounding, is computed from their residual in
     double-double arithmetic and the linearised flow, and subtracted. The error that remains is
@@ -110,6 +113,8 @@ def solve(
         network: a network to take the hidden layer from instead: a module whose `features`
             turns (..., 1) into (..., units), such as `nn.MLP(1, (32, 32), dim, ...)`.
         first_span: the span of the first window in units of time; found from f unless given.
+        max_window: the widest window in units of time. A pulse in time that is shorter than about a
+            hundredth of a window may be stepped over; windows of fifty times its width meet it.
         max_steps: Gauss-Newton steps, where those are needed, after which a window is
             tried narrower.
         max_windows: the number of windows after which the march stops.
@@ -146,13 +151,16 @@ def solve(
     checks.require_count(max_steps=max_steps, max_windows=max_windows)
     if first_span is not None:
         checks.require_positive(first_span=first_span)
+    if max_window is not None:
+        checks.require_positive(max_window=max_window)
     network = _hidden_network(network, key, units, system.dim, dtype)
-    tables = tabulate(network, num_points, dtype)
+    tables = tabulate(network, num_points, dtype, audit_points(128))
     stops = np.append(system.jump_times(t0, t1), t1)
     course = Course(
         constant(t0, dtype),
         constant(np.unique(stops[stops > t0]), dtype),
         None if first_span is None else jnp.asarray(first_span, dtype),
+        constant(np.inf if max_window is None else max_window, dtype),
     )
     problem = InitialValueProblem(system, y0, args)
     held = jax.tree.map(
@@ -171,7 +179,7 @@ def solve(
         if float(solution.t1) == float(solution.t0) and _all_concrete(problem):
             checks.require_finite("the right-hand side at t0", problem.rates(solution.t0, y0))
         solution = _trim(solution)
-        details = _details(solution, tolerance, t1)
+        details = _details(solution, held, tolerance, t1)
     if not _all_concrete(problem):
         solution = differentiable(solution, problem)
     return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
@@ -382,14 +390,31 @@ def _trim(solution: Solution) -> Solution:
     return eqx.tree_at(lambda s: (s.dense, s.stats, s.error), solution, (dense, stats, error))
 
 
-def _details(solution: Solution, tolerance: Tolerance, t1: float) -> str:
+def _not_unique(solution: Solution, problem: InitialValueProblem) -> str:
+    """A sentence, if an infinite estimate comes from where f has no finite derivative."""
+    edges = solution.stats["edges"]
+    lost = ~np.isfinite(np.asarray(solution.error_estimate(edges))).all(axis=1)
+    times = edges[np.flatnonzero(lost)]
+    slopes = jax.vmap(jax.jacfwd(problem.rates, argnums=1))(times, solution(times))
+    steep = ~np.isfinite(np.asarray(slopes)).all(axis=(1, 2))
+    if not steep.any():
+        return ""
+    return (
+        f" At t = {times[np.argmax(steep)]:.6g} the right-hand side has no finite derivative in y: "
+        "it is not Lipschitz there, and more than one solution may start from there."
+    )
+
+
+def _details(
+    solution: Solution, problem: InitialValueProblem, tolerance: Tolerance, t1: float
+) -> str:
     """What the message says of a solution that is suspect, or that ends before t1."""
     result = jax.tree.map(np.asarray, solution.result)  # whose comparisons compile nothing
     if result == RESULTS.suspect:
         until, _ = solution.valid_until(float(tolerance.rtol) ** 0.5)
         return (
             f"By the estimate, half of the digits asked for are right until t = {until:.6g} of "
-            f"{solution.t1:.6g}; see solution.error_estimate."
+            f"{solution.t1:.6g}; see solution.error_estimate.{_not_unique(solution, problem)}"
         )
     full = result == RESULTS.max_steps_reached
     return (

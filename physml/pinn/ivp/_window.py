@@ -17,6 +17,7 @@ from physml.pinn.collocation import (
     jacobian_of,
     solve_stages,
 )
+from physml.pinn.ivp._audit import audit, between
 
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
 # far below one tolerance.
@@ -43,6 +44,7 @@ class Window(NamedTuple):
     slope: Float[Array, " dim"]  # f above: the right-hand side near the start
     coefficients: Float[Array, "rank dim"]  # of C in the tables' basis
     error: Float[Array, ""]  # the residual in units of the tolerance; infinite if not solved
+    rounded: Float[Array, ""]  # what rounding t and u changes, in the same units
     contracted: Bool[Array, ""]  # whether the fixed-point iterations did
     num_iterations: Int[Array, ""]
 
@@ -189,15 +191,7 @@ class _Ansatz(NamedTuple):
 
     def noise(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
         """How far rounding spoils the right-hand side between the points of the fit."""
-        return rounding(self.field, self.times(self.tables.check_points), u)
-
-    def residual(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array]:
-        """u between the points of the fit, and the change of u that the residual there makes."""
-        tables = self.tables
-        u = self.values(coefficients, tables.check_values, tables.check_points)
-        rates = self.field(self.times(tables.check_points), u)
-        residual = self.slope[:, None] + coefficients @ tables.check_slopes.T - rates
-        return u, 2 * self.half * jnp.max(jnp.abs(residual), axis=1)
+        return rounding(self.field, self.times(between(self.tables)), u)
 
 
 def fit_window(
@@ -206,6 +200,7 @@ def fit_window(
     tolerance: Tolerance,
     start: Float[Array, ""],
     span: Float[Array, ""],
+    margins: Float[Array, "2"],
     y: Float[Array, " dim"],
     seen: Seen,
     max_steps: Int[Array, ""] | None,
@@ -218,9 +213,10 @@ def fit_window(
     integral of $r^2$, again from C = 0, in at most `max_steps` steps; without `max_steps` the
     program has no Gauss-Newton in it.
 
-    The window's error is the residual between the points of the fit, times the span, which makes
-    it a change of u, and relative to the tolerance of each component, or to what rounding leaves
-    of the right-hand side where that is more.
+    The window's error is the residual where it was not fitted (see `audit`), times the span, which
+    makes it a change of u, and relative to the tolerance of each component, or to what rounding
+    leaves of the right-hand side where that is more. It is not judged closer to the start and to
+    the end than the two `margins`.
     """
     half, zero = span / 2, jnp.zeros((y.shape[0], tables.rank), y.dtype)
     slope = field(start + half * (tables.points[0] + 1), y)
@@ -232,22 +228,22 @@ def fit_window(
     (coefficients, moved), last, tried = iterate(
         ansatz.picard, (zero, y), enough=1.0, limit=limit, spared=y.shape[0], polish=True
     )
-    u, change = ansatz.residual(coefficients)
+    audited = audit(field, tables, start, span, margins, y, slope, coefficients)
 
     def largest(change: Array, noise: Array, share: ArrayLike) -> Array:
-        return jnp.max(in_units(change, ansatz.unit(u, noise, share), jnp.inf))
+        return jnp.max(in_units(change, ansatz.unit(audited.u, noise, share), jnp.inf))
 
     def error(change: Array, noise: Array) -> Array:
-        begins = jnp.max(jnp.abs(u), axis=1) > _BEGINS * seen.size
+        begins = jnp.max(jnp.abs(audited.u), axis=1) > _BEGINS * seen.size
         return largest(change / jnp.where(begins, seen.leeway, 1.0), noise, 1.0)
 
     # What rounding leaves is measured only where it may be in the way: in a loop of one turn, not
     # by a condition, so that a batch does it only if a member needs it.
     clean = jnp.zeros_like(y)
-    doubtful = (last < limit) & ~((last <= 1) & (error(change, clean) <= 1))
+    doubtful = (last < limit) & ~((last <= 1) & (error(audited.change, clean) <= 1))
     noise, _ = jax.lax.while_loop(
         lambda carry: carry[1],
-        lambda carry: (ansatz.noise(jnp.where(carry[1], u, 0.0)), jnp.asarray(False)),
+        lambda carry: (ansatz.noise(jnp.where(carry[1], audited.u, 0.0)), jnp.asarray(False)),
         (clean, doubtful),
     )
     contracted = (last <= 1) | (largest(moved, noise, ansatz.round_off) <= 1)
@@ -256,8 +252,8 @@ def fit_window(
         begun = jnp.where(contracted, coefficients, zero), contracted
         coefficients, converged, steps = _with_few_jacobians(ansatz, *begun, max_steps)
         solved, count = contracted | converged, tried + steps
-        u, change = ansatz.residual(coefficients)
-        noise = ansatz.noise(u)
+        audited = audit(field, tables, start, span, margins, y, slope, coefficients)
+        noise = ansatz.noise(audited.u)
     elif max_steps is not None:
         most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
         coefficients, last, noise, steps = jax.lax.while_loop(
@@ -271,11 +267,12 @@ def fit_window(
             ),
         )
         solved, count = last <= _SMALL_STEP, tried + steps
-        u, change = ansatz.residual(coefficients)
-    worst = error(change, noise)
+        audited = audit(field, tables, start, span, margins, y, slope, coefficients)
+    worst = error(audited.change, noise)
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
-    size = jnp.maximum(_FADING * seen.size, jnp.max(jnp.abs(u), axis=1))
-    window = Window(start, span, y, slope, coefficients.T, worst, contracted, count)
+    size = jnp.maximum(_FADING * seen.size, jnp.max(jnp.abs(audited.u), axis=1))
+    rounded = largest(audited.rounded, noise, 1.0)
+    window = Window(start, span, y, slope, coefficients.T, worst, rounded, contracted, count)
     return window, Seen(size, noise, jnp.ones_like(seen.leeway))
 
 

@@ -1,0 +1,133 @@
+"""The points at which a window's residual is judged, and whether f depends on the time."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
+from jaxtyping import Array, Float
+
+from physml._numerics.quadrature import gauss
+from physml.pinn.collocation import Nodes, Tables, VectorField
+
+# A fit's residual is larger at a window's ends than between its points, where the spans are
+# chosen by it: for smooth solutions by less than this factor.
+_AT_ENDS = 64.0
+_GROUP = 4  # Legendre coefficients that are looked at together: single ones may be zero
+_KINK = 6.0  # by less than this the coefficients fall from n / 2 to n if f has a kink
+_FEW = 16  # of the audit's points, where f does not depend on the time
+
+
+class Audit(NamedTuple):
+    """A window's network where it was not fitted.
+
+    Attributes:
+        u: its values between the points of the fit.
+        change: the change of u that the residual makes over the window.
+        rounded: what rounding t and u makes of that change: no fit makes it smaller.
+    """
+
+    u: Float[Array, "dim between"]
+    change: Float[Array, " dim"]
+    rounded: Float[Array, " dim"]
+
+
+def audit(
+    field: VectorField,
+    tables: Tables,
+    start: Float[Array, ""],
+    span: Float[Array, ""],
+    margins: Float[Array, "2"],
+    y: Float[Array, " dim"],
+    slope: Float[Array, " dim"],
+    coefficients: Float[Array, "dim rank"],
+) -> Audit:
+    r"""The residual of a window's network where it was not fitted.
+
+    It is looked at between the points of the fit, at the two ends, and at points of a sequence
+    without a period. A kink or a jump of f behind the last point of the fit shows at the end alone.
+    Where f depends on the time there are many such points, so that a pulse of a hundredth of the
+    window is met.
+    """
+    half, eps = span / 2, jnp.finfo(y.dtype).eps
+    num, many = between(tables).shape[0], tables.check_points.shape[0]
+    count = many if depends_on_time(field, start, y) else min(num + _FEW, many)
+    points, values = tables.check_points[:count], tables.check_values[:count]
+    u = y[:, None] + half * (jnp.outer(slope, points + 1) + coefficients @ values.T)
+    left, right = jnp.minimum(margins, span / 4)
+    times = jnp.clip(start + half * (points + 1), start + left, start + span - right)
+    some = slice(num + 2, min(num + _FEW, many))  # at an end f may jump
+    signs = jnp.asarray(np.where(np.arange(u[:, some].size) % 2, 1.0, -1.0), y.dtype)
+    rounded = u[:, some] * (1 + 2 * eps * signs.reshape(u[:, some].shape))
+    rates = field(
+        jnp.concatenate([times, times[some] * (1 + 2 * eps)]), jnp.concatenate([u, rounded], axis=1)
+    )
+    rates, moved = rates[:, :count], rates[:, count:]
+    residual = jnp.abs(slope[:, None] + coefficients @ tables.check_slopes[:count].T - rates)
+    elsewhere = jnp.max(residual[:, num:], axis=1) / _AT_ENDS
+    return Audit(
+        u[:, :num],
+        span * jnp.maximum(jnp.max(residual[:, :num], axis=1), elsewhere),
+        span * jnp.max(jnp.abs(moved - rates[:, some]), axis=1),
+    )
+
+
+def between(tables: Tables) -> Float[Array, " between"]:
+    """The points between those of the fit, by whose residual the spans are chosen."""
+    return tables.check_points[: tables.points.shape[0] + 1]
+
+
+def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " dim"]:
+    r"""What a window's quadrature of f leaves out, by the decay of its Legendre coefficients.
+
+    A quadrature with n Gauss points is exact up to the degree 2 n. The coefficients of a smooth f
+    decay geometrically: from n to 2 n they fall by the square of what they fall by from n / 2 to n.
+    Those of an f with a kink or a jump hardly decay.
+    """
+    num_points, dtype = rates.shape[1], rates.dtype
+    rule, degrees = gauss(num_points), np.arange(num_points)
+    polynomials = np.polynomial.legendre.legvander(rule.points, num_points - 1)
+    transform = (degrees + 0.5) * polynomials * rule.weights[:, None]
+    coefficients = jnp.abs(rates @ jnp.asarray(transform, dtype))
+    half = num_points // 2
+    middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
+    last = jnp.max(coefficients[:, -_GROUP:], axis=1)
+    fall = jnp.minimum(_KINK * last / jnp.where(middle > 0, middle, 1.0), 1.0)
+    rounding = 100 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
+    return nodes.half * jnp.maximum(last - rounding, 0.0) * fall**2
+
+
+def audit_points(num: int) -> Float[np.ndarray, " num"]:
+    """The ends of [-1, 1], and points of a Kronecker sequence, every beginning of which is even."""
+    golden = (5**0.5 - 1) / 2
+    return np.append([-1.0, 1.0], 2 * (np.arange(1, num - 1) * golden % 1.0) - 1.0)
+
+
+def depends_on_time(field: VectorField, t: Float[Array, ""], y: Float[Array, " dim"]) -> bool:
+    """Whether the time enters what f computes; found as f is traced, whatever a system declares."""
+    closed = jax.make_jaxpr(field)(t, y)
+    (depends,) = _reached(closed.jaxpr, [True, False])
+    return depends
+
+
+def _reached(jaxpr: Jaxpr, inputs: list[bool]) -> list[bool]:
+    """Which outputs the marked inputs reach. A called function is looked into, a loop is not."""
+    reached = {x for x, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
+
+    def marked(x) -> bool:
+        return not isinstance(x, Literal) and x in reached
+
+    for equation in jaxpr.eqns:
+        into = [marked(x) for x in equation.invars]
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        inner = getattr(inner, "jaxpr", inner)
+        if any(into) and isinstance(inner, Jaxpr) and len(inner.outvars) == len(equation.outvars):
+            if equation.primitive.name in ("pjit", "jit", "closed_call", "custom_jvp_call"):
+                out = _reached(inner, into)
+            else:
+                out = [True] * len(equation.outvars)
+        else:
+            out = [any(into)] * len(equation.outvars)
+        reached.update(x for x, hit in zip(equation.outvars, out, strict=True) if hit)
+    return [marked(x) for x in jaxpr.outvars]

@@ -1,0 +1,156 @@
+"""`pinn.solve` where f is not smooth: kinks, jumps, pulses, and starts of several solutions."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import refusals
+from scipy.linalg import expm
+from scipy.optimize import brentq
+
+from physml import pinn
+from physml.results import RESULTS
+from physml.systems import DrivenOscillator, SquareWave, from_function
+
+
+def switched(
+    matrix: Callable[[bool], np.ndarray], switch: np.ndarray, start: list[float], times: np.ndarray
+) -> np.ndarray:
+    """z' = matrix(switch z > 0) z by matrix exponentials, whose switches are found by Brent."""
+    z, t, rows, step = np.array(start), 0.0, [], 0.01
+    side = bool(switch @ (z + 1e-9 * matrix(switch @ z > 0) @ z) > 0)
+    while len(rows) < len(times):
+        a, begin = matrix(side), t
+        short, ahead, delay = expm(a * step), z, 0.0
+        while begin + delay < times[-1] and ((switch @ ahead > 0) == side or delay == 0.0):
+            ahead, delay = short @ ahead, delay + step
+        crossed = (switch @ ahead > 0) != side
+        at = lambda d, a=a, z=z: switch @ expm(a * d) @ z  # noqa: E731
+        low = max(delay - step, 1e-9)
+        end = begin + (brentq(at, low, delay, xtol=1e-16, rtol=1e-15) if crossed else delay)
+        while len(rows) < len(times) and (times[len(rows)] <= end or not crossed):
+            rows.append(expm(a * (times[len(rows)] - begin)) @ z)
+        z, t, side = expm(a * (end - begin)) @ z, end, not side
+    return np.array(rows)
+
+
+def relay(above: bool) -> np.ndarray:
+    """v' = -sign(x) - 0.1 v, on (x, v, 1)."""
+    return np.array([[0, 1, 0], [0, -0.1, -1 if above else 1], [0, 0, 0.0]])
+
+
+def stop(above: bool) -> np.ndarray:
+    """v' = -x - 0.1 v - 100 max(x - 0.3, 0), on (x, v, 1)."""
+    return np.array([[0, 1, 0], [-101 if above else -1, -0.1, 30 if above else 0], [0, 0, 0.0]])
+
+
+_CASES = {
+    "sign": (
+        lambda t, y, _: [y[1], -jnp.sign(y[0]) - 0.1 * y[1]],
+        (relay, np.array([1.0, 0, 0])),
+        ([2.0, 0.5], [-1.0, 1.7]),
+    ),
+    "max": (
+        lambda t, y, _: [y[1], -y[0] - 0.1 * y[1] - 100 * jnp.maximum(y[0] - 0.3, 0.0)],
+        (stop, np.array([1.0, 0, -0.3])),
+        ([-2.0, 0.5], [0.1, 1.0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _CASES)
+def test_kinks_and_jumps_in_the_state(name):
+    f, (matrix, switch), starts = _CASES[name]
+    times = np.linspace(0.0, 8.0, 50)[1:]
+    for start in starts:
+        solution = pinn.solve(from_function(f, 2), start, 8.0)
+        truth = switched(matrix, switch, [*start, 1.0], times)[:, :2]
+        error, estimate = np.abs(solution(times) - truth), solution.error_estimate(times)
+        # Brent's method finds a switch to some 1e-15 of the time.
+        assert np.max(error) < 1e-12
+        assert np.all((error < 2e-13) | (estimate > error / 10))
+        assert np.max(estimate) < 1e-8
+        assert int(solution.stats["num_windows"]) < 100
+
+
+def test_clipped_controller_is_right_or_suspect():
+    """A window's edge lies at each kink, where 5 y0 = -1 or 1."""
+    f = lambda t, y, _: [y[1], -jnp.clip(5 * y[0], -1, 1) - 0.1 * y[1]]  # noqa: E731
+    solution = pinn.solve(from_function(f, 2), [2.0, 0.0], 20.0)
+    other = pinn.solve(from_function(f, 2), [2.0, 0.0], 20.0, max_window=0.37)
+    times = np.linspace(0.1, 20.0, 97)
+    difference = np.abs(solution(times) - other(times))
+    assert np.max(difference) < 1e-9
+    both = solution.error_estimate(times) + other.error_estimate(times)
+    assert np.all((difference < 1e-13) | (both > difference / 10))
+    edges = solution.stats["edges"]
+    inner = np.abs(5 * np.asarray(solution(edges))[:, 0])
+    state = np.asarray(solution(solution.ts))[:, 0] * 5
+    kinks = np.sum(np.diff(np.sign(state - 1)) != 0) + np.sum(np.diff(np.sign(state + 1)) != 0)
+    assert kinks > 5 and np.sum(np.abs(inner - 1) < 1e-5) >= kinks
+
+
+def test_a_step_in_time_that_was_not_declared():
+    step = 3.137
+    f = lambda t, y, at: -y + jnp.where(t > at, 1.0, 0.0)  # noqa: E731
+    solution = pinn.solve(from_function(f, 1, args=step), [1.0], 10.0)
+    times = np.linspace(0.0, 10.0, 80)[1:]
+    late = np.maximum(times - step, 0.0)
+    error = np.abs(solution(times)[:, 0] - (np.exp(-times) + 1 - np.exp(-late)))
+    assert np.max(error) < 1e-13
+    assert np.min(np.abs(solution.stats["edges"] - step)) < 1e-12
+    declared = pinn.solve(from_function(f, 1, args=step, jumps=[step]), [1.0], 10.0)
+    np.testing.assert_allclose(declared(times), solution(times), atol=1e-13)
+    assert declared.stats["num_windows"] < solution.stats["num_windows"]
+
+
+def test_a_pulse_in_time_is_not_stepped_over():
+    f = lambda t, y, _: -0.1 * y + jnp.exp(-(((t - 500.3) / 0.1) ** 2) / 2) / 0.1  # noqa: E731
+    solution = pinn.solve(from_function(f, 1), [0.0], 600.0, t0=1.0)
+    # The pulse is a kick of sqrt(2 pi), its width moves it by exp(0.01^2 / 2).
+    end = np.sqrt(2 * np.pi) * np.exp(-0.1 * 99.7 + 0.01**2 / 2)
+    np.testing.assert_allclose(solution.ys[-1, 0], end, rtol=1e-10)
+
+
+def test_no_window_is_wider_than_max_window():
+    solution = pinn.solve(from_function(lambda t, y, _: -y, 1), [1.0], 6.0, max_window=0.1)
+    assert np.max(np.diff(solution.stats["edges"])) < 0.1 * 1.02
+    np.testing.assert_allclose(solution.ys[:, 0], np.exp(-solution.ts), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "f", [lambda t, y, _: jnp.sqrt(y), lambda t, y, _: jnp.sqrt(jnp.abs(y)) * jnp.sign(y)]
+)
+def test_a_start_of_several_solutions_is_suspect(f):
+    with pytest.warns(UserWarning, match="no finite derivative in y: it is not Lipschitz"):
+        solution = pinn.solve(from_function(f, 1), [0.0], 2.0)
+    assert solution.result == RESULTS.suspect
+    assert np.all(np.isinf(solution.error_estimate(np.array([0.5, 2.0]))))
+
+
+def test_a_jump_of_the_state_shifts_with_the_error_before_it():
+    """The estimate of networks alone, of a low tolerance, is carried across the jumps."""
+    f, (matrix, switch), (start, _) = _CASES["sign"]
+    with np.errstate(all="ignore"):
+        solution = pinn.solve(from_function(f, 2), start, 8.0, rtol=1e-6, correct=False)
+    times = np.linspace(6.0, 8.0, 20)
+    error = np.abs(solution(times) - switched(matrix, switch, [*start, 1.0], times)[:, :2])
+    assert np.all((error < 1e-12) | (solution.error_estimate(times) > error / 10))
+
+
+def test_declared_jumps_need_no_search():
+    system = DrivenOscillator(forcing=SquareWave(0.0, 2.0, 0.2, 0.1))
+    solution = pinn.solve(system, [1.0, 0.0], 1.0)
+    np.testing.assert_allclose(
+        solution.ys, system.exact(solution.ts, jnp.array([1.0, 0.0])), atol=1e-12
+    )
+    assert int(solution.stats["num_windows"]) < 25 and int(solution.stats["num_rejected"]) == 0
+
+
+@refusals(
+    ({"max_window": 0.0}, "max_window must be positive"),
+    ({"max_window": np.nan}, "max_window must be"),
+)
+def test_bad_max_window(change):
+    pinn.solve(from_function(lambda t, y, _: -y, 1), [1.0], 1.0, **change)
