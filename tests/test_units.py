@@ -179,7 +179,8 @@ def test_the_reference_gives_the_same_answer_in_any_unit(name, stiff):
         units = jnp.asarray(state), jnp.asarray(time)
         solution = reference.solve(system, y0 * state, ts * time, args=units, stiff=stiff)
         ys = np.asarray(solution.ys) / state
-        assert np.all(relative(ys[:, real], np.asarray(plain.ys)[:, real]) < 1e-9)
+        accuracy = 1e-8 if stiff else 1e-9  # of many steps of 1e-10 that differ by their rounding
+        assert np.all(relative(ys[:, real], np.asarray(plain.ys)[:, real]) < accuracy)
         assert np.all(np.abs(ys[:, ~real]) < 1e-10)
 
 

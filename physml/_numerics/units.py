@@ -11,10 +11,8 @@ ROUNDINGS = 32.0  # at most so many of them spoil a right-hand side
 
 
 def in_units(
-    change: Float[Array, "dim *batch"],
-    unit: Float[Array, "dim *batch"],
-    otherwise: Float[ArrayLike, ""],
-) -> Float[Array, "dim *batch"]:
+    change: Float[Array, "*shape"], unit: Float[Array, "*shape"], otherwise: Float[ArrayLike, ""]
+) -> Float[Array, "*shape"]:
     """Each change in its own unit: zero where nothing changes, `otherwise` where the unit is zero.
 
     Below the smallest normal number every unit counts as zero, and every change as none.
@@ -45,9 +43,19 @@ def rounding(
     That is about $\epsilon \sum_j |\partial f_i / \partial u_j| \max |u_j|$, and what f itself
     rounds. Where large terms cancel it exceeds f, and no fit makes the residual smaller.
     """
+    return ROUNDINGS / 4 * response(field, times, u, 4 * jnp.finfo(u.dtype).eps)
+
+
+def response(
+    field: Callable[[Array, Array], Array],
+    times: Float[Array, "*batch"],
+    u: Float[Array, "inputs *batch"],
+    share: Float[ArrayLike, ""],
+) -> Float[Array, " dim"]:
+    """The largest change of f(t, u) if each input changes by a share of its size, up or down."""
     batch = tuple(range(1, u.ndim))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
     size = jnp.max(jnp.abs(u), axis=batch, keepdims=True)
-    step = 4 * jnp.finfo(u.dtype).eps * size * jnp.asarray(signs, u.dtype)
+    step = share * size * jnp.asarray(signs, u.dtype)
     change = jnp.abs(field(times, u + step) - field(times, u))
-    return ROUNDINGS / 4 * jnp.max(jnp.where(jnp.isfinite(change), change, 0.0), axis=batch)
+    return jnp.max(jnp.where(jnp.isfinite(change), change, 0.0), axis=batch)

@@ -45,7 +45,7 @@ class Course(NamedTuple):
     start: float
     span: float
     slope: float  # of its units
-    met: np.ndarray  # the size that each component has had, which fades
+    met: np.ndarray  # the largest size that each component has had
 
 
 class _Accepted(NamedTuple):
@@ -92,7 +92,7 @@ def march(task: Task, clouds: Clouds, t0: float, first_span: float, max_windows:
         stop = task.stop_after(course.start)
         whole = accepted.span == stop - course.start
         edges.append(stop if whole else course.start + accepted.span)
-        met = np.maximum(0.9 * course.met, accepted.fitted.size)
+        met = np.maximum(course.met, accepted.fitted.size)
         course = Course(edges[-1], accepted.span, accepted.slope, met)
     stats = {
         "edges": np.array(edges),

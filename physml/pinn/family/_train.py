@@ -75,8 +75,7 @@ def bundle(
         args: passed on to the right-hand side.
         rtol, atol: tolerances of the residual, largest over the box. Default 1e-6 in float64 and
             1e-4 in float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed;
-            without, `rtol` refers to what a component has been in this window and the last ones,
-            whatever its unit.
+            without, `rtol` refers to the largest value of a component so far, whatever its unit.
         units: the number of tanh units of a layer; more make fewer, wider windows.
         time_units, num_points: tanh units and Gauss points in the time of a window.
         num_checks: the number of points of the box where residuals are judged, and solutions

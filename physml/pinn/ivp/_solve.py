@@ -105,8 +105,8 @@ def solve(
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed; without,
-            `rtol` refers to what a component has been in this window and the last ones, whatever
-            its unit. Give it where components that small mean nothing.
+            `rtol` refers to the largest value of a component so far, whatever its unit. Give it
+            where small values mean nothing.
         units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, rounding
+from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, response, rounding
 from physml.pinn.collocation import (
     Tables,
     Tolerance,
@@ -25,9 +25,6 @@ _SMALL_STEP = 10.0
 _BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
 _STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 _MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
-# Of the largest value met, from window to window. With a half, windows that narrow towards a zero
-# crossing could shrink as fast as what they are judged by, and never pass it.
-_FADING = 0.9
 
 
 class Window(NamedTuple):
@@ -89,21 +86,18 @@ class _Ansatz(NamedTuple):
         ramp = jnp.outer(self.slope, points + 1)
         return self.y[:, None] + self.half * (ramp + coefficients @ basis.T)
 
-    def unit(
-        self, u: Float[Array, "dim points"], noise: Array, share: ArrayLike
-    ) -> Float[Array, " dim"]:
-        """A share of each component's tolerance, or what rounding leaves where that is more."""
-        allowed = share * self.tolerance.of(u, self.seen.size)
-        return jnp.maximum(allowed, 2 * self.half * noise)
+    def allowed(self, u: Float[Array, "dim points"], noise: Array) -> Float[Array, " dim"]:
+        """The tolerance of each component, or what spoils it where that is more."""
+        return jnp.maximum(self.tolerance.of(u, self.seen.size), 2 * self.half * noise)
+
+    def round_off(self, u: Float[Array, "dim points"], noise: Array) -> Float[Array, " dim"]:
+        """What counts as rounding: of the values in this window, however large u was before."""
+        share = 1 / (self.whole * self.tolerance.rtol)
+        return jnp.maximum(share * self.tolerance.of(u), 2 * self.half * noise)
 
     def moved(self, step: Float[Array, "dim rank"]) -> Float[Array, " dim"]:
         """The change of u that a step makes."""
         return jnp.max(jnp.abs(self.half * (step @ self.tables.values.T)), axis=1)
-
-    @property
-    def round_off(self) -> Float[Array, ""]:
-        """The share of the tolerance that is round-off."""
-        return 1 / (self.whole * self.tolerance.rtol)
 
     @property
     def whole(self) -> float:
@@ -121,7 +115,7 @@ class _Ansatz(NamedTuple):
         rates = self.field(self.times(tables.points), u)
         residual = self.slope[:, None] + coefficients @ tables.slopes.T - rates
         step = residual @ (tables.weights[:, None] * tables.slopes)
-        moved, unit = self.moved(step), self.unit(u, self.seen.noise, self.round_off)
+        moved, unit = self.moved(step), self.round_off(u, self.seen.noise)
         return (coefficients - step, moved), jnp.max(in_units(moved, unit, self.whole))
 
     def gauss_newton(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array, Array]:
@@ -154,7 +148,7 @@ class _Ansatz(NamedTuple):
         step = jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
         step = units[:, None] * step.reshape(dim, rank)
         noise = rounding(self.field, times, u)
-        moved = in_units(self.moved(step), self.unit(u, noise, 1.0), 1 / self.tolerance.rtol)
+        moved = in_units(self.moved(step), self.allowed(u, noise), 1 / self.tolerance.rtol)
         return coefficients - step, jnp.max(moved), noise
 
     def simplified_newton(
@@ -182,7 +176,7 @@ class _Ansatz(NamedTuple):
             residual = self.slope[:, None] + coefficients @ tables.slopes.T - self.field(times, u)
             known = residual @ implicit.projection.T / units[:, None]
             step = units[:, None] * solve_stages(implicit.stages, factors, known)
-            unit = self.unit(u, self.seen.noise, 1.0)
+            unit = self.allowed(u, self.seen.noise)
             moved = in_units(self.moved(step), unit, 1 / self.tolerance.rtol)
             return coefficients - step, jnp.max(moved)
 
@@ -192,6 +186,10 @@ class _Ansatz(NamedTuple):
     def noise(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
         """How far rounding spoils the right-hand side between the points of the fit."""
         return rounding(self.field, self.times(between(self.tables)), u)
+
+    def implied(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
+        """How far the right-hand side is spoilt by errors that are tolerated in u."""
+        return response(self.field, self.times(between(self.tables)), u, self.tolerance.rtol)
 
 
 def fit_window(
@@ -230,23 +228,25 @@ def fit_window(
     )
     audited = audit(field, tables, start, span, margins, y, slope, coefficients)
 
-    def largest(change: Array, noise: Array, share: ArrayLike) -> Array:
-        return jnp.max(in_units(change, ansatz.unit(audited.u, noise, share), jnp.inf))
+    def largest(change: Array, noise: Array) -> Array:
+        return jnp.max(in_units(change, ansatz.allowed(audited.u, noise), jnp.inf))
 
-    def error(change: Array, noise: Array) -> Array:
+    def error(noise: Array) -> Array:
         begins = jnp.max(jnp.abs(audited.u), axis=1) > _BEGINS * seen.size
-        return largest(change / jnp.where(begins, seen.leeway, 1.0), noise, 1.0)
+        return largest(audited.change / jnp.where(begins, seen.leeway, 1.0), noise)
 
-    # What rounding leaves is measured only where it may be in the way: in a loop of one turn, not
-    # by a condition, so that a batch does it only if a member needs it.
-    clean = jnp.zeros_like(y)
-    doubtful = (last < limit) & ~((last <= 1) & (error(audited.change, clean) <= 1))
+    # Where the iterations contract, errors that are tolerated elsewhere bound the tolerance of a
+    # component from below. What rounding leaves is measured only where it may be in the way: in a
+    # loop of one turn, not by a condition, so that a batch does it only if a member needs it.
+    clean, implied = jnp.zeros_like(y), ansatz.implied(audited.u)
+    doubtful = (last < limit) & ~((last <= 1) & (error(implied) <= 1))
     noise, _ = jax.lax.while_loop(
         lambda carry: carry[1],
         lambda carry: (ansatz.noise(jnp.where(carry[1], audited.u, 0.0)), jnp.asarray(False)),
         (clean, doubtful),
     )
-    contracted = (last <= 1) | (largest(moved, noise, ansatz.round_off) <= 1)
+    still = jnp.max(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
+    contracted = (last <= 1) | (still <= 1)
     solved, count = contracted, tried
     if max_steps is not None and tables.implicit is not None:
         begun = jnp.where(contracted, coefficients, zero), contracted
@@ -254,6 +254,7 @@ def fit_window(
         solved, count = contracted | converged, tried + steps
         audited = audit(field, tables, start, span, margins, y, slope, coefficients)
         noise = ansatz.noise(audited.u)
+        implied = jnp.where(contracted, implied, 0.0)
     elif max_steps is not None:
         most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
         coefficients, last, noise, steps = jax.lax.while_loop(
@@ -268,10 +269,11 @@ def fit_window(
         )
         solved, count = last <= _SMALL_STEP, tried + steps
         audited = audit(field, tables, start, span, margins, y, slope, coefficients)
-    worst = error(audited.change, noise)
+        implied = jnp.where(contracted, implied, 0.0)
+    worst = error(jnp.maximum(noise, implied))
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
-    size = jnp.maximum(_FADING * seen.size, jnp.max(jnp.abs(audited.u), axis=1))
-    rounded = largest(audited.rounded, noise, 1.0)
+    size = jnp.maximum(seen.size, jnp.max(jnp.abs(audited.u), axis=1))
+    rounded = largest(audited.rounded, jnp.maximum(noise, implied))
     window = Window(start, span, y, slope, coefficients.T, worst, rounded, contracted, count)
     return window, Seen(size, noise, jnp.ones_like(seen.leeway))
 
