@@ -14,7 +14,7 @@ from physml._numerics.checks import require_count, require_positive
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._jets import PointResidual, stacked
 from physml.pinn.space_time._march import March
-from physml.pinn.space_time._problem import Face, PDEProblem
+from physml.pinn.space_time._problem import Face, PDEProblem, make_problem
 from physml.pinn.space_time._solution import PDESolution
 from physml.results import RESULTS, conclude
 
