@@ -177,12 +177,12 @@ def measure_climate(
         rates.append(np.asarray(growth))
         diverged |= cells.far_outside(ys)
         counts, joint = (a + b for a, b in zip((counts, joint), cells.count(ys), strict=True))
-        # Where a trajectory has diverged, squares may overflow, so its values are left out.
+        # Where a trajectory has diverged, squares may overflow: NaN stands for its values.
         ys = np.where(diverged[:, None, None], np.nan, ys)
-        frequencies, density = statistics.power_spectrum(ys, step_map.dt, segment)
+        frequencies, density = statistics.spectra_of(ys, step_map.dt, segment)
         spectra = spectra + density * (chunk / num_steps)
         series = np.concatenate([tail, ys[..., peak]], axis=1)
-        tops.append([statistics.maxima(one) for one in series])
+        tops.append([statistics.maxima_of(one) for one in series])
         tail = series[:, -2:]
     return Climate(
         dt=step_map.dt,

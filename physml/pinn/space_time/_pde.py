@@ -165,7 +165,7 @@ def _steady(
 
 
 def _verdict(march: March, solution: PDESolution) -> tuple[RESULTS, str]:
-    """How the solve ended, all considered, and what the message adds to it."""
+    """How the solve ended, and what the message adds to that."""
     problem, result = march.space.problem, solution.result
     if result == RESULTS.successful:
         missed = [
@@ -205,7 +205,7 @@ def _verdict(march: March, solution: PDESolution) -> tuple[RESULTS, str]:
 
 
 def _solution(march: March, result: RESULTS) -> PDESolution:
-    """The slabs put together, with buffers as long as the longest."""
+    """The slabs as one solution, in buffers as long as the longest slab."""
     space, slabs = march.space, march.slabs
     problem = space.problem
     components = problem.components or 1
