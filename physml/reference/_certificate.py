@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.units import rounding
 from physml.solution import Solution
@@ -48,9 +48,9 @@ def certificate(
     y0 = np.asarray(solution(t0), float)
     at = jnp.asarray(times, solution.ts.dtype)
     ours = solution(jnp.clip(at, solution.t0, solution.t1))
-    if tolerances[1] is None:
-        tolerances = tolerances[0], _own_sizes(system, at, ours, args, tolerances[0])
-    other = integrate(system, y0, times, args, tolerances, stiff, breaks)
+    rtol, atol = tolerances
+    atol = _own_sizes(system, at, ours, args, rtol) if atol is None else atol
+    other = integrate(system, y0, times, args, (rtol, atol), stiff, breaks)
     return Difference(at, jnp.abs(ours - jnp.asarray(other, ours.dtype)))
 
 
@@ -71,7 +71,7 @@ def integrate(
     y0: np.ndarray,
     times: np.ndarray,
     args: PyTree,
-    tolerances: tuple[ArrayLike, ArrayLike],
+    tolerances: tuple[Array, Array],
     stiff: bool,
     jumps: np.ndarray,
 ) -> np.ndarray:
