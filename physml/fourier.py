@@ -144,7 +144,7 @@ def coefficients(
         if not np.isfinite(size):
             raise ValueError("force must be finite, got NaN or infinity within a period")
         if change <= 256 * jnp.finfo(float).eps * size:
-            return _series(2.0 * c[0].real, 2.0 * c[1:].real, -2.0 * c[1:].imag, tau)
+            return _series(2.0 * np.real(c[0]), 2.0 * np.real(c[1:]), -2.0 * np.imag(c[1:]), tau)
         if panels.sum() >= most:
             break
         last = c

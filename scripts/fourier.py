@@ -123,7 +123,7 @@ def term(series: systems.FourierSeries, n: int) -> systems.FourierSeries:
     """One harmonic of a series; the mean is harmonic 0."""
     one = jnp.arange(1, series.a.size + 1) == n
     mean = series.a0 if n == 0 else 0.0
-    return systems.FourierSeries(mean, one * series.a, one * series.b, series.period)
+    return systems.FourierSeries(a0=mean, a=one * series.a, b=one * series.b, period=series.period)
 
 
 def resonance(run: Run, config: Config) -> None:
@@ -131,7 +131,7 @@ def resonance(run: Run, config: Config) -> None:
     oscillator, frequencies = systems.DrivenOscillator(gamma=0.02), np.geomspace(0.1, 3.0, 2000)
     n = config.harmonics
     shapes = {
-        "cosine": systems.FourierSeries(0.0, jnp.ones(1), jnp.zeros(1), 1.0),
+        "cosine": systems.FourierSeries(a0=0.0, a=jnp.ones(1), b=jnp.zeros(1), period=1.0),
         "square": fourier.square_wave(n),
         "sawtooth": fourier.sawtooth_wave(n),
     }

@@ -36,8 +36,9 @@ def exported(room):
                 names += [alias.name for alias in node.names if alias.asname == alias.name]
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.append(node.name)
-        elif isinstance(node, ast.Assign) and _comment(room, node.targets[0].id):
-            names.append(node.targets[0].id)
+        elif isinstance(node, ast.Assign):
+            assigned = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            names += [name for name in assigned if _comment(room, name)]
     return [name for name in names if not name.startswith("_")]
 
 

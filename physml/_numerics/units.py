@@ -1,4 +1,4 @@
-"""Numbers of components that each have a unit of their own."""
+"""Sizes and changes of components, each of which has a unit of its own."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-ROUNDINGS = 32.0  # at most so many of them spoil a right-hand side
+ROUNDINGS = 32.0  # the rounding of f, in units of its change when u changes by one epsilon
 
 
 def in_units(
@@ -15,7 +15,7 @@ def in_units(
 ) -> Float[Array, "*shape"]:
     """Each change in its own unit: zero where nothing changes, `otherwise` where the unit is zero.
 
-    Below the smallest normal number every unit counts as zero, and every change as none.
+    A change or a unit below the smallest normal number counts as zero.
     """
     tiny = jnp.finfo(unit.dtype).tiny
     ratio = jnp.where(unit >= tiny, change / jnp.maximum(unit, tiny), otherwise)
@@ -23,11 +23,11 @@ def in_units(
 
 
 def powers_of_two(size: Float[Array, " dim"], rates: Float[Array, " dim"]) -> Float[Array, " dim"]:
-    """Units in which components are of size one: multiplying by them rounds nothing.
+    """Powers of two as units, in which each component is about 1; to multiply by them is exact.
 
-    A component that is zero is measured by what the others give it, if anything.
+    Where `size` is zero, the unit is of the size of `rates`; where that is zero too, the unit is 1.
     """
-    # What is multiplied and divided by them does not depend on them.
+    # Results do not depend on the units, so derivatives leave them out.
     size = jax.lax.stop_gradient(jnp.where(size > 0, size, rates))
     usable = (size > 0) & jnp.isfinite(size)
     return jnp.ldexp(jnp.ones_like(size), jnp.frexp(jnp.where(usable, size, 1.0))[1])
@@ -38,10 +38,11 @@ def rounding(
     times: Float[Array, "*batch"],
     u: Float[Array, "inputs *batch"],
 ) -> Float[Array, " dim"]:
-    r"""How far rounding spoils f(t, u), at most: by how much f changes with the last digits of u.
+    r"""A bound of the rounding error of f(t, u): how much f changes with the last digits of u.
 
-    That is about $\epsilon \sum_j |\partial f_i / \partial u_j| \max |u_j|$, and what f itself
-    rounds. Where large terms cancel it exceeds f, and no fit makes the residual smaller.
+    It is a multiple of $\epsilon \sum_j |\partial f_i / \partial u_j| \max |u_j|$, large enough for
+    the rounding inside f too. Where large terms cancel, this error is larger than f itself, and no
+    fit can make the residual smaller.
     """
     return ROUNDINGS / 4 * response(field, times, u, 4 * jnp.finfo(u.dtype).eps)
 
@@ -52,7 +53,7 @@ def response(
     u: Float[Array, "inputs *batch"],
     share: Float[ArrayLike, ""],
 ) -> Float[Array, " dim"]:
-    """The largest change of f(t, u) if each input changes by a share of its size, up or down."""
+    """The largest change of f(t, u) when each input changes by a share of its size, up or down."""
     batch = tuple(range(1, u.ndim))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
     size = jnp.max(jnp.abs(u), axis=batch, keepdims=True)

@@ -92,6 +92,7 @@ class _Cells(NamedTuple):
 
     @classmethod
     def of(cls, bounds: tuple[Numbers, Numbers], dim: int, bins: int, joint_bins: int) -> "_Cells":
+        require_count(bins=bins, joint_bins=joint_bins)
         low, high = (np.asarray(floating_array("bounds", corner)) for corner in bounds)
         require_finite("bounds", np.stack([low, high]))
         if low.shape != (dim,) or high.shape != (dim,) or not (low < high).all():
@@ -156,16 +157,11 @@ def measure_climate(
         ValueError: the history is not finite or not (num, time, dim), the bounds do not fit it or
             are not low < high, or counts do not fit each other.
     """
-    require_count(num_steps=num_steps, chunk=chunk, every=every, bins=bins, joint_bins=joint_bins)
-    require_count(0, transient=transient)
+    chunk = _check_counts(num_steps, min(chunk, num_steps), every, transient, segment)
     histories, t0s, batch = flatten(history, t0)
     if len(batch) != 1:
         raise ValueError(f"history must have shape (num, time, dim), got {np.shape(history)}")
     cells = _Cells.of(bounds, histories.shape[-1], bins, joint_bins)
-    chunk = min(chunk, num_steps)
-    require_multiple(chunk, num_steps=num_steps)
-    require_multiple(every, chunk=chunk, transient=transient)
-    require_count(1, chunk, segment=segment)
     dimension = dimension_of(step_map, histories[0], t0s[0])
     exponents = histories.shape[-1] if exponents is None else exponents
     require_count(1, dimension, exponents=exponents)
@@ -181,12 +177,12 @@ def measure_climate(
         rates.append(np.asarray(growth))
         diverged |= cells.far_outside(ys)
         counts, joint = (a + b for a, b in zip((counts, joint), cells.count(ys), strict=True))
-        # Where a trajectory has diverged, squares may overflow, so its values are left out.
+        # Where a trajectory has diverged, squares may overflow: NaN stands for its values.
         ys = np.where(diverged[:, None, None], np.nan, ys)
-        frequencies, density = statistics.power_spectrum(ys, step_map.dt, segment)
+        frequencies, density = statistics.spectra_of(ys, step_map.dt, segment)
         spectra = spectra + density * (chunk / num_steps)
         series = np.concatenate([tail, ys[..., peak]], axis=1)
-        tops.append([statistics.maxima(one) for one in series])
+        tops.append([statistics.maxima_of(one) for one in series])
         tail = series[:, -2:]
     return Climate(
         dt=step_map.dt,
@@ -201,6 +197,16 @@ def measure_climate(
         rates=np.concatenate(rates, axis=1),
         dimension=dimension,
     )
+
+
+def _check_counts(num_steps: int, chunk: int, every: int, transient: int, segment: int) -> int:
+    """The rows of a chunk, where all counts fit each other."""
+    require_count(num_steps=num_steps, chunk=chunk, every=every)
+    require_count(0, transient=transient)
+    require_multiple(chunk, num_steps=num_steps)
+    require_multiple(every, chunk=chunk, transient=transient)
+    require_count(1, chunk, segment=segment)
+    return chunk
 
 
 def _padded(rows: list[np.ndarray]) -> Float[np.ndarray, "num most"]:

@@ -165,6 +165,13 @@ def power_spectrum(
     require_positive(dt=dt)
     require_finite("ys", ys)
     require_count(1, ys.shape[1], segment=segment)
+    return spectra_of(ys, dt, segment)
+
+
+def spectra_of(
+    ys: Float[np.ndarray, "num time dim"], dt: float, segment: int
+) -> tuple[Float[np.ndarray, " frequencies"], Float[np.ndarray, "num dim frequencies"]]:
+    """As `power_spectrum`; the spectra of a trajectory with a NaN are NaN."""
     from scipy import signal  # takes a second to import, and few need it
 
     frequencies, density = signal.welch(ys, 1 / dt, nperseg=segment, axis=1)
@@ -183,6 +190,11 @@ def maxima(series: Float[np.ndarray, " time"]) -> Float[np.ndarray, " count"]:
         series: samples at equal times.
     """
     require_finite("series", series)
+    return maxima_of(series)
+
+
+def maxima_of(series: Float[np.ndarray, " time"]) -> Float[np.ndarray, " count"]:
+    """As `maxima`; next to a NaN there is no maximum."""
     before, here, after = series[:-2], series[1:-1], series[2:]
     top = (before < here) & (here >= after)
     before, here, after = before[top], here[top], after[top]

@@ -211,7 +211,8 @@ class _OwnSizes(diffrax.AbstractAdaptiveStepSizeController):
         return self
 
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
-        dt0, size = self.method.first_step(t0, t1, y0), jnp.abs(y0)
+        dt0 = self.method.first_step(jnp.asarray(t0), jnp.asarray(t1), y0)
+        size = jnp.abs(y0)
         first, state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
         return first, (state, jax.lax.stop_gradient(size), jnp.zeros_like(size))
 

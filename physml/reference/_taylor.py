@@ -13,10 +13,10 @@ from physml._numerics import double_double as dd
 from physml.step_maps import StepMap
 from physml.systems import System
 
-FOLLOWED, STUCK, NOT_QUADRATIC = 0, 1, 2  # how a trajectory fares
+FOLLOWED, STUCK, NOT_QUADRATIC = 0, 1, 2  # what has become of a trajectory
 MAX_SUBSTEPS = 10_000
-_ORDER = 32  # at most; in a step of a fine grid fewer terms do
-_ACCURACY = 2.0**-104  # of the last coefficients, relative to the largest of their component
+_ORDER = 32  # the highest; a short step needs fewer terms
+_ACCURACY = 2.0**-104  # size of the last coefficients, relative to the largest of a component
 _FINEST = 2.0**40  # steps are multiples of dt / 2^40, so that they add up to dt exactly
 _PROBES = 8  # states at which a system is compared with its expansion
 
@@ -35,8 +35,8 @@ class TaylorFlow(StepMap):
     r"""The flow of a quadratic system as a step map that rounds its state once in each step.
 
     $y_{k+1} = \mathrm{round}(\Phi(y_k))$ with $\Phi$ as `extended_trajectories` computes it: the
-    best possible map with a state of that dtype. A state from which it cannot be computed becomes
-    NaN. `create` makes it.
+    best possible map with a state of that dtype. A state becomes NaN if the flow from it cannot be
+    computed. `create` makes the map.
     """
 
     system: System
@@ -44,8 +44,8 @@ class TaylorFlow(StepMap):
     quadratic: "_Quadratic"
     dt: float = eqx.field(static=True)
     order: int = eqx.field(static=True)
-    longest: float = eqx.field(static=True)  # step, in units of dt
-    fixed: bool = eqx.field(static=True)  # whether order and steps are taken as they are
+    longest: float = eqx.field(static=True)  # the longest step, in units of dt
+    fixed: bool = eqx.field(static=True)  # whether order and steps are given, not chosen
 
     @classmethod
     def create(
@@ -62,9 +62,11 @@ class TaylorFlow(StepMap):
         Args:
             system: the right-hand side, autonomous and quadratic.
             dt: the time step.
-            order: of every series, whatever its error. By default each series and each step is as
-                long as its coefficients ask for.
-            substeps: equal steps in `dt`, whatever their error; 1 if only the order is given.
+            order: the order of every series, whatever its error; 32 if only `substeps` is given.
+                If neither is given, the lengths of series and steps are chosen by the size of the
+                series' coefficients.
+            substeps: the number of equal steps in `dt`, whatever their error; 1 if only `order`
+                is given.
             args: passed on to the right-hand side.
 
         Raises:
@@ -105,7 +107,7 @@ class TaylorFlow(StepMap):
         return Followed(y, zero + self.longest, batch, zero, jnp.asarray(0))
 
     def advance(self, start: Followed, max_substeps: Int[Array, ""]) -> Followed:
-        """The states one `dt` later. What cannot be followed is left behind, the others go on."""
+        """The states one `dt` later. One that cannot be followed does not stop the others."""
 
         def unfinished(now: Followed) -> Bool[Array, ""]:
             return (now.position < 1) & jnp.any(now.state == FOLLOWED)
@@ -121,7 +123,7 @@ class TaylorFlow(StepMap):
         return dd.div(h, dd.exact(counts))
 
     def _fixed_step(self, now: Followed, _: Int[Array, ""]) -> Followed:
-        """One of equal steps, whose series has the full order."""
+        """One of several equal steps, with a series of full order."""
         substeps = round(1 / self.longest)
         h = dd.div(dd.exact(jnp.float64(self.dt)), dd.exact(jnp.float64(substeps)))
         series = self.quadratic.series(now.y, self._factors(h), now.state, 0.0)
@@ -130,15 +132,15 @@ class TaylorFlow(StepMap):
         return now._replace(y=series.total, count=count, position=position)
 
     def _step(self, now: Followed, max_substeps: Int[Array, ""]) -> Followed:
-        """One series, whose sum is taken if its last coefficients are small enough."""
+        """Sum one series; if its last coefficients are small enough, the sum is the new state."""
         share = jnp.floor(jnp.minimum(now.share, self.longest) * _FINEST) / _FINEST
         share = jnp.minimum(share, 1 - now.position)
         right = self.quadratic.agrees(self.system, self.args, now.y.hi)
         state = jnp.where((now.state == FOLLOWED) & ~right, NOT_QUADRATIC, now.state)
         h = dd.two_prod(jnp.asarray(self.dt, jnp.float64), share)
         series = self.quadratic.series(now.y, self._factors(h), state, _ACCURACY)
-        # Coefficients fall as (h / radius)^k: from the last of them, the step that order terms do.
-        # A step of nothing says nothing.
+        # Coefficients fall as (h / radius)^k, so the last ones tell for which step `order` terms
+        # are enough. A step of length zero tells nothing.
         rest = jnp.where(jnp.isfinite(series.rest) & (share > 0), series.rest, jnp.inf)
         wanted = 0.9 * share * rest ** (-1 / series.count) * _ACCURACY ** (1 / self.order)
         wanted = jnp.clip(wanted, share / 8, 1.0)
@@ -165,8 +167,8 @@ class _Series(NamedTuple):
 class _Quadratic(eqx.Module):
     r"""$f(y) = A m(y)$ with the monomials m = (1, y, the products of two components that occur).
 
-    Of the rows of A only the entries that are not zero, and their columns, are kept, padded with
-    zeros to the longest row.
+    Each row of A keeps only its entries that are not zero, with their columns, and is padded with
+    zeros to the length of the longest row.
     """
 
     entries: Float[Array, "dim longest"]
@@ -176,7 +178,7 @@ class _Quadratic(eqx.Module):
 
     @classmethod
     def of(cls, system: System, args: PyTree) -> "_Quadratic":
-        """The expansion of a system at zero, which must be complete at second order."""
+        """Expand a system at zero; raise ValueError unless the second order gives all of it."""
         checks.require_instance(System, system=system)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             raise ValueError("jax_enable_x64 must be on for double-double arithmetic, got it off")
@@ -229,12 +231,12 @@ class _Quadratic(eqx.Module):
     def agrees(
         self, system: System, args: PyTree, y: Float[Array, "dim batch"]
     ) -> Bool[Array, " batch"]:
-        """Whether the right-hand side is what its expansion says, to float64's rounding."""
+        """Whether the right-hand side equals its expansion, within the rounding of float64."""
         left, right = np.asarray(self.left, int), np.asarray(self.right, int)
         monomials = jnp.concatenate([jnp.ones_like(y[:1]), y, y[left] * y[right]])
         terms = self.entries[..., None] * monomials[np.asarray(self.columns)]
         apart = jnp.abs(system(jnp.zeros(()), y, args) - terms.sum(axis=1))
-        # Infinite states are another's business.
+        # States that are not finite pass here: their series is refused.
         return jnp.all(~(apart > 1e-12 * jnp.abs(terms).sum(axis=1)), axis=0)
 
     def series(
@@ -246,9 +248,10 @@ class _Quadratic(eqx.Module):
     ) -> _Series:
         """The series from y, (dim, batch); factors are h / 1, h / 2, ..., h / order.
 
-        It ends where two coefficients in a row are at most `accuracy` times the largest of their
-        component in all that are followed. A component that is zero up to half the order does not
-        count: its first coefficient can be as small as you like and is its largest.
+        It ends where, in all trajectories that are followed, two coefficients in a row are at most
+        `accuracy` times the largest coefficient of their component. A component whose coefficients
+        are zero up to half the order does not count: its first other coefficient is its largest,
+        however small it is.
         """
         order, batch = factors.hi.shape[0], y.hi.shape[1:]
         left, right = np.asarray(self.left, int), np.asarray(self.right, int)

@@ -1,4 +1,4 @@
-"""Calls from users, calls of what users hand in, and the words for both."""
+"""Checks what users pass, calls the functions that they hand in, and words the messages."""
 
 from physml._numerics.calls._checked import checked as checked
 from physml._numerics.calls._checked import require_fields as require_fields

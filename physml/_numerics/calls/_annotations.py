@@ -49,8 +49,8 @@ class Kind(NamedTuple):
     Attributes:
         words: what it is, as after "must be".
         fits: whether a value is of this kind.
-        axes: the names of an array's axes, as jaxtyping has them; None where any shape will do.
-        convert: what the function gets in the place of the value.
+        axes: the names of an array's axes, as jaxtyping has them; None if any shape is allowed.
+        convert: makes of the value what the function receives; None if that is the value itself.
     """
 
     words: str
@@ -65,7 +65,7 @@ class Kind(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """What an annotation allows: any one of its kinds. Without kinds it allows everything."""
+    """The kinds of value that an annotation allows. Without kinds it allows everything."""
 
     kinds: tuple[Kind, ...]
     remedy: str = ""
@@ -88,16 +88,16 @@ class Annotation(NamedTuple):
         return cls(tuple(kinds), next((_REMEDIES[x] for x in names if x in _REMEDIES), ""))
 
     def check(self, name: str, value: Any, sizes: dict[str, tuple[int, ...]]) -> Any:
-        """The value, as the function is to get it.
+        """Check a value, and return what the function receives for it.
 
         Args:
             name: of the argument.
             value: of the argument.
-            sizes: the lengths of the axes that are known by their names; more are entered.
+            sizes: the lengths of axes by name, from the arguments before; new ones are added.
 
         Raises:
-            TypeError: it is of no kind that is allowed.
-            ValueError: it is NaN, or an array of a shape that is not allowed.
+            TypeError: the value is of no allowed kind.
+            ValueError: the value is NaN, or an array of a shape that is not allowed.
         """
         if not self.kinds:
             return value
@@ -113,7 +113,7 @@ class Annotation(NamedTuple):
         return value
 
     def _refusal(self, name: str, value: Any) -> Exception:
-        """What is raised for a value of no kind that is allowed."""
+        """The exception for a value of no allowed kind."""
         given = [kind for kind in self.kinds if kind.words != "None"]
         if any(kind.fits_numbers for kind in given) and isinstance(value, _MANY):
             return TypeError(f"{name} must hold real numbers, got {shown(value)}")
@@ -128,7 +128,7 @@ class Annotation(NamedTuple):
 def _check_shape(
     name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, tuple[int, ...]]
 ) -> None:
-    """Raise ValueError unless a shape fits the names of its axes; learn what they are."""
+    """Raise ValueError unless a shape fits the names of its axes; add new lengths to `sizes`."""
     wanted = axes.split()
     several = next((at for at, axis in enumerate(wanted) if axis[0] in "*."), None)
     lengths: list[tuple[int, ...]]
@@ -182,7 +182,7 @@ def _is_open(hint: object) -> bool:
 
 
 def _kind(hint: Any) -> Kind:
-    """The one kind that a hint which is no union allows."""
+    """The kind that a hint allows, if the hint is not a union."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is None or hint is type(None):
         return Kind("None", lambda value: value is None)
@@ -251,7 +251,7 @@ def _fits_numbers(value: Any, kind: type = np.number) -> bool:
 
 
 def _array(hint: Any) -> Kind:
-    """An array by its dtype and its axes; a list or a number becomes one."""
+    """An array of a dtype with given axes; a list or a number is turned into an array."""
     category = hint.dtype.__name__
     if category in ("Key", "UInt8", "Int32", "UInt32"):
         return Kind(f"an array of {category.lower()}", lambda value: True, hint.dim_str)
@@ -271,7 +271,7 @@ def _array(hint: Any) -> Kind:
 
 
 def _tuple(args: tuple) -> Kind:
-    """A tuple of one or several kinds; a list becomes one."""
+    """A tuple of one or several kinds; a list is turned into a tuple."""
     many = len(args) == 2 and args[1] is Ellipsis
     each = [Annotation.of(hint) for hint in (args[:1] if many else args)]
 
@@ -287,7 +287,7 @@ def _tuple(args: tuple) -> Kind:
 
 
 def _sequence(args: tuple) -> Kind:
-    """A list or another collection of one kind; "xyz" is three names."""
+    """A list or another collection of one kind; "xyz" counts as three names."""
     one = Annotation.of(args[0]) if args else Annotation(())
 
     def fits(value: Any) -> bool:

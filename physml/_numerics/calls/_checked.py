@@ -16,10 +16,10 @@ def checked(function: Function) -> Function:
     """The function, which first compares its arguments with its annotations.
 
     The signature is the contract. `int` is an integer and no bool, `float` one real number that is
-    not NaN, `Float[Array, "time dim"]` an array of real numbers with these axes, each as long as
-    wherever else its name stands; a class is an instance of it. A list becomes an array where an
-    array is wanted, and a tuple where that is. Values (positive, increasing, finite) are the
-    function's own business.
+    not NaN, `Float[Array, "time dim"]` an array of real numbers with these axes, and a class an
+    instance of it. An axis has the same length in all arguments that name it. A list becomes an
+    array where an array is wanted, and a tuple where a tuple is wanted. Whether values are
+    positive, increasing or finite is checked by the function itself.
 
     Traced arguments pass by their shapes and dtypes. A check takes some microseconds and reads no
     array.

@@ -1,4 +1,4 @@
-"""Values in sentences: as messages and `print` show them."""
+"""How messages and `print` show values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from physml._numerics.checks import is_concrete
 
 
 def shown(value: object) -> str:
-    """A value in a message: the shape and dtype of an array, other things where they are short."""
+    """How a message shows a value: an array by dtype and shape, a long value by its type."""
     if isinstance(value, jax.Array | np.ndarray):
         return f"dtype {value.dtype} of shape {value.shape}"
     text = repr(value)
@@ -23,7 +23,7 @@ def shown(value: object) -> str:
 def summary(title: str, facts: Mapping[str, object]) -> str:
     """A record as `print` shows it: what it is, and a line for each fact.
 
-    A number has six digits; an array or what is traced has its shape; text is as it is.
+    A number has six digits. A long array is shown by its shape, a traced value as "traced".
     """
     width = max(map(len, facts))
     lines = (f"\n  {name:<{width}}  {_fact(value)}" for name, value in facts.items())

@@ -1,4 +1,4 @@
-"""Calls of functions that users write, and what JAX says of their slips in one sentence."""
+"""Calls the functions that users write, and explains their usual mistakes in one sentence."""
 
 import inspect
 import linecache
@@ -32,7 +32,7 @@ _SLIPS: tuple[tuple[type[Exception], str, str], ...] = (
     ),
     (
         jax.errors.TracerIntegerConversionError,
-        "its numbers are not known yet, so that they are no index and no count",
+        "its numbers are not known yet, so that they cannot be an index or a count",
         "Write jnp.take, or jnp.where for a choice",
     ),
     (
@@ -54,17 +54,17 @@ _SLIPS: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 def ask(name: str, form: str, function: Callable[..., Any], *args: Any) -> Any:
-    """What a user's function answers, with its usual slips said in one sentence.
+    """Call a user's function, and explain its usual mistakes in one sentence.
 
     Args:
         name: what the function is called in messages.
         form: how it is called, such as "f(t, y, args)".
-        function: the user's.
-        args: what it is called with.
+        function: the user's function.
+        args: its arguments.
 
     Raises:
-        TypeError: the function takes other arguments, or does what JAX cannot trace; the message
-            names the remedy and the user's line.
+        TypeError: the function takes other arguments, or does what JAX cannot trace. The message
+            names the remedy and the line of the user's code.
     """
     try:
         return function(*args)
@@ -82,18 +82,18 @@ def answer(
     shape: tuple[int, ...] | None = None,
     dtype: DTypeLike | None = None,
 ) -> Array:
-    """What a user's function has answered, as an array of real numbers.
+    """The value that a user's function returned, as an array of real numbers.
 
     Args:
         name: what the function is called in messages.
-        what: what it answers, such as "dy/dt".
-        value: what it has answered.
-        shape: what the array must have; any if None.
-        dtype: what it is brought to; its own if None.
+        what: what it should return, such as "dy/dt".
+        value: what it returned.
+        shape: the shape that the array must have; None allows any.
+        dtype: the dtype to which the array is converted; None leaves it as it is.
 
     Raises:
-        TypeError: it is None, or holds no real numbers.
-        ValueError: it has another shape.
+        TypeError: the value is None, or not real numbers.
+        ValueError: the value has another shape.
     """
     wanted = what if shape is None else f"{what} of shape {shape}"
     if value is None:
@@ -120,13 +120,13 @@ def answer(
 def _explained(
     name: str, form: str, function: Callable[..., Any], args: tuple, error: Exception
 ) -> str | None:
-    """A sentence for a slip, or None for an error that is no usual slip."""
+    """A sentence that explains a usual mistake, or None for any other error."""
     for kind, what, remedy in _SLIPS:
         if isinstance(error, kind):
             return _TRACED.format(name=name, what=what, remedy=remedy, where=_where(error))
     message, where = str(error), _where(error)
     if isinstance(error, ValueError) and "to unpack" in message:
-        return f"{name} must take apart what it is given by its shape, got {message}, {where}"
+        return f"{name} must unpack as many values as its argument has, got {message}, {where}"
     if isinstance(error, ValueError) and "setting an array element" in message:
         what, remedy = "NumPy's arrays cannot hold its numbers", "Write jnp.stack([a, b])"
         return _TRACED.format(name=name, what=what, remedy=remedy, where=where)

@@ -117,11 +117,7 @@ def discover(
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1), got {threshold}")
     task.require_double("pinn.discover")
-    ts = checks.floating_array("ts", ts)
-    checks.require_not_empty(ts=ts)
-    checks.require_finite("ts", ts)
-    if ts.ndim != 1:
-        raise ValueError(f"ts must have shape (n,), got shape {ts.shape}")
+    ts = _check_times(ts)
     seen = _check_seen(system, ys, component, inputs, observe)
     size = _typical_slope(ts, ys, component, observe) if size is None else size
     checks.require_positive(size=size)
@@ -148,17 +144,20 @@ def discover(
     exponents = _exponents(degree, len(inputs))
     coefficients = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
-    kept = np.flatnonzero(coefficients)
-    candidates = {names[j]: float(coefficients[j]) for j in kept}
-    while kept.size:
-        found = fit(_Monomials(exponents[kept]), coefficients[kept])
-        weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
-        weakest = int(np.argmin(np.abs(weights) / sd))
-        if abs(weights[weakest]) > _SIGNIFICANT * sd[weakest]:
-            terms = tuple(names[j] for j in kept)
-            return Discovery(terms, weights, sd, found, smooth, candidates)
-        kept = np.delete(kept, weakest)
-    raise RuntimeError("pinn.discover: no monomial is significantly different from zero")
+    candidates = {names[j]: float(coefficients[j]) for j in np.flatnonzero(coefficients)}
+    kept, found = _fit_significant(fit, exponents, coefficients)
+    weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
+    return Discovery(tuple(names[j] for j in kept), weights, sd, found, smooth, candidates)
+
+
+def _check_times(ts: Numbers) -> Array:
+    """The times of the observations: finite, and a vector."""
+    ts = checks.floating_array("ts", ts)
+    checks.require_not_empty(ts=ts)
+    checks.require_finite("ts", ts)
+    if ts.ndim != 1:
+        raise ValueError(f"ts must have shape (n,), got shape {ts.shape}")
+    return ts
 
 
 def _check_seen(
@@ -216,6 +215,23 @@ def _regress(
     states = smooth.solution.ys
     columns = _Monomials(exponents).columns(np.asarray(states)[:, list(inputs)])
     return _sparse(columns, np.asarray(_term(smooth, states)), threshold)
+
+
+def _fit_significant(
+    fit: Callable[[Callable, np.ndarray], Identified],
+    exponents: Int[np.ndarray, "terms inputs"],
+    coefficients: Float[np.ndarray, " terms"],
+) -> tuple[Int[np.ndarray, " kept"], Identified]:
+    """Which monomials are left once the insignificant ones are dropped, and the fit with these."""
+    kept = np.flatnonzero(coefficients)
+    while kept.size:
+        found = fit(_Monomials(exponents[kept]), coefficients[kept])
+        weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
+        weakest = int(np.argmin(np.abs(weights) / sd))
+        if abs(weights[weakest]) > _SIGNIFICANT * sd[weakest]:
+            return kept, found
+        kept = np.delete(kept, weakest)
+    raise RuntimeError("pinn.discover: no monomial is significantly different from zero")
 
 
 class _Completed(eqx.Module):

@@ -1,6 +1,7 @@
 """Identified parameters, with their covariance, intervals and a verdict."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree

@@ -133,12 +133,7 @@ def identify(
     )
     require_one_of(shooting.LOSSES, loss=loss)
     require_count(max_steps=max_steps, units=units, num_points=num_points)
-    if num_windows is None:
-        first = int(np.clip(len(data.ts) // 10, 4, 256))
-        counts = [first << n for n in range(_MOST_DOUBLINGS + 1)]
-    else:
-        require_count(num_windows=num_windows)
-        counts = [num_windows]
+    counts = _window_counts(num_windows, len(data.ts))
     network, tables = window_networks(system.dim, units, num_points)
 
     def fit(count: int) -> Identified:
@@ -161,6 +156,15 @@ def identify(
         if doublings >= _DOUBLINGS and not (helped and best.result == RESULTS.unresolved):
             break
     return conclude(best, best.result, "pinn.identify", in_words(best), throw=throw)
+
+
+def _window_counts(num_windows: int | None, num_times: int) -> list[int]:
+    """The numbers of windows that are tried: the given one, or a first one and its doublings."""
+    if num_windows is not None:
+        require_count(num_windows=num_windows)
+        return [num_windows]
+    first = int(np.clip(num_times // 10, 4, 256))
+    return [first << n for n in range(_MOST_DOUBLINGS + 1)]
 
 
 def _is_better(found: Identified, other: Identified) -> bool:

@@ -180,7 +180,7 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     """
     problem = dataclasses.replace(problem, scales=state.scales)
     first = state.count < 0
-    p, s, readouts, promised, _ = state.guess
+    p, s, readouts, _, _ = state.guess
     trial = shooting.evaluate(problem, p, s, readouts, jnp.where(first, _FIRST_NEWTON_STEPS, 2))
     cost = shooting.total_cost(problem, trial, state.noise, state.coupling)
 
@@ -194,11 +194,7 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     # one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
     ventured = ~better & ~state.ventured & ~near & jnp.isfinite(cost)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, state.best)
-    # Nielsen's rule: the closer the gain is to what the linear problem promised, the less damping.
-    share = (state.cost - cost) / promised
-    trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
-    kept = ventured | (better & state.ventured)
-    factor = jnp.where(kept, 1.0, jnp.where(better, trust, _DAMPING_UP))
+    damping = _next_damping(state, cost, better, ventured)
     # At another coupling noise and scales are estimated anew, so the cost is computed anew below.
     harder = near & ~hard
     coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
@@ -208,7 +204,6 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     scales = shooting.rescale(problem, best, first)
     scales = jax.tree.map(partial(jnp.where, first | harder), scales, state.scales)
     problem = dataclasses.replace(problem, scales=scales)
-    damping = jnp.maximum(state.damping * factor, _LEAST_DAMPING)
     exhausted = state.count + 1 >= max_steps
     tolerance = jnp.where(exhausted, _GOOD_ENOUGH, _CONVERGED)
     converged = hard & free & (gain < tolerance * (1 + state.cost))
@@ -240,6 +235,19 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
         converged=converged,
         ended=ended,
     )
+
+
+def _next_damping(state: _Iteration, cost: Array, better: Array, ventured: Array) -> Array:
+    """The damping after a step to this cost, by Nielsen's rule.
+
+    The closer the gain is to what the linear problem promised, the less damping. A step uphill, and
+    the step after it, leave the damping as it is.
+    """
+    share = (state.cost - cost) / state.guess.promised
+    trust = jnp.clip(1 - (2 * share - 1) ** 3, _DAMPING_DOWN, 2.0)
+    kept = ventured | (better & state.ventured)
+    factor = jnp.where(kept, 1.0, jnp.where(better, trust, _DAMPING_UP))
+    return jnp.maximum(state.damping * factor, _LEAST_DAMPING)
 
 
 def _guess(point: ShootingPoint, step: ShootingStep) -> _Guess:

@@ -21,7 +21,7 @@ _CAPACITY = 32  # elements in the smallest buffers; then 128, so that few shapes
 
 
 class Discretisation:
-    """What u is made of, and what it has to fulfil, on a slab of space and time.
+    """The functions that make up u on a slab of space and time, and the equations for them.
 
     Coefficients of u have the shape (elements, *functions of the other coordinates, functions
     along an element, components); those of an initial state have one function of t.
@@ -107,7 +107,7 @@ class Discretisation:
         return self._with_faces(inside, start), checks
 
     def checks(self) -> tuple[SlabEquation, ...]:
-        """The equation between the points along, then between those in each other coordinate."""
+        """The equation between the points along, then between those of each other axis."""
         problem = self.problem
         between = [{i: functions.at_checks()} for i, functions in enumerate(self.functions)]
         between.insert(0, between.pop(problem.axis))
@@ -170,7 +170,7 @@ class Discretisation:
 
 
 def _source(problem: PDEProblem, derivative: Derivative) -> tuple[Derivative, int]:
-    """A derivative of u as that of a block of unknowns: block n is the n-th derivative in t."""
+    """Where a derivative of u is found: block n of the unknowns is the n-th derivative in t."""
     if problem.time is None:
         return derivative, 0
     block = min(derivative[problem.time], problem.stages - 1)

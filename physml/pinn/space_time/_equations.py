@@ -61,7 +61,7 @@ class Rows(NamedTuple):
     residual: Float[Array, " rows"]  # in units of u
     slope: Float[Array, "rows components free along"]
     rounding: Float[Array, " rows"]  # of the residual
-    doubt: Float[Array, " rows"]  # what a doubt about u adds to the residual
+    doubt: Float[Array, " rows"]  # how much a possible error of u changes the residual
 
 
 @eqx.filter_jit

@@ -52,7 +52,7 @@ def taylor(
     jet: Float[Array, "derivatives *components"],
     point: Float[Array, " dim"],
 ) -> Field:
-    """The Taylor polynomial that has the given derivatives at a point, and no other.
+    """The Taylor polynomial that has the given derivatives at a point; all others are zero.
 
     A local residual has the same value for it as for the function with these derivatives.
     """
@@ -85,8 +85,8 @@ def derivatives_in(
 
     Raises:
         TypeError: the residual returns something else than arrays.
-        ValueError: its values are none, not finite, or depend on derivatives of an order above
-            four, or on no derivative.
+        ValueError: it returns no values or values that are not finite, or they depend on no
+            derivative, or on one of an order above four.
     """
     orders = itertools.product(range(_MOST_DERIVATIVES + 2), repeat=len(coordinates))
     every = tuple(d for d in orders if sum(d) <= _MOST_DERIVATIVES + 1)

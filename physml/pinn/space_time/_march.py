@@ -13,8 +13,8 @@ from physml.pinn.space_time._slab import FittedSlab, fit_slab
 from physml.results import RESULTS
 
 _SHORTEST = 1e-13  # window or element, relative to the whole interval
-# The change of u that would remove the residual is larger than the error, by many equations; and
-# at the end of a window some of the error is gone.
+# Measured on many equations: the change of u that would remove the residual is larger than the
+# error, and at the end of a window a part of the error has decayed.
 _LOCAL_SHARE, _END_SHARE, _RESIDUAL_SHARE = 0.2, 0.1, 0.003
 
 Edges = Float[np.ndarray, "_edges"]
@@ -32,7 +32,7 @@ class Slab(NamedTuple):
 
 
 class Defect(NamedTuple):
-    """The residual off the collocation points, as a change of u; infinite if not solved."""
+    """The residual between the collocation points, as a change of u; infinite if not solved."""
 
     along: Float[np.ndarray, " elements"]  # between the points of each element
     across: float  # between the points in t, or in another coordinate
@@ -56,7 +56,7 @@ class March:
         self.defects: list[float] = []
         self.num_rejected = self.num_iterations = 0
         self.scale = self.initial_defect = 0.0
-        self.random = np.random.default_rng(0)  # signs of errors that nothing tells
+        self.random = np.random.default_rng(0)  # signs of errors, which are not known
 
     def steady(self, edges: Edges) -> RESULTS:
         """Find the one slab of a problem without t."""
@@ -72,7 +72,7 @@ class March:
                 break
             edges, start = self._split(edges, _read(fitted.coefficients, start.shape), bad)
         if np.isfinite(defect.worst):
-            # Once more, for what a residual of that size does to u.
+            # One more step, to learn how far a residual of this size moves u.
             found = _read(fitted.coefficients, start.shape)
             again = self._fit(
                 equations, box, found, np.zeros_like(start), space.numbers, defect.local
@@ -175,7 +175,7 @@ class March:
         free: Int[np.ndarray, "*free"],
         noise: Float[np.ndarray, " elements"] | None = None,
     ) -> FittedSlab:
-        """One compiled call; with a noise, a single step for the doubt that it makes."""
+        """Fit a slab by one compiled call; with `noise`, one step only, for the doubt it causes."""
         missing, dtype = box.edges.size - 1 - len(start), self.space.problem.dtype
 
         def flat(x: Coefficients) -> Array:
@@ -194,9 +194,9 @@ class March:
         return np.nan_to_num(self.space.largest(np.asarray(coefficients)), nan=0.0)
 
     def _noise(self, shape: tuple[int, ...], local: np.ndarray, span: float) -> Coefficients:
-        """An error of the size that is judged, with random signs and no state at the edges.
+        """An error as large as the defect, with random signs, and zero at the edges of elements.
 
-        At the end of a window nothing tells its sign and its shape.
+        The residual tells neither the sign nor the shape of the error at the end of a window.
         """
         noise = np.zeros(shape)
         shown = self.space.problem.components or 1
@@ -225,7 +225,7 @@ class March:
         shape: tuple[int, ...],
         defect: Defect,
     ) -> None:
-        """Add a slab; its error is the doubt that it was handed on, truncation and rounding."""
+        """Add a slab. Its error is the doubt about its start, its truncation and its rounding."""
         sizes, doubts = (self._largest(np.asarray(x)[: shape[0]]) for x in fitted[:2])
         eps = float(jnp.finfo(self.space.problem.dtype).eps)
         errors = doubts + _LOCAL_SHARE * defect.local[:, None] + 2 * eps * sizes
@@ -235,7 +235,7 @@ class March:
         self.defects.append(defect.worst / self._tolerance if defect.worst else 0.0)
 
     def trusted_until(self) -> float | None:
-        """The time until which at least half of the digits asked for are right; None: always.
+        """The time until which at least half of the digits asked for are right; None if always.
 
         An element's error counts by its share of the domain, as in the L2 norm.
         """

@@ -14,7 +14,7 @@ from physml._numerics.checks import require_count, require_positive
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._jets import PointResidual, stacked
 from physml.pinn.space_time._march import March
-from physml.pinn.space_time._problem import Face, PDEProblem
+from physml.pinn.space_time._problem import Face, PDEProblem, make_problem
 from physml.pinn.space_time._solution import PDESolution
 from physml.results import RESULTS, conclude
 
@@ -165,7 +165,7 @@ def _steady(
 
 
 def _verdict(march: March, solution: PDESolution) -> tuple[RESULTS, str]:
-    """How the solve ended, all considered, and what the message adds to it."""
+    """How the solve ended, and what the message adds to that."""
     problem, result = march.space.problem, solution.result
     if result == RESULTS.successful:
         missed = [
@@ -205,7 +205,7 @@ def _verdict(march: March, solution: PDESolution) -> tuple[RESULTS, str]:
 
 
 def _solution(march: March, result: RESULTS) -> PDESolution:
-    """The slabs put together, with buffers as long as the longest."""
+    """The slabs as one solution, in buffers as long as the longest slab."""
     space, slabs = march.space, march.slabs
     problem = space.problem
     components = problem.components or 1

@@ -22,7 +22,7 @@ class FittedSlab(NamedTuple):
     """The coefficients found for a slab."""
 
     coefficients: Float[Array, "elements across along components"]
-    doubt: Float[Array, "elements across along components"]  # about them, to first order
+    doubt: Float[Array, "elements across along components"]  # their possible error, to first order
     converged: Bool[Array, ""]
     num_iterations: Int[Array, ""]
 
@@ -46,8 +46,8 @@ def fit_slab(
     a chain of small triangulations leaves the unknowns of the two ends, and substitution gives
     all others. No product of a matrix with its transpose is formed.
 
-    The same triangulation carries a doubt about `start` along the linearised equations, together
-    with residuals of random signs: of the size of rounding, and of `noise`.
+    The same triangulation carries a doubt through the slab: it solves the linearised equations for
+    an error of `start` and for residuals of random signs, as large as rounding and `noise`.
 
     The iteration ends where the next change, about the square of the last, is below rounding.
 
@@ -55,8 +55,8 @@ def fit_slab(
         equations: the residuals.
         box: where the slab lies.
         start: the first guess.
-        doubt: how far `start` may be off, in what is not sought.
-        noise: the size of residuals that u leaves, in units of u.
+        doubt: the possible error of the coefficients that `start` gives and that are not sought.
+        noise: the size of the residuals that remain, in units of u.
         free: which functions across are sought; `start` gives the rest.
         max_steps: the number of steps after which the iteration has not converged.
     """
@@ -91,7 +91,7 @@ def _gauss_newton_step(
 ) -> Float[Array, "2 elements free along components"]:
     """The change of the coefficients that solves the linearised least-squares problem.
 
-    Beside it, the change that doubts, about the other coefficients and of the residual, would make.
+    Beside it comes the change that errors of the other coefficients and of the residual would make.
     """
     doubt, noise = doubts
     order = equations.order
@@ -106,7 +106,7 @@ def _gauss_newton_step(
         return jnp.stack([ratio**i for i in range(order)])
 
     def columns(some: tuple[SlabEquation, ...], index: Array) -> Array:
-        """The rows of some equations: unknowns inside, at the left edge, at the right; known."""
+        """Rows of equations: unknowns inside, at the left edge, at the right; right-hand sides."""
         parts = []
         for equation in some:
             rows = linearise(equation, box, index, coefficients, doubt, free)
@@ -146,7 +146,7 @@ def _gauss_newton_step(
 
 @functools.cache
 def _signs(num: int) -> np.ndarray:
-    """Some fixed numbers of random sign and a mean square of 1."""
+    """Random numbers of both signs, with a mean square of 1; always the same."""
     return np.random.default_rng(0).choice([-1.0, 1.0], num)
 
 

@@ -84,10 +84,10 @@ class PDESolution(eqx.Module):
     def error_estimate(self, *point: Numbers) -> Float[Array, "*shape"]:
         """The absolute error of u, as estimated: shapes and errors as for `solution(x, t)`.
 
-        It is one number for an element in a window: its truncation, as the change of u that would
-        remove the residual between the points of the fit; the errors of the windows before, carried
-        along the linearised equation, where each adds its truncation with random signs; and
-        rounding.
+        It is one number for each element of a window, the sum of three parts: truncation, which is
+        the change of u that would remove the residual between the points of the fit; the errors of
+        the windows before, carried along by the linearised equation, where each window adds its own
+        truncation with random signs; and rounding.
         """
         return self._map(Partial(_error), point)
 
