@@ -19,6 +19,26 @@ _KINK = 6.0  # by less than this the coefficients fall from n / 2 to n if f has 
 _FEW = 16  # of the audit's points, where f does not depend on the time
 
 
+class Place(NamedTuple):
+    """Where a window lies.
+
+    Attributes:
+        start, end: its times.
+        margins: how close to them its residual is not judged.
+        y: the state at the start.
+    """
+
+    start: Float[Array, ""]
+    end: Float[Array, ""]
+    margins: Float[Array, "2"]
+    y: Float[Array, " dim"]
+
+    @property
+    def span(self) -> Float[Array, ""]:
+        """The window's length in time."""
+        return self.end - self.start
+
+
 class Audit(NamedTuple):
     """A window's network where it was not fitted.
 
@@ -36,10 +56,7 @@ class Audit(NamedTuple):
 def audit(
     field: VectorField,
     tables: Tables,
-    start: Float[Array, ""],
-    span: Float[Array, ""],
-    margins: Float[Array, "2"],
-    y: Float[Array, " dim"],
+    place: Place,
     slope: Float[Array, " dim"],
     coefficients: Float[Array, "dim rank"],
 ) -> Audit:
@@ -50,12 +67,13 @@ def audit(
     Where f depends on the time there are many such points, so that a pulse of a hundredth of the
     window is met.
     """
+    start, span, y = place.start, place.span, place.y
     half, eps = span / 2, jnp.finfo(y.dtype).eps
     num, many = between(tables).shape[0], tables.check_points.shape[0]
     count = many if depends_on_time(field, start, y) else min(num + _FEW, many)
     points, values = tables.check_points[:count], tables.check_values[:count]
     u = y[:, None] + half * (jnp.outer(slope, points + 1) + coefficients @ values.T)
-    left, right = jnp.minimum(margins, span / 4)
+    left, right = jnp.minimum(place.margins, span / 4)
     times = jnp.clip(start + half * (points + 1), start + left, start + span - right)
     some = slice(num + 2, min(num + _FEW, many))  # at an end f may jump
     signs = jnp.asarray(np.where(np.arange(u[:, some].size) % 2, 1.0, -1.0), y.dtype)

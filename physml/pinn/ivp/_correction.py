@@ -14,6 +14,7 @@ from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
     Error,
+    ExactNodes,
     Linearised,
     MatrixFree,
     Polynomials,
@@ -28,7 +29,7 @@ from physml.pinn.collocation import (
     linearise,
 )
 from physml.pinn.ivp._audit import left_out
-from physml.pinn.ivp._jumps import change_across, jump_in
+from physml.pinn.ivp._jumps import Jump, change_across, jump_in
 from physml.pinn.ivp._march import March
 from physml.pinn.ivp._window import Window, nodal_values
 
@@ -113,40 +114,22 @@ def carry_error(
     of ordinary differential equations, Numer. Math. 27 (1976) 21, for errors by the defect.
     """
     windows, count = marched.windows, marched.num_windows
-    num_points, size = _finer(tables.points.shape[0]), windows.start.shape[0]
-    used = jnp.arange(size) < count
-    ends = jnp.append(windows.start[1:], marched.t)
-    ends = jnp.where(jnp.arange(size) + 1 == count, marched.t, ends)
-    ends = jnp.where(used, ends, windows.start)  # in a batch the loop visits unused ones too
+    num_points, ends = _finer(tables.points.shape[0]), _ends(marched)
+    used = jnp.arange(len(ends)) < count
     finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
     values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
-    fractions = (jnp.asarray(_all_nodes(num_points), ends.dtype) + 1) / 2
 
     def advance(carried: Carried) -> Carried:
         before = carried.standing
         k = before.index
-        nodes = exact_nodes_in(windows.start[k], ends[k], num_points)
-        if len(scale) <= FEW_COMPONENTS:
-            linearised = linearise(field, nodes.leading, values[k].T)
-        else:
-            band = None if tables.implicit is None else tables.implicit.band
-            linearised = apply_linearised(field, nodes.leading, values[k].T, band)
         beside = jnp.maximum(windows.span[jnp.maximum(k - 1, 0)], windows.span[k + 1])
-        jump = jump_in(field, nodes.leading, windows.start[k], ends[k], beside, values[k].T)
+        piece = _look_at(field, tables, windows.start[k], ends[k], beside, values[k].T)
+        nodes, linearised, jump = piece.nodes, piece.linearised, piece.jump
 
         def correction(carry, given):
             (y, small), (truth, counted) = carry, given
-            first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
-            begin = add(truth, neg(first)).hi
-            missing, rates = exact_defect(field, nodes, y)
-            known = begin[:, None] + missing
-            step, repelled, stiff = _carry(linearised, known, lu=lu)
-            step = jnp.concatenate([begin[:, None], step], axis=1)
-            change = exact(change_across(field, jump, truth.hi))
-            across = add(add(truth, change), neg(last)).hi - begin
-            across = begin[:, None] + jnp.outer(across, fractions)
-            step = jnp.where(jump.there, across, step)
+            step, rates, repelled, stiff = piece.error(y, truth, lu=lu)
             spoilt = jnp.max(jnp.abs(rates - linearised.rates), axis=1)
             spoilt += jnp.finfo(scale.dtype).eps * linearised.terms
             noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
@@ -155,6 +138,7 @@ def carry_error(
             # With the sign that lets it add up from window to window.
             unresolved = jnp.where(jump.there, jump.unresolved, left_out(nodes.leading, rates))
             unresolved = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
+            last = jax.tree.map(lambda x: x[:, -1], y)
             truth = add(last, exact(step[:, -1] + jnp.where(counted, unresolved, 0.0)))
             return (corrected, small), (truth, y.hi, step, repelled, small, noise, stiff)
 
@@ -177,6 +161,66 @@ def carry_error(
 
     begun = _at_start(values, scale, subtract) if begun is None else begun
     return jax.lax.while_loop(unfinished, advance, begun._replace(stiff=jnp.asarray(False)))
+
+
+def _ends(marched: March) -> Float[Array, " windows"]:
+    """The windows' ends; of unused ones, which a loop over a batch visits, their start."""
+    starts, number = marched.windows.start, jnp.arange(len(marched.windows.start)) + 1
+    ends = jnp.where(number == marched.num_windows, marched.t, jnp.append(starts[1:], marched.t))
+    return jnp.where(number <= marched.num_windows, ends, starts)
+
+
+class _Piece(NamedTuple):
+    """One window, with the equation linearised along its values.
+
+    Attributes:
+        field: f(t, u).
+        nodes: the times.
+        linearised: the linearised equation.
+        jump: the jump of f in it, if there is one.
+    """
+
+    field: VectorField
+    nodes: ExactNodes
+    linearised: Linearised | MatrixFree
+    jump: Jump
+
+    def error(
+        self, y: DoubleDouble, truth: DoubleDouble, *, lu: bool
+    ) -> tuple[Float[Array, "dim all_nodes"], Float[Array, "dim nodes"], Array, Array]:
+        """The error of the values y, which should begin at `truth`.
+
+        Returns the error, f along y, how fast f repels, and whether LU is needed to find out.
+        """
+        first, last = jax.tree.map(lambda x: x[:, 0], y), jax.tree.map(lambda x: x[:, -1], y)
+        begin = add(truth, neg(first)).hi
+        missing, rates = exact_defect(self.field, self.nodes, y)
+        step, repelled, stiff = _carry(self.linearised, begin[:, None] + missing, lu=lu)
+        step = jnp.concatenate([begin[:, None], step], axis=1)
+        change = exact(change_across(self.field, self.jump, truth.hi))
+        across = add(add(truth, change), neg(last)).hi - begin
+        fractions = (jnp.asarray(_all_nodes(rates.shape[1]), across.dtype) + 1) / 2
+        across = begin[:, None] + jnp.outer(across, fractions)
+        return jnp.where(self.jump.there, across, step), rates, repelled, stiff
+
+
+def _look_at(
+    field: VectorField,
+    tables: Tables,
+    start: Float[Array, ""],
+    end: Float[Array, ""],
+    beside: Float[Array, ""],
+    values: Float[Array, "dim all_nodes"],
+) -> _Piece:
+    """The window [start, end], whose longer neighbour has the span `beside`."""
+    nodes = exact_nodes_in(start, end, values.shape[1] - 2)
+    if len(values) <= FEW_COMPONENTS:
+        linearised = linearise(field, nodes.leading, values)
+    else:
+        band = None if tables.implicit is None else tables.implicit.band
+        linearised = apply_linearised(field, nodes.leading, values, band)
+    jump = jump_in(field, nodes.leading, start, end, beside, values)
+    return _Piece(field, nodes, linearised, jump)
 
 
 def _at_start(

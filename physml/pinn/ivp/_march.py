@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
 from physml.pinn.collocation import Tables, Tolerance
+from physml.pinn.ivp._audit import Place
 from physml.pinn.ivp._search import Search, decide, no_search
 from physml.pinn.ivp._window import Seen, Window, fit_window, hand_over, unseen
 from physml.systems import System
@@ -41,6 +42,29 @@ class Course(NamedTuple):
     stops: Float[Array, " stops"]
     first_span: Float[Array, ""] | None
     max_window: Float[Array, ""]
+
+    def shortest(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """The shortest span that a window from t may have: some roundings of the time."""
+        end_time = self.stops[-1]
+        return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(end_time))
+
+    def place(
+        self,
+        t: Float[Array, ""],
+        y: Float[Array, " dim"],
+        span: Float[Array, ""],
+        searching: Bool[Array, ""],
+    ) -> Place:
+        """Where the next window lies, from (t, y), of about this span."""
+        stop = self.stops[jnp.searchsorted(self.stops, t, side="right")]
+        # No sliver is left before a stop: what remains is taken whole, or halved.
+        left, span = stop - t, jnp.minimum(span, self.max_window)
+        most = jnp.where(searching, left, 0.5 * left)
+        whole = (span > 0.99 * left) & ~searching & (left <= 1.01 * self.max_window)
+        end = jnp.where(whole, stop, t + jnp.minimum(span, most))
+        # f may round the time of a declared jump otherwise than the stop was rounded.
+        at_stop = jnp.any(self.stops[None] == jnp.stack([t, end])[:, None], axis=1)
+        return Place(t, end, jnp.where(at_stop, 4 * self.shortest(t), 0.0), y)
 
 
 class Limits(NamedTuple):
@@ -87,33 +111,21 @@ def march(
         gauss_newton: whether the program has Gauss-Newton in it. Without it, it compiles faster,
             and the march stops, with `stiff` set, before the first window that needs it.
     """
-    stops, end_time = course.stops, course.stops[-1]
 
-    def rounding(t: Array) -> Array:
-        return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(end_time))
-
-    def fit(t: Array, end: Array, y: Array, seen: Seen, implicit: Array) -> tuple[Window, Seen]:
+    def fit(place: Place, seen: Seen, implicit: Array) -> tuple[Window, Seen]:
         most = jnp.where(implicit, limits.max_steps, 0) if gauss_newton else None
-        # f may round the time of a declared jump otherwise than the stop was rounded.
-        at_stop = jnp.any(stops[None] == jnp.stack([t, end])[:, None], axis=1)
-        margins = jnp.where(at_stop, 4 * rounding(t), 0.0)
-        return fit_window(problem.rates, tables, tolerance, t, end - t, margins, y, seen, most)
+        return fit_window(problem.rates, tables, tolerance, place, seen, most)
 
     def unfinished(m: March) -> Array:
-        room = (m.num_windows < limits.max_windows) & (m.span > rounding(m.t))
-        return (m.t < end_time) & room & ~m.stiff
+        room = (m.num_windows < limits.max_windows) & (m.span > course.shortest(m.t))
+        return (m.t < course.stops[-1]) & room & ~m.stiff
 
     def advance(m: March) -> March:
-        stop = stops[jnp.searchsorted(stops, m.t, side="right")]
-        # No sliver is left before a stop: what remains is taken whole, or halved.
-        left, span = stop - m.t, jnp.minimum(m.span, course.max_window)
-        most = jnp.where(m.search.on, left, 0.5 * left)
-        whole = (span > 0.99 * left) & ~m.search.on & (left <= 1.01 * course.max_window)
-        end = jnp.where(whole, stop, m.t + jnp.minimum(span, most))
-        window, seen = fit(m.t, end, m.y, m.seen, m.implicit)
+        place, shortest = course.place(m.t, m.y, m.span, m.search.on), course.shortest(m.t)
+        window, seen = fit(place, m.seen, m.implicit)
         stiff = jnp.asarray(False) if gauss_newton else m.implicit & ~window.contracted
         active = unfinished(m) & ~stiff
-        good, next_span, search = decide(m.search, window, m.implicit, rounding(m.t), tables.rank)
+        good, next_span, search = decide(m.search, window, m.implicit, shortest, tables.rank)
         accepted = active & good
         # Gauss-Newton costs some hundred iterations, and under vmap one member's Gauss-Newton costs
         # all members. So it is enabled only where the residual would have allowed twice the span
@@ -125,7 +137,7 @@ def march(
         leeway = jnp.minimum(10 * m.seen.leeway, 0.1 / tolerance.rtol)
         rejected = Seen(m.seen.size, jnp.zeros_like(m.y), leeway)
         return March(
-            t=jnp.where(accepted, end, m.t),
+            t=jnp.where(accepted, place.end, m.t),
             y=jnp.where(accepted, hand_over(tables, window), m.y),
             span=jnp.where(active, next_span, m.span),
             search=jax.tree.map(lambda new, old: jnp.where(active, new, old), search, m.search),
@@ -142,7 +154,8 @@ def march(
 
     if begun is None:
         t0, y0 = course.t0, problem.y0
-        shapes, _ = jax.eval_shape(fit, t0, t0, y0, unseen(y0), jnp.asarray(True))
+        place = Place(t0, t0, jnp.zeros(2, t0.dtype), y0)
+        shapes, _ = jax.eval_shape(fit, place, unseen(y0), jnp.asarray(True))
         begun = _at_start(problem, tolerance, course, limits, shapes)
     start = dataclasses.replace(begun, stiff=jnp.asarray(False))
     return jax.lax.while_loop(lambda m: largest_of_batch(unfinished(m)), advance, start)

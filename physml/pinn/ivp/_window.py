@@ -17,7 +17,7 @@ from physml.pinn.collocation import (
     jacobian_of,
     solve_stages,
 )
-from physml.pinn.ivp._audit import audit, between
+from physml.pinn.ivp._audit import Place, audit, between
 
 # Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
 # far below one tolerance.
@@ -196,10 +196,7 @@ def fit_window(
     field: VectorField,
     tables: Tables,
     tolerance: Tolerance,
-    start: Float[Array, ""],
-    span: Float[Array, ""],
-    margins: Float[Array, "2"],
-    y: Float[Array, " dim"],
+    place: Place,
     seen: Seen,
     max_steps: Int[Array, ""] | None,
 ) -> tuple[Window, Seen]:
@@ -214,8 +211,9 @@ def fit_window(
     The window's error is the residual where it was not fitted (see `audit`), times the span, which
     makes it a change of u, and relative to the tolerance of each component, or to what rounding
     leaves of the right-hand side where that is more. It is not judged closer to the start and to
-    the end than the two `margins`.
+    the end than the place's `margins`.
     """
+    start, span, y = place.start, place.span, place.y
     half, zero = span / 2, jnp.zeros((y.shape[0], tables.rank), y.dtype)
     slope = field(start + half * (tables.points[0] + 1), y)
     ansatz = _Ansatz(field, tables, tolerance, start, half, y, slope, seen)
@@ -226,7 +224,7 @@ def fit_window(
     (coefficients, moved), last, tried = iterate(
         ansatz.picard, (zero, y), enough=1.0, limit=limit, spared=y.shape[0], polish=True
     )
-    audited = audit(field, tables, start, span, margins, y, slope, coefficients)
+    audited = audit(field, tables, place, slope, coefficients)
 
     def largest(change: Array, noise: Array) -> Array:
         return jnp.max(in_units(change, ansatz.allowed(audited.u, noise), jnp.inf))
@@ -248,27 +246,12 @@ def fit_window(
     still = jnp.max(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
     contracted = (last <= 1) | (still <= 1)
     solved, count = contracted, tried
-    if max_steps is not None and tables.implicit is not None:
-        begun = jnp.where(contracted, coefficients, zero), contracted
-        coefficients, converged, steps = _with_few_jacobians(ansatz, *begun, max_steps)
+    if max_steps is not None:
+        begun = jnp.where(contracted, coefficients, zero), contracted, noise
+        coefficients, converged, noise, steps = _where_stiff(ansatz, *begun, max_steps)
         solved, count = contracted | converged, tried + steps
-        audited = audit(field, tables, start, span, margins, y, slope, coefficients)
-        noise = ansatz.noise(audited.u)
-        implied = jnp.where(contracted, implied, 0.0)
-    elif max_steps is not None:
-        most = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
-        coefficients, last, noise, steps = jax.lax.while_loop(
-            lambda c: (c[1] > _SMALL_STEP) & (c[3] < max_steps),
-            lambda c: (*ansatz.gauss_newton(c[0]), c[3] + 1),
-            (
-                jnp.where(contracted, coefficients, zero),
-                jnp.where(contracted, 0.0, most),
-                noise,
-                jnp.asarray(0),
-            ),
-        )
-        solved, count = last <= _SMALL_STEP, tried + steps
-        audited = audit(field, tables, start, span, margins, y, slope, coefficients)
+        audited = audit(field, tables, place, slope, coefficients)
+        noise = noise if tables.implicit is None else ansatz.noise(audited.u)
         implied = jnp.where(contracted, implied, 0.0)
     worst = error(jnp.maximum(noise, implied))
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
@@ -276,6 +259,30 @@ def fit_window(
     rounded = largest(audited.rounded, jnp.maximum(noise, implied))
     window = Window(start, span, y, slope, coefficients.T, worst, rounded, contracted, count)
     return window, Seen(size, noise, jnp.ones_like(seen.leeway))
+
+
+def _where_stiff(
+    ansatz: _Ansatz,
+    coefficients: Float[Array, "dim rank"],
+    done: Bool[Array, ""],
+    noise: Float[Array, " dim"],
+    max_steps: Int[Array, ""],
+) -> tuple[Array, Bool[Array, ""], Array, Int[Array, ""]]:
+    """Newton's method for a window in which the iterations did not contract.
+
+    Returns the coefficients, whether it converged, how far rounding spoils the right-hand side,
+    and the number of steps.
+    """
+    if ansatz.tables.implicit is not None:
+        coefficients, converged, steps = _with_few_jacobians(ansatz, coefficients, done, max_steps)
+        return coefficients, converged, noise, steps
+    most = jnp.asarray(jnp.finfo(noise.dtype).max, noise.dtype)
+    coefficients, last, noise, steps = jax.lax.while_loop(
+        lambda c: (c[1] > _SMALL_STEP) & (c[3] < max_steps),
+        lambda c: (*ansatz.gauss_newton(c[0]), c[3] + 1),
+        (coefficients, jnp.where(done, 0.0, most), noise, jnp.asarray(0)),
+    )
+    return coefficients, last <= _SMALL_STEP, noise, steps
 
 
 def _with_few_jacobians(
