@@ -106,11 +106,12 @@ def test_growing_noise_and_noise_with_a_memory_are_contradicted():
     growing = jax.vmap(lambda r: residual_tests(jnp.asarray(values), jnp.asarray(values) * r))
     white = draws(500, 1)
     assert np.mean(growing(jnp.asarray(white))["growth"] > CONTRADICTED) > 0.8
-    alike = white.copy()
-    for i in range(1, 40):
+    values = np.exp(-np.linspace(0.0, 3.0, 80))[:, None]
+    alike = draws(500, 1, n=80)
+    for i in range(1, 80):
         alike[:, i] += 0.7 * alike[:, i - 1]
     remembering = jax.vmap(lambda r: residual_tests(jnp.asarray(values), r))
-    assert np.mean(remembering(jnp.asarray(alike))["memory"] > CONTRADICTED) > 0.8
+    assert np.mean(remembering(jnp.asarray(alike))["memory"] > CONTRADICTED) > 0.95
     assert float(residual_tests(jnp.asarray(values), 0.01 * jnp.asarray(alike[0]))["memory"]) == 0.0
 
 
