@@ -104,6 +104,14 @@ class _Ansatz(NamedTuple):
         """The size of a step as large as u, in units of round-off."""
         return 1 / (16 * float(jnp.finfo(self.y.dtype).eps))
 
+    def constant(self) -> Float[Array, "dim rank"]:
+        """The coefficients with which u stays y, nearly.
+
+        From a state beside the slow ones that a stiff equation falls back to, its slope leads far
+        away in a wide window.
+        """
+        return -jnp.outer(self.slope, self.tables.weights @ self.tables.slopes)
+
     def picard(self, carry: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         """A fixed-point step: subtract the residual's projection on the derivative features.
 
@@ -237,7 +245,7 @@ def fit_window(
     Fixed-point iterations from C = 0 come first and need no linear algebra. Where the span is
     moderate in units of the time scale of f they contract faster than geometrically, as for all
     Volterra equations. Where they do not, as in stiff problems, Gauss-Newton minimises the
-    integral of $r^2$, again from C = 0, in at most `max_steps` steps; without `max_steps` the
+    integral of $r^2$, from a constant u, in at most `max_steps` steps; without `max_steps` the
     program has no Gauss-Newton in it.
 
     The window's error is the residual where it was not fitted (see `audit`), times the span, which
@@ -279,7 +287,7 @@ def fit_window(
     contracted = (last <= 1) | (still <= 1)
     solved, count, spoilt = contracted, tried, noise
     if max_steps is not None:
-        begun = jnp.where(contracted, coefficients, zero), contracted, noise
+        begun = jnp.where(contracted, coefficients, ansatz.constant()), contracted, noise
         coefficients, converged, noise, steps = _where_stiff(ansatz, *begun, max_steps)
         solved, count = contracted | converged, tried + steps
         audited = audit(field, tables, place, slope, coefficients)
