@@ -111,7 +111,7 @@ def coefficients(
     change, so the result is right to rounding where the force is smooth between its jumps.
 
     >>> series = fourier.coefficients(lambda t: jnp.cos(t) ** 2, n=3, period=2 * jnp.pi)
-    >>> float(series.a0.round(12)), float(series.a[1].round(12))
+    >>> round(float(series.a0), 12), round(float(series.a[1]), 12)
     (1.0, 0.5)
 
     Args:
