@@ -283,6 +283,36 @@ def test_published_end_values(name):
     np.testing.assert_allclose(solution.ys[-1], truth, rtol=1e-9)
 
 
+def e5(t, y, args):
+    start, bind = 7.89e-10 * y[0], 1.1e7 * y[0] * y[2]
+    pair, decay = 1.13e9 * y[1] * y[2], 1.13e3 * y[3]
+    return [-start - bind, start - pair, start - bind - pair + decay, bind - decay]
+
+
+@pytest.mark.parametrize("state", [1.0, 1e-15])
+def test_fast_components_need_no_absolute_tolerance(state):
+    """Robertson's second component follows the others; its residual times the span says nothing."""
+    field, y0, t1, truth = PUBLISHED["robertson"]
+    system = from_function(
+        lambda t, y, state: [state * x for x in field(t, y / state, None)], dim=3
+    )
+    solution = pinn.solve(system, np.array(y0) * state, t1, ts=[t1], args=jnp.asarray(state))
+    np.testing.assert_allclose(solution.ys[-1] / state, truth, rtol=1e-6)
+    assert solution.stats["num_windows"] < 90
+
+
+def test_the_first_transient_may_be_shorter_than_the_end_is_rounded():
+    system, y0 = from_function(e5, dim=4), np.array([1.76e-3, 0.0, 0.0, 0.0])
+    ts = [1e-3, 1e0, 1e3]
+    solution = pinn.solve(system, y0, 1e13, ts=ts)
+    found = solve_ivp(
+        lambda t, y: np.array(e5(t, y, None)), (0.0, 1e3), y0, "Radau",
+        t_eval=ts, rtol=1e-10, atol=1e-26,
+    )  # fmt: skip
+    np.testing.assert_allclose(solution.ys, found.y.T, rtol=1e-6)
+    assert solution.stats["num_windows"] < 300
+
+
 @pytest.mark.slow
 def test_lorenz96_with_40_components():
     system, y0 = Lorenz96(40), np.full(40, 8.0) + 0.01 * np.eye(40)[0]

@@ -98,7 +98,7 @@ def audit(
         times,
         u[:, :num],
         u,
-        span * (residual * jnp.asarray(counts, residual.dtype)),
+        span * (residual * jnp.asarray(counts[None], residual.dtype)),
         span * jnp.max(jnp.abs(moved - rates[:, some]), axis=1),
     )
 

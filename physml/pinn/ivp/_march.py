@@ -46,7 +46,8 @@ class Course(NamedTuple):
     def shortest(self, t: Float[Array, ""], span: Float[Array, ""]) -> Float[Array, ""]:
         """The shortest span that a window near t may have: some roundings of the time.
 
-        At the time zero it is relative to the span that was tried, down to its rounding in [t0, t1].
+        At the time zero it is relative to the span that was tried, not to the end, which may be
+        many orders of magnitude later than the first transient.
         """
         eps = jnp.finfo(t.dtype).eps
         time = jnp.maximum(jnp.abs(t), jnp.abs(t + span))

@@ -15,6 +15,7 @@ from physml.pinn.collocation import (
     factorise,
     iterate,
     jacobian_of,
+    resolve,
     solve_stages,
 )
 from physml.pinn.ivp._audit import Audit, Place, audit, between
@@ -142,7 +143,7 @@ class _Ansatz(NamedTuple):
         residual = root[:, None] * jnp.einsum("pij,jp->pi", filters, residual)
         # The filter times the residual's derivative, which is the slopes less h J times the values.
         slopes = jnp.einsum("pr,pij->pijr", root[:, None] * tables.slopes, filters)
-        values = jnp.einsum("pr,pij->pijr", root[:, None] * tables.values, identity - filters)
+        values = jnp.einsum("pr,pij->pijr", root[:, None] * tables.values, identity[None] - filters)
         matrix = slopes + values
         matrix = matrix.reshape(dim * root.size, dim * rank)
         # The triangle of [A b] holds that of A, and Q^T b beside it.
@@ -205,7 +206,7 @@ class _Ansatz(NamedTuple):
         terms = size @ jnp.max(jnp.abs(jacobian), axis=2)
         units = powers_of_two(size, 2 * self.half * terms)
         jacobian = units[:, None, None] * jacobian / units[None, :, None]
-        return f, units, jnp.linalg.inv(identity - self.half * jacobian.transpose(2, 1, 0))
+        return f, units, jnp.linalg.inv(identity[None] - self.half * jacobian.transpose(2, 1, 0))
 
     def follows(self, audited: Audit) -> tuple[Array, Array, Array]:
         r"""The changes of u that remain of a residual where fast modes decay in the window.
@@ -218,10 +219,17 @@ class _Ansatz(NamedTuple):
         tolerated = responses(self.field, times, u, self.tolerance.rtol)
         known = jnp.stack([audited.changes, spoilt, tolerated])
         size = self.tolerance.of(u, self.seen.size) / self.tolerance.rtol
-        _, units, filters = self.filters(times, u, size)
-        left = jnp.einsum("pij,kjp->pik", filters, known / units[:, None])
-        change = units[:, None] * jnp.max(jnp.abs(left), axis=0)
-        return change[:, 0], change[:, 1], change[:, 2]
+        if self.tables.implicit is None:
+            _, units, filters = self.filters(times, u, size)
+            left = jnp.einsum("pij,kjp->kip", filters, known / units[None, :, None])
+        else:
+            middle, noise = len(self.tables.points) // 2, jnp.max(jnp.abs(spoilt), axis=1)
+            units = powers_of_two(size, 2 * self.half * noise / (ROUNDINGS * eps))
+            _, tangent = jax.linearize(lambda u: self.field(times[middle], u), u[:, middle])
+            jacobian = jacobian_of(tangent, units, self.tables.implicit.band)
+            left = resolve(jacobian, self.half, known / units[None, :, None])
+        change = units[None] * jnp.max(jnp.abs(left), axis=2)
+        return change[0], change[1], change[2]
 
     def noise(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
         """How far rounding spoils the right-hand side between the points of the fit."""
@@ -245,13 +253,15 @@ def fit_window(
     Fixed-point iterations from C = 0 come first and need no linear algebra. Where the span is
     moderate in units of the time scale of f they contract faster than geometrically, as for all
     Volterra equations. Where they do not, as in stiff problems, Gauss-Newton minimises the
-    integral of $r^2$, from a constant u, in at most `max_steps` steps; without `max_steps` the
-    program has no Gauss-Newton in it.
+    integral of the square of the change of u that r makes there (see `_Ansatz.filters`), from a
+    constant u, in at most `max_steps` steps; without `max_steps` the program has no Gauss-Newton
+    in it.
 
     The window's error is the residual where it was not fitted (see `audit`), times the span, which
-    makes it a change of u, and relative to the tolerance of each component, or to what rounding
-    leaves of the right-hand side where that is more. It is not judged closer to the start and to
-    the end than the place's `margins`.
+    makes it a change of u, or filtered where the iterations do not contract. It is relative to the
+    tolerance of each component, or to what rounding, and errors tolerated elsewhere, leave of the
+    right-hand side where that is more. It is not judged closer to the start and to the end than the
+    place's `margins`.
     """
     start, span, y = place.start, place.span, place.y
     half, zero = span / 2, jnp.zeros((y.shape[0], tables.rank), y.dtype)
