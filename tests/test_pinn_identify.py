@@ -14,7 +14,7 @@ from helpers import refusals
 from physml import pinn, reference
 from physml.pinn.inverse._parameters import free_parameters
 from physml.pinn.inverse._shooting import weigh
-from physml.results import RESULTS
+from physml.results import RESULTS, is_failure
 from physml.systems import DrivenOscillator, Duffing, Lorenz, SquareWave, from_function
 
 NAMES = ("sigma", "rho", "beta")
@@ -60,7 +60,8 @@ def test_lorenz_reaches_the_cramer_rao_bound(lorenz, observe, factor):
     guess, known = Lorenz(*(factor * TRUE)), {"noise": 0.5, "bounds": POSITIVE}
     options = {"free": NAMES, "y0": [1.5, 1.5, 1.5], "observe": observe, "num_windows": 30, **known}
     found = jax.jit(jax.vmap(lambda ys: pinn.identify(guess, TS, ys, **options)))(data)
-    assert np.all(found.result == RESULTS.successful)
+    assert not np.any(is_failure(found.result))
+    assert np.sum(found.result == RESULTS.successful) >= 11  # chance contradicts one in a hundred
     matrix = jacobian.reshape(-1, 6)
     covariance = 0.25 * np.linalg.inv(matrix.T @ matrix)
     bound = np.sqrt(np.diag(covariance))
