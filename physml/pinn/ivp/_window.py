@@ -20,9 +20,9 @@ from physml.pinn.collocation import (
 )
 from physml.pinn.ivp._audit import Audit, Place, audit, between
 
-# Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
-# far below one tolerance.
-_SMALL_STEP = 10.0
+# Gauss-Newton's steps shrink quadratically, but in fast components only from where a step is small
+# in units of their present value, which may be far below their tolerance.
+_SMALL_STEP = 1e-3
 _BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
 _STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 _MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
