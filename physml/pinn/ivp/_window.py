@@ -20,9 +20,10 @@ from physml.pinn.collocation import (
 )
 from physml.pinn.ivp._audit import Audit, Place, audit, between
 
-# Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
-# far below one tolerance.
-_SMALL_STEP = 10.0
+# Gauss-Newton's steps shrink quadratically, but in fast components only from where a step is small
+# in units of their present value, which may be far below their tolerance.
+_SMALL_STEP = 1e-3
+_FINE_STEP = 10.0  # where rounding keeps steps from getting smaller
 _BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
 _STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 _MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
@@ -336,7 +337,7 @@ def _where_stiff(
         lambda c: (*ansatz.gauss_newton(c[0]), c[3] + 1),
         (coefficients, jnp.where(done, 0.0, most), noise, jnp.asarray(0)),
     )
-    return coefficients, last <= _SMALL_STEP, noise, steps
+    return coefficients, last <= _FINE_STEP, noise, steps
 
 
 def _with_few_jacobians(
