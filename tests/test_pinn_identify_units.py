@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.linalg
 import scipy.optimize
 
 from physml import pinn, reference
@@ -112,6 +113,26 @@ def noisy(amounts):
     return amounts[:, 1:] + 0.01 * np.random.default_rng(8).standard_normal((60, 3))
 
 
+def amounts_by_scipy(unknowns):
+    """B, C and D for three rates and four amounts at the start, by the exponential of a matrix."""
+    rates, start = unknowns[:3], unknowns[3:]
+    matrix = np.diag([*-rates, 0.0]) + np.diag(rates, -1)
+    return np.stack([scipy.linalg.expm(t * matrix) @ start for t in TIMES])[:, 1:]
+
+
+def fitted_by_scipy(ys, noise):
+    """The fit for a noise of each column: unknowns, standard deviations and the noise it leaves."""
+
+    def residuals(unknowns):
+        return ((amounts_by_scipy(unknowns) - ys) / noise).ravel()
+
+    guess = np.array([1.0, 0.2, 0.15, 0.8, 0.1, 0.1, 0.1])
+    best = scipy.optimize.least_squares(residuals, guess, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    freedom = len(ys) - len(guess) / len(noise)
+    left = noise * np.sqrt(np.sum(best.fun.reshape(ys.shape) ** 2, axis=0) / freedom)
+    return best.x, np.sqrt(np.diag(np.linalg.inv(best.jac.T @ best.jac))), left
+
+
 @pytest.mark.parametrize("start", [0.8, 0.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_components_and_time_in_other_units(noisy, seed, start):
@@ -127,4 +148,9 @@ def test_components_and_time_in_other_units(noisy, seed, start):
     np.testing.assert_allclose(found.sd["k"] * second, plain.sd["k"], rtol=1e-7)
     np.testing.assert_allclose(found.y0_sd / units, plain.y0_sd, rtol=1e-7)
     np.testing.assert_allclose(found.noise / units[1:], plain.noise, rtol=1e-7)
-    assert np.all(np.abs(plain.estimate - RATES) < 4 * plain.sd["k"])
+    # Against SciPy and not against the true rates: of this noise, k[1] is 4.2 sd off in both fits.
+    best, sd, noise = fitted_by_scipy(noisy, np.asarray(plain.noise))
+    unknowns = np.concatenate([plain.estimate, plain.y0])
+    assert np.all(np.abs(unknowns - best) < 1e-3 * sd)
+    np.testing.assert_allclose(np.concatenate([plain.sd["k"], plain.y0_sd]), sd, rtol=1e-3)
+    np.testing.assert_allclose(plain.noise, noise, rtol=1e-5)
