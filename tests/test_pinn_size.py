@@ -336,10 +336,10 @@ def test_a_large_system_that_repels_is_not_trusted():
 
 
 def test_buffers_grow_where_they_are_full(monkeypatch):
-    whole = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 20.0)
+    whole = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 25.0)
     assert int(whole.stats["num_windows"]) > 64
     monkeypatch.setattr(_room, "_ROOM", 1)
-    grown = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 20.0)
+    grown = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 25.0)
     np.testing.assert_array_equal(grown.ys, whole.ys)
     np.testing.assert_array_equal(grown.error_estimate(20.0), whole.error_estimate(20.0))
     with pytest.warns(UserWarning, match="66 windows, that is max_windows"):
