@@ -191,6 +191,7 @@ def _identify(
         states = states.at[:, np.asarray(data.indices)].set(at_starts(data.ys))
     if unknowns.start_given:
         states = states.at[0].set(unknowns.start)
+    states = _off_zero(unknowns, layout, states)
     problem = _shooting_problem(data, unknowns, layout, loss, states, at_data(data.ys))
     fitted = fit_windows(problem, problem.prior[0], states, max_steps)
     problem = dataclasses.replace(problem, scales=fitted.scales)
@@ -230,6 +231,32 @@ def _shooting_problem(
         prior=(p, jnp.asarray(unknowns.precision, dtype)),
         start=(unknowns.start, known),
     )
+
+
+def _off_zero(
+    unknowns: Unknowns, layout: Layout, states: Float[Array, "windows dim"]
+) -> Float[Array, "windows dim"]:
+    """The guess, where a component that is zero all along takes a size that can be seen.
+
+    Zero has no size to measure steps with. The component takes the one at which it would change
+    another, in the whole time, by that one's size.
+    """
+    parameters, starts = unknowns.parameters, jnp.asarray(layout.starts)
+    p, length = parameters.unconstrain(unknowns.values), 2 * jnp.sum(layout.halves)
+    slopes = jax.vmap(lambda t, y: parameters(t, y, p))(starts, states)
+    by = jax.vmap(jax.jacfwd(lambda t, y: parameters(t, y, p), 1))(starts, states)
+    change, effects = (length * jnp.sqrt(jnp.mean(x**2, axis=0)) for x in (slopes, by))
+    given = jnp.sqrt(jnp.mean(states**2, axis=0))
+    sizes = jnp.where(given > 0, given, jnp.where(jnp.isfinite(change), change, 1.0))
+
+    def reach(_, sizes):  # one component further from those that have a size
+        effect = jnp.max(effects * jnp.where(sizes > 0, 1 / sizes, 0.0)[:, None], axis=0)
+        lost = (sizes == 0) & (effect > 0) & jnp.isfinite(effect)
+        return jnp.where(lost, 1 / effect, sizes)
+
+    reached = jax.lax.fori_loop(0, sizes.size, reach, sizes)
+    moved = jnp.where(sizes > 0, states, reached)
+    return moved.at[0].set(states[0]) if unknowns.start_known else moved
 
 
 def _first_scales(
