@@ -102,9 +102,10 @@ BOX = [[1.0, 0.0], [2.0, 1.0]]
     ({"y0": [[1.0], [2.0]]}, "y0 must be one start"),
     ({"parameters": {"gama": (0.1, 0.3)}}, "ranges must name parameters of"),
     ({"parameters": {"gamma": (0.3, 0.1)}}, "gamma must have a range low <= high"),
-    ({"parameters": {"gamma": 0.3}}, "gamma must have a range"),
+    ({"parameters": {"gamma": 0.3}}, "parameters must be .* pairs of numbers", TypeError),
     ({"units": 1}, "units must be at least 2"),
-    ({"rtol": 0.0}, "rtol must be at least"),
+    ({"rtol": 0.0}, "rtol must be positive"),
+    ({"rtol": 1e-17}, "rtol must be at least"),
     (
         {
             "system": DrivenOscillator(forcing=SquareWave()),
