@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import (
     floating_array,
     floating_arrays,
     is_concrete,
     require_count,
-    require_instance,
+    require_finite,
     require_positive,
 )
 from physml._numerics.quadrature import gauss
@@ -41,6 +42,7 @@ in the limit of many harmonics. The first maximum is 1.0895 jumps above the lowe
 _POINTS = 32  # Gauss points of a panel, which holds at most three periods of the last harmonic
 
 
+@checked
 def square_wave(n: int, amplitude: float = 1.0, period: float = 1.0) -> FourierSeries:
     r"""An odd wave that jumps between ±F₀: $b_k = 4 F_0 / (\pi k)$ for odd k.
 
@@ -52,43 +54,48 @@ def square_wave(n: int, amplitude: float = 1.0, period: float = 1.0) -> FourierS
         period: $\tau > 0$.
 
     Raises:
-        TypeError, ValueError: `n` is no count, or the period is not positive.
+        TypeError, ValueError: `n` is no count, the amplitude is not finite, or the period is not
+            positive.
     """
-    k = _harmonics(n, period)
+    k = _harmonics(n, amplitude, period)
     return _series(0.0, 0.0 * k, amplitude * 4.0 / (math.pi * k) * (k % 2), period)
 
 
+@checked
 def triangle_wave(n: int, amplitude: float = 1.0, period: float = 1.0) -> FourierSeries:
     r"""An even wave of straight lines, F₀ at t = 0: $a_k = 8 F_0 / (\pi k)^2$ for odd k.
 
     Args and raises as `square_wave`.
     """
-    k = _harmonics(n, period)
+    k = _harmonics(n, amplitude, period)
     return _series(0.0, amplitude * 8.0 / (math.pi * k) ** 2 * (k % 2), 0.0 * k, period)
 
 
+@checked
 def sawtooth_wave(n: int, amplitude: float = 1.0, period: float = 1.0) -> FourierSeries:
     r"""An odd wave that rises from −F₀ to F₀ and jumps back at τ/2:
     $b_k = (-1)^{k+1}\, 2 F_0 / (\pi k)$.
 
     Args and raises as `square_wave`.
     """
-    k = _harmonics(n, period)
+    k = _harmonics(n, amplitude, period)
     sign = 2.0 * (k % 2) - 1.0
     return _series(0.0, 0.0 * k, amplitude * sign * 2.0 / (math.pi * k), period)
 
 
+@checked
 def rectified_sine(n: int, amplitude: float = 1.0, period: float = 1.0) -> FourierSeries:
     r"""What a rectifier leaves, $F_0 |\sin(\pi t / \tau)|$:
     $a_0 = 4 F_0/\pi,\ a_k = -4 F_0 / (\pi (4 k^2 - 1))$.
 
     Args and raises as `square_wave`.
     """
-    k = _harmonics(n, period)
+    k = _harmonics(n, amplitude, period)
     a = -amplitude * 4.0 / (math.pi * (4.0 * k**2 - 1.0))
     return _series(amplitude * 4.0 / math.pi, a, 0.0 * k, period)
 
 
+@checked
 def coefficients(
     force: Forcing | Callable[[Array], ArrayLike],
     n: int,
@@ -104,7 +111,7 @@ def coefficients(
     change, so the result is right to rounding where the force is smooth between its jumps.
 
     >>> series = fourier.coefficients(lambda t: jnp.cos(t) ** 2, n=3, period=2 * jnp.pi)
-    >>> float(series.a0.round(12)), float(series.a[1].round(12))
+    >>> round(float(series.a0), 12), round(float(series.a[1]), 12)
     (1.0, 0.5)
 
     Args:
@@ -120,8 +127,6 @@ def coefficients(
     Source: the lecture notes, eq. 6.
     """
     require_count(n=n)
-    if not callable(force):
-        raise TypeError(f"force must be a Forcing or a function of the time, got {force!r}")
     if not isinstance(force, Forcing):
         force = FunctionForcing(function=force, period=period, jumps=tuple(map(float, jumps)))
     elif period is not None or jumps:
@@ -154,6 +159,7 @@ def coefficients(
     )
 
 
+@checked
 def coefficients_from_samples(
     samples: Real[ArrayLike, " samples"], n: int, period: float = 1.0
 ) -> FourierSeries:
@@ -172,6 +178,7 @@ def coefficients_from_samples(
         TypeError, ValueError: an argument of the wrong kind, or too few samples.
     """
     samples = floating_array("samples", samples)
+    require_finite("samples", samples)
     require_count(n=n)
     require_positive(period=period)
     if samples.ndim != 1 or samples.shape[0] <= 2 * n:
@@ -183,12 +190,13 @@ def coefficients_from_samples(
     return _series(2.0 * c[0].real, 2.0 * c[1:].real, -2.0 * c[1:].imag, period)
 
 
+@checked
 def mean_square(series: FourierSeries) -> Float[Array, ""]:
     r"""The mean of $F^2$ over a period, by Parseval: $a_0^2/4 + \sum_n (a_n^2 + b_n^2)/2$."""
-    require_instance(FourierSeries, series=series)
     return series.a0**2 / 4.0 + 0.5 * jnp.sum(series.a**2 + series.b**2)
 
 
+@checked
 def gibbs_overshoot(wave: SquareWave, n: int) -> Float[Array, ""]:
     """How far the sum of n harmonics rises above the upper level, as a share of the jump.
 
@@ -203,7 +211,6 @@ def gibbs_overshoot(wave: SquareWave, n: int) -> Float[Array, ""]:
     Raises:
         TypeError, ValueError: `wave` is no `SquareWave`, or `n` no count.
     """
-    require_instance(SquareWave, wave=wave)
     require_count(n=n)
     series = wave.fourier_series(n)
     ts = jnp.arange(32 * n, dtype=float) * (wave.period / (32 * n))
@@ -213,6 +220,7 @@ def gibbs_overshoot(wave: SquareWave, n: int) -> Float[Array, ""]:
     return (series(top) - wave.high) / (wave.high - wave.low)
 
 
+@checked
 def response(series: FourierSeries, oscillator: DrivenOscillator) -> FourierSeries:
     r"""The steady motion of a damped linear oscillator under a periodic force, as a series too.
 
@@ -237,8 +245,6 @@ def response(series: FourierSeries, oscillator: DrivenOscillator) -> FourierSeri
     Source: the lecture notes, eq. 5, with the square under the root and the quadrant of the angle
     put right.
     """
-    require_instance(FourierSeries, series=series)
-    require_instance(DrivenOscillator, oscillator=oscillator)
     n = jnp.arange(1, series.a.shape[0] + 1, dtype=series.a.dtype)
     omega = n * (2.0 * math.pi / series.period)
     in_phase = (oscillator.omega0 - omega) * (oscillator.omega0 + omega)
@@ -260,6 +266,7 @@ def response(series: FourierSeries, oscillator: DrivenOscillator) -> FourierSeri
     )
 
 
+@checked
 def resonance_curve(
     series: FourierSeries, oscillator: DrivenOscillator, frequencies: Real[ArrayLike, " n"]
 ) -> Float[Array, " n"]:
@@ -279,7 +286,6 @@ def resonance_curve(
     Raises:
         TypeError, ValueError: as `response`; a frequency is not positive.
     """
-    require_instance(FourierSeries, series=series)
     frequencies = floating_array("frequencies", frequencies, series.a.dtype)
     require_positive(frequencies=frequencies)
     if frequencies.ndim != 1:
@@ -292,6 +298,7 @@ def resonance_curve(
     return jax.vmap(rms)(frequencies)
 
 
+@checked
 def convolve_periodic(f: FourierSeries, g: FourierSeries) -> FourierSeries:
     r"""The convolution over a period, $h(t) = \frac1\tau \int_0^\tau f(s) g(t - s) \, ds$.
 
@@ -302,7 +309,6 @@ def convolve_periodic(f: FourierSeries, g: FourierSeries) -> FourierSeries:
         TypeError: an argument is no `FourierSeries`.
         ValueError: the periods or the numbers of harmonics differ.
     """
-    require_instance(FourierSeries, f=f, g=g)
     if f.a.shape != g.a.shape:
         raise ValueError(f"g must have as many harmonics as f, {f.a.shape[0]}, got {g.a.shape[0]}")
     known = is_concrete(f.period) and is_concrete(g.period)
@@ -313,6 +319,7 @@ def convolve_periodic(f: FourierSeries, g: FourierSeries) -> FourierSeries:
     return _series(0.5 * f.a0 * g.a0, a, b, f.period)
 
 
+@checked
 def convolve(
     x: Real[ArrayLike, "*shape"], kernel: Real[ArrayLike, "*window"]
 ) -> Float[Array, "*full"]:
@@ -337,8 +344,9 @@ def convolve(
     return jnp.fft.irfftn(jnp.fft.rfftn(x, shape) * jnp.fft.rfftn(kernel, shape), shape)
 
 
-def _harmonics(n: int, period: float) -> Float[Array, " n"]:
+def _harmonics(n: int, amplitude: float, period: float) -> Float[Array, " n"]:
     require_count(n=n)
+    require_finite("amplitude", amplitude)
     require_positive(period=period)
     return jnp.arange(1, n + 1, dtype=float)
 

@@ -1,10 +1,13 @@
 """Strict JAX settings for every test: float64, no silent broadcasting, no silent promotion."""
 
 import os
+from pathlib import Path
 
 import jax
 import jaxtyping
 import pytest
+
+from physml._numerics import compiled
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)  # the second for what is shared out among devices
@@ -20,6 +23,19 @@ def pytest_configure(config):
         folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Forgets programs before they take all the maps of memory that Linux grants a process.
+
+    A program takes several, and XLA ends the process where the 65,530 are used up.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        compiled.forget()
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from physml import (
     data,
     dynamics,
     fit,
+    fourier,
     neuron,
     nn,
     pinn,
@@ -27,6 +28,8 @@ matplotlib.use("agg")
 
 KEY = jax.random.key(0)
 LORENZ, DRIVEN = systems.Lorenz(), systems.DrivenOscillator()
+SQUARE = systems.SquareWave()
+HARMONIC = systems.FourierSeries(a0=1.0, a=jnp.ones(1), b=jnp.ones(1), period=1.0)
 DECAY = systems.from_function(lambda t, y, args: -y, 1)
 MAP = reference.RungeKutta4(LORENZ, 0.05)
 ONES, HISTORY = jnp.ones(3), jnp.ones((2, 3))
@@ -205,6 +208,19 @@ CALLS = {
         "residual": of_network, "model": MLP, "data": PATHS[0], "steps": 2, "shared": (),
         "key": None, "progress": False, "callback": None,
     },
+    # fourier
+    fourier.coefficients: {"force": SQUARE, "n": 3, "period": None, "jumps": ()},
+    fourier.coefficients_from_samples: {"samples": SERIES, "n": 3, "period": 1.0},
+    fourier.convolve: {"x": ONES, "kernel": ONES},
+    fourier.convolve_periodic: {"f": HARMONIC, "g": HARMONIC},
+    fourier.gibbs_overshoot: {"wave": SQUARE, "n": 3},
+    fourier.mean_square: {"series": HARMONIC},
+    fourier.rectified_sine: {"n": 3, "amplitude": 1.0, "period": 1.0},
+    fourier.resonance_curve: {"series": HARMONIC, "oscillator": DRIVEN, "frequencies": [0.5, 1.0]},
+    fourier.response: {"series": HARMONIC, "oscillator": DRIVEN},
+    fourier.sawtooth_wave: {"n": 3, "amplitude": 1.0, "period": 1.0},
+    fourier.square_wave: {"n": 3, "amplitude": 1.0, "period": 1.0},
+    fourier.triangle_wave: {"n": 3, "amplitude": 1.0, "period": 1.0},
     # neuron
     neuron.gradient_step: {
         "w": ONES, "b": 0.5, "x": ONES, "target": 1.0, "learning_rate": 0.1,
@@ -253,7 +269,7 @@ CALLS = {
     pinn.solve: {
         "system": LORENZ, "y0": ONES, "t1": 0.1, "t0": 0.0, "ts": None, "rtol": None, "atol": None,
         "units": 20, "num_points": 12, "key": None, "network": None, "first_span": None,
-        "max_steps": 10, "max_windows": 64, "correct": True, "throw": True,
+        "max_window": None, "max_steps": 10, "max_windows": 64, "correct": True, "throw": True,
     },
     pinn.bundle: {
         "system": DECAY, "y0": [[1.0], [2.0]], "t1": 0.2, "key": KEY, "parameters": None, "t0": 0.0,
@@ -322,7 +338,10 @@ CALLS = {
     reference.extended_horizon: {
         "system": LORENZ, "trajectories": TRAJECTORIES, "scale": ONES, "threshold": 0.4,
     },
-    reference.extended_trajectories: {"system": LORENZ, "y0s": PATHS[:, 0], "ts": TIMES},
+    reference.extended_trajectories: {
+        "system": LORENZ, "y0s": PATHS[:, 0], "ts": TIMES, "max_substeps": 100, "throw": True,
+    },
+    reference.TaylorFlow.create: {"system": LORENZ, "dt": 0.1, "order": None, "substeps": None},
     reference.reaction_diffusion: {
         "reaction": lambda u: -u, "diffusivity": 0.1, "u0": np.sin, "interval": (0.0, 1.0),
         "ts": TIMES, "num_points": 8, "rtol": 1e-6,
@@ -421,6 +440,6 @@ PASSED_ON = {
     "text checkpoint of sweep", "systems", "predicted", "none batch_size of fit_many",
     "number learning_rate of scheduled", "list learning_rate of scheduled",
     "array learning_rate of scheduled", "convolution", "neuron", "nn", "images of logits",
-    "images of probabilities",
+    "images of probabilities", "number noise of identify", "array noise of identify",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

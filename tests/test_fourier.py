@@ -249,7 +249,7 @@ def test_the_convolution_theorem(shape, window):
     (lambda: fourier.coefficients(systems.SquareWave(), 2, 1.0), "must be left out"),
     (lambda: fourier.coefficients(lambda t: jnp.log(t - 0.5), 2, 1.0), "force must be finite"),
     (lambda: fourier.coefficients_from_samples(np.ones(8), 4), "with more than 8 of them"),
-    (lambda: fourier.mean_square(3.0), "series must be a FourierSeries, got float", TypeError),
+    (lambda: fourier.mean_square(3.0), "series must be a FourierSeries, got 3.0", TypeError),
     (lambda: fourier.gibbs_overshoot(SERIES, 3), "wave must be a SquareWave", TypeError),
     (
         lambda: fourier.response(SERIES, systems.Lorenz()),

@@ -110,7 +110,7 @@ def in_units(ys, units, second, guess):
 
 @pytest.fixture(scope="module")
 def noisy(amounts):
-    return amounts[:, 1:] + 0.01 * np.random.default_rng(7).standard_normal((60, 3))
+    return amounts[:, 1:] + 0.01 * np.random.default_rng(8).standard_normal((60, 3))
 
 
 def amounts_by_scipy(unknowns):

@@ -107,7 +107,8 @@ def test_a_step_in_time_that_was_not_declared():
 
 def test_a_pulse_in_time_is_not_stepped_over():
     f = lambda t, y, _: -0.1 * y + jnp.exp(-(((t - 500.3) / 0.1) ** 2) / 2) / 0.1  # noqa: E731
-    solution = pinn.solve(from_function(f, 1), [0.0], 600.0, t0=1.0)
+    solution = pinn.solve(from_function(f, 1), [1.0], 600.0)
+    assert solution.result == RESULTS.successful
     # The pulse is a kick of sqrt(2 pi), its width moves it by exp(0.01^2 / 2).
     end = np.sqrt(2 * np.pi) * np.exp(-0.1 * 99.7 + 0.01**2 / 2)
     np.testing.assert_allclose(solution.ys[-1, 0], end, rtol=1e-10)

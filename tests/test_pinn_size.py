@@ -277,10 +277,38 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_end_values(name):
     field, y0, t1, truth = PUBLISHED[name]
-    # Robertson's second component is 1e-13 at the end, of terms that cancel.
-    atol = 1e-10 if name == "robertson" else None
-    solution = pinn.solve(from_function(field, dim=len(y0)), y0, t1, ts=[t1], atol=atol)
+    solution = pinn.solve(from_function(field, dim=len(y0)), y0, t1, ts=[t1])
     np.testing.assert_allclose(solution.ys[-1], truth, rtol=1e-9)
+
+
+def e5(t, y, args):
+    start, bind = 7.89e-10 * y[0], 1.1e7 * y[0] * y[2]
+    pair, decay = 1.13e9 * y[1] * y[2], 1.13e3 * y[3]
+    return [-start - bind, start - pair, start - bind - pair + decay, bind - decay]
+
+
+@pytest.mark.parametrize("state", [1.0, 1e-15])
+def test_fast_components_need_no_absolute_tolerance(state):
+    """Robertson's second component follows the others."""
+    field, y0, t1, truth = PUBLISHED["robertson"]
+    system = from_function(
+        lambda t, y, state: [state * x for x in field(t, y / state, None)], dim=3
+    )
+    solution = pinn.solve(system, np.array(y0) * state, t1, ts=[t1], args=jnp.asarray(state))
+    np.testing.assert_allclose(solution.ys[-1] / state, truth, rtol=1e-6)
+    assert solution.stats["num_windows"] < 90
+
+
+def test_the_first_transient_may_be_shorter_than_the_end_is_rounded():
+    system, y0 = from_function(e5, dim=4), np.array([1.76e-3, 0.0, 0.0, 0.0])
+    ts = [1e-3, 1e0, 1e3]
+    solution = pinn.solve(system, y0, 1e13, ts=ts)
+    found = solve_ivp(
+        lambda t, y: np.array(e5(t, y, None)), (0.0, 1e3), y0, "Radau",
+        t_eval=ts, rtol=1e-10, atol=1e-26,
+    )  # fmt: skip
+    np.testing.assert_allclose(solution.ys, found.y.T, rtol=1e-6)
+    assert solution.stats["num_windows"] < 300
 
 
 @pytest.mark.slow
@@ -308,10 +336,10 @@ def test_a_large_system_that_repels_is_not_trusted():
 
 
 def test_buffers_grow_where_they_are_full(monkeypatch):
-    whole = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 20.0)
+    whole = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 25.0)
     assert int(whole.stats["num_windows"]) > 64
     monkeypatch.setattr(_room, "_ROOM", 1)
-    grown = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 20.0)
+    grown = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 25.0)
     np.testing.assert_array_equal(grown.ys, whole.ys)
     np.testing.assert_array_equal(grown.error_estimate(20.0), whole.error_estimate(20.0))
     with pytest.warns(UserWarning, match="66 windows, that is max_windows"):

@@ -72,8 +72,13 @@ def once(make: Callable[..., T], *args: PyTree) -> T:
     return _MADE[key]
 
 
+def forget() -> None:
+    """Let go of all that `once` has made, and with it of the memory of programs."""
+    _MADE.clear()
+
+
 _MADE: dict[Hashable, Any] = {}
-_MOST_MADE = 256
+_MOST_MADE = 64
 _SETTINGS = ("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision")  # of programs
 
 

@@ -54,9 +54,19 @@ def response(
     share: Float[ArrayLike, ""],
 ) -> Float[Array, " dim"]:
     """The largest change of f(t, u) when each input changes by a share of its size, up or down."""
-    batch = tuple(range(1, u.ndim))
+    change = jnp.abs(responses(field, times, u, share))
+    return jnp.max(change, axis=tuple(range(1, u.ndim)))
+
+
+def responses(
+    field: Callable[[Array, Array], Array],
+    times: Float[Array, "*batch"],
+    u: Float[Array, "inputs *batch"],
+    share: Float[ArrayLike, ""],
+) -> Float[Array, "dim *batch"]:
+    """The change of f(t, u) when each input changes by a share of its size, up or down."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
-    size = jnp.max(jnp.abs(u), axis=batch, keepdims=True)
+    size = jnp.max(jnp.abs(u), axis=tuple(range(1, u.ndim)), keepdims=True)
     step = share * size * jnp.asarray(signs, u.dtype)
-    change = jnp.abs(field(times, u + step) - field(times, u))
-    return jnp.max(jnp.where(jnp.isfinite(change), change, 0.0), axis=batch)
+    change = field(times, u + step) - field(times, u)
+    return jnp.where(jnp.isfinite(change), change, 0.0)

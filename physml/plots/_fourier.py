@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from physml._numerics.calls import checked
 from physml.plots._common import (
     Series,
     add_legend,
@@ -18,6 +19,7 @@ from physml.plots._common import (
 _MARKERS = "os^Dv*"
 
 
+@checked
 def spectra(harmonics: Series, sizes: Mapping[str, Series]) -> Figure:
     """The sizes of the Fourier coefficients of waves, on logarithmic axes.
 
@@ -44,6 +46,7 @@ def spectra(harmonics: Series, sizes: Mapping[str, Series]) -> Figure:
     return fig
 
 
+@checked
 def resonance_curves(frequencies: Series, curves: Mapping[str, Series]) -> Figure:
     """The steady motion of an oscillator against the frequency of its force, logarithmic axes.
 

@@ -44,6 +44,7 @@ def cole_hopf(x: Numbers, t: Numbers, viscosity: float) -> np.ndarray:
     Source: Basdevant et al., Computers & Fluids 14 (1986) 23.
     """
     checks.require_positive(viscosity=viscosity)
+    checks.require_not_empty(x=x, t=t)
     x, t = np.asarray(x, float), np.asarray(t, float)
     checks.require_finite("x", x)
     checks.require_finite("t", t)

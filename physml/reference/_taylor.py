@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
+from physml._numerics.calls import checked
 from physml.step_maps import StepMap
 from physml.systems import System
 
@@ -48,6 +49,7 @@ class TaylorFlow(StepMap):
     fixed: bool = eqx.field(static=True)  # whether order and steps are given, not chosen
 
     @classmethod
+    @checked
     def create(
         cls,
         system: System,

@@ -150,7 +150,8 @@ def _check_shape(
         }
         found = dict(zip(wanted, lengths, strict=True))
         fits = all(found[axis] == length for axis, length in known.items())
-        if fits and 0 not in shape:
+        empty = any(0 in found[axis] for axis in wanted if axis != "...")
+        if fits and not empty:
             sizes |= {axis: found[axis] for axis in named}
             return
     parts = [

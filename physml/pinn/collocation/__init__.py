@@ -9,6 +9,7 @@ from physml.pinn.collocation._jacobian import Band as Band
 from physml.pinn.collocation._jacobian import find_band as find_band
 from physml.pinn.collocation._jacobian import jacobian_of as jacobian_of
 from physml.pinn.collocation._jacobian import largest_real_part as largest_real_part
+from physml.pinn.collocation._jacobian import resolve as resolve
 from physml.pinn.collocation._linearised import ExactNodes as ExactNodes
 from physml.pinn.collocation._linearised import Linearised as Linearised
 from physml.pinn.collocation._linearised import Nodes as Nodes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from physml._numerics.compiled import constant
 
@@ -46,7 +46,7 @@ class Blocks(NamedTuple):
 class DenseFactors(NamedTuple):
     """The LU factors of $1 - h \\mu J$ for each mu."""
 
-    lu: Complex[Array, "mus dim dim"]
+    lu: Inexact[Array, "mus dim dim"]
     permutation: Int[Array, "mus dim"]
 
 
@@ -59,8 +59,8 @@ class BlockFactors(NamedTuple):
         jacobian: J.
     """
 
-    inverses: Complex[Array, "mus blocks block block"]
-    scaled: Complex[Array, " mus"]
+    inverses: Inexact[Array, "mus blocks block block"]
+    scaled: Inexact[Array, " mus"]
     jacobian: Blocks
 
 
@@ -125,7 +125,7 @@ def largest_real_part(jacobian: Array | Blocks) -> Float[Array, ""]:
 
 
 def factorise(
-    jacobian: Array | Blocks, scaled: Complex[Array, " mus"]
+    jacobian: Array | Blocks, scaled: Inexact[Array, " mus"]
 ) -> DenseFactors | BlockFactors:
     """The factors of $1 - h \\mu J$ for each $h \\mu$ of `scaled`."""
     if not isinstance(jacobian, Blocks):
@@ -156,7 +156,16 @@ def solver(factors: DenseFactors | BlockFactors) -> tuple[tuple, Callable[..., A
     return (factors.inverses, factors.scaled), functools.partial(_solve_blocks, factors.jacobian)
 
 
-def _solve_dense(arrays: tuple, known: Complex[Array, " dim"]) -> Complex[Array, " dim"]:
+def resolve(
+    jacobian: Array | Blocks, h: Float[Array, ""], known: Float[Array, "many dim points"]
+) -> Float[Array, "many dim points"]:
+    """$(1 - h J)^{-1}$ times each state."""
+    arrays, solve_one = solver(factorise(jacobian, h[None]))
+    one = functools.partial(solve_one, jax.tree.map(lambda x: x[0], arrays))
+    return jax.vmap(jax.vmap(one, 1, 1))(known)
+
+
+def _solve_dense(arrays: tuple, known: Inexact[Array, " dim"]) -> Inexact[Array, " dim"]:
     lu, permutation = arrays
     triangular = functools.partial(jax.lax.linalg.triangular_solve, lu, left_side=True)
     half_way = triangular(known[permutation][:, None], lower=True, unit_diagonal=True)
@@ -164,8 +173,8 @@ def _solve_dense(arrays: tuple, known: Complex[Array, " dim"]) -> Complex[Array,
 
 
 def _solve_blocks(
-    jacobian: Blocks, arrays: tuple, known: Complex[Array, " dim"]
-) -> Complex[Array, " dim"]:
+    jacobian: Blocks, arrays: tuple, known: Inexact[Array, " dim"]
+) -> Inexact[Array, " dim"]:
     inverses, scaled = arrays
     band = jacobian.band
     known = jnp.take(known, band.order, mode="fill", fill_value=0.0).reshape(len(inverses), -1)

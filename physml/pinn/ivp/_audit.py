@@ -43,14 +43,24 @@ class Audit(NamedTuple):
     """A window's network where it was not fitted.
 
     Attributes:
-        u: its values between the points of the fit.
-        change: the change of u that the residual makes over the window.
+        times: when it was looked at.
+        u: its values between the points of the fit, which come first among the times.
+        states: its values at all times.
+        changes: the change of u that the residual at each time would make over the window, as far
+            as it counts there.
         rounded: what rounding t and u makes of that change: no fit makes it smaller.
     """
 
+    times: Float[Array, " checks"]
     u: Float[Array, "dim between"]
-    change: Float[Array, " dim"]
+    states: Float[Array, "dim checks"]
+    changes: Float[Array, "dim checks"]
     rounded: Float[Array, " dim"]
+
+    @property
+    def change(self) -> Float[Array, " dim"]:
+        """The largest of the changes."""
+        return jnp.max(jnp.abs(self.changes), axis=1)
 
 
 def audit(
@@ -82,11 +92,13 @@ def audit(
         jnp.concatenate([times, times[some] * (1 + 2 * eps)]), jnp.concatenate([u, rounded], axis=1)
     )
     rates, moved = rates[:, :count], rates[:, count:]
-    residual = jnp.abs(slope[:, None] + coefficients @ tables.check_slopes[:count].T - rates)
-    elsewhere = jnp.max(residual[:, num:], axis=1) / _AT_ENDS
+    residual = slope[:, None] + coefficients @ tables.check_slopes[:count].T - rates
+    counts = np.where(np.arange(count) < num, 1.0, 1 / _AT_ENDS)
     return Audit(
+        times,
         u[:, :num],
-        span * jnp.maximum(jnp.max(residual[:, :num], axis=1), elsewhere),
+        u,
+        span * (residual * jnp.asarray(counts[None], residual.dtype)),
         span * jnp.max(jnp.abs(moved - rates[:, some]), axis=1),
     )
 

@@ -43,10 +43,15 @@ class Course(NamedTuple):
     first_span: Float[Array, ""] | None
     max_window: Float[Array, ""]
 
-    def shortest(self, t: Float[Array, ""]) -> Float[Array, ""]:
-        """The shortest span that a window from t may have: some roundings of the time."""
-        end_time = self.stops[-1]
-        return 16 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(end_time))
+    def shortest(self, t: Float[Array, ""], span: Float[Array, ""]) -> Float[Array, ""]:
+        """The shortest span that a window near t may have: some roundings of the time.
+
+        At the time zero it is relative to the span that was tried, not to the end, which may be
+        many orders of magnitude later than the first transient.
+        """
+        eps = jnp.finfo(t.dtype).eps
+        time = jnp.maximum(jnp.abs(t), jnp.abs(t + span))
+        return 16 * eps * jnp.maximum(time, eps * (self.stops[-1] - self.t0))
 
     def place(
         self,
@@ -64,7 +69,7 @@ class Course(NamedTuple):
         end = jnp.where(whole, stop, t + jnp.minimum(span, most))
         # f may round the time of a declared jump otherwise than the stop was rounded.
         at_stop = jnp.any(self.stops[None] == jnp.stack([t, end])[:, None], axis=1)
-        return Place(t, end, jnp.where(at_stop, 4 * self.shortest(t), 0.0), y)
+        return Place(t, end, jnp.where(at_stop, 4 * self.shortest(t, end - t), 0.0), y)
 
 
 class Limits(NamedTuple):
@@ -117,11 +122,12 @@ def march(
         return fit_window(problem.rates, tables, tolerance, place, seen, most)
 
     def unfinished(m: March) -> Array:
-        room = (m.num_windows < limits.max_windows) & (m.span > course.shortest(m.t))
+        room = (m.num_windows < limits.max_windows) & (m.span > course.shortest(m.t, m.span))
         return (m.t < course.stops[-1]) & room & ~m.stiff
 
     def advance(m: March) -> March:
-        place, shortest = course.place(m.t, m.y, m.span, m.search.on), course.shortest(m.t)
+        place = course.place(m.t, m.y, m.span, m.search.on)
+        shortest = course.shortest(m.t, place.span)
         window, seen = fit(place, m.seen, m.implicit)
         stiff = jnp.asarray(False) if gauss_newton else m.implicit & ~window.contracted
         active = unfinished(m) & ~stiff

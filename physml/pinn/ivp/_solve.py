@@ -64,8 +64,9 @@ def solve(
     equation's residual at Gauss points small. Where they do not contract, as in stiff problems,
     Gauss-Newton finds it. The value at the window's end starts the next window. A window is
     rejected and tried narrower if its residual between those points, times its span (which makes
-    it a change of u), is above `rtol` times the size of a component; the spans follow the
-    residual, whatever the time scale. No window crosses a jump of the right-hand side that the
+    it a change of u), is above `rtol` times the size of a component; a change that a stiff problem
+    forgets in the window counts by what is left of it. The spans follow the residual, whatever the
+    time scale. No window crosses a jump of the right-hand side that the
     system declares; other jumps and kinks are found by bisection, and a window's edge is put there.
 
     Then the error of these networks, mostly rounding, is computed from their residual in

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, response, rounding
+from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, response, responses, rounding
 from physml.pinn.collocation import (
     Tables,
     Tolerance,
@@ -15,13 +15,15 @@ from physml.pinn.collocation import (
     factorise,
     iterate,
     jacobian_of,
+    resolve,
     solve_stages,
 )
-from physml.pinn.ivp._audit import Place, audit, between
+from physml.pinn.ivp._audit import Audit, Place, audit, between
 
-# Gauss-Newton's steps shrink quadratically: after a step of ten tolerances the next one would be
-# far below one tolerance.
-_SMALL_STEP = 10.0
+# Gauss-Newton's steps shrink quadratically, but in fast components only from where a step is small
+# in units of their present value, which may be far below their tolerance.
+_SMALL_STEP = 1e-3
+_FINE_STEP = 10.0  # where rounding keeps steps from getting smaller
 _BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
 _STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 _MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
@@ -104,6 +106,14 @@ class _Ansatz(NamedTuple):
         """The size of a step as large as u, in units of round-off."""
         return 1 / (16 * float(jnp.finfo(self.y.dtype).eps))
 
+    def constant(self) -> Float[Array, "dim rank"]:
+        """The coefficients with which u stays y, nearly.
+
+        From a state beside the slow ones that a stiff equation falls back to, its slope leads far
+        away in a wide window.
+        """
+        return -jnp.outer(self.slope, self.tables.weights @ self.tables.slopes)
+
     def picard(self, carry: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         """A fixed-point step: subtract the residual's projection on the derivative features.
 
@@ -128,18 +138,14 @@ class _Ansatz(NamedTuple):
         root, identity = jnp.sqrt(tables.weights), jnp.eye(dim, dtype=coefficients.dtype)
         u = self.values(coefficients, tables.values, tables.points)
         times = self.times(tables.points)
-        f, tangent = jax.linearize(lambda u: self.field(times, u), u)
-        directions = jnp.broadcast_to(identity[:, :, None], (dim, *u.shape))
-        jacobian = jax.vmap(tangent)(directions)  # (direction, component, point)
         size = self.tolerance.of(u, self.seen.size) / self.tolerance.rtol
-        terms = size @ jnp.max(jnp.abs(jacobian), axis=2)
-        units = powers_of_two(size, 2 * self.half * terms)
-        jacobian = units[:, None, None] * jacobian / units[None, :, None]
+        f, units, filters = self.filters(times, u, size)
         residual = (self.slope[:, None] + coefficients @ tables.slopes.T - f) / units[:, None]
-        residual = root[None] * residual
-        slopes = jnp.einsum("p,pr,ij->ipjr", root, tables.slopes, identity)
-        values = root[:, None] * tables.values
-        matrix = slopes - self.half * jnp.einsum("pr,jip->ipjr", values, jacobian)
+        residual = root[:, None] * jnp.einsum("pij,jp->pi", filters, residual)
+        # The filter times the residual's derivative, which is the slopes less h J times the values.
+        slopes = jnp.einsum("pr,pij->pijr", root[:, None] * tables.slopes, filters)
+        values = jnp.einsum("pr,pij->pijr", root[:, None] * tables.values, identity[None] - filters)
+        matrix = slopes + values
         matrix = matrix.reshape(dim * root.size, dim * rank)
         # The triangle of [A b] holds that of A, and Q^T b beside it.
         triangle = jnp.linalg.qr(
@@ -183,6 +189,49 @@ class _Ansatz(NamedTuple):
         limit = 1e3 / self.tolerance.rtol
         return accelerate(step, coefficients, 1 / units, enough=_STEP_TO_STAY, limit=limit)
 
+    def filters(
+        self, times: Float[Array, " points"], u: Float[Array, "dim points"], size: Array
+    ) -> tuple[Array, Array, Float[Array, "points dim dim"]]:
+        r"""What turns a residual at each point into the change of u that it makes, over the span.
+
+        A residual r changes a mode that decays at the rate $\lambda$ by $r / \lambda$, one that
+        hardly decays by r times the span: the resolvent $(1 - h J)^{-1}$ with half of the span h
+        does both, as RADAU5 uses it for its error estimate.
+
+        Returns f, the units of the components, and the resolvents in these units.
+        """
+        f, tangent = jax.linearize(lambda u: self.field(times, u), u)
+        identity = jnp.eye(len(u), dtype=u.dtype)
+        directions = jnp.broadcast_to(identity[:, :, None], (len(u), *u.shape))
+        jacobian = jax.vmap(tangent)(directions)  # (direction, component, point)
+        terms = size @ jnp.max(jnp.abs(jacobian), axis=2)
+        units = powers_of_two(size, 2 * self.half * terms)
+        jacobian = units[:, None, None] * jacobian / units[None, :, None]
+        return f, units, jnp.linalg.inv(identity[None] - self.half * jacobian.transpose(2, 1, 0))
+
+    def follows(self, audited: Audit) -> tuple[Array, Array, Array]:
+        r"""The changes of u that remain of a residual where fast modes decay in the window.
+
+        Returns those of the audited residual, of what rounding spoils, and of errors that are
+        tolerated in u, each divided by the span but the first.
+        """
+        times, u, eps = audited.times, audited.states, jnp.finfo(self.y.dtype).eps
+        spoilt = ROUNDINGS / 4 * responses(self.field, times, u, 4 * eps)
+        tolerated = responses(self.field, times, u, self.tolerance.rtol)
+        known = jnp.stack([audited.changes, spoilt, tolerated])
+        size = self.tolerance.of(u, self.seen.size) / self.tolerance.rtol
+        if self.tables.implicit is None:
+            _, units, filters = self.filters(times, u, size)
+            left = jnp.einsum("pij,kjp->kip", filters, known / units[None, :, None])
+        else:
+            middle, noise = len(self.tables.points) // 2, jnp.max(jnp.abs(spoilt), axis=1)
+            units = powers_of_two(size, 2 * self.half * noise / (ROUNDINGS * eps))
+            _, tangent = jax.linearize(lambda u: self.field(times[middle], u), u[:, middle])
+            jacobian = jacobian_of(tangent, units, self.tables.implicit.band)
+            left = resolve(jacobian, self.half, known / units[None, :, None])
+        change = units[None] * jnp.max(jnp.abs(left), axis=2)
+        return change[0], change[1], change[2]
+
     def noise(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
         """How far rounding spoils the right-hand side between the points of the fit."""
         return rounding(self.field, self.times(between(self.tables)), u)
@@ -205,13 +254,15 @@ def fit_window(
     Fixed-point iterations from C = 0 come first and need no linear algebra. Where the span is
     moderate in units of the time scale of f they contract faster than geometrically, as for all
     Volterra equations. Where they do not, as in stiff problems, Gauss-Newton minimises the
-    integral of $r^2$, again from C = 0, in at most `max_steps` steps; without `max_steps` the
-    program has no Gauss-Newton in it.
+    integral of the square of the change of u that r makes there (see `_Ansatz.filters`), from a
+    constant u, in at most `max_steps` steps; without `max_steps` the program has no Gauss-Newton
+    in it.
 
     The window's error is the residual where it was not fitted (see `audit`), times the span, which
-    makes it a change of u, and relative to the tolerance of each component, or to what rounding
-    leaves of the right-hand side where that is more. It is not judged closer to the start and to
-    the end than the place's `margins`.
+    makes it a change of u, or filtered where the iterations do not contract. It is relative to the
+    tolerance of each component, or to what rounding, and errors tolerated elsewhere, leave of the
+    right-hand side where that is more. It is not judged closer to the start and to the end than the
+    place's `margins`.
     """
     start, span, y = place.start, place.span, place.y
     half, zero = span / 2, jnp.zeros((y.shape[0], tables.rank), y.dtype)
@@ -229,15 +280,15 @@ def fit_window(
     def largest(change: Array, noise: Array) -> Array:
         return jnp.max(in_units(change, ansatz.allowed(audited.u, noise), jnp.inf))
 
-    def error(noise: Array) -> Array:
+    def error(change: Array, noise: Array) -> Array:
         begins = jnp.max(jnp.abs(audited.u), axis=1) > _BEGINS * seen.size
-        return largest(audited.change / jnp.where(begins, seen.leeway, 1.0), noise)
+        return largest(change / jnp.where(begins, seen.leeway, 1.0), noise)
 
     # Where the iterations contract, errors that are tolerated elsewhere bound the tolerance of a
     # component from below. What rounding leaves is measured only where it may be in the way: in a
     # loop of one turn, not by a condition, so that a batch does it only if a member needs it.
-    clean, implied = jnp.zeros_like(y), ansatz.implied(audited.u)
-    doubtful = (last < limit) & ~((last <= 1) & (error(implied) <= 1))
+    clean, implied, change = jnp.zeros_like(y), ansatz.implied(audited.u), audited.change
+    doubtful = (last < limit) & ~((last <= 1) & (error(change, implied) <= 1))
     noise, _ = jax.lax.while_loop(
         lambda carry: carry[1],
         lambda carry: (ansatz.noise(jnp.where(carry[1], audited.u, 0.0)), jnp.asarray(False)),
@@ -245,15 +296,19 @@ def fit_window(
     )
     still = jnp.max(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
     contracted = (last <= 1) | (still <= 1)
-    solved, count = contracted, tried
+    solved, count, spoilt = contracted, tried, noise
     if max_steps is not None:
-        begun = jnp.where(contracted, coefficients, zero), contracted, noise
+        begun = jnp.where(contracted, coefficients, ansatz.constant()), contracted, noise
         coefficients, converged, noise, steps = _where_stiff(ansatz, *begun, max_steps)
         solved, count = contracted | converged, tried + steps
         audited = audit(field, tables, place, slope, coefficients)
         noise = noise if tables.implicit is None else ansatz.noise(audited.u)
-        implied = jnp.where(contracted, implied, 0.0)
-    worst = error(jnp.maximum(noise, implied))
+        change, spoilt, implied, _ = jax.lax.while_loop(
+            lambda c: c[3],
+            lambda c: (*ansatz.follows(audited), jnp.asarray(False)),
+            (audited.change, noise, implied, ~contracted),
+        )
+    worst = error(change, jnp.maximum(spoilt, implied))
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
     size = jnp.maximum(seen.size, jnp.max(jnp.abs(audited.u), axis=1))
     rounded = largest(audited.rounded, jnp.maximum(noise, implied))
@@ -282,7 +337,7 @@ def _where_stiff(
         lambda c: (*ansatz.gauss_newton(c[0]), c[3] + 1),
         (coefficients, jnp.where(done, 0.0, most), noise, jnp.asarray(0)),
     )
-    return coefficients, last <= _SMALL_STEP, noise, steps
+    return coefficients, last <= _FINE_STEP, noise, steps
 
 
 def _with_few_jacobians(
