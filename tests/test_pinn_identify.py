@@ -148,10 +148,9 @@ def test_outliers_hardly_move_a_robust_fit(decaying):
     system, ts, ys = decaying
     spoiled = ys.copy()
     spoiled[5::8] += 0.5
-    squares, huber = (
-        pinn.identify(system, ts, spoiled, free=("k",), t0=0.0, loss=loss)
-        for loss in ("squares", "huber")
-    )
+    with pytest.warns(UserWarning, match="residuals are not those of the noise"):
+        squares = pinn.identify(system, ts, spoiled, free=("k",), t0=0.0)
+    huber = pinn.identify(system, ts, spoiled, free=("k",), t0=0.0, loss="huber")
     error = abs(float(huber.values["k"]) - 1.3)
     assert error < 0.1 * abs(float(squares.values["k"]) - 1.3)
     assert error < 4 * huber.sd["k"] < 0.1

@@ -1,6 +1,8 @@
 """An unknown term of an equation: found as a network, then written as a few monomials."""
 
 import itertools
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from physml.pinn.inverse import _task as task
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
 from physml.pinn.inverse._layout import smoother
+from physml.results import RESULTS
 from physml.systems import System, from_function
 
 _SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from zero
@@ -140,7 +143,9 @@ def discover(
         )
         return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
 
-    smooth = fit(features, np.zeros(units), prior={"weights": size})
+    with warnings.catch_warnings():  # the prior holds this fit off the data, as it should
+        warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
+        smooth = fit(features, np.zeros(units), prior={"weights": size})
     exponents = _exponents(degree, len(inputs))
     coefficients = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
