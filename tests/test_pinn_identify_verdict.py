@@ -126,7 +126,7 @@ def test_multiplicative_noise_is_said_and_both_remedies_help():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             plain = pinn.identify(GUESS, ts, ys, free=tuple(PREY))
-        said += plain.result == RESULTS.noise_contradicted
+        said += bool(plain.result == RESULTS.noise_contradicted)
         logs = {"observe": jnp.log, "y0": ys[0]}
         every = {
             "noise": pinn.identify(GUESS, ts, ys, free=tuple(PREY), noise=lambda y: 0.15 * y),
