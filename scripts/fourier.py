@@ -80,7 +80,6 @@ def gibbs(run: Run, config: Config) -> None:
     """How far the partial sums of the pulse train rise above it."""
     pulses, counts = systems.SquareWave(), (1, 5, 25, 125, 625)
     overshoot = {n: float(fourier.gibbs_overshoot(pulses, n)) for n in counts}
-    run.metrics({f"gibbs_{n}": 1.0 + value for n, value in overshoot.items()})
     run.metrics({"gibbs": 1.0 + overshoot[counts[-1]], "gibbs_limit": 1.0 + fourier.GIBBS})
     run.table(
         [[n, value] for n, value in overshoot.items()] + [["no end of them", fourier.GIBBS]],
@@ -135,10 +134,8 @@ def resonance(run: Run, config: Config) -> None:
         "square": fourier.square_wave(n),
         "sawtooth": fourier.sawtooth_wave(n),
     }
-    curves = {
-        name: fourier.resonance_curve(series, oscillator, frequencies)
-        for name, series in shapes.items()
-    }
+    sweep = partial(fourier.resonance_curve, oscillator=oscillator, frequencies=frequencies)
+    curves = {name: sweep(series) for name, series in shapes.items()}
     third = np.argmin(np.abs(frequencies - 1 / 3))
     run.metrics({f"resonance.third.{name}": curve[third] for name, curve in curves.items()})
     run.figure("resonance", plots.resonance_curves(frequencies, curves))
@@ -148,11 +145,8 @@ def theorem(run: Run, config: Config) -> None:
     """A convolution by transforms against the sum that defines it."""
     rng = np.random.default_rng(config.seed)
     x, kernel = rng.normal(size=2000), rng.normal(size=101)
-    ways = {
-        "transforms": fourier.convolve,
-        "sum": partial(convolution.convolve, padding=kernel.size - 1),
-    }
-    for name, convolve in ways.items():
+    by_sum = partial(convolution.convolve, padding=kernel.size - 1)
+    for name, convolve in {"transforms": fourier.convolve, "sum": by_sum}.items():
         with run.row(name) as row:
             row["max_err"] = np.abs(row.time(convolve, x, kernel) - np.convolve(x, kernel)).max()
     run.table(
