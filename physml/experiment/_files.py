@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from physml._numerics.files import replacing
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -73,9 +75,5 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 def write(path: Path, writer: Callable[[Path], Any]) -> None:
     """Let `writer` write a file beside `path`, and put it there once it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         writer(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

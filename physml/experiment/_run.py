@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
+from physml import saving
 from physml.experiment import _files as files
 from physml.experiment._cache import compilation_cache_is_on
 from physml.experiment._command import PLACES, command
@@ -213,11 +214,9 @@ class Run:
         return path
 
     def save_model(self, name: str, model: PyTree) -> Path:
-        """Write a model, any pytree, to `models/NAME`; `fit.checkpoint.load` reads it back."""
+        """Write a model, or anything else, to the folder `models/NAME`; `physml.load` opens it."""
         path = self._path("models", name)
-        from physml.fit import checkpoint  # Orbax is slow to import and not every run saves
-
-        checkpoint.save(path, model)
+        saving.save(path, model)
         return path
 
     def part(

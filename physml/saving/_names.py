@@ -1,0 +1,95 @@
+"""Functions and classes by name: which names a file may use, and what they stand for."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+_PACKAGES = ("physml", "jax", "flax", "optax", "equinox", "diffrax", "lineax", "optimistix", "numpy")
+_SPREAD = {  # public places of what is defined in private modules elsewhere
+    "jax": ("jax.numpy", "jax.nn", "jax.lax", "jax.scipy.special", "jax.nn.initializers"),
+    "flax": ("flax.nnx",),
+    "numpy": ("numpy",),
+}
+
+
+def name_of(thing: Any) -> str | None:
+    """The name `module:qualified name` under which `find` finds a function or class, or None.
+
+    The module is the public one, where there is one, and in physml it is the room: a name holds
+    although the modules within a room, or those within a package, change.
+    """
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
+    if not isinstance(name, str):
+        return None
+    parts = str(getattr(thing, "__module__", "")).split(".")
+    if parts[0] not in _PACKAGES:
+        return None
+    for module in _places(parts):
+        if _look_up(module, name) is thing:
+            return f"{module}:{name}"
+    return None
+
+
+def find(name: str) -> Any:
+    """What a name stands for.
+
+    Only physml and the packages that it stands on are looked at, and there only functions and
+    classes under the name that `name_of` gives them: a file cannot make anything else be imported.
+
+    Raises:
+        LookupError: there is no such function or class.
+    """
+    module, _, qualified = name.partition(":")
+    found = None
+    if module.split(".")[0] in _PACKAGES:
+        found = _look_up(module, qualified)
+    if found is None or not _allowed(found) or name_of(found) != name:
+        raise LookupError(f"there is no function or class {name}")
+    return found
+
+
+def _allowed(thing: Any) -> bool:
+    if not callable(thing):
+        return False
+    in_numpy = str(getattr(thing, "__module__", "")).split(".")[0] == "numpy"
+    return isinstance(thing, type | np.ufunc) or not in_numpy  # NumPy's functions also write files
+
+
+def _places(parts: list[str]) -> Iterator[str]:
+    """The modules in which something that is defined in one of them may be found."""
+    if parts[0] == "physml":
+        private = (at for at, part in enumerate(parts) if part.startswith("_"))
+        yield ".".join(parts[: next(private, len(parts))])
+        return
+    for length in range(1, len(parts)):
+        yield ".".join(parts[:length])
+    yield from _SPREAD.get(parts[0], ())
+    yield ".".join(parts)
+
+
+def _look_up(module: str, qualified: str) -> Any:
+    """An attribute of a module; in physml also of the private modules of a room."""
+    try:
+        places = [importlib.import_module(module)]
+    except ImportError:
+        return None
+    if module.split(".")[0] == "physml":
+        places += _private_modules(places[0])
+    for found in places:
+        for part in qualified.split("."):
+            found = inspect.getattr_static(found, part, None)
+        if found is not None:
+            return found
+    return None
+
+
+def _private_modules(room: ModuleType) -> list[ModuleType]:
+    names = (module.name for module in pkgutil.iter_modules(getattr(room, "__path__", ())))
+    return [
+        importlib.import_module(f"{room.__name__}.{name}") for name in names if name.startswith("_")
+    ]
