@@ -48,7 +48,7 @@ def rngs():
 
 
 def lorenz_trajectories():
-    return reference.trajectories(systems.Lorenz(), STARTS, 0.05 * np.arange(21))
+    return reference.trajectories_from(systems.Lorenz(), STARTS, 0.05 * np.arange(21))
 
 
 def small():
@@ -58,10 +58,15 @@ def small():
     ]  # fmt: skip
     yield "mlp", nn.MLP(3, (4,), 3, activation="sin", rngs=rngs())
     yield "frozen", nn.MLP.frozen(ROWS, 10, 3, rngs=rngs())
-    yield from ((cell, nn.RNN(cell, 3, (4, 3), 3, rngs=rngs())) for cell in ("simple", "gru", "lstm"))
+    yield from (
+        (cell, nn.RNN(cell, 3, (4, 3), 3, rngs=rngs())) for cell in ("simple", "gru", "lstm")
+    )
     yield "frozen rnn", nn.RNN.frozen("gru", ROWS, 6, 3, rngs=rngs())
     yield "cnn", nn.CNN((6, 6, 1), cnn_layers, 2, rngs=rngs())
-    yield "features", nnx.Sequential(nn.FourierFeatures(3, 4, rngs=rngs()), nnx.Linear(4, 3, rngs=rngs()))
+    yield (
+        "features",
+        nnx.Sequential(nn.FourierFeatures(3, 4, rngs=rngs()), nnx.Linear(4, 3, rngs=rngs())),
+    )
     yield "regularised", nn.Regularised(nn.MLP(3, (), 1, rngs=rngs()), l2=0.5)
     yield "bfloat16", nn.MLP(3, (4,), 3, dtype=jnp.bfloat16, rngs=rngs())
     yield "float32", nn.MLP(3, (4,), 3, dtype=jnp.float32, rngs=rngs())
@@ -101,8 +106,9 @@ def large():
             network, trajectories, symmetry=lorenz.symmetry, known=known, **options
         )
         yield f"stepper fit {map_}", fitted
-    yield "recurrent stepper", surrogate.fit_readout(
-        nn.RNN.frozen("gru", ROWS, 6, 3, rngs=rngs()), trajectories
+    yield (
+        "recurrent stepper",
+        surrogate.fit_readout(nn.RNN.frozen("gru", ROWS, 6, 3, rngs=rngs()), trajectories),
     )
     network = nn.MLP(1, (6,), 2, activation="sin", rngs=rngs())
     yield "training", pinn.train(network, systems.DrivenOscillator(), [1.0, 0.0], t1=1.0)
@@ -110,13 +116,16 @@ def large():
     network = nn.MLP(1, (4,), 1, rngs=rngs())
     yield "least squares", fit.least_squares(misfit, network, x, steps=3)
     yield "projection", fit.variable_projection(misfit, network, x, steps=3)
-    yield "sweep", fit.sweep(
-        fit.mean_square(misfit),
-        lambda s: nn.MLP(1, (4,), 1, rngs=nnx.Rngs(s["key"])),
-        x,
-        settings={"rate": jnp.array([1e-3, 1e-2]), "key": jax.random.split(jax.random.key(0))},
-        optimizer=lambda s: optax.adam(s["rate"]),
-        steps=4,
+    yield (
+        "sweep",
+        fit.sweep(
+            fit.mean_square(misfit),
+            lambda s: nn.MLP(1, (4,), 1, rngs=nnx.Rngs(s["key"])),
+            x,
+            settings={"rate": jnp.array([1e-3, 1e-2]), "key": jax.random.split(jax.random.key(0))},
+            optimizer=lambda s: optax.adam(s["rate"]),
+            steps=4,
+        ),
     )
 
 
@@ -134,10 +143,13 @@ def heavy():
     growing = systems.from_function(growth, 1, state_names=("y",))
     options = dict(component=0, degree=2, units=10, key=jax.random.key(0))
     yield "discovery", pinn.discover(growing, ts, ys, **options)
-    yield "field", pinn.pde(
-        heat,
-        {"x": (0.0, 1.0), "t": (0.0, 0.1)},
-        {("t", 0.0): start, ("x", 0.0): edge, ("x", 1.0): edge},
+    yield (
+        "field",
+        pinn.pde(
+            heat,
+            {"x": (0.0, 1.0), "t": (0.0, 0.1)},
+            {("t", 0.0): start, ("x", 0.0): edge, ("x", 1.0): edge},
+        ),
     )
     box = jnp.array([[0.5, 0.5], [1.5, 1.5]])
     options = dict(parameters={"gamma": (0.1, 0.3)}, key=jax.random.key(0))
@@ -190,7 +202,11 @@ def _answers(thing):
         case pinn.Discovery():
             return thing.term(jnp.ones((2, 1))), _answers(thing.found), thing.coefficients
         case pinn.PDESolution():
-            return thing(0.3, 0.05), thing.derivative("xx", 0.5, 0.1), thing.error_estimate(0.3, 0.1)
+            return (
+                thing(0.3, 0.05),
+                thing.derivative("xx", 0.5, 0.1),
+                thing.error_estimate(0.3, 0.1),
+            )
         case pinn.Bundle():
             asked_at = 0.7, jnp.ones(2), {"gamma": 0.2}
             return thing(*asked_at), thing.error_estimate(*asked_at)

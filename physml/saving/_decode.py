@@ -19,12 +19,8 @@ Own = Callable[[str, str], Any]
 Place = Callable[[str, np.ndarray], Any]
 """Makes the array at a path from the numbers that were saved."""
 
-_NUMBERS = {"f": float, "i": int, "u": int, "c": complex, "b": bool}  # of weakly typed arrays
 
-
-def decode(
-    thing: Node, arrays: Sequence[np.ndarray], own: Own, place: Place | None = None
-) -> Any:
+def decode(thing: Node, arrays: Sequence[np.ndarray], own: Own, place: Place | None = None) -> Any:
     """Put a thing together.
 
     Args:
@@ -91,10 +87,7 @@ class _Decoder:
                 f"thing{path} is {array.dtype}, which needs JAX's x64 mode: call "
                 'jax.config.update("jax_enable_x64", True) first'
             )
-        found = jnp.asarray(array)
-        if "weak" in node:
-            return jax.lax.convert_element_type(found, _NUMBERS[array.dtype.kind])
-        return found
+        return _weak(array) if "weak" in node else jnp.asarray(array)
 
     def make_numpy(self, node: Node, path: str) -> Any:
         array = self._arrays[node["number"]]
@@ -137,11 +130,12 @@ class _Decoder:
         return kind(function, *arguments, **keywords)
 
     def make_method(self, node: Node, path: str) -> Any:
-        return getattr(self.thing(node["owner"], path), node["name"])
+        return getattr(self.thing(node["owner"], f"{path}.owner"), node["name"])
 
     def make_variable(self, node: Node, path: str) -> nnx.Variable:
         kind = self._class(node, path, nnx.Variable)
-        value, metadata = (self.thing(node[part], path) for part in ("value", "metadata"))
+        value = self.thing(node["value"], f"{path}.value")
+        metadata = self.thing(node["metadata"], f"{path}.metadata")
         made = kind.from_metadata(value, metadata)
         self._remember(node, made)
         return made
@@ -205,6 +199,16 @@ class _Decoder:
     def _remember(self, node: Node, thing: Any) -> None:
         if "id" in node:
             self._shared[node["id"]] = thing
+
+
+def _weak(array: np.ndarray) -> jax.Array:
+    """An array as JAX has it where it comes from Python's numbers: it takes on another's dtype."""
+    zero = jnp.asarray(array.dtype.type(0).item())
+    if zero.dtype != array.dtype:  # made in another mode of JAX
+        return jnp.asarray(array)
+    if array.ndim == 0:
+        return jnp.asarray(array.item())
+    return jnp.broadcast_to(zero, array.shape).at[...].set(array)
 
 
 def _blank(kind: type, attributes: Mapping[str, Any]) -> Any:

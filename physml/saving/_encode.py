@@ -82,7 +82,11 @@ class _Encoder:
             return {"kind": kind.__name__, "items": self._items(thing, path)}
         if kind is dict:
             return {"kind": "dict", "items": self._pairs(thing, path)}
-        if callable(thing) and not isinstance(thing, functools.partial) and (name := name_of(thing)):
+        if (
+            callable(thing)
+            and not isinstance(thing, functools.partial)
+            and (name := name_of(thing))
+        ):
             return {"kind": "name", "name": name}
         return self._composed(thing, path)
 
@@ -95,8 +99,8 @@ class _Encoder:
             value = thing.get_raw_value()
             if isinstance(value, jax.Ref):
                 value = value[...]
-            node["value"] = self.node(value, path)
-            node["metadata"] = self.node(thing.get_metadata(), path)
+            node["value"] = self.node(value, f"{path}.value")
+            node["metadata"] = self.node(thing.get_metadata(), f"{path}.metadata")
             return node
         if isinstance(thing, nnx.Pytree):
             node = self._remember(thing, {"kind": "module", "of": self._class(thing)})
@@ -108,7 +112,7 @@ class _Encoder:
             call = self._items((thing.func, thing.args, thing.keywords), path)
             return {"kind": "partial", "of": self._class(thing), "call": call}
         if isinstance(thing, types.MethodType):
-            owner = self.node(thing.__self__, path)
+            owner = self.node(thing.__self__, f"{path}.owner")
             return {"kind": "method", "owner": owner, "name": thing.__func__.__name__}
         if isinstance(thing, tuple) and hasattr(thing, "_fields"):
             fields = dict(zip(thing._fields, thing, strict=True))

@@ -25,11 +25,10 @@ def decode_like(saved: Content, like: Any) -> Any:
     given = encode(like)
     there = {fact.path: fact for fact in _facts(given)}
     _compare({fact.path: fact for fact in _facts(saved)}, there)
-    names = {path: fact.node["name"] for path, fact in there.items() if _is_own(fact.node)}
 
     def own(name: str, path: str) -> Any:
-        at = path if path in names else f"{path} (class)"
-        return given.own[names[at]]
+        node = there[path].node
+        return given.own[node.get("of", node.get("name"))]
 
     def place(path: str, array: np.ndarray) -> Any:
         node = there[path].node
@@ -53,10 +52,6 @@ class _Fact(NamedTuple):
     node: Node
 
 
-def _is_own(node: Node) -> bool:
-    return isinstance(node, dict) and node["kind"] == "own"
-
-
 def _compare(saved: dict[str, _Fact], given: dict[str, _Fact]) -> None:
     def text(facts: dict[str, _Fact], path: str) -> str:
         return facts[path].text if path in facts else "nothing"
@@ -69,9 +64,7 @@ def _compare(saved: dict[str, _Fact], given: dict[str, _Fact]) -> None:
     if differences:
         more = len(differences) - _SHOWN
         rest = f" and {more} more" if more > 0 else ""
-        raise ValueError(
-            "like must be what was saved, " + ", ".join(differences[:_SHOWN]) + rest
-        )
+        raise ValueError("like must be what was saved, " + ", ".join(differences[:_SHOWN]) + rest)
 
 
 def _facts(content: Content) -> Iterator[_Fact]:
@@ -99,17 +92,12 @@ def _facts(content: Content) -> Iterator[_Fact]:
                 text = str(sorted(node["names"].values())) if static else "member"
                 yield _Fact(path, f"{text} of {node['of']}", node["value"])
             case kind:
-                yield _Fact(f"{path} (class)", node.get("of", kind), _class_node(node))
+                yield _Fact(path, node.get("of", kind).partition(" ")[0], node)
                 for name, part in _parts(node):
                     inner = static or name.removeprefix(".") in node.get("static", ())
                     yield from facts(part, path + name, inner)
 
     yield from facts(content.thing, "", False)
-
-
-def _class_node(node: Node) -> Node:
-    name = node.get("of", "")
-    return {"kind": "own", "name": name} if name and ":" not in name else node
 
 
 def _parts(node: Node) -> Iterator[tuple[str, Node]]:
@@ -122,9 +110,9 @@ def _parts(node: Node) -> Iterator[tuple[str, Node]]:
         case "partial":
             yield from ((f"[{index}]", part) for index, part in enumerate(node["call"]))
         case "method":
-            yield "", node["owner"]
+            yield ".owner", node["owner"]
         case "variable":
-            yield "", node["value"]
+            yield ".value", node["value"]
         case _:
             yield from ((f".{name}", part) for name, part in node["fields"].items())
 

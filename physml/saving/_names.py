@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-_PACKAGES = ("physml", "jax", "flax", "optax", "equinox", "diffrax", "lineax", "optimistix", "numpy")
+_PACKAGES = (
+    "physml",
+    "jax",
+    "flax",
+    "optax",
+    "equinox",
+    "diffrax",
+    "lineax",
+    "optimistix",
+    "numpy",
+)
+_BUILT_IN = {f"builtins:{kind.__name__}": kind for kind in (bool, int, float, complex, str)}
 _SPREAD = {  # public places of what is defined in private modules elsewhere
     "jax": ("jax.numpy", "jax.nn", "jax.lax", "jax.scipy.special", "jax.nn.initializers"),
     "flax": ("flax.nnx",),
@@ -27,6 +38,8 @@ def name_of(thing: Any) -> str | None:
     if not isinstance(name, str):
         return None
     parts = str(getattr(thing, "__module__", "")).split(".")
+    if _BUILT_IN.get(f"builtins:{name}") is thing:
+        return f"builtins:{name}"
     if parts[0] not in _PACKAGES:
         return None
     for module in _places(parts):
@@ -45,7 +58,7 @@ def find(name: str) -> Any:
         LookupError: there is no such function or class.
     """
     module, _, qualified = name.partition(":")
-    found = None
+    found = _BUILT_IN.get(name)
     if module.split(".")[0] in _PACKAGES:
         found = _look_up(module, qualified)
     if found is None or not _allowed(found) or name_of(found) != name:

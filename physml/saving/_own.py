@@ -83,7 +83,5 @@ def _fingerprint(thing: Any) -> list[str] | None:
 
 
 def _instructions(code: types.CodeType) -> tuple[Any, ...]:
-    constants = [
-        _instructions(x) if isinstance(x, types.CodeType) else x for x in code.co_consts
-    ]
+    constants = [_instructions(x) if isinstance(x, types.CodeType) else x for x in code.co_consts]
     return code.co_code, code.co_names, constants
