@@ -49,7 +49,7 @@ def test_values_of_all_kinds(tmp_path):
             np.arange(6.0).reshape(2, 3).T, np.float32(0.1), np.array(["a", "bc"]), np.bool_(True),
         ],
         "keys": [jax.random.key(1), jax.random.split(jax.random.key(2, impl="rbg"), 3)],
-        "kinds": (jnp.dtype("float32"), jnp.float32, float, {1, 2}, frozenset("a"), RESULTS.suspect),
+        "kinds": [jnp.dtype("float32"), jnp.float32, float, {1, 2}, frozenset("a")],
         "functions": [jnp.tanh, jnp.add, jax.nn.relu, nn.fourier, np.sin],
         ("a", 3): {2: eqx.nn.Lambda(jnp.sin)},
     }  # fmt: skip
@@ -58,7 +58,7 @@ def test_values_of_all_kinds(tmp_path):
     assert repr(found) == repr(thing)
     for name in ("arrays", "keys"):
         same(found[name], thing[name])
-    assert found["functions"] == thing["functions"] and found["kinds"][:5] == thing["kinds"][:5]
+    assert found["functions"] == thing["functions"] and found["kinds"] == thing["kinds"]
 
 
 def test_results_of_a_batch_are_kept_by_name(tmp_path, monkeypatch):
@@ -142,8 +142,8 @@ def test_own_classes_are_handed_in_and_their_fields_compared(tmp_path):
     "name",
     [
         "os:system", "builtins:eval", "subprocess:run", "jax._src.lib:xla_client", "numpy:load",
-        "physml.experiment._files:os.replace", "jax.numpy:np.save", "physml:__path__", "jax:__doc__",
-        "saved_things:heat", "physml.nn:MLP.__init__.__globals__", "jax.numpy:no_such",
+        "physml.experiment._files:os.replace", "jax.numpy:np.save", "physml:__path__",
+        "jax:__doc__", "saved_things:heat", "physml.nn:MLP.__init__.__globals__", "jax.numpy:no",
     ],
 )  # fmt: skip
 def test_a_file_names_nothing_else(tmp_path, name):

@@ -1,5 +1,6 @@
 """Functions and classes by name: which names a file may use, and what they stand for."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -101,6 +102,7 @@ def _look_up(module: str, qualified: str) -> Any:
     return None
 
 
+@functools.cache
 def _private_modules(room: ModuleType) -> list[ModuleType]:
     names = (module.name for module in pkgutil.iter_modules(getattr(room, "__path__", ())))
     return [
