@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import saved_things
 from flax import nnx
@@ -92,6 +93,16 @@ def test_what_is_shared_stays_shared(tmp_path):
 
 
 # Functions and classes of the user's own
+
+
+def test_compiled_functions_are_handed_in_as_well(tmp_path):
+    def decay(t, y, args):
+        return -y
+
+    for compiled in (jax.jit(decay), eqx.filter_jit(decay)):
+        (name,) = physml.save(tmp_path, systems.from_function(compiled, 1))
+        found = physml.load(tmp_path, functions={name: compiled})
+        assert found(0.0, jnp.ones(1)) == -1.0
 
 
 def test_own_functions_are_named_and_handed_in(tmp_path):
@@ -186,7 +197,19 @@ def test_a_module_of_the_user_is_never_imported(tmp_path, monkeypatch):
 def test_a_name_holds_although_modules_move():
     assert name_of(nn.MLP) == "physml.nn:MLP" and name_of(nnx.Param) == "flax.nnx:Param"
     assert name_of(jax.nn.relu) == "jax.nn:relu" and name_of(jnp.tanh) == "jax.numpy:tanh"
-    assert name_of(lambda: 0) is None and name_of(json.dumps) is None
+    assert not any(map(name_of, (lambda: 0, json.dumps, np.sum, np.load, optax.adam(0.1).init)))
+
+
+def test_every_class_of_the_house_has_a_name():
+    modules = [module for name, module in sys.modules.items() if name.startswith("physml.")]
+    classes = {
+        thing
+        for module in modules
+        for thing in vars(module).values()
+        if isinstance(thing, type) and thing.__module__ == module.__name__
+    }
+    assert len(classes) > 100
+    assert [thing for thing in classes if find(name_of(thing)) is not thing] == []
 
 
 # Damage

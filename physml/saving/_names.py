@@ -41,7 +41,7 @@ def name_of(thing: Any) -> str | None:
     parts = str(getattr(thing, "__module__", "")).split(".")
     if _BUILT_IN.get(f"builtins:{name}") is thing:
         return f"builtins:{name}"
-    if parts[0] not in _PACKAGES:
+    if parts[0] not in _PACKAGES or not _allowed(thing):
         return None
     for module in _places(parts):
         if _look_up(module, name) is thing:
@@ -62,16 +62,15 @@ def find(name: str) -> Any:
     found = _BUILT_IN.get(name)
     if module.split(".")[0] in _PACKAGES:
         found = _look_up(module, qualified)
-    if found is None or not _allowed(found) or name_of(found) != name:
+    if found is None or name_of(found) != name:
         raise LookupError(f"there is no function or class {name}")
     return found
 
 
 def _allowed(thing: Any) -> bool:
-    if not callable(thing):
-        return False
-    in_numpy = str(getattr(thing, "__module__", "")).split(".")[0] == "numpy"
-    return isinstance(thing, type | np.ufunc) or not in_numpy  # NumPy's functions also write files
+    """Whether a file may name a function or class. NumPy's functions also read and write files."""
+    in_numpy = str(getattr(thing, "__module__", "")).startswith("numpy")
+    return isinstance(thing, type | np.ufunc) or (callable(thing) and not in_numpy)
 
 
 def _places(parts: list[str]) -> Iterator[str]:
@@ -79,10 +78,9 @@ def _places(parts: list[str]) -> Iterator[str]:
     if parts[0] == "physml":
         private = (at for at, part in enumerate(parts) if part.startswith("_"))
         yield ".".join(parts[: next(private, len(parts))])
-        return
-    for length in range(1, len(parts)):
-        yield ".".join(parts[:length])
-    yield from _SPREAD.get(parts[0], ())
+    else:
+        yield from (".".join(parts[:length]) for length in range(1, len(parts)))
+        yield from _SPREAD.get(parts[0], ())
     yield ".".join(parts)
 
 
