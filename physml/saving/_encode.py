@@ -82,16 +82,14 @@ class _Encoder:
             return {"kind": kind.__name__, "items": self._items(thing, path)}
         if kind is dict:
             return {"kind": "dict", "items": self._pairs(thing, path)}
-        if (
-            callable(thing)
-            and not isinstance(thing, functools.partial)
-            and (name := name_of(thing))
-        ):
+        if callable(thing) and (name := name_of(thing)):
             return {"kind": "name", "name": name}
         return self._composed(thing, path)
 
     def _composed(self, thing: Any, path: str) -> Node:
         """The node of what is neither a number, nor a collection, nor known by its name."""
+        if hasattr(thing, "__wrapped__"):  # a compiled or decorated function of the user
+            return {"kind": "own", "name": self._own(thing)}
         if isinstance(thing, eqx.Module) and hasattr(thing, "_enumeration"):
             return self._member(thing, path)
         if isinstance(thing, nnx.Variable):
