@@ -46,10 +46,10 @@ def save(path: str | os.PathLike[str], thing: Any, *, keep: int = 2) -> tuple[st
         OSError: the folder cannot be written.
 
     Example:
-        >>> solution = pinn.solve(systems.Lorenz(), jnp.ones(3), t1=2.0)
-        >>> physml.save("butterfly", solution)
+        >>> network = nn.MLP(3, (4,), 3, activation="sin", rngs=nnx.Rngs(0))
+        >>> physml.save("network", network)
         ()
-        >>> bool((physml.load("butterfly").ys == solution.ys).all())
+        >>> bool((physml.load("network")(jnp.ones(3)) == network(jnp.ones(3))).all())
         True
     """
     require_count(keep=keep)
