@@ -39,15 +39,15 @@ def listed(below: Path, figures: int) -> list[dict[str, Any]]:
     """One row for each run below a folder, newest first."""
     rows = []
     for path in below.rglob("run.json"):
-        folder, record = path.parent, experiment.record_of(path.parent)
+        folder, record = path.parent, experiment.record_of(path.parent) or {}
         metrics = metrics_of(folder)
         claims = {key: x for key, x in metrics.items() if is_figure(key, x)}
         shown = [f"{key} {x:.3g}" for key, x in list(claims.items())[:figures]]
         rows.append(
             {
                 "folder": str(folder.relative_to(below)),
-                "state": record["state"],
-                "started": record["started"],
+                "state": record.get("state", ""),
+                "started": record.get("started", ""),
                 "wall_s": metrics.get("wall_s"),
                 "figures": ", ".join(shown) or record.get("error", ""),
             }
@@ -59,11 +59,11 @@ def compared(first: Path, second: Path) -> list[dict[str, Any]]:
     """One row for each figure of two runs that differs between them."""
     one, two = metrics_of(first), metrics_of(second)
     rows = []
-    for key in dict.fromkeys([*one, *two]):
+    for key in one | two:
         a, b = one.get(key), two.get(key)
         if a != b:
-            both = is_figure(key, a) and is_figure(key, b) and a != 0
-            rows.append({"figure": key, "first": a, "second": b, "ratio": b / a if both else None})
+            ratio = b / a if a and is_figure(key, a) and is_figure(key, b) else None
+            rows.append({"figure": key, "first": a, "second": b, "ratio": ratio})
     return rows
 
 

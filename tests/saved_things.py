@@ -93,12 +93,12 @@ def large():
     yield "stiff", reference.solve(lorenz, y0, ts, stiff=True)
     yield "driven", reference.solve(systems.DrivenOscillator(), y0[:2], ts)
     solve = jax.vmap(lambda y: reference.solve(lorenz, y, ts, throw=False, max_steps=64))
-    yield "truths", solve(y0 + jnp.arange(2.0)[:, None])
+    yield "truths", solve(jnp.stack([y0, 2 * y0]))
     yield "solution", pinn.solve(lorenz, y0, t1=1.0)
     yield "networks", pinn.solve(lorenz, y0, t1=1.0, correct=False)
     yield "float32 solution", pinn.solve(lorenz, y0.astype(jnp.float32), t1=1.0)
     solve = jax.vmap(lambda y: pinn.solve(lorenz, y, t1=1.0))
-    yield "solutions", solve(y0 + jnp.arange(2.0)[:, None])
+    yield "solutions", solve(jnp.stack([y0, 2 * y0]))
     for map_ in ("flow", "network"):
         network = nn.MLP(3, (5,), 3, rngs=rngs())
         known = lorenz if map_ == "flow" else None

@@ -1,5 +1,6 @@
 """Whatever a user keeps opens again, in a new process, bit for bit; what is damaged is named."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -52,11 +53,15 @@ def test_values_of_all_kinds(tmp_path):
         "keys": [jax.random.key(1), jax.random.split(jax.random.key(2, impl="rbg"), 3)],
         "kinds": [jnp.dtype("float32"), jnp.float32, float, {1, 2}, frozenset("a")],
         "functions": [jnp.tanh, jnp.add, jax.nn.relu, nn.fourier, np.sin],
-        ("a", 3): {2: eqx.nn.Lambda(jnp.sin)},
+        ("a", 3): {2: eqx.nn.Lambda(jnp.sin), 3: np.zeros(2, [("x", "f4"), ("y", "i8")])},
+        "partial": functools.partial(jnp.sum, axis=0),
     }  # fmt: skip
     physml.save(tmp_path, thing)
     found = physml.load(tmp_path)
     assert repr(found) == repr(thing)
+    physml.save(tmp_path, systems.Lorenz(rho=1.0).vector_field)
+    field = physml.load(tmp_path)
+    assert field(0.0, jnp.array([1.0, 2.0, 3.0]), None).tolist() == [10.0, -4.0, -6.0]
     for name in ("arrays", "keys"):
         same(found[name], thing[name])
     assert found["functions"] == thing["functions"] and found["kinds"] == thing["kinds"]

@@ -1,6 +1,7 @@
 """Put a thing together again from its nodes and arrays, without calling any constructor."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -126,7 +127,7 @@ class _Decoder:
 
     def make_partial(self, node: Node, path: str) -> Any:
         function, arguments, keywords = self._items(node["call"], path)
-        kind = self._named(node["of"], path)
+        kind = self._class(node, path, functools.partial)
         return kind(function, *arguments, **keywords)
 
     def make_method(self, node: Node, path: str) -> Any:
@@ -153,7 +154,7 @@ class _Decoder:
         return tuple.__new__(kind, (fields[name] for name in kind._fields))
 
     def make_record(self, node: Node, path: str) -> Any:
-        kind = self._class(node, path, object)
+        kind: Any = self._class(node, path, object)
         fields = self._fields(node, path)
         if dataclasses.is_dataclass(kind):
             declared = dataclasses.fields(kind)

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import math
-import types
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from physml._numerics.checks import is_concrete
 from physml.saving._names import name_of
 
 Node = Any
@@ -88,10 +88,6 @@ class _Encoder:
 
     def _composed(self, thing: Any, path: str) -> Node:
         """The node of what is neither a number, nor a collection, nor known by its name."""
-        if hasattr(thing, "__wrapped__"):  # a compiled or decorated function of the user
-            return {"kind": "own", "name": self._own(thing)}
-        if isinstance(thing, eqx.Module) and hasattr(thing, "_enumeration"):
-            return self._member(thing, path)
         if isinstance(thing, nnx.Variable):
             node = self._remember(thing, {"kind": "variable", "of": self._class(thing)})
             value = thing.get_raw_value()
@@ -109,11 +105,15 @@ class _Encoder:
         if isinstance(thing, functools.partial):
             call = self._items((thing.func, thing.args, thing.keywords), path)
             return {"kind": "partial", "of": self._class(thing), "call": call}
-        if isinstance(thing, types.MethodType):
+        if hasattr(thing, "__self__") and hasattr(thing, "__func__"):
             owner = self.node(thing.__self__, f"{path}.owner")
             return {"kind": "method", "owner": owner, "name": thing.__func__.__name__}
-        if isinstance(thing, tuple) and hasattr(thing, "_fields"):
-            fields = dict(zip(thing._fields, thing, strict=True))
+        if hasattr(thing, "__wrapped__"):  # a compiled or decorated function of the user
+            return {"kind": "own", "name": self._own(thing)}
+        if isinstance(thing, eqx.Module) and hasattr(thing, "_enumeration"):
+            return self._member(thing, path)
+        if isinstance(thing, tuple) and (names := getattr(thing, "_fields", None)) is not None:
+            fields = dict(zip(names, thing, strict=True))
             return self._fill({"kind": "named tuple", "of": self._class(thing)}, fields, (), path)
         if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
             declared = dataclasses.fields(thing)
@@ -142,7 +142,7 @@ class _Encoder:
         ]
 
     def _array(self, array: Any, path: str) -> Node:
-        if isinstance(array, jax.core.Tracer):
+        if not is_concrete(array):
             raise TypeError(f"thing{path} must not be traced: save outside of jit, vmap and grad")
         if array.dtype == object:
             raise TypeError(f"thing{path} must hold numbers, got an array of Python objects")

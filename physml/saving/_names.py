@@ -21,7 +21,8 @@ _PACKAGES = (
     "optimistix",
     "numpy",
 )
-_BUILT_IN = {f"builtins:{kind.__name__}": kind for kind in (bool, int, float, complex, str)}
+_PYTHON = (bool, int, float, complex, str, functools.partial)
+_OF_PYTHON = {f"{kind.__module__}:{kind.__name__}": kind for kind in _PYTHON}
 _SPREAD = {  # public places of what is defined in private modules elsewhere
     "jax": ("jax.numpy", "jax.nn", "jax.lax", "jax.scipy.special", "jax.nn.initializers"),
     "flax": ("flax.nnx",),
@@ -39,8 +40,8 @@ def name_of(thing: Any) -> str | None:
     if not isinstance(name, str):
         return None
     parts = str(getattr(thing, "__module__", "")).split(".")
-    if _BUILT_IN.get(f"builtins:{name}") is thing:
-        return f"builtins:{name}"
+    if thing in _PYTHON:
+        return f"{thing.__module__}:{name}"
     if parts[0] not in _PACKAGES or not _allowed(thing):
         return None
     for module in _places(parts):
@@ -59,7 +60,7 @@ def find(name: str) -> Any:
         LookupError: there is no such function or class.
     """
     module, _, qualified = name.partition(":")
-    found = _BUILT_IN.get(name)
+    found = _OF_PYTHON.get(name)
     if module.split(".")[0] in _PACKAGES:
         found = _look_up(module, qualified)
     if found is None or name_of(found) != name:

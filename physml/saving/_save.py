@@ -110,7 +110,10 @@ def load(
         return decode_like(saved, like)
     own = functions or {}
     check_own(saved.own, own, path)
-    return decode(saved.thing, arrays, lambda name, _: own[name])
+    try:
+        return decode(saved.thing, arrays, lambda name, _: own[name])
+    except ValueError as error:
+        raise ValueError(f"{file}, saved by physml {contents['physml']}: {error}") from error
 
 
 def _versions(folder: Path) -> dict[int, Path]:
@@ -134,4 +137,6 @@ def _offer(damaged: Path) -> str:
     whole = [n for n, file in _versions(damaged.parent).items() if not _file.why_damaged(file)]
     if not whole:
         return ""
-    return f". An earlier version is whole: load(..., version={max(whole)})"
+    return (
+        f". An earlier version is whole: load(..., version={max(whole)}), or delete {damaged.name}"
+    )
