@@ -18,6 +18,7 @@ import pytest
 import tyro
 from matplotlib.figure import Figure
 
+import physml
 from physml import experiment
 from physml.experiment import _cache, _config
 from physml.results import RESULTS

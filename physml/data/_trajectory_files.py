@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics import checks
-from physml._numerics.files import replacing
 from physml.data._arguments import checked_names, checked_path
 from physml.data._tables import START, find_columns, gather
 from physml.data._text_tables import COMMENTS, read_table
 from physml.data._trajectories import Trajectories, from_arrays
+from physml.saving import replacing
 
 _FORMAT = "physml.trajectories/1"
 

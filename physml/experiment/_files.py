@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from physml._numerics.files import replacing
+from physml.saving import replacing
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 

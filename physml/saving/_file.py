@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from physml._numerics.files import replacing
+from physml.saving._replacing import replacing
 
 _FORMAT = "physml.saving/1"
 _CONTENTS = "contents.json"
