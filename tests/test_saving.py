@@ -134,6 +134,19 @@ def test_own_functions_are_named_and_handed_in(tmp_path):
         physml.load(tmp_path, functions=functions | {"spring": spring})
 
 
+def test_a_closure_over_another_number_is_noticed(tmp_path):
+    def decay(rate):
+        def f(t, y, args):
+            return -rate * y
+
+        return f
+
+    physml.save(tmp_path, systems.from_function(decay(2.0), 1))
+    assert physml.load(tmp_path, functions={"f": decay(2.0)})(0.0, jnp.ones(1)) == -2.0
+    with pytest.warns(UserWarning, match=r"functions\['f'\] is not the function"):
+        physml.load(tmp_path, functions={"f": decay(3.0)})
+
+
 def test_own_classes_are_handed_in_and_their_fields_compared(tmp_path):
     class Circle(eqx.Module):
         radius: jax.Array

@@ -1,5 +1,6 @@
 """What a file cannot hold: the user's own functions and classes, named, described and handed in."""
 
+import contextlib
 import hashlib
 import inspect
 import sys
@@ -75,13 +76,27 @@ def _source(thing: Any) -> str:
 
 def _fingerprint(thing: Any) -> list[str] | None:
     """What a function does, as compiled by this version of Python; None for anything else."""
-    code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", None)
-    if code is None:
+    function = inspect.unwrap(thing) if callable(thing) else thing
+    if not isinstance(function, types.FunctionType):
         return None
-    content = repr(_instructions(code)).encode()
+    content = repr((_instructions(function.__code__), _settings(function))).encode()
     return [f"{sys.version_info[0]}.{sys.version_info[1]}", hashlib.sha256(content).hexdigest()]
 
 
 def _instructions(code: types.CodeType) -> tuple[Any, ...]:
-    constants = [_instructions(x) if isinstance(x, types.CodeType) else x for x in code.co_consts]
-    return code.co_code, code.co_names, constants
+    return code.co_code, code.co_names, [_constant(x) for x in code.co_consts]
+
+
+def _constant(x: Any) -> Any:
+    if isinstance(x, types.CodeType):
+        return _instructions(x)
+    return sorted(map(repr, x)) if isinstance(x, frozenset) else x  # whose order is random
+
+
+def _settings(function: types.FunctionType) -> list[Any]:
+    """The numbers and texts that a function has from its defaults and from around it."""
+    values = [*(function.__defaults__ or ())]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            values.append(cell.cell_contents)
+    return [x for x in values if isinstance(x, bool | int | float | complex | str)]
