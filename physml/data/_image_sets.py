@@ -96,7 +96,7 @@ def digits() -> Images:
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8)
-    return Images.from_arrays(images, labels, white=16.0, source="digits")
+    return Images.from_arrays(images, np.asarray(labels), white=16.0, source="digits")
 
 
 def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Images]:

@@ -212,7 +212,7 @@ def _weak(array: np.ndarray) -> jax.Array:
     return jnp.broadcast_to(zero, array.shape).at[...].set(array)
 
 
-def _blank(kind: type, attributes: Mapping[str, Any]) -> Any:
+def _blank(kind: Any, attributes: Mapping[str, Any]) -> Any:
     """An instance with these attributes, on which no method has been called."""
     made = object.__new__(kind)
     for name, value in attributes.items():
