@@ -114,7 +114,7 @@ def large():
     yield "training", pinn.train(network, systems.DrivenOscillator(), [1.0, 0.0], t1=1.0)
     x = jnp.linspace(-1.0, 1.0, 8)[:, None]
     network = nn.MLP(1, (4,), 1, rngs=rngs())
-    yield "least squares", fit.least_squares(misfit, network, x)
+    yield "least squares", fit.least_squares(misfit, nn.MLP(1, (), 1, rngs=rngs()), x)
     yield "projection", fit.variable_projection(misfit, network, x, steps=3)
     yield (
         "sweep",

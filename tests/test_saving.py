@@ -54,6 +54,7 @@ def test_values_of_all_kinds(tmp_path):
         "kinds": [jnp.dtype("float32"), jnp.float32, float, {1, 2}, frozenset("a")],
         "functions": [jnp.tanh, jnp.add, jax.nn.relu, nn.fourier, np.sin],
         ("a", 3): {2: eqx.nn.Lambda(jnp.sin), 3: np.zeros(2, [("x", "f4"), ("y", "i8")])},
+        "structure": jax.tree.structure([1, {"a": None}]),
         "partial": functools.partial(jnp.sum, axis=0),
     }  # fmt: skip
     physml.save(tmp_path, thing)

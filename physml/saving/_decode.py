@@ -125,6 +125,12 @@ class _Decoder:
             value = renumbered if isinstance(value, np.ndarray) else jnp.asarray(renumbered)
         return _blank(type(now[next(iter(now))]), {"_value": value, "_enumeration": enumeration})
 
+    def make_state(self, node: Node, path: str) -> PytreeState:
+        return PytreeState()
+
+    def make_structure(self, node: Node, path: str) -> Any:
+        return jax.tree.structure(self._fields(node, path)["tree"])
+
     def make_partial(self, node: Node, path: str) -> Any:
         function, arguments, keywords = self._items(node["call"], path)
         kind = self._class(node, path, functools.partial)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.nnx.pytreelib import PytreeState
 
 from physml._numerics.checks import is_concrete
 from physml.saving._names import name_of
@@ -102,6 +103,11 @@ class _Encoder:
             data = fields["_pytree__nodes"]
             static = [name for name in fields if not data.get(name, False)]
             return self._fill(node, fields, static, path)
+        if isinstance(thing, PytreeState):  # it only notes in what trace a module was made
+            return {"kind": "state", "fields": {}}
+        if isinstance(thing, jax.tree_util.PyTreeDef):
+            example = {"tree": jax.tree.unflatten(thing, range(thing.num_leaves))}
+            return self._fill({"kind": "structure"}, example, ("tree",), path)
         if isinstance(thing, functools.partial):
             call = self._items((thing.func, thing.args, thing.keywords), path)
             return {"kind": "partial", "of": self._class(thing), "call": call}
