@@ -20,6 +20,8 @@ _PACKAGES = (
     "lineax",
     "optimistix",
     "numpy",
+    "tinygp",
+    "numpyro",
 )
 _PYTHON = (bool, int, float, complex, str, functools.partial)
 _OF_PYTHON = {f"{kind.__module__}:{kind.__name__}": kind for kind in _PYTHON}
