@@ -93,7 +93,7 @@ def _begin_to_compile(
 ) -> tuple[Callable[..., March], Callable[..., Carried], Callable[..., Ended]]:
     """The three programs. Each is compiled while the next is traced."""
     marching = lower(_march, task, None, False)
-    march = compiling(marching)
+    march = compiling(marching, quickly=True)
     return march, *_compile_rest(task, ts, correct, marching.out_info)
 
 
@@ -109,7 +109,7 @@ def _compile_rest(
 
 
 def _compile_march(*args: Any) -> Callable[..., March]:
-    return compiling(lower(_march, *args))
+    return compiling(lower(_march, *args), quickly=True)
 
 
 def _compile_carry(*args: Any) -> Callable[..., Carried]:
