@@ -296,23 +296,32 @@ def fit_window(
     )
     still = jnp.max(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
     contracted = (last <= 1) | (still <= 1)
-    solved, count, spoilt = contracted, tried, noise
+    spoilt, solved, steps = noise, contracted, jnp.asarray(0)
     if max_steps is not None:
-        begun = jnp.where(contracted, coefficients, ansatz.constant()), contracted, noise
-        coefficients, converged, noise, steps = _where_stiff(ansatz, *begun, max_steps)
-        solved, count = contracted | converged, tried + steps
-        audited = audit(field, tables, place, slope, coefficients)
-        noise = noise if tables.implicit is None else ansatz.noise(audited.u)
-        change, spoilt, implied, _ = jax.lax.while_loop(
-            lambda c: c[3],
-            lambda c: (*ansatz.follows(audited), jnp.asarray(False)),
-            (audited.change, noise, implied, ~contracted),
-        )
+
+        def stiffly(carry: tuple) -> tuple:
+            coefficients, _, noise, *_ = carry
+            coefficients = jnp.where(contracted, coefficients, ansatz.constant())
+            begun = coefficients, contracted, noise
+            coefficients, solved, noise, steps = _where_stiff(ansatz, *begun, max_steps)
+            audited = audit(field, tables, place, slope, coefficients)
+            left = ansatz.follows(audited)
+            return coefficients, audited, noise, *left, solved, steps, jnp.asarray(False)
+
+        # A loop of one turn, as above.
+        begun = coefficients, audited, noise, change, spoilt, implied, solved, steps, ~contracted
+        ended = jax.lax.while_loop(lambda c: c[-1], stiffly, begun)
+        coefficients, audited, noise, change, spoilt, implied, solved, steps, _ = ended
+        if tables.implicit is not None:
+            noise = ansatz.noise(audited.u)
+            spoilt = jnp.where(contracted, noise, spoilt)
     worst = error(change, jnp.maximum(spoilt, implied))
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
     size = jnp.maximum(seen.size, jnp.max(jnp.abs(audited.u), axis=1))
     rounded = largest(audited.rounded, jnp.maximum(noise, implied))
-    window = Window(start, span, y, slope, coefficients.T, worst, rounded, contracted, count)
+    window = Window(
+        start, span, y, slope, coefficients.T, worst, rounded, contracted, tried + steps
+    )
     return window, Seen(size, noise, jnp.ones_like(seen.leeway))
 
 
