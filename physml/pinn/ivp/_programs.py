@@ -63,7 +63,7 @@ def in_programs(task: Task, ts: Float[Array, " n"], correct: bool) -> tuple[Marc
             if marched.stiff:
                 tables = for_stiff(task.problem, task.tables, marched)
                 implicit, task = True, task._replace(tables=tables)
-            elif marched.num_windows == room < most and marched.t < task.course.stops[-1]:
+            elif int(marched.num_windows) == room < most and marched.t < task.course.stops[-1]:
                 grown, task = True, _with_room(task, min(most, 4 * room))
                 marched = grow(marched, task.limits.max_windows)
             else:
