@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.batch import largest_of_batch
+from physml._numerics.batch import largest_of_batch, map_used
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.quadrature import gauss, interpolation
+from physml._numerics.quadrature import gauss, interpolation, legendre_transform
 from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
@@ -117,7 +117,9 @@ def carry_error(
     num_points, ends = _finer(tables.points.shape[0]), _ends(marched)
     used = jnp.arange(len(ends)) < count
     finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
-    values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
+    values = map_used(
+        lambda some: jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, some)), windows, count
+    )
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
 
     def advance(carried: Carried) -> Carried:
@@ -246,9 +248,13 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     windows, num_points = marched.windows, carried.values.shape[1] - 2
     used = jnp.arange(windows.start.shape[0]) < marched.num_windows
     starts = jnp.where(used, windows.start, jnp.inf)
-    polynomials, signed = (
-        Polynomials.through(starts, windows.span, x) for x in (carried.values, carried.corrections)
+    transform = legendre_transform(num_points, carried.values.dtype)
+    terms = map_used(
+        lambda found: [jnp.einsum("np,wpd->wnd", transform, x) for x in found],
+        [carried.values, carried.corrections],
+        marched.num_windows,
     )
+    polynomials, signed = (Polynomials(starts, windows.span, x) for x in terms)
     resolution = _truncation(polynomials) + _rounding(windows, carried.values)
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from physml._numerics.batch import map_used
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.compiled import compiling, lower, once
 from physml.pinn.collocation import Tables, Tolerance
@@ -138,7 +139,11 @@ def _end(task: Task, ts: Float[Array, " n"], marched: March, carried: Carried) -
     """The corrected solution, its values at `ts`, the windows' readouts, and the verdict."""
     with jax.default_matmul_precision("highest"):
         corrected = judge(task.tolerance, marched, carried)
-        readouts = jnp.einsum("wr,nrd->nwd", task.tables.readout, marched.windows.coefficients)
+        readouts = map_used(
+            lambda some: jnp.einsum("wr,nrd->nwd", task.tables.readout, some),
+            marched.windows.coefficients,
+            marched.num_windows,
+        )
     used = jnp.arange(task.limits.max_windows) < marched.num_windows
     ys = jax.vmap(corrected.polynomials.evaluate)(ts)
     return Ended(
