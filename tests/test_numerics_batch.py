@@ -25,8 +25,8 @@ def test_rows_that_are_used_are_mapped_and_groups_behind_them_are_zero(count):
 
 
 def test_a_batch_is_mapped_as_far_as_its_fullest_member():
-    rows = np.random.default_rng(0).normal(size=(3, 130, 2))
-    counts = np.array([1, 70, 20])
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(3, 130, 2)))
+    counts = jnp.asarray([1, 70, 20])
     found = jax.vmap(lambda x, n: map_used(jnp.cos, x, n))(rows, counts)
     np.testing.assert_allclose(found[:, :128], np.cos(rows[:, :128]), rtol=1e-14)
     assert not np.any(found[:, 128:])

@@ -100,10 +100,10 @@ def compiling(lowered: jax.stages.Lowered, *, quickly: bool = False) -> Callable
 
 
 _COMPILERS = ThreadPoolExecutor(4)
-_QUICKLY: dict[str, str | bool | int] = {
+_QUICKLY: dict[str, str | bool] = {
     "xla_cpu_use_fusion_emitters": False,
     # The parts that a program is compiled in beside each other: by default 32, each with a cost.
-    "xla_cpu_parallel_codegen_split_count": num_cores(),
+    "xla_cpu_parallel_codegen_split_count": str(num_cores()),
 }
 
 

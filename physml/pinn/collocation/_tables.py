@@ -189,10 +189,11 @@ def _on_host(
     network: Any, s: Float[np.ndarray, " points"], dtype: DTypeLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """The features at given points and their derivatives, also while something else is traced."""
-    column = s[:, None].astype(dtype)
+    column = constant(s[:, None], dtype)
+    unit = constant(np.ones_like(column), dtype)
     with jax.ensure_compile_time_eval():
         # Both are handed in: with constants of its own, the function would be compiled in parts.
-        features, slopes = _features(network, column, np.ones_like(column))
+        features, slopes = _features(network, column, unit)
     return np.asarray(features), np.asarray(slopes)
 
 
