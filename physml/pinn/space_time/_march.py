@@ -12,6 +12,7 @@ from physml.pinn.space_time._equations import Box, SlabEquation, SlabEquations, 
 from physml.pinn.space_time._slab import FittedSlab, fit_slab
 from physml.results import RESULTS
 
+_MOST_UNITS = 4  # tries to find the unit of what was zero
 _SHORTEST = 1e-13  # window or element, relative to the whole interval
 # Measured on many equations: the change of u that would remove the residual is larger than the
 # error, and at the end of a window a part of the error has decayed.
@@ -190,7 +191,8 @@ class March:
         only_doubt = noise is not None
         noise = _RESIDUAL_SHARE * noise if only_doubt else np.zeros(len(start))
         extra = jnp.asarray(np.pad(noise, (0, missing)), dtype), jnp.asarray(free.ravel()), most
-        while True:
+        unmet = self.sizes == 0
+        for _ in range(_MOST_UNITS):
             units = self.units
             arrays = flat(start / units), flat(doubt / units)
             fitted = fit_slab(equations, self._scaled(box), *arrays, *extra)
@@ -198,13 +200,18 @@ class March:
             fitted = fitted._replace(coefficients=coefficients, doubt=doubts)
             self.num_iterations += int(fitted.num_iterations)
             if only_doubt:
-                return fitted
+                break
+            # What an unknown that was zero becomes is known when it was found in nearly its unit.
             sizes = self._largest(coefficients).max(axis=0)
-            met_first = (self.sizes == 0) & (sizes > 0)
-            if fitted.converged or met_first.any():
+            if fitted.converged:
                 self.sizes = np.maximum(self.sizes, sizes)
-            if not met_first.any():
-                return fitted
+            self.sizes = np.where(unmet, sizes, self.sizes)
+            moved = unmet & (np.abs(np.log2(self.units / units)) > 1)
+            if not moved.any():
+                break
+        else:  # it has no size but rounding
+            self.sizes = np.where(moved, 0.0, self.sizes)
+        return fitted
 
     @property
     def units(self) -> Float[np.ndarray, " unknowns"]:
