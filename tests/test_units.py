@@ -286,7 +286,7 @@ def test_a_partial_equation_of_two_unknowns_is_right_in_any_unit(state, length, 
     units = jnp.asarray(state)
 
     def equations(w, x, t):
-        (a, b), changes = w(x, t) / units, w.t(x, t) * time / units
+        (a, _), changes = w(x, t) / units, w.t(x, t) * time / units
         bends = w.xx(x, t) * length**2 / units
         return changes - jnp.stack([slow * bends[0] - rate * a, fast * bends[1] + rate * a])
 

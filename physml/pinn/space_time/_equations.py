@@ -108,7 +108,8 @@ def linearise(
         return rows, slope
 
     low, length = box.edges[index], box.edges[index + 1] - box.edges[index]
-    both_u = jnp.stack([coefficients[index], doubt[index]]) * box.units
+    both_u = jnp.stack([coefficients[index], doubt[index]])
+    both_u = both_u * jnp.broadcast_to(box.units, both_u.shape)
     coefficients = coefficients[index]
     num = equation.components or 1
     factors, jets = [], []
@@ -133,7 +134,8 @@ def linearise(
     blocks: list[list[Array]] = [[] for _ in range(num_blocks)]
     for k, (across, along) in enumerate(factors):
         block = equation.sources[k][1]
-        own = slopes[..., k, :] * box.units[block * num : (block + 1) * num]
+        own = slopes[..., k, :]
+        own = own * jnp.broadcast_to(box.units[block * num : (block + 1) * num], own.shape)
         blocks[block].append(jnp.einsum("nmrc,nq,mp->nmrcqp", own, across, along))
     shape = (*slopes.shape[:3], num, free.size, coefficients.shape[1])
     empty = jnp.zeros(shape, coefficients.dtype)

@@ -320,4 +320,4 @@ def _ask_condition(
         return jnp.atleast_1d(of_u(*point))
 
     jet = jnp.stack([derivative(orders) for orders in condition.derivatives])
-    return rows(jet), jnp.sum(jnp.abs(jax.jacfwd(rows)(jet) * units), axis=(1, 2))
+    return rows(jet), jnp.sum(jnp.abs(jax.jacfwd(rows)(jet)) * units[None], axis=(1, 2))
