@@ -134,9 +134,10 @@ def linearise(
     blocks: list[list[Array]] = [[] for _ in range(num_blocks)]
     for k, (across, along) in enumerate(factors):
         block = equation.sources[k][1]
-        own = slopes[..., k, :]
-        own = own * jnp.broadcast_to(box.units[block * num : (block + 1) * num], own.shape)
-        blocks[block].append(jnp.einsum("nmrc,nq,mp->nmrcqp", own, across, along))
+        of_u = slopes[..., k, :]
+        unit = box.units[block * num : (block + 1) * num]
+        of_u = of_u * jnp.broadcast_to(unit, of_u.shape)
+        blocks[block].append(jnp.einsum("nmrc,nq,mp->nmrcqp", of_u, across, along))
     shape = (*slopes.shape[:3], num, free.size, coefficients.shape[1])
     empty = jnp.zeros(shape, coefficients.dtype)
     slope = jnp.concatenate([sum(parts, empty) for parts in blocks], axis=3)
