@@ -227,7 +227,18 @@ def test_a_bundle_is_the_same_in_any_unit():
     assert np.max(np.abs(answers[1] / answers[0] - 1)) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["lotka_volterra", "cancelling"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lotka_volterra",
+        pytest.param(
+            "cancelling",
+            marks=pytest.mark.xfail(
+                jax.__version_info__ >= (0, 12), reason="rounding chooses the steps of the probe"
+            ),
+        ),
+    ],
+)
 def test_scales_follow_the_units(name):
     system, y0, t1 = in_other_units(name)
 

@@ -247,7 +247,8 @@ class March:
         """
         noise = np.zeros(shape)
         shown = self.space.problem.components or 1
-        own = np.resize(self.units[:shown], shape[-1])
+        own = np.where(self.sizes > 0, self.units, 0.0)[:shown]  # of zeros there is no error yet
+        own = np.resize(own, shape[-1])
         for i, size in enumerate(_END_SHARE * local):
             signs = self.random.standard_normal((2, shape[-1]))
             units = size * own * (2 / span) ** (np.arange(shape[-1]) // shown)  # of derivatives
