@@ -1,10 +1,10 @@
-"""Loops that end early, also in a vmapped batch: with its last member."""
+"""What ends early, also in a vmapped batch: loops with their last member, work that none needs."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 _GROUP = 64  # rows
 
@@ -24,6 +24,22 @@ def largest_of_batch(x: Array) -> Array:
 def _(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
     del axis_size
     return largest_of_batch(jnp.max(x, axis=0) if in_batched[0] else x), False
+
+
+def where_needed(
+    needed: Bool[Array, ""],
+    work: Callable[[PyTree[Array], Bool[Array, ""]], PyTree[Array]],
+    value: PyTree[Array],
+) -> PyTree[Array]:
+    """`work(value, needed)` where it is needed, else the value.
+
+    A condition that is mapped over computes both of its branches for all members. This is a loop
+    of one turn, which a batch enters only if a member needs it. The work must depend on what it is
+    given, the value or the condition, or the compiler does it before the loop.
+    """
+    return jax.lax.while_loop(
+        lambda carry: carry[1], lambda carry: (work(*carry), jnp.asarray(False)), (value, needed)
+    )[0]
 
 
 def map_used(

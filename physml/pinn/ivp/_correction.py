@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.batch import largest_of_batch, map_used
+from physml._numerics.batch import largest_of_batch, map_used, where_needed
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
 from physml._numerics.quadrature import gauss, interpolation, legendre_transform
 from physml._numerics.units import ROUNDINGS, in_units
@@ -337,29 +337,25 @@ def _carry(
 
     c, last, _ = iterate(step, inside, enough=1.0, limit=jnp.inf)
 
-    def measure(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        _, still = carry
+    def measure(_: Array, still: Array) -> Array:
         if isinstance(linearised, MatrixFree):
             growth = 2 * jnp.where(still, half, 0.0) * _largest_repulsion(linearised, num_points)
         else:
             some = jnp.where(still, linearised.jacobian[:, :, ::6], 0.0)
             growth = 2 * half * jnp.max(_repulsion(some.transpose(2, 0, 1)))
-        return jnp.where(growth <= num_points, growth, jnp.inf), jnp.asarray(False)
+        return jnp.where(growth <= num_points, growth, jnp.inf)
 
-    def solve(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        _, still = carry
+    def solve(_: Array, still: Array) -> Array:
         taken = linearised._replace(half=jnp.where(still, half, 0.0))
-        return taken.solve(known)[:, :-1], jnp.asarray(False)
+        return taken.solve(known)[:, :-1]
 
     implicit, growth = ~(last <= 1), jnp.zeros_like(half)
     if lu:
-        # Loops of one turn, not conditions: a batch enters them only if a member needs them.
-        # They must depend on what they carry, or the compiler does their work beforehand. The
-        # second loop waits for the first: a batched call of LAPACK waits for XLA's threads, and
+        # The second waits for the first: a batched call of LAPACK waits for XLA's threads, and
         # two at once could each hold threads that the other waits for.
-        growth, _ = jax.lax.while_loop(lambda c: c[1], measure, (growth, implicit))
+        growth = where_needed(implicit, measure, growth)
         follows = jnp.isfinite(growth)
-        c, _ = jax.lax.while_loop(lambda c: c[1], solve, (c, implicit & follows))
+        c = where_needed(implicit & follows, solve, c)
         c = jnp.where(follows, c, jnp.inf)
     c = jnp.concatenate([c, at_end + linearised.change(c, integrals[-1:])], axis=1)
     return c, growth, jnp.asarray(False) if lu else implicit
@@ -379,12 +375,11 @@ def _largest_repulsion(linearised: MatrixFree, num_points: int) -> Float[Array, 
         bound = jnp.minimum(largest_real_part(jacobian), largest_real_part(scaled))
         if not isinstance(scaled, Array):
             return bound
-        bound, _ = jax.lax.while_loop(
-            lambda c: c[1],
-            lambda c: (_repulsion(jnp.where(c[1], scaled, 0.0)[None])[0], jnp.asarray(False)),
-            (bound, bound > enough),
+        return where_needed(
+            bound > enough,
+            lambda _, now: _repulsion(jnp.where(now, scaled, 0.0)[None])[0],
+            bound,
         )
-        return bound
 
     return jnp.max(jax.lax.map(at, jnp.arange(0, num_points, 6)))
 

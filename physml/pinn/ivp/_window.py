@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from physml._numerics.batch import where_needed
 from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, response, responses, rounding
 from physml.pinn.collocation import (
     Tables,
@@ -91,6 +92,15 @@ class _Ansatz(NamedTuple):
     def allowed(self, u: Float[Array, "dim points"], noise: Array) -> Float[Array, " dim"]:
         """The tolerance of each component, or what spoils it where that is more."""
         return jnp.maximum(self.tolerance.of(u, self.seen.size), 2 * self.half * noise)
+
+    def largest(self, change: Array, u: Float[Array, "dim points"], noise: Array) -> Array:
+        """The largest change of a component, in units of what is allowed."""
+        return jnp.max(in_units(change, self.allowed(u, noise), jnp.inf))
+
+    def error(self, change: Array, u: Float[Array, "dim points"], noise: Array) -> Array:
+        """The same, with leeway for components that have just begun."""
+        begins = jnp.max(jnp.abs(u), axis=1) > _BEGINS * self.seen.size
+        return self.largest(change / jnp.where(begins, self.seen.leeway, 1.0), u, noise)
 
     def round_off(self, u: Float[Array, "dim points"], noise: Array) -> Float[Array, " dim"]:
         """What counts as rounding: of the values in this window, however large u was before."""
@@ -277,50 +287,39 @@ def fit_window(
     )
     audited = audit(field, tables, place, slope, coefficients)
 
-    def largest(change: Array, noise: Array) -> Array:
-        return jnp.max(in_units(change, ansatz.allowed(audited.u, noise), jnp.inf))
-
-    def error(change: Array, noise: Array) -> Array:
-        begins = jnp.max(jnp.abs(audited.u), axis=1) > _BEGINS * seen.size
-        return largest(change / jnp.where(begins, seen.leeway, 1.0), noise)
-
     # Where the iterations contract, errors that are tolerated elsewhere bound the tolerance of a
-    # component from below. What rounding leaves is measured only where it may be in the way: in a
-    # loop of one turn, not by a condition, so that a batch does it only if a member needs it.
-    clean, implied, change = jnp.zeros_like(y), ansatz.implied(audited.u), audited.change
-    doubtful = (last < limit) & ~((last <= 1) & (error(change, implied) <= 1))
-    noise, _ = jax.lax.while_loop(
-        lambda carry: carry[1],
-        lambda carry: (ansatz.noise(jnp.where(carry[1], audited.u, 0.0)), jnp.asarray(False)),
-        (clean, doubtful),
+    # component from below. What rounding leaves is measured only where it may be in the way.
+    implied, change = ansatz.implied(audited.u), audited.change
+    doubtful = (last < limit) & ~((last <= 1) & (ansatz.error(change, audited.u, implied) <= 1))
+    noise = where_needed(
+        doubtful, lambda _, now: ansatz.noise(jnp.where(now, audited.u, 0.0)), jnp.zeros_like(y)
     )
     still = jnp.max(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
     contracted = (last <= 1) | (still <= 1)
     spoilt, solved, steps = noise, contracted, jnp.asarray(0)
     if max_steps is not None:
 
-        def stiffly(carry: tuple) -> tuple:
-            coefficients, _, noise, *_ = carry
-            coefficients = jnp.where(contracted, coefficients, ansatz.constant())
-            begun = coefficients, contracted, noise
+        def again(begun: tuple, _: Array) -> tuple:
+            coefficients, _, noise, *_ = begun
+            begun = jnp.where(contracted, coefficients, ansatz.constant()), contracted, noise
             coefficients, solved, noise, steps = _where_stiff(ansatz, *begun, max_steps)
             audited = audit(field, tables, place, slope, coefficients)
-            left = ansatz.follows(audited)
-            return coefficients, audited, noise, *left, solved, steps, jnp.asarray(False)
+            return coefficients, audited, noise, *ansatz.follows(audited), solved, steps
 
-        # A loop of one turn, as above.
-        begun = coefficients, audited, noise, change, spoilt, implied, solved, steps, ~contracted
-        ended = jax.lax.while_loop(lambda c: c[-1], stiffly, begun)
-        coefficients, audited, noise, change, spoilt, implied, solved, steps, _ = ended
+        begun = coefficients, audited, noise, change, spoilt, implied, solved, steps
+        coefficients, audited, noise, change, spoilt, implied, solved, steps = where_needed(
+            ~contracted, again, begun
+        )
         if tables.implicit is not None:
             noise = ansatz.noise(audited.u)
             spoilt = jnp.where(contracted, noise, spoilt)
     # Rounding of the time matters where f changes much in a few roundings of it.
     late = jnp.where(contracted, audited.rounded / span, 0.0)
-    worst = error(change, jnp.maximum(jnp.maximum(spoilt, implied), late))
+    spoilt = jnp.maximum(jnp.maximum(spoilt, implied), late)
+    worst = ansatz.error(change, audited.u, spoilt)
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
     size = jnp.maximum(seen.size, jnp.max(jnp.abs(audited.u), axis=1))
-    rounded = largest(audited.rounded, jnp.maximum(noise, implied))
+    rounded = ansatz.largest(audited.rounded, audited.u, jnp.maximum(noise, implied))
     window = Window(
         start, span, y, slope, coefficients.T, worst, rounded, contracted, tried + steps
     )
