@@ -105,7 +105,7 @@ def forecast_skill(
         ValueError: `history` leaves no row to forecast, or `escape` is not above 1; and as the
             functions that this one calls.
     """
-    require_count(1, truth.shape[1] - 1, history=history)
+    require_count(1, (truth.shape[1] - 1, "which leaves a row to forecast"), history=history)
     require_positive(
         threshold=threshold, **{f"thresholds[{i}]": x for i, x in enumerate(thresholds)}
     )

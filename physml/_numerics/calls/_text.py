@@ -1,6 +1,6 @@
 """How messages and `print` show values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,12 @@ def shown(value: object) -> str:
         return text
     name = type(value).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Words as "a, b or c", each once; an empty text without words."""
+    *before, end = dict.fromkeys(words) or [""]
+    return f"{', '.join(before)} {last} {end}" if before else end
 
 
 def summary(title: str, facts: Mapping[str, object]) -> str:
