@@ -23,7 +23,7 @@ _CPU_CHUNK, _ACCELERATOR_CHUNK = 512, 32768
 _DEFAULT_RTOL = (1e-12, 1e-5)
 # Equal steps in an interval; where more are needed, steps follow what happens inside, as at a kink.
 _EQUAL_SUBSTEPS = 64
-_SHORT = 1e-9  # step, in units of an interval, that should no more change y much
+_SHORT = 1e-9  # a step this short, in units of an interval, should hardly change y
 _LEAST_SHARE = 1e-3  # of an interval's error that any step may make
 _STRETCH = 100  # intervals of the grid for which a program is compiled, whatever the grid's length
 
@@ -205,12 +205,12 @@ class _Plan(eqx.Module):
             following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
             ends = good & (share >= 1 - s)
             stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
-            # After a jump of f steps grow again; at a pole every short one changes y, to the end.
+            # After a jump of f steps grow again; towards a pole they shrink, and still change y.
             change, size = (jnp.max(jnp.abs(x), axis=0) for x in (y_next - y, y))
             pole = good & (share < _SHORT) & (change > 1e-3 * size)
             alive = alive & ~(stuck & (ratio >= worst / 2)) & ~pole
             y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)
-            # What is left may need less than those that were left behind.
+            # The trajectories that go on may allow longer steps than those left behind.
             following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
             s = jnp.where(ends, 1.0, jnp.where(good, s + share, s))
             return s, following, y, alive, jnp.where(stuck, 0, count)

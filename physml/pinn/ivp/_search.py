@@ -77,7 +77,7 @@ def decide(
     found = (worst * gap <= small * high / 64) | (gap <= 4 * shortest)
     at_start = found & (low == 0)  # nothing fits: the jump is where the window starts
 
-    # Behind a jump that could not be bracketed further no window is shorter than this.
+    # The time of a jump is known no better than this, so no window that crosses one is shorter.
     tolerated = jnp.where(crossing & (span <= 8 * shortest), _NEAR_MISS, 1.0)
     in_search = found & jnp.where(low == 0, error <= _NEAR_MISS, fits)
     accepted = jnp.where(goes_on, in_search, error <= tolerated)
