@@ -98,7 +98,7 @@ class _Sections(NamedTuple):
     x: Float[np.ndarray, " points"]
     t: Float[np.ndarray, " points"]
     low: Float[np.ndarray, "points sections"]  # where G is lowest in the section
-    end: Float[np.ndarray, "points sections"]  # up to where the integrand counts; may be left of low
+    end: Float[np.ndarray, "points sections"]  # where the integrand ends; may be left of low
     depth: Float[np.ndarray, "points sections"]  # G at low, above its minimum
     viscosity: float
 
