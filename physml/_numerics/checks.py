@@ -279,6 +279,13 @@ def require_share(**values: float) -> None:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
 
 
+def require_inner_share(**values: float) -> None:
+    """Raise ValueError unless every value is more than 0 and less than 1."""
+    for name, value in values.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {value}")
+
+
 def require_probability(**values: SupportsFloat) -> None:
     """Raise ValueError unless every value, where its numbers are known, is from 0 to 1."""
     for name, value in values.items():

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from physml._numerics.checks import require_finite
 from physml._types import Numbers
 
 Curves = Mapping[str, tuple[Numbers, Numbers, Numbers]]
@@ -76,6 +77,8 @@ def add_legend(ax: Axes) -> None:
 def label_time(
     axes: Sequence[Axes], ts: np.ndarray, unit: str | None, lambda1: float | None
 ) -> None:
+    if lambda1 is not None:
+        require_finite("lambda1", lambda1)
     axes[-1].set_xlabel(axis_label("t", unit))
     axes[-1].set_xlim(ts[0], ts[-1])
     if lambda1 is not None:

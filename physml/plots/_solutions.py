@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import require_finite, require_positive
+from physml._numerics.checks import require_positive
 from physml.plots._common import (
     DASHES,
     FAINT,
@@ -140,8 +140,6 @@ def error_growth(
     """
     if threshold is not None:
         require_positive(threshold=threshold)
-    if lambda1 is not None:
-        require_finite("lambda1", lambda1)
     ts = check_shape("ts", ts, "time")
     fig, axes = make_panels(1, height=4.4)
     ax = axes[0]

@@ -6,7 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from physml._numerics.calls import checked, require_fields
 from physml._numerics.checks import require_count, require_positive
@@ -22,7 +22,10 @@ class _EquationMap(StepMap):
 
     system: eqx.AbstractVar[System]
 
-    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> tuple[Array, Array, Array]:
+    @checked
+    def init(
+        self, history: Float[Array, "time dim"], t0: Real[ArrayLike, ""]
+    ) -> tuple[Array, Array, Array]:
         y = history[-1]
         return y, jnp.zeros((), jnp.int32), jnp.asarray(t0, y.dtype)
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
@@ -90,7 +90,10 @@ class TaylorFlow(StepMap):
             fixed=fixed,
         )
 
-    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> Float[Array, " dim"]:
+    @checked
+    def init(
+        self, history: Float[Array, "time dim"], t0: Real[ArrayLike, ""]
+    ) -> Float[Array, " dim"]:
         return history[-1]
 
     def step(self, state: Float[Array, " dim"]) -> Float[Array, " dim"]:

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import floating_array, require_finite, require_positive
@@ -152,7 +152,8 @@ class Stepper(StepMap):
         """Whether the network has a memory."""
         return isinstance(self.network, RecurrentNetwork)
 
-    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> StepperState:
+    @checked
+    def init(self, history: Float[Array, "time dim"], t0: Real[ArrayLike, ""]) -> StepperState:
         """The state at the end of a history; a recurrent network's memory is warmed up on it.
 
         Args:

@@ -300,7 +300,7 @@ def _mapping(args: tuple) -> Kind:
 
 
 def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+    return isinstance(value, float) and bool(value != value)
 
 
 def _plural(annotation: Annotation) -> str:
