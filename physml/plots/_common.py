@@ -51,6 +51,12 @@ def check_columns(name: str, columns: Sequence[Numbers]) -> list[np.ndarray]:
     return [check_shape(f"every column of {name}", array, arrays[0].size) for array in arrays]
 
 
+def check_lambda1(lambda1: float | None) -> None:
+    """Raise ValueError unless a Lyapunov exponent, where it is given, is finite."""
+    if lambda1 is not None:
+        require_finite("lambda1", lambda1)
+
+
 def axis_label(name: str, unit: str | None) -> str:
     return name if unit is None else f"{name} [{unit}]"
 
@@ -77,8 +83,6 @@ def add_legend(ax: Axes) -> None:
 def label_time(
     axes: Sequence[Axes], ts: np.ndarray, unit: str | None, lambda1: float | None
 ) -> None:
-    if lambda1 is not None:
-        require_finite("lambda1", lambda1)
     axes[-1].set_xlabel(axis_label("t", unit))
     axes[-1].set_xlim(ts[0], ts[-1])
     if lambda1 is not None:

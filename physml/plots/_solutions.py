@@ -19,6 +19,7 @@ from physml.plots._common import (
     add_legend,
     axis_label,
     bare_axes,
+    check_lambda1,
     check_shape,
     colour_of,
     draw_semilogy,
@@ -97,6 +98,7 @@ def forecast_series(
     Raises:
         ValueError: if a series does not have the length of `ts`.
     """
+    check_lambda1(lambda1)
     ts = check_shape("ts", ts, "time")
     truth = check_shape("truth", truth, ts.size)
     fig, axes = make_panels(len(forecasts), height=2.0)
@@ -140,6 +142,7 @@ def error_growth(
     """
     if threshold is not None:
         require_positive(threshold=threshold)
+    check_lambda1(lambda1)
     ts = check_shape("ts", ts, "time")
     fig, axes = make_panels(1, height=4.4)
     ax = axes[0]
@@ -186,6 +189,7 @@ def solution_error(
     Raises:
         ValueError: if the shapes differ or there is not one name for each component.
     """
+    check_lambda1(lambda1)
     ts = check_shape("ts", ts, "time")
     shape = ts.size, len(names)
     truth = check_shape("truth", truth, *shape)
