@@ -8,6 +8,7 @@ import pytest
 from helpers import refusals
 from scipy.linalg import expm
 from scipy.optimize import brentq
+from scipy.special import ndtr
 
 from physml import pinn
 from physml.results import RESULTS
@@ -105,13 +106,59 @@ def test_a_step_in_time_that_was_not_declared():
     assert declared.stats["num_windows"] < solution.stats["num_windows"]
 
 
-def test_a_pulse_in_time_is_not_stepped_over():
-    f = lambda t, y, _: -0.1 * y + jnp.exp(-(((t - 500.3) / 0.1) ** 2) / 2) / 0.1  # noqa: E731
-    solution = pinn.solve(from_function(f, 1), [1.0], 600.0)
+def smooth_pulse(t, y, shape):
+    centre, width = shape
+    return -0.1 * y + jnp.exp(-(((t - centre) / width) ** 2) / 2) / width
+
+
+def flat_pulse(t, y, shape):
+    centre, width = shape
+    return -0.1 * y + jnp.where((t > centre) & (t < centre + width), 1 / width, 0.0)
+
+
+def after_pulse(f, start, times, centre, width):
+    """The closed form of both pulses, from `start` at the time zero."""
+    decayed = start * np.exp(-0.1 * times)
+    if f is smooth_pulse:
+        late = (times - centre) / width - 0.1 * width
+        kick = np.sqrt(2 * np.pi) * np.exp(0.005 * width**2) * ndtr(late)
+        return decayed + kick * np.exp(-0.1 * (times - centre))
+    on = np.clip(times - centre, 0.0, width)
+    kick = np.where(on > 0, -np.expm1(-0.1 * on) / (0.1 * width), 0.0)
+    return decayed + kick * np.exp(-0.1 * (times - centre - on))
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-20, 1.0])
+@pytest.mark.parametrize("f", [smooth_pulse, flat_pulse])
+def test_pulses_in_time_from_any_start(f, start):
+    """Windows of fifty widths meet a pulse; a wide one, and a smooth one of 0.1, need no help."""
+    for centre, width, max_window in (
+        (77.7, 0.1, 5.0), (500.3, 0.1, 5.0), (500.3, 1.0, 50.0), (500.3, 10.0, None),
+        (500.3, 0.1, None),
+    ):  # fmt: skip
+        if f is flat_pulse and (max_window, width) == (None, 0.1):
+            continue
+        shape = jnp.asarray(centre), jnp.asarray(width)
+        solution = pinn.solve(
+            from_function(f, 1), [start], 600.0, args=shape, max_window=max_window
+        )
+        times = np.append(np.linspace(1.0, 600.0, 60), centre + width * np.linspace(-3, 5, 20))
+        error = np.abs(solution(times)[:, 0] - after_pulse(f, start, times, centre, width))
+        estimate = np.asarray(solution.error_estimate(times))[:, 0]
+        assert solution.result == RESULTS.successful
+        assert np.max(error) < 1e-12 and np.max(estimate) < 1e-10
+        assert np.all((error < 3e-13) | (estimate > error / 10))
+        assert int(solution.stats["num_windows"]) < 500
+
+
+def test_rounding_of_the_time_costs_no_windows():
+    """A roundoff of the time changes the flank of this pulse by 1e-9 of itself."""
+    shape = jnp.asarray(500.3), jnp.asarray(0.01)
+    solution = pinn.solve(from_function(smooth_pulse, 1), [0.0], 600.0, t0=1.0, args=shape)
     assert solution.result == RESULTS.successful
-    # The pulse is a kick of sqrt(2 pi), its width moves it by exp(0.01^2 / 2).
-    end = np.sqrt(2 * np.pi) * np.exp(-0.1 * 99.7 + 0.01**2 / 2)
+    end = after_pulse(smooth_pulse, 0.0, np.array(600.0), 500.3, 0.01)
     np.testing.assert_allclose(solution.ys[-1, 0], end, rtol=1e-10)
+    assert int(solution.stats["num_windows"]) < 500
 
 
 def test_no_window_is_wider_than_max_window():

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
 from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
-from physml._numerics.units import in_units, rounding
+from physml._numerics.units import in_units, rounding, seen_on_the_way
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem
 
@@ -137,8 +137,8 @@ class _Plan(eqx.Module):
 
     def attempt(
         self, term: diffrax.ODETerm, segments: list, y: Array, m: Array, noise: Array
-    ) -> tuple[Float[Array, "dim chunk"], Float[Array, " chunk"]]:
-        """m steps in each segment: the new state, and its error in units of the tolerance.
+    ) -> tuple[Float[Array, "dim chunk"], Float[Array, "dim chunk"], Float[Array, " chunk"]]:
+        """m steps in each segment: the new state, its error, and that in units of the tolerance.
 
         The tolerance is at least `noise`, what rounding leaves of each component.
         """
@@ -156,7 +156,7 @@ class _Plan(eqx.Module):
             y, error, _ = jax.lax.fori_loop(
                 0, m.astype(int), lambda k, c, w=where: substep(k, c, w), (y, error, state)
             )
-        return y, self.ratio(start, y, error, noise)
+        return y, error, self.ratio(start, y, error, noise)
 
     def ratio(self, start: Array, y: Array, error: Array, noise: Array) -> Float[Array, " chunk"]:
         """The error in units of the tolerance; infinite where it is NaN."""
@@ -169,14 +169,22 @@ class _Plan(eqx.Module):
         ratio = jnp.max(in_units(error, allowed, jnp.inf), axis=0)
         return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
 
-    def noise(self, segments: list, y: Float[Array, "dim chunk"]) -> Float[Array, " dim"]:
-        """What rounding leaves of each component in an interval."""
+    def noise(
+        self, segments: list, y: Float[Array, "dim chunk"], step: tuple[Array, Array]
+    ) -> Float[Array, " dim"]:
+        """What rounding leaves of each component in an interval.
+
+        It is looked at where a step begins and where it leads to; `step` is the state there, and
+        its error.
+        """
 
         def rates(t: Array, y: Array) -> Array:
             return self.system(t, y, self.args)
 
         start, _ = segments[0]
-        return self.dt * rounding(rates, jnp.broadcast_to(start, y.shape[1:]), y)
+        seen = seen_on_the_way(y, *step, looks=2).reshape(len(y), -1)
+        times = jnp.broadcast_to(jnp.broadcast_to(start, y.shape[1:]), (2, *y.shape[1:])).ravel()
+        return self.dt * rounding(rates, times, seen)
 
     def follow(
         self, term: diffrax.ODETerm, where: tuple, y: Array, m: Array, alive: Array
@@ -187,13 +195,12 @@ class _Plan(eqx.Module):
         behind, and the others go on.
         """
         order, (start, length) = _ESTIMATE_ORDER[type(self.solver)], where
-        noise = self.noise([where], y)
         last = jnp.maximum(jnp.abs(start), jnp.abs(start + length))
         rounding = 4 * jnp.finfo(y.dtype).eps * last / jnp.where(length > 0, length, jnp.inf)
         shortest = jnp.max(jnp.maximum(rounding, jnp.finfo(y.dtype).eps))
 
         def step(state: tuple) -> tuple:
-            s, share, y, alive, count = state
+            s, share, y, alive, count, noise = state
             share = jnp.minimum(share, 1 - s)
             first = self.solver.init(term, s, s + share, y, where)
             y_next, e, *_ = self.solver.step(
@@ -202,6 +209,9 @@ class _Plan(eqx.Module):
             ratio = self.ratio(y, y_next, jnp.abs(e), noise) / jnp.maximum(share, _LEAST_SHARE)
             worst = jnp.max(jnp.where(alive, ratio, 0.0))
             good, count = worst <= 1, count + 1
+            noise = jax.lax.cond(
+                good, lambda: noise, lambda: self.noise([where], y, (y_next, jnp.abs(e)))
+            )
             following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
             ends = good & (share >= 1 - s)
             stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
@@ -213,13 +223,14 @@ class _Plan(eqx.Module):
             # The trajectories that go on may allow longer steps than those left behind.
             following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
             s = jnp.where(ends, 1.0, jnp.where(good, s + share, s))
-            return s, following, y, alive, jnp.where(stuck, 0, count)
+            return s, following, y, alive, jnp.where(stuck, 0, count), noise
 
         def unfinished(state: tuple) -> Bool[Array, ""]:
             return (state[0] < 1) & jnp.any(state[3])
 
-        begun = jnp.zeros((), y.dtype), 1 / m, y, alive, jnp.zeros((), y.dtype)
-        _, share, y, alive, _ = jax.lax.while_loop(unfinished, step, begun)
+        zero = jnp.zeros((), y.dtype)
+        begun = zero, 1 / m, y, alive, zero, self.noise([where], y, (y, jnp.zeros_like(y)))
+        _, share, y, alive, *_ = jax.lax.while_loop(unfinished, step, begun)
         return y, 1 / jnp.minimum(share, 1.0), alive
 
 
@@ -278,13 +289,14 @@ def _integrate(
             return jnp.max(jnp.where(alive & counts, ratio, 0.0))
 
         def refine(state):
-            _, ratio, m = state
+            y_next, error, ratio, m = state
             wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
             m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), plan.max_substeps)
-            return *plan.attempt(term, segments, y, m, plan.noise(segments, y)), m
+            noise = plan.noise(segments, y, (y_next, error))
+            return *plan.attempt(term, segments, y, m, noise), m
 
-        y_next, ratio, m_next = jax.lax.while_loop(
-            lambda state: (worst(state[1]) > 1) & (state[2] < plan.max_substeps),
+        y_next, _, ratio, m_next = jax.lax.while_loop(
+            lambda state: (worst(state[2]) > 1) & (state[3] < plan.max_substeps),
             refine,
             (*plan.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
         )

@@ -9,6 +9,7 @@ from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array, Float
 
 from physml._numerics.quadrature import gauss
+from physml._numerics.units import in_units
 from physml.pinn.collocation import Nodes, Tables, VectorField
 
 # A fit's residual is larger at a window's ends than between its points, where the spans are
@@ -123,7 +124,7 @@ def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " 
     half = num_points // 2
     middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
     last = jnp.max(coefficients[:, -_GROUP:], axis=1)
-    fall = jnp.minimum(_KINK * last / jnp.where(middle > 0, middle, 1.0), 1.0)
+    fall = jnp.minimum(_KINK * in_units(last, middle, 1.0), 1.0)
     rounding = 100 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
     return nodes.half * jnp.maximum(last - rounding, 0.0) * fall**2
 

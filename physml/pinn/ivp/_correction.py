@@ -33,6 +33,7 @@ from physml.pinn.ivp._jumps import Jump, change_across, jump_in
 from physml.pinn.ivp._march import March
 from physml.pinn.ivp._window import Window, nodal_values
 
+_LINEAR = 1e-2  # the largest error, beside a component's value, that a linear equation carries well
 _PASSES = 2  # pass 1 is subtracted; pass 2 estimates the error that remains
 
 
@@ -256,6 +257,9 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     finite = jnp.all(jnp.isfinite(carried.corrections), axis=1)  # a maximum may ignore NaN
     few_digits = tolerance.share(jnp.sqrt(tolerance.rtol), carried.scale, carried.standing.noise)
     trusted = jnp.all(finite & (largest <= few_digits[None]) | ~used[:, None])
+    nonlinear = largest > _LINEAR * jnp.max(jnp.abs(carried.values), axis=1)
+    lasting = jax.lax.cummax(jnp.where(nonlinear & finite, largest, 0.0), axis=0)
+    resolution = jnp.maximum(resolution, lasting)
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
 
@@ -281,7 +285,7 @@ def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
         jnp.max(jnp.abs(polynomials.coefficients[:, pair]), axis=1)
         for pair in (slice(-2, None), slice(-4, -2))
     )
-    return last * jnp.minimum(last / jnp.where(before > 0, before, 1.0), 1.0)
+    return last * jnp.minimum(in_units(last, before, 1.0), 1.0)
 
 
 def _rounding(

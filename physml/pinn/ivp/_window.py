@@ -269,11 +269,11 @@ def fit_window(
     slope = field(start + half * (tables.points[0] + 1), y)
     ansatz = _Ansatz(field, tables, tolerance, start, half, y, slope, seen)
     # Iterate down to round-off, and beyond while it helps; give up after a step of a thousand |u|.
-    # Only as many steps as there are components may be larger: by then all have acted on those
+    # Only one step more than there are components may be larger: by then all have acted on those
     # that start at zero, or nearly.
     limit = 1e3 * ansatz.whole
     (coefficients, moved), last, tried = iterate(
-        ansatz.picard, (zero, y), enough=1.0, limit=limit, spared=y.shape[0], polish=True
+        ansatz.picard, (zero, y), enough=1.0, limit=limit, spared=y.shape[0] + 1, polish=True
     )
     audited = audit(field, tables, place, slope, coefficients)
 
@@ -308,7 +308,9 @@ def fit_window(
             lambda c: (*ansatz.follows(audited), jnp.asarray(False)),
             (audited.change, noise, implied, ~contracted),
         )
-    worst = error(change, jnp.maximum(spoilt, implied))
+    # Rounding of the time matters where f changes much in a few roundings of it.
+    late = jnp.where(contracted, audited.rounded / span, 0.0)
+    worst = error(change, jnp.maximum(jnp.maximum(spoilt, implied), late))
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
     size = jnp.maximum(seen.size, jnp.max(jnp.abs(audited.u), axis=1))
     rounded = largest(audited.rounded, jnp.maximum(noise, implied))
