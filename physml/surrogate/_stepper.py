@@ -167,6 +167,7 @@ class Stepper(StepMap):
         y = history[-1]
         return StepperState(y, _bits(jnp.zeros_like(y)), carry, jnp.zeros((), jnp.int32), t0)
 
+    @checked
     def step(self, state: StepperState) -> StepperState:
         y, t0, count = state.y, state.t0, state.count
         carry, features = self.features(state.carry, y, t0, count)
@@ -178,6 +179,7 @@ class Stepper(StepMap):
         rest = (y - (following - added)) + (increment - added)
         return StepperState(following, _bits(rest), carry, count + 1, t0)
 
+    @checked
     def observe(self, state: StepperState) -> Float[Array, " dim"]:
         return state.y
 

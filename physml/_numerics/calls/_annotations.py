@@ -117,8 +117,11 @@ class Annotation(NamedTuple):
             for where, part, allowed in kind.parts(value):
                 if not allowed.allows(part):
                     return allowed._refusal(f"{name}{where}", part)
-        if any(kind.fits_numbers for kind in self.kinds) and isinstance(value, _MANY):
+        numbers = any(kind.fits_numbers for kind in self.kinds)
+        if numbers and isinstance(value, _MANY):
             return TypeError(f"{name} must hold real numbers, got {shown(value)}")
+        if numbers and isinstance(getattr(value, "ys", None), _ARRAYS):
+            return TypeError(f"{name} must be {self.words()}, got {shown(value)}: pass its `ys`")
         words = self.words()
         choice = isinstance(value, str) and words.startswith(("one of", "a floating dtype"))
         return (ValueError if choice else TypeError)(f"{name} must be {words}, got {shown(value)}")

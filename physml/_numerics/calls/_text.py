@@ -1,5 +1,6 @@
 """How messages and `print` show values."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,10 @@ from physml._numerics.checks import is_concrete
 
 def shown(value: object) -> str:
     """How a message shows a value: an array by dtype and shape, a long value by its type."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, which is not called"
+    if inspect.isfunction(value) and value.__name__.isidentifier():
+        return f"the function {value.__name__}"
     if isinstance(value, jax.Array | np.ndarray):
         return f"dtype {value.dtype} of shape {value.shape}"
     text = repr(value)
