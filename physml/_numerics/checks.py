@@ -75,7 +75,7 @@ def floating_arrays(**values: object) -> tuple[Array, ...]:
     return tuple(floating_array(name, value, dtype) for name, value in values.items())
 
 
-def require_count(least: int = 1, most: tuple[int, str] | None = None, **values: object) -> None:
+def require_count(least: int = 1, most: tuple[int, str] | None = None, /, **values: object) -> None:
     """Raise unless every value is a whole number, `least` or more and `most` or less.
 
     Args:

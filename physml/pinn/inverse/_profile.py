@@ -69,7 +69,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
         ValueError: there is no such parameter, or the identification was traced.
         RuntimeError: a fit did not converge.
     """
-    require_count(least=3, num=num)
+    require_count(3, num=num)
     require_positive(span=span)
     shapes = zip(found.parameters.names, found.parameters.shapes, strict=True)
     single = [n for n, shape in shapes if shape == ()]
