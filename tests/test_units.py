@@ -288,3 +288,41 @@ def test_heat_spreads_from_one_point_through_a_chain_of_zeros():
     right = (decay * (vectors.T @ start)[None]) @ vectors.T
     assert solution.result == RESULTS.successful
     assert np.max(relative(np.asarray(solution.ys), right)) < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("state", "length", "time"),
+    [((1e-11, 1e13), 1.0, 1.0), ((1e18, 1e-18), 1e-9, 1e12), ((1e13, 1e-11), 1e6, 1e-9)],
+)
+def test_a_partial_equation_of_two_unknowns_is_right_in_any_unit(state, length, time):
+    """A substance that decays into another, both of which spread; the second starts at zero."""
+    slow, fast, rate = 0.1, 0.3, 1.0
+    units = jnp.asarray(state)
+
+    def equations(w, x, t):
+        (a, _), changes = w(x, t) / units, w.t(x, t) * time / units
+        bends = w.xx(x, t) * length**2 / units
+        return changes - jnp.stack([slow * bends[0] - rate * a, fast * bends[1] + rate * a])
+
+    solution = pinn.pde(
+        equations,
+        {"x": (0.0, length), "t": (0.0, time)},
+        {
+            ("t", 0.0): lambda w, x, t: w(x, t) - units * jnp.array([1.0, 0.0])
+            * jnp.sin(jnp.pi * x / length),
+            ("x", 0.0): lambda w, x, t: w(x, t),
+            ("x", length): lambda w, x, t: w(x, t),
+        },
+        components=2,
+    )  # fmt: skip
+    x = np.linspace(0.0, 1.0, 11)[:, None]
+    first, second = slow * np.pi**2 + rate, fast * np.pi**2
+    made = rate * (np.exp(-first) - np.exp(-second)) / (second - first)
+    right = np.array([np.exp(-first), made]) * np.sin(np.pi * x)
+    at = x[:, 0] * length, np.full(11, time)
+    error = np.abs(np.asarray(solution(*at)) / np.array(state) - right)
+    assert solution.result == RESULTS.successful
+    assert np.max(error / np.max(right, axis=0)) < 1e-10
+    estimate = np.asarray(solution.error_estimate(*at)) / np.array(state)
+    assert np.all((error < 1e-13) | (estimate > error / 10))

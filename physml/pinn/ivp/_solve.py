@@ -105,7 +105,9 @@ def solve(
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed; without,
             `rtol` refers to the largest value of a component so far, whatever its unit. Give it
-            where small values mean nothing.
+            where small values mean nothing. For digits of what has fallen by many powers of ten,
+            solve on from a later time; `error_estimate` beside the value says whether they are
+            there.
         units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
