@@ -74,7 +74,7 @@ _CASES = {
 }
 
 
-@pytest.mark.parametrize("name", _CASES)
+@pytest.mark.parametrize("name", ["sign", pytest.param("max", marks=pytest.mark.slow)])
 def test_kinks_and_jumps_in_the_state(name):
     f, (matrix, switch), starts = _CASES[name]
     times = np.linspace(0.0, 8.0, 50)[1:]
@@ -232,7 +232,11 @@ def test_no_window_is_wider_than_max_window():
 
 
 @pytest.mark.parametrize(
-    "f", [lambda t, y, _: jnp.sqrt(y), lambda t, y, _: jnp.sqrt(jnp.abs(y)) * jnp.sign(y)]
+    "f",
+    [
+        lambda t, y, _: jnp.sqrt(y),
+        pytest.param(lambda t, y, _: jnp.sqrt(jnp.abs(y)) * jnp.sign(y), marks=pytest.mark.slow),
+    ],
 )
 def test_a_start_of_several_solutions_is_suspect(f):
     with pytest.warns(UserWarning, match="no finite derivative in y: it is not Lipschitz"):

@@ -23,7 +23,7 @@ _CPU_CHUNK, _ACCELERATOR_CHUNK = 512, 32768
 _DEFAULT_RTOL = (1e-12, 1e-5)
 # Equal steps in an interval; where more are needed, steps follow what happens inside, as at a kink.
 _EQUAL_SUBSTEPS = 64
-_SHORT = 1e-9  # step, in units of an interval, that should no more change y much
+_SHORT = 1e-9  # a step this short, in units of an interval, should hardly change y
 _LEAST_SHARE = 1e-3  # of an interval's error that any step may make
 _STRETCH = 100  # intervals of the grid for which a program is compiled, whatever the grid's length
 
@@ -186,6 +186,38 @@ class _Plan(eqx.Module):
         times = jnp.broadcast_to(jnp.broadcast_to(start, y.shape[1:]), (2, *y.shape[1:])).ravel()
         return self.dt * rounding(rates, times, seen)
 
+    def equally(
+        self, term: diffrax.ODETerm, segments: list[tuple], y: Array, m: Array, alive: Array
+    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
+        """Equal steps through an interval: the new state, how many steps come next, who passed."""
+        order = _ESTIMATE_ORDER[type(self.solver)]
+
+        def worst(ratio: Array) -> Array:
+            return jnp.max(jnp.where(alive, ratio, 0.0))
+
+        def refine(state: tuple) -> tuple:
+            y_next, error, ratio, m = state
+            wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
+            m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), self.max_substeps)
+            noise = self.noise(segments, y, (y_next, error))
+            return *self.attempt(term, segments, y, m, noise), m
+
+        y_next, _, ratio, m_next = jax.lax.while_loop(
+            lambda state: (worst(state[2]) > 1) & (state[3] < self.max_substeps),
+            refine,
+            (*self.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
+        )
+        guess = jnp.ceil(m_next * (2 * worst(ratio)) ** (1 / order))
+        return y_next, jnp.clip(guess, 1, m_next), alive & (ratio <= 1)
+
+    def adaptively(
+        self, term: diffrax.ODETerm, segments: list[tuple], y: Array, m: Array, alive: Array
+    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
+        """Steps of any length through an interval: as `equally`."""
+        for segment in segments:
+            y, m, alive = self.follow(term, segment, y, m, alive)
+        return y, m, alive
+
     def follow(
         self, term: diffrax.ODETerm, where: tuple, y: Array, m: Array, alive: Array
     ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
@@ -215,12 +247,12 @@ class _Plan(eqx.Module):
             following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
             ends = good & (share >= 1 - s)
             stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
-            # After a jump of f steps grow again; at a pole every short one changes y, to the end.
+            # After a jump of f steps grow again; towards a pole they shrink, and still change y.
             change, size = (jnp.max(jnp.abs(x), axis=0) for x in (y_next - y, y))
             pole = good & (share < _SHORT) & (change > 1e-3 * size)
             alive = alive & ~(stuck & (ratio >= worst / 2)) & ~pole
             y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)
-            # What is left may need less than those that were left behind.
+            # The trajectories that go on may allow longer steps than those left behind.
             following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
             s = jnp.where(ends, 1.0, jnp.where(good, s + share, s))
             return s, following, y, alive, jnp.where(stuck, 0, count), noise
@@ -251,15 +283,15 @@ def _stretches(
 
     From the first stretch on for which some equal steps are not enough, steps adapt.
     """
-    few = jnp.minimum(plan.max_substeps, _EQUAL_SUBSTEPS)
-    equal, enough = eqx.tree_at(lambda plan: plan.max_substeps, plan, few), True
+    most = jnp.minimum(plan.max_substeps, _EQUAL_SUBSTEPS)
+    few, enough = eqx.tree_at(lambda plan: plan.max_substeps, plan, most), True
     for first in range(0, len(grid), _STRETCH):
         begun, stretch = carry, _stretch(grid, first, carry[0].dtype)
         if enough:
-            carry, ys = _integrate(equal, begun, t0s, *stretch)
+            carry, ys = _advance(few, begun, t0s, *stretch, equal=True)
             enough = bool(np.all(np.asarray(carry[2]) == np.asarray(begun[2])))
         if not enough:
-            carry, ys = _follow(plan, begun, t0s, *stretch)
+            carry, ys = _advance(plan, begun, t0s, *stretch, equal=False)
         yield first, carry, ys
 
 
@@ -271,60 +303,24 @@ def _stretch(grid: np.ndarray, first: int, dtype: np.dtype) -> tuple[Array, Arra
 
 
 @eqx.filter_jit
-def _integrate(
+def _advance(
     plan: _Plan,
     carry: _Carry,
     t0s: Float[Array, " chunk"],
     grid: Float[Array, " intervals"] | Float[Array, "intervals edges chunk"],
     counts: Bool[Array, " intervals"],
+    *,
+    equal: bool,
 ) -> tuple[_Carry, Float[Array, "intervals dim chunk"]]:
-    """One chunk through a stretch of the grid: the starts of intervals, or their edges at jumps."""
-    term, order = plan.term(grid.ndim == 3), _ESTIMATE_ORDER[type(plan.solver)]
+    """One chunk through a stretch of the grid: the starts of intervals, or their edges at jumps.
+
+    Steps are `equal` in an interval, or they adapt inside it, as a kink asks.
+    """
+    term, through = plan.term(grid.ndim == 3), plan.equally if equal else plan.adaptively
 
     def interval(carry, xs):
         (y, m, alive, reached), (where, counts) = carry, xs
-        segments = _segments(plan, t0s, where)
-
-        def worst(ratio):
-            return jnp.max(jnp.where(alive & counts, ratio, 0.0))
-
-        def refine(state):
-            y_next, error, ratio, m = state
-            wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
-            m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), plan.max_substeps)
-            noise = plan.noise(segments, y, (y_next, error))
-            return *plan.attempt(term, segments, y, m, noise), m
-
-        y_next, _, ratio, m_next = jax.lax.while_loop(
-            lambda state: (worst(state[2]) > 1) & (state[3] < plan.max_substeps),
-            refine,
-            (*plan.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
-        )
-        passed = alive & (ratio <= 1)
-        y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
-        guess = jnp.ceil(m_next * (2 * worst(ratio)) ** (1 / order))
-        following = y_next, jnp.clip(guess, 1, m_next), passed, reached + passed.astype(int)
-        return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next
-
-    return jax.lax.scan(interval, carry, (grid, counts))
-
-
-@eqx.filter_jit
-def _follow(
-    plan: _Plan,
-    carry: _Carry,
-    t0s: Float[Array, " chunk"],
-    grid: Float[Array, " intervals"] | Float[Array, "intervals edges chunk"],
-    counts: Bool[Array, " intervals"],
-) -> tuple[_Carry, Float[Array, "intervals dim chunk"]]:
-    """`_integrate` by steps that adapt inside an interval, as a kink asks."""
-    term = plan.term(grid.ndim == 3)
-
-    def interval(carry, xs):
-        (y, m, alive, reached), (where, counts) = carry, xs
-        passed, y_next = alive & counts, y
-        for segment in _segments(plan, t0s, where):
-            y_next, m, passed = plan.follow(term, segment, y_next, m, passed)
+        y_next, m, passed = through(term, _segments(plan, t0s, where), y, m, alive & counts)
         y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
         following = y_next, m, passed, reached + passed.astype(int)
         return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next

@@ -77,15 +77,15 @@ class ImplicitTables(eqx.Module):
     r"""What solves a stiff window whose Jacobian J is taken as constant.
 
     The residual of coefficients C is $C S^T - h f(y + C V^T)$ with `slopes` S and `values` V. It is
-    projected so that $V^T W r = 0$, with the quadrature's weights W, which for strong damping is
-    what least squares demand and which forgets a component that decays at once. (With $S^T W r = 0$
-    it would be kept, with alternating sign.) With P the projection, for which P S = 1, Newton's
-    equation is $X - h\, J X (P V)^T = C - P r$'s change, one of `Stages`.
+    projected so that $V^T W r = 0$, with the quadrature's weights W. For strong damping this is
+    what least squares demand, and a component that decays at once is forgotten. (With
+    $S^T W r = 0$ it would be kept, with alternating sign.) Let P be the projection for which
+    P S = 1. Then Newton's equation has the matrix P V, and `Stages` solves it.
     """
 
     projection: Float[Array, "rank points"]
     stages: Stages
-    band: Band | None  # where the Jacobian's few elements are
+    band: Band | None  # where the Jacobian is not zero
 
 
 class Tables(eqx.Module):

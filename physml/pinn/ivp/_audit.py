@@ -130,7 +130,7 @@ def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " 
 
 
 def audit_points(num: int) -> Float[np.ndarray, " num"]:
-    """The ends of [-1, 1], and points of a Kronecker sequence, every beginning of which is even."""
+    """The ends of [-1, 1], then a Kronecker sequence: its first points are even, however many."""
     golden = (5**0.5 - 1) / 2
     return np.append([-1.0, 1.0], 2 * (np.arange(1, num - 1) * golden % 1.0) - 1.0)
 
@@ -143,7 +143,7 @@ def depends_on_time(field: VectorField, t: Float[Array, ""], y: Float[Array, " d
 
 
 def _reached(jaxpr: Jaxpr, inputs: list[bool]) -> list[bool]:
-    """Which outputs the marked inputs reach. A called function is looked into, a loop is not."""
+    """Which outputs depend on the marked inputs; of a loop with a marked input, all outputs do."""
     reached = {x for x, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
 
     def marked(x) -> bool:

@@ -138,7 +138,7 @@ def carry_error(
             noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
             small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
-            # With the sign that lets it add up from window to window.
+            # It gets the sign of the error, so that it adds up from window to window.
             unresolved = jnp.where(jump.there, jump.unresolved, left_out(nodes.leading, rates))
             unresolved = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
             last = jax.tree.map(lambda x: x[:, -1], y)

@@ -148,7 +148,7 @@ def solve(
     dtype = y0.dtype
     tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
     ts = checks.check_times(ts, t0, t1, dtype)
-    checks.require_count(least=2, units=units, num_points=num_points)
+    checks.require_count(2, units=units, num_points=num_points)
     checks.require_count(max_steps=max_steps, max_windows=max_windows)
     if first_span is not None:
         checks.require_positive(first_span=first_span)

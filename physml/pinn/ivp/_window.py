@@ -25,7 +25,7 @@ from physml.pinn.ivp._audit import Audit, Place, audit, between
 # in units of their present value, which may be far below their tolerance.
 _SMALL_STEP = 1e-3
 _FINE_STEP = 10.0  # where rounding keeps steps from getting smaller
-_BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
+_BEGINS = 1e3  # a component that grows by this factor in a window has just begun
 _STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 _MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
 
@@ -119,8 +119,8 @@ class _Ansatz(NamedTuple):
     def constant(self) -> Float[Array, "dim rank"]:
         """The coefficients with which u stays y, nearly.
 
-        From a state beside the slow ones that a stiff equation falls back to, its slope leads far
-        away in a wide window.
+        A stiff equation pulls its solution towards states that change slowly. Beside these the
+        slope is steep, and in a wide window a line along it leads far away.
         """
         return -jnp.outer(self.slope, self.tables.weights @ self.tables.slopes)
 
