@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics import checks
+from physml._numerics.calls import require_instance
 from physml.data._arguments import checked_names, checked_path
 from physml.data._tables import START, find_columns, gather
 from physml.data._text_tables import COMMENTS, read_table
@@ -47,8 +48,8 @@ def to_csv(path: str | os.PathLike[str], trajectories: Trajectories, *, trajecto
             its sides, or a state is not finite: none of this could be read back.
     """
     path = checked_path("path", path)
-    checks.require_instance(Trajectories, trajectories=trajectories)
-    checks.require_instance(str, trajectory=trajectory)
+    require_instance(Trajectories, trajectories=trajectories)
+    require_instance(str, trajectory=trajectory)
     checks.require_finite("trajectories.ys", trajectories.ys)
     t0s = trajectories.t0s.tolist()
     started = any(t0s) or float(trajectories.ts[0]) != 0
@@ -139,7 +140,7 @@ def from_csv(
     path = checked_path("path", path)
     for name, value in (("delimiter", delimiter), ("decimal", decimal), ("encoding", encoding)):
         if value is not None:
-            checks.require_instance(str, **{name: value})
+            require_instance(str, **{name: value})
     if decimal is not None:
         checks.require_one_of((".", ","), decimal=decimal)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
@@ -180,7 +181,7 @@ def save_npz(path: str | os.PathLike[str], trajectories: Trajectories) -> None:
         ValueError: a state is not finite, which `load_npz` refuses.
     """
     path = checked_path("path", path)
-    checks.require_instance(Trajectories, trajectories=trajectories)
+    require_instance(Trajectories, trajectories=trajectories)
     checks.require_finite("trajectories.ys", trajectories.ys)
     metadata = {
         "format": _FORMAT,

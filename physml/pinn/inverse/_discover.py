@@ -117,8 +117,7 @@ def discover(
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
     checks.require_count(degree=degree, units=units)
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold must be in (0, 1), got {threshold}")
+    checks.require_inner_share(threshold=threshold)
     task.require_double("pinn.discover")
     ts = _check_times(ts)
     seen = _check_seen(system, ys, component, inputs, observe)
