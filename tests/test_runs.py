@@ -68,6 +68,12 @@ def test_two_runs_in_one_process_are_refused(tmp_path):
         assert state(tmp_path) == "running"
     with experiment.Run(tmp_path, Config()):
         pass
+    (tmp_path / "table.txt").unlink(missing_ok=True)
+    (tmp_path / "table.txt").mkdir()  # which the next run cannot remove
+    for _ in range(2):
+        with pytest.raises(OSError), experiment.Run(tmp_path, Config()):
+            pass
+    assert state(tmp_path) == "failed"
 
 
 def test_a_second_run_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):

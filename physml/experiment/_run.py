@@ -120,6 +120,15 @@ class Run:
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self._claim = Claim(self.out_dir, command(self.config))
         self._claim.take()
+        try:
+            self._begin()
+        except BaseException as error:
+            self._claim.give_back(error)
+            raise
+        return self
+
+    def _begin(self) -> None:
+        """Clear what an earlier run has left, and write the configuration."""
         for claim in _CLAIMS:
             (self.out_dir / claim).unlink(missing_ok=True)
             self._unfinished(claim).unlink(missing_ok=True)
@@ -132,7 +141,6 @@ class Run:
         self._date = now()
         self._timer = timed()
         self._timing: Timing = self._timer.__enter__()
-        return self
 
     def __exit__(self, *exc_info: Any) -> None:
         self._timer.__exit__(*exc_info)
