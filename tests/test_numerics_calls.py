@@ -89,7 +89,10 @@ def made_by(example):
     return typing.get_type_hints(made)[expression.attr] if is_attribute else made
 
 
-@pytest.mark.parametrize("kind", [k for k in WANTED if "such as" in described(k)], ids=public_name)
+SHOWN = sorted((k for k in WANTED if "such as" in described(k)), key=public_name)
+
+
+@pytest.mark.parametrize("kind", SHOWN, ids=public_name)
 def test_examples_make_what_they_are_examples_of(kind):
     _, examples = described(kind).split(" such as ")
     for example in examples.split(" or "):

@@ -300,9 +300,10 @@ def fit_window(
     if max_steps is not None:
 
         def again(begun: tuple, _: Array) -> tuple:
-            coefficients, _, noise, *_ = begun
-            begun = jnp.where(contracted, coefficients, ansatz.constant()), contracted, noise
-            coefficients, solved, noise, steps = _where_stiff(ansatz, *begun, max_steps)
+            coefficients, noise = begun[0], begun[2]
+            start = jnp.where(contracted, coefficients, ansatz.constant())
+            ended = _where_stiff(ansatz, start, contracted, noise, max_steps)
+            coefficients, solved, noise, steps = ended
             audited = audit(field, tables, place, slope, coefficients)
             return coefficients, audited, noise, *ansatz.follows(audited), solved, steps
 

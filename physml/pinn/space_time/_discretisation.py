@@ -58,9 +58,9 @@ class Discretisation:
         while capacity < len(edges) - 1:
             capacity *= 4
         padded = np.pad(edges, (0, capacity + 1 - len(edges)), "edge")
-        arrays = (jnp.asarray(x, problem.dtype) for x in (padded, lows, spans))
+        padded, lows, spans = (jnp.asarray(x, problem.dtype) for x in (padded, lows, spans))
         units = jnp.ones(problem.size, problem.dtype)
-        return Box(jnp.asarray(len(edges) - 1), *arrays, units)
+        return Box(jnp.asarray(len(edges) - 1), padded, lows, spans, units)
 
     def bumps(self) -> Float[np.ndarray, "along 2"]:
         """The coefficients along an element of two functions whose state is zero at both ends.
