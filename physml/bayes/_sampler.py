@@ -63,7 +63,7 @@ def find_mode(
         return g, falls, vectors * jax.lax.rsqrt(jnp.maximum(jnp.abs(falls), least))[None]
 
     def step(carry):
-        x, value, _, count = carry
+        x, *_, count = carry
         g, _, half = directions(x)
         newton = half @ (half.T @ g)
         tries = x[None] + jnp.asarray(_SHARES, x.dtype)[:, None] * newton[None]
