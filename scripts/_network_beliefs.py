@@ -1,4 +1,4 @@
-"""Networks that say how far to trust them, on noisy data with a gap: four ways beside each other."""
+"""Networks that say how far to trust them, on noisy data: four ways beside each other."""
 
 from typing import Any
 
@@ -44,10 +44,8 @@ def network_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Arr
         with run.row(name.replace(" ", "_"), name) as row:
             mean, sd, _ = row.time(predict)
             cover = bayes.coverage_of_normals(mean[:, 0], sd[:, 0], truth)
-            row["coverage"], row["rms_err"] = (
-                cover.at(0.95),
-                jnp.sqrt(jnp.mean((mean[:, 0] - truth) ** 2)),
-            )
+            row["coverage"] = cover.at(0.95)
+            row["rms_err"] = jnp.sqrt(jnp.mean((mean[:, 0] - truth) ** 2))
             row["mean_sd"] = jnp.mean(sd)
         bands[name] = (mean[:, 0], sd[:, 0])
     columns = {"name": "belief", "coverage": "share in 95 %", "rms_err": "rms error"}

@@ -111,12 +111,9 @@ def belief_bands(
         ValueError: an array does not have the shape of its grid.
     """
     grid, truth = check_shape("grid", grid, "m"), check_shape("truth", truth, np.size(grid))
-    fig = Figure(
-        figsize=(4.0 * min(len(bands), 2), 2.8 * -(-len(bands) // 2)), layout="constrained"
-    )
-    axes = fig.subplots(
-        -(-len(bands) // 2), min(len(bands), 2), sharex=True, sharey=True, squeeze=False
-    )
+    shape = -(-len(bands) // 2), min(len(bands), 2)
+    fig = Figure(figsize=(4.0 * shape[1], 2.8 * shape[0]), layout="constrained")
+    axes = fig.subplots(*shape, sharex=True, sharey=True, squeeze=False)
     for i, (ax, (name, columns)) in enumerate(zip(np.ravel(axes), bands.items(), strict=False)):
         mean, sd = (check_shape(name, column, grid.size) for column in columns)
         bare_axes(ax)
