@@ -103,16 +103,17 @@ def beliefs_of_each(
     """Laplace's draws of the parameters for each draw of the noise, and which of them failed."""
 
     @eqx.filter_jit
-    def beliefs(data: jax.Array, key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-        def one(data: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    def beliefs(data: jax.Array, keys: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+        def one(case: tuple[jax.Array, jax.Array]) -> tuple[dict[str, jax.Array], jax.Array]:
+            data, key = case
             found = pinn.identify(system, ts, data, **options)
             settings: Any = {"method": "laplace", "num_chains": 1, "throw": False}
             belief = bayes.posterior(found, key=key, **settings)
             return belief.draws, is_failure(belief.result)
 
-        return jax.lax.map(one, data, batch_size=20)
+        return jax.lax.map(one, (data, keys), batch_size=20)
 
-    return beliefs(data, key)
+    return beliefs(data, jax.random.split(key, len(data)))
 
 
 def covered(

@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 
 from physml import (
+    bayes,
     classify,
     convolution,
     data,
@@ -95,6 +96,18 @@ CLIMATE_KEPT = {
 CURVE = {"a": (GRID, GRID, GRID)}
 
 CALLS = {
+    # bayes
+    bayes.linear: {"features": PATHS[0], "targets": PATHS[1]},
+    bayes.last_layer: {"network": MLP, "inputs": PATHS[0], "targets": PATHS[1]},
+    bayes.split_rhat: {"draws": ROWS},
+    bayes.effective_sample_size: {"draws": ROWS},
+    bayes.coverage_of_draws: {"draws": ROWS, "truth": ROWS[0], "levels": (0.5, 0.9)},
+    bayes.coverage_of_normals: {
+        "mean": ROWS[0], "sd": ROWS[1], "truth": ROWS[2], "levels": (0.5, 0.9),
+    },
+    bayes.NormalNoise: {"scale": 0.1},
+    bayes.LogNormalNoise: {"scale": 0.1},
+    bayes.StudentNoise: {"degrees": 4.0, "scale": 0.1},
     # classify
     classify.accuracy: {"probabilities": SHARES, "labels": LABELS},
     classify.calibration: {"probabilities": SHARES, "labels": LABELS, "bins": 5},

@@ -92,6 +92,7 @@ def quadrature(found, prior):
     return np.array(moments[:2]), np.sqrt(np.array(moments[2:]) - np.array(moments[:2]) ** 2)
 
 
+@pytest.mark.slow
 def test_nuts_on_a_decay_is_what_quadrature_gives(exponential):
     prior = scipy.stats.norm(1.0, 0.1).logpdf
     mean, sd = quadrature(exponential, prior)
@@ -111,6 +112,7 @@ def test_nuts_on_a_decay_is_what_quadrature_gives(exponential):
     assert record["log_likelihood"]["y"].shape == (4, 1000, 12, 1)
 
 
+@pytest.mark.slow
 def test_an_unknown_noise_is_found_with_its_uncertainty():
     """A known mean would give the inverse gamma distribution; the start is all that is unknown."""
     found = identified(drift(), lambda t: 1.0 + 0.0 * t, sd=None, free=("v",), prior={"v": 1e-9})
@@ -125,15 +127,20 @@ def test_an_unknown_noise_is_found_with_its_uncertainty():
 
 
 @pytest.mark.parametrize(("unit", "second"), [(1e12, 1e-9), (1e-15, 1e6)])
-def test_other_units_give_the_same_draws(exponential, unit, second):
+def test_other_units_give_the_same_posterior(exponential, unit, second):
     options = {"free": ("k",), "bounds": {"k": (0.0, np.inf)}}
     found = identified(decay(1.0 / second), lambda t: np.exp(-1.3 * t), unit, second, **options)
     one, other = (
-        bayes.posterior(x, key=KEY, num_draws=20, num_warmup=30, throw=False, substeps=4)
+        bayes.posterior(x, key=KEY, method="laplace", noise=bayes.StudentNoise(), substeps=4)
         for x in (exponential, found)
     )
-    np.testing.assert_allclose(other.draws["k"] * second, one.draws["k"], rtol=1e-4)
-    np.testing.assert_allclose(other.draws["y0"] / unit, one.draws["y0"], rtol=1e-4)
+    values, others = (x.model.constrain(x.mode.q) for x in (one, other))
+    np.testing.assert_allclose(others["k"] * second, values["k"], rtol=1e-7)
+    np.testing.assert_allclose(others["y0"] / unit, values["y0"], rtol=1e-7)
+    np.testing.assert_allclose(others["noise"] / unit, values["noise"], rtol=1e-6)
+    sizes = np.array([1.0, unit, 1.0])  # q holds the logarithms of rate and noise
+    covariance, expected = (x.mode.half @ x.mode.half.T for x in (other, one))
+    np.testing.assert_allclose(covariance / np.outer(sizes, sizes), expected, rtol=1e-5, atol=1e-12)
 
 
 def test_diagnostics_are_those_of_numpyro_and_arviz():
@@ -182,6 +189,7 @@ def test_bad_calls_are_refused(case, exponential):
     bayes.posterior(exponential, key=KEY, **case)
 
 
+@pytest.mark.slow
 def test_a_posterior_without_a_mode_is_said():
     """Nothing depends on k where the state is zero."""
     ys = 1e-6 * np.random.default_rng(0).normal(size=(12, 1))
