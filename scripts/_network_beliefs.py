@@ -35,7 +35,7 @@ def network_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Arr
     sizes: dict[str, Any] = {"num_draws": 100, "num_warmup": 150} if config.quick else {}
     beliefs = {
         "last layer": lambda: bayes.last_layer(wide, x, y).predict(grid),
-        "Laplace": lambda: bayes.laplace(one, x, y).predict(grid),
+        "Laplace": lambda: bayes.laplace_network(one, x, y).predict(grid),
         "all weights": lambda: bayes.sample_network(one, x, y, key=draw_key, **sizes).predict(grid),
         "ensemble": lambda: bayes.ensemble(fitted.models, grid),
     }

@@ -84,7 +84,7 @@ def test_last_layer_is_linear_regression_on_features():
 def test_laplace_of_a_linear_network_is_linear_regression():
     x, y = points()
     network = nn.MLP(1, (), 1, dtype=jnp.float64, rngs=nnx.Rngs(0))
-    found = bayes.laplace(network, x, y).predict(x)
+    found = bayes.laplace_network(network, x, y).predict(x)
     expected = bayes.linear(jnp.concatenate([x, jnp.ones_like(x)], axis=1), y)
     for a, b in zip(
         found, expected.predict(jnp.concatenate([x, jnp.ones_like(x)], 1)), strict=True
@@ -98,7 +98,7 @@ def test_draws_of_a_linear_network_are_what_regression_says():
     network = nn.MLP(1, (), 1, dtype=jnp.float64, rngs=nnx.Rngs(0))
     sampled = bayes.sample_network(network, x, y, key=KEY, num_draws=1000)
     assert sampled.rhat < 1.01 and sampled.num_divergent == 0 and sampled.ess > 500
-    found, expected = sampled.predict(x), bayes.laplace(network, x, y).predict(x)
+    found, expected = sampled.predict(x), bayes.laplace_network(network, x, y).predict(x)
     assert np.all(np.abs(found.mean - expected.mean) < 5 * expected.sd / np.sqrt(sampled.ess))
     np.testing.assert_allclose(found.sd, expected.sd, rtol=0.1)
 

@@ -14,7 +14,7 @@ from physml.bayes._networks import NetworkBelief as NetworkBelief
 from physml.bayes._networks import Prediction as Prediction
 from physml.bayes._networks import SampledNetwork as SampledNetwork
 from physml.bayes._networks import ensemble as ensemble
-from physml.bayes._networks import laplace as laplace
+from physml.bayes._networks import laplace_network as laplace_network
 from physml.bayes._networks import last_layer as last_layer
 from physml.bayes._networks import linear as linear
 from physml.bayes._networks import sample_network as sample_network

@@ -218,6 +218,7 @@ def at_times(model: EquationModel, times: Float[np.ndarray, " n"]) -> EquationMo
     return dataclasses.replace(model, edges=edges, rows=rows)
 
 
+@eqx.filter_jit
 def first_point(model: EquationModel, found: Identified) -> tuple[Array, Array]:
     """What was identified, as q, and a square root of its covariance there.
 

@@ -188,8 +188,12 @@ def last_layer(
         TypeError, ValueError: as `linear`.
 
     Example:
-        >>> network = nn.MLP.frozen(x, 50, 1, rngs=nnx.Rngs(0))
-        >>> mean, sd, noise = bayes.last_layer(network, x, y).predict(x)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)[:, None]
+        >>> network = nn.MLP.frozen(x, 8, 1, scale=1.0, rngs=nnx.Rngs(0))
+        >>> belief = bayes.last_layer(network, x, jnp.sin(3 * x) + 0.1 * jnp.cos(99 * x))
+        >>> mean, sd, noise = belief.predict(jnp.array([[0.0], [5.0]]))
+        >>> bool(sd[1, 0] > 10 * sd[0, 0])
+        True
     """
     graph, state = nnx.split(network)
 
@@ -203,7 +207,7 @@ def last_layer(
 
 
 @checked
-def laplace(
+def laplace_network(
     model: PyTree, inputs: Float[Array, "rows inputs"], targets: Float[Array, "rows outputs"]
 ) -> NetworkBelief:
     r"""The posterior of all weights of a small fitted network, linearised at its weights.
@@ -273,23 +277,23 @@ def sample_network(
 ) -> SampledNetwork:
     """Weights of a small network by the No-U-Turn sampler, about those that it has.
 
-    The precisions of prior and noise are those of `laplace`, and the sampler works in coordinates
-    in which the posterior of `laplace` is standard normal.
+    The precisions of prior and noise are those of `laplace_network`, and the sampler works in coordinates
+    in which the posterior of `laplace_network` is standard normal.
 
     Args:
-        model, inputs, targets: as for `laplace`; a few hundred weights at most.
+        model, inputs, targets: as for `laplace_network`; a few hundred weights at most.
         key: draws everything.
         num_chains, num_draws, num_warmup: as for `posterior`.
 
     Raises:
-        TypeError, ValueError: as `laplace`.
+        TypeError, ValueError: as `laplace_network`.
 
     Source: R. M. Neal, Bayesian Learning for Neural Networks (1996).
     """
     require_key(key=key)
     require_count(num_chains=num_chains, num_warmup=num_warmup)
     require_count(least=4, num_draws=num_draws)
-    belief = laplace(model, inputs, targets).belief
+    belief = laplace_network(model, inputs, targets).belief
     network = _Flat.of(model, inputs, targets)
     sizes = (num_chains, num_warmup, num_draws)
     weights, outputs, diverged = _sample_network(network, belief, inputs, targets, key, sizes)

@@ -244,8 +244,14 @@ def posterior(
     Source: A. Gelman and others, Bayesian Data Analysis, 3rd ed. (2013), chapters 11 to 13.
 
     Example:
-        >>> found = pinn.identify(systems.LotkaVolterra(), ts, ys, free=("alpha",), throw=False)
-        >>> belief = bayes.posterior(found, key=key, noise=bayes.LogNormalNoise())
+        >>> ts = np.linspace(0.0, 2.0, 20)
+        >>> noise = 0.01 * np.random.default_rng(0).standard_normal((20, 1))
+        >>> ys = np.exp(-1.3 * ts)[:, None] + noise
+        >>> guess = systems.from_function(lambda t, y, args: -args["k"] * y, 1, args={"k": 1.0})
+        >>> belief = bayes.posterior(pinn.identify(guess, ts, ys, free=("k",)), key=key)
+        >>> low, high = belief.intervals(0.95)["k"]
+        >>> bool(low < 1.3 < high)
+        True
     """
     require_key(key=key)
     require_one_of(get_args(Method), method=method)

@@ -46,40 +46,34 @@ def find_mode(
     def scaled(x: Array) -> Array:
         return log_density(q + units @ x)
 
-    def derivatives(x: Array) -> tuple[Array, Array]:
-        slope = jax.jacfwd(scaled)
-
-        def twice(x):
-            g = slope(x)
-            return g, g
-
-        curvature, g = jax.jacfwd(twice, has_aux=True)(x)
-        return g, curvature
+    def slope(x: Array) -> tuple[Array, Array]:
+        g = jax.jacfwd(scaled)(x)
+        return g, g
 
     def directions(x: Array) -> tuple[Array, Array, Array]:
-        g, curvature = derivatives(x)
+        curvature, g = jax.jacfwd(slope, has_aux=True)(x)
         falls, vectors = jnp.linalg.eigh(-(curvature + curvature.T) / 2)
         least = _FLAT * jnp.max(jnp.abs(falls))
         return g, falls, vectors * jax.lax.rsqrt(jnp.maximum(jnp.abs(falls), least))[None]
 
     def step(carry):
-        x, *_, count = carry
-        g, _, half = directions(x)
-        newton = half @ (half.T @ g)
+        x, _, half, g, *_, count = carry
+        newton = half @ (half.T @ g)  # zero in the first step, which finds the derivatives
         tries = x[None] + jnp.asarray(_SHARES, x.dtype)[:, None] * newton[None]
         values = jax.vmap(scaled)(tries)
         best = jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))
+        g, falls, half = directions(tries[best])
         decrement = jnp.sum((half.T @ g) ** 2)
-        return tries[best], values[best], decrement, count + 1
+        return tries[best], values[best], half, g, falls, decrement, count + 1
 
     def goes_on(carry):
-        _, value, decrement, count = carry
-        return (decrement > _DECREMENT) & (count < max_steps) & jnp.isfinite(value)
+        _, value, *_, decrement, count = carry
+        return (count == 0) | ((decrement > _DECREMENT) & (count < max_steps) & jnp.isfinite(value))
 
-    x = jnp.zeros_like(q)
-    first = (x, scaled(x), jnp.asarray(jnp.inf, q.dtype), 0)
-    x, value, decrement, _ = jax.lax.while_loop(goes_on, step, first)
-    _, falls, half = directions(x)
+    nothing, many = jnp.zeros_like(q), jnp.zeros_like(units)
+    never = jnp.asarray(-jnp.inf, q.dtype)
+    first = (nothing, never, many, nothing, nothing, -never, 0)
+    x, value, half, _, falls, decrement, _ = jax.lax.while_loop(goes_on, step, first)
     half = units @ half
     log_volume = jnp.sum(jnp.log(jnp.abs(jnp.linalg.svd(half, compute_uv=False))))
     log_evidence = value + 0.5 * q.size * jnp.log(2 * jnp.pi) + log_volume
