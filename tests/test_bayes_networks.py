@@ -20,15 +20,15 @@ def test_precisions_and_predictions_are_those_of_scikit_learn():
     from sklearn.linear_model import BayesianRidge
 
     belief = bayes.linear(FEATURES, TARGETS)
-    found = belief.predict(FEATURES)
+    found, rows = belief.predict(FEATURES), np.asarray(FEATURES)
     for i in range(2):
         options = {"alpha_1": 0.0, "alpha_2": 0.0, "lambda_1": 0.0, "lambda_2": 0.0}
         model = BayesianRidge(max_iter=5000, tol=1e-13, fit_intercept=False, **options)
-        model.fit(FEATURES, TARGETS[:, i])
+        model.fit(rows, np.asarray(TARGETS[:, i]))
         np.testing.assert_allclose(belief.noise_precision[i], model.alpha_, rtol=1e-7)
         np.testing.assert_allclose(belief.prior_precision[i], model.lambda_, rtol=1e-7)
         np.testing.assert_allclose(belief.weights[:, i], model.coef_, rtol=1e-7)
-        mean, sd = model.predict(FEATURES, return_std=True)
+        mean, sd = model.predict(rows, return_std=True)
         np.testing.assert_allclose(found.mean[:, i], mean, rtol=1e-7)
         np.testing.assert_allclose(found.total[:, i], sd, rtol=1e-7)
 

@@ -277,8 +277,8 @@ def sample_network(
 ) -> SampledNetwork:
     """Weights of a small network by the No-U-Turn sampler, about those that it has.
 
-    The precisions of prior and noise are those of `laplace_network`, and the sampler works in coordinates
-    in which the posterior of `laplace_network` is standard normal.
+    The precisions of prior and noise are those of `laplace_network`, and the sampler works in
+    coordinates in which the posterior of `laplace_network` is standard normal.
 
     Args:
         model, inputs, targets: as for `laplace_network`; a few hundred weights at most.
