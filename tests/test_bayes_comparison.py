@@ -22,9 +22,9 @@ YS = (1.0 + 0.5 * TIMES + 0.1 * np.random.default_rng(0).normal(size=15))[:, Non
 def test_tails_are_those_of_scipy(shape):
     """k of ratios whose tail is a Pareto distribution of known shape."""
     law = scipy.stats.genpareto(shape)
-    ratios = law.rvs(size=(20000, 4), random_state=0)
+    ratios = law.rvs(size=(20000, 40), random_state=0)
     weights, k = pareto_smoothed(np.log(ratios))
-    np.testing.assert_allclose(k, shape, atol=0.12)
+    np.testing.assert_allclose(np.mean(k), shape, atol=0.04)
     np.testing.assert_allclose(jnp.sum(jnp.exp(weights), axis=0), 1.0, rtol=1e-10)
 
 

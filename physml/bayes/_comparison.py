@@ -102,7 +102,7 @@ def pareto_smoothed(
         cut = x[order[n - tail - 1]]
         above = jnp.exp(x[order[n - tail :]]) - jnp.exp(cut)
         k, scale = _fit_pareto(above)
-        share = (jnp.arange(tail) + 0.5) / tail
+        share = jnp.asarray((np.arange(tail) + 0.5) / tail, x.dtype)
         rest = jnp.where(jnp.abs(k) < 1e-9, 1.0, k)
         quantiles = jnp.where(
             jnp.abs(k) < 1e-9, -jnp.log1p(-share), jnp.expm1(-rest * jnp.log1p(-share)) / rest
@@ -120,7 +120,7 @@ def _fit_pareto(x: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, "
     n = x.size
     count = _SETTLED_DRAWS + int(np.sqrt(n))
     quartile = x[int(n / 4 + 0.5) - 1]
-    grid = jnp.arange(1, count + 1) - 0.5
+    grid = jnp.arange(1, count + 1, dtype=x.dtype) - 0.5
     b = (1 - jnp.sqrt(count / grid)) / (3 * quartile) + 1 / x[-1]
     k = jnp.mean(jnp.log1p(-b[:, None] * x[None]), axis=1)
     likelihood = n * (jnp.log(-b / k) - k - 1)

@@ -204,7 +204,7 @@ def _edges(system: Any, ts: Any, t0: Any, substeps: int) -> tuple[Any, np.ndarra
     else:
         ends, rows = jnp.concatenate([jnp.atleast_1d(t0), ts]), np.arange(1, ts.shape[0] + 1)
     xp = np if isinstance(ends, np.ndarray) else jnp
-    shares = xp.arange(substeps) / substeps
+    shares = np.arange(substeps) / substeps
     inner = ends[:-1, None] + (ends[1:] - ends[:-1])[:, None] * shares[None]
     return xp.concatenate([inner.ravel(), ends[-1:]]), rows * substeps
 
