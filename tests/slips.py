@@ -321,6 +321,13 @@ CALLS = {
     pinn.RandomLookback: {"temperature": 1.0, "memory": 0.9, "lookback": 0.9},
     # plots
     plots.accuracy_curves: {"curves": CURVE, "title": None},
+    plots.belief_bands: {
+        "x": GRID, "y": GRID, "grid": GRID, "truth": GRID, "bands": {"a": (GRID, GRID)},
+    },
+    plots.marginals: {"names": ("a", "b"), "draws": {"a": ROWS[:, :2]}},
+    plots.predictive: {
+        "ts": GRID, "data": {"a": GRID}, "times": GRID, "draws": {"a": ROWS[:, :3]},
+    },
     plots.attractor_3d: {"truth": PATHS[0], "forecasts": {"a": PATHS[1]}, "truth_name": "truth"},
     plots.bands: {
         "curves": {"a": (GRID, ROWS[:, :3])}, "xlabel": "x", "ylabel": "y", "share": 0.8,

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from physml._numerics.calls import checked
 from physml.plots._common import (
-    FAINT,
     PALETTE,
     TRUTH,
     Series,
@@ -117,11 +116,11 @@ def belief_bands(
     for i, (ax, (name, columns)) in enumerate(zip(np.ravel(axes), bands.items(), strict=False)):
         mean, sd = (check_shape(name, column, grid.size) for column in columns)
         bare_axes(ax)
-        ax.plot(x, y, ".", color=FAINT, markersize=4, label="data")
         away = 1.96 * sd
         ax.fill_between(grid, mean - away, mean + away, color=colour_of(i), alpha=0.3, linewidth=0)
         ax.plot(grid, mean, color=colour_of(i), linewidth=1.4, label="mean, 95 %")
         ax.plot(grid, truth, color=TRUTH, linewidth=1.0, linestyle="--", label="truth")
+        ax.plot(x, y, ".", color=TRUTH, markersize=3, label="data")
         ax.set_title(name, fontsize=10)
     add_legend_above(fig, np.ravel(axes)[0])
     return fig
