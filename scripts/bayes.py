@@ -2,9 +2,10 @@
 
 The pelts of Hudson's Bay are the data of Stan's case study: parameters, start and noise of a
 predator-prey equation by the No-U-Turn sampler, started from `pinn.identify`, beside the published
-posterior, Laplace's method, and the model as one writes it in numpyro with `odeint`. A noisy
-oscillator and noisy Lorenz, drawn many times, say how often intervals hold the truth. Last,
-networks on noisy data with a gap: the last layer, all weights, draws of them, an ensemble.
+posterior, Laplace's method, the model as one writes it in numpyro with `odeint`, and an equation
+with one term more. A noisy oscillator and noisy Lorenz, drawn many times, say how often intervals
+hold the truth. Last, networks on noisy data with a gap: the last layer, all weights, draws of them,
+an ensemble.
 """
 
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
-import _pelts as pelts
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from _network_beliefs import network_beliefs
+from _pelt_beliefs import pelt_beliefs
 from _shooting import trajectory
 
 from physml import bayes, experiment, pinn, plots, systems
@@ -40,7 +41,7 @@ def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     keys = jax.random.split(jax.random.key(config.seed), 4)
     with Run(config.out, config) as run:
-        hares_and_lynxes(run, config, keys[0])
+        pelt_beliefs(run, config, keys[0])
         draws = 20 if config.quick else config.draws
         oscillator(run, draws, keys[1])
         lorenz(run, draws, keys[2])
@@ -51,50 +52,6 @@ def main(config: Config) -> dict[str, object]:
 
 
 LEVELS = {"cover_50": "of 50 %", "cover_80": "of 80 %", "coverage": "of 95 %"}
-
-
-def hares_and_lynxes(run: Run, config: Config, key: jax.Array) -> None:
-    """The pelts: the posterior, beside what is published and what is simpler."""
-    read = pelts.read()
-    if read is None:
-        print("No pelts: lynx_hare/lynx_hare.csv is not in the folder that PHYSML_DATA names.\n")
-        return
-    ts, ys = read
-    options: dict[str, Any] = {"noise": bayes.LogNormalNoise(), "priors": pelts.PRIORS}
-    with run.row("pelts") as row:
-        found = row.time(pelts.identify, ts, ys)
-        seconds = row.figures["seconds"]
-        belief = row.time(bayes.posterior, found, key=key, **options)
-        seconds += row.figures["seconds"]
-        draws = pelts.columns(belief.draws)
-        mean, sd = draws.mean(axis=(0, 1)), draws.std(axis=(0, 1))
-        ess = np.asarray(bayes.effective_sample_size(draws))
-        z = np.abs(mean - pelts.MEANS) / np.hypot(sd / np.sqrt(ess), pelts.ERRORS)
-        row["max_z"], row["rhat_max"] = z.max(), np.max(bayes.split_rhat(draws))
-        row["ess_per_second"] = ess.min() / seconds
-        chain = row.time(pelts.plain, ts, ys, key, 100 if config.quick else 500)
-        plain = np.min(bayes.effective_sample_size(pelts.columns(chain)))
-        row["plain_ess_per_second"] = plain / row.figures["seconds"]
-        row["ess_ratio"] = row.figures["ess_per_second"] / row.figures["plain_ess_per_second"]
-        row["seconds"], row["plain_seconds"] = seconds, row.figures["seconds"]
-    normal = bayes.posterior(found, key=key, method="laplace", **options)
-    by_laplace = pelts.columns(normal.draws)
-    centre, width = by_laplace.mean(axis=(0, 1)), by_laplace.std(axis=(0, 1))
-    run.metrics({"pelts.laplace_sd_ratio": np.min(width / sd)})
-    rows = zip(pelts.COLUMNS, mean, sd, pelts.MEANS, z, centre, width, strict=True)
-    columns = ["unknown", "mean", "sd", "published mean", "z", "Laplace mean", "sd"]
-    run.table(list(map(list, rows)), columns, title="Posterior of the pelts, 1900 to 1920")
-    speeds = {"max_z": "max z", "rhat_max": "R-hat", "ess_per_second": "draws/s"}
-    speeds |= {"plain_ess_per_second": "plain draws/s", "ess_ratio": "ratio"}
-    run.table(run.take_rows(), {"name": "data", **speeds}, title="Effective draws per second")
-    flat = {"sampler": draws, "Laplace": by_laplace}
-    flat = {name: x.reshape(-1, len(mean)) for name, x in flat.items()}
-    run.figure("pelts_posterior", plots.marginals(pelts.COLUMNS, flat))
-    times = np.linspace(0.0, 20.0, 401)
-    seen = belief.predict(times, key=key, num=400, noisy=True)
-    data = dict(zip(("hares", "lynxes"), ys.T, strict=True))
-    bands = dict(zip(data, np.moveaxis(np.asarray(seen), -1, 0), strict=True))
-    run.figure("pelts_prediction", plots.predictive(ts + 1900, data, times + 1900, bands))
 
 
 def beliefs_of_each(

@@ -88,6 +88,7 @@ def predictive(
         add_legend(ax)
     axes[-1].set_xlabel("t")
     axes[-1].set_xlim(times[0], times[-1])
+    axes[-1].locator_params(axis="x", integer=True)
     return fig
 
 
