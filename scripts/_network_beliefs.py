@@ -1,4 +1,4 @@
-"""Networks that say how far to trust them, on noisy data with a gap: four ways beside each other."""
+"""Networks that say how far to trust them, on noisy data with a gap: four of them compared."""
 
 from typing import Any
 
