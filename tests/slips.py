@@ -507,7 +507,8 @@ REAL = {
     "lambda1", "t0", "t1", "phase", "amplitude", "low", "high", "centre", "a", "b", "c", "sigma",
     "rho", "beta", "alpha", "delta", "gamma", "mu", "force", "a0", "target", "keep_bias", "x",
     "t", "damping", "peak", "rotation", "component", "largest", "first", "frequency", "y",
-    "gravity", "omega", "forcing", "omega0", "equation", "condition",
+    "gravity", "truth of coverage_of_draws", "truth of coverage_of_normals",
+    "mean of coverage_of_normals", "omega", "forcing", "omega0", "equation", "condition",
     "learning_rate of scheduled",
 }  # fmt: skip
 WITH_ZERO = REAL | {

@@ -9,7 +9,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import floating_array, require_finite, require_share
+from physml._numerics.checks import (
+    floating_array,
+    floating_arrays,
+    require_finite,
+    require_positive,
+    require_share,
+)
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -119,15 +125,18 @@ def coverage_of_normals(
     """How often central intervals of normal distributions hold the truth.
 
     Args:
-        mean, sd: of each case's distribution; an infinite sd covers everything.
+        mean, sd: of each case's distribution, sd > 0.
         truth: what each case's distribution is about.
         levels: as for `coverage_of_draws`.
 
     Raises:
         TypeError, ValueError: as `coverage_of_draws`.
     """
-    z = (jnp.asarray(truth) - jnp.asarray(mean)) / jnp.asarray(sd)
-    require_finite("truth", z)
+    mean, sd, truth = floating_arrays(mean=mean, sd=sd, truth=truth)
+    require_finite("mean", mean)
+    require_finite("truth", truth)
+    require_positive(sd=sd)
+    z = (truth - mean) / sd
     return _coverage(jax.scipy.stats.norm.cdf(z), levels)
 
 
@@ -141,6 +150,7 @@ def _coverage(ranks: Array, levels: Sequence[float]) -> Coverage:
 
 def _halves(draws: ArrayLike) -> Array:
     draws = floating_array("draws", draws)
+    require_finite("draws", draws)
     if draws.shape[1] < 4:
         raise ValueError(f"draws must hold at least 4 of each chain, got shape {draws.shape}")
     n = draws.shape[1] // 2

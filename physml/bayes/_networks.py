@@ -292,7 +292,7 @@ def sample_network(
     """
     require_key(key=key)
     require_count(num_chains=num_chains, num_warmup=num_warmup)
-    require_count(least=4, num_draws=num_draws)
+    require_count(4, num_draws=num_draws)
     belief = laplace_network(model, inputs, targets).belief
     network = _Flat.of(model, inputs, targets)
     sizes = (num_chains, num_warmup, num_draws)

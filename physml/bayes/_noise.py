@@ -118,6 +118,7 @@ class StudentNoise(_Scaled):
     scale: Scale = None
 
     def __check_init__(self):
+        require_fields(self)
         require_positive(degrees=self.degrees)
 
     def log_density(self, values, ys, scale):

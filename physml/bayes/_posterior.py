@@ -256,7 +256,7 @@ def posterior(
     require_key(key=key)
     require_one_of(get_args(Method), method=method)
     require_count(num_chains=num_chains, num_warmup=num_warmup)
-    require_count(least=4, num_draws=num_draws)
+    require_count(4, num_draws=num_draws)
     if noise is None:
         known = found.problem.noise is not None
         noise = NormalNoise(found.noise if known else None)
