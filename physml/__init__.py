@@ -7,6 +7,7 @@ A room is loaded when it is first asked for, by `from physml import pinn` or as 
 import typing
 
 if typing.TYPE_CHECKING:
+    from physml import bayes as bayes
     from physml import classify as classify
     from physml import convolution as convolution
     from physml import data as data

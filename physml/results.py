@@ -75,6 +75,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     noise_contradicted = (
         "The residuals are not those of the noise that is assumed, so the intervals may be wrong."
     )
+    not_mixed = (
+        "The chains have not mixed: they differ (R-hat above 1.01), or more than one draw in a "
+        "thousand diverged. Draw more, or give the unknowns priors or other bounds."
+    )
 
 
 # Diffrax's has no message, and Equinox would warn of another one in the class.
@@ -83,7 +87,7 @@ RESULTS._index_to_message[int(RESULTS.successful._value)] = "Successful."
 _GOOD = (RESULTS.successful, RESULTS.early_stopped)
 _DOUBTFUL = (
     *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
-    *(RESULTS.noise_unknown, RESULTS.noise_contradicted),
+    *(RESULTS.noise_unknown, RESULTS.noise_contradicted, RESULTS.not_mixed),
 )
 
 

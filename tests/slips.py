@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 
 from physml import (
+    bayes,
     classify,
     convolution,
     data,
@@ -116,6 +117,18 @@ PROFILE = pinn.Profile("k", np.linspace(-1.0, 1.0, 5), np.linspace(-1.0, 1.0, 5)
 SKILL = dynamics.Skill(PATHS, jnp.ones(()), ONES, ONES > 2, ONES, {}, ONES > 2)
 
 CALLS = {
+    # bayes
+    bayes.linear: {"features": PATHS[0], "targets": PATHS[1]},
+    bayes.last_layer: {"network": MLP, "inputs": PATHS[0], "targets": PATHS[1]},
+    bayes.split_rhat: {"draws": ROWS},
+    bayes.effective_sample_size: {"draws": ROWS},
+    bayes.coverage_of_draws: {"draws": ROWS, "truth": ROWS[0], "levels": (0.5, 0.9)},
+    bayes.coverage_of_normals: {
+        "mean": ROWS[0], "sd": ROWS[1], "truth": ROWS[2], "levels": (0.5, 0.9),
+    },
+    bayes.NormalNoise: {"scale": 0.1},
+    bayes.LogNormalNoise: {"scale": 0.1},
+    bayes.StudentNoise: {"degrees": 4.0, "scale": 0.1},
     # classify
     classify.accuracy: {"probabilities": SHARES, "labels": LABELS},
     classify.calibration: {"probabilities": SHARES, "labels": LABELS, "bins": 5},
@@ -329,6 +342,13 @@ CALLS = {
     pinn.RandomLookback: {"temperature": 1.0, "memory": 0.9, "lookback": 0.9},
     # plots
     plots.accuracy_curves: {"curves": CURVE, "title": None},
+    plots.belief_bands: {
+        "x": GRID, "y": GRID, "grid": GRID, "truth": GRID, "bands": {"a": (GRID, GRID)},
+    },
+    plots.marginals: {"names": ("a", "b"), "draws": {"a": ROWS[:, :2]}},
+    plots.predictive: {
+        "ts": GRID, "data": {"a": GRID}, "times": GRID, "draws": {"a": ROWS[:, :3]},
+    },
     plots.reliability: {"curves": CURVE, "title": None},
     plots.field_and_error: {
         "horizontal": GRID, "vertical": GRID, "values": np.eye(3), "error": np.eye(3),
@@ -487,7 +507,8 @@ REAL = {
     "lambda1", "t0", "t1", "phase", "amplitude", "low", "high", "centre", "a", "b", "c", "sigma",
     "rho", "beta", "alpha", "delta", "gamma", "mu", "force", "a0", "target", "keep_bias", "x",
     "t", "damping", "peak", "rotation", "component", "largest", "first", "frequency", "y",
-    "gravity", "omega", "forcing", "omega0", "equation", "condition",
+    "gravity", "truth of coverage_of_draws", "truth of coverage_of_normals",
+    "mean of coverage_of_normals", "omega", "forcing", "omega0", "equation", "condition",
     "learning_rate of scheduled",
 }  # fmt: skip
 WITH_ZERO = REAL | {

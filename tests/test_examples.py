@@ -42,6 +42,7 @@ def docstrings():
 
 EXAMPLES = dict(docstrings())
 SLOW = {  # what compiles for more than two seconds
+    "physml.bayes._posterior.posterior",
     "physml.pinn.inverse._discover.discover",
     "physml.pinn.inverse._identify.identify",
     "physml.pinn.space_time._pde.pde",

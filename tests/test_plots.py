@@ -320,6 +320,35 @@ def test_recovered_term_and_its_error():
     np.testing.assert_allclose(lines(bottom)["net"].get_ydata(), 0.1)
 
 
+def test_marginals_are_histograms_of_each_unknown():
+    draws = np.random.default_rng(0).normal([0.0, 5.0, -2.0], size=(4000, 3))
+    fig = plots.marginals(["a", "b", "c"], {"sampler": draws, "Laplace": 2 * draws})
+    first, second, third, hidden = fig.axes
+    assert [ax.get_xlabel() for ax in (first, second, third)] == ["a", "b", "c"]
+    assert not hidden.get_visible() and len(second.patches) == 2
+    peak = second.patches[0].get_xy()
+    assert abs(peak[np.argmax(peak[:, 1]), 0] - 5.0) < 0.5
+
+
+def test_predictive_bands_hold_their_share_of_the_draws():
+    draws = WAVE + np.random.default_rng(0).normal(size=(2000, 101))
+    fig = plots.predictive(TS[::10], {"x": WAVE[::10]}, TS, {"x": draws})
+    (ax,) = fig.axes
+    assert legend(ax) == ["95 %", "50 %", "median", "data"]
+    np.testing.assert_allclose(lines(ax)["median"].get_ydata(), np.median(draws, axis=0))
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert abs((band - np.sin(ax.collections[0].get_paths()[0].vertices[:, 0])).max() - 2.0) < 0.4
+
+
+def test_belief_bands_are_two_standard_deviations():
+    bands = {name: (WAVE, 0.1 + 0 * TS) for name in ("last layer", "ensemble", "Laplace")}
+    fig = plots.belief_bands(TS[::5], WAVE[::5], TS, WAVE, bands)
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles[:3] == ["last layer", "ensemble", "Laplace"]
+    heights = fig.axes[0].collections[0].get_paths()[0].vertices
+    np.testing.assert_allclose(np.max(heights[:, 1] - np.sin(heights[:, 0])), 0.196)
+
+
 def test_climate_shows_densities_spectra_and_the_return_map():
     truth, lost = toy_climate(4), toy_climate(3, diverged=[1])
     forecasts = {"MLP": toy_climate(3, shift=0.1), "GRU": lost, "gone": lost[1:2]}

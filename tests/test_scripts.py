@@ -29,6 +29,9 @@ KEYS = {
         lorenz.shape.32_x_2.eps1 lorenz.shape.32_x_2.forecast_refit lorenz.activation.relu.eps1
         lorenz.schedule.cosine.forecast lorenz.regularisation.dropout_0.1.eps1
         lorenz.optimizer.adam.eps1 lorenz.gradient.sigmoid_16""",
+    "bayes": """
+        oscillator.coverage lorenz.coverage last_layer.coverage laplace.coverage
+        all_weights.coverage ensemble.coverage""",
     "digits_grid": "test_acc_mean best_test_acc grid_seconds models",
     "fourier": "gibbs superposition.max_err square.quadrature_max_err",
     "inverse": """
@@ -58,7 +61,10 @@ KEYS = {
 RECORDED = set(
     "seed dtype device date command versions.jax versions.physml wall_s compile_seconds".split()
 )
-TIMES = tuple("date seconds seconds_t20 wall_s _s speedup diffrax_ratio_t20 batch_ratio".split())
+TIMES = tuple(
+    """date seconds seconds_t20 wall_s _s speedup diffrax_ratio_t20 batch_ratio
+    ess_per_second ess_ratio""".split()
+)
 
 
 def run_script(script, out, *options):

@@ -5,6 +5,9 @@ the names gives every other curve its colour. With `lambda1`, the leading Lyapun
 inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
+from physml.plots._beliefs import belief_bands as belief_bands
+from physml.plots._beliefs import marginals as marginals
+from physml.plots._beliefs import predictive as predictive
 from physml.plots._classification import accuracy_curves as accuracy_curves
 from physml.plots._classification import confusion_matrix as confusion_matrix
 from physml.plots._classification import reliability as reliability

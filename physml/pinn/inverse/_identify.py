@@ -230,6 +230,7 @@ def _shooting_problem(
         seen=jnp.asarray(np.isin(np.arange(len(unknowns.start)), data.indices)),
         prior=(p, jnp.asarray(unknowns.precision, dtype)),
         start=(unknowns.start, known),
+        start_known=unknowns.start_known,
     )
 
 

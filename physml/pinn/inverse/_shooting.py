@@ -52,6 +52,7 @@ class ShootingProblem(eqx.Module):
     # Rows weight * (unknown - mean) of the least-squares problem; the start's mean / its scale.
     prior: tuple[Float[Array, " p"], Float[Array, " p"]]  # mean, weight
     start: tuple[Float[Array, " dim"], Float[Array, " dim"]]
+    start_known: bool = eqx.field(static=True)
 
 
 class Scales(NamedTuple):
