@@ -75,6 +75,14 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     noise_contradicted = (
         "The residuals are not those of the noise that is assumed, so the intervals may be wrong."
     )
+    not_positive_definite = (
+        "The kernel's matrix is not positive definite: the kernel is none, or points coincide that "
+        "need more noise."
+    )
+    at_bound = (
+        "The likelihood grows up to the bound of a parameter, a factor of a million from its "
+        "start: the data do not determine it, or another start is needed."
+    )
 
 
 # Diffrax's has no message, and Equinox would warn of another one in the class.
@@ -83,7 +91,7 @@ RESULTS._index_to_message[int(RESULTS.successful._value)] = "Successful."
 _GOOD = (RESULTS.successful, RESULTS.early_stopped)
 _DOUBTFUL = (
     *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
-    *(RESULTS.noise_unknown, RESULTS.noise_contradicted),
+    *(RESULTS.noise_unknown, RESULTS.noise_contradicted, RESULTS.at_bound),
 )
 
 
