@@ -13,7 +13,9 @@ from physml.bayes._kernels import Periodic as Periodic
 from physml.bayes._kernels import Product as Product
 from physml.bayes._kernels import RationalQuadratic as RationalQuadratic
 from physml.bayes._kernels import Sum as Sum
+from physml.bayes._quasiseparable import Quasiseparable as Quasiseparable
 from physml.bayes._solvers import Exact as Exact
+from physml.bayes._solvers import Inducing as Inducing
 from physml.bayes._stepper import GaussianStepper as GaussianStepper
 from physml.bayes._stepper import StepperFit as StepperFit
 from physml.bayes._stepper import fit_stepper as fit_stepper

@@ -1,7 +1,7 @@
 """Gaussian processes: random functions conditioned on noisy values, with several outputs."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -24,7 +24,7 @@ from physml.data import Standardiser
 _CHUNK = 2048  # points at which a prediction is made at a time
 
 
-
+@runtime_checkable
 class Posterior(Protocol):
     """A process given its values, in standardised units, as a solver makes it."""
 
@@ -33,6 +33,7 @@ class Posterior(Protocol):
     def covariance(self, points: Array) -> Float[Array, "points points"]: ...
 
 
+@runtime_checkable
 class Solver(Protocol):
     """How the linear algebra is done; `Exact`, `Quasiseparable` and `Inducing` are the ways."""
 
@@ -221,7 +222,7 @@ class Task(eqx.Module):
         each = jnp.repeat(noises, self.outputs.std.shape[0] // len(noises), axis=0)
         return GaussianProcess(
             kernel=kernels,
-            noise=(each.T * self.outputs.std).T,
+            noise=each * self.outputs.std.reshape(-1, *(1,) * (each.ndim - 1)),
             log_likelihood=values - self.log_units,
             posterior=posterior,
             inputs=self.inputs,
@@ -252,31 +253,49 @@ def _of_groups(process: GaussianProcess, ask: Callable[[Posterior], Array]) -> A
     return eqx.filter_vmap(ask)(process.posterior)
 
 
+def _in_chunks(work: Callable[[Array], Array], points: Array) -> Array:
+    """`work` on a chunk of the points at a time, which bounds the memory."""
+    if len(points) <= _CHUNK:
+        return work(points)
+    missing = -len(points) % _CHUNK
+    padded = jnp.concatenate([points, jnp.repeat(points[-1:], missing, axis=0)])
+    found = jax.lax.map(work, padded.reshape(-1, _CHUNK, points.shape[1]))
+    return found.reshape(-1, *found.shape[2:])[: len(points)]
+
+
 @eqx.filter_jit
 def _mean(process: GaussianProcess, points: Array) -> Float[Array, "points outputs"]:
-    def at(point: Array) -> Array:
-        return _of_groups(process, lambda posterior: posterior.mean(point[None])[0]).reshape(-1)
+    def work(points: Array) -> Array:
+        found = _of_groups(process, lambda posterior: posterior.mean(points))
+        return jnp.moveaxis(found, 0, 1).reshape(len(points), -1)
 
-    return jax.lax.map(at, points, batch_size=_CHUNK)
+    return _in_chunks(work, points)
 
 
 @eqx.filter_jit
 def _variance(process: GaussianProcess, points: Array) -> Float[Array, "points outputs"]:
-    outputs = process.outputs.std.shape[0]
+    def work(points: Array) -> Array:
+        found = _of_groups(process, lambda posterior: posterior.variance(points))
+        return jnp.repeat(found.T, process.outputs.std.shape[0] // len(found), axis=1)
 
-    def at(point: Array) -> Array:
-        found = _of_groups(process, lambda posterior: posterior.variance(point[None])[0])
-        return jnp.repeat(found, outputs // len(found))
-
-    return jax.lax.map(at, points, batch_size=_CHUNK)
+    return _in_chunks(work, points)
 
 
 @eqx.filter_jit
 def _derivative(process: GaussianProcess, points: Array) -> Float[Array, "points outputs inputs"]:
-    def at(point: Array) -> Array:
-        return _of_groups(process, lambda posterior: posterior.mean(point[None])[0]).reshape(-1)
+    def work(points: Array) -> Array:
+        # One direction of all points at a time, since no point's mean depends on another point.
+        directions = jnp.eye(points.shape[1], dtype=points.dtype)
+        slopes = jax.vmap(
+            lambda v: jax.jvp(
+                lambda points: _mean(process, points),
+                (points,),
+                (jnp.broadcast_to(v, points.shape),),
+            )[1]
+        )(directions)
+        return jnp.moveaxis(slopes, 0, -1)
 
-    return jax.lax.map(jax.jacrev(at), points, batch_size=_CHUNK)
+    return _in_chunks(work, points)
 
 
 @eqx.filter_jit
