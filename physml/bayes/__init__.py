@@ -13,6 +13,8 @@ from physml.bayes._kernels import Periodic as Periodic
 from physml.bayes._kernels import Product as Product
 from physml.bayes._kernels import RationalQuadratic as RationalQuadratic
 from physml.bayes._kernels import Sum as Sum
+from physml.bayes._operator import LinearEquationFit as LinearEquationFit
+from physml.bayes._operator import fit_linear_equation as fit_linear_equation
 from physml.bayes._quasiseparable import Quasiseparable as Quasiseparable
 from physml.bayes._solvers import Exact as Exact
 from physml.bayes._solvers import Inducing as Inducing

@@ -194,7 +194,8 @@ class Task(eqx.Module):
                 )
             if shared and standardise and y.shape[1] > 1:
                 raise ValueError("noise must be None where standardised outputs share parameters")
-            noise = jnp.broadcast_to(noise / outputs.std[:, None], (len(ys), len(x)))
+            sds = jnp.broadcast_to(outputs.std[: len(ys), None], (len(ys), len(x)))
+            noise = jnp.broadcast_to(noise, sds.shape) / sds
         solver = Exact() if solver is None else solver
         if not hasattr(solver, "log_likelihood"):
             raise TypeError(

@@ -206,6 +206,17 @@ def stacked(tree: PyTree, num: int) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], num, axis=0), tree)
 
 
+def require_points(kernel: AnyKernel, xs: Array) -> None:
+    """Raise ValueError unless the kernel gives one number for two of the points."""
+    inputs = xs.shape[1]
+    try:
+        found = jax.eval_shape(as_arrays(kernel, xs.dtype).evaluate, xs[0], xs[0])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"kernel must take points of {inputs} inputs, got {error}") from error
+    if getattr(found, "shape", None) != ():
+        raise ValueError(f"kernel must give one number for two points of {inputs} inputs")
+
+
 def gram(kernel: AnyKernel, xs: Array, ys: Array) -> Float[Array, "rows columns"]:
     """The covariances of the values at all pairs of points, xs (rows, inputs) and ys."""
     return jax.vmap(lambda x: jax.vmap(lambda y: kernel.evaluate(x, y))(ys))(xs)

@@ -77,15 +77,14 @@ class QuasiseparablePosterior(eqx.Module):
     def variance(self, points: Float[Array, "points 1"]) -> Float[Array, " points"]:
         # The points join the rows as values with so much noise that they say nothing: then one
         # pass along all times gives the variance at each of them.
-        from tinygp.noise import Diagonal
-
         kernel = quasiseparable(self.kernel)
         times = jnp.concatenate([self.times, points[:, 0]])
         unseen = _UNSEEN * kernel(points[:, 0])
         order = jnp.argsort(times)
-        process = _process(kernel, times[order], jnp.concatenate([self.noise, unseen])[order])
-        nothing = Diagonal(jnp.zeros_like(times))
-        sorted_variance = process.solver.condition(kernel, None, nothing).diag.d
+        noise = jnp.concatenate([self.noise, unseen])[order]
+        prior = _without_blocks(kernel.to_symm_qsm(times[order]))
+        seen = (prior + _diagonal(noise)).cholesky().inv() @ prior
+        sorted_variance = (prior - seen.gram()).diag.d
         found = jnp.zeros_like(times).at[order].set(sorted_variance)[len(self.times) :]
         return jnp.maximum(found, 0.0)
 
@@ -126,3 +125,18 @@ def _process(kernel: Any, times: Array, noise: Array) -> Any:
     from tinygp import GaussianProcess
 
     return GaussianProcess(kernel, times, diag=noise, assume_sorted=True)
+
+
+def _diagonal(values: Array) -> Any:
+    from tinygp.noise import Diagonal
+
+    return Diagonal(values).to_qsm()
+
+
+def _without_blocks(matrix: Any) -> Any:
+    """The same matrix with its transitions as arrays: tinygp 0.3.1 does not invert blocks."""
+    transitions = matrix.lower.a
+    if isinstance(transitions, jax.Array):
+        return matrix
+    dense = jax.vmap(lambda block: block.to_dense())(transitions)
+    return eqx.tree_at(lambda m: m.lower.a, matrix, dense, is_leaf=lambda x: x is transitions)

@@ -1,5 +1,6 @@
 """The search for the parameters of a kernel: the largest likelihood, from several starts."""
 
+import math
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar
 from physml._numerics.checks import floating_array, require_positive
 from physml.results import RESULTS
 
-_LIMIT = np.log(1e6)  # parameters stay within a factor of a million of where they start
+_LIMIT = math.log(1e6)  # parameters stay within a factor of a million of where they start
 _NEAR = 0.98  # of the limit, in logarithms: there a parameter counts as at its bound
 _SHORTEST = 1e-4  # of a quasi-Newton step, as a share of its first length
-_SPREAD = np.log(10.0)  # other starts are up to a factor of ten away from the first
+_SPREAD = math.log(10.0)  # other starts are up to a factor of ten away from the first
 
 
 class Found(NamedTuple):
@@ -89,11 +90,12 @@ def maximise(
     dtype = jnp.result_type(*leaves)
 
     def parameters(u: list[Array]) -> PyTree:
-        moved = [p * jnp.exp(_LIMIT * jnp.tanh(v / _LIMIT)) for p, v in zip(leaves, u, strict=True)]
+        factors = [jnp.exp(_LIMIT * jnp.tanh(v / _LIMIT)).astype(dtype) for v in u]
+        moved = [p * factor for p, factor in zip(leaves, factors, strict=True)]
         return jax.tree.unflatten(structure, moved)
 
     def loss(u: list[Array], task: PyTree) -> Array:
-        return -value(parameters(u), task) / numbers
+        return -value(parameters(u), task).astype(float) / numbers
 
     solver = _UntilFlat(0.0, float(jnp.finfo(dtype).eps) ** 0.4)  # 5e-7 of float64
 
@@ -101,11 +103,17 @@ def maximise(
         u, task = given
         found = optx.minimise(loss, solver, u, task, max_steps=max_steps, throw=False)
         converged = found.result == optx.RESULTS.successful
-        return found.value, -numbers * loss(found.value, task), found.stats["num_steps"], converged
+        return (
+            found.value,
+            value(parameters(found.value), task),
+            found.stats["num_steps"],
+            converged,
+        )
 
     def points(leaf: Array, key: PRNGKeyArray) -> Array:
         shape = (num_tasks, starts, *leaf.shape)
-        moves = jax.random.uniform(key, shape, dtype, -_SPREAD, _SPREAD)
+        # Optimistix wants unknowns of JAX's default dtype, whatever that of the data is.
+        moves = jax.random.uniform(key, shape, float, -_SPREAD, _SPREAD)
         return moves.at[:, 0].set(0.0).reshape(num_tasks * starts, *leaf.shape)
 
     us = [points(p, k) for p, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)]
@@ -114,7 +122,7 @@ def maximise(
     values = jnp.where(jnp.isnan(values), -jnp.inf, values).reshape(num_tasks, starts)
     best = jnp.argmax(values, axis=1) + starts * jnp.arange(num_tasks)
     ends = [u[best] for u in ends]
-    edge = _LIMIT * np.arctanh(_NEAR)
+    edge = _LIMIT * math.atanh(_NEAR)
     bounds = [jnp.any(jnp.abs(u).reshape(num_tasks, -1) > edge, axis=1) for u in ends]
     return Found(
         jax.vmap(parameters)(ends),

@@ -1,16 +1,16 @@
 """The linear algebra of Gaussian processes: exact, and by inducing points for many rows."""
 
 import functools
+import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float, Int
 
 from physml._numerics.checks import require_count
-from physml.bayes._kernels import AnyKernel, gram, variances
+from physml.bayes._kernels import AnyKernel, gram, require_points, variances
 
 _REFINEMENTS = 10
 _ROUNDING = 2.0  # of a Cholesky factor, in epsilons times the trace of the matrix
@@ -24,11 +24,13 @@ class Exact(eqx.Module):
     $$-\tfrac12 y^\top K^{-1} y - \tfrac12 \log |K| - \tfrac n2 \log 2\pi,$$
 
     with K the kernel's matrix plus the noise. $2 \epsilon \operatorname{tr} K$ is added to the
-    diagonal, the size of the factor's rounding, so that data without noise can be fitted. Iterative refinement takes
-    it out of the mean again.
+    diagonal, the size of the factor's rounding, so that data without noise can be fitted; iterative
+    refinement takes it out of the mean again.
     """
 
     def prepare(self, kernel: AnyKernel, x: Float[Array, "rows inputs"]) -> "Exact":
+        """This solver; raises ValueError if the kernel does not fit the inputs."""
+        require_points(kernel, x)
         return self
 
     def log_likelihood(
@@ -112,7 +114,7 @@ def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 def _log_density(factor: Array, y: Array) -> tuple[Array, Array]:
     weights = cho_solve((factor, True), y)
-    halves = jnp.sum(jnp.log(jnp.diag(factor))) + 0.5 * len(y) * np.log(2 * np.pi)
+    halves = jnp.sum(jnp.log(jnp.diag(factor))) + 0.5 * len(y) * math.log(2 * math.pi)
     return -0.5 * jnp.sum(y * weights) - y.shape[1] * halves, weights
 
 
@@ -151,6 +153,8 @@ class Inducing(eqx.Module):
         require_count(num=self.num)
 
     def prepare(self, kernel: AnyKernel, x: Float[Array, "rows inputs"]) -> "Inducing":
+        """The solver with its points; raises ValueError if the kernel does not fit the inputs."""
+        require_points(kernel, x)
         kept = far_apart(x, min(self.num, len(x)))
         return Inducing(self.num, x[kept])
 
@@ -166,7 +170,7 @@ class Inducing(eqx.Module):
         explained = jnp.sum(posterior.rotated**2) - jnp.sum(y**2 / variance[:, None])
         lost = jnp.sum((variances(kernel, x) - jnp.sum(known**2, axis=0)) / variance)
         halves = jnp.sum(jnp.log(jnp.diag(posterior.inner)))
-        halves += 0.5 * jnp.sum(jnp.log(2 * np.pi * variance))
+        halves += 0.5 * jnp.sum(jnp.log(2 * math.pi * variance))
         return 0.5 * explained - y.shape[1] * (halves + 0.5 * lost)
 
     def condition(
@@ -188,9 +192,9 @@ class Inducing(eqx.Module):
         factor = jnp.linalg.cholesky(small + tiny * jnp.eye(len(small), dtype=small.dtype))
         known = solve_triangular(factor, gram(kernel, self.points, x), lower=True)
         variance = noise + tiny
-        scaled = known / jnp.sqrt(variance)
+        scaled = known / jnp.sqrt(variance)[None]
         inner = jnp.linalg.cholesky(jnp.eye(len(small), dtype=small.dtype) + scaled @ scaled.T)
-        rotated = solve_triangular(inner, (known / variance) @ y, lower=True)
+        rotated = solve_triangular(inner, (known / variance[None]) @ y, lower=True)
         return InducingPosterior(kernel, self.points, factor, inner, rotated), known, variance
 
 

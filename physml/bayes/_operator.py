@@ -1,0 +1,315 @@
+"""Linear equations by Gaussian processes: a motion and the force behind it are jointly normal."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from physml._numerics.calls import answer, ask, checked
+from physml._numerics.checks import (
+    floating_array,
+    require_count,
+    require_finite,
+    require_key,
+    require_not_negative,
+)
+from physml._numerics.compiled import compiled
+from physml._types import Numbers
+from physml.bayes._kernels import RBF, AnyKernel, as_arrays
+from physml.bayes._search import maximise, positive_parameters, verdict
+from physml.bayes._solvers import gaussian_log_density, rounding
+from physml.results import RESULTS, conclude
+
+Coefficients = Callable[[Mapping[str, Any]], Sequence[Any]]
+"""`coefficients(parameters) -> (c0, c1, ...)` of c0 x + c1 x' + c2 x'' + ... = F."""
+
+_FIRST_NOISE = 0.1
+_STEP = 1e-4  # of the logarithms of parameters, for the curvature of the likelihood
+
+
+class _Rows(eqx.Module):
+    """Where x and F are observed, in units of the spread of the times, and what was seen there."""
+
+    xs: Float[Array, "rows 1"]
+    forces: Float[Array, "others 1"]
+    values: Float[Array, "all 1"]
+
+    def variances(self, noise: Array, force_noise: Array) -> Float[Array, " all"]:
+        each = [jnp.broadcast_to(noise, len(self.xs)), jnp.full(len(self.forces), force_noise)]
+        return jnp.concatenate(each) ** 2
+
+
+class LinearEquationFit(eqx.Module):
+    """A motion and its force given noisy observations, and the parameters of the equation.
+
+    Attributes:
+        parameters: of the equation, by name.
+        standard_deviations: of those that were fitted, by the curvature of the log likelihood.
+        kernel: of the motion, with its parameters in standard deviations of the times.
+        noise, force_noise: standard deviations in the units of x and F.
+        log_likelihood: of the observations in units of their own.
+        result: how the search ended.
+    """
+
+    parameters: dict[str, Array]
+    standard_deviations: dict[str, Array]
+    kernel: AnyKernel
+    noise: Array
+    force_noise: Array
+    log_likelihood: Array
+    result: RESULTS
+    rows: _Rows
+    factor: Float[Array, "all all"]
+    weights: Float[Array, "all 1"]
+    scaled: Float[Array, " order"]  # the operator's coefficients in the units of the rows
+    units: Float[Array, "4"]  # middle and spread of the times, units of x and F
+
+    @checked
+    def solution(self, t: Numbers) -> tuple[Float[Array, " times"], Float[Array, " times"]]:
+        """The mean and the variance of x at times, without noise."""
+        return self._predict(t, 0)
+
+    @checked
+    def force(self, t: Numbers) -> tuple[Float[Array, " times"], Float[Array, " times"]]:
+        """The mean and the variance of the force at times, without noise."""
+        return self._predict(t, 1)
+
+    def _predict(self, t: Numbers, which: int) -> tuple[Array, Array]:
+        times = floating_array("t", t, self.weights.dtype)
+        if times.ndim != 1 or not times.size:
+            raise ValueError(f"t must have shape (times,), got shape {times.shape}")
+        require_finite("t", times)
+        at = ((times - self.units[0]) / self.units[1])[:, None]
+        mean, variance = _at_times(self, at, which)
+        return mean * self.units[2 + which], variance * self.units[2 + which] ** 2
+
+
+@checked
+def fit_linear_equation(
+    coefficients: Coefficients,
+    ts: Numbers,
+    xs: Numbers,
+    key: PRNGKeyArray,
+    *,
+    parameters: Mapping[str, float],
+    force_ts: Numbers | None = None,
+    forces: Numbers | None = None,
+    kernel: AnyKernel | None = None,
+    noise: float | None = None,
+    force_noise: float | None = None,
+    restarts: int = 2,
+    max_steps: int = 200,
+    throw: bool = True,
+) -> LinearEquationFit:
+    r"""The force, and the parameters, of a linear equation from noisy observations of its motion.
+
+    With x a Gaussian process of covariance k, $F = L x = \sum_j c_j x^{(j)}$ is one too, and
+
+    $$\operatorname{cov}(F(t), x(s)) = L_t k(t, s), \qquad
+    \operatorname{cov}(F(t), F(s)) = L_t L_s k(t, s),$$
+
+    by automatic differentiation of the kernel. Observations of x alone give the force of a known
+    equation; they say nothing of its parameters, since for every choice of these some force makes
+    the motion. With the force at some times too, the parameters are those of the largest marginal
+    likelihood.
+
+    Args:
+        coefficients: of the operator; `lambda p: (p["omega0"] ** 2, 2 * p["gamma"], 1.0)` is the
+            damped oscillator's.
+        ts, xs: times and noisy positions, (rows,).
+        key: for the other starts of the search.
+        parameters: positive, by name: the truth, or with forces the first guess.
+        force_ts, forces: times and values of the force, (others,); None if none was observed.
+        kernel: of the motion, whose functions need as many derivatives as the operator takes;
+            `1.0 * bayes.RBF()` unless given.
+        noise, force_noise: standard deviations; None to find them.
+        restarts, max_steps, throw: as for `fit_gaussian_process`.
+
+    Raises:
+        TypeError, ValueError: observations of the wrong shape or that are not finite, or
+            coefficients that are no numbers.
+        RuntimeError: the search failed, and `throw` is set.
+
+    Source: M. Raissi, P. Perdikaris and G. E. Karniadakis, Machine learning of linear differential
+    equations using Gaussian processes, J. Comput. Phys. 348 (2017) 683.
+    """
+    require_count(0, restarts=restarts)
+    require_count(max_steps=max_steps)
+    require_key(key=key)
+    given = {name: value for name, value in (("noise", noise), ("force_noise", force_noise))}
+    require_not_negative(**{name: value for name, value in given.items() if value is not None})
+    if (force_ts is None) != (forces is None):
+        raise ValueError("forces must be given together with force_ts")
+    observed = forces is not None
+    ts, xs = _observations("ts", ts, "xs", xs)
+    dtype = ts.dtype
+    force_ts, forces = _observations(
+        "force_ts", force_ts if observed else ts[:0], "forces", forces if observed else xs[:0],
+        least=1 if observed else 0,
+    )  # fmt: skip
+    start = {name: floating_array(name, value, dtype) for name, value in parameters.items()}
+    middle, spread = jnp.mean(ts), jnp.std(ts)
+    size = jnp.sqrt(jnp.mean(xs**2))
+    first = _scaled(coefficients, start, spread)
+    weight = jnp.sum(jnp.abs(first))  # so that forces are about 1 in the units of the rows
+    units = jnp.stack([middle, spread, size, size * weight])
+    rows = _Rows(
+        ((ts - middle) / spread)[:, None],
+        ((force_ts - middle) / spread)[:, None].astype(dtype),
+        jnp.concatenate([xs / units[2], forces.astype(dtype) / units[3]])[:, None],
+    )
+    kernel = as_arrays(1.0 * RBF() if kernel is None else kernel, dtype)
+    searched: dict[str, Any] = {"kernel": kernel}
+    fixed: dict[str, Any] = {}
+    for name, unit in (("noise", units[2]), ("force_noise", units[3])):
+        value = given[name]
+        known = value is not None or (name == "force_noise" and not observed)
+        (fixed if known else searched)[name] = (
+            jnp.asarray(0.0 if value is None else value, dtype) / unit if known else _FIRST_NOISE
+        )
+    (searched if observed else fixed)["parameters"] = start
+    free, rest = positive_parameters("", searched, (), dtype)
+    constants = (rest, fixed, rows, spread, weight)
+    arguments = (coefficients, free, constants, key, restarts, max_steps)
+    program, _ = compiled(_search, *arguments)
+    found, curvature = program(*arguments)
+    best = jax.tree.map(lambda leaf: leaf[0], found.parameters)
+    everything = eqx.combine(best, rest) | fixed
+    result, details = verdict(found)
+    factor, weights, scaled = _solved(coefficients, everything, rows, spread, weight)
+    errors = _errors(best, curvature)
+    fitted = LinearEquationFit(
+        parameters=everything["parameters"],
+        standard_deviations=errors.get("parameters", {}),
+        kernel=everything["kernel"],
+        noise=everything["noise"] * units[2],
+        force_noise=everything["force_noise"] * units[3],
+        log_likelihood=jnp.max(found.values),
+        result=result,
+        rows=rows,
+        factor=factor,
+        weights=weights,
+        scaled=scaled,
+        units=units,
+    )
+    return conclude(fitted, result, "bayes.fit_linear_equation", details, throw=throw)
+
+
+def _observations(first: str, ts: Any, second: str, xs: Any, least: int = 2) -> tuple[Array, Array]:
+    ts, xs = floating_array(first, ts), floating_array(second, xs)
+    for name, value in ((first, ts), (second, xs)):
+        if value.ndim != 1 or len(value) < least:
+            raise ValueError(
+                f"{name} must have shape (rows,) with {least} rows or more, got {value.shape}"
+            )
+        require_finite(name, value)
+    if len(ts) != len(xs):
+        raise ValueError(f"{second} must have {len(ts)} rows, as {first} has, got {len(xs)}")
+    return ts, xs.astype(ts.dtype)
+
+
+def _scaled(coefficients: Coefficients, parameters: Mapping[str, Array], spread: Array) -> Array:
+    """The operator's coefficients when time is measured in the spread of the times."""
+    given = ask("coefficients", "coefficients(parameters)", coefficients, dict(parameters))
+    numbers = answer("coefficients", "numbers", tuple(given), dtype=spread.dtype)
+    return jnp.stack([jnp.asarray(c) / spread**j for j, c in enumerate(numbers)])
+
+
+def _operated(k: Callable, scaled: Array, argument: int) -> Callable:
+    """sum_j c_j times the j-th derivative of k(a, b) by one of its arguments."""
+
+    def derivative(f: Callable) -> Callable:
+        def slope(a: Array, b: Array) -> Array:
+            one, none = jnp.ones_like(a), jnp.zeros_like(a)
+            return jax.jvp(f, (a, b), (none, one) if argument else (one, none))[1]
+
+        return slope
+
+    terms = [k]
+    for _ in scaled[1:]:
+        terms.append(derivative(terms[-1]))
+    return lambda a, b: sum(c * term(a, b) for c, term in zip(scaled, terms, strict=True))
+
+
+def _blocks(kernel: AnyKernel, scaled: Array) -> list[list[Callable]]:
+    """The covariances of (x, F) at one time with (x, F) at another, each a function of matrices."""
+    k = lambda a, b: kernel.evaluate(a[None], b[None])  # noqa: E731
+    each = [[k, _operated(k, scaled, 1)]]
+    each.append([_operated(f, scaled, 0) for f in each[0]])
+
+    def matrix(f: Callable) -> Callable:
+        return lambda a, b: jax.vmap(lambda u: jax.vmap(lambda v: f(u, v))(b[:, 0]))(a[:, 0])
+
+    return [[matrix(f) for f in row] for row in each]
+
+
+def _covariance(kernel: AnyKernel, scaled: Array, rows: _Rows) -> Array:
+    blocks, sets = _blocks(kernel, scaled), (rows.xs, rows.forces)
+    return jnp.block([[blocks[i][j](sets[i], sets[j]) for j in (0, 1)] for i in (0, 1)])
+
+
+def _prepared(coefficients: Coefficients, everything: dict, rows: _Rows, spread, weight) -> tuple:
+    scaled = _scaled(coefficients, everything["parameters"], spread) / weight
+    covariance = _covariance(everything["kernel"], scaled, rows)
+    noise = rows.variances(everything["noise"], everything["force_noise"])
+    return scaled, covariance + jnp.diag(noise + rounding(covariance))
+
+
+def _search(
+    coefficients: Coefficients,
+    start: PyTree,
+    constants: tuple,
+    key: PRNGKeyArray,
+    restarts: int,
+    max_steps: int,
+) -> tuple:
+    rest, fixed, rows, spread, weight = constants
+
+    def value(free: PyTree, _: Array) -> Array:
+        everything = eqx.combine(free, rest) | fixed
+        covariance = _prepared(coefficients, everything, rows, spread, weight)[1]
+        return gaussian_log_density(covariance, rows.values)
+
+    numbers, task = rows.values.size, jnp.zeros(1)
+    found = maximise(value, start, task, key, restarts, max_steps, numbers, 1 + restarts)
+    best = jax.tree.map(lambda leaf: leaf[0], found.parameters)
+    flat, unflatten = ravel_pytree(best)
+
+    def slope(move: Array) -> Array:
+        return jax.grad(lambda move: -value(unflatten(flat * jnp.exp(move)), task[0]))(move)
+
+    # Differences of slopes: a second derivative would have to compile six derivatives of a kernel.
+    moves = _STEP * jnp.eye(len(flat), dtype=flat.dtype)
+    slopes = jax.lax.map(slope, jnp.concatenate([moves, -moves]))
+    curvature = (slopes[: len(flat)] - slopes[len(flat) :]) / (2 * _STEP)
+    bound = {name: at for name, at in found.at_bound.items() if "noise" not in name}
+    return found._replace(at_bound=bound), curvature
+
+
+def _errors(best: PyTree, curvature: Array) -> PyTree:
+    """Standard deviations of parameters whose logarithms have this curvature of the likelihood."""
+    flat, unflatten = ravel_pytree(best)
+    inverse = np.linalg.pinv(np.asarray(curvature), hermitian=True)
+    return unflatten(flat * jnp.sqrt(jnp.maximum(jnp.asarray(np.diag(inverse)), 0.0)))
+
+
+@eqx.filter_jit
+def _solved(coefficients: Coefficients, everything: dict, rows: _Rows, spread, weight) -> tuple:
+    scaled, covariance = _prepared(coefficients, everything, rows, spread, weight)
+    factor = jnp.linalg.cholesky(covariance)
+    return factor, cho_solve((factor, True), rows.values), scaled
+
+
+@eqx.filter_jit
+def _at_times(fit: LinearEquationFit, at: Array, which: int) -> tuple[Array, Array]:
+    row = _blocks(fit.kernel, fit.scaled)[which]
+    across = jnp.concatenate([row[0](at, fit.rows.xs), row[1](at, fit.rows.forces)], axis=1)
+    prior = jax.vmap(lambda t: row[which](t[None], t[None])[0, 0])(at)
+    known = solve_triangular(fit.factor, across.T, lower=True)
+    return (across @ fit.weights)[:, 0], jnp.maximum(prior - jnp.sum(known**2, axis=0), 0.0)
