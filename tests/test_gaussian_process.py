@@ -8,7 +8,7 @@ import tinygp
 from helpers import refusals
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
-from physml import bayes
+from physml import bayes, data, dynamics
 from physml.results import RESULTS
 
 KEY = jax.random.key(0)
@@ -222,6 +222,53 @@ def test_float32_stays():
     np.testing.assert_allclose(model(x), double(X), atol=1e-2)
 
 
+def test_a_step_map_of_a_linear_system():
+    ts = jnp.linspace(0.0, 3.0, 31)
+    turn = jnp.stack([jnp.cos(ts), -jnp.sin(ts)], axis=1)
+    train = data.from_arrays(ts, jnp.stack([turn, 2.0 * turn]))
+    fitted = bayes.fit_stepper(1.0 * bayes.RBF(3.0), train, KEY, rows=40, noise=0.0, restarts=0)
+    path = dynamics.rollout(fitted.step_map, turn[None, :1], 30)[0]
+    np.testing.assert_allclose(path, turn, atol=1e-4)
+    mean, covariance = bayes.forecast_moments(fitted.step_map, turn[0], 30)
+    np.testing.assert_allclose(mean, path, atol=1e-12)
+    assert np.all(np.linalg.eigvalsh(covariance) > -1e-15)
+
+
+def test_the_spread_of_forecasts_in_closed_form():
+    # y' = (1 + w) y with w normal: the error after n steps is n (1 + w)^(n - 1) y0 dw.
+    ys = np.linspace(0.5, 2.0, 8)[:, None]
+    process = conditioned(bayes.Linear(), ys, 0.05 * ys, 0.01)
+    step_map = bayes.GaussianStepper(process, 1.0)
+    slope = 1 + float(process(np.ones((1, 1)))[0, 0])
+    sd = float(process.variance(np.ones((1, 1)))[0, 0]) ** 0.5
+    n = np.arange(1, 11)
+    mean, covariance = bayes.forecast_moments(step_map, jnp.ones(1), 10)
+    np.testing.assert_allclose(mean[1:, 0], slope**n, rtol=1e-10)
+    np.testing.assert_allclose(covariance[1:, 0, 0] ** 0.5, n * slope ** (n - 1) * sd, rtol=1e-6)
+    # Drawn anew at each step the errors add in squares: each is y_k sd, carried on by the slope.
+    drawn = bayes.forecast_samples(step_map, jnp.ones(1), 10, KEY, 20_000)
+    wanted = np.sqrt(n) * slope ** (n - 1) * sd
+    np.testing.assert_allclose(drawn[:, 1:, 0].std(axis=0), wanted, rtol=0.03)
+
+
+def oscillator(parameters):
+    return parameters["omega0"] ** 2, 2 * parameters["gamma"], 1.0
+
+
+def test_the_force_behind_a_motion():
+    ts, at = np.linspace(0.0, 12.0, 40), np.linspace(0.5, 11.5, 9)
+    xs = np.sin(ts) + 0.5 * ts  # x'' + 0.4 x' + 4 x
+    force = 3 * np.sin(at) + 0.4 * (np.cos(at) + 0.5) + 2 * at
+    known = {"gamma": 0.2, "omega0": 2.0}
+    fit = bayes.fit_linear_equation(
+        oscillator, ts, xs, KEY, parameters=known, noise=1e-4, restarts=0
+    )
+    mean, variance = fit.force(at)
+    np.testing.assert_allclose(mean, force, atol=0.05)
+    assert np.all(np.abs(mean - force) < 4 * np.sqrt(variance))
+    np.testing.assert_allclose(fit.solution(at)[0], np.sin(at) + 0.5 * at, atol=1e-3)
+
+
 class Wrong(bayes.Kernel):
     """No kernel: the matrix of squared distances has negative eigenvalues."""
 
@@ -238,7 +285,9 @@ def test_endings():
     with pytest.raises(RuntimeError, match="did not converge"):
         bayes.fit_gaussian_process(bayes.RBF(9.0), X, Y, KEY, max_steps=1, **options)
     with pytest.warns(UserWarning, match=r"at a bound: first\.variance"):
-        fitted = bayes.fit_gaussian_process(1e-7 * bayes.RBF(), X, Y, KEY, **options)
+        fitted = bayes.fit_gaussian_process(
+            1.0 * bayes.RBF(), X, 1e5 * Y, KEY, standardise=False, **options
+        )
     assert fitted.result == RESULTS.at_bound
 
 

@@ -21,3 +21,5 @@ from physml.bayes._solvers import Inducing as Inducing
 from physml.bayes._stepper import GaussianStepper as GaussianStepper
 from physml.bayes._stepper import StepperFit as StepperFit
 from physml.bayes._stepper import fit_stepper as fit_stepper
+from physml.bayes._stepper import forecast_moments as forecast_moments
+from physml.bayes._stepper import forecast_samples as forecast_samples

@@ -133,6 +133,14 @@ class GaussianProcess(eqx.Module):
         values = self.outputs.inverse(drawn)
         return values[..., 0] if self.flat[1] else values
 
+    def covariance_roots(
+        self, x: Float[Array, "points inputs"]
+    ) -> Float[Array, "outputs points points"]:
+        """For every output a root R of the covariance R R^T of the function at the points."""
+        roots = _roots(self, self.inputs(x))
+        roots = jnp.repeat(roots, self.outputs.std.shape[0] // len(roots), axis=0)
+        return roots * self.outputs.std[:, None, None]
+
     def _points(self, x: Numbers) -> Float[Array, "points inputs"]:
         points = floating_array("x", x, self.inputs.mean.dtype)
         inputs = self.inputs.mean.shape[0]
@@ -304,9 +312,13 @@ def _samples(
     process: GaussianProcess, points: Array, key: PRNGKeyArray, num: int
 ) -> Float[Array, "num points outputs"]:
     mean, outputs = _mean(process, points), process.outputs.std.shape[0]
-    covariance = _of_groups(process, lambda posterior: posterior.covariance(points))
-    values, vectors = jnp.linalg.eigh(covariance)  # rounding makes some eigenvalues negative
-    roots = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None]
+    roots = _roots(process, points)
     roots = jnp.repeat(roots, outputs // len(roots), axis=0)
     normal = jax.random.normal(key, (num, outputs, len(points)), mean.dtype)
     return mean[None] + jnp.einsum("opq,noq->npo", roots, normal)
+
+
+def _roots(process: GaussianProcess, points: Array) -> Float[Array, "groups points points"]:
+    covariance = _of_groups(process, lambda posterior: posterior.covariance(points))
+    values, vectors = jnp.linalg.eigh(covariance)  # rounding makes some eigenvalues negative
+    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None]

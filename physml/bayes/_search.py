@@ -14,7 +14,6 @@ from physml._numerics.checks import floating_array, require_positive
 from physml.results import RESULTS
 
 _LIMIT = math.log(1e6)  # parameters stay within a factor of a million of where they start
-_NEAR = 0.98  # of the limit, in logarithms: there a parameter counts as at its bound
 _SHORTEST = 1e-4  # of a quasi-Newton step, as a share of its first length
 _SPREAD = math.log(10.0)  # other starts are up to a factor of ten away from the first
 
@@ -71,9 +70,9 @@ def maximise(
 ) -> Found:
     r"""The positive parameters with the largest value, for each task.
 
-    A parameter is $p = p_0 \exp(L \tanh(u / L))$ with $L = \log 10^6$, so it is positive, has no
-    unit, and cannot leave by more than a factor of a million. BFGS runs from $u = 0$ and from
-    `restarts` other points.
+    A parameter is $p = p_0 e^u$ with $|u| \le \log 10^6$, so it is positive, has no unit, and
+    cannot leave by more than a factor of a million. BFGS runs from $u = 0$ and from `restarts`
+    other points.
 
     Args:
         value: of the parameters and a task.
@@ -90,7 +89,7 @@ def maximise(
     dtype = jnp.result_type(*leaves)
 
     def parameters(u: list[Array]) -> PyTree:
-        factors = [jnp.exp(_LIMIT * jnp.tanh(v / _LIMIT)).astype(dtype) for v in u]
+        factors = [jnp.exp(jnp.clip(v, -_LIMIT, _LIMIT)).astype(dtype) for v in u]
         moved = [p * factor for p, factor in zip(leaves, factors, strict=True)]
         return jax.tree.unflatten(structure, moved)
 
@@ -122,8 +121,7 @@ def maximise(
     values = jnp.where(jnp.isnan(values), -jnp.inf, values).reshape(num_tasks, starts)
     best = jnp.argmax(values, axis=1) + starts * jnp.arange(num_tasks)
     ends = [u[best] for u in ends]
-    edge = _LIMIT * math.atanh(_NEAR)
-    bounds = [jnp.any(jnp.abs(u).reshape(num_tasks, -1) > edge, axis=1) for u in ends]
+    bounds = [jnp.any(jnp.abs(u).reshape(num_tasks, -1) >= _LIMIT, axis=1) for u in ends]
     return Found(
         jax.vmap(parameters)(ends),
         values,

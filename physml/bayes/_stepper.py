@@ -3,11 +3,12 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import require_count, require_key
+from physml._numerics.checks import require_count, require_finite, require_key
 from physml.bayes._fitting import GaussianProcessFit, fit_gaussian_process
 from physml.bayes._gaussian_process import GaussianProcess
 from physml.bayes._kernels import AnyKernel
@@ -81,3 +82,95 @@ def fit_stepper(
     kept = far_apart(states / jnp.where(spread > 0, spread, 1.0)[None], min(rows, len(states)))
     fitted = fit_gaussian_process(kernel, states[kept], increments[kept], key, **options)
     return StepperFit(GaussianStepper(fitted.model, train.dt), fitted)
+
+
+@checked
+def forecast_samples(
+    step_map: GaussianStepper,
+    start: Float[Array, " dim"],
+    num_steps: int,
+    key: PRNGKeyArray,
+    num: int = 100,
+) -> Float[Array, "num steps dim"]:
+    """Forecasts whose increments are drawn at every step from the process; row 0 is the start.
+
+    Each step's error is drawn anew, as if the map were noisy. The errors of a map that is learned
+    are alike at states that are near to each other, so that the spread of these forecasts is too
+    small where steps are short; `forecast_moments` takes that into account.
+    """
+    require_count(num_steps=num_steps, num=num)
+    require_key(key=key)
+    _check_start(step_map, start)
+    return _drawn(step_map, start, num_steps, key, num)
+
+
+@checked
+def forecast_moments(
+    step_map: GaussianStepper, start: Float[Array, " dim"], num_steps: int
+) -> tuple[Float[Array, "steps dim"], Float[Array, "steps dim dim"]]:
+    r"""A forecast with the covariance of its error, by linearisation; row 0 is the start.
+
+    The error follows $e_{k+1} = (1 + \mu'(m_k)) e_k + w_k$ along the forecast m, where the w are
+    the errors of the process at $m_0, m_1, \dots$ with their joint covariance: one unknown function
+    is behind all steps, and neighbouring errors are nearly the same. It holds while the error is
+    small compared with the attractor.
+
+    Args:
+        step_map: from `fit_stepper`.
+        start: the state at row 0, which is known.
+        num_steps: steps of the forecast, a few thousand at most.
+
+    Raises:
+        ValueError: the start has another dimension, or is not finite.
+    """
+    require_count(num_steps=num_steps)
+    _check_start(step_map, start)
+    return _moments(step_map, start, num_steps)
+
+
+def _check_start(step_map: GaussianStepper, start: Array) -> None:
+    dim = step_map.process.inputs.mean.shape[0]
+    if start.shape != (dim,):
+        raise ValueError(f"start must have shape ({dim},), got shape {start.shape}")
+    require_finite("start", start)
+
+
+@eqx.filter_jit
+def _drawn(
+    step_map: GaussianStepper, start: Array, num_steps: int, key: PRNGKeyArray, num: int
+) -> Array:
+    process = step_map.process
+
+    def step(states: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+        sd = jnp.sqrt(process.variance(states))
+        following = states + process(states) + sd * jax.random.normal(key, sd.shape, sd.dtype)
+        return following, following
+
+    states = jnp.broadcast_to(start, (num, *start.shape))
+    _, path = jax.lax.scan(step, states, jax.random.split(key, num_steps))
+    return jnp.moveaxis(jnp.concatenate([states[None], path]), 0, 1)
+
+
+@eqx.filter_jit
+def _moments(step_map: GaussianStepper, start: Array, num_steps: int) -> tuple[Array, Array]:
+    process, dim = step_map.process, start.shape[0]
+
+    def forward(state: Array, _: None) -> tuple[Array, Array]:
+        following = step_map.step(state)
+        return following, following
+
+    _, path = jax.lax.scan(forward, start, length=num_steps)
+    path = jnp.concatenate([start[None], path])
+    slopes = jnp.eye(dim, dtype=path.dtype)[None] + process.derivative(path[:-1])
+    # The errors of one output are its row of the root times independent normal numbers.
+    roots = process.covariance_roots(path[:-1])  # (dim, steps, steps)
+    each = jnp.eye(dim, dtype=path.dtype)
+
+    def carry_on(error: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
+        slope, root = given  # (dim, dim), (dim, steps)
+        error = jnp.einsum("ij,jkn->ikn", slope, error) + each[:, :, None] * root[:, None]
+        return error, jnp.einsum("ikn,jkn->ij", error, error)
+
+    nothing = jnp.zeros((dim, dim, num_steps), path.dtype)
+    _, covariances = jax.lax.scan(carry_on, nothing, (slopes, jnp.moveaxis(roots, 0, 1)))
+    return path, jnp.concatenate([jnp.zeros((1, dim, dim), path.dtype), covariances])
