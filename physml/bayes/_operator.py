@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import (
@@ -36,13 +36,17 @@ _STEP = 1e-4  # of the logarithms of parameters, for the curvature of the likeli
 class _Rows(eqx.Module):
     """Where x and F are observed, in units of the spread of the times, and what was seen there."""
 
-    xs: Float[Array, "rows 1"]
-    forces: Float[Array, "others 1"]
-    values: Float[Array, "all 1"]
+    times: Float[Array, " rows"]
+    of_force: Bool[Array, " rows"]
+    values: Float[Array, "rows 1"]
 
-    def variances(self, noise: Array, force_noise: Array) -> Float[Array, " all"]:
-        each = [jnp.broadcast_to(noise, len(self.xs)), jnp.full(len(self.forces), force_noise)]
-        return jnp.concatenate(each) ** 2
+    def observed(self, scaled: Float[Array, " order"]) -> Float[Array, "rows order"]:
+        """What every row observes: the weights of x, x', x'', ... in it."""
+        itself = jnp.zeros_like(scaled).at[0].set(1.0)
+        return jnp.where(self.of_force[:, None], scaled[None], itself[None])
+
+    def variances(self, noise: Array, force_noise: Array) -> Float[Array, " rows"]:
+        return jnp.where(self.of_force, force_noise, noise) ** 2
 
 
 class LinearEquationFit(eqx.Module):
@@ -55,6 +59,9 @@ class LinearEquationFit(eqx.Module):
         noise, force_noise: standard deviations in the units of x and F.
         log_likelihood: of the observations in units of their own.
         result: how the search ended.
+
+    The variances of the motion and of the force have two parts: what the process leaves open, and
+    how the mean changes with the parameters that were fitted, to first order.
     """
 
     parameters: dict[str, Array]
@@ -68,6 +75,7 @@ class LinearEquationFit(eqx.Module):
     factor: Float[Array, "all all"]
     weights: Float[Array, "all 1"]
     scaled: Float[Array, " order"]  # the operator's coefficients in the units of the rows
+    moved: PyTree  # kernel, coefficients, weights at parameters moved up and down
     units: Float[Array, "4"]  # middle and spread of the times, units of x and F
 
     @checked
@@ -85,7 +93,7 @@ class LinearEquationFit(eqx.Module):
         if times.ndim != 1 or not times.size:
             raise ValueError(f"t must have shape (times,), got shape {times.shape}")
         require_finite("t", times)
-        at = ((times - self.units[0]) / self.units[1])[:, None]
+        at = (times - self.units[0]) / self.units[1]
         mean, variance = _at_times(self, at, which)
         return mean * self.units[2 + which], variance * self.units[2 + which] ** 2
 
@@ -159,11 +167,9 @@ def fit_linear_equation(
     first = _scaled(coefficients, start, spread)
     weight = jnp.sum(jnp.abs(first))  # so that forces are about 1 in the units of the rows
     units = jnp.stack([middle, spread, size, size * weight])
-    rows = _Rows(
-        ((ts - middle) / spread)[:, None],
-        ((force_ts - middle) / spread)[:, None].astype(dtype),
-        jnp.concatenate([xs / units[2], forces.astype(dtype) / units[3]])[:, None],
-    )
+    times = (jnp.concatenate([ts, force_ts.astype(dtype)]) - middle) / spread
+    values = jnp.concatenate([xs / units[2], forces.astype(dtype) / units[3]])
+    rows = _Rows(times, jnp.arange(len(times)) >= len(ts), values[:, None])
     kernel = as_arrays(1.0 * RBF() if kernel is None else kernel, dtype)
     searched: dict[str, Any] = {"kernel": kernel}
     fixed: dict[str, Any] = {}
@@ -183,7 +189,11 @@ def fit_linear_equation(
     everything = eqx.combine(best, rest) | fixed
     result, details = verdict(found)
     factor, weights, scaled = _solved(coefficients, everything, rows, spread, weight)
-    errors = _errors(best, curvature)
+    root = _covariance_root(curvature)
+    flat, unflatten = ravel_pytree(best)
+    errors = unflatten(flat * jnp.linalg.norm(root, axis=1))
+    moves = _STEP * jnp.concatenate([root.T, -root.T])
+    moved = _moved(coefficients, (best, moves), constants)
     fitted = LinearEquationFit(
         parameters=everything["parameters"],
         standard_deviations=errors.get("parameters", {}),
@@ -196,6 +206,7 @@ def fit_linear_equation(
         factor=factor,
         weights=weights,
         scaled=scaled,
+        moved=moved,
         units=units,
     )
     return conclude(fitted, result, "bayes.fit_linear_equation", details, throw=throw)
@@ -221,42 +232,45 @@ def _scaled(coefficients: Coefficients, parameters: Mapping[str, Array], spread:
     return jnp.stack([jnp.asarray(c) / spread**j for j, c in enumerate(numbers)])
 
 
-def _operated(k: Callable, scaled: Array, argument: int) -> Callable:
-    """sum_j c_j times the j-th derivative of k(a, b) by one of its arguments."""
+def _covariances(
+    kernel: AnyKernel, a: tuple[Array, Array], b: tuple[Array, Array]
+) -> Float[Array, "rows columns"]:
+    """The covariances of what two sets of rows observe, each given by its times and weights.
 
-    def derivative(f: Callable) -> Callable:
-        def slope(a: Array, b: Array) -> Array:
-            one, none = jnp.ones_like(a), jnp.zeros_like(a)
-            return jax.jvp(f, (a, b), (none, one) if argument else (one, none))[1]
+    The kernel's derivatives by both times, up to the operator's order, are made in one pass.
+    """
+    order = a[1].shape[1]
 
-        return slope
+    def entry(t: Array, weights: Array, s: Array, others: Array) -> Array:
+        def by_s(t: Array) -> Array:
+            return _tower(lambda s: kernel.evaluate(t[None], s[None]), order)(s)
 
-    terms = [k]
-    for _ in scaled[1:]:
-        terms.append(derivative(terms[-1]))
-    return lambda a, b: sum(c * term(a, b) for c, term in zip(scaled, terms, strict=True))
+        return weights @ _tower(by_s, order)(t) @ others
 
-
-def _blocks(kernel: AnyKernel, scaled: Array) -> list[list[Callable]]:
-    """The covariances of (x, F) at one time with (x, F) at another, each a function of matrices."""
-    k = lambda a, b: kernel.evaluate(a[None], b[None])  # noqa: E731
-    each = [[k, _operated(k, scaled, 1)]]
-    each.append([_operated(f, scaled, 0) for f in each[0]])
-
-    def matrix(f: Callable) -> Callable:
-        return lambda a, b: jax.vmap(lambda u: jax.vmap(lambda v: f(u, v))(b[:, 0]))(a[:, 0])
-
-    return [[matrix(f) for f in row] for row in each]
+    rows = jax.vmap(entry, in_axes=(None, None, 0, 0))
+    return jax.vmap(rows, in_axes=(0, 0, None, None))(*a, *b)
 
 
-def _covariance(kernel: AnyKernel, scaled: Array, rows: _Rows) -> Array:
-    blocks, sets = _blocks(kernel, scaled), (rows.xs, rows.forces)
-    return jnp.block([[blocks[i][j](sets[i], sets[j]) for j in (0, 1)] for i in (0, 1)])
+def _tower(f: Callable[[Array], Array], order: int) -> Callable[[Array], Array]:
+    """The function with its derivatives below an order, along a new first axis."""
+
+    def with_next(known: Callable[[Array], tuple]) -> Callable[[Array], tuple]:
+        def values(t: Array) -> tuple:
+            found, slopes = jax.jvp(known, (t,), (jnp.ones_like(t),))
+            return (*found, slopes[-1])
+
+        return values
+
+    known: Callable[[Array], tuple] = lambda t: (f(t),)  # noqa: E731
+    for _ in range(order - 1):
+        known = with_next(known)
+    return lambda t: jnp.stack(known(t))
 
 
 def _prepared(coefficients: Coefficients, everything: dict, rows: _Rows, spread, weight) -> tuple:
     scaled = _scaled(coefficients, everything["parameters"], spread) / weight
-    covariance = _covariance(everything["kernel"], scaled, rows)
+    seen = (rows.times, rows.observed(scaled))
+    covariance = _covariances(everything["kernel"], seen, seen)
     noise = rows.variances(everything["noise"], everything["force_noise"])
     return scaled, covariance + jnp.diag(noise + rounding(covariance))
 
@@ -292,11 +306,25 @@ def _search(
     return found._replace(at_bound=bound), curvature
 
 
-def _errors(best: PyTree, curvature: Array) -> PyTree:
-    """Standard deviations of parameters whose logarithms have this curvature of the likelihood."""
-    flat, unflatten = ravel_pytree(best)
-    inverse = np.linalg.pinv(np.asarray(curvature), hermitian=True)
-    return unflatten(flat * jnp.sqrt(jnp.maximum(jnp.asarray(np.diag(inverse)), 0.0)))
+def _covariance_root(curvature: Array) -> Array:
+    """A root R of the covariance R R^T of the parameters' logarithms, by their likelihood."""
+    values, vectors = np.linalg.eigh(np.asarray(curvature))
+    # What the data do not determine is known to a factor of e, as far as its effect is concerned.
+    sds = 1.0 / np.sqrt(np.maximum(values, 1.0))
+    return jnp.asarray(vectors * sds, curvature.dtype)
+
+
+@eqx.filter_jit
+def _moved(coefficients: Coefficients, at: tuple[PyTree, Array], constants: tuple) -> PyTree:
+    rest, fixed, rows, spread, weight = constants
+    flat, unflatten = ravel_pytree(at[0])
+
+    def one(move: Array) -> PyTree:
+        everything = eqx.combine(unflatten(flat * jnp.exp(move)), rest) | fixed
+        _, weights, scaled = _solved(coefficients, everything, rows, spread, weight)
+        return everything["kernel"], scaled, weights
+
+    return jax.lax.map(one, at[1])
 
 
 @eqx.filter_jit
@@ -308,8 +336,22 @@ def _solved(coefficients: Coefficients, everything: dict, rows: _Rows, spread, w
 
 @eqx.filter_jit
 def _at_times(fit: LinearEquationFit, at: Array, which: int) -> tuple[Array, Array]:
-    row = _blocks(fit.kernel, fit.scaled)[which]
-    across = jnp.concatenate([row[0](at, fit.rows.xs), row[1](at, fit.rows.forces)], axis=1)
-    prior = jax.vmap(lambda t: row[which](t[None], t[None])[0, 0])(at)
-    known = solve_triangular(fit.factor, across.T, lower=True)
-    return (across @ fit.weights)[:, 0], jnp.maximum(prior - jnp.sum(known**2, axis=0), 0.0)
+    def asked(scaled: Array) -> tuple[Array, Array]:
+        rows = _Rows(at, jnp.full(len(at), bool(which)), at[:, None])
+        return at, rows.observed(scaled)
+
+    def across(kernel: AnyKernel, scaled: Array) -> Array:
+        return _covariances(kernel, asked(scaled), (fit.rows.times, fit.rows.observed(scaled)))
+
+    seen = across(fit.kernel, fit.scaled)
+    times, weights = asked(fit.scaled)
+    prior = jax.vmap(
+        lambda t, w: _covariances(fit.kernel, (t[None], w[None]), (t[None], w[None]))[0, 0]
+    )(times, weights)
+    known = solve_triangular(fit.factor, seen.T, lower=True)
+    variance = jnp.maximum(prior - jnp.sum(known**2, axis=0), 0.0)
+    # How the mean changes with the parameters, whose uncertainty the process does not know.
+    means = jax.lax.map(lambda m: (across(m[0], m[1]) @ m[2])[:, 0], fit.moved)
+    up, down = jnp.split(means, 2)
+    variance = variance + jnp.sum(((up - down) / (2 * _STEP)) ** 2, axis=0)
+    return (seen @ fit.weights)[:, 0], variance
