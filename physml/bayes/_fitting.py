@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -52,7 +51,7 @@ def fit_gaussian_process(
     key: PRNGKeyArray,
     *,
     noise: Numbers | None = None,
-    solver: Any = None,
+    solver: Solver | None = None,
     shared: bool = False,
     fixed: Sequence[str] = (),
     standardise: bool = True,

@@ -94,7 +94,7 @@ class GaussianProcess(eqx.Module):
         y: Numbers,
         *,
         noise: Numbers,
-        solver: Any = None,
+        solver: Solver | None = None,
         standardise: bool = True,
     ) -> "GaussianProcess":
         """A process with a kernel as it is, given values at rows.
@@ -174,7 +174,7 @@ class Task(eqx.Module):
         x: Numbers,
         y: Numbers,
         noise: Numbers | None,
-        solver: Any,
+        solver: Solver | None,
         standardise: bool,
         shared: bool = False,
     ) -> "Task":
@@ -205,11 +205,6 @@ class Task(eqx.Module):
             sds = jnp.broadcast_to(outputs.std[: len(ys), None], (len(ys), len(x)))
             noise = jnp.broadcast_to(noise, sds.shape) / sds
         solver = Exact() if solver is None else solver
-        if not hasattr(solver, "log_likelihood"):
-            raise TypeError(
-                "solver must be bayes.Exact(), bayes.Quasiseparable() or bayes.Inducing(num), "
-                f"got {solver!r}"
-            )
         return cls(solver.prepare(kernel, x), x, ys, noise, inputs, outputs, flat)
 
     def rows(self, index: Int[Array, " rows"]) -> "Task":

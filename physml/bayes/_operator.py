@@ -1,5 +1,6 @@
 """Linear equations by Gaussian processes: a motion and the force behind it are jointly normal."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -164,7 +165,7 @@ def fit_linear_equation(
     start = {name: floating_array(name, value, dtype) for name, value in parameters.items()}
     middle, spread = jnp.mean(ts), jnp.std(ts)
     size = jnp.sqrt(jnp.mean(xs**2))
-    first = _scaled(coefficients, start, spread)
+    first = jax.jit(functools.partial(_scaled, coefficients))(start, spread)
     weight = jnp.sum(jnp.abs(first))  # so that forces are about 1 in the units of the rows
     units = jnp.stack([middle, spread, size, size * weight])
     times = (jnp.concatenate([ts, force_ts.astype(dtype)]) - middle) / spread
@@ -228,8 +229,10 @@ def _observations(first: str, ts: Any, second: str, xs: Any, least: int = 2) -> 
 def _scaled(coefficients: Coefficients, parameters: Mapping[str, Array], spread: Array) -> Array:
     """The operator's coefficients when time is measured in the spread of the times."""
     given = ask("coefficients", "coefficients(parameters)", coefficients, dict(parameters))
-    numbers = answer("coefficients", "numbers", tuple(given), dtype=spread.dtype)
-    return jnp.stack([jnp.asarray(c) / spread**j for j, c in enumerate(numbers)])
+    numbers = answer("coefficients", "numbers", given, dtype=spread.dtype)
+    if numbers.ndim != 1:
+        raise ValueError(f"coefficients must return a list of numbers, got shape {numbers.shape}")
+    return numbers / spread ** jnp.arange(len(numbers), dtype=spread.dtype)
 
 
 def _covariances(

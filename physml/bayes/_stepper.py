@@ -12,7 +12,6 @@ from physml._numerics.checks import require_count, require_finite, require_key
 from physml.bayes._fitting import GaussianProcessFit, fit_gaussian_process
 from physml.bayes._gaussian_process import GaussianProcess
 from physml.bayes._kernels import AnyKernel
-from physml.bayes._solvers import far_apart
 from physml.data import Trajectories
 from physml.step_maps import StepMap
 
@@ -59,14 +58,12 @@ def fit_stepper(
 ) -> StepperFit:
     """A Gaussian process as a next-step map, from rows of trajectories.
 
-    Of all steps of the data `rows` are kept, so that their states lie far apart: each one is that
-    whose standardised state is farthest from those kept before. The process learns the increments
-    after them.
+    The process learns the increments after `rows` steps of the data, drawn at random.
 
     Args:
         kernel: of the increments' process, such as `bayes.RBF([1.0] * dim)`.
         train: trajectories of an autonomous system; their time step is the map's.
-        key: for the starts of the search.
+        key: for the rows and for the starts of the search.
         rows: how many steps are kept, at most.
         options: further arguments of `fit_gaussian_process`, such as `search_rows`.
 
@@ -78,8 +75,8 @@ def fit_stepper(
     dim = train.ys.shape[-1]
     states = train.ys[:, :-1].reshape(-1, dim)
     increments = (train.ys[:, 1:] - train.ys[:, :-1]).reshape(-1, dim)
-    spread = jnp.std(states, axis=0)
-    kept = far_apart(states / jnp.where(spread > 0, spread, 1.0)[None], min(rows, len(states)))
+    rows_key, key = jax.random.split(key)
+    kept = jax.random.permutation(rows_key, len(states))[:rows]
     fitted = fit_gaussian_process(kernel, states[kept], increments[kept], key, **options)
     return StepperFit(GaussianStepper(fitted.model, train.dt), fitted)
 
