@@ -17,6 +17,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import jax.numpy as jnp
 import numpy as np
+from _likelihoods import likelihoods
 
 from physml import bayes, data, dynamics, experiment, plots, reference, systems
 from physml.experiment import TIMES, Run
@@ -42,7 +43,7 @@ def main(config: Config) -> dict[str, object]:
     with Run(config.out, config) as run:
         keys = jax.random.split(jax.random.key(config.seed), 5)
         bands(run, config, keys[0])
-        likelihoods(run, config)
+        likelihoods(run, config.seed)
         force(run, keys[1])
         next_step_map(run, config, keys[2:4])
         digits(run, config, keys[4])
@@ -65,64 +66,21 @@ def bands(run: Run, config: Config, key: jax.Array) -> None:
     columns = {"name": "motion", "coverage": "in 95 % bands", "rms_error": "rms error"}
     title = f"40 points of the oscillator with noise 0.1, {draws} draws"
     run.table(run.take_rows(), columns | {"noise_mean": "noise found"} | TIMES, title=title)
-    figure = plots.function_bands(
-        at, {"process": (mean[:, 0], sd[:, 0])}, truth=truth[:, 0], data=(ts, ys[:, 0])
-    )
+    first = {"process": (mean[:, 0], sd[:, 0])}
+    figure = plots.function_bands(at, first, truth=truth[:, 0], data=(ts, ys[:, 0]))
     run.figure("bands", figure)
-
-
-def likelihoods(run: Run, config: Config) -> None:
-    """The log marginal likelihood against scikit-learn's, and the time it takes beside tinygp."""
-    import tinygp
-    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
-
-    rng = np.random.default_rng(config.seed)
-    x, y = jnp.asarray(rng.normal(size=(1000, 3))), jnp.asarray(rng.normal(size=(1000, 1)))
-    ts = jnp.sort(jnp.asarray(rng.uniform(0.0, 1e4, (100_000, 1))), axis=0)
-    quick = bayes.Quasiseparable()
-
-    def exact(scale, x, y):
-        return bayes.Exact().log_likelihood(2.0 * bayes.RBF(scale), jnp.full(len(x), 0.01), x, y)
-
-    def by_tinygp(scale, x, y):
-        kernel = 2.0 * tinygp.kernels.ExpSquared(scale)
-        return tinygp.GaussianProcess(kernel, x, diag=0.01).log_probability(y[:, 0])
-
-    def series(scale, x, y):
-        return quick.log_likelihood(bayes.Matern(2.5, scale), jnp.full(len(x), 0.01), x, y)
-
-    ways = {
-        "exact": (jax.value_and_grad(exact), x, y),
-        "tinygp": (jax.value_and_grad(by_tinygp), x, y),
-        "quasiseparable": (series, ts, jnp.sin(ts)),
-    }
-    rows = []
-    for name, (way, *points) in ways.items():
-        program = partial(jax.jit(way), jnp.asarray(1.5), *points)
-        seconds = experiment.best_of(lambda program=program: jax.block_until_ready(program()))[1]
-        run.metrics({f"{name}.seconds": seconds})
-        rows.append([name, len(points[0]), seconds])
-    run.table(rows, ["likelihood", "points", "seconds"], title="The quickest of five, float64")
-    peer = GaussianProcessRegressor(2.0 * kernels.RBF(1.5), alpha=0.01, optimizer=None).fit(x, y)
-    error = abs(float(exact(1.5, x, y)) / peer.log_marginal_likelihood_value_ - 1.0)
-    run.metrics({"likelihood_error": error})
 
 
 def force(run: Run, key: jax.Array) -> None:
     """The force from noisy positions, and the oscillator's parameters from a few forces too."""
     rng, at = np.random.default_rng(1), np.linspace(0.5, 19.5, 191)
-    ts, some, truth = (
-        np.sort(rng.uniform(0.0, 20.0, 60)),
-        np.linspace(0.0, 20.0, 10),
-        np.cos(at / 2),
-    )
+    ts, some = np.sort(rng.uniform(0.0, 20.0, 60)), np.linspace(0.0, 20.0, 10)
+    truth, known = np.cos(at / 2), {"gamma": 0.2, "omega0": 1.0}
     xs = np.asarray(OSCILLATOR.exact(ts, START))[:, 0] + 0.02 * rng.normal(size=60)
     forces = np.cos(some / 2) + 0.02 * rng.normal(size=10)
     fit = partial(bayes.fit_linear_equation, operator, ts, xs, key, restarts=0)
-    known, found = {"gamma": 0.2, "omega0": 1.0}, {}
-    cases = {"positions": {"parameters": known}}
-    guess = {"gamma": 0.4, "omega0": 1.5}
-    cases["both"] = {"parameters": guess, "force_ts": some, "forces": forces}
+    guess = {"parameters": {"gamma": 0.4, "omega0": 1.5}, "force_ts": some, "forces": forces}
+    cases, found = {"positions": {"parameters": known}, "both": guess}, {}
     for name, options in cases.items():
         with run.row(f"force_{name}", name) as row:
             fitted = row.time(fit, **options)
@@ -146,9 +104,8 @@ def operator(parameters):
 
 def next_step_map(run: Run, config: Config, keys: jax.Array) -> None:
     """A next-step map of the Lorenz system from 1000 of its rows."""
-    rows, num, steps, shown = (
-        (300, 10, 1000, 500) if config.quick else (config.rows, 50, 2600, 1600)
-    )
+    num, steps, shown = (10, 1000, 500) if config.quick else (50, 2600, 1600)
+    rows = 300 if config.quick else config.rows
     train = reference.trajectories(LORENZ, keys[0], 100, DT * np.arange(801))
     starts = reference.attractor_starts(LORENZ, keys[1], num)
     test = reference.trajectories_from(LORENZ, starts, DT * np.arange(steps + 1))
