@@ -269,6 +269,47 @@ def test_the_force_behind_a_motion():
     np.testing.assert_allclose(fit.solution(at)[0], np.sin(at) + 0.5 * at, atol=1e-3)
 
 
+def test_parameters_and_force_from_positions_and_some_forces():
+    ts, some, at = np.linspace(0.0, 12.0, 40), np.linspace(0.0, 12.0, 8), np.linspace(1.0, 11.0, 9)
+    rng = np.random.default_rng(3)
+
+    def force(t):
+        return 3 * np.sin(t) + 0.4 * (np.cos(t) + 0.5) + 2 * t
+
+    fit = bayes.fit_linear_equation(
+        oscillator,
+        ts,
+        np.sin(ts) + 0.5 * ts + 0.01 * rng.normal(size=40),
+        KEY,
+        parameters={"gamma": 0.4, "omega0": 1.5},
+        force_ts=some,
+        forces=force(some) + 0.02 * rng.normal(size=8),
+        restarts=0,
+    )
+    for name, truth in {"gamma": 0.2, "omega0": 2.0}.items():
+        sd = fit.standard_deviations[name]
+        assert sd < 0.1 and abs(fit.parameters[name] - truth) < 4 * sd
+    mean, variance = fit.force(at)
+    assert np.all(np.abs(mean - force(at)) < 4 * np.sqrt(variance))
+    assert np.all(np.sqrt(variance) < 0.3)
+
+
+@refusals(
+    ({"forces": np.ones(3)}, "forces must be given together"),
+    ({"ts": np.ones(40)}, "ts must differ"),
+    ({"xs": np.ones(3)}, "xs must have 40 rows"),
+    ({"noise": -1.0}, "noise must not be negative"),
+    ({"coefficients": lambda p: 3.0}, "coefficients must return a list"),
+    (
+        {"parameters": {"k": -1.0}, "force_ts": TS, "forces": WAVE},
+        "parameters.k must be positive",
+    ),
+)
+def test_refusals_of_linear_equations(case):
+    arguments = {"coefficients": lambda p: (p["k"], 1.0), "parameters": {"k": 1.0}}
+    bayes.fit_linear_equation(**{"ts": TS, "xs": WAVE, "key": KEY} | arguments | case)
+
+
 class Wrong(bayes.Kernel):
     """No kernel: the matrix of squared distances has negative eigenvalues."""
 

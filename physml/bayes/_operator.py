@@ -23,7 +23,7 @@ from physml._numerics.checks import (
 from physml._numerics.compiled import compiled
 from physml._types import Numbers
 from physml.bayes._kernels import RBF, AnyKernel, as_arrays
-from physml.bayes._search import maximise, positive_parameters, verdict
+from physml.bayes._search import Found, maximise, positive_parameters, verdict
 from physml.bayes._solvers import gaussian_log_density, rounding
 from physml.results import RESULTS, conclude
 
@@ -151,51 +151,52 @@ def fit_linear_equation(
     require_count(0, restarts=restarts)
     require_count(max_steps=max_steps)
     require_key(key=key)
-    given = {name: value for name, value in (("noise", noise), ("force_noise", force_noise))}
+    given = {"noise": noise, "force_noise": force_noise}
     require_not_negative(**{name: value for name, value in given.items() if value is not None})
-    if (force_ts is None) != (forces is None):
-        raise ValueError("forces must be given together with force_ts")
-    observed = forces is not None
-    ts, xs = _observations("ts", ts, "xs", xs)
-    dtype = ts.dtype
-    force_ts, forces = _observations(
-        "force_ts", force_ts if observed else ts[:0], "forces", forces if observed else xs[:0],
-        least=1 if observed else 0,
-    )  # fmt: skip
+    rows, units = _rows(ts, xs, force_ts, forces)
+    dtype, observed = units.dtype, forces is not None
     start = {name: floating_array(name, value, dtype) for name, value in parameters.items()}
-    middle, spread = jnp.mean(ts), jnp.std(ts)
-    size = jnp.sqrt(jnp.mean(xs**2))
-    first = jax.jit(functools.partial(_scaled, coefficients))(start, spread)
-    weight = jnp.sum(jnp.abs(first))  # so that forces are about 1 in the units of the rows
-    units = jnp.stack([middle, spread, size, size * weight])
-    times = (jnp.concatenate([ts, force_ts.astype(dtype)]) - middle) / spread
-    values = jnp.concatenate([xs / units[2], forces.astype(dtype) / units[3]])
-    rows = _Rows(times, jnp.arange(len(times)) >= len(ts), values[:, None])
+    first = jax.jit(functools.partial(_scaled, coefficients))(start, units[1])
+    weight = jnp.sum(jnp.abs(first))  # in units of x times it, forces are about 1
+    units = units.at[3].mul(weight)
+    values = jnp.where(rows.of_force[:, None], rows.values / weight, rows.values)
+    rows = _Rows(rows.times, rows.of_force, values)
     kernel = as_arrays(1.0 * RBF() if kernel is None else kernel, dtype)
     searched: dict[str, Any] = {"kernel": kernel}
     fixed: dict[str, Any] = {}
-    for name, unit in (("noise", units[2]), ("force_noise", units[3])):
-        value = given[name]
-        known = value is not None or (name == "force_noise" and not observed)
-        (fixed if known else searched)[name] = (
-            jnp.asarray(0.0 if value is None else value, dtype) / unit if known else _FIRST_NOISE
-        )
+    for (name, value), unit in zip(given.items(), units[2:], strict=True):
+        if value is None and (observed or name == "noise"):
+            searched[name] = jnp.asarray(_FIRST_NOISE, dtype)
+        else:
+            fixed[name] = jnp.asarray(value or 0.0, dtype) / unit
     (searched if observed else fixed)["parameters"] = start
-    free, rest = positive_parameters("", searched, (), dtype)
-    constants = (rest, fixed, rows, spread, weight)
+    free, rest = positive_parameters("start", searched, (), dtype)
+    constants = (rest, fixed, rows, units[1], weight)
     arguments = (coefficients, free, constants, key, restarts, max_steps)
     program, _ = compiled(_search, *arguments)
     found, curvature = program(*arguments)
+    result, details = verdict(found)
+    fitted = _fitted(coefficients, found, curvature, constants, units, result)
+    return conclude(fitted, result, "bayes.fit_linear_equation", details, throw=throw)
+
+
+def _fitted(
+    coefficients: Coefficients,
+    found: Found,
+    curvature: Array,
+    constants: tuple,
+    units: Array,
+    result: RESULTS,
+) -> LinearEquationFit:
+    rest, fixed, rows, spread, weight = constants
     best = jax.tree.map(lambda leaf: leaf[0], found.parameters)
     everything = eqx.combine(best, rest) | fixed
-    result, details = verdict(found)
     factor, weights, scaled = _solved(coefficients, everything, rows, spread, weight)
     root = _covariance_root(curvature)
     flat, unflatten = ravel_pytree(best)
     errors = unflatten(flat * jnp.linalg.norm(root, axis=1))
     moves = _STEP * jnp.concatenate([root.T, -root.T])
-    moved = _moved(coefficients, (best, moves), constants)
-    fitted = LinearEquationFit(
+    return LinearEquationFit(
         parameters=everything["parameters"],
         standard_deviations=errors.get("parameters", {}),
         kernel=everything["kernel"],
@@ -207,13 +208,31 @@ def fit_linear_equation(
         factor=factor,
         weights=weights,
         scaled=scaled,
-        moved=moved,
+        moved=_moved(coefficients, (best, moves), constants),
         units=units,
     )
-    return conclude(fitted, result, "bayes.fit_linear_equation", details, throw=throw)
 
 
-def _observations(first: str, ts: Any, second: str, xs: Any, least: int = 2) -> tuple[Array, Array]:
+def _rows(ts: Numbers, xs: Numbers, force_ts: Any, forces: Any) -> tuple[_Rows, Array]:
+    """The observations in units of x alone, and the units of `LinearEquationFit`."""
+    if (force_ts is None) != (forces is None):
+        raise ValueError("forces must be given together with force_ts")
+    ts, xs = _observations("ts", ts, "xs", xs, 2)
+    if forces is None:
+        force_ts, forces = ts[:0], xs[:0]
+    else:
+        force_ts, forces = _observations("force_ts", force_ts, "forces", forces, 1)
+    middle, spread, size = jnp.mean(ts), jnp.std(ts), jnp.sqrt(jnp.mean(xs**2))
+    if not spread > 0:
+        raise ValueError(f"ts must differ from each other, got {ts[0]} only")
+    size = jnp.where(size > 0, size, 1.0)
+    times = (jnp.concatenate([ts, force_ts.astype(ts.dtype)]) - middle) / spread
+    values = jnp.concatenate([xs, forces.astype(ts.dtype)]) / size
+    rows = _Rows(times, jnp.arange(len(times)) >= len(ts), values[:, None])
+    return rows, jnp.stack([middle, spread, size, size])
+
+
+def _observations(first: str, ts: Any, second: str, xs: Any, least: int) -> tuple[Array, Array]:
     ts, xs = floating_array(first, ts), floating_array(second, xs)
     for name, value in ((first, ts), (second, xs)):
         if value.ndim != 1 or len(value) < least:

@@ -48,10 +48,14 @@ def positive_parameters(name: str, tree: PyTree, fixed: Collection[str], dtype: 
         leaf = floating_array(name, leaf, dtype) if floating else leaf
         free = floating and not words & set(fixed)
         if free:
-            require_positive(**{name + jax.tree_util.keystr(path): leaf})
+            require_positive(**{f"{name}.{_path(path)}": leaf})
         parameters.append(leaf if free else None)
         rest.append(None if free else leaf)
     return jax.tree.unflatten(structure, parameters), jax.tree.unflatten(structure, rest)
+
+
+def _path(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _word(part: object) -> str:
@@ -167,7 +171,7 @@ def verdict(found: Found) -> tuple[RESULTS, str]:
     if not np.asarray(found.converged).all():
         return RESULTS.not_converged, f"Steps made: {steps}."
     pairs, _ = jax.tree_util.tree_flatten_with_path(found.at_bound)
-    ends = [jax.tree_util.keystr(path).lstrip(".") for path, at in pairs if np.asarray(at).any()]
+    ends = [_path(path) for path, at in pairs if np.asarray(at).any()]
     if ends:
         return RESULTS.at_bound, f"Parameters at a bound: {', '.join(ends)}."
     return RESULTS.successful, ""
