@@ -115,12 +115,12 @@ def fit_gaussian_process(
         parameters["noise"] = jnp.asarray(_FIRST_NOISE, task.x.dtype)
     if not jax.tree.leaves(parameters):
         raise ValueError(f"fixed must leave something to fit, got {fixed!r} and a noise")
-    searched, solver = task, task.solver
+    searched = task
     if search_rows is not None:
         require_count(1, len(task.x), search_rows=search_rows)
         searched = task.rows(jax.random.permutation(key, len(task.x))[:search_rows])
     at_once = max(1, _AT_ONCE // len(searched.x) ** 2)
-    arguments = (solver, parameters, rest, searched.x, (searched.ys, searched.noise), key)
+    arguments = (task.solver, parameters, rest, searched.x, (searched.ys, searched.noise), key)
     arguments = (*arguments, restarts, max_steps, at_once)
     program, compile_seconds = compiled(_fit, *arguments)
     begin = time.perf_counter()
@@ -131,7 +131,7 @@ def fit_gaussian_process(
     result, details = verdict(found)
     fitted = GaussianProcessFit(
         model=model,
-        log_likelihoods=np.asarray(found.values) - np.asarray(task.log_units)[:, None],
+        log_likelihoods=np.asarray(found.values) - np.asarray(searched.log_units)[:, None],
         result=result,
         steps=np.asarray(found.steps),
         seconds=time.perf_counter() - begin,
