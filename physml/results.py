@@ -79,6 +79,14 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The chains have not mixed: they differ (R-hat above 1.01), or more than one draw in a "
         "thousand diverged. Draw more, or give the unknowns priors or other bounds."
     )
+    not_positive_definite = (
+        "The kernel's matrix is not positive definite: the kernel is none, or points coincide that "
+        "need more noise."
+    )
+    at_bound = (
+        "The likelihood grows up to the bound of a parameter, a factor of a million from its "
+        "start: the data do not determine it, or another start is needed."
+    )
 
 
 # Diffrax's has no message, and Equinox would warn of another one in the class.
@@ -87,7 +95,7 @@ RESULTS._index_to_message[int(RESULTS.successful._value)] = "Successful."
 _GOOD = (RESULTS.successful, RESULTS.early_stopped)
 _DOUBTFUL = (
     *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
-    *(RESULTS.noise_unknown, RESULTS.noise_contradicted, RESULTS.not_mixed),
+    *(RESULTS.noise_unknown, RESULTS.noise_contradicted, RESULTS.not_mixed, RESULTS.at_bound),
 )
 
 

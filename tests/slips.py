@@ -86,6 +86,10 @@ def step_of(state, batch, key):
 
 MLP, CNN, RNN = mlp(), cnn(), nn.RNN("gru", 3, 4, 3, rngs=nnx.Rngs(0))
 STEPPER = surrogate.Stepper.create(MLP, TRAJECTORIES)
+PROCESS = bayes.GaussianProcess.condition(bayes.RBF(), ROWS.T, SERIES[:5], noise=0.1)
+GAUSSIAN = bayes.GaussianStepper(
+    bayes.GaussianProcess.condition(bayes.RBF(), ROWS.T, ROWS.T, noise=0.1), 0.1
+)
 SPECTRUM = dynamics.LyapunovSpectrum(jnp.ones(3), jnp.ones((40, 3)), 3)
 SWEEP = {"learning_rate": jnp.asarray([0.1, 0.2])}
 GRID = np.asarray([0.0, 0.5, 1.0])
@@ -129,6 +133,36 @@ CALLS = {
     bayes.NormalNoise: {"scale": 0.1},
     bayes.LogNormalNoise: {"scale": 0.1},
     bayes.StudentNoise: {"degrees": 4.0, "scale": 0.1},
+    bayes.Constant: {"variance": 1.0},
+    bayes.Linear: {"scale": 1.0},
+    bayes.Matern: {"order": 2.5, "scale": 1.0},
+    bayes.Periodic: {"period": 1.0, "scale": 1.0},
+    bayes.RationalQuadratic: {"scale": 1.0, "alpha": 1.0},
+    bayes.RBF: {"scale": 1.0},
+    bayes.Inducing: {"num": 3},
+    bayes.fit_gaussian_process: {
+        "kernel": bayes.RBF(), "x": ROWS.T, "y": SERIES[:5], "key": KEY, "noise": 0.1,
+        "solver": None, "shared": False, "fixed": (), "standardise": True, "search_rows": None,
+        "restarts": 0, "max_steps": 5, "throw": True,
+    },
+    bayes.GaussianProcess.condition: {
+        "kernel": bayes.RBF(), "x": ROWS.T, "y": SERIES[:5], "noise": 0.1, "solver": None,
+        "standardise": True,
+    },
+    bayes.GaussianProcess.__call__: {"self": PROCESS, "x": ROWS.T},
+    bayes.GaussianProcess.variance: {"self": PROCESS, "x": ROWS.T},
+    bayes.GaussianProcess.derivative: {"self": PROCESS, "x": ROWS.T},
+    bayes.GaussianProcess.samples: {"self": PROCESS, "x": ROWS.T, "key": KEY, "num": 2},
+    bayes.fit_linear_equation: {
+        "coefficients": lambda p: (p["k"], 1.0), "ts": TIMES, "xs": SERIES[:6], "key": KEY,
+        "parameters": {"k": 1.0}, "force_ts": None, "forces": None, "kernel": None, "noise": 0.1,
+        "force_noise": None, "restarts": 0, "max_steps": 5, "throw": True,
+    },
+    bayes.fit_stepper: {"kernel": bayes.RBF(), "train": TRAJECTORIES, "key": KEY, "rows": 10},
+    bayes.forecast_moments: {"step_map": GAUSSIAN, "start": ONES, "num_steps": 2},
+    bayes.forecast_samples: {
+        "step_map": GAUSSIAN, "start": ONES, "num_steps": 2, "key": KEY, "num": 2,
+    },
     # classify
     classify.accuracy: {"probabilities": SHARES, "labels": LABELS},
     classify.calibration: {"probabilities": SHARES, "labels": LABELS, "bins": 5},
@@ -406,6 +440,9 @@ CALLS = {
     plots.error_growth: {
         "ts": GRID, "errors": {"a": GRID + 1}, "lambda1": None, "threshold": 0.4,
     },
+    plots.function_bands: {
+        "ts": GRID, "functions": {"a": (GRID, GRID)}, "truth": None, "name": "x", "xlabel": "t",
+    },
     plots.image_grid: {"images": PIXELS, "titles": None, "columns": 2, "title": None},
     plots.loss_curves: {"histories": {"a": {"loss": GRID + 1, "step": GRID}}},
     plots.phase_portrait: {"trajectories": {"a": PATHS[0][:, :2]}, "names": ("x", "v")},
@@ -517,6 +554,7 @@ WITH_ZERO = REAL | {
     "padding", "errors", "memory", "lookback", "temperature", "steps", "power", "floor", "rate",
     "threshold of error_growth", "num_steps of rollout", "n of SquareWave.fourier_series",
     "num_steps of loop", "steps of loop", "mass", "length of Pendulum", "diffusivity", "damping",
+    "restarts", "noise of fit_linear_equation", "force_noise",
 }  # fmt: skip
 WITH_INFINITY = {
     "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega", "gamma of phase_lag",

@@ -22,7 +22,7 @@ SHARED = {"_numerics", "_types"}  # private to the package, not to a room
 HEAVY = {
     *("IPython", "PIL", "matplotlib", "numpy.polynomial", "orbax", "pooch", "requests"),
     *("scipy.integrate", "scipy.linalg", "scipy.signal", "scipy.special", "scipy.stats"),
-    *("numpyro", "sklearn", "tarfile", "threadpoolctl", "tqdm", "tyro"),
+    *("numpyro", "sklearn", "tarfile", "threadpoolctl", "tinygp", "tqdm", "tyro"),
 }
 
 # In a fresh interpreter: this one has set JAX's options and holds everything in memory already.

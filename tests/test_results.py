@@ -11,11 +11,11 @@ from physml.results import RESULTS, conclude, is_failure, raise_if_interrupted
 GOOD = [RESULTS.successful, RESULTS.early_stopped]
 DOUBT = [
     *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
-    *(RESULTS.noise_unknown, RESULTS.noise_contradicted),
+    *(RESULTS.noise_unknown, RESULTS.noise_contradicted, RESULTS.at_bound),
 ]
 FAILED = [
     *(RESULTS.nonfinite, RESULTS.max_steps_reached, RESULTS.diverged, RESULTS.window_failed),
-    *(RESULTS.unresolved, RESULTS.not_converged),
+    *(RESULTS.unresolved, RESULTS.not_converged, RESULTS.not_positive_definite),
     RESULTS.promote(optx.RESULTS.nonlinear_divergence),
 ]
 

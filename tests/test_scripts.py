@@ -34,6 +34,7 @@ KEYS = {
         all_weights.coverage ensemble.coverage""",
     "digits_grid": "test_acc_mean best_test_acc grid_seconds models",
     "fourier": "gibbs superposition.max_err square.quadrature_max_err",
+    "gaussian_process": "oscillator.coverage lorenz.vpt_mean likelihood_error digits.test_acc",
     "inverse": """
         lorenz.sigma_err lorenz.rho_err lorenz.beta_err lorenz.rms_over_crb lorenz.coverage
         oscillator.zeta_err duffing.cubic_err""",

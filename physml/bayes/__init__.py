@@ -1,4 +1,4 @@
-"""Beliefs: posteriors of an equation's unknowns, networks that say how far to trust them."""
+"""Beliefs: what data leave open about equations, functions and networks, said by distributions."""
 
 from physml.bayes._comparison import Comparison as Comparison
 from physml.bayes._comparison import LeaveOneOut as LeaveOneOut
@@ -25,3 +25,26 @@ from physml.bayes._noise import PoissonNoise as PoissonNoise
 from physml.bayes._noise import StudentNoise as StudentNoise
 from physml.bayes._posterior import Posterior as Posterior
 from physml.bayes._posterior import posterior as posterior
+from physml.bayes.gaussian_processes import RBF as RBF
+from physml.bayes.gaussian_processes import AnyKernel as AnyKernel
+from physml.bayes.gaussian_processes import Constant as Constant
+from physml.bayes.gaussian_processes import Exact as Exact
+from physml.bayes.gaussian_processes import GaussianProcess as GaussianProcess
+from physml.bayes.gaussian_processes import GaussianProcessFit as GaussianProcessFit
+from physml.bayes.gaussian_processes import GaussianStepper as GaussianStepper
+from physml.bayes.gaussian_processes import Inducing as Inducing
+from physml.bayes.gaussian_processes import Kernel as Kernel
+from physml.bayes.gaussian_processes import Linear as Linear
+from physml.bayes.gaussian_processes import LinearEquationFit as LinearEquationFit
+from physml.bayes.gaussian_processes import Matern as Matern
+from physml.bayes.gaussian_processes import Periodic as Periodic
+from physml.bayes.gaussian_processes import Product as Product
+from physml.bayes.gaussian_processes import Quasiseparable as Quasiseparable
+from physml.bayes.gaussian_processes import RationalQuadratic as RationalQuadratic
+from physml.bayes.gaussian_processes import StepperFit as StepperFit
+from physml.bayes.gaussian_processes import Sum as Sum
+from physml.bayes.gaussian_processes import fit_gaussian_process as fit_gaussian_process
+from physml.bayes.gaussian_processes import fit_linear_equation as fit_linear_equation
+from physml.bayes.gaussian_processes import fit_stepper as fit_stepper
+from physml.bayes.gaussian_processes import forecast_moments as forecast_moments
+from physml.bayes.gaussian_processes import forecast_samples as forecast_samples

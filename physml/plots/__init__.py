@@ -21,6 +21,7 @@ from physml.plots._inverse import fit_to_data as fit_to_data
 from physml.plots._inverse import intervals as intervals
 from physml.plots._inverse import likelihood_profiles as likelihood_profiles
 from physml.plots._inverse import recovered_term as recovered_term
+from physml.plots._processes import function_bands as function_bands
 from physml.plots._reports import evaluation_figures as evaluation_figures
 from physml.plots._reports import labelled_images as labelled_images
 from physml.plots._solutions import attractor_3d as attractor_3d
