@@ -28,6 +28,10 @@ KEYS = {
         lorenz.shape.32_x_2.eps1 lorenz.shape.32_x_2.forecast_refit lorenz.activation.relu.eps1
         lorenz.schedule.cosine.forecast lorenz.regularisation.dropout_0.1.eps1
         lorenz.optimizer.adam.eps1 lorenz.gradient.sigmoid_16""",
+    "autoencoder": """
+        lift.rel_err_2 lift.rel_err_3 lift.rel_err_4 lift.pca_rel_err_3 lift.dimension
+        dynamic.vpt_mean latent_equations.vpt_mean linear_layers.dimension
+        digits.dense.rel_err digits.conv.rel_err digits.vae.rel_err digits.pca.rel_err""",
     "digits_grid": "test_acc_mean best_test_acc grid_seconds models",
     "fourier": "gibbs superposition.max_err square.quadrature_max_err",
     "inverse": """
