@@ -135,5 +135,47 @@ def forecast(
     run.figure("attractor", plots.attractor_3d(u, {}, truth_name="latent numbers"))
 
 
+def digits(run: Run, config: Config, key: jax.Array) -> None:
+    """Four codes of the digits, samples, and digits upside down."""
+    parts = data.digits().scaled().split((0.8, 0.2), key)
+    train, test = (part.images.astype(float) for part in parts)
+    steps = 300 if config.quick else 4000
+    rate = optax.cosine_decay_schedule(2e-3, steps)
+    single = {"dtype": jnp.float32, "rngs": nnx.Rngs(key)}
+    dense = nn.Autoencoder.dense(64, (128, 64), config.latent, activation="elu", **single)
+    conv = nn.Autoencoder.convolutional((8, 8, 1), (32, 64), config.latent, **single)
+    networks = {"dense": dense, "vae": nn.Variational(dense, rngs=nnx.Rngs(key)), "conv": conv}
+    codecs, back = {}, {"test": test[:10]}
+    for name in ("pca", *networks):
+        shape = (8, 8, 1) if name == "conv" else (64,)
+        rows = [x.reshape(-1, *shape) for x in (train, test)]
+        with run.row(f"digits.{name}", name) as row:
+            if name == "pca":
+                codecs[name] = row.time(generative.principal_components, rows[0], config.latent)
+            else:
+                codecs[name] = row.time(
+                    generative.fit, networks[name], rows[0], optimizer=optax.adamw(rate),
+                    steps=steps, key=key,
+                ).codec  # fmt: skip
+            row["rel_err"] = codecs[name].relative_error(rows[1])
+            score = generative.AnomalyScore.fit(codecs[name], rows[0])
+            turned = test[:, ::-1, ::-1].reshape(-1, *shape)
+            row["flagged"] = jnp.mean(score(turned) > score.quantile(0.95))
+            row["flagged_normal"] = jnp.mean(score(rows[1]) > score.quantile(0.95))
+        back[name] = codecs[name](rows[1][:10]).reshape(-1, 8, 8, 1)
+    columns = {"rel_err": "relative error", "flagged": "upside down", "flagged_normal": "upright"}
+    title = f"Digits by {config.latent} numbers; shares above 95 % of the training errors"
+    run.table(run.take_rows(), {"name": "code", **columns, **TIMES}, title=title)
+    shown = jnp.clip(jnp.concatenate(list(back.values())), 0, 1)
+    words = [name if i == 0 else "" for name in back for i in range(10)]
+    run.figure("reconstructions", plots.image_grid(shown, words, columns=10))
+    drawn = generative.sample(codecs["vae"], 30, key)
+    path = [generative.interpolate(codecs["vae"], test[i].reshape(64), test[i + 1].reshape(64), 10)
+            for i in range(2)]  # fmt: skip
+    for name, rows in {"samples": drawn, "interpolation": jnp.concatenate(path)}.items():
+        pixels = jnp.clip(rows.reshape(-1, 8, 8, 1), 0, 1)
+        run.figure(name, plots.image_grid(pixels, columns=10))
+
+
 if __name__ == "__main__":
     experiment.cli(main, Config)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.linalg
+import scipy.stats
 from flax import nnx
 from helpers import Map, linear, refusals
 

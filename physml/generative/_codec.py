@@ -14,7 +14,7 @@ from physml.nn import Autoencoder, Variational
 Network = Autoencoder | Variational
 """What can be a code."""
 
-Rows = Float[Array | np.ndarray, "rows *row"]
+Rows = Float[Array | np.ndarray, "_rows *row"]
 """Data: rows of numbers, images, or anything else of one shape, along the first axis."""
 
 

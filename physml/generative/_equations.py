@@ -139,7 +139,7 @@ def discover_equations(
     start = jnp.asarray(projected.deviations)[:, None] * (
         projected.directions.T @ encoder.readout.kernel[...]
     )
-    start = start * codec.scale / projected.scale
+    start = start * projected.scale / codec.scale
     weights, shift = start, jnp.zeros(start.shape[1], start.dtype)
     powers = _powers(start.shape[1], degree)
     kept = jnp.ones((len(powers), start.shape[1]), bool)
@@ -208,7 +208,7 @@ class _Closure(eqx.Module):
         dz = dz / jnp.sqrt(jnp.mean(dz**2, axis=0))[None]
         damping = 1e2 * float(jnp.finfo(z.dtype).eps)
         left = [
-            unexplained(features * kept[None, :, i], dz[:, i : i + 1], damping)
+            unexplained(jnp.where(kept[None, :, i], features, 0), dz[:, i : i + 1], damping)
             for i in range(dz.shape[1])
         ]
         return jnp.concatenate(left, axis=1)

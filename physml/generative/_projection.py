@@ -106,8 +106,7 @@ class Projected(NamedTuple):
     """Data in their principal components, and the codes that start from a projection of these.
 
     Attributes:
-        codec: of the data's normalisation; its network is none yet.
-        rows: the data.
+        mean, scale: of the data, as in `Codec`.
         white: (rows, components), of unit covariance.
         directions: (size, components), orthonormal.
         deviations: the spread along each.
@@ -147,6 +146,7 @@ class Projected(NamedTuple):
         targets = white * np.asarray(self.deviations)
         spread = np.linalg.norm(targets[held_out])
         best: tuple[float, Any] = (np.inf, None)
+        least = float(jnp.finfo(shift.dtype).eps)
         for scale, rcond in _DECODERS:
             frozen = jnp.asarray(latents[~held_out])
             decoder = MLP.frozen(
@@ -154,7 +154,7 @@ class Projected(NamedTuple):
             )
             features = _with_one(decoder, jnp.asarray(latents))
             readout = fitting.readout(
-                features[~held_out], targets[~held_out], rcond=rcond, refinements=1
+                features[~held_out], targets[~held_out], rcond=max(rcond, least), refinements=1
             ).weights
             lost = features[held_out] @ np.asarray(readout) - targets[held_out]
             error = float(np.linalg.norm(lost) / spread)
