@@ -246,7 +246,7 @@ CALLS = {
     },
     generative.fit_projection: {
         "train": PATHS.reshape(-1, 3), "latent": 1, "key": KEY, "units": 5, "narrow": 5,
-        "scale": 0.1, "max_steps": 100,
+        "scale": 0.1, "restarts": 1, "max_steps": 100,
     },
     generative.interpolate: {"codec": CODEC, "start": ROWS[0], "end": ROWS[1], "num": 3},
     generative.latent_dimension: {"values": [1.0, 0.1]},

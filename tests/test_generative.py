@@ -14,7 +14,7 @@ from physml import data, dynamics, generative, nn, reference, systems
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
-MIXED = jnp.asarray(RNG.normal(size=(200, 3)) * [3.0, 1.0, 0.3] @ RNG.normal(size=(3, 6)) + 2.0)
+MIXED = RNG.normal(size=(200, 3)) * [3.0, 1.0, 0.3] @ RNG.normal(size=(3, 6)) + 2.0
 
 
 def surface(num=600, size=12):
@@ -75,7 +75,7 @@ def test_a_projection_codes_a_surface_to_many_digits():
     rows = surface()
     errors = [1.0]
     for latent in (1, 2):
-        fitted = generative.fit_projection(rows[:500], latent, key=KEY, units=100, narrow=40)
+        fitted = generative.fit_projection(rows[:500], latent, key=KEY, units=100, restarts=1)
         errors.append(float(fitted.codec.relative_error(rows[500:])))
     assert errors[2] < 1e-8 < 1e-2 < errors[1]
     assert generative.principal_components(rows, 2).relative_error(rows) > 1e-2
@@ -125,7 +125,7 @@ def probabilistic_components(rows, latent):
 
 
 def test_the_evidence_bound_of_a_linear_decoder_is_the_likelihood():
-    rows = MIXED + 0.3 * jnp.asarray(RNG.normal(size=MIXED.shape))
+    rows = MIXED + 0.3 * RNG.normal(size=MIXED.shape)
     codec, likelihood = probabilistic_components(rows, 2)
     bounds = generative.evidence_bound(codec, rows, KEY, samples=2000)
     np.testing.assert_allclose(bounds, likelihood, atol=0.3)
@@ -139,7 +139,7 @@ def test_the_evidence_bound_of_a_linear_decoder_is_the_likelihood():
 
 
 def test_training_raises_the_evidence_bound_to_the_likelihood():
-    rows = MIXED + 0.3 * jnp.asarray(RNG.normal(size=MIXED.shape))
+    rows = MIXED + 0.3 * RNG.normal(size=MIXED.shape)
     network = nn.Variational(nn.Autoencoder.dense(6, (), 2, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(1))
     rate = optax.cosine_decay_schedule(2e-2, 2000)
     fitted = generative.fit(
@@ -159,7 +159,7 @@ def test_samples_of_a_linear_decoder_have_its_covariance():
 def test_a_path_between_rows_starts_and_ends_at_them():
     codec = generative.principal_components(MIXED, 3)
     path = generative.interpolate(codec, MIXED[0], MIXED[1], 5)
-    expected = MIXED[0] + jnp.linspace(0, 1, 5)[:, None] * (MIXED[1] - MIXED[0])[None]
+    expected = MIXED[0] + np.linspace(0, 1, 5)[:, None] * (MIXED[1] - MIXED[0])
     np.testing.assert_allclose(path, expected, atol=1e-12)
 
 
@@ -167,11 +167,11 @@ def test_what_is_off_the_surface_is_strange():
     codec = generative.principal_components(MIXED, 2)
     score = generative.AnomalyScore.fit(codec, MIXED)
     off = np.linalg.svd(MIXED - MIXED.mean(axis=0))[2][-1]
-    strange = MIXED + 0.5 * jnp.asarray(off)[None]
+    strange = MIXED + 0.5 * off
     np.testing.assert_allclose(score(strange), np.sqrt(score(MIXED) ** 2 + 0.25 / 6), rtol=1e-9)
     assert np.mean(score(MIXED) > score.quantile(0.9)) == 0.1
     assert score.rank(MIXED).mean() == pytest.approx(0.4975)
-    assert (score.rank(MIXED + 5 * jnp.asarray(off)[None]) == 1).all()
+    assert (score.rank(MIXED + 5 * off) == 1).all()
 
 
 def test_latent_numbers_are_stepped_for_what_was_coded():
@@ -179,7 +179,7 @@ def test_latent_numbers_are_stepped_for_what_was_coded():
     states = [jnp.asarray([1.0, 0.5])]
     for _ in range(30):
         states.append(turn @ states[-1])
-    seen = jnp.stack(states) @ jnp.asarray(RNG.normal(size=(2, 7))) + 1.0
+    seen = np.asarray(states) @ RNG.normal(size=(2, 7)) + 1.0
     trajectories = data.from_arrays(0.1 * np.arange(31), seen[None])
     codec = generative.principal_components(seen, 2)
     latent = generative.encode_trajectories(codec, trajectories)
@@ -221,7 +221,10 @@ IMAGES = nn.Autoencoder.convolutional((8, 8, 1), (4,), 2, rngs=nnx.Rngs(0))
     (lambda: generative.Codec.create(CODEC.network, MIXED[:, :5]), "network must take rows"),
     (lambda: generative.principal_components(jnp.ones((5, 3)), 1), "train must have rows that"),
     (lambda: generative.principal_components(MIXED, 7), "latent must be at most 6"),
-    (lambda: generative.principal_components(MIXED.at[3, 2].set(jnp.nan), 1), "train must be fin"),
+    (
+        lambda: generative.principal_components(np.where(MIXED > 8, np.nan, MIXED), 1),
+        "train must be fin",
+    ),
     (lambda: CODEC.encode(MIXED[:, :5]), "x must have rows of shape"),
     (lambda: generative.fit_projection(MIXED, 4, key=KEY), "latent must be at most 3, got 4"),
     (lambda: generative.latent_dimension([1.0, 0.0]), "values must be positive"),

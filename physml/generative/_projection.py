@@ -1,5 +1,7 @@
 """An autoencoder to the digits of float64: a trained projection, and a decoder by least squares."""
 
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -18,7 +20,8 @@ from physml.generative._separable import distant_rows, unexplained
 from physml.nn import MLP, Autoencoder
 
 _ROWS = 400  # from which the projection is learned
-_MOST = 10_000  # rows from which the decoder is
+_COVER = 2000  # that cover the data's extent, for the decoder
+_MOST = 6000  # more for the decoder, as they come
 # The decoders that are tried: the scale of their features, and the share of their singular values
 # that is left out.
 _DECODERS = ((0.01, 1e-15), (0.03, 1e-15), (0.1, 1e-15), (0.1, 1e-6), (0.5, 1e-6))
@@ -29,12 +32,13 @@ class ProjectionFit(eqx.Module):
 
     Attributes:
         codec: the result.
-        valid_error: its relative error on the rows that were held out.
-        training: how the projection was found: the history, the result, the seconds.
+        valid_errors: the relative errors on the rows that were held out, one for each start; the
+            code is that of the least.
+        training: how its projection was found: the history, the result, the seconds.
     """
 
     codec: Codec
-    valid_error: float
+    valid_errors: tuple[float, ...]
     training: fitting.Fit
 
 
@@ -45,8 +49,9 @@ def fit_projection(
     *,
     key: PRNGKeyArray,
     units: int = 300,
-    narrow: int = 60,
+    narrow: int = 40,
     scale: float = 0.01,
+    restarts: int = 3,
     max_steps: int = 500,
 ) -> ProjectionFit:
     r"""Fit an autoencoder whose encoder is linear and whose decoder is not, to many digits.
@@ -73,6 +78,7 @@ def fit_projection(
         units: of the decoder.
         narrow: the units with which the projection is found.
         scale: the slope of these over one standard deviation of a latent number.
+        restarts: how often it is looked for, from other starts by other units.
         max_steps: evaluations of Levenberg and Marquardt's method, at most.
 
     Raises:
@@ -84,22 +90,21 @@ def fit_projection(
     rows = checked_rows("train", train, least=10)
     if rows.ndim != 2:
         raise ValueError(f"train must have shape (rows, size), got {rows.shape}")
-    require_count(units=units, narrow=narrow, max_steps=max_steps)
+    require_count(units=units, narrow=narrow)
+    require_count(restarts=restarts, max_steps=max_steps)
     require_positive(scale=scale)
     projected = Projected.of(rows)
     require_count(most=projected.white.shape[1], latent=latent)
-    keys = jax.random.split(key, 3)
-    start = jnp.eye(projected.white.shape[1], latent, dtype=rows.dtype)
-    start = start + 0.1 * jax.random.normal(keys[0], start.shape, start.dtype)
-    residual = _Narrow(*_flat_units(keys[1], latent, narrow, scale, rows.dtype))
-    chosen = jnp.asarray(projected.white[distant_rows(projected.white, _ROWS)])
-    deviations = projected.deviations / jnp.linalg.norm(projected.deviations)
-    method = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-16)
-    batch = (chosen, chosen * deviations[None])
-    found = fitting.least_squares(residual, start, batch, method=method, max_steps=max_steps)
-    weights = jnp.linalg.qr(found.model)[0]
-    codec, error = projected.decoded(weights, jnp.zeros(latent, rows.dtype), units, keys[2])
-    return ProjectionFit(codec, error, found)
+    fits = []
+    for one in jax.random.split(key, restarts):
+        start_key, narrow_key, units_key = jax.random.split(one, 3)
+        residual = _Narrow(*_flat_units(narrow_key, latent, narrow, scale, rows.dtype))
+        found = projected.sought(residual, latent, start_key, max_steps)
+        weights = jnp.linalg.qr(found.model)[0]
+        shift = jnp.zeros(latent, rows.dtype)
+        fits.append((*projected.decoded(weights, shift, units, units_key), found))
+    codec, _, training = min(fits, key=lambda fit: fit[1])
+    return ProjectionFit(codec, tuple(error for _, error, _ in fits), training)
 
 
 class Projected(NamedTuple):
@@ -110,6 +115,7 @@ class Projected(NamedTuple):
         white: (rows, components), of unit covariance.
         directions: (size, components), orthonormal.
         deviations: the spread along each.
+        cover: the numbers of rows that cover the data's extent, in the order of `distant_rows`.
     """
 
     mean: Array
@@ -117,6 +123,7 @@ class Projected(NamedTuple):
     white: np.ndarray
     directions: Array
     deviations: Array
+    cover: np.ndarray
 
     @classmethod
     def of(cls, rows: Float[Array, "rows size"]) -> "Projected":
@@ -130,7 +137,23 @@ class Projected(NamedTuple):
         count = int(np.sum(np.asarray(deviations) > least * float(deviations[0])))
         directions, deviations = directions[:, :count], deviations[:count]
         white = np.asarray(normalised) @ np.asarray(directions) / np.asarray(deviations)
-        return cls(codec.mean, codec.scale, white, directions, deviations)
+        cover = distant_rows(white, _COVER)
+        return cls(codec.mean, codec.scale, white, directions, deviations, cover)
+
+    def sought(
+        self, residual: Callable[..., Array], latent: int, key: PRNGKeyArray, max_steps: int
+    ) -> fitting.Fit:
+        """The projection with the least residual on rows that cover the data."""
+        start = jnp.eye(self.white.shape[1], latent, dtype=self.scale.dtype)
+        start = start + 0.1 * jax.random.normal(key, start.shape, start.dtype)
+        white = jnp.asarray(self.white[self.cover[:_ROWS]])
+        deviations = self.deviations / jnp.linalg.norm(self.deviations)
+        method = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-16)
+        batch = (white, white * deviations[None])
+        with warnings.catch_warnings():
+            # With too few latent numbers the search need not settle; its result says so.
+            warnings.simplefilter("ignore")
+            return fitting.least_squares(residual, start, batch, method=method, max_steps=max_steps)
 
     def decoded(
         self,
@@ -141,7 +164,9 @@ class Projected(NamedTuple):
     ) -> tuple[Codec, float]:
         """The code z = white @ weights + shift with the best of several decoders, and its error."""
         white = self.white[:: max(1, len(self.white) // _MOST)]
-        held_out = np.arange(len(white)) % 5 == 4
+        held_out = np.arange(len(white) + len(self.cover)) % 5 == 4
+        held_out[len(white) :] = False
+        white = np.concatenate([white, self.white[self.cover]])
         latents = white @ np.asarray(weights) + np.asarray(shift)
         targets = white * np.asarray(self.deviations)
         spread = np.linalg.norm(targets[held_out])

@@ -64,7 +64,7 @@ def evidence_bound(
 
 
 @eqx.filter_jit
-def _mean_bound(codec: Codec, x: Array, keys: PRNGKeyArray) -> Array:
+def _mean_bound(codec: Codec, x: Array, keys: Array) -> Array:
     each = jax.lax.map(lambda key: bound(codec.network, x, key), keys)
     return each.mean(axis=0) - (x.size // len(x)) * jnp.log(codec.scale)
 
