@@ -22,7 +22,7 @@ def surface(num=600, size=12):
     rng = np.random.default_rng(1)
     u, v = rng.uniform(-1, 1, (2, num))
     curved = np.stack([u, v, u**2, u * v, v**3], axis=1)
-    return jnp.asarray(curved @ rng.normal(size=(5, size)))
+    return curved @ rng.normal(size=(5, size))
 
 
 def test_lift_is_a_sum_of_legendre_polynomials():
@@ -151,9 +151,10 @@ def test_training_raises_the_evidence_bound_to_the_likelihood():
 
 
 def test_samples_of_a_linear_decoder_have_its_covariance():
-    codec, _ = probabilistic_components(MIXED, 3)
+    codec, _ = probabilistic_components(MIXED, 2)
     found = np.cov(generative.sample(codec, 100_000, KEY).T)
-    np.testing.assert_allclose(found, np.cov(MIXED.T), rtol=0.05, atol=0.1)
+    linear = generative.principal_components(MIXED, 2)
+    np.testing.assert_allclose(found, np.cov(linear(MIXED).T), rtol=0.05, atol=0.2)
 
 
 def test_a_path_between_rows_starts_and_ends_at_them():
@@ -169,7 +170,7 @@ def test_what_is_off_the_surface_is_strange():
     off = np.linalg.svd(MIXED - MIXED.mean(axis=0))[2][-1]
     strange = MIXED + 0.5 * off
     np.testing.assert_allclose(score(strange), np.sqrt(score(MIXED) ** 2 + 0.25 / 6), rtol=1e-9)
-    assert np.mean(score(MIXED) > score.quantile(0.9)) == 0.1
+    assert int(np.sum(score(MIXED) > score.quantile(0.9))) == 20
     assert score.rank(MIXED).mean() == pytest.approx(0.4975)
     assert (score.rank(MIXED + 5 * off) == 1).all()
 
@@ -189,7 +190,9 @@ def test_latent_numbers_are_stepped_for_what_was_coded():
     step = Map(lambda y, a, b: linear(y, a) + b, (fitted[:2].T, fitted[2]), 0.1)
     step_map = generative.LatentStepper(codec, step)
     assert step_map.dt == latent.dt == 0.1
-    np.testing.assert_allclose(dynamics.rollout(step_map, seen[:1], 30), seen, atol=1e-10)
+    np.testing.assert_allclose(
+        dynamics.rollout(step_map, jnp.asarray(seen[:1]), 30), seen, atol=1e-10
+    )
 
 
 @pytest.mark.slow

@@ -65,8 +65,13 @@ class Codec(eqx.Module):
             raise ValueError(f"network must give rows of shape {mean.shape}, got {found}")
         return codec
 
-    def normalised(self, x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-        """(x - m) / s: what the network sees of data."""
+    def normalised(self, x: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
+        """(x - m) / s: what the network sees of data.
+
+        Raises:
+            ValueError: the last axes are not those of a row of the training data.
+        """
+        x = self.check(x)
         return (x - jnp.broadcast_to(self.mean, x.shape)) / self.scale
 
     @checked
@@ -76,7 +81,7 @@ class Codec(eqx.Module):
         Raises:
             ValueError: the last axes are not those of a row of the training data.
         """
-        return self.network.encode(self.normalised(self.check(x)))
+        return self.network.encode(self.normalised(x))
 
     @checked
     def decode(self, z: Float[Array | np.ndarray, "*batch latent"]) -> Float[Array, "..."]:

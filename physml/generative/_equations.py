@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optimistix as optx
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from physml import fit as fitting
 from physml._numerics.calls import checked, summary
@@ -142,18 +142,21 @@ def discover_equations(
     start = start * projected.scale / codec.scale
     weights, shift = start, jnp.zeros(start.shape[1], start.dtype)
     powers = _powers(start.shape[1], degree)
-    kept = jnp.ones((len(powers), start.shape[1]), bool)
-    (weights, shift), _ = _closed((weights, shift), rows, powers, kept)
+    every = jnp.ones((len(powers), start.shape[1]), bool)
+    weights, _ = _closed((weights, shift), rows, powers, every)
     # Of unit covariance, in which the frames that are tried are as good as each other.
     weights = jnp.linalg.qr(weights)[0]
     frame, origin = _sparse_frame(weights, rows, powers, starts, key)
-    weights, shift = weights @ frame.T, -frame @ origin
+    model, kept = (weights @ frame.T, -frame @ origin), every
+    coefficients = _coefficients(model, rows, powers, kept)
     while True:
-        (weights, shift), coefficients = _closed((weights, shift), rows, powers, kept)
-        large = _sizes(coefficients, weights, shift, rows, powers) > threshold
+        large = _sizes(coefficients, *model, rows, powers) > threshold
         if (large | ~kept).all():
             break
         kept = kept & large
+        model = _closed(model, rows, powers, kept)
+        coefficients = _coefficients(model, rows, powers, kept)
+    weights, shift = model
     z, dz = _latents(weights, shift, rows)
     lost = dz - library(z, powers) @ coefficients
     made, _ = projected.decoded(weights, shift, units, key)
@@ -214,22 +217,27 @@ class _Closure(eqx.Module):
         return jnp.concatenate(left, axis=1)
 
 
-def _closed(model: Pair, rows: Rows, powers: Powers, kept: Array) -> tuple[Pair, Array]:
-    """Weights and shift with which equations of the terms kept hold best, and the coefficients."""
+def _closed(model: Pair, rows: Rows, powers: Powers, kept: Bool[Array, "terms dim"]) -> Pair:
+    """Weights and shift with which equations of the terms kept hold best."""
     method = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-16)
     found = fitting.least_squares(
         _Closure(powers), model, (rows, kept), method=method, max_steps=500
     )
     weights, shift = found.model
-    # One unit for each latent number: no equation says how large it is.
+    # No equation says how large a latent number is: their root mean squares become 1.
     size = jnp.sqrt(jnp.mean((rows[0] @ weights) ** 2, axis=0))
-    weights, shift = weights / size[None], shift / size
-    z, dz = (np.asarray(x) for x in _latents(weights, shift, rows))
-    features = np.asarray(library(jnp.asarray(z), powers))
-    coefficients = np.zeros(kept.shape)
+    return weights / size[None], shift / size
+
+
+def _coefficients(
+    model: Pair, rows: Rows, powers: Powers, kept: Bool[Array, "terms dim"]
+) -> Float[Array, "terms dim"]:
+    """Those of the terms kept, by least squares."""
+    z, dz = (np.asarray(x) for x in _latents(*model, rows))
+    features, found = np.asarray(library(jnp.asarray(z), powers)), np.zeros(kept.shape)
     for i, terms in enumerate(np.asarray(kept).T):
-        coefficients[terms, i] = np.linalg.lstsq(features[:, terms], dz[:, i], rcond=None)[0]
-    return (weights, shift), jnp.asarray(coefficients, weights.dtype)
+        found[terms, i] = np.linalg.lstsq(features[:, terms], dz[:, i], rcond=None)[0]
+    return jnp.asarray(found, rows[0].dtype)
 
 
 def _sizes(

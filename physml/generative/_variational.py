@@ -5,10 +5,11 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import floating_array, require_count, require_instance
+from physml._numerics.checks import require_count, require_finite, require_instance
 from physml.generative._codec import Codec, Rows, checked_rows
 from physml.nn import Variational
 
@@ -59,7 +60,7 @@ def evidence_bound(
     """
     require_instance(Variational, **{"codec.network": codec.network})
     require_count(samples=samples)
-    x = codec.normalised(codec.check(checked_rows("x", x, least=1)))
+    x = codec.normalised(checked_rows("x", x, least=1))
     return _mean_bound(codec, x, jax.random.split(key, samples))
 
 
@@ -87,8 +88,8 @@ def sample(codec: Codec, num: int, key: PRNGKeyArray) -> Float[Array, "num *row"
 @checked
 def interpolate(
     codec: Codec,
-    start: Float[Array, "*row"],
-    end: Float[Array, "*row"],
+    start: Float[Array | np.ndarray, "*row"],
+    end: Float[Array | np.ndarray, "*row"],
     num: int,
 ) -> Float[Array, "num *row"]:
     """A path from one row of data to another that is straight in the latent numbers.
@@ -102,6 +103,8 @@ def interpolate(
         ValueError: the ends are no rows of such data, or there are fewer than two rows.
     """
     require_count(2, num=num)
-    first, last = codec.encode(floating_array("start", start)), codec.encode(end)
+    require_finite("start", start)
+    require_finite("end", end)
+    first, last = codec.encode(start), codec.encode(end)
     share = jnp.linspace(0.0, 1.0, num, dtype=first.dtype)[:, None]
     return codec.decode((1 - share) * first[None] + share * last[None])
