@@ -42,7 +42,7 @@ def compare_codes(run: Run, key: jax.Array, latent: int, steps: int) -> None:
                 codec = row.time(generative.principal_components, known, latent)
             else:
                 options = {"optimizer": adam, "steps": steps, "key": key}
-                codec = row.time(generative.fit, networks[name], known, **options).codec
+                codec = row.time(generative.fit_autoencoder, networks[name], known, **options).codec
             score = generative.AnomalyScore.fit(codec, known)
             row["rel_err"] = codec.relative_error(new)
             row["flagged"] = jnp.mean(score(turned) > score.quantile(0.95))

@@ -85,7 +85,7 @@ def spectrum(run: Run, config: Config, train: jax.Array, key: jax.Array) -> None
     network = nn.Autoencoder.dense(128, (64,), 8, linear_layers=4, **single)
     steps = 500 if config.quick else 5000
     adam = optax.adamw(optax.cosine_decay_schedule(2e-3, steps), weight_decay=1e-2)
-    codec = generative.fit(network, train, optimizer=adam, steps=steps, key=key).codec
+    codec = generative.fit_autoencoder(network, train, optimizer=adam, steps=steps, key=key).codec
     sizes = generative.latent_spectrum(codec, train)
     run.metrics({"linear_layers.dimension": generative.latent_dimension(sizes).dimension})
     run.metrics({"linear_layers.rel_err": codec.relative_error(train)})

@@ -240,7 +240,7 @@ CALLS = {
     },
     generative.encode_trajectories: {"codec": CODEC, "trajectories": CODED},
     generative.evidence_bound: {"codec": VARIATIONAL, "x": ROWS, "key": KEY, "samples": 1},
-    generative.fit: {
+    generative.fit_autoencoder: {
         "network": CODEC.network, "train": ROWS, "optimizer": ADAM, "key": KEY, "steps": 2,
         "epochs": None, "batch_size": 2, "refit": True, "patience": None, "progress": False,
     },

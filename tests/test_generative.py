@@ -50,7 +50,7 @@ def test_principal_components_have_the_least_error():
 
 def test_a_linear_autoencoder_finds_the_principal_subspace():
     network = nn.Autoencoder.dense(6, (), 2, rngs=nnx.Rngs(0))
-    fitted = generative.fit(
+    fitted = generative.fit_autoencoder(
         network, MIXED, optimizer=optax.lbfgs(), steps=100, batch_size=None, key=KEY
     )
     ours = fitted.before_refit.network.decoder.readout.kernel[...].T
@@ -60,7 +60,9 @@ def test_a_linear_autoencoder_finds_the_principal_subspace():
 
 def test_the_last_layer_is_that_of_least_squares():
     network = nn.Autoencoder.dense(6, (8,), 2, rngs=nnx.Rngs(0))
-    fitted = generative.fit(network, MIXED, optimizer=optax.adam(1e-2), steps=20, key=KEY)
+    fitted = generative.fit_autoencoder(
+        network, MIXED, optimizer=optax.adam(1e-2), steps=20, key=KEY
+    )
     after, before = fitted.codec, fitted.before_refit
     assert after.relative_error(MIXED) < before.relative_error(MIXED)
     features = np.asarray(after.network.features(after.normalised(MIXED)))
@@ -87,7 +89,9 @@ def test_a_projection_codes_a_surface_to_many_digits():
 def test_units_change_nothing(unit):
     def errors(rows):
         network = nn.Autoencoder.dense(6, (8,), 2, rngs=nnx.Rngs(0))
-        fitted = generative.fit(network, rows, optimizer=optax.adam(1e-2), steps=10, key=KEY)
+        fitted = generative.fit_autoencoder(
+            network, rows, optimizer=optax.adam(1e-2), steps=10, key=KEY
+        )
         linear = generative.principal_components(rows, 2)
         score = generative.AnomalyScore.fit(linear, rows)
         relative = [codec.relative_error(rows) for codec in (fitted.codec, linear)]
@@ -142,7 +146,7 @@ def test_training_raises_the_evidence_bound_to_the_likelihood():
     rows = MIXED + 0.3 * RNG.normal(size=MIXED.shape)
     network = nn.Variational(nn.Autoencoder.dense(6, (), 2, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(1))
     rate = optax.cosine_decay_schedule(2e-2, 2000)
-    fitted = generative.fit(
+    fitted = generative.fit_autoencoder(
         network, rows, optimizer=optax.adam(rate), steps=2000, batch_size=None, key=KEY
     )
     _, likelihood = probabilistic_components(rows, 2)

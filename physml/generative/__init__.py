@@ -16,7 +16,7 @@ from physml.generative._lift import legendre_lift as legendre_lift
 from physml.generative._projection import ProjectionFit as ProjectionFit
 from physml.generative._projection import fit_projection as fit_projection
 from physml.generative._training import CodecFit as CodecFit
-from physml.generative._training import fit as fit
+from physml.generative._training import fit_autoencoder as fit_autoencoder
 from physml.generative._variational import evidence_bound as evidence_bound
 from physml.generative._variational import interpolate as interpolate
 from physml.generative._variational import sample as sample

@@ -13,8 +13,11 @@ from physml.generative._codec import Codec, Rows
 class AnomalyScore(eqx.Module):
     """How unlike its training data a row is: the error with which a code gives it back.
 
+    >>> normal = jax.random.normal(key, (50, 2)) * jnp.array([[1.0, 0.01]])
+    >>> codec = generative.principal_components(normal, 1)
     >>> score = generative.AnomalyScore.fit(codec, normal)
-    >>> strange = score(rows) > score.quantile(0.99)
+    >>> (score(jnp.array([[0.0, 1.0]])) > score.quantile(0.99)).tolist()
+    [True]
 
     Attributes:
         codec: trained on what is normal.
@@ -63,4 +66,4 @@ class AnomalyScore(eqx.Module):
         Raises:
             ValueError: as `Codec.errors`.
         """
-        return np.searchsorted(self.errors, self(x)) / len(self.errors)
+        return np.searchsorted(np.asarray(self.errors), np.asarray(self(x))) / len(self.errors)

@@ -13,9 +13,8 @@ from physml.step_maps import MapState, StepMap
 class LatentStepper(StepMap):
     """A dynamic autoencoder: encode once, step the latent numbers, decode what is observed.
 
-    >>> latent = generative.encode_trajectories(codec, train)
-    >>> step_map = surrogate.fit_readout(network, latent).step_map
-    >>> forecast = dynamics.rollout(generative.LatentStepper(codec, step_map), history, 100)
+    A surrogate that is fitted to `encode_trajectories(codec, train)` can be its latent step map, or
+    the flow of what `discover_equations` finds.
 
     Attributes:
         codec: of the observed states, as rows of numbers.

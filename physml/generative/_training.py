@@ -28,7 +28,7 @@ class CodecFit(eqx.Module):
 
 
 @checked
-def fit(
+def fit_autoencoder(
     network: Network,
     train: Rows,
     valid: Rows | None = None,
