@@ -69,7 +69,7 @@ def fit_projection(
     by SVD. Its scale is chosen among several by the error on every fifth row, which is held out.
 
     The encoder keeps the data apart only if they are a graph over some plane. Where they are not,
-    or are noisy, `fit` with hidden layers in the encoder does better.
+    or are noisy, `fit_autoencoder` does better, with hidden layers in the encoder.
 
     Args:
         train: the data, as rows of numbers. float64 is where it pays.
