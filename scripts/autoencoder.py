@@ -108,10 +108,10 @@ def forecast(
     stepped = surrogate.fit_readout(network, latent, refinements=0).step_map
     found = generative.discover_equations(codec, lifted, key=equations_key)
     print(f"{found}\n")
-    flow = reference.FlowMap(found.system, DT)
+    flow = reference.FlowMap(system=found.system, dt=DT)
     maps = {
-        "dynamic": generative.LatentStepper(codec, stepped),
-        "latent_equations": generative.LatentStepper(found.codec, flow),
+        "dynamic": generative.LatentStepper(codec=codec, latent=stepped),
+        "latent_equations": generative.LatentStepper(codec=found.codec, latent=flow),
     }
     errors = {}
     for name, step_map in maps.items():

@@ -185,6 +185,7 @@ def principal_components(train: Rows, latent: int) -> Codec:
     codec = Codec.create(network, train)
     directions, _ = components(codec.normalised(train))
     network = codec.network
+    assert isinstance(network, Autoencoder)
     network.encoder.readout.kernel[...] = directions[:, :latent]
     network.decoder.readout.kernel[...] = directions[:, :latent].T
     return codec

@@ -13,12 +13,12 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from physml import fit as fitting
 from physml._numerics.calls import checked, summary
-from physml._numerics.checks import require_count, require_instance, require_share
+from physml._numerics.checks import require_count, require_share
 from physml.data import Trajectories
 from physml.generative._codec import Codec
 from physml.generative._projection import Projected
 from physml.generative._separable import distant_rows, unexplained
-from physml.nn import MLP
+from physml.nn import MLP, Autoencoder
 from physml.systems import System, from_function
 
 # Central differences of order eight.
@@ -130,12 +130,14 @@ def discover_equations(
     ys = codec.check(trajectories.ys)
     if ys.shape[1] < len(_DIFFERENCES):
         raise ValueError(f"trajectories must have 9 times or more, got {ys.shape[1]}")
-    encoder = codec.network.encoder
-    require_instance(MLP, **{"codec.network.encoder": encoder})
-    if len(encoder.hidden):
-        raise TypeError(f"codec.network.encoder must be linear, got {len(encoder.hidden)} layers")
+    encoder = codec.network.encoder if isinstance(codec.network, Autoencoder) else None
+    if not isinstance(encoder, MLP) or len(encoder.hidden):
+        raise TypeError(
+            "codec must have a linear encoder, as from fit_projection, got one of "
+            f"{type(encoder or codec.network).__name__} with hidden layers"
+        )
     projected = Projected.of(ys.reshape(-1, ys.shape[-1]))
-    rows = _with_derivatives(projected, ys.shape[:2], trajectories.dt)
+    rows = _with_derivatives(projected, ys.shape[1], trajectories.dt)
     start = jnp.asarray(projected.deviations)[:, None] * (
         projected.directions.T @ encoder.readout.kernel[...]
     )
@@ -184,11 +186,12 @@ Pair = tuple[Array, Array]
 Rows = tuple[Float[Array, "rows components"], Float[Array, "rows components"]]
 
 
-def _with_derivatives(projected: Projected, shape: tuple[int, int], dt: float) -> Rows:
+def _with_derivatives(projected: Projected, times: int, dt: float) -> Rows:
     """States in their components and the derivatives of these, of rows that cover the data."""
-    white = projected.white.reshape(*shape, -1)
-    count = shape[1] - len(_DIFFERENCES) + 1
-    slopes = sum(c * white[:, k : k + count] for k, c in enumerate(_DIFFERENCES)) / dt
+    white = projected.white.reshape(-1, times, projected.white.shape[1])
+    count = times - len(_DIFFERENCES) + 1
+    shifted = np.stack([white[:, k : k + count] for k in range(len(_DIFFERENCES))])
+    slopes = np.tensordot(_DIFFERENCES / dt, shifted, axes=1)
     inner = white[:, 4 : 4 + count].reshape(-1, white.shape[-1])
     chosen = distant_rows(inner, _ROWS)
     return jnp.asarray(inner[chosen]), jnp.asarray(slopes.reshape(inner.shape)[chosen])

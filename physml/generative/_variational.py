@@ -59,15 +59,17 @@ def evidence_bound(
         ValueError: as `Codec.errors`, or fewer than one sample.
     """
     require_instance(Variational, **{"codec.network": codec.network})
+    network = codec.network
+    assert isinstance(network, Variational)
     require_count(samples=samples)
     x = codec.normalised(checked_rows("x", x, least=1))
-    return _mean_bound(codec, x, jax.random.split(key, samples))
+    size = x.size // len(x)
+    return _mean_bound(network, x, jax.random.split(key, samples)) - size * jnp.log(codec.scale)
 
 
 @eqx.filter_jit
-def _mean_bound(codec: Codec, x: Array, keys: Array) -> Array:
-    each = jax.lax.map(lambda key: bound(codec.network, x, key), keys)
-    return each.mean(axis=0) - (x.size // len(x)) * jnp.log(codec.scale)
+def _mean_bound(network: Variational, x: Array, keys: Array) -> Array:
+    return jax.lax.map(lambda key: bound(network, x, key), keys).mean(axis=0)
 
 
 @checked
