@@ -90,7 +90,9 @@ def spectrum(run: Run, config: Config, train: jax.Array, key: jax.Array) -> None
     sizes = generative.latent_spectrum(codec, train)
     run.metrics({"linear_layers.dimension": generative.latent_dimension(sizes).dimension})
     run.metrics({"linear_layers.rel_err": codec.relative_error(train)})
-    run.figure("latent_spectrum", plots.spectra(np.arange(1, 9), {"latent numbers": sizes}))
+    curves = {"with matrices between": (np.arange(1, 9), sizes[:, None])}
+    figure = plots.bands(curves, xlabel="principal axis", ylabel="standard deviation")
+    run.figure("latent_spectrum", figure)
 
 
 def forecast(
