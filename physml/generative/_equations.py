@@ -1,6 +1,7 @@
 """Equations of latent numbers: the projection in which they close, and the frame of few terms."""
 
 import math
+import warnings
 from itertools import combinations_with_replacement
 
 import equinox as eqx
@@ -223,9 +224,12 @@ class _Closure(eqx.Module):
 def _closed(model: Pair, rows: Rows, powers: Powers, kept: Bool[Array, "terms dim"]) -> Pair:
     """Weights and shift with which equations of the terms kept hold best."""
     method = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-16)
-    found = fitting.least_squares(
-        _Closure(powers), model, (rows, kept), method=method, max_steps=500
-    )
+    with warnings.catch_warnings():
+        # Any unit and, with all terms, any frame will do: the search need not settle.
+        warnings.simplefilter("ignore")
+        found = fitting.least_squares(
+            _Closure(powers), model, (rows, kept), method=method, max_steps=500
+        )
     weights, shift = found.model
     # No equation says how large a latent number is: their root mean squares become 1.
     size = jnp.sqrt(jnp.mean((rows[0] @ weights) ** 2, axis=0))
