@@ -454,6 +454,7 @@ WITH_ZERO = REAL | {
     "rcond", "scale of Augmentation", "shift", "start", "warmup", "refinements", "transient",
     "padding", "errors", "memory", "lookback", "temperature", "steps", "power", "floor", "rate",
     "threshold of error_growth", "num_steps of rollout", "n of SquareWave.fourier_series",
+    "share of AnomalyScore.quantile", "threshold of discover_equations",
     "num_steps of loop", "steps of loop", "mass", "length of Pendulum", "diffusivity", "damping",
 }  # fmt: skip
 WITH_INFINITY = {

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_positive
-from physml.generative._codec import Codec, Rows
+from physml.generative._codec import Codec, Rows, checked_rows
 
 
 class Dimension(NamedTuple):
@@ -56,7 +56,7 @@ def latent_spectrum(codec: Codec, x: Rows) -> Float[Array, " latent"]:
     Raises:
         ValueError: as `Codec.errors`.
     """
-    return _spectrum(codec.encode(x))
+    return _spectrum(codec.encode(checked_rows("x", x, least=1)))
 
 
 @eqx.filter_jit

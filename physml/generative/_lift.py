@@ -6,7 +6,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import floating_array, require_count, require_positive
+from physml._numerics.checks import (
+    floating_array,
+    require_count,
+    require_finite,
+    require_positive,
+)
 
 
 @checked
@@ -26,12 +31,13 @@ def legendre_lift(
         unit: what states are divided by; 40 for the Lorenz system.
 
     Raises:
-        ValueError: too few points, or a unit that is not positive.
+        ValueError: states that are not finite, too few points, or a unit that is not positive.
 
     Source: K. Champion, B. Lusch, J. N. Kutz, S. Brunton, "Data-driven discovery of coordinates and
     governing equations", PNAS 116 (2019), supporting information.
     """
     states = floating_array("states", states)
+    require_finite("states", states)
     require_count(2 * states.shape[-1], points=points)
     require_positive(unit=unit)
     modes = [jnp.ones(points, states.dtype), jnp.linspace(-1.0, 1.0, points, dtype=states.dtype)]

@@ -163,26 +163,22 @@ class Projected(NamedTuple):
         key: PRNGKeyArray,
     ) -> tuple[Codec, float]:
         """The code z = white @ weights + shift with the best of several decoders, and its error."""
-        white = self.white[:: max(1, len(self.white) // _MOST)]
-        held_out = np.arange(len(white) + len(self.cover)) % 5 == 4
-        held_out[len(white) :] = False
-        white = np.concatenate([white, self.white[self.cover]])
-        latents = white @ np.asarray(weights) + np.asarray(shift)
-        targets = white * np.asarray(self.deviations)
-        spread = np.linalg.norm(targets[held_out])
+        strided = np.arange(0, len(self.white), max(1, len(self.white) // _MOST))
+        held_out = strided[4::5]
+        known = np.setdiff1d(np.union1d(strided, self.cover), held_out)
+        latents = self.white @ np.asarray(weights) + np.asarray(shift)
+        inputs, unseen = jnp.asarray(latents[known]), jnp.asarray(latents[held_out])
+        targets, truth = (self.white[i] * np.asarray(self.deviations) for i in (known, held_out))
         best: tuple[float, Any] = (np.inf, None)
         least = float(jnp.finfo(shift.dtype).eps)
         for scale, rcond in _DECODERS:
-            frozen = jnp.asarray(latents[~held_out])
-            decoder = MLP.frozen(
-                frozen, units, self.directions.shape[0], scale=scale, rngs=nnx.Rngs(key)
-            )
-            features = _with_one(decoder, jnp.asarray(latents))
+            outputs = self.directions.shape[0]
+            decoder = MLP.frozen(inputs, units, outputs, scale=scale, rngs=nnx.Rngs(key))
             readout = fitting.readout(
-                features[~held_out], targets[~held_out], rcond=max(rcond, least), refinements=1
+                _with_one(decoder, inputs), targets, rcond=max(rcond, least), refinements=1
             ).weights
-            lost = features[held_out] @ np.asarray(readout) - targets[held_out]
-            error = float(np.linalg.norm(lost) / spread)
+            lost = _with_one(decoder, unseen) @ np.asarray(readout) - truth
+            error = float(np.linalg.norm(lost) / np.linalg.norm(truth))
             if error < best[0]:
                 best = error, (decoder, readout)
         decoder, readout = best[1]
