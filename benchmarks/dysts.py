@@ -10,7 +10,9 @@ where these are shorter. The truth is an extrapolation method in long double, an
 difference of two of different orders. Errors are relative to the largest value of each component,
 at 201 times. An answer counts as right if its error is at most ten times that of SciPy's DOP853
 with a tolerance of 1e-13 (`mark`), or 1e-12. An estimate counts as low if it is below a tenth of
-the error at any of the times at which the error is above 1e-13 and above ten times the doubt.
+the error at any of the times at which the error is above 1e-13 and above ten times the doubt;
+`times` counts these times, `times_low` those with a low estimate, and `times_within_3` those at
+which estimate and error are within a factor of three.
 
 Seconds are the best of four calls, without compiling, beside `reference.solve` with its defaults
 and beside Diffrax's Dopri8 with the loosest tolerance that reaches the same error, or 1e-12. Where
@@ -101,6 +103,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "suspect": sum(row["verdict"] == "suspect" for row in rows),
         "wrong": sum(not row["right"] and row["verdict"] == "successful" for row in rows),
         "estimate_low": sum(row["estimate_low"] for row in rows),
+        "times": sum(row["times"] for row in rows),
+        "times_low": sum(row["times_low"] for row in rows),
+        "times_within_3": sum(row["times_within_3"] for row in rows),
         "time_ratio_default": median("ratio_default"),
         "time_ratio_equal_error": median("ratio_equal_error"),
         "equal_error_reached": sum(row["equal_error_reached"] for row in rows),
@@ -114,9 +119,9 @@ def attempted(flow: Flow) -> dict[str, Any]:
         return solved(flow)
     except (TypeError, ValueError, RuntimeError) as error:
         print(f"{flow.name:24}failed: {error}", flush=True)
-        return dict.fromkeys(("right", "estimate_low", "equal_error_reached"), False) | {
-            "verdict": "failed"
-        }
+        counts = dict.fromkeys(("times", "times_low", "times_within_3"), 0)
+        nothing = dict.fromkeys(("right", "estimate_low", "equal_error_reached"), False)
+        return {**nothing, **counts, "verdict": "failed"}
 
 
 def solved(flow: Flow) -> dict[str, Any]:
@@ -152,6 +157,9 @@ def solved(flow: Flow) -> dict[str, Any]:
         "right": error <= 10 * max(mark, 1e-13),
         "estimate_ratio": float(ratios.min()) if ratios.size else None,
         "estimate_low": bool((ratios < 0.1).any()),
+        "times": ratios.size,
+        "times_low": int((ratios < 0.1).sum()),
+        "times_within_3": int(((ratios >= 1 / 3) & (ratios <= 3)).sum()),
         "windows": int(solution.stats["num_windows"]),
         "seconds": seconds,
         "compile_seconds": compile_seconds,

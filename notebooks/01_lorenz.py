@@ -14,8 +14,6 @@
 # %% [markdown]
 # # Lorenz: the truth, a network that steps it, and a network that solves it
 #
-# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/<owner>/physml/blob/main/notebooks/01_lorenz.ipynb)
-#
 # One right-hand side, three ways to its solution:
 #
 # 1. the **truth**, by a classical integrator (Diffrax), with a number that says how long to trust it;
@@ -31,9 +29,10 @@
 # %% [markdown]
 # ## Installing
 #
-# On Colab the next cell installs the package and *keeps Colab's own JAX*, which was built for the GPU or
-# TPU it runs on: pip may add packages but not replace that one. Elsewhere, install the package as its
-# README says, and the cell does nothing.
+# On Colab, first put a clone of the repository beside this notebook, as the folder `physml`. The next cell
+# installs the package from there and *keeps Colab's own JAX*, which was built for the GPU or TPU it runs
+# on: pip may add packages but not replace that one. Elsewhere, install the package as its README says, and
+# the cell does nothing.
 
 # %%
 import os
@@ -42,13 +41,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-REPOSITORY = "https://github.com/<owner>/physml"  # where this notebook came from
+CLONE = Path("physml").resolve()  # the folder that holds pyproject.toml
 
 if "google.colab" in sys.modules:
     kept = "".join(f"{name}=={version(name)}\n" for name in ("jax", "jaxlib"))
     Path("constraints.txt").write_text(kept)
     install = [sys.executable, "-m", "pip", "install", "-q", "-c", "constraints.txt"]
-    subprocess.run([*install, f"physml @ git+{REPOSITORY}"], check=True)
+    subprocess.run([*install, str(CLONE)], check=True)
 
 # %% [markdown]
 # ## Device and precision

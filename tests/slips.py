@@ -24,6 +24,8 @@ from physml import (
     surrogate,
     systems,
 )
+from physml.results import RESULTS
+from physml.solution import Dense, Solution
 
 matplotlib.use("agg")
 
@@ -98,6 +100,25 @@ CODEC = generative.principal_components(ROWS, 1)
 VARIATIONAL = nn.Variational(nn.Autoencoder.dense(5, (), 1, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
 VARIATIONAL = generative.Codec.create(VARIATIONAL, ROWS)
 CODED = data.from_arrays(TIMES, jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 5))))
+ABC = ("x", "y", "z")
+
+
+class Still(Dense):
+    """u(t) = 1, with an error of zero: a solution that needs no solving."""
+
+    def evaluate(self, t):
+        return ONES + 0 * t
+
+    def derivative(self, t):
+        return 0 * ONES * t
+
+
+SOLUTION = Solution(
+    jnp.asarray(TIMES), jnp.ones((6, 3)), jnp.zeros(()), jnp.ones(()), Still(),
+    RESULTS.successful, {}, lambda t: 0 * ONES * t,
+)  # fmt: skip
+PROFILE = pinn.Profile("k", np.linspace(-1.0, 1.0, 5), np.linspace(-1.0, 1.0, 5) ** 2 * 9)
+SKILL = dynamics.Skill(PATHS, jnp.ones(()), ONES, ONES > 2, ONES, {}, ONES > 2)
 
 CALLS = {
     # classify
@@ -341,6 +362,50 @@ CALLS = {
     pinn.RandomLookback: {"temperature": 1.0, "memory": 0.9, "lookback": 0.9},
     # plots
     plots.accuracy_curves: {"curves": CURVE, "title": None},
+    plots.reliability: {"curves": CURVE, "title": None},
+    plots.field_and_error: {
+        "horizontal": GRID, "vertical": GRID, "values": np.eye(3), "error": np.eye(3),
+        "names": ("t", "x"), "units": (None, None), "value_name": "u",
+    },
+    plots.spectra: {"harmonics": GRID + 1, "sizes": {"a": GRID + 1}},
+    plots.resonance_curves: {"frequencies": GRID + 1, "curves": {"a": GRID + 1}},
+    plots.filters: {"kernel": np.ones((3, 3, 1, 2)), "title": None},
+    plots.feature_maps: {
+        "image": np.ones((4, 4, 1)), "layers": {"a": np.ones((2, 2, 3))}, "title": None,
+    },
+    plots.fit_to_data: {
+        "ts": GRID, "data": {"a": GRID}, "times": GRID, "fit": {"a": GRID}, "truth": None,
+        "unit": None,
+    },
+    plots.likelihood_profiles: {
+        "profiles": {"a": (GRID, GRID)}, "estimates": {"a": (0.5, 0.1)}, "truth": {"a": 0.5},
+        "level": 3.8,
+    },
+    plots.intervals: {"ranges": {"a": (GRID, GRID)}, "truth": {"a": 0.5}, "unit": None},
+    plots.recovered_term: {
+        "x": GRID, "truth": GRID, "terms": {"a": GRID}, "xlabel": "x", "ylabel": "y",
+    },
+    plots.labelled_images: {"images": IMAGES},
+    plots.forecast_series: {
+        "ts": GRID, "truth": GRID, "forecasts": {"a": GRID}, "divergence": None, "name": "x",
+        "unit": None, "time_unit": None, "lambda1": None,
+    },
+    plots.solution_error: {
+        "ts": TIMES, "truth": PATHS[0], "solution": PATHS[1], "names": ABC, "label": "PINN",
+        "estimate": None, "time_unit": None, "lambda1": None,
+    },
+    plots.partial_sums: {
+        "ts": GRID, "forcing": GRID, "sums": {"a": GRID}, "name": "F", "unit": None,
+        "time_unit": None,
+    },
+    plots.parameter_scan: {
+        "parameters": GRID, "values": {"a": np.ones((3, 2))}, "xlabel": "x", "ylabel": "y",
+    },
+    plots.work_precision: {"methods": {"a": [(1.0, 0.1)]}, "title": None},
+    plots.heat_map: {
+        "values": np.ones((1, 1)), "rows": [1], "columns": [1], "row_name": "a",
+        "column_name": "b", "name": "c", "log": True, "chosen": None, "title": None,
+    },
     plots.attractor_3d: {"truth": PATHS[0], "forecasts": {"a": PATHS[1]}, "truth_name": "truth"},
     plots.bands: {
         "curves": {"a": (GRID, ROWS[:, :3])}, "xlabel": "x", "ylabel": "y", "share": 0.8,
@@ -357,6 +422,15 @@ CALLS = {
     plots.image_grid: {"images": PIXELS, "titles": None, "columns": 2, "title": None},
     plots.loss_curves: {"histories": {"a": {"loss": GRID + 1, "step": GRID}}},
     plots.phase_portrait: {"trajectories": {"a": PATHS[0][:, :2]}, "names": ("x", "v")},
+    # what functions return
+    Solution.__call__: {"self": SOLUTION, "t": 0.5},
+    Solution.derivative: {"self": SOLUTION, "t": 0.5},
+    Solution.error_estimate: {"self": SOLUTION, "t": 0.5},
+    Solution.valid_until: {"self": SOLUTION, "rtol": 1e-3},
+    dynamics.Skill.summary: {"self": SKILL, "unit": 1.0},
+    pinn.Profile.interval: {"self": PROFILE, "level": 0.9},
+    reference.RungeKutta4.init: {"self": MAP, "history": jnp.ones((1, 3)), "t0": 0.0},
+    surrogate.Stepper.init: {"self": STEPPER, "history": jnp.ones((1, 3)), "t0": 0.0},
     # reference
     reference.FlowMap: {"system": LORENZ, "dt": 0.1, "substeps": 1},
     reference.RungeKutta4: {"system": LORENZ, "dt": 0.1},
@@ -458,7 +532,8 @@ WITH_ZERO = REAL | {
     "num_steps of loop", "steps of loop", "mass", "length of Pendulum", "diffusivity", "damping",
 }  # fmt: skip
 WITH_INFINITY = {
-    "horizon", "omega", "gamma of phase_lag", "omega0 of phase_lag",
+    "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega", "gamma of phase_lag",
+    "omega0 of phase_lag",
     "gamma of amplitude_response", "omega0 of amplitude_response", "t of System.__call__",
     "b of neuron", "b of gradient_step", "target", "x of relu", "x of sigmoid",
     "x of sigmoid_derivative", "b of squared_error", "b of squared_error_gradient",
@@ -474,6 +549,11 @@ PASSED_ON = {
     "text checkpoint of sweep", "systems", "predicted", "none batch_size of fit_many",
     "number learning_rate of scheduled", "list learning_rate of scheduled",
     "array learning_rate of scheduled", "convolution", "neuron", "nn", "images of logits",
-    "images of probabilities", "number noise of identify", "array noise of identify",
+    "images of probabilities", "history of _EquationMap.init", "history of Stepper.init",
+    "t0 of _EquationMap.init", "t0 of Stepper.init", "empty t of Solution.__call__",
+    "empty list t of Solution.__call__", "empty t of Solution.derivative",
+    "empty list t of Solution.derivative", "empty t of Solution.error_estimate",
+    "empty list t of Solution.error_estimate", "number noise of identify",
+    "array noise of identify",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

@@ -14,6 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from _extrapolation import integrate
 from _stiff import heat, problem
 
+from physml import pinn
+from physml.systems import from_function
+
 LONG = np.finfo(np.longdouble).eps
 
 
@@ -75,3 +78,22 @@ def test_an_error_is_relative_in_each_published_component():
     y = np.array([stated.end[i] for i in range(3)])
     assert stated.error(y) == 0
     assert stated.error(y * [1.0, 1.5, 1.0]) == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_e5_has_the_digits_that_the_estimate_says_and_all_when_solved_on():
+    e5 = problem("e5")
+    system = from_function(lambda t, y, _: e5.rates(t, y), 4)
+    for atol in (None, 1e-34):
+        solution = pinn.solve(system, e5.y0, e5.t1, atol=atol)
+        for component, end in e5.end.items():
+            error = abs(float(solution.ys[-1, component]) - end)
+            assert float(solution.error_estimate(e5.t1)[component]) > error / 10
+    first = pinn.solve(system, e5.y0, 1e8)
+    rest = pinn.solve(system, first.ys[-1], e5.t1, t0=1e8)
+    assert e5.error(rest.ys[-1]) < 1e-3  # the published digits are no better: they differ by 1e-3
+    np.testing.assert_allclose(rest.ys[-1, 1], rest.ys[-1, 2], rtol=1e-5)  # as component 3 is gone
+    # Then each is 1 / (1.13e9 t + constant).
+    middle = float(rest(1e12)[1])
+    right = 1 / (1 / middle + 1.13e9 * (e5.t1 - 1e12))
+    np.testing.assert_allclose(rest.ys[-1, 1], right, rtol=1e-5)

@@ -408,7 +408,11 @@ def test_products_keep_all_digits_on_accelerators(block):
     (lambda: conv.average_pool(3.0), "x must have axes, got a number"),
     (lambda: conv.average_pool(PICTURE, True), "window must be an integer", TypeError),
     (lambda: conv.box_filter(3), "shape must be a sequence of integers, got 3", TypeError),
-    (lambda: conv.box_filter((3,), int), "dtype must be a floating dtype, got", TypeError),
+    (
+        lambda: conv.box_filter((3,), int),
+        "dtype must .* such as jnp.float64, got",
+        TypeError,
+    ),
     (lambda: conv.gaussian_filter((3,), 1.0, int), "dtype must be a floating dtype", TypeError),
     (lambda: conv.gaussian_filter((3,), 0.0), "sigma must be positive and finite"),
     (
@@ -424,8 +428,16 @@ def test_products_keep_all_digits_on_accelerators(block):
     (lambda: conv.polynomial_product([[1]], [[1]]), r"alpha must have .* \(m,\)"),
     (lambda: conv.polynomial_product_operations(0, 1), "m must be at least 1"),
     (lambda: conv.receptive_field([(3, 1), (2, 0)]), r"layers\[1\]\[1\] must be"),
-    (lambda: conv.receptive_field([(3, 1, 1)]), "layers must be a sequence of pairs", TypeError),
-    (lambda: conv.receptive_field([3]), r"sequence of pairs of integers, got \[3\]", TypeError),
+    (
+        lambda: conv.receptive_field([(3, 1, 1)]),
+        r"layers\[0\] must be a pair .* got \(3, 1, 1",
+        TypeError,
+    ),
+    (
+        lambda: conv.receptive_field([3]),
+        r"layers\[0\] must be a pair .* got 3",
+        TypeError,
+    ),
     (lambda: conv.convolution_parameters((3, 3), 0, 1), "channels must be at"),
     (lambda: conv.dense_parameters(3, 1.5), "outputs must be an integer, got 1.5", TypeError),
 )

@@ -165,6 +165,12 @@ def serve(monkeypatch):
 # What the loaders read
 
 
+def test_mirrors_are_encrypted():
+    sets = [x for x in vars(image_sets).values() if isinstance(x, image_sets.Published)]
+    mirrors = [mirror for published in sets for mirror in published.mirrors]
+    assert len(sets) == 3 and all(mirror.startswith("https://") for mirror in mirrors)
+
+
 @pytest.mark.parametrize("files", [IDX_FILES, GZ_FILES], ids=["idx", "gz"])
 @pytest.mark.parametrize("sub", ["", "mnist"])
 def test_mnist_files_are_read(tmp_path, small, files, sub):

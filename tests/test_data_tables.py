@@ -174,7 +174,7 @@ GOOD = table(",")
 
 
 @refusals(
-    ({"time": 5}, "time must be a str, got int", TypeError),
+    ({"time": 5}, "time must be text, got 5", TypeError),
     ({"time": "z"}, r"a\.csv must have columns with one 'z' among them, got \['t', 'x', 'y'\]"),
     ({"trajectory": "z"}, "must have columns with one 'z'"),
     ({"columns": "xy"}, "columns must be a list or tuple of strings, got 'xy'", TypeError),
@@ -186,7 +186,7 @@ GOOD = table(",")
     ({"names": ("t", "x")}, "line 1 must have 2 cells, .* got 3"),
     ({"names": ("t", "x", "y")}, "line 1, column 't' must be .* got 't'"),
     ({"delimiter": ""}, "delimiter must be one sign"),
-    ({"delimiter": 5}, "delimiter must be a str", TypeError),
+    ({"delimiter": 5}, "delimiter must be text", TypeError),
     ({"delimiter": ";"}, "must have columns with the time"),
     ({"decimal": ";"}, "decimal must be one of"),
     ({"decimal": ","}, r"line 2, column 't' .*decimal sign is ','.* got '0\.0'"),
@@ -262,8 +262,12 @@ def named(*names):
     (lambda p: data.to_csv(p, named(""), trajectory="run"), "names must be text on one line"),
     (lambda p: data.to_csv(p, named("x\n"), trajectory="run"), "names must be text on one line"),
     (lambda p: data.to_csv(p, named("x"), trajectory="#"), "trajectory must not begin like"),
-    (lambda p: data.to_csv(p, named("x"), trajectory=0), "trajectory must be a str", TypeError),
-    (lambda p: data.to_csv(p, None, trajectory="i"), "trajectories must be a Traj", TypeError),
+    (lambda p: data.to_csv(p, named("x"), trajectory=0), "trajectory must be text", TypeError),
+    (
+        lambda p: data.to_csv(p, None, trajectory="i"),
+        "a data.Trajectories such as data.from_",
+        TypeError,
+    ),
     (lambda p: data.to_csv(5, named("x"), trajectory="i"), "path must be a path", TypeError),
 )
 @pytest.mark.usefixtures("as_a_user")

@@ -23,8 +23,8 @@ def test_the_lectures_data_set_has_80000_pairs():
     assert pairs.times.shape == (80_000,)
 
 
-@settings(deadline=None, max_examples=20)
-@given(num=st.integers(1, 4), time=st.integers(2, 7))
+# Each shape is a program of its own to compile: few of them, with the smallest and the largest.
+@pytest.mark.parametrize(("num", "time"), [(1, 2), (4, 2), (1, 7), (3, 6)])
 def test_pairs_are_one_step_apart_in_one_trajectory(num, time):
     pairs = coded(num, time).pairs()
     assert pairs.inputs.shape == (num * (time - 1), 2)
@@ -33,8 +33,8 @@ def test_pairs_are_one_step_apart_in_one_trajectory(num, time):
     assert len(np.unique(pairs.inputs[:, 0])) == num * (time - 1)
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 3), st.integers(2, 9), st.integers(1, 9), st.integers(1, 4))
+@settings(deadline=None, max_examples=12)
+@given(st.sampled_from([1, 3]), st.integers(2, 9), st.integers(1, 9), st.integers(1, 4))
 def test_windows_never_cross_trajectories(num, time, length, stride):
     trajectories = coded(num, time)
     if length > time:

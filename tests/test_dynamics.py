@@ -154,19 +154,22 @@ spectrum_of = functools.partial(dynamics.lyapunov_spectrum, LINEAR, ROW)
         lambda: dynamics.rollout(LINEAR, jnp.ones((2, 1, 3)), 5, t0=ONES),
         r"t0 must be a scalar or have shape \(2,\)",
     ),
-    (lambda: error_of(scale=ONES, history=5), "history must be at most 4, got 5"),
+    (
+        lambda: error_of(scale=ONES, history=5),
+        "at most 4, which leaves a row .*, got 5",
+    ),
     (lambda: error_of(scale=ONES[:2]), r"scale must have shape \(3,\)"),
     (lambda: dynamics.bootstrap(np.ones(3), DRAWS), "seeds, starts"),
     (lambda: dynamics.bootstrap(NUMBERS, DRAWS, level=1.0), "level"),
     (lambda: dynamics.bootstrap(NUMBERS, DRAWS, resamples=0), "resamples"),
     (lambda: skill_of(escape=1.0), "escape must be finite and above 1"),
-    (lambda: skill_of(history=4), "history must be at most 3, got 4"),
+    (lambda: skill_of(history=4), "history must be at most 3, which leaves a row .*, got 4"),
     (lambda: dynamics.growth_rate(STEEP, 0.1), "three rows between floor"),
     (lambda: dynamics.growth_rate(ONES, -0.1), "dt must be positive"),
     (lambda: spectrum_of(0), "num_steps must be at least 1"),
-    (lambda: spectrum_of(10, every=3), "num_steps must be a multiple of 3, got 10"),
+    (lambda: spectrum_of(10, every=3), "num_steps must be a multiple of every = 3, got 10"),
     (lambda: spectrum_of(10, every=0), "every must be at least 1"),
-    (lambda: spectrum_of(10, num=4), "num must be at most 3, got 4"),
+    (lambda: spectrum_of(10, num=4), "num must be at most 3, the dimension of the state, got 4"),
     (lambda: spectrum_of(10, num=0), "num must be at least 1"),
     (lambda: spectrum_of(10, transient=-1), "transient must be at least 0"),
 )
@@ -279,7 +282,10 @@ def test_valid_prediction_time_threshold_and_batch():
     ({"scale": jnp.ones(3)}, r"scale must have shape \(2,\)"),
     ({"truth": jnp.full((5, 2), jnp.nan)}, "truth must be finite"),
     ({"truth": jnp.ones((0, 2)), "predicted": jnp.ones((0, 2))}, "not empty"),
-    ({"predicted": jnp.zeros((4, 2))}, r"truth must have shape \(4, 2\), got shape \(5, 2\)"),
+    (
+        {"predicted": jnp.zeros((4, 2))},
+        r"truth .* \(4, 2\), .*\(5, 2\): predicted has time = 4",
+    ),
 )
 def test_valid_prediction_time_refuses(change):
     zeros = jnp.zeros((5, 2))

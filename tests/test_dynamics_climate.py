@@ -217,11 +217,11 @@ def test_block_bootstrap_sees_correlation():
     ({"history": jnp.ones((1, 2))}, "history must have shape"),
     ({"bounds": ((0.0, 0.0), (1.0, 0.0))}, "bounds must be corners"),
     ({"bounds": ((0.0,), (1.0,))}, "bounds must be corners"),
-    ({"chunk": 30}, "num_steps must be a multiple of 30, got 100"),
-    ({"every": 7}, "chunk must be a multiple of 7, got 100"),
-    ({"segment": 101}, "segment must be at most 100, got 101"),
+    ({"chunk": 30}, "num_steps must be a multiple of chunk = 30, got 100"),
+    ({"every": 7}, "chunk must be a multiple of every = 7, got 100"),
+    ({"segment": 101}, "segment must be at most 100, the rows of a chunk, got 101"),
     ({"joint_bins": 1000}, "joint_bins must give at most"),
-    ({"exponents": 3}, "exponents must be at most 2, got 3"),
+    ({"exponents": 3}, "exponents must be at most 2, the dimension of the state, got 3"),
 )
 def test_measure_climate_refuses(changes):
     arguments = {"history": jnp.ones((2, 1, 2)), "bounds": ((0.0, 0.0), (1.0, 1.0)), "segment": 50}

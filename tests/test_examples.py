@@ -59,6 +59,7 @@ def names():
         "np": np,
         "nnx": nnx,
         "optax": optax,
+        "physml": physml,
         "key": jax.random.key(0),
     } | {room: importlib.import_module(f"physml.{room}") for room in rooms}
 

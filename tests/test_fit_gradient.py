@@ -374,7 +374,12 @@ GOOD = dict(optimizer=ADAM, steps=2)
         (LINE, weights(), dict(epochs=3), "steps=2 and epochs=3"),
         (LINE, weights(), dict(patience=3), "valid must be given for patience"),
         (LINE, weights(), dict(valid=(X, Y), patience=0), "patience must be at least 1, got 0"),
-        (LINE, weights(), dict(batch_size=41, key=KEY), "batch_size must be at most 40, .* got 41"),
+        (
+            LINE,
+            weights(),
+            dict(batch_size=41, key=KEY),
+            "at most 40, the rows of data, got 41",
+        ),
         (LINE, weights(), dict(batch_size=4), "key must be given"),
         (LINE, weights(), dict(wrt=nnx.BatchStat), "wrt must be nnx.Param"),
         (LINE, {"w": np.zeros(3, int)}, {}, "wrt must select something to train"),

@@ -344,7 +344,7 @@ GOOD = dict(data=jnp.arange(4), num_steps=5, batch_size=2, key=KEY)
         (dict(batch_size=0), "batch_size must be at least 1, got 0"),
         (dict(review_every=0), "review_every must be at least 1, got 0"),
         (dict(key=None), "key must be given"),
-        (dict(batch_size=9), "batch_size must be at most 4, the"),
+        (dict(batch_size=9), "batch_size must be at most 4, the rows of data, got 9"),
         (dict(batch_size=None, augment=scaled_anew), "augment must come with a batch_size"),
         (
             dict(augment=lambda x, _: x[:, None]),

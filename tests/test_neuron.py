@@ -80,11 +80,11 @@ def test_dtype_follows_the_data():
 
 @pytest.mark.usefixtures("as_a_user")
 @refusals(
-    ({"w": W[:2]}, r"x must have shape \(2,\), got shape \(3,\)"),
+    ({"w": W[:2]}, r"x must have shape \(2,\), got shape \(3,\): w has inputs = 2"),
     ({"w": W[None]}, r"w must have shape \(inputs,\), got shape \(1, 3\)"),
     ({"w": W[:0]}, r"w must have shape \(inputs,\), not empty"),
     ({"b": W}, r"b must be a number, got shape \(3,\)"),
-    ({"x": X[None]}, r"x must have shape \(3,\), got shape \(1, 3\)"),
+    ({"x": X[None]}, r"x must have shape \(3,\), got shape \(1, 3\): w has inputs = 3"),
     ({"target": X}, r"target must be a number, got shape \(3,\)"),
     ({"learning_rate": X}, r"learning_rate must be a number, got dtype .*\(3,\)", TypeError),
     ({"learning_rate": -1.0}, "learning_rate must be positive"),

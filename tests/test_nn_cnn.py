@@ -445,7 +445,10 @@ def test_cnn_refuses_other_images():
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (lambda: 3, r"layers must be a sequence of Filters or Pool or Dense or Dropout, got \[3\]"),
+        (
+            lambda: 3,
+            r"layers\[0\] must be an nn\.Filters, .* or an nn\.Dropout, got 3",
+        ),
         (
             lambda: Filters(3, (3, 3)),
             r"kernel must be an integer, got \(3, 3\)",

@@ -211,7 +211,7 @@ def test_ensembles_of_frozen_networks():
         ({"hidden": (4, 0)}, r"hidden\[1\] must be at least 1, got 0"),
         ({"out_features": -1}, "out_features must be at least 1, got -1"),
         ({"activation": "tan"}, "activation must be one of .'tanh', .*, got 'tan'"),
-        ({"dtype": "int32"}, "dtype must be a floating dtype, got 'int32'"),
+        ({"dtype": "int32"}, "dtype must be a floating dtype such as jnp.float64, got 'int32'"),
     ],
 )
 def test_mlp_refuses(change, message):

@@ -113,7 +113,8 @@ def test_room_exports_what_it_imports(room):
 
 def test_every_room_is_an_attribute():
     rooms = [room.name for room in pkgutil.iter_modules(physml.__path__) if room.name[0] != "_"]
-    assert dir(physml) == sorted(rooms)
+    assert dir(physml) == sorted([*rooms, "load", "save"])
+    assert (physml.save, physml.load) == (physml.saving.save, physml.saving.load)
     assert [getattr(physml, room).__name__ for room in rooms] == [f"physml.{r}" for r in rooms]
     with pytest.raises(AttributeError, match="module 'physml' has no attribute 'rooms'"):
         _ = physml.rooms

@@ -102,7 +102,11 @@ BOX = [[1.0, 0.0], [2.0, 1.0]]
     ({"y0": [[1.0], [2.0]]}, "y0 must be one start"),
     ({"parameters": {"gama": (0.1, 0.3)}}, "ranges must name parameters of"),
     ({"parameters": {"gamma": (0.3, 0.1)}}, "gamma must have a range low <= high"),
-    ({"parameters": {"gamma": 0.3}}, "parameters must be .* pairs of numbers", TypeError),
+    (
+        {"parameters": {"gamma": 0.3}},
+        r"parameters\['gamma'\] must be a pair of .* got 0\.3",
+        TypeError,
+    ),
     ({"units": 1}, "units must be at least 2"),
     ({"rtol": 0.0}, "rtol must be positive"),
     ({"rtol": 1e-17}, "rtol must be at least"),

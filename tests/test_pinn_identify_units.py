@@ -16,12 +16,14 @@ DAYS = np.arange(151.0)
 START = np.array([PEOPLE - 79.0, 79.0, 0.0])
 
 
-def sir(beta, gamma):
-    def f(t, y, args):
-        infections, recoveries = args["beta"] * y[0] * y[1] / PEOPLE, args["gamma"] * y[1]
-        return jnp.stack([-infections, infections - recoveries, recoveries])
+# Right-hand sides stand outside of the tests, so that JAX traces each of them once.
+def epidemic(t, y, args):
+    infections, recoveries = args["beta"] * y[0] * y[1] / PEOPLE, args["gamma"] * y[1]
+    return jnp.stack([-infections, infections - recoveries, recoveries])
 
-    return from_function(f, 3, args={"beta": beta, "gamma": gamma})
+
+def sir(beta, gamma):
+    return from_function(epidemic, 3, args={"beta": beta, "gamma": gamma})
 
 
 def infected_by_scipy(rates):
@@ -59,14 +61,14 @@ RATES = np.array([0.7, 0.25, 0.1])
 TIMES = np.linspace(0.0, 20.0, 60)
 
 
-def chain(rates):
+def decays(t, y, args):
     """A -> B -> C -> D."""
+    a, b, c = args["k"] * y[:3]
+    return jnp.stack([-a, a - b, b - c, c])
 
-    def f(t, y, args):
-        a, b, c = args["k"] * y[:3]
-        return jnp.stack([-a, a - b, b - c, c])
 
-    return from_function(f, 4, args={"k": rates})
+def chain(rates):
+    return from_function(decays, 4, args={"k": rates})
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +98,17 @@ def test_a_ratio_is_the_same_for_every_unit(amounts):
     assert np.all(np.abs(estimates[0] - RATES[:2]) < 4 * every[0].sd["k"][:2])
 
 
+def decays_in_units(t, y, args):
+    return args["units"] * decays(t, y / args["units"], args)
+
+
 def in_units(ys, units, second, guess):
     """The chain's rates and start, where B, C and D are observed in units of their own."""
-
-    def f(t, y, args):
-        a, b, c = args["k"] * (y / args["units"])[:3]
-        return args["units"] * jnp.stack([-a, a - b, b - c, c])
-
     args = {"k": jnp.array([1.0, 0.2, 0.15]) / second, "units": jnp.asarray(units)}
     options = {"free": ("k",), "y0": guess * units, "observe": (1, 2, 3), "num_windows": 6}
-    return pinn.identify(from_function(f, 4, args=args), second * TIMES, units[1:] * ys, **options)
+    return pinn.identify(
+        from_function(decays_in_units, 4, args=args), second * TIMES, units[1:] * ys, **options
+    )
 
 
 @pytest.fixture(scope="module")

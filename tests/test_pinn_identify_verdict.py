@@ -30,6 +30,7 @@ def test_the_better_the_data_the_better_the_answer(noise):
     assert abs(found.values["k"] - 1) < 4 * noise + 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [1e-12, 1e-6, 1e-3])
 def test_data_are_better_than_the_noise_that_is_given(noise):
     ts = np.linspace(0.0, 5.0, 40)
@@ -65,6 +66,7 @@ def test_a_single_observation_from_a_known_start():
     np.testing.assert_allclose(known.sd["k"], 0.01 / ys[0, 0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_as_many_unknowns_as_numbers():
     ts = np.linspace(0.0, 6.0, 3)
     clean = np.asarray(reference.solve(LotkaVolterra(**PREY), [10.0, 5.0], ts).ys)

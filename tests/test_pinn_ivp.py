@@ -138,7 +138,8 @@ def test_stiff_relaxation():
 def test_tolerance_is_kept_and_saves_windows():
     system, y0 = DrivenOscillator(), jnp.array([1.0, 0.0])
     coarse = pinn.solve(system, y0, 20.0, rtol=1e-3, network=small_network())
-    fine = pinn.solve(system, y0, 20.0, rtol=4e-9, network=small_network())
+    # Twelve units take many windows to a tolerance that each component keeps by its own size.
+    fine = pinn.solve(system, y0, 20.0, rtol=1e-9, network=small_network(), max_windows=8192)
     errors = [np.abs(s.ys - system.exact(s.ts, y0)).max() for s in (coarse, fine)]
     assert errors[0] < 1e-3 and errors[1] < 1e-9
     assert coarse.stats["num_windows"] < fine.stats["num_windows"]
@@ -158,7 +159,7 @@ def test_blow_up_stops_with_the_solution_so_far():
     good = np.asarray(solution.ts) < 0.9
     np.testing.assert_allclose(solution.ys[good, 0], 1 / (1 - solution.ts[good]), rtol=1e-9)
     assert np.all(np.isnan(solution.ys[np.asarray(solution.ts) > solution.t1]))
-    with pytest.raises(RuntimeError, match=r"stopped at t = 0\.99.*window"):
+    with pytest.raises(RuntimeError, match=r"stopped at t = 0\.99.*window.*atol="):
         pinn.solve(system, [1.0], 2.0)
 
 
@@ -187,11 +188,13 @@ def test_jit_vmap_and_forward_derivative_in_parameters():
     def end(k, y0):
         return pinn.solve(system, y0, 1.0, args=k, ts=[1.0], max_windows=16).ys[0, 0]
 
+    def end_and_slope(k):
+        return jax.jvp(lambda k: end(k, jnp.ones(1)), (k,), (jnp.ones(()),))
+
     rates = jnp.array([0.5, -2.0])
-    ends = jax.jit(jax.vmap(end, in_axes=(0, None)))(rates, jnp.ones(1))
+    ends, slopes = jax.jit(jax.vmap(end_and_slope))(rates)
     np.testing.assert_allclose(ends, jnp.exp(rates), rtol=1e-12)
-    _, slope = jax.jvp(lambda k: end(k, jnp.ones(1)), (rates[0],), (jnp.ones(()),))
-    np.testing.assert_allclose(slope, jnp.exp(0.5), rtol=1e-8)
+    np.testing.assert_allclose(slopes, jnp.exp(rates), rtol=1e-8)
 
 
 def test_float32():

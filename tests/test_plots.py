@@ -173,6 +173,11 @@ def test_heat_map_in_which_all_diverged():
     assert [text.get_text() for text in fig.axes[0].texts] == ["diverged"] * 2
 
 
+def test_heat_map_of_one_number():
+    (label,) = heat_map(np.full((1, 1), 3.0), [1], [1]).axes[0].texts
+    assert label.get_text() == "3"
+
+
 def test_heat_map_of_any_numbers_on_a_linear_scale_with_a_frame():
     values = np.array([[0.0, -2.5], [98.61, 1e4]])
     ax, _ = heat_map(values, [1, 2], [3, 4], log=False, chosen=(1, 0)).axes

@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEED_FILES = {"cifar10", "mnist"}  # see test_image_scripts.py
+TOOLS = {"runs"}  # no experiment, see test_runs.py
 PATHS = (ROOT / "scripts").glob("[!_]*.py")  # an underscore: what a script is made of
-SCRIPTS = sorted(path for path in PATHS if path.stem not in NEED_FILES)
+SCRIPTS = sorted(path for path in PATHS if path.stem not in NEED_FILES | TOOLS)
 
 # All but the main job: a quick look is half a minute's compiling and more.
 SLOW = {path.stem for path in SCRIPTS} - {"lorenz"}

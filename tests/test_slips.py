@@ -302,13 +302,15 @@ def test_a_right_hand_side_may_return_what_holds_numbers():
 
 @pytest.mark.usefixtures("as_a_user")
 def test_things_that_are_taken_for_others_are_said():
-    with pytest.raises(TypeError, match=r"step_map must be a StepMap, .*reference\.FlowMap"):
+    with pytest.raises(TypeError, match=r"step_map must be a .*StepMap such as reference\.FlowMap"):
         dynamics.rollout(systems.Lorenz(), jnp.ones((1, 3)), 5)
-    with pytest.raises(TypeError, match=r"optimizer must be an optax.*optax\.adam\(1e-3\)"):
+    with pytest.raises(TypeError, match=r"optimizer must .* such as optax\.adam\(1e-3\)"):
         fit.gradient(**CALLS[fit.gradient] | {"optimizer": "adam"})
-    with pytest.raises(TypeError, match=r"train must be a Trajectories, .*data\.from_arrays"):
+    with pytest.raises(TypeError, match=r"train must be a data\.Traj.* such as data\.from_arrays"):
         surrogate.fit_readout(CALLS[surrogate.fit]["network"], jnp.ones((3, 3)))
-    with pytest.raises(TypeError, match=r"system must be a System, .*systems\.from_function"):
+    with pytest.raises(
+        TypeError, match=r"system must be a .*System such as systems\.from_function"
+    ):
         pinn.solve(lambda t, y, args: -y, [1.0], 1.0)
 
 

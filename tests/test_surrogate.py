@@ -355,7 +355,10 @@ def test_bad_input_is_named(as_a_user, error, match, options):
 
 def test_bad_windows_and_data_are_named():
     train = random_trajectories()
-    for length, message in [(0, "must be at least 1"), (9, "must be at most 8, got 9")]:
+    for length, message in [
+        (0, "must be at least 1"),
+        (9, "must be at most 8, the steps of train, got 9"),
+    ]:
         with pytest.raises(ValueError, match=f"length {message}"):
             surrogate.fit(network("mlp"), train, length=length, steps=1, **ADAM)
     broken = Trajectories(train.ts, train.ys.at[1, 2, 0].set(jnp.nan), train.t0s, train.names)

@@ -362,7 +362,11 @@ SHORT = systems.from_function(lambda t, y, args: y[:1], 2)
         lambda: LORENZ(jnp.zeros(2), jnp.ones((3, 4))),
         r"t must be a scalar or .* \(4,\), got \(2,\)",
     ),
-    (lambda: systems.from_function(3.0, 2), "f must be a function, got 3.0", TypeError),
+    (
+        lambda: systems.from_function(3.0, 2),
+        "f must be a function of 3 arguments, got 3.0",
+        TypeError,
+    ),
     (
         lambda: EMPTY(0.0, jnp.ones(2)),
         r"f must return dy/dt of shape \(2,\), got None",

@@ -1,8 +1,12 @@
-"""The largest value of a vmapped batch, for loops that run until its last member has finished."""
+"""What ends early, also in a vmapped batch: loops with their last member, work that none needs."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Int, PyTree
+
+_GROUP = 64  # rows
 
 
 @jax.custom_batching.custom_vmap
@@ -20,3 +24,50 @@ def largest_of_batch(x: Array) -> Array:
 def _(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
     del axis_size
     return largest_of_batch(jnp.max(x, axis=0) if in_batched[0] else x), False
+
+
+def where_needed(
+    needed: Bool[Array, ""],
+    work: Callable[[PyTree[Array], Bool[Array, ""]], PyTree[Array]],
+    value: PyTree[Array],
+) -> PyTree[Array]:
+    """`work(value, needed)` where it is needed, else the value.
+
+    A condition that is mapped over computes both of its branches for all members. This is a loop
+    of one turn, which a batch enters only if a member needs it. The work must depend on what it is
+    given, the value or the condition, or the compiler does it before the loop.
+    """
+    return jax.lax.while_loop(
+        lambda carry: carry[1], lambda carry: (work(*carry), jnp.asarray(False)), (value, needed)
+    )[0]
+
+
+def map_used(
+    function: Callable[[PyTree[Array]], PyTree[Array]], rows: PyTree[Array], count: Int[Array, ""]
+) -> PyTree[Array]:
+    """A function of the rows of long buffers, computed as far as they are used.
+
+    Args:
+        function: of a group of rows, on its leading axis, to as many rows.
+        rows: the buffers.
+        count: how many rows are used. Beyond the group that the last of them lies in, rows of the
+            result are zero.
+    """
+    total = len(jax.tree.leaves(rows)[0])
+    size = min(_GROUP, total)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[:size], rows))
+    results = jax.tree.map(lambda x: jnp.zeros((total, *x.shape[1:]), x.dtype), shapes)
+
+    def advance(carry: tuple[Array, PyTree[Array]]) -> tuple[Array, PyTree[Array]]:
+        group, results = carry
+        first = jnp.minimum(group * size, total - size)  # the last group may repeat some rows
+        given = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), rows)
+        return group + 1, jax.tree.map(
+            lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, first, 0),
+            results,
+            function(given),
+        )
+
+    used = largest_of_batch(count)
+    start = jnp.zeros_like(used), results
+    return jax.lax.while_loop(lambda carry: carry[0] * size < used, advance, start)[1]

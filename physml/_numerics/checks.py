@@ -75,8 +75,13 @@ def floating_arrays(**values: object) -> tuple[Array, ...]:
     return tuple(floating_array(name, value, dtype) for name, value in values.items())
 
 
-def require_count(least: int = 1, most: int | None = None, **values: object) -> None:
+def require_count(least: int = 1, most: tuple[int, str] | None = None, /, **values: object) -> None:
     """Raise unless every value is a whole number, `least` or more and `most` or less.
+
+    Args:
+        least: the smallest that is allowed.
+        most: the largest that is allowed, and what it is, such as (3, "the number of components").
+        values: the values by their names.
 
     Raises:
         TypeError: one is not an integer.
@@ -87,8 +92,8 @@ def require_count(least: int = 1, most: int | None = None, **values: object) -> 
             raise TypeError(f"{name} must be an integer, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-        if most is not None and value > most:
-            raise ValueError(f"{name} must be at most {most}, got {value}")
+        if most is not None and value > most[0]:
+            raise ValueError(f"{name} must be at most {most[0]}, {most[1]}, got {value}")
 
 
 def require_positive(**values: object) -> None:
@@ -274,6 +279,13 @@ def require_share(**values: float) -> None:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
 
 
+def require_inner_share(**values: float) -> None:
+    """Raise ValueError unless every value is more than 0 and less than 1."""
+    for name, value in values.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {value}")
+
+
 def require_probability(**values: SupportsFloat) -> None:
     """Raise ValueError unless every value, where its numbers are known, is from 0 to 1."""
     for name, value in values.items():
@@ -281,18 +293,11 @@ def require_probability(**values: SupportsFloat) -> None:
             raise ValueError(f"{name} must be from 0 to 1, got {value}")
 
 
-def require_multiple(step: int, **values: int) -> None:
-    """Raise ValueError unless every value is a multiple of `step`."""
+def require_multiple(of: str, step: int, **values: int) -> None:
+    """Raise ValueError unless every value is a multiple of the step, whose name is `of`."""
     for name, value in values.items():
         if value % step:
-            raise ValueError(f"{name} must be a multiple of {step}, got {value}")
-
-
-def require_instance(kind: type, **values: object) -> None:
-    """Raise TypeError unless every value is of a type."""
-    for name, value in values.items():
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+            raise ValueError(f"{name} must be a multiple of {of} = {step}, got {value}")
 
 
 def check_scale(scale: object, dim: int, dtype: DTypeLike | None = None) -> Float[Array, " dim"]:

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 
+from physml._numerics.chunks import num_cores
+
 T = TypeVar("T")
 Static = tuple[jax.tree_util.PyTreeDef, tuple]
 
@@ -91,23 +93,32 @@ def compiling(lowered: jax.stages.Lowered, *, quickly: bool = False) -> Callable
     Args:
         lowered: the traced function.
         quickly: on a CPU, let XLA's older emitters of loops make the program: for many small
-            operations they need half the time, and they round elsewhere than the newer ones do.
+            operations they need half the time, and they may round elsewhere than the newer ones do.
     """
     program = _COMPILERS.submit(_compile, lowered, quickly)
     return lambda *args: program.result()(_split(args)[0])
 
 
 _COMPILERS = ThreadPoolExecutor(4)
-_QUICKLY: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
+_QUICKLY: dict[str, str | bool] = {
+    "xla_cpu_use_fusion_emitters": False,
+    # The parts that a program is compiled in beside each other: by default 32, each with a cost.
+    "xla_cpu_parallel_codegen_split_count": str(num_cores()),
+}
 
 
 def _compile(lowered: jax.stages.Lowered, quickly: bool) -> jax.stages.Compiled:
-    if quickly and _QUICKLY and jax.default_backend() == "cpu":
-        try:
-            return lowered.compile(compiler_options=_QUICKLY)
-        except jax.errors.JaxRuntimeError:  # an XLA that does not know the option
-            _QUICKLY.clear()
-    return lowered.compile()
+    if not (quickly and _QUICKLY and jax.default_backend() == "cpu"):
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=dict(_QUICKLY))
+    except jax.errors.JaxRuntimeError as error:
+        unknown = [name for name in _QUICKLY if name in str(error)]  # to this XLA
+        if not unknown:
+            raise
+    for name in unknown:
+        _QUICKLY.pop(name, None)
+    return _compile(lowered, quickly)
 
 
 def constant(value: ArrayLike, dtype: DTypeLike | None = None) -> Array:

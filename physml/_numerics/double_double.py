@@ -168,7 +168,8 @@ def _slices(x: DoubleDouble, axis: int, bits: int, num: int) -> Float[Array, "nu
     at_once = digits // bits
     largest = jnp.max(jnp.abs(x.hi), axis=axis, keepdims=True)
     unit = _chop(largest, digits - 1)  # the power of two below it
-    unit, slices = 2 * jnp.where(unit > 0, unit, 1.0), []
+    smallest = float(jnp.finfo(x.hi.dtype).tiny) * 2.0 ** (bits * num)  # of which all slices exist
+    unit, slices = 2 * jnp.maximum(unit, smallest), []
     for first in range(0, num, at_once):
         count = min(at_once, num - first)
         steps = np.asarray(0.5 ** (bits * np.arange(1, count + 1)), x.hi.dtype)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 ROUNDINGS = 32.0  # the rounding of f, in units of its change when u changes by one epsilon
+_TRUSTED = 1e-2  # the largest relative error of a component that is looked at after a step
 
 
 def in_units(
@@ -70,3 +71,21 @@ def responses(
     step = share * size * jnp.asarray(signs, u.dtype)
     change = field(times, u + step) - field(times, u)
     return jnp.where(jnp.isfinite(change), change, 0.0)
+
+
+def seen_on_the_way(
+    start: Float[Array, "dim *batch"],
+    end: Float[Array, "dim *batch"],
+    error: Float[Array, "dim *batch"],
+    looks: int,
+) -> Float[Array, "dim looks *batch"]:
+    """States between the two ends of a step, at which the rounding of f can be looked at.
+
+    A component whose error is not small beside it stays where it was: a step that was rejected may
+    have led anywhere.
+    """
+    trusted = jnp.abs(error) <= _TRUSTED * jnp.maximum(jnp.abs(start), jnp.abs(end))
+    change = jnp.where(trusted, end - start, 0.0)
+    shares = jnp.asarray(np.linspace(0.0, 1.0, looks), start.dtype)
+    shares = shares.reshape(1, looks, *[1] * (start.ndim - 1))
+    return start[:, None] + shares * change[:, None]

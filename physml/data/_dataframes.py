@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
-from physml._numerics import checks
+from physml._numerics.calls import require_instance
 from physml.data._tables import find_columns, find_time, gather
 from physml.data._trajectories import Trajectories
 
@@ -66,7 +66,7 @@ def from_dataframe(
         raise TypeError(
             f"frame must be a data frame, with columns and to_numpy(), got {type(frame).__name__}"
         )
-    checks.require_instance(str, system=system)
+    require_instance(str, system=system)
     header, cells = [str(name) for name in frame.columns], np.asarray(frame.to_numpy())
     if cells.ndim != 2 or cells.shape[1] != len(header) or not cells.size:
         raise ValueError(

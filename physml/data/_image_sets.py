@@ -53,10 +53,7 @@ ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2  t10k-labels-id
 
 FASHION_MNIST = Published(
     "fashion-mnist",
-    (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-    ),
+    ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",),
     _sums("""
 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84  train-images-idx3-ubyte.gz
 a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845  train-labels-idx1-ubyte.gz
@@ -99,7 +96,7 @@ def digits() -> Images:
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8)
-    return Images.from_arrays(images, labels, white=16.0, source="digits")
+    return Images.from_arrays(images, np.asarray(labels), white=16.0, source="digits")
 
 
 def mnist(folder: Folder = None, *, progress: bool = False) -> tuple[Images, Images]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int32, PRNGKeyArray, UInt8
 
 from physml._numerics import checks
+from physml._numerics.calls import require_instance
 from physml._types import Numbers
 from physml.data._arguments import (
     Index,
@@ -103,7 +104,7 @@ class Images(eqx.Module):
                 range; labels of another shape or out of range; without names a class that has no
                 images; a white that is not positive.
         """
-        checks.require_instance(str, source=source)
+        require_instance(str, source=source)
         names = None if names is None else checked_names("names", names)
         pixels = checked_pixels(images)
         classes = checked_labels(labels, len(pixels), names)

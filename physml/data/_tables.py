@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics import checks
+from physml._numerics.calls import require_instance
 from physml.data._arguments import checked_names
 from physml.data._trajectories import Trajectories, from_arrays
 
@@ -45,7 +46,7 @@ def find_columns(
     """
     for name, value in (("time", time), ("trajectory", trajectory)):
         if value is not None:
-            checks.require_instance(str, **{name: value})
+            require_instance(str, **{name: value})
     at_time = find_time(where, header) if time is None else _find(where, header, time)
     if at_time is None:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics import checks
-from physml._numerics.calls import summary
+from physml._numerics.calls import require_instance, summary
 from physml._types import Numbers
 from physml.data._arguments import (
     Index,
@@ -139,9 +139,8 @@ class Trajectories(eqx.Module):
                 is no integer of at least 1.
         """
         time = self.ys.shape[1]
-        checks.require_count(length=length, stride=stride)
-        if length > time:
-            raise ValueError(f"length must be at most {time}, the number of rows, got {length}")
+        checks.require_count(stride=stride)
+        checks.require_count(1, (time, "the number of rows"), length=length)
         return _windows(self, length, stride)
 
 
@@ -175,7 +174,7 @@ def split(
         TypeError: arguments of another kind.
         ValueError: the fractions are not positive or do not add to one, or a part is empty.
     """
-    checks.require_instance(Trajectories, trajectories=trajectories)
+    require_instance(Trajectories, trajectories=trajectories)
     checks.require_key(key=key)
     num = len(trajectories)
     edges = np.rint(np.cumsum(checks.check_fractions(fractions)) * num).astype(int)
@@ -219,7 +218,7 @@ def from_arrays(
             infinities (the first is named), a name given twice, float64 while JAX's x64 mode is
             off, times too large for the dtype to tell steps apart.
     """
-    checks.require_instance(str, system=system)
+    require_instance(str, system=system)
     with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused below
         ys = checks.floating_array("ys", ys, dtype)
     ys = ys[None] if ys.ndim == 2 else ys

@@ -3,8 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,10 +12,12 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics import checks
+from physml._numerics.calls import require_instance
 from physml.data._arguments import checked_names, checked_path
 from physml.data._tables import START, find_columns, gather
 from physml.data._text_tables import COMMENTS, read_table
 from physml.data._trajectories import Trajectories, from_arrays
+from physml.saving import replacing
 
 _FORMAT = "physml.trajectories/1"
 
@@ -47,15 +48,15 @@ def to_csv(path: str | os.PathLike[str], trajectories: Trajectories, *, trajecto
             its sides, or a state is not finite: none of this could be read back.
     """
     path = checked_path("path", path)
-    checks.require_instance(Trajectories, trajectories=trajectories)
-    checks.require_instance(str, trajectory=trajectory)
+    require_instance(Trajectories, trajectories=trajectories)
+    require_instance(str, trajectory=trajectory)
     checks.require_finite("trajectories.ys", trajectories.ys)
     t0s = trajectories.t0s.tolist()
     started = any(t0s) or float(trajectories.ts[0]) != 0
     header = [trajectory, *([START] if started else []), "t", *trajectories.names]
     _check_header(header)
     with (
-        _replacing(path) as temporary,
+        replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
@@ -139,7 +140,7 @@ def from_csv(
     path = checked_path("path", path)
     for name, value in (("delimiter", delimiter), ("decimal", decimal), ("encoding", encoding)):
         if value is not None:
-            checks.require_instance(str, **{name: value})
+            require_instance(str, **{name: value})
     if decimal is not None:
         checks.require_one_of((".", ","), decimal=decimal)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
@@ -180,7 +181,7 @@ def save_npz(path: str | os.PathLike[str], trajectories: Trajectories) -> None:
         ValueError: a state is not finite, which `load_npz` refuses.
     """
     path = checked_path("path", path)
-    checks.require_instance(Trajectories, trajectories=trajectories)
+    require_instance(Trajectories, trajectories=trajectories)
     checks.require_finite("trajectories.ys", trajectories.ys)
     metadata = {
         "format": _FORMAT,
@@ -188,7 +189,7 @@ def save_npz(path: str | os.PathLike[str], trajectories: Trajectories) -> None:
         "system": trajectories.system,
         "dt": trajectories.dt,
     }
-    with _replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
             ts=np.asarray(trajectories.ts),
@@ -251,14 +252,3 @@ def _read_archive(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged archive can raise nearly anything
         raise ValueError(f"{path} must be a file that save_npz wrote, got {error}") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to: when all is written, that file takes the place of the one at `path`."""
-    temporary = path.parent / f"{path.name}.{os.getpid()}.part"
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

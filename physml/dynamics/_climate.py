@@ -164,7 +164,7 @@ def measure_climate(
     cells = _Cells.of(bounds, histories.shape[-1], bins, joint_bins)
     dimension = dimension_of(step_map, histories[0], t0s[0])
     exponents = histories.shape[-1] if exponents is None else exponents
-    require_count(1, dimension, exponents=exponents)
+    require_count(1, (dimension, "the dimension of the state"), exponents=exponents)
 
     carry = tangents(step_map, histories, t0s, exponents)
     if transient:
@@ -203,9 +203,9 @@ def _check_counts(num_steps: int, chunk: int, every: int, transient: int, segmen
     """The rows of a chunk, where all counts fit each other."""
     require_count(num_steps=num_steps, chunk=chunk, every=every)
     require_count(0, transient=transient)
-    require_multiple(chunk, num_steps=num_steps)
-    require_multiple(every, chunk=chunk, transient=transient)
-    require_count(1, chunk, segment=segment)
+    require_multiple("chunk", chunk, num_steps=num_steps)
+    require_multiple("every", every, chunk=chunk, transient=transient)
+    require_count(1, (chunk, "the rows of a chunk"), segment=segment)
     return chunk
 
 

@@ -137,7 +137,7 @@ def one_step_error(
     trajectories, t0s, _ = flatten(ys, t0, name="ys")
     *_, rows, dim = trajectories.shape
     scale = check_scale(scale, dim)
-    require_count(1, rows - 1, history=history)
+    require_count(1, (rows - 1, "which leaves a row to forecast"), history=history)
     return _one_step_error(step_map, trajectories, t0s, scale, history)
 
 

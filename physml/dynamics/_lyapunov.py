@@ -77,7 +77,7 @@ class LyapunovSpectrum(eqx.Module):
 
     def _block_means(self, blocks: int) -> Array:
         *batch, stretches, num = self.rates.shape
-        require_count(2, stretches, blocks=blocks)
+        require_count(2, (stretches, "the number of rates"), blocks=blocks)
         length = stretches // blocks
         kept = self.rates[..., : blocks * length, :].reshape(*batch, blocks, length, num)
         return kept.mean(axis=-2)
@@ -136,11 +136,11 @@ def lyapunov_spectrum(
     transient = num_steps // 10 if transient is None else transient
     require_count(num_steps=num_steps, every=every)
     require_count(0, transient=transient)
-    require_multiple(every, num_steps=num_steps)
+    require_multiple("every", every, num_steps=num_steps)
     histories, t0s, batch = flatten(history, t0)
     dimension = dimension_of(step_map, histories[0], t0s[0])
     num = dimension if num is None else num
-    require_count(1, dimension, num=num)
+    require_count(1, (dimension, "the dimension of the state"), num=num)
     rates = _rates(step_map, histories, t0s, num, -(-transient // every), num_steps // every, every)
     return LyapunovSpectrum.of(rates.reshape(*batch, *rates.shape[1:]), dimension)
 

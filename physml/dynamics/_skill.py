@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from physml._numerics.calls import ask, checked
-from physml._numerics.checks import check_scale, require_count, require_finite, require_positive
+from physml._numerics.checks import (
+    check_scale,
+    require_count,
+    require_finite,
+    require_inner_share,
+    require_positive,
+)
 from physml.dynamics._forecast import (
     ValidTime,
     errors_of,
@@ -52,7 +58,11 @@ class Skill(NamedTuple):
 
         Args:
             unit: the time that counts as one, such as a Lyapunov time.
+
+        Raises:
+            ValueError: the unit is not positive and finite.
         """
+        require_positive(unit=unit)
         figures = {
             "eps1": float(self.eps1),
             **_percentiles(ValidTime(self.times, self.censored), unit),
@@ -105,7 +115,7 @@ def forecast_skill(
         ValueError: `history` leaves no row to forecast, or `escape` is not above 1; and as the
             functions that this one calls.
     """
-    require_count(1, truth.shape[1] - 1, history=history)
+    require_count(1, (truth.shape[1] - 1, "which leaves a row to forecast"), history=history)
     require_positive(
         threshold=threshold, **{f"thresholds[{i}]": x for i, x in enumerate(thresholds)}
     )
@@ -186,8 +196,7 @@ def bootstrap(
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"values must have shape (seeds, starts), not empty, got {values.shape}")
     require_finite("values", values)
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
+    require_inner_share(level=level)
     require_count(resamples=resamples)
     seeds, starts = values.shape
 

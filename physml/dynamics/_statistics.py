@@ -164,7 +164,7 @@ def power_spectrum(
     """
     require_positive(dt=dt)
     require_finite("ys", ys)
-    require_count(1, ys.shape[1], segment=segment)
+    require_count(1, (ys.shape[1], "the rows of ys"), segment=segment)
     return spectra_of(ys, dt, segment)
 
 

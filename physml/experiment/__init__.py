@@ -1,6 +1,7 @@
 """One run of an experiment: its configuration, folder, timings and tables."""
 
 from physml.experiment._cache import use_compilation_cache as use_compilation_cache
+from physml.experiment._claim import record_of as record_of
 from physml.experiment._config import Config as Config
 from physml.experiment._config import cli as cli
 from physml.experiment._files import slug as slug

@@ -30,11 +30,11 @@ class Config:
     seed: int = 0
     """Seed of everything drawn at random."""
     quick: bool = False
-    """A quick look at less of everything, most of it compiling."""
+    """A quick look with less of everything; most of its time is compiling."""
     cache: bool = True
-    """Keep compiled programs for the next run, see `use_compilation_cache`."""
+    """Keep compiled programs in JAX's cache on the disk, so that the next run starts sooner."""
     record: Path | None = None
-    """File that also gets the figures, such as docs/results/NAME.json, which the pages quote."""
+    """File that gets the numbers too, such as docs/results/NAME.json, which the pages quote."""
 
     def __post_init__(self) -> None:
         if self.record is not None and self.quick:

@@ -2,13 +2,14 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from physml.saving import replacing
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
@@ -73,9 +74,5 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 def write(path: Path, writer: Callable[[Path], Any]) -> None:
     """Let `writer` write a file beside `path`, and put it there once it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         writer(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,8 +17,10 @@ import numpy as np
 from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
+from physml import saving
 from physml.experiment import _files as files
 from physml.experiment._cache import compilation_cache_is_on
+from physml.experiment._claim import Claim, now
 from physml.experiment._command import PLACES, command
 from physml.experiment._table import Columns, Rows, format_table
 from physml.experiment._timing import Timing, timed
@@ -88,6 +89,9 @@ class Run:
     (see `raise_if_interrupted`) leaves none. Where the configuration names a file to `record` in,
     that file gets the finished metrics too, sorted by their names.
 
+    One run at a time has a folder. `run.json` says whose it is, since when, and how it ended:
+    complete, interrupted or failed. `python scripts/runs.py` shows all that there are.
+
     Args:
         out_dir: the folder, made if it is not there.
         config: a dataclass instance; its `seed`, and its `dtype` if it has one, go with the
@@ -96,6 +100,7 @@ class Run:
     Raises:
         TypeError: if `config` is not a dataclass instance.
         ValueError: if `out_dir` is a file, or a name is not a plain file name.
+        RuntimeError: on entering, if another run has the folder.
     """
 
     timed = staticmethod(timed)
@@ -113,6 +118,8 @@ class Run:
 
     def __enter__(self) -> "Run":
         self.out_dir.mkdir(parents=True, exist_ok=True)
+        self._claim = Claim(self.out_dir, command(self.config))
+        self._claim.take()
         for claim in _CLAIMS:
             (self.out_dir / claim).unlink(missing_ok=True)
             self._unfinished(claim).unlink(missing_ok=True)
@@ -122,15 +129,25 @@ class Run:
         self._identity = files.jsonable({k: x for k, x in config.items() if k not in PLACES})
         if self._parts.exists() and files.read_json(self._parts / "config.json") != self._identity:
             shutil.rmtree(self._parts)
-        self._date = datetime.now(UTC).isoformat(timespec="seconds")
+        self._date = now()
         self._timer = timed()
         self._timing: Timing = self._timer.__enter__()
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
         self._timer.__exit__(*exc_info)
-        if exc_info[0] is not None:
-            return
+        error = exc_info[1]
+        try:
+            if error is None:
+                self._finish()
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            self._claim.give_back(error)
+
+    def _finish(self) -> None:
+        """Give metrics and table their names, which say that they are complete."""
         if self._parts.exists():
             shutil.rmtree(self._parts)
         for claim in _CLAIMS:
@@ -213,11 +230,9 @@ class Run:
         return path
 
     def save_model(self, name: str, model: PyTree) -> Path:
-        """Write a model, any pytree, to `models/NAME`; `fit.checkpoint.load` reads it back."""
+        """Write a model, or anything else, to the folder `models/NAME`; `physml.load` opens it."""
         path = self._path("models", name)
-        from physml.fit import checkpoint  # Orbax is slow to import and not every run saves
-
-        checkpoint.save(path, model)
+        saving.save(path, model)
         return path
 
     def part(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
 from physml._numerics.calls import answer, ask
+from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
 from physml._numerics.shuffle import shuffle_words, shuffled
@@ -152,7 +153,4 @@ def _check_batches(data: PyTree, batch_size: int, key: PRNGKeyArray | None) -> N
     lengths = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(data)})
     if len(lengths) != 1:
         raise ValueError(f"data must have arrays of one leading length, got {lengths}")
-    if batch_size > lengths[0]:
-        raise ValueError(
-            f"batch_size must be at most {lengths[0]}, the rows of data, got {batch_size}"
-        )
+    require_count(1, (lengths[0], "the rows of data"), batch_size=batch_size)

@@ -16,6 +16,13 @@ def _floating(value: ArrayLike) -> Array:
     return jnp.asarray(1.0 * value)
 
 
+def _size_and_steps(name: str, size: ArrayLike, steps: ArrayLike) -> tuple[Array, Array]:
+    """What a schedule is made of, checked: its size, which has this name, and its steps."""
+    require_positive(steps=steps)
+    require_finite(name, size)
+    return _floating(size), _floating(steps)
+
+
 class Cosine(eqx.Module):
     r"""$v_k = \tfrac{v_0}{2} (1 + \cos(\pi \min(k / n, 1)))$: from a first value to zero.
 
@@ -29,9 +36,7 @@ class Cosine(eqx.Module):
 
     @checked
     def __init__(self, first: Real[ArrayLike, ""], steps: Real[ArrayLike, ""]):
-        require_positive(steps=steps)
-        require_finite("first", first)
-        self.first, self.steps = _floating(first), _floating(steps)
+        self.first, self.steps = _size_and_steps("first", first, steps)
 
     def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
         with jax.numpy_dtype_promotion("standard"):  # weakly typed: the dtype is the gradient's
@@ -55,9 +60,7 @@ class OneCycle(eqx.Module):
 
     @checked
     def __init__(self, largest: Real[ArrayLike, ""], steps: Real[ArrayLike, ""]):
-        require_positive(steps=steps)
-        require_finite("largest", largest)
-        self.largest, self.steps = _floating(largest), _floating(steps)
+        self.largest, self.steps = _size_and_steps("largest", largest, steps)
 
     def __call__(self, count: Int[Array, ""]) -> Float[Array, ""]:
         with jax.numpy_dtype_promotion("standard"):  # as in `Cosine`

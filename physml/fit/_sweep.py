@@ -304,8 +304,7 @@ def _resumed(path: str | os.PathLike[str], like: _Record) -> _Record:
         raise ValueError(
             f"checkpoint must be of a sweep with these settings and this key, got {path}"
         )
-    # Orbax returns arrays that are read-only; copies are not.
-    return _Record(saved.state, saved.settings, saved.loss.copy(), saved.valid_loss.copy())
+    return saved
 
 
 def _bits(x: Array) -> np.ndarray:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from physml._numerics.checks import require_finite
 from physml._types import Numbers
 
 Curves = Mapping[str, tuple[Numbers, Numbers, Numbers]]
@@ -48,6 +49,12 @@ def check_columns(name: str, columns: Sequence[Numbers]) -> list[np.ndarray]:
     """Columns of a curve as arrays of floats; ValueError unless all are as long as the first."""
     arrays = [np.asarray(column, float) for column in columns]
     return [check_shape(f"every column of {name}", array, arrays[0].size) for array in arrays]
+
+
+def check_lambda1(lambda1: float | None) -> None:
+    """Raise ValueError unless a Lyapunov exponent, where it is given, is finite."""
+    if lambda1 is not None:
+        require_finite("lambda1", lambda1)
 
 
 def axis_label(name: str, unit: str | None) -> str:

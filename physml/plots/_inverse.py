@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from physml._numerics.calls import checked
+from physml._numerics.checks import require_positive
 from physml._types import Numbers
 from physml.plots._common import (
     FAINT,
@@ -80,8 +81,9 @@ def likelihood_profiles(
         level: the deviance at the ends of the confidence interval; that of 95 % unless given.
 
     Raises:
-        ValueError: if values and deviances differ in shape.
+        ValueError: if values and deviances differ in shape, or the level is not positive.
     """
+    require_positive(level=level)
     fig, axes = _row(len(profiles))
     for ax, (name, (values, deviance)) in zip(axes, profiles.items(), strict=True):
         values, deviance = check_columns(f"profile {name}", (values, deviance))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import require_finite, require_positive
+from physml._numerics.checks import require_positive
 from physml.plots._common import (
     DASHES,
     FAINT,
@@ -19,6 +19,7 @@ from physml.plots._common import (
     add_legend,
     axis_label,
     bare_axes,
+    check_lambda1,
     check_shape,
     colour_of,
     draw_semilogy,
@@ -97,6 +98,7 @@ def forecast_series(
     Raises:
         ValueError: if a series does not have the length of `ts`.
     """
+    check_lambda1(lambda1)
     ts = check_shape("ts", ts, "time")
     truth = check_shape("truth", truth, ts.size)
     fig, axes = make_panels(len(forecasts), height=2.0)
@@ -140,8 +142,7 @@ def error_growth(
     """
     if threshold is not None:
         require_positive(threshold=threshold)
-    if lambda1 is not None:
-        require_finite("lambda1", lambda1)
+    check_lambda1(lambda1)
     ts = check_shape("ts", ts, "time")
     fig, axes = make_panels(1, height=4.4)
     ax = axes[0]
@@ -188,6 +189,7 @@ def solution_error(
     Raises:
         ValueError: if the shapes differ or there is not one name for each component.
     """
+    check_lambda1(lambda1)
     ts = check_shape("ts", ts, "time")
     shape = ts.size, len(names)
     truth = check_shape("truth", truth, *shape)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -112,8 +112,8 @@ def work_precision(
 @checked
 def heat_map(
     values: Float[Array | np.ndarray, "_rows _columns"],
-    rows: Sequence[str | ArrayLike],
-    columns: Sequence[str | ArrayLike],
+    rows: Sequence[str | int | float | np.number | Array],
+    columns: Sequence[str | int | float | np.number | Array],
     *,
     row_name: str,
     column_name: str,
@@ -146,6 +146,8 @@ def heat_map(
     ax = fig.add_subplot()
     shown = np.ma.masked_where(~finite, values)
     ends = (values[finite].min(), values[finite].max()) if finite.any() else (1.0, 10.0)
+    if log and ends[0] == ends[1]:  # all values are the same: a scale needs two ends
+        ends = ends[0] / 2, 2 * ends[1]
     norm = LogNorm(*ends) if log else Normalize(*ends)
     image = ax.imshow(shown, cmap="cividis", norm=norm, origin="lower", aspect="auto")
     ax.set_facecolor("#F0F0F0")

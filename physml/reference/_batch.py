@@ -243,7 +243,6 @@ def first_disagreement(
 def _starts(
     system: System, key: PRNGKeyArray, num: int, box: Numbers | None, dtype: DTypeLike | None
 ) -> Float[Array, "num dim"]:
-    checks.require_instance(System, system=system)
     checks.require_count(num=num)
     corners = np.asarray(system.box if box is None else box, float)
     if corners.shape != (2, system.dim) or not np.all(corners[0] <= corners[1]):

@@ -98,7 +98,7 @@ class _Sections(NamedTuple):
     x: Float[np.ndarray, " points"]
     t: Float[np.ndarray, " points"]
     low: Float[np.ndarray, "points sections"]  # where G is lowest in the section
-    end: Float[np.ndarray, "points sections"]  # where the integrand ends to count; may be on left
+    end: Float[np.ndarray, "points sections"]  # where the integrand ends; may be left of low
     depth: Float[np.ndarray, "points sections"]  # G at low, above its minimum
     viscosity: float
 
@@ -147,7 +147,7 @@ def _sections(x: np.ndarray, t: np.ndarray, viscosity: float) -> _Sections:
 def _stationary(
     x: np.ndarray, t: np.ndarray, viscosity: float
 ) -> Float[np.ndarray, "points edges"]:
-    """Edges between which G is monotone: its stationary points, and ends beyond which e^-50.
+    """Edges between which G is monotone: its stationary points, and where the integrand ends.
 
     y - t sin(pi y) = x at these. The left side is monotone between its turning points, so that
     each piece has one solution at most; where it has none, bisection ends at a turning point.

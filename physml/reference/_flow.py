@@ -6,12 +6,14 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
 from physml._numerics.calls import checked, require_fields
 from physml._numerics.checks import require_count, require_positive
 from physml.step_maps import StepMap
 from physml.systems import System
+
+_State = tuple[Float[Array, " dim"], Int[Array, ""], Float[Array, ""]]
 
 
 class _EquationMap(StepMap):
@@ -22,15 +24,18 @@ class _EquationMap(StepMap):
 
     system: eqx.AbstractVar[System]
 
-    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> tuple[Array, Array, Array]:
+    @checked
+    def init(self, history: Float[Array, "time dim"], t0: Real[ArrayLike, ""]) -> _State:
         y = history[-1]
         return y, jnp.zeros((), jnp.int32), jnp.asarray(t0, y.dtype)
 
-    def step(self, state: tuple) -> tuple:
+    @checked
+    def step(self, state: _State) -> _State:
         y, count, t0 = state
         return self.following(t0 + count.astype(y.dtype) * self.dt, y), count + 1, t0
 
-    def observe(self, state: tuple) -> Float[Array, " dim"]:
+    @checked
+    def observe(self, state: _State) -> Float[Array, " dim"]:
         return state[0]
 
     @abc.abstractmethod

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from physml._numerics.calls import checked
 from physml._numerics.checks import check_tolerances, is_concrete, require_count, times_in
 from physml._numerics.pieces import piece_at
-from physml._numerics.units import in_units, rounding
+from physml._numerics.units import in_units, rounding, seen_on_the_way
 from physml._types import Numbers
 from physml.reference._certificate import certificate
 from physml.results import RESULTS, conclude
@@ -184,8 +184,8 @@ class _OwnSizes(diffrax.AbstractAdaptiveStepSizeController):
     """A controller of errors relative to what each component has been so far, in its own unit.
 
     The memory fades from step to step, so that a component that has become small is followed. What
-    rounding leaves of the right-hand side bounds the tolerance from below; it is looked at after a
-    step that was rejected.
+    rounding leaves of the right-hand side bounds the tolerance from below; after a step that was
+    rejected it is looked at where the step began and where it led to.
     """
 
     controller: diffrax.PIDController
@@ -227,7 +227,8 @@ class _OwnSizes(diffrax.AbstractAdaptiveStepSizeController):
         )
 
         def look() -> Array:
-            y = jnp.broadcast_to(jax.lax.stop_gradient(y0)[:, None], (len(y0), _LOOKS))
+            # At a start of zeros nothing is rounded.
+            y = jax.lax.stop_gradient(seen_on_the_way(y0, y1, y_error, _LOOKS))
             return rounding(self.method.rates, jnp.full(_LOOKS, t0, y0.dtype), y)
 
         noise = jax.lax.cond(keep, lambda: noise, look)
@@ -261,9 +262,18 @@ class _Method(eqx.Module):
         """With the floor in place: a component that starts at zero gets what a step gives it."""
         floor = self.atol
         if floor is None and self.stiff:
-            jacobian = jax.jacfwd(lambda y: self.rates(t0, y))(y0)
-            change = self.first_step(t0, t1, y0) * (jnp.abs(jacobian) @ jnp.abs(y0))
-            floor = self.rtol * jnp.maximum(jnp.abs(y0), change)
+            jacobian = jnp.abs(jax.jacfwd(lambda y: self.rates(t0, y))(y0))
+            step, slope = self.first_step(t0, t1, y0), jnp.abs(self.rates(t0, y0))
+
+            def size_after(time: Array) -> Array:  # also where the start is zeros
+                return jnp.abs(y0) + time * (slope + time * (jacobian @ slope))
+
+            floor = self.rtol * jnp.maximum(jnp.abs(y0), step * (jacobian @ size_after(step)))
+            time = 1 / jnp.maximum(_pace(jacobian), 1 / (t1 - t0))
+            shares = jnp.linspace(0.5, 1.0, _LOOKS, dtype=y0.dtype)
+            looked = size_after(time)[:, None] * shares[None]
+            noise = rounding(self.rates, jnp.full(_LOOKS, t0, y0.dtype), looked)
+            floor = jnp.maximum(floor, time * noise)
             floor = jax.lax.stop_gradient(jnp.maximum(floor, jnp.finfo(y0.dtype).tiny))
         return eqx.tree_at(lambda m: m.floor, self, floor, is_leaf=lambda x: x is None)
 
@@ -276,6 +286,13 @@ class _Method(eqx.Module):
     @property
     def solver(self) -> diffrax.AbstractAdaptiveSolver:
         return diffrax.Kvaerno5() if self.stiff else diffrax.Dopri8()
+
+
+def _pace(jacobian: Float[Array, "dim dim"]) -> Float[Array, ""]:
+    """About the spectral radius of a matrix of absolute values, whatever the components' units."""
+    largest = jnp.max(jacobian)
+    largest = jnp.where(largest > 0, largest, 1.0)
+    return largest * jnp.trace(jnp.linalg.matrix_power(jacobian / largest, 8)) ** (1 / 8)
 
 
 @eqx.filter_jit

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
 from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
-from physml._numerics.units import in_units, rounding
+from physml._numerics.units import in_units, rounding, seen_on_the_way
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem
 
@@ -23,7 +23,7 @@ _CPU_CHUNK, _ACCELERATOR_CHUNK = 512, 32768
 _DEFAULT_RTOL = (1e-12, 1e-5)
 # Equal steps in an interval; where more are needed, steps follow what happens inside, as at a kink.
 _EQUAL_SUBSTEPS = 64
-_SHORT = 1e-9  # step, in units of an interval, that should no more change y much
+_SHORT = 1e-9  # a step this short, in units of an interval, should hardly change y
 _LEAST_SHARE = 1e-3  # of an interval's error that any step may make
 _STRETCH = 100  # intervals of the grid for which a program is compiled, whatever the grid's length
 
@@ -137,8 +137,8 @@ class _Plan(eqx.Module):
 
     def attempt(
         self, term: diffrax.ODETerm, segments: list, y: Array, m: Array, noise: Array
-    ) -> tuple[Float[Array, "dim chunk"], Float[Array, " chunk"]]:
-        """m steps in each segment: the new state, and its error in units of the tolerance.
+    ) -> tuple[Float[Array, "dim chunk"], Float[Array, "dim chunk"], Float[Array, " chunk"]]:
+        """m steps in each segment: the new state, its error, and that in units of the tolerance.
 
         The tolerance is at least `noise`, what rounding leaves of each component.
         """
@@ -156,7 +156,7 @@ class _Plan(eqx.Module):
             y, error, _ = jax.lax.fori_loop(
                 0, m.astype(int), lambda k, c, w=where: substep(k, c, w), (y, error, state)
             )
-        return y, self.ratio(start, y, error, noise)
+        return y, error, self.ratio(start, y, error, noise)
 
     def ratio(self, start: Array, y: Array, error: Array, noise: Array) -> Float[Array, " chunk"]:
         """The error in units of the tolerance; infinite where it is NaN."""
@@ -169,14 +169,54 @@ class _Plan(eqx.Module):
         ratio = jnp.max(in_units(error, allowed, jnp.inf), axis=0)
         return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
 
-    def noise(self, segments: list, y: Float[Array, "dim chunk"]) -> Float[Array, " dim"]:
-        """What rounding leaves of each component in an interval."""
+    def noise(
+        self, segments: list, y: Float[Array, "dim chunk"], step: tuple[Array, Array]
+    ) -> Float[Array, " dim"]:
+        """What rounding leaves of each component in an interval.
+
+        It is looked at where a step begins and where it leads to; `step` is the state there, and
+        its error.
+        """
 
         def rates(t: Array, y: Array) -> Array:
             return self.system(t, y, self.args)
 
         start, _ = segments[0]
-        return self.dt * rounding(rates, jnp.broadcast_to(start, y.shape[1:]), y)
+        seen = seen_on_the_way(y, *step, looks=2).reshape(len(y), -1)
+        times = jnp.broadcast_to(jnp.broadcast_to(start, y.shape[1:]), (2, *y.shape[1:])).ravel()
+        return self.dt * rounding(rates, times, seen)
+
+    def equally(
+        self, term: diffrax.ODETerm, segments: list[tuple], y: Array, m: Array, alive: Array
+    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
+        """Equal steps through an interval: the new state, how many steps come next, who passed."""
+        order = _ESTIMATE_ORDER[type(self.solver)]
+
+        def worst(ratio: Array) -> Array:
+            return jnp.max(jnp.where(alive, ratio, 0.0))
+
+        def refine(state: tuple) -> tuple:
+            y_next, error, ratio, m = state
+            wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
+            m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), self.max_substeps)
+            noise = self.noise(segments, y, (y_next, error))
+            return *self.attempt(term, segments, y, m, noise), m
+
+        y_next, _, ratio, m_next = jax.lax.while_loop(
+            lambda state: (worst(state[2]) > 1) & (state[3] < self.max_substeps),
+            refine,
+            (*self.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
+        )
+        guess = jnp.ceil(m_next * (2 * worst(ratio)) ** (1 / order))
+        return y_next, jnp.clip(guess, 1, m_next), alive & (ratio <= 1)
+
+    def adaptively(
+        self, term: diffrax.ODETerm, segments: list[tuple], y: Array, m: Array, alive: Array
+    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
+        """Steps of any length through an interval: as `equally`."""
+        for segment in segments:
+            y, m, alive = self.follow(term, segment, y, m, alive)
+        return y, m, alive
 
     def follow(
         self, term: diffrax.ODETerm, where: tuple, y: Array, m: Array, alive: Array
@@ -187,13 +227,12 @@ class _Plan(eqx.Module):
         behind, and the others go on.
         """
         order, (start, length) = _ESTIMATE_ORDER[type(self.solver)], where
-        noise = self.noise([where], y)
         last = jnp.maximum(jnp.abs(start), jnp.abs(start + length))
         rounding = 4 * jnp.finfo(y.dtype).eps * last / jnp.where(length > 0, length, jnp.inf)
         shortest = jnp.max(jnp.maximum(rounding, jnp.finfo(y.dtype).eps))
 
         def step(state: tuple) -> tuple:
-            s, share, y, alive, count = state
+            s, share, y, alive, count, noise = state
             share = jnp.minimum(share, 1 - s)
             first = self.solver.init(term, s, s + share, y, where)
             y_next, e, *_ = self.solver.step(
@@ -202,24 +241,28 @@ class _Plan(eqx.Module):
             ratio = self.ratio(y, y_next, jnp.abs(e), noise) / jnp.maximum(share, _LEAST_SHARE)
             worst = jnp.max(jnp.where(alive, ratio, 0.0))
             good, count = worst <= 1, count + 1
+            noise = jax.lax.cond(
+                good, lambda: noise, lambda: self.noise([where], y, (y_next, jnp.abs(e)))
+            )
             following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
             ends = good & (share >= 1 - s)
             stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
-            # After a jump of f steps grow again; at a pole every short one changes y, to the end.
+            # After a jump of f steps grow again; towards a pole they shrink, and still change y.
             change, size = (jnp.max(jnp.abs(x), axis=0) for x in (y_next - y, y))
             pole = good & (share < _SHORT) & (change > 1e-3 * size)
             alive = alive & ~(stuck & (ratio >= worst / 2)) & ~pole
             y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)
-            # What is left may need less than those that were left behind.
+            # The trajectories that go on may allow longer steps than those left behind.
             following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
             s = jnp.where(ends, 1.0, jnp.where(good, s + share, s))
-            return s, following, y, alive, jnp.where(stuck, 0, count)
+            return s, following, y, alive, jnp.where(stuck, 0, count), noise
 
         def unfinished(state: tuple) -> Bool[Array, ""]:
             return (state[0] < 1) & jnp.any(state[3])
 
-        begun = jnp.zeros((), y.dtype), 1 / m, y, alive, jnp.zeros((), y.dtype)
-        _, share, y, alive, _ = jax.lax.while_loop(unfinished, step, begun)
+        zero = jnp.zeros((), y.dtype)
+        begun = zero, 1 / m, y, alive, zero, self.noise([where], y, (y, jnp.zeros_like(y)))
+        _, share, y, alive, *_ = jax.lax.while_loop(unfinished, step, begun)
         return y, 1 / jnp.minimum(share, 1.0), alive
 
 
@@ -240,15 +283,15 @@ def _stretches(
 
     From the first stretch on for which some equal steps are not enough, steps adapt.
     """
-    few = jnp.minimum(plan.max_substeps, _EQUAL_SUBSTEPS)
-    equal, enough = eqx.tree_at(lambda plan: plan.max_substeps, plan, few), True
+    most = jnp.minimum(plan.max_substeps, _EQUAL_SUBSTEPS)
+    few, enough = eqx.tree_at(lambda plan: plan.max_substeps, plan, most), True
     for first in range(0, len(grid), _STRETCH):
         begun, stretch = carry, _stretch(grid, first, carry[0].dtype)
         if enough:
-            carry, ys = _integrate(equal, begun, t0s, *stretch)
+            carry, ys = _advance(few, begun, t0s, *stretch, equal=True)
             enough = bool(np.all(np.asarray(carry[2]) == np.asarray(begun[2])))
         if not enough:
-            carry, ys = _follow(plan, begun, t0s, *stretch)
+            carry, ys = _advance(plan, begun, t0s, *stretch, equal=False)
         yield first, carry, ys
 
 
@@ -260,59 +303,24 @@ def _stretch(grid: np.ndarray, first: int, dtype: np.dtype) -> tuple[Array, Arra
 
 
 @eqx.filter_jit
-def _integrate(
+def _advance(
     plan: _Plan,
     carry: _Carry,
     t0s: Float[Array, " chunk"],
     grid: Float[Array, " intervals"] | Float[Array, "intervals edges chunk"],
     counts: Bool[Array, " intervals"],
+    *,
+    equal: bool,
 ) -> tuple[_Carry, Float[Array, "intervals dim chunk"]]:
-    """One chunk through a stretch of the grid: the starts of intervals, or their edges at jumps."""
-    term, order = plan.term(grid.ndim == 3), _ESTIMATE_ORDER[type(plan.solver)]
+    """One chunk through a stretch of the grid: the starts of intervals, or their edges at jumps.
+
+    Steps are `equal` in an interval, or they adapt inside it, as a kink asks.
+    """
+    term, through = plan.term(grid.ndim == 3), plan.equally if equal else plan.adaptively
 
     def interval(carry, xs):
         (y, m, alive, reached), (where, counts) = carry, xs
-        segments = _segments(plan, t0s, where)
-
-        def worst(ratio):
-            return jnp.max(jnp.where(alive & counts, ratio, 0.0))
-
-        def refine(state):
-            _, ratio, m = state
-            wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
-            m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), plan.max_substeps)
-            return *plan.attempt(term, segments, y, m, plan.noise(segments, y)), m
-
-        y_next, ratio, m_next = jax.lax.while_loop(
-            lambda state: (worst(state[1]) > 1) & (state[2] < plan.max_substeps),
-            refine,
-            (*plan.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
-        )
-        passed = alive & (ratio <= 1)
-        y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
-        guess = jnp.ceil(m_next * (2 * worst(ratio)) ** (1 / order))
-        following = y_next, jnp.clip(guess, 1, m_next), passed, reached + passed.astype(int)
-        return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next
-
-    return jax.lax.scan(interval, carry, (grid, counts))
-
-
-@eqx.filter_jit
-def _follow(
-    plan: _Plan,
-    carry: _Carry,
-    t0s: Float[Array, " chunk"],
-    grid: Float[Array, " intervals"] | Float[Array, "intervals edges chunk"],
-    counts: Bool[Array, " intervals"],
-) -> tuple[_Carry, Float[Array, "intervals dim chunk"]]:
-    """`_integrate` by steps that adapt inside an interval, as a kink asks."""
-    term = plan.term(grid.ndim == 3)
-
-    def interval(carry, xs):
-        (y, m, alive, reached), (where, counts) = carry, xs
-        passed, y_next = alive & counts, y
-        for segment in _segments(plan, t0s, where):
-            y_next, m, passed = plan.follow(term, segment, y_next, m, passed)
+        y_next, m, passed = through(term, _segments(plan, t0s, where), y, m, alive & counts)
         y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
         following = y_next, m, passed, reached + passed.astype(int)
         return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next

@@ -96,6 +96,5 @@ def _unknown_increments(train: Trajectories, known: System | None, dt: float | N
 @eqx.filter_jit
 def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     """The tree with its floating arrays in another dtype."""
-    return jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) else x, tree
-    )
+    floating, rest = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(jax.tree.map(lambda x: x.astype(dtype), floating), rest)

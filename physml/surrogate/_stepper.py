@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import floating_array, require_finite, require_positive
@@ -152,7 +152,8 @@ class Stepper(StepMap):
         """Whether the network has a memory."""
         return isinstance(self.network, RecurrentNetwork)
 
-    def init(self, history: Float[Array, "time dim"], t0: ArrayLike) -> StepperState:
+    @checked
+    def init(self, history: Float[Array, "time dim"], t0: Real[ArrayLike, ""]) -> StepperState:
         """The state at the end of a history; a recurrent network's memory is warmed up on it.
 
         Args:
@@ -166,6 +167,7 @@ class Stepper(StepMap):
         y = history[-1]
         return StepperState(y, _bits(jnp.zeros_like(y)), carry, jnp.zeros((), jnp.int32), t0)
 
+    @checked
     def step(self, state: StepperState) -> StepperState:
         y, t0, count = state.y, state.t0, state.count
         carry, features = self.features(state.carry, y, t0, count)
@@ -177,6 +179,7 @@ class Stepper(StepMap):
         rest = (y - (following - added)) + (increment - added)
         return StepperState(following, _bits(rest), carry, count + 1, t0)
 
+    @checked
     def observe(self, state: StepperState) -> Float[Array, " dim"]:
         return state.y
 

@@ -96,7 +96,7 @@ def fit(
             trajectories do not hold a window.
     """
     start = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
-    require_count(most=train.ys.shape[1] - 1, length=length)
+    require_count(1, (train.ys.shape[1] - 1, "the steps of train"), length=length)
     _check_refit(warmup, train, rcond, refinements)
     dtype = network.readout.kernel[...].dtype
 

@@ -2,6 +2,7 @@
 
 from physml._numerics.calls._checked import checked as checked
 from physml._numerics.calls._checked import require_fields as require_fields
+from physml._numerics.calls._checked import require_instance as require_instance
 from physml._numerics.calls._text import numbers_in as numbers_in
 from physml._numerics.calls._text import summary as summary
 from physml._numerics.calls._users import answer as answer

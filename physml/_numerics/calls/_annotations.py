@@ -3,9 +3,10 @@
 import collections.abc
 import inspect
 import os
+import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,25 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, DTypeLike, PRNGKeyArray
 
-from physml._numerics.calls._text import shown
+from physml._numerics.calls._classes import described
+from physml._numerics.calls._shapes import Sizes, check_shape
+from physml._numerics.calls._text import listed, shown
 from physml._numerics.checks import is_concrete, require_key
 
-_REMEDIES = {  # by the name of the class that is wanted: this module stands below all rooms
-    "GradientTransformation": "optax.adam(1e-3) is one",
-    "Images": "data.Images.from_arrays(images, labels) makes them",
-    "Module": "nn.MLP makes one",
-    "FeatureNetwork": "nn.MLP makes one",
-    "RecurrentNetwork": "nn.RNN makes one",
-    "StepMap": "reference.FlowMap(system, dt) steps a system, surrogate.Stepper a network",
-    "System": "systems.from_function(f, dim) makes one of a right-hand side",
-    "Trajectories": "data.from_arrays(ts, ys) makes them",
-}
-_NAMES = {
-    "Module": "nnx.Module",
-    "GradientTransformation": "optax.GradientTransformation",
-    "FeatureNetwork": "network with `features` and a `readout`",
-    "RecurrentNetwork": "network with `advance` and a `readout`",
-}
 _DTYPES: dict[str, tuple[type, str]] = {  # jaxtyping's names: which dtypes fit, and what they are
     "Float": (np.number, "real numbers"),
     "Real": (np.number, "real numbers"),
@@ -51,12 +38,15 @@ class Kind(NamedTuple):
         fits: whether a value is of this kind.
         axes: the names of an array's axes, as jaxtyping has them; None if any shape is allowed.
         convert: makes of the value what the function receives; None if that is the value itself.
+        parts: the parts of a value as (what follows the name, part, what is allowed), for a
+            message that points at the wrong one.
     """
 
     words: str
     fits: Callable[[Any], bool]
     axes: str | None = None
     convert: Callable[[Any], Any] | None = None
+    parts: Callable[[Any], Iterable["Part"]] = lambda value: ()
 
     @property
     def fits_numbers(self) -> bool:
@@ -68,7 +58,6 @@ class Annotation(NamedTuple):
     """The kinds of value that an annotation allows. Without kinds it allows everything."""
 
     kinds: tuple[Kind, ...]
-    remedy: str = ""
 
     @classmethod
     def of(cls, hint: object) -> "Annotation":
@@ -84,16 +73,15 @@ class Annotation(NamedTuple):
         kinds += map(_kind, members)
         if _NUMBER in kinds:  # first, so that a number needs no axes beside an array
             kinds = [_NUMBER, *(kind for kind in kinds if kind not in (_NUMBER, _SIMPLE[int]))]
-        names = (getattr(member, "__name__", "") for member in _members(hint))
-        return cls(tuple(kinds), next((_REMEDIES[x] for x in names if x in _REMEDIES), ""))
+        return cls(tuple(kinds))
 
-    def check(self, name: str, value: Any, sizes: dict[str, tuple[int, ...]]) -> Any:
+    def check(self, name: str, value: Any, sizes: Sizes) -> Any:
         """Check a value, and return what the function receives for it.
 
         Args:
             name: of the argument.
             value: of the argument.
-            sizes: the lengths of axes by name, from the arguments before; new ones are added.
+            sizes: the axes of the arguments before; those of the value are added.
 
         Raises:
             TypeError: the value is of no allowed kind.
@@ -102,67 +90,44 @@ class Annotation(NamedTuple):
         if not self.kinds:
             return value
         kind = next((kind for kind in self.kinds if kind.fits(value)), None)
-        if kind is None:
+        if kind is None or _is_nan(value):
             raise self._refusal(name, value)
-        if isinstance(value, float) and value != value:
-            raise ValueError(f"{name} must be a number, got {value}")
         if kind.convert is not None:
             value = kind.convert(value)
         if kind.axes is not None:
-            _check_shape(name, np.shape(value), kind.axes, sizes)
+            check_shape(name, np.shape(value), kind.axes, sizes)
         return value
 
+    def allows(self, value: Any) -> bool:
+        """Whether a value is of an allowed kind, and not NaN."""
+        if not self.kinds:
+            return True
+        return not _is_nan(value) and any(kind.fits(value) for kind in self.kinds)
+
+    def words(self) -> str:
+        """What it allows, as after "must be"."""
+        return listed(kind.words for kind in self.kinds if kind.words != "None")
+
     def _refusal(self, name: str, value: Any) -> Exception:
-        """The exception for a value of no allowed kind."""
-        given = [kind for kind in self.kinds if kind.words != "None"]
-        if any(kind.fits_numbers for kind in given) and isinstance(value, _MANY):
+        """The exception for NaN, for a value of no allowed kind, or for its first wrong part."""
+        if any(kind.fits(value) for kind in self.kinds):
+            return ValueError(f"{name} must be a number, got {value}")
+        named = hasattr(value, "_fields")  # a record, such as an optimiser, is one thing
+        for kind in () if named else self.kinds:
+            for where, part, allowed in kind.parts(value):
+                if not allowed.allows(part):
+                    return allowed._refusal(f"{name}{where}", part)
+        numbers = any(kind.fits_numbers for kind in self.kinds)
+        if numbers and isinstance(value, _MANY):
             return TypeError(f"{name} must hold real numbers, got {shown(value)}")
-        words = " or ".join(dict.fromkeys(kind.words for kind in given))
-        remedy = f": {self.remedy}" if self.remedy else ""
+        if numbers and isinstance(getattr(value, "ys", None), _ARRAYS):
+            return TypeError(f"{name} must be {self.words()}, got {shown(value)}: pass its `ys`")
+        words = self.words()
         choice = isinstance(value, str) and words.startswith(("one of", "a floating dtype"))
-        return (ValueError if choice else TypeError)(
-            f"{name} must be {words}, got {shown(value)}{remedy}"
-        )
+        return (ValueError if choice else TypeError)(f"{name} must be {words}, got {shown(value)}")
 
 
-def _check_shape(
-    name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, tuple[int, ...]]
-) -> None:
-    """Raise ValueError unless a shape fits the names of its axes; add new lengths to `sizes`."""
-    wanted = axes.split()
-    several = next((at for at, axis in enumerate(wanted) if axis[0] in "*."), None)
-    lengths: list[tuple[int, ...]]
-    if several is None:
-        fits = len(shape) == len(wanted)
-        lengths = [(n,) for n in shape]
-    else:
-        after = len(wanted) - several - 1
-        fits = len(shape) >= len(wanted) - 1
-        middle = shape[several : len(shape) - after]
-        lengths = [(n,) for n in shape[:several]] + [middle]
-        lengths += [(n,) for n in shape[len(shape) - after :]]
-    named = [
-        axis for axis in wanted if axis.lstrip("*").isidentifier() and axis.lstrip("*")[0] != "_"
-    ]
-    if fits:
-        known = {axis: (int(axis),) for axis in wanted if axis.isdigit()} | {
-            axis: sizes[axis] for axis in named if axis in sizes
-        }
-        found = dict(zip(wanted, lengths, strict=True))
-        fits = all(found[axis] == length for axis, length in known.items())
-        empty = any(0 in found[axis] for axis in wanted if axis != "...")
-        if fits and not empty:
-            sizes |= {axis: found[axis] for axis in named}
-            return
-    parts = [
-        ", ".join(map(str, sizes[axis])) if axis in named and axis in sizes else axis.lstrip("_")
-        for axis in wanted
-    ]
-    if not wanted:
-        raise ValueError(f"{name} must be a number, got shape {shape}")
-    text = ", ".join(part for part in parts if part) + "," * (len(wanted) == 1)
-    empty = ", not empty" if 0 in shape else ""
-    raise ValueError(f"{name} must have shape ({text}){empty}, got shape {shape}")
+Part = tuple[str, Any, Annotation]
 
 
 def _members(hint: object) -> list[Any]:
@@ -196,7 +161,9 @@ def _kind(hint: Any) -> Kind:
             f"one of {args}", lambda value: any(value is x or _same(value, x) for x in args)
         )
     if hint is collections.abc.Callable or origin is collections.abc.Callable:
-        return Kind("a function", callable)
+        counted = len(args[0]) if args and isinstance(args[0], list) else None
+        of = {None: "", 1: " of one argument"}.get(counted, f" of {counted} arguments")
+        return Kind(f"a function{of}", callable)
     if origin is tuple:
         return _tuple(args)
     if origin is not None and isinstance(origin, type):
@@ -205,9 +172,7 @@ def _kind(hint: Any) -> Kind:
         if issubclass(origin, collections.abc.Collection):
             return _sequence(args)
         hint = origin
-    name: str = _NAMES.get(hint.__name__) or hint.__name__
-    article = "an" if name[0] in "AEIOUaeiou" or name.startswith("nnx") else "a"
-    return Kind(f"{article} {name}", lambda value: isinstance(value, hint))
+    return Kind(described(hint), lambda value: isinstance(value, hint))
 
 
 def _same(value: object, choice: object) -> bool:
@@ -267,69 +232,85 @@ def _array(hint: Any) -> Kind:
         )
         return make(value, float) if floating else make(value)
 
-    words = f"an array of {numbers}" if hint.dim_str else "a number"
+    one = "an integer" if kind is np.integer else "a number"
+    words = f"an array of {numbers}" if hint.dim_str else one
     return Kind(words, lambda value: _fits_numbers(value, kind), hint.dim_str, convert)
 
 
 def _tuple(args: tuple) -> Kind:
     """A tuple of one or several kinds; a list is turned into a tuple."""
-    many = len(args) == 2 and args[1] is Ellipsis
-    each = [Annotation.of(hint) for hint in (args[:1] if many else args)]
+    if len(args) == 2 and args[1] is Ellipsis:
+        kind = _sequence(args[:1], tuple | list)
+        return kind._replace(words=kind.words.replace("a sequence", "a tuple"), convert=_as_tuple)
+    each = [Annotation.of(hint) for hint in args]
+    of_one_kind = len({one.words() if one.kinds else "" for one in each}) == 1
+
+    def parts(value: Any) -> Iterator[Part]:
+        if isinstance(value, tuple | list) and len(value) == len(each):
+            for at, (part, one) in enumerate(zip(value, each, strict=True)):
+                yield f"[{at}]", part, one
 
     def fits(value: Any) -> bool:
-        if not isinstance(value, tuple | list) or not (many or len(value) == len(each)):
-            return False
-        return all(_allows(each[0 if many else at], x) for at, x in enumerate(value))
+        found = list(parts(value))
+        return len(found) == len(each) and all(one.allows(part) for _, part, one in found)
 
-    words = f"a tuple of {_plural(each[0])}" if many else f"a tuple of {len(each)} values"
-    if not many and len({kind.words for one in each for kind in one.kinds}) == 1:
-        words = f"a pair of {_plural(each[0])}" if len(each) == 2 else words
-    return Kind(words, fits, None, lambda value: tuple(value) if type(value) is list else value)
+    several, count = ("a pair", "") if len(each) == 2 else ("a tuple", f"{len(each)} ")
+    if of_one_kind:
+        words = f"{several} of {count}{_plural(each[0])}"
+    else:
+        words = f"{several} ({', '.join(one.words() if one.kinds else 'anything' for one in each)})"
+    return Kind(words, fits, None, _as_tuple, parts)
 
 
-def _sequence(args: tuple) -> Kind:
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if type(value) is list else value
+
+
+def _sequence(args: tuple, kinds: Any = Iterable | np.ndarray) -> Kind:
     """A list or another collection of one kind; "xyz" counts as three names."""
     one = Annotation.of(args[0]) if args else Annotation(())
 
-    def fits(value: Any) -> bool:
-        if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable | np.ndarray):
+    def is_sequence(value: Any) -> bool:
+        if isinstance(value, bytes | Mapping) or not isinstance(value, kinds):
             return False
-        if not isinstance(value, collections.abc.Sized) or np.ndim(getattr(value, "size", 1)):
-            return False
-        return all(_allows(one, x) for x in value)
+        return isinstance(value, collections.abc.Sized) and not np.ndim(getattr(value, "size", 1))
 
-    return Kind(f"a sequence of {_plural(one)}", fits)
+    def parts(value: Any) -> Iterator[Part]:
+        if is_sequence(value) and not isinstance(value, str):
+            for at, part in enumerate(value):
+                yield f"[{at}]", part, one
+
+    def fits(value: Any) -> bool:
+        return is_sequence(value) and all(one.allows(part) for part in value)
+
+    return Kind(f"a sequence of {_plural(one)}", fits, parts=parts)
 
 
 def _mapping(args: tuple) -> Kind:
     """A dictionary from names to values of one kind."""
     key, one = map(Annotation.of, args)
 
+    def parts(value: Any) -> Iterator[Part]:
+        if isinstance(value, Mapping) and all(key.allows(name) for name in value):
+            for name, part in value.items():
+                yield f"[{name!r}]", part, one
+
     def fits(value: Any) -> bool:
-        return isinstance(value, Mapping) and all(
-            _allows(key, name) and _allows(one, x) for name, x in value.items()
-        )
+        keys = isinstance(value, Mapping) and all(key.allows(name) for name in value)
+        return keys and all(one.allows(part) for _, part, one in parts(value))
 
-    return Kind(f"a dictionary whose values are {_plural(one)}", fits)
+    return Kind(f"a dictionary from {_plural(key)} to {_plural(one)}", fits, parts=parts)
 
 
-def _allows(annotation: Annotation, value: Any) -> bool:
-    return not annotation.kinds or any(
-        kind.fits(value) and not (isinstance(value, float) and value != value)
-        for kind in annotation.kinds
-    )
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and bool(value != value)
 
 
 def _plural(annotation: Annotation) -> str:
     """The words for several values, from those for one."""
-    many = {"an integer": "integers", "a number": "numbers", "text": "strings"}
-    many |= {
-        kind.words: kind.words.replace("a pair", "pairs", 1).removeprefix("a ").removeprefix("an ")
-        for kind in annotation.kinds
-        if kind.words not in many
-    }
-    words = dict.fromkeys(many.get(kind.words, kind.words) for kind in annotation.kinds)
-    return " or ".join(words) or "values"
+    counted = r"^an? (array|function|integer|number|pair|sequence|tuple)\b"
+    words = (re.sub(counted, r"\1s", kind.words) for kind in annotation.kinds)
+    return listed(_PLURALS.get(x) or re.sub("^an? ", "", x) for x in words) or "values"
 
 
 def _fits_dtype(value: Any) -> bool:
@@ -347,6 +328,7 @@ def _fits_key(value: object) -> bool:
     return True
 
 
+_PLURALS = {"text": "strings", "a path": "paths"}
 _MANY = (list, tuple, jax.Array, np.ndarray)
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
 _NUMBER = Kind("a number", _is_number)
@@ -370,7 +352,7 @@ _TOGETHER: tuple[tuple[set[Any], Kind], ...] = (  # unions that mean one thing
     ),
     ({*typing.get_args(ArrayLike), Sequence[Any]}, _NUMBERS),
     (set(typing.get_args(ArrayLike)), _NUMBERS),
-    (set(typing.get_args(DTypeLike)), Kind("a floating dtype", _fits_dtype)),
+    (set(typing.get_args(DTypeLike)), Kind("a floating dtype such as jnp.float64", _fits_dtype)),
     (
         {str, os.PathLike[str]},
         Kind("a path", lambda value: isinstance(value, str | os.PathLike) and value != ""),

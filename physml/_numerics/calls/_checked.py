@@ -63,6 +63,12 @@ def require_fields(record: Any) -> None:
             annotations[field.name].check(field.name, getattr(record, field.name), sizes)
 
 
+def require_instance(kind: type, **values: Any) -> None:
+    """Raise TypeError unless every value is of a type, as `checked` does."""
+    for name, value in values.items():
+        Annotation.of(kind).check(name, value, {})
+
+
 @functools.cache
 def _annotations(owner: Callable[..., Any]) -> dict[str, Annotation]:
     """What the annotations of a function or a class allow, by name; made when first needed."""

@@ -1,6 +1,7 @@
 """How messages and `print` show values."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +12,10 @@ from physml._numerics.checks import is_concrete
 
 def shown(value: object) -> str:
     """How a message shows a value: an array by dtype and shape, a long value by its type."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, which is not called"
+    if inspect.isfunction(value) and value.__name__.isidentifier():
+        return f"the function {value.__name__}"
     if isinstance(value, jax.Array | np.ndarray):
         return f"dtype {value.dtype} of shape {value.shape}"
     text = repr(value)
@@ -18,6 +23,12 @@ def shown(value: object) -> str:
         return text
     name = type(value).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Words as "a, b or c", each once; an empty text without words."""
+    *before, end = dict.fromkeys(words) or [""]
+    return f"{', '.join(before)} {last} {end}" if before else end
 
 
 def summary(title: str, facts: Mapping[str, object]) -> str:

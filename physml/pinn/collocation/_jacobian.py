@@ -32,7 +32,7 @@ class Band(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """A Jacobian in blocks: what each block of components depends on in the last, itself, the next.
+    """A Jacobian in blocks: how each block depends on the one before, on itself and on the next.
 
     The components are in the order of `band`.
     """

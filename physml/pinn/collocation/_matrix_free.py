@@ -15,7 +15,7 @@ from physml.pinn.collocation._jacobian import Band, Blocks, jacobian_of
 from physml.pinn.collocation._linearised import Nodes, VectorField
 
 FEW_COMPONENTS = 12
-"""Up to so many, matrices of all points at once are small, and faster by three than iterations."""
+"""Up to so many components, a matrix of all points is three times faster than iterations."""
 
 
 class MatrixFree(NamedTuple):
@@ -24,8 +24,8 @@ class MatrixFree(NamedTuple):
     Attributes:
         half, integrals, rates, size: as for `Linearised`.
         terms: as for `Linearised`, but added up with random signs.
-        tangent: c at the Gauss points to $f_y(t_j, u_j)\\, c_j$.
-        jacobian_at: the index of a Gauss point, and the components' units, to the Jacobian there.
+        tangent: maps c at the Gauss points to $f_y(t_j, u_j)\\, c_j$.
+        jacobian_at: maps the index of a Gauss point, and the components' units, to the Jacobian.
     """
 
     half: Float[Array, ""]

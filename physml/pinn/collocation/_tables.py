@@ -77,15 +77,15 @@ class ImplicitTables(eqx.Module):
     r"""What solves a stiff window whose Jacobian J is taken as constant.
 
     The residual of coefficients C is $C S^T - h f(y + C V^T)$ with `slopes` S and `values` V. It is
-    projected so that $V^T W r = 0$, with the quadrature's weights W, which for strong damping is
-    what least squares demand and which forgets a component that decays at once. (With $S^T W r = 0$
-    it would be kept, with alternating sign.) With P the projection, for which P S = 1, Newton's
-    equation is $X - h\, J X (P V)^T = C - P r$'s change, one of `Stages`.
+    projected so that $V^T W r = 0$, with the quadrature's weights W. For strong damping this is
+    what least squares demand, and a component that decays at once is forgotten. (With
+    $S^T W r = 0$ it would be kept, with alternating sign.) Let P be the projection for which
+    P S = 1. Then Newton's equation has the matrix P V, and `Stages` solves it.
     """
 
     projection: Float[Array, "rank points"]
     stages: Stages
-    band: Band | None  # where the Jacobian's few elements are
+    band: Band | None  # where the Jacobian is not zero
 
 
 class Tables(eqx.Module):
@@ -144,9 +144,7 @@ def tabulate(
     checks = (edges[1:] + edges[:-1]) / 2
     checks = checks if more_checks is None else np.append(checks, more_checks)
     everywhere = np.concatenate([[-1.0], points, checks])
-    with jax.ensure_compile_time_eval():
-        pair = _features(network, constant(everywhere, dtype))
-    features, slopes = (np.asarray(x, np.float64) for x in pair)
+    features, slopes = (x.astype(np.float64) for x in _on_host(network, everywhere, dtype))
     if not (np.isfinite(features).all() and np.isfinite(slopes).all()):
         raise ValueError("network.features is not finite on [-1, 1]")
     at_points, at_checks = slice(1, 1 + num_points), slice(1 + num_points, None)
@@ -183,12 +181,22 @@ def with_implicit(tables: Tables, band: Band | None) -> Tables:
 
 def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:
     """The basis functions' values at any scaled times, of shape (*s.shape, rank), on the host."""
-    with jax.ensure_compile_time_eval():
-        points = jnp.asarray(np.append(s.ravel(), -1.0), tables.points.dtype)
-        features = np.asarray(_features(network, points)[0])
+    features, _ = _on_host(network, np.append(s.ravel(), -1.0), tables.points.dtype)
     return ((features[:-1] - features[-1]) @ np.asarray(tables.readout)).reshape(*s.shape, -1)
 
 
+def _on_host(
+    network: Any, s: Float[np.ndarray, " points"], dtype: DTypeLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """The features at given points and their derivatives, also while something else is traced."""
+    column = constant(s[:, None], dtype)
+    unit = constant(np.ones_like(column), dtype)
+    with jax.ensure_compile_time_eval():
+        # Both are handed in: with constants of its own, the function would be compiled in parts.
+        features, slopes = _features(network, column, unit)
+    return np.asarray(features), np.asarray(slopes)
+
+
 @eqx.filter_jit
-def _features(network: Any, s: Float[Array, " points"]) -> tuple[Array, Array]:
-    return jax.jvp(lambda s: network.features(s[:, None]), (s,), (jnp.ones_like(s),))
+def _features(network: Any, s: Float[Array, "points 1"], unit: Array) -> tuple[Array, Array]:
+    return jax.jvp(network.features, (s,), (unit,))

@@ -111,7 +111,7 @@ def bundle(
     box = check_box(system, y0, parameters, args)
     dtype = box.low.dtype
     tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
-    checks.require_count(least=2, units=units, time_units=time_units, num_points=num_points)
+    checks.require_count(2, units=units, time_units=time_units, num_points=num_points)
     checks.require_count(num_checks=num_checks, max_windows=max_windows)
     stops = stops_of(box, t0, t1)
 

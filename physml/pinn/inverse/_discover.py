@@ -117,18 +117,13 @@ def discover(
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
     checks.require_count(degree=degree, units=units)
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold must be in (0, 1), got {threshold}")
+    checks.require_inner_share(threshold=threshold)
     task.require_double("pinn.discover")
     ts = _check_times(ts)
     seen = _check_seen(system, ys, component, inputs, observe)
     size = _typical_slope(ts, ys, component, observe) if size is None else size
     checks.require_positive(size=size)
-    network = MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key))
-    graph, state = nnx.split(network)
-
-    def features(y: Float[Array, " inputs"]) -> Float[Array, " units"]:
-        return nnx.merge(graph, state).features(y)
+    hidden = _Hidden(MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key)))
 
     def fit(features: Callable, weights: np.ndarray, **more: Any) -> Identified:
         times = np.asarray(ts, float)
@@ -145,7 +140,7 @@ def discover(
 
     with warnings.catch_warnings():  # the prior holds this fit off the data, as it should
         warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
-        smooth = fit(features, np.zeros(units), prior={"weights": size})
+        smooth = fit(hidden, np.zeros(units), prior={"weights": size})
     exponents = _exponents(degree, len(inputs))
     coefficients = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
@@ -254,6 +249,15 @@ class _Completed(eqx.Module):
     def __call__(self, t: Any, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         known = self.system(t, y, self.known_args)
         return known.at[self.component].add(self.term(y, args["weights"]))
+
+
+class _Hidden(eqx.Module):
+    """The features of a network whose hidden layer is frozen."""
+
+    network: MLP
+
+    def __call__(self, y: Float[Array, " inputs"]) -> Float[Array, " units"]:
+        return self.network.features(y)
 
 
 class _Monomials(eqx.Module):

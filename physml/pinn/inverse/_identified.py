@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.calls import checked, summary
-from physml._numerics.checks import is_concrete
+from physml._numerics.checks import is_concrete, require_inner_share
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
 from physml.pinn.inverse._parameters import Parameters
@@ -165,8 +165,7 @@ def in_words(found: Identified) -> str:
 def _quantile(level: float, freedom: float) -> float:
     import scipy.stats  # half a second: only where it is needed
 
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
+    require_inner_share(level=level)
     if not freedom:
         return 1.0  # the standard deviations are infinite
     return float(scipy.stats.t.ppf(0.5 + level / 2, freedom))

@@ -11,7 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
-from physml._numerics.checks import is_concrete, require_count, require_positive
+from physml._numerics.checks import (
+    is_concrete,
+    require_count,
+    require_inner_share,
+    require_positive,
+)
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._levenberg_marquardt import fit_windows
 
@@ -34,6 +39,7 @@ class Profile(NamedTuple):
         """Where D crosses the quantile of chi squared, interpolated; infinite if it does not."""
         import scipy.stats  # half a second: only where it is needed
 
+        require_inner_share(level=level)
         bound = scipy.stats.chi2.ppf(level, 1)
         inside = np.flatnonzero(self.deviance <= bound)
         if not inside.size:
@@ -63,7 +69,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
         ValueError: there is no such parameter, or the identification was traced.
         RuntimeError: a fit did not converge.
     """
-    require_count(least=3, num=num)
+    require_count(3, num=num)
     require_positive(span=span)
     shapes = zip(found.parameters.names, found.parameters.shapes, strict=True)
     single = [n for n, shape in shapes if shape == ()]

@@ -31,7 +31,7 @@ _HUBER = 1.345  # Huber's constant: 95 % efficient if the noise is normal
 _LAST_COUPLING = 1e5  # times the data's size in units of the noise
 _FINEST = 1e-6  # the smallest noise that is estimated, as a share of a column's spread
 _KNOWN_FINEST = 1e-8  # the smallest that is given: about what the windows' own error is
-_FIRST_FINEST = 3e-3  # the smallest at first, over the coupling: exact data would hold the windows
+_FIRST_FINEST = 3e-3  # the same at first, over the coupling: exact data would pin the windows
 
 
 class ShootingProblem(eqx.Module):
@@ -260,9 +260,10 @@ def estimate_noise(
 def rescale(problem: ShootingProblem, point: ShootingPoint, first: Bool[Array, ""]) -> Scales:
     """The scales at a point.
 
-    A component that is not observed takes the size that it has in the windows, or laid end to end:
-    one that starts at zero is small in each window of the first guess. A parameter that starts at
-    zero takes the size at which its effect on the states is as large as they are.
+    A component that is not observed takes the size that it has in the windows, or in the windows
+    laid end to end if that is larger: a component that starts at zero is small in each window of
+    the first guess. A parameter that starts at zero takes the size at which its effect on the
+    states is as large as they are.
     """
     tables, halves = problem.layout.tables, problem.layout.halves
     y, p = problem.scales

@@ -9,6 +9,7 @@ from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array, Float
 
 from physml._numerics.quadrature import gauss
+from physml._numerics.units import in_units
 from physml.pinn.collocation import Nodes, Tables, VectorField
 
 # A fit's residual is larger at a window's ends than between its points, where the spans are
@@ -123,13 +124,13 @@ def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " 
     half = num_points // 2
     middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
     last = jnp.max(coefficients[:, -_GROUP:], axis=1)
-    fall = jnp.minimum(_KINK * last / jnp.where(middle > 0, middle, 1.0), 1.0)
+    fall = jnp.minimum(_KINK * in_units(last, middle, 1.0), 1.0)
     rounding = 100 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
     return nodes.half * jnp.maximum(last - rounding, 0.0) * fall**2
 
 
 def audit_points(num: int) -> Float[np.ndarray, " num"]:
-    """The ends of [-1, 1], and points of a Kronecker sequence, every beginning of which is even."""
+    """The ends of [-1, 1], then a Kronecker sequence: its first points are even, however many."""
     golden = (5**0.5 - 1) / 2
     return np.append([-1.0, 1.0], 2 * (np.arange(1, num - 1) * golden % 1.0) - 1.0)
 
@@ -142,7 +143,7 @@ def depends_on_time(field: VectorField, t: Float[Array, ""], y: Float[Array, " d
 
 
 def _reached(jaxpr: Jaxpr, inputs: list[bool]) -> list[bool]:
-    """Which outputs the marked inputs reach. A called function is looked into, a loop is not."""
+    """Which outputs depend on the marked inputs; of a loop with a marked input, all outputs do."""
     reached = {x for x, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
 
     def marked(x) -> bool:

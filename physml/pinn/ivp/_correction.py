@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.batch import largest_of_batch
+from physml._numerics.batch import largest_of_batch, map_used, where_needed
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.quadrature import gauss, interpolation
+from physml._numerics.quadrature import gauss, interpolation, legendre_transform
 from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
@@ -33,6 +33,7 @@ from physml.pinn.ivp._jumps import Jump, change_across, jump_in
 from physml.pinn.ivp._march import March
 from physml.pinn.ivp._window import Window, nodal_values
 
+_LINEAR = 1e-2  # the largest error, beside a component's value, that a linear equation carries well
 _PASSES = 2  # pass 1 is subtracted; pass 2 estimates the error that remains
 
 
@@ -117,7 +118,9 @@ def carry_error(
     num_points, ends = _finer(tables.points.shape[0]), _ends(marched)
     used = jnp.arange(len(ends)) < count
     finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
-    values = jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, windows))
+    values = map_used(
+        lambda some: jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, some)), windows, count
+    )
     scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
 
     def advance(carried: Carried) -> Carried:
@@ -135,7 +138,7 @@ def carry_error(
             noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
             small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
-            # With the sign that lets it add up from window to window.
+            # It gets the sign of the error, so that it adds up from window to window.
             unresolved = jnp.where(jump.there, jump.unresolved, left_out(nodes.leading, rates))
             unresolved = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
             last = jax.tree.map(lambda x: x[:, -1], y)
@@ -246,9 +249,13 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     windows, num_points = marched.windows, carried.values.shape[1] - 2
     used = jnp.arange(windows.start.shape[0]) < marched.num_windows
     starts = jnp.where(used, windows.start, jnp.inf)
-    polynomials, signed = (
-        Polynomials.through(starts, windows.span, x) for x in (carried.values, carried.corrections)
+    transform = legendre_transform(num_points, carried.values.dtype)
+    terms = map_used(
+        lambda found: [jnp.einsum("np,wpd->wnd", transform, x) for x in found],
+        [carried.values, carried.corrections],
+        marched.num_windows,
     )
+    polynomials, signed = (Polynomials(starts, windows.span, x) for x in terms)
     resolution = _truncation(polynomials) + _rounding(windows, carried.values)
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 
@@ -256,6 +263,9 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     finite = jnp.all(jnp.isfinite(carried.corrections), axis=1)  # a maximum may ignore NaN
     few_digits = tolerance.share(jnp.sqrt(tolerance.rtol), carried.scale, carried.standing.noise)
     trusted = jnp.all(finite & (largest <= few_digits[None]) | ~used[:, None])
+    nonlinear = largest > _LINEAR * jnp.max(jnp.abs(carried.values), axis=1)
+    lasting = jax.lax.cummax(jnp.where(nonlinear & finite, largest, 0.0), axis=0)
+    resolution = jnp.maximum(resolution, lasting)
     return Corrected(polynomials, Error(signed, resolution), trusted)
 
 
@@ -281,7 +291,7 @@ def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
         jnp.max(jnp.abs(polynomials.coefficients[:, pair]), axis=1)
         for pair in (slice(-2, None), slice(-4, -2))
     )
-    return last * jnp.minimum(last / jnp.where(before > 0, before, 1.0), 1.0)
+    return last * jnp.minimum(in_units(last, before, 1.0), 1.0)
 
 
 def _rounding(
@@ -327,29 +337,25 @@ def _carry(
 
     c, last, _ = iterate(step, inside, enough=1.0, limit=jnp.inf)
 
-    def measure(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        _, still = carry
+    def measure(_: Array, still: Array) -> Array:
         if isinstance(linearised, MatrixFree):
             growth = 2 * jnp.where(still, half, 0.0) * _largest_repulsion(linearised, num_points)
         else:
             some = jnp.where(still, linearised.jacobian[:, :, ::6], 0.0)
             growth = 2 * half * jnp.max(_repulsion(some.transpose(2, 0, 1)))
-        return jnp.where(growth <= num_points, growth, jnp.inf), jnp.asarray(False)
+        return jnp.where(growth <= num_points, growth, jnp.inf)
 
-    def solve(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        _, still = carry
+    def solve(_: Array, still: Array) -> Array:
         taken = linearised._replace(half=jnp.where(still, half, 0.0))
-        return taken.solve(known)[:, :-1], jnp.asarray(False)
+        return taken.solve(known)[:, :-1]
 
     implicit, growth = ~(last <= 1), jnp.zeros_like(half)
     if lu:
-        # Loops of one turn, not conditions: a batch enters them only if a member needs them.
-        # They must depend on what they carry, or the compiler does their work beforehand. The
-        # second loop waits for the first: a batched call of LAPACK waits for XLA's threads, and
+        # The second waits for the first: a batched call of LAPACK waits for XLA's threads, and
         # two at once could each hold threads that the other waits for.
-        growth, _ = jax.lax.while_loop(lambda c: c[1], measure, (growth, implicit))
+        growth = where_needed(implicit, measure, growth)
         follows = jnp.isfinite(growth)
-        c, _ = jax.lax.while_loop(lambda c: c[1], solve, (c, implicit & follows))
+        c = where_needed(implicit & follows, solve, c)
         c = jnp.where(follows, c, jnp.inf)
     c = jnp.concatenate([c, at_end + linearised.change(c, integrals[-1:])], axis=1)
     return c, growth, jnp.asarray(False) if lu else implicit
@@ -369,12 +375,11 @@ def _largest_repulsion(linearised: MatrixFree, num_points: int) -> Float[Array, 
         bound = jnp.minimum(largest_real_part(jacobian), largest_real_part(scaled))
         if not isinstance(scaled, Array):
             return bound
-        bound, _ = jax.lax.while_loop(
-            lambda c: c[1],
-            lambda c: (_repulsion(jnp.where(c[1], scaled, 0.0)[None])[0], jnp.asarray(False)),
-            (bound, bound > enough),
+        return where_needed(
+            bound > enough,
+            lambda _, now: _repulsion(jnp.where(now, scaled, 0.0)[None])[0],
+            bound,
         )
-        return bound
 
     return jnp.max(jax.lax.map(at, jnp.arange(0, num_points, 6)))
 

@@ -131,7 +131,8 @@ def march(
         window, seen = fit(place, m.seen, m.implicit)
         stiff = jnp.asarray(False) if gauss_newton else m.implicit & ~window.contracted
         active = unfinished(m) & ~stiff
-        good, next_span, search = decide(m.search, window, m.implicit, shortest, tables.rank)
+        rtol, rank = tolerance.rtol, tables.rank
+        good, next_span, search = decide(m.search, window, m.implicit, shortest, rtol, rank)
         accepted = active & good
         # Gauss-Newton costs some hundred iterations, and under vmap one member's Gauss-Newton costs
         # all members. So it is enabled only where the residual would have allowed twice the span

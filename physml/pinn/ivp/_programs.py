@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from physml._numerics.batch import map_used
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.compiled import compiling, lower, once
 from physml.pinn.collocation import Tables, Tolerance
@@ -63,7 +64,7 @@ def in_programs(task: Task, ts: Float[Array, " n"], correct: bool) -> tuple[Marc
             if marched.stiff:
                 tables = for_stiff(task.problem, task.tables, marched)
                 implicit, task = True, task._replace(tables=tables)
-            elif marched.num_windows == room < most and marched.t < task.course.stops[-1]:
+            elif int(marched.num_windows) == room < most and marched.t < task.course.stops[-1]:
                 grown, task = True, _with_room(task, min(most, 4 * room))
                 marched = grow(marched, task.limits.max_windows)
             else:
@@ -93,7 +94,7 @@ def _begin_to_compile(
 ) -> tuple[Callable[..., March], Callable[..., Carried], Callable[..., Ended]]:
     """The three programs. Each is compiled while the next is traced."""
     marching = lower(_march, task, None, False)
-    march = compiling(marching)
+    march = compiling(marching, quickly=True)
     return march, *_compile_rest(task, ts, correct, marching.out_info)
 
 
@@ -109,7 +110,7 @@ def _compile_rest(
 
 
 def _compile_march(*args: Any) -> Callable[..., March]:
-    return compiling(lower(_march, *args))
+    return compiling(lower(_march, *args), quickly=True)
 
 
 def _compile_carry(*args: Any) -> Callable[..., Carried]:
@@ -138,7 +139,11 @@ def _end(task: Task, ts: Float[Array, " n"], marched: March, carried: Carried) -
     """The corrected solution, its values at `ts`, the windows' readouts, and the verdict."""
     with jax.default_matmul_precision("highest"):
         corrected = judge(task.tolerance, marched, carried)
-        readouts = jnp.einsum("wr,nrd->nwd", task.tables.readout, marched.windows.coefficients)
+        readouts = map_used(
+            lambda some: jnp.einsum("wr,nrd->nwd", task.tables.readout, some),
+            marched.windows.coefficients,
+            marched.num_windows,
+        )
     used = jnp.arange(task.limits.max_windows) < marched.num_windows
     ys = jax.vmap(corrected.polynomials.evaluate)(ts)
     return Ended(

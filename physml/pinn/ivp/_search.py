@@ -10,7 +10,7 @@ from physml.pinn.ivp._window import Window
 # Errors in units of the tolerance. A window that ends where f stops being smooth is accepted below
 # the first; one whose error is above the second is too far off for the power law of the spans.
 _SMALL, _COARSE = 1e-3, 100.0
-_NEAR_MISS = 1e3  # what a jump may cost in the shortest window
+_NEAR_MISS = 10.0  # what a jump may cost in the shortest window, in sizes of a component
 
 
 class Search(NamedTuple):
@@ -45,6 +45,7 @@ def decide(
     window: Window,
     implicit: Bool[Array, ""],
     shortest: Float[Array, ""],
+    rtol: Float[Array, ""],
     rank: int,
 ) -> tuple[Bool[Array, ""], Float[Array, ""], Search]:
     """Returns (accepted, span, search): whether a window counts, and what to try next.
@@ -77,9 +78,11 @@ def decide(
     found = (worst * gap <= small * high / 64) | (gap <= 4 * shortest)
     at_start = found & (low == 0)  # nothing fits: the jump is where the window starts
 
-    # Behind a jump that could not be bracketed further no window is shorter than this.
-    tolerated = jnp.where(crossing & (span <= 8 * shortest), _NEAR_MISS, 1.0)
-    in_search = found & jnp.where(low == 0, error <= _NEAR_MISS, fits)
+    # A jump that could not be bracketed further is crossed in the shortest window. There a
+    # component that was nearly zero may become larger by any factor; the error estimate counts it.
+    near_miss = _NEAR_MISS / rtol
+    tolerated = jnp.where(crossing & (span <= 8 * shortest), near_miss, 1.0)
+    in_search = found & jnp.where(low == 0, error <= near_miss, fits)
     accepted = jnp.where(goes_on, in_search, error <= tolerated)
 
     following = jnp.where(found, jnp.where(fits, gap, low), (low + high) / 2)

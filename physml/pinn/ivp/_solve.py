@@ -105,7 +105,9 @@ def solve(
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed; without,
             `rtol` refers to the largest value of a component so far, whatever its unit. Give it
-            where small values mean nothing.
+            where small values mean nothing. For digits of what has fallen by many powers of ten,
+            solve on from a later time; `error_estimate` beside the value says whether they are
+            there.
         units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
@@ -146,7 +148,7 @@ def solve(
     dtype = y0.dtype
     tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
     ts = checks.check_times(ts, t0, t1, dtype)
-    checks.require_count(least=2, units=units, num_points=num_points)
+    checks.require_count(2, units=units, num_points=num_points)
     checks.require_count(max_steps=max_steps, max_windows=max_windows)
     if first_span is not None:
         checks.require_positive(first_span=first_span)

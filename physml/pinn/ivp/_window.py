@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from physml._numerics.batch import where_needed
 from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, response, responses, rounding
 from physml.pinn.collocation import (
     Tables,
@@ -24,7 +25,7 @@ from physml.pinn.ivp._audit import Audit, Place, audit, between
 # in units of their present value, which may be far below their tolerance.
 _SMALL_STEP = 1e-3
 _FINE_STEP = 10.0  # where rounding keeps steps from getting smaller
-_BEGINS = 1e3  # times the size it had before: the growth of a component that has just begun
+_BEGINS = 1e3  # a component that grows by this factor in a window has just begun
 _STEP_TO_STAY = 1e-2  # the largest last step of simplified Newton, which converges linearly
 _MOST_JACOBIANS = 2  # in a window; where that is not enough a narrower one is cheaper
 
@@ -92,6 +93,15 @@ class _Ansatz(NamedTuple):
         """The tolerance of each component, or what spoils it where that is more."""
         return jnp.maximum(self.tolerance.of(u, self.seen.size), 2 * self.half * noise)
 
+    def largest(self, change: Array, u: Float[Array, "dim points"], noise: Array) -> Array:
+        """The largest change of a component, in units of what is allowed."""
+        return jnp.max(in_units(change, self.allowed(u, noise), jnp.inf))
+
+    def error(self, change: Array, u: Float[Array, "dim points"], noise: Array) -> Array:
+        """The same, with leeway for components that have just begun."""
+        begins = jnp.max(jnp.abs(u), axis=1) > _BEGINS * self.seen.size
+        return self.largest(change / jnp.where(begins, self.seen.leeway, 1.0), u, noise)
+
     def round_off(self, u: Float[Array, "dim points"], noise: Array) -> Float[Array, " dim"]:
         """What counts as rounding: of the values in this window, however large u was before."""
         share = 1 / (self.whole * self.tolerance.rtol)
@@ -109,8 +119,8 @@ class _Ansatz(NamedTuple):
     def constant(self) -> Float[Array, "dim rank"]:
         """The coefficients with which u stays y, nearly.
 
-        From a state beside the slow ones that a stiff equation falls back to, its slope leads far
-        away in a wide window.
+        A stiff equation pulls its solution towards states that change slowly. Beside these the
+        slope is steep, and in a wide window a line along it leads far away.
         """
         return -jnp.outer(self.slope, self.tables.weights @ self.tables.slopes)
 
@@ -269,50 +279,51 @@ def fit_window(
     slope = field(start + half * (tables.points[0] + 1), y)
     ansatz = _Ansatz(field, tables, tolerance, start, half, y, slope, seen)
     # Iterate down to round-off, and beyond while it helps; give up after a step of a thousand |u|.
-    # Only as many steps as there are components may be larger: by then all have acted on those
+    # Only one step more than there are components may be larger: by then all have acted on those
     # that start at zero, or nearly.
     limit = 1e3 * ansatz.whole
     (coefficients, moved), last, tried = iterate(
-        ansatz.picard, (zero, y), enough=1.0, limit=limit, spared=y.shape[0], polish=True
+        ansatz.picard, (zero, y), enough=1.0, limit=limit, spared=y.shape[0] + 1, polish=True
     )
     audited = audit(field, tables, place, slope, coefficients)
 
-    def largest(change: Array, noise: Array) -> Array:
-        return jnp.max(in_units(change, ansatz.allowed(audited.u, noise), jnp.inf))
-
-    def error(change: Array, noise: Array) -> Array:
-        begins = jnp.max(jnp.abs(audited.u), axis=1) > _BEGINS * seen.size
-        return largest(change / jnp.where(begins, seen.leeway, 1.0), noise)
-
     # Where the iterations contract, errors that are tolerated elsewhere bound the tolerance of a
-    # component from below. What rounding leaves is measured only where it may be in the way: in a
-    # loop of one turn, not by a condition, so that a batch does it only if a member needs it.
-    clean, implied, change = jnp.zeros_like(y), ansatz.implied(audited.u), audited.change
-    doubtful = (last < limit) & ~((last <= 1) & (error(change, implied) <= 1))
-    noise, _ = jax.lax.while_loop(
-        lambda carry: carry[1],
-        lambda carry: (ansatz.noise(jnp.where(carry[1], audited.u, 0.0)), jnp.asarray(False)),
-        (clean, doubtful),
+    # component from below. What rounding leaves is measured only where it may be in the way.
+    implied, change = ansatz.implied(audited.u), audited.change
+    doubtful = (last < limit) & ~((last <= 1) & (ansatz.error(change, audited.u, implied) <= 1))
+    noise = where_needed(
+        doubtful, lambda _, now: ansatz.noise(jnp.where(now, audited.u, 0.0)), jnp.zeros_like(y)
     )
     still = jnp.max(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
     contracted = (last <= 1) | (still <= 1)
-    solved, count, spoilt = contracted, tried, noise
+    spoilt, solved, steps = noise, contracted, jnp.asarray(0)
     if max_steps is not None:
-        begun = jnp.where(contracted, coefficients, ansatz.constant()), contracted, noise
-        coefficients, converged, noise, steps = _where_stiff(ansatz, *begun, max_steps)
-        solved, count = contracted | converged, tried + steps
-        audited = audit(field, tables, place, slope, coefficients)
-        noise = noise if tables.implicit is None else ansatz.noise(audited.u)
-        change, spoilt, implied, _ = jax.lax.while_loop(
-            lambda c: c[3],
-            lambda c: (*ansatz.follows(audited), jnp.asarray(False)),
-            (audited.change, noise, implied, ~contracted),
+
+        def again(begun: tuple, _: Array) -> tuple:
+            coefficients, noise = begun[0], begun[2]
+            start = jnp.where(contracted, coefficients, ansatz.constant())
+            ended = _where_stiff(ansatz, start, contracted, noise, max_steps)
+            coefficients, solved, noise, steps = ended
+            audited = audit(field, tables, place, slope, coefficients)
+            return coefficients, audited, noise, *ansatz.follows(audited), solved, steps
+
+        begun = coefficients, audited, noise, change, spoilt, implied, solved, steps
+        coefficients, audited, noise, change, spoilt, implied, solved, steps = where_needed(
+            ~contracted, again, begun
         )
-    worst = error(change, jnp.maximum(spoilt, implied))
+        if tables.implicit is not None:
+            noise = ansatz.noise(audited.u)
+            spoilt = jnp.where(contracted, noise, spoilt)
+    # Rounding of the time matters where f changes much in a few roundings of it.
+    late = jnp.where(contracted, audited.rounded / span, 0.0)
+    spoilt = jnp.maximum(jnp.maximum(spoilt, implied), late)
+    worst = ansatz.error(change, audited.u, spoilt)
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
     size = jnp.maximum(seen.size, jnp.max(jnp.abs(audited.u), axis=1))
-    rounded = largest(audited.rounded, jnp.maximum(noise, implied))
-    window = Window(start, span, y, slope, coefficients.T, worst, rounded, contracted, count)
+    rounded = ansatz.largest(audited.rounded, audited.u, jnp.maximum(noise, implied))
+    window = Window(
+        start, span, y, slope, coefficients.T, worst, rounded, contracted, tried + steps
+    )
     return window, Seen(size, noise, jnp.ones_like(seen.leeway))
 
 

@@ -58,8 +58,9 @@ class Discretisation:
         while capacity < len(edges) - 1:
             capacity *= 4
         padded = np.pad(edges, (0, capacity + 1 - len(edges)), "edge")
-        arrays = (jnp.asarray(x, problem.dtype) for x in (padded, lows, spans))
-        return Box(jnp.asarray(len(edges) - 1), *arrays)
+        padded, lows, spans = (jnp.asarray(x, problem.dtype) for x in (padded, lows, spans))
+        units = jnp.ones(problem.size, problem.dtype)
+        return Box(jnp.asarray(len(edges) - 1), padded, lows, spans, units)
 
     def bumps(self) -> Float[np.ndarray, "along 2"]:
         """The coefficients along an element of two functions whose state is zero at both ends.
@@ -76,16 +77,16 @@ class Discretisation:
 
     def largest(
         self, coefficients: Float[np.ndarray, "elements across along components"]
-    ) -> Float[np.ndarray, "elements shown"]:
-        """The largest |u| at the collocation points of each element, also of an initial state."""
+    ) -> Float[np.ndarray, "elements components"]:
+        """The largest value of each unknown on each element, also of an initial state."""
         values = [functions.at(functions.points)[0] for functions in self.functions]
         along = values.pop(self.problem.axis)
         across = np.ones((1, 1))
         if coefficients.shape[1] > 1:
             for value in values:
                 across = np.kron(across, value)
-        shown = coefficients[..., : self.problem.components or 1]
-        u = np.einsum("nq,eqpc,mp->enmc", across[:, : shown.shape[1]], shown, along, optimize=True)
+        across = across[:, : coefficients.shape[1]]
+        u = np.einsum("nq,eqpc,mp->enmc", across, coefficients, along, optimize=True)
         return np.abs(u).max(axis=(1, 2))
 
     def equations(self) -> SlabEquations:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from physml._numerics.units import ROUNDINGS
 from physml.pinn.space_time._elements import AxisTable
 from physml.pinn.space_time._jets import Derivative, PointResidual, stacked, taylor
 
@@ -53,12 +54,13 @@ class Box(NamedTuple):
     edges: Float[Array, " edges"]
     lows: Float[Array, " others"]  # of the other axes
     spans: Float[Array, " others"]
+    units: Float[Array, " unknowns"]  # in which the coefficients of each unknown are measured
 
 
 class Rows(NamedTuple):
     """A linearised residual, each row divided by the size of its slope in the coefficients."""
 
-    residual: Float[Array, " rows"]  # in units of u
+    residual: Float[Array, " rows"]  # in the units of the unknowns
     slope: Float[Array, "rows components free along"]
     rounding: Float[Array, " rows"]  # of the residual
     doubt: Float[Array, " rows"]  # how much a possible error of u changes the residual
@@ -71,15 +73,17 @@ def defects(
     coefficients: Float[Array, "elements across along components"],
     free: Int[Array, " free"],
 ) -> Float[Array, "equations elements"]:
-    """The largest residual of each equation on each element, in units of u.
+    """The largest residual of each equation on each element, in the units of the unknowns.
 
     A residual is divided by the size of its slope in the coefficients of the (orthonormal) basis.
-    The quotient is about the least change of u that removes the residual.
+    The quotient is about the least change of u that removes the residual. What rounding leaves of
+    it is taken off, because no u removes that.
     """
 
     def worst(index: Array) -> Array:
         rows = [linearise(e, box, index, coefficients, coefficients, free) for e in equations]
-        return jnp.stack([jnp.max(jnp.abs(r.residual)) for r in rows])
+        left = (jnp.abs(r.residual) - ROUNDINGS * r.rounding for r in rows)
+        return jnp.stack([jnp.maximum(jnp.max(x), 0.0) for x in left])
 
     with jax.default_matmul_precision("highest"):
         return each_element(worst, box).T
@@ -105,6 +109,7 @@ def linearise(
 
     low, length = box.edges[index], box.edges[index + 1] - box.edges[index]
     both_u = jnp.stack([coefficients[index], doubt[index]])
+    both_u = both_u * jnp.broadcast_to(box.units, both_u.shape)
     coefficients = coefficients[index]
     num = equation.components or 1
     factors, jets = [], []
@@ -128,8 +133,11 @@ def linearise(
     num_blocks = coefficients.shape[-1] // num
     blocks: list[list[Array]] = [[] for _ in range(num_blocks)]
     for k, (across, along) in enumerate(factors):
-        part = jnp.einsum("nmrc,nq,mp->nmrcqp", slopes[..., k, :], across, along)
-        blocks[equation.sources[k][1]].append(part)
+        block = equation.sources[k][1]
+        of_u = slopes[..., k, :]
+        unit = box.units[block * num : (block + 1) * num]
+        of_u = of_u * jnp.broadcast_to(unit, of_u.shape)
+        blocks[block].append(jnp.einsum("nmrc,nq,mp->nmrcqp", of_u, across, along))
     shape = (*slopes.shape[:3], num, free.size, coefficients.shape[1])
     empty = jnp.zeros(shape, coefficients.dtype)
     slope = jnp.concatenate([sum(parts, empty) for parts in blocks], axis=3)

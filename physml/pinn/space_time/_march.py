@@ -1,6 +1,6 @@
 """A march through time, slab by slab; elements and spans follow the residual."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +8,11 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._elements import halving
-from physml.pinn.space_time._equations import Box, SlabEquations, defects
+from physml.pinn.space_time._equations import Box, SlabEquation, SlabEquations, defects
 from physml.pinn.space_time._slab import FittedSlab, fit_slab
 from physml.results import RESULTS
 
+_MOST_UNITS = 4  # tries to find the unit of what was zero
 _SHORTEST = 1e-13  # window or element, relative to the whole interval
 # Measured on many equations: the change of u that would remove the residual is larger than the
 # error, and at the end of a window a part of the error has decayed.
@@ -32,7 +33,10 @@ class Slab(NamedTuple):
 
 
 class Defect(NamedTuple):
-    """The residual between the collocation points, as a change of u; infinite if not solved."""
+    """The residual between the collocation points, as a relative change of u.
+
+    It is infinite if the equations were not solved.
+    """
 
     along: Float[np.ndarray, " elements"]  # between the points of each element
     across: float  # between the points in t, or in another coordinate
@@ -55,7 +59,8 @@ class March:
         self.slabs: list[Slab] = []
         self.defects: list[float] = []
         self.num_rejected = self.num_iterations = 0
-        self.scale = self.initial_defect = 0.0
+        self.initial_defect = 0.0
+        self.sizes = np.zeros(space.problem.size)  # of the unknowns, the largest so far
         self.random = np.random.default_rng(0)  # signs of errors, which are not known
 
     def steady(self, edges: Edges) -> RESULTS:
@@ -67,7 +72,7 @@ class March:
             box = space.box(edges, 0.0, 1.0)
             fitted = self._fit(equations, box, start, np.zeros_like(start), space.numbers)
             defect = self._judge(fitted, box, space.numbers)
-            bad = defect.along > self._tolerance
+            bad = defect.along > self.rtol
             if not np.isfinite(defect.worst) or not bad.any() or len(bad) >= self.max_elements:
                 break
             edges, start = self._split(edges, _read(fitted.coefficients, start.shape), bad)
@@ -81,7 +86,7 @@ class March:
         self._keep(0.0, 1.0, edges, fitted, start.shape, defect)
         if not np.isfinite(defect.worst):
             return RESULTS.nonlinear_divergence
-        return RESULTS.successful if defect.worst <= self._tolerance else RESULTS.unresolved
+        return RESULTS.successful if defect.worst <= self.rtol else RESULTS.unresolved
 
     def through_time(self, edges: Edges, first_span: float | None, max_windows: int) -> RESULTS:
         """Solve window after window, with shorter windows and more elements where needed."""
@@ -114,10 +119,10 @@ class March:
             )
             fitted = self._fit(equations, box, start, begun, free)
             defect = self._judge(fitted, box, free)
-            none = defect.across <= 1e-12 * self._tolerance
-            ratio = 1e12 if none else self._tolerance / defect.across
+            none = defect.across <= 1e-12 * self.rtol
+            ratio = 1e12 if none else self.rtol / defect.across
             factor = float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 4.0))
-            if defect.worst <= self._tolerance:
+            if defect.worst <= self.rtol:
                 num_failed = 0
                 self._keep(t, span, edges, fitted, start.shape, defect)
                 t = t1 if span == left else t + span
@@ -130,11 +135,11 @@ class March:
                 doubt = doubt + self._noise(doubt.shape, defect.local, span)
             else:
                 self.num_rejected += 1
-                coarse = defect.across <= max(defect.along.max(), self._tolerance)
+                coarse = defect.across <= max(defect.along.max(), self.rtol)
                 if coarse and np.isfinite(defect.worst):
                     if len(edges) > self.max_elements:
                         return RESULTS.unresolved
-                    bad = defect.along > self._tolerance
+                    bad = defect.along > self.rtol
                     edges, both = self._split(edges, np.concatenate([state, doubt], axis=-1), bad)
                     state, doubt = np.split(both, 2, axis=-1)
                     continue
@@ -155,11 +160,11 @@ class March:
             box = space.box(edges, space.problem.intervals[space.time, 0], 1.0)
             fitted = self._fit(equations, box, start, np.zeros_like(start), free)
             share = np.sqrt(np.diff(edges) / np.ptp(edges))
-            along = defects(checks, box, fitted.coefficients, jnp.asarray(free))
+            along = self._defects(checks, box, fitted.coefficients, free)
             local = np.asarray(along, np.float64).max(axis=0)[: len(share)]
             along = local * share
             self.initial_defect = float(along.max())
-            bad = (along > self._tolerance) & (share > _SHORTEST**0.5)
+            bad = (along > self.rtol) & (share > _SHORTEST**0.5)
             if not bad.any() or len(edges) > self.max_elements:
                 noise = self._noise(start.shape, local, 1.0)
                 coefficients, doubt = (_read(x, start.shape) for x in fitted[:2])
@@ -183,12 +188,54 @@ class March:
             return jnp.asarray(np.pad(x, [(0, missing), (0, 0), (0, 0), (0, 0)]), dtype)
 
         most = jnp.asarray(self.max_steps if noise is None else 1)
-        noise = np.zeros(len(start)) if noise is None else _RESIDUAL_SHARE * noise
+        only_doubt = noise is not None
+        noise = _RESIDUAL_SHARE * noise if only_doubt else np.zeros(len(start))
         extra = jnp.asarray(np.pad(noise, (0, missing)), dtype), jnp.asarray(free.ravel()), most
-        fitted = fit_slab(equations, box, flat(start), flat(doubt), *extra)
-        self.num_iterations += int(fitted.num_iterations)
-        self.scale = max(self.scale, float(self._largest(fitted.coefficients).max()))
+        unmet = self.sizes == 0
+        for _ in range(_MOST_UNITS):
+            units = self.units
+            arrays = flat(start / units), flat(doubt / units)
+            fitted = fit_slab(equations, self._scaled(box), *arrays, *extra)
+            coefficients, doubts = (np.asarray(x, np.float64) * units for x in fitted[:2])
+            fitted = fitted._replace(coefficients=coefficients, doubt=doubts)
+            self.num_iterations += int(fitted.num_iterations)
+            if only_doubt:
+                break
+            # What an unknown that was zero becomes is known when it was found in nearly its unit.
+            sizes = self._largest(coefficients).max(axis=0)
+            if fitted.converged:
+                self.sizes = np.maximum(self.sizes, sizes)
+            self.sizes = np.where(unmet, sizes, self.sizes)
+            moved = unmet & (np.abs(np.log2(self.units / units)) > 1)
+            if not moved.any():
+                break
+        else:  # it has no size but rounding
+            self.sizes = np.where(moved, 0.0, self.sizes)
         return fitted
+
+    @property
+    def units(self) -> Float[np.ndarray, " unknowns"]:
+        """The largest size of each unknown so far; one where it was always zero.
+
+        A derivative in t may be zero where u is at rest: it has at least the size of u over the
+        whole time.
+        """
+        problem = self.space.problem
+        sizes, shown = self.sizes.copy(), problem.components or 1
+        if problem.stages > 1:
+            whole = float(np.ptp(problem.intervals[self.space.time]))
+            powers = whole ** -(np.arange(len(sizes)) // shown)
+            sizes = np.maximum(sizes, np.tile(sizes[:shown], problem.stages) * powers)
+        return np.where(sizes > 0, sizes, 1.0)
+
+    def _scaled(self, box: Box) -> Box:
+        return box._replace(units=jnp.asarray(self.units, self.space.problem.dtype))
+
+    def _defects(
+        self, equations: tuple[SlabEquation, ...], box: Box, coefficients: ArrayLike, free: Any
+    ) -> Array:
+        measured = jnp.asarray(np.asarray(coefficients) / self.units, self.space.problem.dtype)
+        return defects(equations, self._scaled(box), measured, jnp.asarray(free))
 
     def _largest(self, coefficients: ArrayLike) -> Float[np.ndarray, "elements shown"]:
         return np.nan_to_num(self.space.largest(np.asarray(coefficients)), nan=0.0)
@@ -200,9 +247,11 @@ class March:
         """
         noise = np.zeros(shape)
         shown = self.space.problem.components or 1
+        own = np.where(self.sizes > 0, self.units, 0.0)[:shown]  # of zeros there is no error yet
+        own = np.resize(own, shape[-1])
         for i, size in enumerate(_END_SHARE * local):
             signs = self.random.standard_normal((2, shape[-1]))
-            units = size * (2 / span) ** (np.arange(shape[-1]) // shown)  # of derivatives in t
+            units = size * own * (2 / span) ** (np.arange(shape[-1]) // shown)  # of derivatives
             noise[i] = (self.bumps @ signs) * units
         return noise
 
@@ -210,7 +259,7 @@ class March:
         lengths = np.diff(np.asarray(box.edges, np.float64))[: int(box.count)]
         if not fitted.converged:
             return Defect(np.full(len(lengths), np.inf), np.inf, np.full(len(lengths), np.inf))
-        worst = defects(self.checks, box, fitted.coefficients, jnp.asarray(free.ravel()))
+        worst = self._defects(self.checks, box, fitted.coefficients, free.ravel())
         raw = np.nan_to_num(np.asarray(worst, np.float64)[:, : len(lengths)], nan=np.inf)
         # An element counts by its share of the domain, as in the L2 norm.
         worst = raw * np.sqrt(lengths / lengths.sum())
@@ -226,29 +275,27 @@ class March:
         defect: Defect,
     ) -> None:
         """Add a slab. Its error is the doubt about its start, its truncation and its rounding."""
-        sizes, doubts = (self._largest(np.asarray(x)[: shape[0]]) for x in fitted[:2])
+        shown = self.space.problem.components or 1
+        sizes, doubts = (self._largest(np.asarray(x)[: shape[0]])[:, :shown] for x in fitted[:2])
         eps = float(jnp.finfo(self.space.problem.dtype).eps)
-        errors = doubts + _LOCAL_SHARE * defect.local[:, None] + 2 * eps * sizes
+        local = _LOCAL_SHARE * defect.local[:, None] * self.units[:shown]
+        errors = doubts + local + 2 * eps * sizes
         flat = np.asarray(fitted.coefficients)[: shape[0]]
-        shown = flat[..., : self.space.problem.components or 1]  # then come derivatives in t
-        self.slabs.append(Slab(float(t), float(span), edges, shown, errors))
-        self.defects.append(defect.worst / self._tolerance if defect.worst else 0.0)
+        # Behind u come its derivatives in t.
+        self.slabs.append(Slab(float(t), float(span), edges, flat[..., :shown], errors))
+        self.defects.append(defect.worst / self.rtol if defect.worst else 0.0)
 
     def trusted_until(self) -> float | None:
         """The time until which at least half of the digits asked for are right; None if always.
 
         An element's error counts by its share of the domain, as in the L2 norm.
         """
-        few_digits = np.sqrt(self.rtol) * self.scale
+        few_digits = np.sqrt(self.rtol) * self.units[: self.space.problem.components or 1]
         for slab in self.slabs:
             share = np.diff(slab.edges) / np.ptp(slab.edges)
-            if not np.sqrt(np.max(share @ slab.errors**2)) <= few_digits:  # also where it is NaN
+            if not np.all(np.sqrt(share @ slab.errors**2) <= few_digits):  # also where it is NaN
                 return slab.start
         return None
-
-    @property
-    def _tolerance(self) -> float:
-        return self.rtol * self.scale
 
     def _split(
         self, edges: Edges, coefficients: Coefficients, bad: Bool[np.ndarray, " elements"]

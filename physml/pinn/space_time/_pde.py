@@ -1,20 +1,21 @@
 """A partial differential equation solved by networks, in space and through time."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import DTypeLike
+from jaxtyping import Array, DTypeLike
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_positive
 from physml.pinn.space_time._discretisation import Discretisation
-from physml.pinn.space_time._jets import PointResidual, stacked
+from physml.pinn.space_time._jets import Field, PointResidual, stacked, taylor
 from physml.pinn.space_time._march import March
-from physml.pinn.space_time._problem import Face, PDEProblem, make_problem
+from physml.pinn.space_time._problem import Face, PDECondition, PDEProblem, make_problem
 from physml.pinn.space_time._solution import PDESolution
 from physml.results import RESULTS, conclude
 
@@ -55,9 +56,10 @@ def pde(
     An equation of a higher order in t is solved as a system of first order.
 
     The residual is judged between the collocation points, as the change of u that would remove
-    it. Where this is above `rtol` times the largest |u| so far, elements are halved if it is large
-    along them, and the window is narrowed if it is large in t. An initial value with a kink gets
-    small elements; a kink that the equation keeps is never resolved.
+    it. Where this is above `rtol` times the largest value of an unknown so far, of each its own,
+    elements are halved if it is large along them, and the window is narrowed if it is large in t.
+    An initial value with a kink gets small elements; a kink that the equation keeps is never
+    resolved.
 
     `pde` runs on the host, with a compiled call for each window: it cannot be used in `jax.jit` or
     `jax.grad`.
@@ -138,8 +140,8 @@ def pde(
         else:
             march = March(Discretisation(problem), *limits)
             result = march.through_time(_even(problem, elements), first_span, max_windows)
-    solution = _solution(march, result)
-    result, details = _verdict(march, solution)
+    solution, reach = _solution(march, result)
+    result, details = _verdict(march, solution, reach)
     solution = eqx.tree_at(lambda s: s.result, solution, result)
     return conclude(solution, result, "pinn.pde", details, throw=throw)
 
@@ -164,14 +166,19 @@ def _steady(
     return march, result
 
 
-def _verdict(march: March, solution: PDESolution) -> tuple[RESULTS, str]:
-    """How the solve ended, and what the message adds to that."""
+def _verdict(
+    march: March, solution: PDESolution, reach: Mapping[str, float]
+) -> tuple[RESULTS, str]:
+    """How the solve ended, and what the message adds to that.
+
+    `reach` is how far each condition changes when the unknowns change by their own size.
+    """
     problem, result = march.space.problem, solution.result
     if result == RESULTS.successful:
         missed = [
             f"{face} is missed by {size:.2g}"
             for face, size in solution.stats["condition_defects"].items()
-            if not size <= np.sqrt(march.rtol) * max(march.scale, 1e-300)
+            if not size <= np.sqrt(march.rtol) * reach[face]
         ]
         if missed:
             return RESULTS.unresolved, f"The conditions are not met: {', '.join(missed)}."
@@ -204,8 +211,11 @@ def _verdict(march: March, solution: PDESolution) -> tuple[RESULTS, str]:
     return result, details.rstrip()
 
 
-def _solution(march: March, result: RESULTS) -> PDESolution:
-    """The slabs as one solution, in buffers as long as the longest slab."""
+def _solution(march: March, result: RESULTS) -> tuple[PDESolution, dict[str, float]]:
+    """The slabs as one solution, in buffers as long as the longest slab.
+
+    Beside it comes how far each condition changes when the unknowns change by their own size.
+    """
     space, slabs = march.space, march.slabs
     problem = space.problem
     components = problem.components or 1
@@ -246,30 +256,68 @@ def _solution(march: March, result: RESULTS) -> PDESolution:
         result=result,
         stats=stats,
     )
-    defects = _condition_defects(solution, problem) if slabs else {}
-    return eqx.tree_at(lambda s: s.stats, solution, stats | {"condition_defects": defects})
+    sizes = march.units[:components]
+    defects, reach = _condition_defects(solution, problem, sizes) if slabs else ({}, {})
+    solution = eqx.tree_at(lambda s: s.stats, solution, stats | {"condition_defects": defects})
+    return solution, reach
 
 
-def _condition_defects(solution: PDESolution, problem: PDEProblem) -> dict[str, float]:
-    """How much u misses each condition: the root mean square along its face."""
+def _condition_defects(
+    solution: PDESolution, problem: PDEProblem, sizes: np.ndarray
+) -> tuple[dict[str, float], dict[str, float]]:
+    """How much u misses each condition, and how far the condition could change.
+
+    The first is the root mean square along the condition's face, the second the change for unknowns
+    of these sizes that vary over the whole domain.
+    """
     domain = np.asarray(solution.domain)
-    points = []
+    lengths = np.where(np.ptp(domain, axis=1) > 0, np.ptp(domain, axis=1), 1.0)
+    points, units = [], []
     for condition in problem.conditions:
         along = np.linspace(domain[:, 0], domain[:, 1], _FACE_POINTS)
         along[:, condition.axis] = domain[condition.axis, condition.end]
         points.append(jnp.asarray(along, problem.dtype))
+        slopes = np.prod(lengths ** -np.array(condition.derivatives, float), axis=1)
+        units.append(jnp.asarray(slopes[:, None] * sizes, problem.dtype))
     names = [
         f"the condition at {problem.coordinates[c.axis]} = {domain[c.axis, c.end]:.6g}"
         for c in problem.conditions
     ]
 
     @eqx.filter_jit
-    def sizes(solution: PDESolution, points: list) -> list:
-        field = solution.field
-        residuals = [
-            jax.vmap(lambda point, c=c: stacked(c.residual(field, *point)))(where)
-            for c, where in zip(problem.conditions, points, strict=True)
+    def missed(solution: PDESolution, points: list, units: list) -> list:
+        ask = partial(_ask_condition, solution.field, problem)
+        return [
+            jax.vmap(partial(ask, condition), in_axes=(None, 0))(unit, where)
+            for condition, unit, where in zip(problem.conditions, units, points, strict=True)
         ]
-        return [jnp.sqrt(jnp.mean(r**2)) for r in residuals]
 
-    return dict(zip(names, map(float, sizes(solution, points)), strict=True))
+    found = [[np.asarray(x) for x in pair] for pair in missed(solution, points, units)]
+    defects = [float(np.sqrt(np.mean(residual**2))) for residual, _ in found]
+    # Each row in its own unit; the verdict compares the worst of them.
+    reach = []
+    for (residual, change), defect in zip(found, defects, strict=True):
+        rows = np.sqrt(np.mean(residual**2, axis=0))
+        most = change.max(axis=0)
+        share = np.max(np.where(rows > 0, rows / np.where(most > 0, most, 1e-300), 0.0))
+        reach.append(defect / share if share > 0 else np.inf)
+    return dict(zip(names, defects, strict=True)), dict(zip(names, reach, strict=True))
+
+
+def _ask_condition(
+    field: Field, problem: PDEProblem, condition: PDECondition, units: Array, point: Array
+) -> tuple[Array, Array]:
+    """A condition's rows at a point, and their change where u's derivatives change by `units`."""
+
+    def rows(jet: Array) -> Array:
+        own = jet[:, 0] if problem.components is None else jet
+        u = taylor(problem.coordinates, condition.derivatives, own, point)
+        return stacked(condition.residual(u, *point))
+
+    def derivative(orders: tuple[int, ...]) -> Array:
+        letters = "".join(c * n for c, n in zip(problem.coordinates, orders, strict=True))
+        of_u = getattr(field, letters) if letters else field
+        return jnp.atleast_1d(of_u(*point))
+
+    jet = jnp.stack([derivative(orders) for orders in condition.derivatives])
+    return rows(jet), jnp.sum(jnp.abs(jax.jacfwd(rows)(jet)) * units[None], axis=(1, 2))

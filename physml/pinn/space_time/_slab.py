@@ -56,7 +56,7 @@ def fit_slab(
         box: where the slab lies.
         start: the first guess.
         doubt: the possible error of the coefficients that `start` gives and that are not sought.
-        noise: the size of the residuals that remain, in units of u.
+        noise: the size of the residuals that remain, in the box's units, as all coefficients are.
         free: which functions across are sought; `start` gives the rest.
         max_steps: the number of steps after which the iteration has not converged.
     """

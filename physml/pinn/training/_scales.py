@@ -122,7 +122,8 @@ def _probed(
     size = jnp.maximum(jnp.abs(low), jnp.abs(high))
     looks = 8
     times = t0 + (t1 - t0) * jnp.asarray(np.linspace(0.0, 1.0, looks), dtype)
-    typical = jnp.broadcast_to(size[:, None], (dim, looks))
+    # Not all at the same state, where a rounding may happen to be nothing.
+    typical = size[:, None] * jnp.asarray(np.linspace(0.9, 1.0, looks), dtype)[None]
     noise = (t1 - t0) * rounding(lambda t, y: system(t, y, args), times, typical)
     moves = (high - low > noise) & (variance > 0)
     rate = jnp.where(moves, pace / jnp.where(moves, variance, 1.0), 0.0)

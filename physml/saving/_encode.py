@@ -1,0 +1,201 @@
+"""Take a thing apart into nodes of JSON and a list of arrays."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from flax.nnx.pytreelib import PytreeState
+
+from physml._numerics.checks import is_concrete
+from physml.saving._names import name_of
+
+Node = Any
+"""A JSON value: None, bool, int, float, str, or a dict with a "kind"."""
+
+PLAIN = ("flax.nnx:State", "flax.typing:HashableMapping")
+"""Classes that are no records, but hold everything in their attributes."""
+
+
+def text_of(key: Node) -> str:
+    """A dict's key in a path."""
+    return json.dumps(key) if isinstance(key, dict) else repr(key)
+
+
+class Content(NamedTuple):
+    """A thing taken apart.
+
+    Attributes:
+        thing: the thing's node.
+        arrays: the arrays that nodes refer to by number; random keys as their data.
+        own: what cannot be rebuilt: the user's functions, classes and other objects by name.
+    """
+
+    thing: Node
+    arrays: list[Any]
+    own: dict[str, Any]
+
+
+def encode(thing: Any) -> Content:
+    """Take a thing apart.
+
+    Raises:
+        TypeError: it holds a traced array, or an array of Python objects.
+    """
+    encoder = _Encoder()
+    return Content(encoder.node(thing, ""), encoder.arrays, encoder.own)
+
+
+class _Encoder:
+    def __init__(self):
+        self.arrays: list[Any] = []
+        self.own: dict[str, Any] = {}
+        self._numbers: dict[int, int] = {}  # of arrays, by their id
+        self._shared: dict[int, dict[str, Any]] = {}  # nodes of what is changed in place
+        self._count = 0  # of those that occur again
+        self._kept: list[Any] = []  # so that no id is used twice
+
+    def node(self, thing: Any, path: str) -> Node:
+        kind = type(thing)
+        if thing is None or kind in (bool, int, str):
+            return thing
+        if kind is float:
+            return thing if math.isfinite(thing) else {"kind": "float", "value": str(thing)}
+        if kind is complex:
+            return {"kind": "complex", "parts": self._items((thing.real, thing.imag), path)}
+        if isinstance(thing, jax.Array | np.ndarray | np.generic):
+            return self._array(thing, path)
+        if isinstance(thing, np.dtype):
+            return {"kind": "dtype", "name": str(thing)}
+        if id(thing) in self._shared:
+            node = self._shared[id(thing)]
+            if "id" not in node:
+                node["id"], self._count = self._count, self._count + 1
+            return {"kind": "again", "id": node["id"]}
+        if kind in (list, tuple, set, frozenset):
+            return {"kind": kind.__name__, "items": self._items(thing, path)}
+        if kind is dict:
+            return {"kind": "dict", "items": self._pairs(thing, path)}
+        if callable(thing) and (name := name_of(thing)):
+            return {"kind": "name", "name": name}
+        return self._composed(thing, path)
+
+    def _composed(self, thing: Any, path: str) -> Node:
+        """The node of what is neither a number, nor a collection, nor known by its name."""
+        if isinstance(thing, nnx.Variable):
+            node = self._remember(thing, {"kind": "variable", "of": self._class(thing)})
+            value = thing.get_raw_value()
+            if isinstance(value, jax.Ref):
+                value = value[...]
+            node["value"] = self.node(value, f"{path}.value")
+            node["metadata"] = self.node(thing.get_metadata(), f"{path}.metadata")
+            return node
+        if isinstance(thing, nnx.Pytree):
+            node = self._remember(thing, {"kind": "module", "of": self._class(thing)})
+            fields = {name: x for name, x in vars(thing).items() if name != "_pytree__state"}
+            data = fields["_pytree__nodes"]
+            static = [name for name in fields if not data.get(name, False)]
+            return self._fill(node, fields, static, path)
+        if isinstance(thing, PytreeState):  # it only notes in what trace a module was made
+            return {"kind": "state", "fields": {}}
+        if isinstance(thing, jax.tree_util.PyTreeDef):
+            example = {"tree": jax.tree.unflatten(thing, range(thing.num_leaves))}
+            return self._fill({"kind": "structure"}, example, ("tree",), path)
+        if isinstance(thing, functools.partial):
+            call = self._items((thing.func, thing.args, thing.keywords), path)
+            return {"kind": "partial", "of": self._class(thing), "call": call}
+        if hasattr(thing, "__self__") and hasattr(thing, "__func__"):
+            owner = self.node(thing.__self__, f"{path}.owner")
+            return {"kind": "method", "owner": owner, "name": thing.__func__.__name__}
+        if hasattr(thing, "__wrapped__"):  # a compiled or decorated function of the user
+            return {"kind": "own", "name": self._own(thing)}
+        if isinstance(thing, eqx.Module) and hasattr(thing, "_enumeration"):
+            return self._member(thing, path)
+        if isinstance(thing, tuple) and (names := getattr(thing, "_fields", None)) is not None:
+            fields = dict(zip(names, thing, strict=True))
+            return self._fill({"kind": "named tuple", "of": self._class(thing)}, fields, (), path)
+        if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+            declared = dataclasses.fields(thing)
+            fields = {x.name: getattr(thing, x.name) for x in declared if hasattr(thing, x.name)}
+            record = isinstance(thing, eqx.Module)  # other dataclasses are static as a whole
+            static = [x.name for x in declared if x.metadata.get("static") or not record]
+            return self._fill({"kind": "record", "of": self._class(thing)}, fields, static, path)
+        if name_of(type(thing)) in PLAIN:
+            return self._fill({"kind": "record", "of": self._class(thing)}, vars(thing), (), path)
+        return {"kind": "own", "name": self._own(thing)}
+
+    def _fill(
+        self, node: Node, fields: Mapping[str, Any], static: Collection[str], path: str
+    ) -> Node:
+        if static:
+            node["static"] = sorted(static)
+        node["fields"] = {name: self.node(x, f"{path}.{name}") for name, x in fields.items()}
+        return node
+
+    def _items(self, things: Iterable[Any], path: str) -> list[Node]:
+        return [self.node(item, f"{path}[{index}]") for index, item in enumerate(things)]
+
+    def _pairs(self, things: Mapping[Any, Any], path: str) -> list[list[Node]]:
+        return [
+            [self.node(key, path), self.node(x, f"{path}[{key!r}]")] for key, x in things.items()
+        ]
+
+    def _array(self, array: Any, path: str) -> Node:
+        if not is_concrete(array):
+            raise TypeError(f"thing{path} must not be traced: save outside of jit, vmap and grad")
+        if array.dtype == object:
+            raise TypeError(f"thing{path} must hold numbers, got an array of Python objects")
+        node: dict[str, Any] = {"kind": "array"}
+        if not isinstance(array, jax.Array):
+            node["kind"] = "numpy" if isinstance(array, np.ndarray) else "scalar"
+        elif jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            node = {"kind": "key", "implementation": str(jax.random.key_impl(array))}
+        elif array.weak_type:
+            node["weak"] = True
+        if id(array) not in self._numbers:
+            self._kept.append(array)
+            self._numbers[id(array)] = len(self.arrays)
+            self.arrays.append(jax.random.key_data(array) if node["kind"] == "key" else array)
+        number = self._numbers[id(array)]
+        stored = self.arrays[number]
+        return node | {
+            "number": number, "dtype": str(stored.dtype), "shape": list(stored.shape)
+        }  # fmt: skip
+
+    def _member(self, thing: Any, path: str) -> Node:
+        """Members of an enumeration by name, since a later version may number them otherwise."""
+        enumeration, value = thing._enumeration, thing._value
+        used = {int(number) for number in np.unique(np.asarray(value))}
+        names = enumeration._name_to_item.items()
+        names = {str(int(item._value)): name for name, item in names if int(item._value) in used}
+        of = self._name(enumeration)
+        return {"kind": "member", "of": of, "names": names, "value": self.node(value, path)}
+
+    def _remember(self, thing: Any, node: Node) -> Node:
+        self._kept.append(thing)
+        self._shared[id(thing)] = node
+        return node
+
+    def _class(self, thing: Any) -> str:
+        return self._name(type(thing))
+
+    def _name(self, thing: Any) -> str:
+        return name_of(thing) or self._own(thing)
+
+    def _own(self, thing: Any) -> str:
+        """The name under which a user's own function, class or object is handed in by `load`."""
+        named = getattr(thing, "__qualname__", None) or type(thing).__qualname__
+        base = name = str(named).rpartition("<locals>.")[2]
+        count = 1
+        while name in self.own and self.own[name] is not thing:
+            count += 1
+            name = f"{base} {count}"
+        self.own[name] = thing
+        return name

@@ -1,0 +1,100 @@
+"""One saved thing as one file: an ordinary zip archive whose checksum is its comment."""
+
+import hashlib
+import json
+import mmap
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from physml.saving._replacing import replacing
+
+_FORMAT = "physml.saving/1"
+_CONTENTS = "contents.json"
+_BEFORE = b"sha256:"
+_TAIL = len(_BEFORE) + 2 * hashlib.sha256().digest_size
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that the same thing gives the same bytes
+
+
+def write(path: Path, contents: dict[str, Any], arrays: Sequence[Any]) -> None:
+    """Write a file that holds JSON and arrays; it appears whole or not at all.
+
+    `zipfile` and `numpy.load` read it without physml: `contents.json` and `0.npy`, `1.npy`, ...
+    Numbers that NumPy does not know, such as bfloat16, are there as unsigned integers.
+    """
+    with replacing(path) as temporary:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            archive.comment = b"?" * _TAIL
+            facts = {"format": _FORMAT, "dtypes": [str(x.dtype) for x in arrays], **contents}
+            text = json.dumps(facts, indent=1, allow_nan=False)
+            archive.writestr(zipfile.ZipInfo(_CONTENTS, _LONG_AGO), text)
+            for number, array in enumerate(arrays):
+                member = zipfile.ZipInfo(f"{number}.npy", _LONG_AGO)
+                with archive.open(member, "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, _storable(_on_host(array)), allow_pickle=False)
+        checksum = _BEFORE + _checksum(temporary)
+        with temporary.open("rb+") as file:
+            file.seek(-_TAIL, 2)
+            file.write(checksum)
+
+
+def why_damaged(path: Path) -> str:
+    """What is wrong with a file; empty if it holds what was written."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        begins = file.read(4)
+        file.seek(max(0, size - _TAIL))
+        ends = file.read()
+    if begins != b"PK\x03\x04" and not ends.startswith(_BEFORE):
+        return "physml did not write it"
+    if size < _TAIL or not ends.startswith(_BEFORE):
+        return "its end is missing"
+    if ends != _BEFORE + _checksum(path):
+        return "its bytes are not those that were written"
+    return ""
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The JSON and the arrays of a file that is whole.
+
+    Raises:
+        ValueError: a newer version of physml wrote it.
+    """
+    with zipfile.ZipFile(path) as archive:
+        contents = json.loads(archive.read(_CONTENTS))
+        if contents["format"] != _FORMAT:
+            raise ValueError(
+                f"{path} must have the format {_FORMAT}, got {contents['format']}: physml "
+                f"{contents.get('physml')} wrote it"
+            )
+        arrays = []
+        for number, dtype in enumerate(contents["dtypes"]):
+            with archive.open(f"{number}.npy") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+            arrays.append(array if str(array.dtype) == dtype else array.view(jnp.dtype(dtype)))
+    return contents, arrays
+
+
+def _on_host(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        from jax.experimental import multihost_utils  # only where there are several hosts
+
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    """An array of a dtype that NumPy knows, with the same bytes."""
+    known = array.dtype.isbuiltin != 2  # 2 is a dtype that another package has registered
+    return array if known else array.view(f"u{array.itemsize}")
+
+
+def _checksum(path: Path) -> bytes:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with memoryview(content) as view, view[:-_TAIL] as before:
+            return hashlib.sha256(before).hexdigest().encode()

@@ -1,0 +1,87 @@
+"""Show the runs that lie in a folder: their state and their first figures. Compare two of them.
+
+python scripts/runs.py                       # all runs below results/
+python scripts/runs.py --below elsewhere
+python scripts/runs.py --compare results/lorenz results/lorenz_wide
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from physml import experiment
+
+RECORDED = ("seed", "dtype", "device", "cpu_count", "cache", "date", "command", "compile_seconds")
+
+
+@dataclass(frozen=True)
+class Options:
+    below: Path = Path("results")
+    """Folder under which runs are looked for."""
+    compare: tuple[Path, Path] | None = None
+    """Two runs whose figures are shown side by side."""
+    figures: int = 3
+    """How many figures of each run are shown."""
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """The figures of a run; those so far where it is not complete."""
+    for name in ("metrics.json", "metrics.json.unfinished"):
+        if (folder / name).exists():
+            return json.loads((folder / name).read_text(encoding="utf-8"))
+    return {}
+
+
+def listed(below: Path, figures: int) -> list[dict[str, Any]]:
+    """One row for each run below a folder, newest first."""
+    rows = []
+    for path in below.rglob("run.json"):
+        folder, record = path.parent, experiment.record_of(path.parent) or {}
+        metrics = metrics_of(folder)
+        claims = {key: x for key, x in metrics.items() if is_figure(key, x)}
+        shown = [f"{key} {x:.3g}" for key, x in list(claims.items())[:figures]]
+        rows.append(
+            {
+                "folder": str(folder.relative_to(below)),
+                "state": record.get("state", ""),
+                "started": record.get("started", ""),
+                "wall_s": metrics.get("wall_s"),
+                "figures": ", ".join(shown) or record.get("error", ""),
+            }
+        )
+    return sorted(rows, key=lambda row: row["started"], reverse=True)
+
+
+def compared(first: Path, second: Path) -> list[dict[str, Any]]:
+    """One row for each figure of two runs that differs between them."""
+    one, two = metrics_of(first), metrics_of(second)
+    rows = []
+    for key in one | two:
+        a, b = one.get(key), two.get(key)
+        if a != b:
+            ratio = b / a if a and is_figure(key, a) and is_figure(key, b) else None
+            rows.append({"figure": key, "first": a, "second": b, "ratio": ratio})
+    return rows
+
+
+def is_figure(key: str, value: Any) -> bool:
+    """Whether a metric is a number that the run found, and nothing about the run itself."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and key not in RECORDED and not key.startswith("versions.")
+
+
+def main(options: Options) -> None:
+    if options.compare is None:
+        columns = ["folder", "state", "started", "wall_s", "figures"]
+        rows = listed(options.below, options.figures)
+        print(experiment.format_table(rows, dict(zip(columns, columns, strict=True))))
+    else:
+        columns = {key: key for key in ("figure", "first", "second", "ratio")}
+        print(experiment.format_table(compared(*options.compare), columns))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
