@@ -15,6 +15,7 @@ if typing.TYPE_CHECKING:
     from physml import experiment as experiment
     from physml import fit as fit
     from physml import fourier as fourier
+    from physml import generative as generative
     from physml import neuron as neuron
     from physml import nn as nn
     from physml import pinn as pinn

@@ -15,6 +15,7 @@ from physml import (
     dynamics,
     fit,
     fourier,
+    generative,
     neuron,
     nn,
     pinn,
@@ -100,6 +101,10 @@ CLIMATE_KEPT = {
     "segment": 20, "peak": -1, "exponents": 1, "every": 10, "transient": 10, "chunk": 20, "t0": 0.0,
 }  # fmt: skip
 CURVE = {"a": (GRID, GRID, GRID)}
+CODEC = generative.principal_components(ROWS, 1)
+VARIATIONAL = nn.Variational(nn.Autoencoder.dense(5, (), 1, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+VARIATIONAL = generative.Codec.create(VARIATIONAL, ROWS)
+CODED = data.from_arrays(TIMES, jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 5))))
 ABC = ("x", "y", "z")
 
 
@@ -289,6 +294,34 @@ CALLS = {
     fourier.sawtooth_wave: {"n": 3, "amplitude": 1.0, "period": 1.0},
     fourier.square_wave: {"n": 3, "amplitude": 1.0, "period": 1.0},
     fourier.triangle_wave: {"n": 3, "amplitude": 1.0, "period": 1.0},
+    # generative
+    generative.AnomalyScore.fit: {"codec": CODEC, "normal": ROWS},
+    generative.AnomalyScore.quantile: {
+        "self": generative.AnomalyScore.fit(CODEC, ROWS), "share": 0.5,
+    },
+    generative.Codec.create: {"network": CODEC.network, "train": ROWS},
+    generative.Codec.errors: {"self": CODEC, "x": ROWS},
+    generative.Codec.relative_error: {"self": CODEC, "x": ROWS},
+    generative.discover_equations: {
+        "codec": CODEC, "trajectories": CODED, "key": KEY, "degree": 2, "threshold": 0.1,
+        "starts": 2, "units": 10,
+    },
+    generative.encode_trajectories: {"codec": CODEC, "trajectories": CODED},
+    generative.evidence_bound: {"codec": VARIATIONAL, "x": ROWS, "key": KEY, "samples": 1},
+    generative.fit_autoencoder: {
+        "network": CODEC.network, "train": ROWS, "optimizer": ADAM, "key": KEY, "steps": 2,
+        "epochs": None, "batch_size": 2, "refit": True, "patience": None, "progress": False,
+    },
+    generative.fit_projection: {
+        "train": PATHS.reshape(-1, 3), "latent": 1, "key": KEY, "units": 5, "narrow": 5,
+        "scale": 0.1, "restarts": 1, "max_steps": 100,
+    },
+    generative.interpolate: {"codec": CODEC, "start": ROWS[0], "end": ROWS[1], "num": 3},
+    generative.latent_dimension: {"values": [1.0, 0.1]},
+    generative.latent_spectrum: {"codec": CODEC, "x": ROWS},
+    generative.legendre_lift: {"states": ROWS, "points": 20, "unit": 40.0},
+    generative.principal_components: {"train": ROWS, "latent": 1},
+    generative.sample: {"codec": VARIATIONAL, "num": 2, "key": KEY},
     # neuron
     neuron.gradient_step: {
         "w": ONES, "b": 0.5, "x": ONES, "target": 1.0, "learning_rate": 0.1,
@@ -553,6 +586,7 @@ WITH_ZERO = REAL | {
     "rcond", "scale of Augmentation", "shift", "start", "warmup", "refinements", "transient",
     "padding", "errors", "memory", "lookback", "temperature", "steps", "power", "floor", "rate",
     "threshold of error_growth", "num_steps of rollout", "n of SquareWave.fourier_series",
+    "share of AnomalyScore.quantile", "threshold of discover_equations",
     "num_steps of loop", "steps of loop", "mass", "length of Pendulum", "diffusivity", "damping",
     "restarts", "noise of fit_linear_equation", "force_noise",
 }  # fmt: skip

@@ -29,6 +29,10 @@ KEYS = {
         lorenz.shape.32_x_2.eps1 lorenz.shape.32_x_2.forecast_refit lorenz.activation.relu.eps1
         lorenz.schedule.cosine.forecast lorenz.regularisation.dropout_0.1.eps1
         lorenz.optimizer.adam.eps1 lorenz.gradient.sigmoid_16""",
+    "autoencoder": """
+        lift.rel_err_2 lift.rel_err_3 lift.rel_err_4 lift.pca_rel_err_3 lift.dimension
+        dynamic.vpt_mean latent_equations.vpt_mean linear_layers.dimension
+        digits.dense.rel_err digits.conv.rel_err digits.vae.rel_err digits.pca.rel_err""",
     "bayes": """
         oscillator.coverage lorenz.coverage last_layer.coverage laplace.coverage
         all_weights.coverage ensemble.coverage""",

@@ -5,6 +5,9 @@ from physml._types import RecurrentNetwork as RecurrentNetwork
 from physml.nn._activations import ACTIVATIONS as ACTIVATIONS
 from physml.nn._activations import Activation as Activation
 from physml.nn._activations import fourier as fourier
+from physml.nn._autoencoder import Autoencoder as Autoencoder
+from physml.nn._autoencoder import ImageDecoder as ImageDecoder
+from physml.nn._autoencoder import Variational as Variational
 from physml.nn._cnn import CNN as CNN
 from physml.nn._conv import Conv as Conv
 from physml.nn._conv import correlate as correlate

@@ -1,0 +1,224 @@
+"""An autoencoder to the digits of float64: a trained projection, and a decoder by least squares."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from physml import fit as fitting
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_count, require_positive
+from physml.generative._codec import Codec, Rows, checked_rows, components
+from physml.generative._separable import distant_rows, unexplained
+from physml.nn import MLP, Autoencoder
+
+_ROWS = 400  # from which the projection is learned
+_COVER = 2000  # that cover the data's extent, for the decoder
+_MOST = 6000  # more for the decoder, as they come
+# The decoders that are tried: the scale of their features, and the share of their singular values
+# that is left out.
+_DECODERS = ((0.01, 1e-15), (0.03, 1e-15), (0.1, 1e-15), (0.1, 1e-6), (0.5, 1e-6))
+
+
+class ProjectionFit(eqx.Module):
+    """A code by a projection and how it came about.
+
+    Attributes:
+        codec: the result.
+        valid_errors: the relative errors on the rows that were held out, one for each start; the
+            code is that of the least.
+        training: how its projection was found: the history, the result, the seconds.
+    """
+
+    codec: Codec
+    valid_errors: tuple[float, ...]
+    training: fitting.Fit
+
+
+@checked
+def fit_projection(
+    train: Rows,
+    latent: int,
+    *,
+    key: PRNGKeyArray,
+    units: int = 300,
+    narrow: int = 40,
+    scale: float = 0.01,
+    restarts: int = 3,
+    max_steps: int = 500,
+) -> ProjectionFit:
+    r"""Fit an autoencoder whose encoder is linear and whose decoder is not, to many digits.
+
+    Gradient descent on an autoencoder leaves a relative error of 1e-3 or so. Here the encoder is a
+    projection W of the data on `latent` numbers of unit covariance, found by Levenberg and
+    Marquardt's method from the data's principal components,
+
+    $$\min_W \min_C \|\phi(Y W)\, C - Y\|^2,$$
+
+    with Y the data in their principal components and $\phi$ a few frozen random units. The best
+    weights C follow every W (variable projection), so that only W is sought. The units are so flat
+    that few of them give little but polynomials of low degree; W then has to find latent numbers
+    in which the data are simple. The decoder that stays has more units, and its readout is fitted
+    by SVD. Its scale is chosen among several by the error on every fifth row, which is held out.
+
+    The encoder keeps the data apart only if they are a graph over some plane. Where they are not,
+    or are noisy, `fit_autoencoder` does better, with hidden layers in the encoder.
+
+    Args:
+        train: the data, as rows of numbers. float64 is where it pays.
+        latent: the latent numbers.
+        key: for the frozen units.
+        units: of the decoder.
+        narrow: the units with which the projection is found.
+        scale: the slope of these over one standard deviation of a latent number.
+        restarts: how often it is looked for, from other starts by other units.
+        max_steps: evaluations of Levenberg and Marquardt's method, at most.
+
+    Raises:
+        ValueError: the data are no finite rows of numbers that differ, a count is below one, or the
+            data have fewer independent directions than `latent`.
+
+    Source: G. Golub, V. Pereyra, Inverse Problems 19 (2003) R1, on variable projection.
+    """
+    rows = checked_rows("train", train, least=10)
+    if rows.ndim != 2:
+        raise ValueError(f"train must have shape (rows, size), got {rows.shape}")
+    require_count(units=units, narrow=narrow)
+    require_count(restarts=restarts, max_steps=max_steps)
+    require_positive(scale=scale)
+    projected = Projected.of(rows)
+    require_count(most=projected.white.shape[1], latent=latent)
+    fits = []
+    for one in jax.random.split(key, restarts):
+        start_key, narrow_key, units_key = jax.random.split(one, 3)
+        residual = _Narrow(*_flat_units(narrow_key, latent, narrow, scale, rows.dtype))
+        found = projected.sought(residual, latent, start_key, max_steps)
+        weights = jnp.linalg.qr(found.model)[0]
+        shift = jnp.zeros(latent, rows.dtype)
+        fits.append((*projected.decoded(weights, shift, units, units_key), found))
+    codec, _, training = min(fits, key=lambda fit: fit[1])
+    return ProjectionFit(codec, tuple(error for _, error, _ in fits), training)
+
+
+class Projected(NamedTuple):
+    """Data in their principal components, and the codes that start from a projection of these.
+
+    Attributes:
+        mean, scale: of the data, as in `Codec`.
+        white: (rows, components), of unit covariance.
+        directions: (size, components), orthonormal.
+        deviations: the spread along each.
+        cover: the numbers of rows that cover the data's extent, in the order of `distant_rows`.
+    """
+
+    mean: Array
+    scale: Array
+    white: np.ndarray
+    directions: Array
+    deviations: Array
+    cover: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Float[Array, "rows size"]) -> "Projected":
+        """The data's components that are more than rounding."""
+        size, dtype = rows.shape[1], rows.dtype
+        linear = Autoencoder.dense(size, (), 1, dtype=dtype, rngs=nnx.Rngs(0))
+        codec = Codec.create(linear, rows)
+        normalised = codec.normalised(rows)
+        directions, deviations = components(normalised)
+        least = size * float(jnp.finfo(dtype).eps) * 10
+        count = int(np.sum(np.asarray(deviations) > least * float(deviations[0])))
+        directions, deviations = directions[:, :count], deviations[:count]
+        white = np.asarray(normalised) @ np.asarray(directions) / np.asarray(deviations)
+        cover = distant_rows(white, _COVER)
+        return cls(codec.mean, codec.scale, white, directions, deviations, cover)
+
+    def sought(
+        self, residual: Callable[..., Array], latent: int, key: PRNGKeyArray, max_steps: int
+    ) -> fitting.Fit:
+        """The projection with the least residual on rows that cover the data."""
+        start = jnp.eye(self.white.shape[1], latent, dtype=self.scale.dtype)
+        start = start + 0.1 * jax.random.normal(key, start.shape, start.dtype)
+        white = jnp.asarray(self.white[self.cover[:_ROWS]])
+        deviations = self.deviations / jnp.linalg.norm(self.deviations)
+        method = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-16)
+        batch = (white, white * deviations[None])
+        with warnings.catch_warnings():
+            # With too few latent numbers the search need not settle; its result says so.
+            warnings.simplefilter("ignore")
+            return fitting.least_squares(residual, start, batch, method=method, max_steps=max_steps)
+
+    def decoded(
+        self,
+        weights: Float[Array, "components latent"],
+        shift: Float[Array, " latent"],
+        units: int,
+        key: PRNGKeyArray,
+    ) -> tuple[Codec, float]:
+        """The code z = white @ weights + shift with the best of several decoders, and its error."""
+        strided = np.arange(0, len(self.white), max(1, len(self.white) // _MOST))
+        held_out = strided[4::5]
+        known = np.setdiff1d(np.union1d(strided, self.cover), held_out)
+        latents = self.white @ np.asarray(weights) + np.asarray(shift)
+        inputs, unseen = jnp.asarray(latents[known]), jnp.asarray(latents[held_out])
+        targets, truth = (self.white[i] * np.asarray(self.deviations) for i in (known, held_out))
+        best: tuple[float, Any] = (np.inf, None)
+        least = float(jnp.finfo(shift.dtype).eps)
+        for scale, rcond in _DECODERS:
+            outputs = self.directions.shape[0]
+            decoder = MLP.frozen(inputs, units, outputs, scale=scale, rngs=nnx.Rngs(key))
+            readout = fitting.readout(
+                _with_one(decoder, inputs), targets, rcond=max(rcond, least), refinements=1
+            ).weights
+            lost = _with_one(decoder, unseen) @ np.asarray(readout) - truth
+            error = float(np.linalg.norm(lost) / np.linalg.norm(truth))
+            if error < best[0]:
+                best = error, (decoder, readout)
+        decoder, readout = best[1]
+        readout = readout @ self.directions.T
+        decoder.readout.kernel[...], decoder.readout.bias[...] = readout[:-1], readout[-1]
+        encoder = MLP(len(self.mean), (), len(shift), dtype=shift.dtype, rngs=nnx.Rngs(0))
+        encoder.readout.kernel[...] = (self.directions / self.deviations[None]) @ weights
+        encoder.readout.bias[...] = shift  # pyright: ignore[reportOptionalSubscript]
+        return Codec(Autoencoder(encoder, decoder), self.mean, self.scale), best[0]
+
+
+class _Narrow(eqx.Module):
+    """What a decoder of a few flat units leaves of the data, as a function of the projection."""
+
+    weights: Float[Array, "latent units"]
+    biases: Float[Array, " units"]
+
+    def __call__(self, model: Array, batch: tuple[Array, Array], key: PyTree) -> Array:
+        white, targets = batch
+        latents = white @ jnp.linalg.qr(model)[0]
+        units = jnp.tanh(latents @ self.weights + self.biases[None])
+        one = jnp.ones_like(units[:, :1])
+        features = jnp.concatenate([units, latents, one], axis=1)
+        return unexplained(features, targets, 1e5 * float(jnp.finfo(units.dtype).eps))
+
+
+def _flat_units(
+    key: PRNGKeyArray, latent: int, units: int, scale: float, dtype: Any
+) -> tuple[Array, Array]:
+    """Weights and biases of frozen units for latent numbers of unit covariance."""
+    first, second = jax.random.split(key)
+    weights = scale * jax.random.normal(first, (latent, units), dtype)
+    return weights, scale * latent**0.5 * jax.random.normal(second, (units,), dtype)
+
+
+@eqx.filter_jit
+def _features(decoder: MLP, latents: Array) -> Array:
+    return jnp.pad(decoder.features(latents), ((0, 0), (0, 1)), constant_values=1.0)
+
+
+def _with_one(decoder: MLP, latents: Array) -> np.ndarray:
+    """The decoder's features and a column of ones, on the host."""
+    return np.asarray(_features(decoder, latents))
