@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.checks import floating_array, require_positive
 from physml.results import RESULTS
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     at_bound: PyTree[Bool[Array, " tasks"]]
 
 
-def positive_parameters(name: str, tree: PyTree, fixed: Collection[str], dtype: object) -> tuple:
+def positive_parameters(name: str, tree: PyTree, fixed: Collection[str], dtype: DTypeLike) -> tuple:
     """The parameters of a tree that are searched for, and the tree with None in their places.
 
     A floating leaf is a parameter; one whose name, or the name of what holds it, is fixed is none.
