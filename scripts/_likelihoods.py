@@ -1,6 +1,7 @@
 """The likelihood of a Gaussian process: against scikit-learn, and timed beside tinygp."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def likelihoods(run: Run, seed: int) -> None:
 
     def by_tinygp(scale, x, y):
         kernel = 2.0 * tinygp.kernels.ExpSquared(scale)
-        return tinygp.GaussianProcess(kernel, x, diag=0.01).log_probability(y[:, 0])
+        return tinygp.GaussianProcess(kernel, x, diag=jnp.asarray(0.01)).log_probability(y[:, 0])
 
     def series(scale, x, y):
         return quick.log_likelihood(bayes.Matern(2.5, scale), jnp.full(len(x), 0.01), x, y)
@@ -41,6 +42,7 @@ def likelihoods(run: Run, seed: int) -> None:
         run.metrics({f"{name}.seconds": seconds})
         rows.append([name, len(points[0]), seconds])
     run.table(rows, ["likelihood", "points", "seconds"], title="The quickest of five, float64")
-    peer = GaussianProcessRegressor(2.0 * kernels.RBF(1.5), alpha=0.01, optimizer=None).fit(x, y)
+    options: dict[str, Any] = {"alpha": 0.01, "optimizer": None}
+    peer: Any = GaussianProcessRegressor(2.0 * kernels.RBF(1.5), **options).fit(x, y)
     error = abs(float(exact(1.5, x, y)) / peer.log_marginal_likelihood_value_ - 1.0)
     run.metrics({"likelihood_error": error})

@@ -112,7 +112,7 @@ def next_step_map(run: Run, config: Config, keys: jax.Array) -> None:
     scale = data.Standardiser.fit(test.ys).std
     options = {"rows": rows, "noise": 0.0, "search_rows": 300, "restarts": 0}
     with run.row("lorenz") as row:
-        fit = partial(bayes.fit_stepper, 1.0 * bayes.RBF([3.0, 3.0, 3.0]))
+        fit = partial(bayes.fit_stepper, 1.0 * bayes.RBF(np.full(3, 3.0)))
         step_map = row.time(fit, train, keys[1], **options).step_map
         skill = dynamics.forecast_skill(step_map, test.ys, scale=scale, history=1)
         row.metrics(skill.summary(1 / LORENZ.lambda1))

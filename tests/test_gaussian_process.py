@@ -255,6 +255,7 @@ def oscillator(parameters):
     return parameters["omega0"] ** 2, 2 * parameters["gamma"], 1.0
 
 
+@pytest.mark.slow
 def test_the_force_behind_a_motion():
     ts, at = np.linspace(0.0, 12.0, 40), np.linspace(0.5, 11.5, 9)
     xs = np.sin(ts) + 0.5 * ts  # x'' + 0.4 x' + 4 x
@@ -269,6 +270,7 @@ def test_the_force_behind_a_motion():
     np.testing.assert_allclose(fit.solution(at)[0], np.sin(at) + 0.5 * at, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_parameters_and_force_from_positions_and_some_forces():
     ts, some, at = np.linspace(0.0, 12.0, 40), np.linspace(0.0, 12.0, 8), np.linspace(1.0, 11.0, 9)
     rng = np.random.default_rng(3)

@@ -103,7 +103,7 @@ class GaussianProcess(eqx.Module):
         """
         task = Task.of(kernel, x, y, noise, solver, standardise)
         kernels = stacked(as_arrays(kernel, task.x.dtype), len(task.ys))
-        return task.conditioned(kernels, task.noise)
+        return task.conditioned(kernels, jnp.asarray(task.noise))
 
     @checked
     def __call__(self, x: Numbers) -> Float[Array, "points *outputs"]:

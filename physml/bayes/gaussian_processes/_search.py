@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.checks import floating_array, require_positive
 from physml.results import RESULTS
 
 _LIMIT = math.log(1e6)  # parameters stay within a factor of a million of where they start
-_SHORTEST = 1e-4  # of a quasi-Newton step, as a share of its first length
+_SHORTEST = 1e-12  # of a quasi-Newton step, as a share of its first length
 _SPREAD = math.log(10.0)  # other starts are up to a factor of ten away from the first
 
 
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     at_bound: PyTree[Bool[Array, " tasks"]]
 
 
-def positive_parameters(name: str, tree: PyTree, fixed: Collection[str], dtype: object) -> tuple:
+def positive_parameters(name: str, tree: PyTree, fixed: Collection[str], dtype: DTypeLike) -> tuple:
     """The parameters of a tree that are searched for, and the tree with None in their places.
 
     A floating leaf is a parameter; one whose name, or the name of what holds it, is fixed is none.
@@ -168,10 +168,10 @@ def verdict(found: Found) -> tuple[RESULTS, str]:
     best, steps = np.asarray(found.values).max(axis=1), int(np.asarray(found.steps).max())
     if not np.isfinite(best).all():
         return RESULTS.not_positive_definite, ""
-    if not np.asarray(found.converged).all():
-        return RESULTS.not_converged, f"Steps made: {steps}."
     pairs, _ = jax.tree_util.tree_flatten_with_path(found.at_bound)
     ends = [_path(path) for path, at in pairs if np.asarray(at).any()]
     if ends:
         return RESULTS.at_bound, f"Parameters at a bound: {', '.join(ends)}."
+    if not np.asarray(found.converged).all():
+        return RESULTS.not_converged, f"Steps made: {steps}."
     return RESULTS.successful, ""

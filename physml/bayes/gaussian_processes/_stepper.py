@@ -78,7 +78,7 @@ def fit_stepper(
     rows_key, key = jax.random.split(key)
     kept = jax.random.permutation(rows_key, len(states))[:rows]
     fitted = fit_gaussian_process(kernel, states[kept], increments[kept], key, **options)
-    return StepperFit(GaussianStepper(fitted.model, train.dt), fitted)
+    return StepperFit(GaussianStepper(process=fitted.model, dt=train.dt), fitted)
 
 
 @checked
