@@ -112,7 +112,8 @@ class EquationModel(eqx.Module):
         edges = jnp.asarray(self.edges)
 
         def advance(y, ends):
-            y = _step(lambda t, y: self.field(t, y, p), *ends, y)
+            start, end = ends
+            y = _step(lambda t, y: self.field(t, y, p), start, end, y)
             return y, y
 
         _, ys = jax.lax.scan(advance, start, (edges[:-1], edges[1:]))

@@ -126,7 +126,9 @@ class Posterior(eqx.Module):
         require_increasing("times", times)
         if times[0] < self.model.edges[0]:
             raise ValueError(f"times must not be before {self.model.edges[0]}, got {times[0]}")
-        if noisy and np.ndim(self.model.noise.scale) == 2 and len(self.model.noise.scale) > 1:
+        scale = self.model.noise.scale
+        rows = () if scale is None else np.shape(scale)[:-1]
+        if noisy and rows and rows[0] > 1:
             raise ValueError("noisy must be False where each observation has a noise of its own")
         pick, draw = jax.random.split(key)
         q = self.chains.q.reshape(-1, self.chains.q.shape[-1])
@@ -264,10 +266,11 @@ def posterior(
     if substeps is None:
         substeps = 1 if traced else _enough_substeps(found, noise, priors or {})
     require_count(substeps=substeps)
-    models = [equation_model(found, noise, priors or {}, n) for n in (substeps, 2 * substeps)]
+    model, finer = (equation_model(found, noise, priors or {}, n) for n in (substeps, 2 * substeps))
     sizes = (num_chains, num_draws, num_warmup)
+    q, half = first_point(model, found)
     with single_threaded_blas():
-        belief = _posterior(*models, *first_point(models[0], found), key, method, sizes)
+        belief = _posterior(model, finer, q, half, key, method, sizes)
     return conclude(belief, belief.result, "bayes.posterior", _in_words(belief), throw=throw)
 
 
@@ -275,11 +278,11 @@ def _enough_substeps(found: Identified, noise: Noise, priors: Mapping[str, Any])
     """The number of steps at which the log density about what was identified is right."""
     substeps, points = 1, None
     while substeps < _MOST_SUBSTEPS:
-        models = [equation_model(found, noise, priors, n) for n in (substeps, 2 * substeps)]
+        model, finer = (equation_model(found, noise, priors, n) for n in (substeps, 2 * substeps))
         if points is None:
-            q, half = first_point(models[0], found)
+            q, half = first_point(model, found)
             points = jnp.concatenate([q[None], q[None] + half.T, q[None] - half.T])
-        if float(jnp.max(_solver_errors(*models, points))) < _SOLVED:
+        if float(jnp.max(_solver_errors(model, finer, points))) < _SOLVED:
             break
         substeps *= 2
     return substeps
@@ -307,8 +310,10 @@ def _posterior(
     num_chains, num_draws, num_warmup = sizes
     mode = find_mode(model.log_density, q, half, _NEWTON_STEPS)
     if method == "nuts":
-        options = {"num_chains": num_chains, "num_warmup": num_warmup, "num_draws": num_draws}
-        chains = run_nuts(model.log_density, mode, key, **options)
+        chains = run_nuts(
+            model.log_density, mode, key,
+            num_chains=num_chains, num_warmup=num_warmup, num_draws=num_draws,
+        )  # fmt: skip
     else:
         chains = draw_normal(mode, key, num_chains, num_draws)
     draws = jax.vmap(jax.vmap(model.constrain))(chains.q)

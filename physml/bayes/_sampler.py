@@ -127,10 +127,10 @@ def run_nuts(
     """
     from numpyro.infer import NUTS
 
-    def potential(z: Array) -> Array:
+    def backwards(z: Array) -> Array:
         return -log_density(mode.q + mode.half @ z)
 
-    potential = _by_forward_mode(potential) if forward else potential
+    potential: LogDensity = _by_forward_mode(backwards) if forward else backwards
 
     def chain(key: PRNGKeyArray, z: Array) -> tuple[Array, ...]:
         kernel = NUTS(potential_fn=potential)

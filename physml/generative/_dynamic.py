@@ -24,7 +24,8 @@ class LatentStepper(StepMap):
     codec: Codec
     latent: StepMap
 
-    def __check_init__(self):
+    def __init__(self, codec: Codec, latent: StepMap):
+        self.codec, self.latent = codec, latent
         require_fields(self)
 
     def __repr__(self) -> str:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
-from physml._numerics.calls import checked
-from physml._numerics.checks import require_count, require_finite, require_instance
+from physml._numerics.calls import checked, require_instance
+from physml._numerics.checks import require_count, require_finite
 from physml.generative._codec import Codec, Rows, checked_rows
 from physml.nn import Variational
 

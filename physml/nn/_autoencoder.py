@@ -259,7 +259,7 @@ class ImageDecoder(nnx.Module):
         if not filters:
             raise ValueError(f"filters must have a layer or more, got {filters}")
         factor = 2 ** len(filters)
-        require_multiple(factor, height=height, width=width)
+        require_multiple("2 ** len(filters)", factor, height=height, width=width)
         dtype = find_dtype(dtype)
         self.activation = find_activation(activation)
         self.small = (height // factor, width // factor, filters[0])

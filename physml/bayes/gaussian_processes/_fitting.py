@@ -117,11 +117,10 @@ def fit_gaussian_process(
         raise ValueError(f"fixed must leave something to fit, got {fixed!r} and a noise")
     searched = task
     if search_rows is not None:
-        require_count(1, len(task.x), search_rows=search_rows)
+        require_count(1, (len(task.x), "the number of rows"), search_rows=search_rows)
         searched = task.rows(jax.random.permutation(key, len(task.x))[:search_rows])
-    at_once = max(1, _AT_ONCE // len(searched.x) ** 2)
     arguments = (task.solver, parameters, rest, searched.x, (searched.ys, searched.noise), key)
-    arguments = (*arguments, restarts, max_steps, at_once)
+    arguments = (*arguments, restarts, max_steps)
     program, compile_seconds = compiled(_fit, *arguments)
     begin = time.perf_counter()
     found = jax.block_until_ready(program(*arguments))
@@ -149,7 +148,6 @@ def _fit(
     key: PRNGKeyArray,
     restarts: int,
     max_steps: int,
-    at_once: int,
 ) -> Found:
     """The parameters of every group of outputs with the largest likelihood."""
 
@@ -159,7 +157,7 @@ def _fit(
         sd = parameters["noise"] if noise is None else noise
         return solver.log_likelihood(kernel, jnp.broadcast_to(sd**2, x.shape[:1]), x, y)
 
-    numbers = tasks[0][0].size
+    numbers, at_once = tasks[0][0].size, max(1, _AT_ONCE // len(x) ** 2)
     found = maximise(value, start, tasks, key, restarts, max_steps, numbers, at_once)
     # Values without noise are no doubt: their noise ends at its bound, a tenth of a millionth.
     return found._replace(at_bound=found.at_bound["kernel"])
