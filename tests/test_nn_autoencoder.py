@@ -72,7 +72,7 @@ def test_float32_weights():
                             linear_layers=1), "rngs must be given"),
     (lambda: nn.Autoencoder(3, 4), "encoder must be a network with", TypeError),
     (lambda: nn.Variational(nn.MLP(2, (), 1, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)),
-     "network must be an Autoencoder", TypeError),
+     "network must be an nn.Autoencoder", TypeError),
 )  # fmt: skip
 def test_bad_input_is_refused(case):
     case()

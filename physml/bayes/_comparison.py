@@ -161,7 +161,7 @@ def compare(beliefs: Mapping[str, Posterior]) -> list[Comparison]:
     Raises:
         ValueError: there are none, or their data differ.
     """
-    require_not_empty(beliefs=beliefs)
+    require_not_empty(beliefs=list(beliefs))
     shapes = {belief.model.ys.shape for belief in beliefs.values()}
     if len(shapes) > 1:
         raise ValueError(f"beliefs must be about the same data, got shapes {sorted(shapes)}")

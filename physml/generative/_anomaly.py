@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_probability
-from physml.generative._codec import Codec, Rows
+from physml.generative._codec import Codec, Rows, checked_rows
 
 
 class AnomalyScore(eqx.Module):
@@ -39,7 +39,7 @@ class AnomalyScore(eqx.Module):
         Raises:
             ValueError: as `Codec.errors`.
         """
-        return cls(codec, jnp.sort(codec.errors(normal)))
+        return cls(codec, jnp.sort(codec.errors(checked_rows("normal", normal, 1))))
 
     def __call__(self, x: Rows) -> Float[Array, " rows"]:
         """The root-mean-square error of each row, in the data's unit.

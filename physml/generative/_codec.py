@@ -179,7 +179,7 @@ def principal_components(train: Rows, latent: int) -> Codec:
     train = checked_rows("train", train)
     if train.ndim != 2:
         raise ValueError(f"train must have shape (rows, size), got {train.shape}")
-    require_count(most=min(train.shape), latent=latent)
+    require_count(1, (min(train.shape), "the smaller axis of train"), latent=latent)
     size = train.shape[1]
     network = Autoencoder.dense(size, (), latent, dtype=train.dtype, rngs=nnx.Rngs(0))
     codec = Codec.create(network, train)

@@ -94,7 +94,7 @@ def fit_projection(
     require_count(restarts=restarts, max_steps=max_steps)
     require_positive(scale=scale)
     projected = Projected.of(rows)
-    require_count(most=projected.white.shape[1], latent=latent)
+    require_count(1, (projected.white.shape[1], "the directions of the data"), latent=latent)
     fits = []
     for one in jax.random.split(key, restarts):
         start_key, narrow_key, units_key = jax.random.split(one, 3)

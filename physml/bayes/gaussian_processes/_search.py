@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from physml.results import RESULTS
 
 _LIMIT = math.log(1e6)  # parameters stay within a factor of a million of where they start
 _SHORTEST = 1e-12  # of a quasi-Newton step, as a share of its first length
+_NOTHING = 1e-8  # of the log likelihood of one value: no data tell such parameters apart
+_IDLE = 45  # steps that together gain nothing; a first step may be halved forty times
 _SPREAD = math.log(10.0)  # other starts are up to a factor of ten away from the first
 
 
@@ -135,8 +137,16 @@ def maximise(
     )
 
 
+class _Watched(NamedTuple):
+    """The state of a solver, and what its loss was when it last became smaller by something."""
+
+    inner: Any
+    loss: Float[Array, ""]
+    idle: Int[Array, ""]  # steps since then
+
+
 class _UntilFlat(optx.AbstractMinimiser):
-    """BFGS that ends where the loss is flat.
+    """BFGS that ends where the loss is flat, or has long been as small as it gets.
 
     How far a step goes says nothing here: a parameter that no longer matters goes on moving.
     """
@@ -147,20 +157,27 @@ class _UntilFlat(optx.AbstractMinimiser):
     norm: Callable[[PyTree], Scalar] = optx.max_norm
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags):
-        return self.solver.init(fn, y, args, options, f_struct, aux_struct, tags)
+        inner = self.solver.init(fn, y, args, options, f_struct, aux_struct, tags)
+        return _Watched(inner, jnp.asarray(jnp.inf), jnp.asarray(0))
 
     def step(self, fn, y, args, options, state, tags):
-        return self.solver.step(fn, y, args, options, state, tags)
+        y, inner, aux = self.solver.step(fn, y, args, options, state.inner, tags)
+        loss = inner.f_info.f
+        better = loss < state.loss - _NOTHING
+        loss = jnp.where(better, loss, state.loss).astype(state.loss.dtype)
+        return y, _Watched(inner, loss, jnp.where(better, 0, state.idle + 1)), aux
 
     def terminate(self, fn, y, args, options, state, tags):
-        done, result = self.solver.terminate(fn, y, args, options, state, tags)
-        flat = self.norm(state.f_info.grad) < self.atol
+        inner = state.inner
+        done, result = self.solver.terminate(fn, y, args, options, inner, tags)
+        flat = self.norm(inner.f_info.grad) < self.atol
         # Where not even a short step improves the loss, what is left of the slope is rounding.
-        stuck = state.search_state.step_size < _SHORTEST
-        return done | ((flat | stuck) & (state.num_accepted_steps > 0)), result
+        stuck = inner.search_state.step_size < _SHORTEST
+        ended = flat | stuck | (state.idle >= _IDLE)
+        return done | (ended & (inner.num_accepted_steps > 0)), result
 
     def postprocess(self, fn, y, aux, args, options, state, tags, result):
-        return self.solver.postprocess(fn, y, aux, args, options, state, tags, result)
+        return self.solver.postprocess(fn, y, aux, args, options, state.inner, tags, result)
 
 
 def verdict(found: Found) -> tuple[RESULTS, str]:
