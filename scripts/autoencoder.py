@@ -2,10 +2,10 @@
 
 The state of the Lorenz system is lifted to fields of 128 points that depend on it nonlinearly, as
 Champion and others do (PNAS 116, 2019). Codes of one to five latent numbers show that three are
-enough; principal components need six. Matrices between encoder and decoder, with weight decay, show
-the same number by themselves. The latent numbers are then stepped by a fitted map, and by sparse
-equations that are found for them; both forecast the field. Last, four codes of equal size for the
-8 x 8 digits, samples of the variational one, and digits upside down, which do not fit.
+enough; principal components need six. A network with matrices between encoder and decoder, trained
+with weight decay, stops at these six. The latent numbers are then stepped by a fitted map, and by
+sparse equations that are found for them; both forecast the field. Last, four codes of equal size
+for the 8 x 8 digits, samples of the variational one, and digits upside down, which do not fit.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def lift(run: Run, config: Config, lifted: Trajectories, key: jax.Array) -> gene
 
 
 def spectrum(run: Run, config: Config, train: jax.Array, key: jax.Array) -> None:
-    """The dimension from one code of eight numbers, by matrices between and weight decay."""
+    """How many of eight numbers a code uses, by matrices between and weight decay."""
     single: dict[str, Any] = {"dtype": jnp.float32, "rngs": nnx.Rngs(key)}
     network = nn.Autoencoder.dense(128, (64,), 8, linear_layers=4, **single)
     steps = 500 if config.quick else 5000
@@ -125,8 +125,10 @@ def forecast(
     run.table(run.take_rows(), {"name": "latent step", **FORECASTS}, title=title)
     run.metrics({"latent_equations.terms": found.terms, "latent_equations.left": found.residual})
     run.figure("error_growth", plots.error_growth(states.ts, errors, lambda1=LORENZ.lambda1))
-    z = found.codec.encode(truth[0])
-    run.figure("attractor", plots.attractor_3d(z, {}, truth_name="latent numbers"))
+    z = np.asarray(found.codec.encode(truth[0]))
+    design, state = np.column_stack([z, np.ones(len(z))]), np.asarray(states.ys[0])
+    mapped = design @ np.linalg.lstsq(design, state, rcond=None)[0]
+    run.figure("attractor", plots.attractor_3d(state, {"latent numbers, scaled": mapped}))
 
 
 if __name__ == "__main__":

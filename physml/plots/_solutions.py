@@ -49,8 +49,9 @@ def attractor_3d(
     paths = {truth_name: truth, **forecasts}
     panels = {name: check_shape(name, path, "time", 3) for name, path in paths.items()}
     truth = panels[truth_name]
-    fig = Figure(figsize=(4.0 * len(panels), 3.8))
-    fig.subplots_adjust(left=0.0, right=0.98, bottom=0.05, top=0.98, wspace=0.04)
+    fig = Figure(figsize=(4.0 * len(panels) + 0.4, 3.8))
+    right = 1 - 0.4 / fig.get_figwidth()  # room for the label of the last panel's z
+    fig.subplots_adjust(left=0.0, right=right, bottom=0.05, top=0.98, wspace=0.04)
     margin = 0.05 * np.ptp(truth, axis=0)
     lows, highs = truth.min(axis=0) - margin, truth.max(axis=0) + margin
     for i, (name, path) in enumerate(panels.items()):

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from physml._numerics.calls import checked
 from physml._types import Numbers
@@ -25,6 +26,8 @@ from physml.plots._common import (
     make_panels,
     write_cell,
 )
+
+_FEW = 12  # points of a curve that are worth a marker each
 
 
 @checked
@@ -203,7 +206,10 @@ def bands(
         low, middle, high = np.nanquantile(
             values[there], (0.5 - share / 2, 0.5, 0.5 + share / 2), axis=1
         )
-        draw_semilogy(ax, x[there], middle, label=name, linewidth=1.6, **line_style(i))
+        few = {"marker": "o", "markersize": 5} if x.size <= _FEW else {}
+        draw_semilogy(ax, x[there], middle, label=name, linewidth=1.6, **line_style(i), **few)
+        if few and np.all(x == np.round(x)):  # sizes and counts have nothing between
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.fill_between(x[there], low, high, color=colour_of(i), alpha=0.15, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
     ax.margins(x=0.01)
