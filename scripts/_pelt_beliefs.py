@@ -48,7 +48,7 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
     flat = {name: x.reshape(-1, len(mean)) for name, x in flat.items()}
     run.figure("pelts_posterior", plots.marginals(pelts.COLUMNS, flat))
     times = np.linspace(0.0, 20.0, 401)
-    seen = belief.predict(times, key=key, num=400, noisy=True)
+    seen = belief.predict(times, key=key, num=4000, noisy=True)
     names: list[str] = ["hares", "lynxes"]
     data = dict(zip(names, ys.T, strict=True))
     bands = dict(zip(names, np.moveaxis(np.asarray(seen), -1, 0), strict=True))

@@ -49,7 +49,7 @@ def main(config: Config) -> dict[str, object]:
         lifted = data.from_arrays(states.ts, generative.legendre_lift(states.ys))
         codec = lift(run, config, lifted, keys[1])
         forecast(run, config, codec, lifted, keys[2])
-        compare_codes(run, keys[3], config.latent, steps=300 if config.quick else 4000)
+        compare_codes(run, keys[3], config.latent, steps=300 if config.quick else 3000)
         return run.metrics({})
 
 
