@@ -108,12 +108,13 @@ _QUICKLY: dict[str, str | bool] = {
 
 
 def _compile(lowered: jax.stages.Lowered, quickly: bool) -> jax.stages.Compiled:
-    if not (quickly and _QUICKLY and jax.default_backend() == "cpu"):
+    options = dict(_QUICKLY)  # as they are now: another thread may drop one meanwhile
+    if not (quickly and options and jax.default_backend() == "cpu"):
         return lowered.compile()
     try:
-        return lowered.compile(compiler_options=dict(_QUICKLY))
+        return lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
-        unknown = [name for name in _QUICKLY if name in str(error)]  # to this XLA
+        unknown = [name for name in options if name in str(error)]  # to this XLA
         if not unknown:
             raise
     for name in unknown:
