@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optimistix as optx
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree, Real
 
 from physml import fit as fitting
 from physml._numerics.calls import checked, summary
@@ -43,7 +43,9 @@ class Polynomials(eqx.Module):
     powers: Powers = eqx.field(static=True)
     coefficients: Float[Array, "terms dim"]
 
-    def __call__(self, t: Array, z: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
+    def __call__(
+        self, t: Real[ArrayLike, ""], z: Float[Array, " dim"], args: PyTree
+    ) -> Float[Array, " dim"]:
         return library(z[None], self.powers)[0] @ self.coefficients
 
 

@@ -147,21 +147,18 @@ def score_many(
     """Forecast the true trajectories with every network, and score the forecasts.
 
     Args:
-        stepper: a step map around one of the networks, or one of their shape.
+        stepper: a step map whose network the others take the place of, of any units and depth.
         networks: a network whose arrays have a leading axis of models.
         truth: trajectories that no network has seen.
         scale: the standard deviation of each component on the attractor.
 
     Raises:
-        ValueError: the networks have no axis of models, or are not of the stepper's shape; or
-            `scale` is not dim positive numbers.
+        ValueError: the networks have no axis of models, or `scale` is not dim positive numbers.
     """
-    each = jax.tree.leaves(eqx.filter(stepper.network, eqx.is_array))
-    every = jax.tree.leaves(eqx.filter(networks, eqx.is_array))
-    if [x.shape for x in each] != [x.shape[1:] for x in every]:
+    shapes = [x.shape for x in jax.tree.leaves(eqx.filter(networks, eqx.is_array))]
+    if networks.readout.kernel.ndim != 3 or len({shape[0] for shape in shapes}) != 1:
         raise ValueError(
-            "networks must have a leading axis of models in every array, and otherwise the shapes "
-            f"of the stepper's network, {[x.shape for x in each]}, got {[x.shape for x in every]}: "
+            f"networks must have a leading axis of models in every array, got shapes {shapes}: "
             "surrogate.fit_many(...).models are such networks"
         )
     return _scored(stepper, networks, truth, check_scale(scale, truth.ys.shape[2]))

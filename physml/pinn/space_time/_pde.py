@@ -300,7 +300,7 @@ def _condition_defects(
         rows = np.sqrt(np.mean(residual**2, axis=0))
         most = change.max(axis=0)
         share = np.max(np.where(rows > 0, rows / np.where(most > 0, most, 1e-300), 0.0))
-        reach.append(defect / share if share > 0 else np.inf)
+        reach.append(float(defect / share) if share > 0 else np.inf)
     return dict(zip(names, defects, strict=True)), dict(zip(names, reach, strict=True))
 
 
