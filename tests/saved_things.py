@@ -14,6 +14,9 @@ from physml import data, fit, nn, pinn, reference, surrogate, systems
 from physml.solution import Solution
 from physml.step_maps import StepMap
 
+if __name__ == "__main__":  # before the first array
+    jax.config.update("jax_enable_x64", True)
+
 TIMES = jnp.linspace(0.05, 0.95, 7)
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)))
 STARTS = np.random.default_rng(1).normal(size=(4, 3)) + 5.0
@@ -226,7 +229,6 @@ def asked(solution, times):
 
 
 if __name__ == "__main__":  # the fresh process: python saved_things.py FOLDER
-    jax.config.update("jax_enable_x64", True)
     import physml
 
     for folder in sorted(Path(sys.argv[1]).iterdir()):
