@@ -247,7 +247,9 @@ def test_a_bundle_is_the_same_in_any_unit():
         pytest.param(
             "cancelling",
             marks=pytest.mark.xfail(
-                jax.__version_info__ >= (0, 12), reason="rounding chooses the steps of the probe"
+                jax.__version_info__ >= (0, 12),
+                reason="rounding chooses the steps of the probe",
+                strict=True,
             ),
         ),
     ],
