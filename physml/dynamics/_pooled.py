@@ -60,8 +60,8 @@ def pool_climate(
 
         >>> def chunks(num):
         ...     for i in range(num // 1000):
-        ...         own = jax.random.fold_in(key, i)
-        ...         yield reference.trajectories(systems.Lorenz(), own, 1000, 0.01 * np.arange(3)).ys
+        ...         own, ts = jax.random.fold_in(key, i), 0.01 * np.arange(3)
+        ...         yield reference.trajectories(systems.Lorenz(), own, 1000, ts).ys
         >>> bounds = ((-25.0, -30.0, 0.0), (25.0, 30.0, 52.0))
         >>> climate = dynamics.pool_climate(chunks(2000), 0.01, bounds=bounds)
         >>> int(climate.joint.sum())
