@@ -51,11 +51,7 @@ class Spread:
 
     def on_first(self, arrays: PyTree) -> PyTree:
         """Arrays of either kind on the first device of this process."""
-        if self.mesh is None:
-            return arrays
-        if not self.mesh.is_multi_process:
-            return jax.device_put(arrays, self.mesh.devices.flat[0])
-        return jax.tree.map(lambda x: x.addressable_data(0), self.copied(arrays))
+        return on_first(arrays, self.mesh)
 
     def gathered(self, members: PyTree) -> PyTree:
         """Every member once, on the first device of this process."""
@@ -67,6 +63,22 @@ class Spread:
 def placed(arrays: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
     """Arrays on the devices of a mesh; where it spans processes, all of them hold the same."""
     return jax.device_put(arrays, NamedSharding(mesh, spec))
+
+
+def on_first(arrays: PyTree, mesh: Mesh | None) -> PyTree:
+    """Arrays from the devices of a mesh on its first one, or on the first of this process."""
+    if mesh is None:
+        return arrays
+    if not mesh.is_multi_process:
+        return jax.device_put(arrays, mesh.devices.flat[0])
+    return jax.tree.map(lambda x: x.addressable_data(0), placed(arrays, mesh, WHOLE))
+
+
+def held(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
+    """Arrays within a program that the compiler must keep so placed, if there is a mesh."""
+    if mesh is None:
+        return arrays
+    return jax.lax.with_sharding_constraint(arrays, NamedSharding(mesh, spec))
 
 
 def on_host(x: Array | np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 from physml._numerics.calls import answer, ask
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
+from physml._numerics.devices import on_host
 from physml._numerics.parts import as_arrays
 from physml._numerics.shuffle import shuffle_words, shuffled
 
@@ -74,7 +75,7 @@ class Chunks:
     ) -> tuple[PyTree[Array], dict[str, np.ndarray]]:
         """The state after the steps first, ..., last - 1, with a row of metrics for each."""
         state, metrics = self._program(*self._arguments(state, first, last))
-        return state, {name: np.asarray(rows)[: last - first] for name, rows in metrics.items()}
+        return state, {name: on_host(rows)[: last - first] for name, rows in metrics.items()}
 
     def _arguments(self, state: PyTree, first: int, last: int) -> tuple:
         if self.beat is not None and (epoch := first // self.beat) != self._data[0]:

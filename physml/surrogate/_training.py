@@ -1,5 +1,7 @@
 """Fitting next-step maps: a whole network by gradient, its readout by least squares."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,7 @@ def fit(
     rcond: float | None = None,
     refinements: int = 1,
     patience: int | None = None,
+    devices: Sequence[object] | None = None,
     progress: bool | fitting.Callback = False,
 ) -> StepperFit:
     """Train a whole network as a next-step map by gradient, then refit its readout.
@@ -89,6 +92,7 @@ def fit(
         refit: whether to refit the readout as `fit_readout` does.
         warmup, rcond, refinements: see `fit_readout`.
         patience: validations without improvement before training stops.
+        devices: among these each batch is divided, see `fit.gradient`.
         progress: True for a progress bar, or a callback.
 
     Raises:
@@ -114,6 +118,7 @@ def fit(
         key=key,
         valid=windows(valid),
         patience=patience,
+        devices=devices,
         progress=progress,
     )
     trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))
