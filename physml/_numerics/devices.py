@@ -60,9 +60,23 @@ class Spread:
         return jax.tree.map(lambda x: x[: self.num], self.on_first(members))
 
 
-def placed(arrays: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
+def placed(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
     """Arrays on the devices of a mesh; where it spans processes, all of them hold the same."""
-    return jax.device_put(arrays, NamedSharding(mesh, spec))
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, arrays)
+    place = NamedSharding(mesh, spec)
+    if not mesh.is_multi_process:
+        return jax.device_put(arrays, place)
+
+    def put(x: Any) -> Array:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return jax.device_put(x, place)
+        if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+            words = put(jax.random.key_data(x))
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(x))
+        return jax.device_put(np.asarray(x), place)  # JAX hands on what is not committed
+
+    return jax.tree.map(put, arrays)
 
 
 def on_first(arrays: PyTree, mesh: Mesh | None) -> PyTree:
@@ -81,7 +95,7 @@ def held(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
     return jax.lax.with_sharding_constraint(arrays, NamedSharding(mesh, spec))
 
 
-def on_host(x: Array | np.ndarray) -> np.ndarray:
+def on_host(x: object) -> np.ndarray:
     """An array's values, wherever they are: from other processes too, all of which must ask."""
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
         mesh: Any = x.sharding

@@ -53,8 +53,8 @@ def rollout(
 
     Row k is `observe(step^k(init(history, t0)))`, the forecast at time t0 + k dt; row 0 repeats the
     last observation. The rollout is one compiled scan, vmapped over the leading axes. Histories
-    that are divided among devices are forecast where they lie. A forecast that diverges continues with inf and NaN without an error and does not change the others of its
-    batch.
+    that are divided among devices are forecast where they lie. A forecast that diverges continues
+    with inf and NaN without an error and does not change the others of its batch.
 
     Args:
         step_map: the map.

@@ -126,10 +126,9 @@ def _on_devices(
         # A device's chunks lie behind each other; where rows are left over, the last is repeated.
         first = width * (count * np.arange(size) + k)
         index = np.minimum(first[:, None] + np.arange(width), num - 1).ravel()
-        t0, begun = grid.t0s[index].astype(starts.dtype), begin(starts[index].T, size)
-        if mesh is not None:
-            t0 = placed(t0, mesh, ROWS)
-            begun = tuple(placed(x, mesh, y) for x, y in zip(begun, DIVIDED, strict=True))
+        t0 = placed(grid.t0s[index].astype(starts.dtype), mesh, ROWS)
+        columns = zip(begin(starts[index].T, size), DIVIDED, strict=True)
+        begun = tuple(placed(x, mesh, spec) for x, spec in columns)
         carry, made = begun, []
         for _, carry, ys in stretches(plan, begun, t0, grid.intervals(index), mesh):  # noqa: B007
             made.append(None if last_only else ys)
