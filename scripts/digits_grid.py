@@ -23,7 +23,6 @@ import optax
 from flax import nnx
 
 from physml import classify, data, experiment, fit, nn, plots
-from physml.results import raise_if_interrupted
 
 GRID = tuple(np.logspace(-5, 1, 7).tolist())  # of learning rates, and of L2 strengths
 WIDE = (nn.Filters(64), nn.Pool(), nn.Dropout(0.3), nn.Dense(200), nn.Dropout(0.5))
@@ -139,12 +138,10 @@ def fit_many(
     steps = epochs * (len(images) // batch_size)
     arrays = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
     arrays |= {"key": jax.random.split(key, num), "steps": jnp.full(num, steps, jnp.float32)}
-    swept = fit.sweep(
+    return fit.sweep(
         loss, network, images, settings=arrays, optimizer=optimizer, batch_size=batch_size,
         steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
     )  # fmt: skip
-    raise_if_interrupted(swept.result)
-    return swept
 
 
 def scores(swept: fit.Sweep, images: data.Images) -> tuple[np.ndarray, classify.Evaluation]:

@@ -12,6 +12,7 @@ end.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,6 @@ from flax import nnx
 
 from physml import classify, data, experiment, fit, nn, plots
 from physml.experiment import Run
-from physml.results import raise_if_interrupted
 
 GOAL = 0.99  # the accuracy in validation that `seconds_to_99` is the time to
 
@@ -81,7 +81,6 @@ def plain(
     fitted = classify.fit(
         network, train, valid, epochs=epochs, key=key, progress=True, callback=watch, **options
     )
-    raise_if_interrupted(fitted.result)
     run.save_model("plain", fitted.model)
     found = classify.evaluate(classify.probabilities(fitted.model, test), test)
     return found, {
@@ -109,18 +108,17 @@ def strong(
     each, metrics, seconds = [], {}, {}
     for seed in range(config.seed, config.seed + config.members):
 
-        def compute(path: Path, seed: int = seed) -> dict[str, object]:
+        def compute(seed: int = seed) -> dict[str, Any]:
             network = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist-strong"], 10, rngs=nnx.Rngs(seed))
             key, view_key = jax.random.split(jax.random.key(seed))
             fitted = classify.fit(network, train, epochs=epochs, key=key, progress=True, **recipe)
-            raise_if_interrupted(fitted.result)  # the next run makes this part anew
             run.save_model(f"strong_{seed}", fitted.model)
             found = classify.probabilities(fitted.model, test, views=16, augment=half, key=view_key)
             return {"probabilities": found, "seconds": fitted.seconds}
 
         part = run.part(f"strong_{seed}", compute)
         each.append(part["probabilities"])
-        seconds[seed] = metrics[f"strong.train_s_{seed}"] = float(part["seconds"])
+        seconds[seed] = metrics[f"strong.train_s_{seed}"] = part["seconds"]
     alone, together = classify.evaluate_members(each, test)
     rows = []
     for seed, found in zip(seconds, alone, strict=True):

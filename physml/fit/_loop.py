@@ -106,12 +106,12 @@ def loop(
         raise ValueError(f"start must be from 0 to num_steps = {num_steps}, got {start}")
     chunks = Chunks(step, data, key, batch_size, augment, chunk or CAPACITY)
     run = _Run(chunks, jax.tree.map(_strong, state), start)
-    if start < num_steps:
-        chunks.compile(run.state, start)
     length = chunk or 1  # without `chunk`, the first one measures how long a step is
     beats = [beat for beat in (chunk, review_every, chunks.beat) if beat]
-    begin = time.perf_counter()
     with ctrl_c() as interrupted, _listening(progress, callback, start, num_steps) as listeners:
+        if start < num_steps:
+            chunks.compile(run.state, start)
+        begin = time.perf_counter()
         while run.first < num_steps and run.verdict is None and not interrupted():
             ends = [(run.first // beat + 1) * beat for beat in beats]
             last = min(run.first + length, num_steps, *ends)

@@ -11,6 +11,7 @@ from physml._numerics.calls import checked
 from physml.generative._codec import Codec, Network, Rows, cast, checked_rows
 from physml.generative._variational import negative_bound
 from physml.nn import Variational
+from physml.results import RESULTS
 
 
 class CodecFit(eqx.Module):
@@ -25,6 +26,11 @@ class CodecFit(eqx.Module):
     codec: Codec
     before_refit: Codec
     training: fitting.Fit
+
+    @property
+    def result(self) -> RESULTS:
+        """How the training ended. After `interrupted` the readout was not refitted."""
+        return self.training.result
 
 
 @checked
@@ -84,7 +90,8 @@ def fit_autoencoder(
         progress=progress,
     )
     trained = eqx.tree_at(lambda c: c.network, start, cast(training.model, rows.dtype))
-    wanted = refit and not isinstance(network, Variational)
+    interrupted = bool(training.result == RESULTS.interrupted)
+    wanted = refit and not isinstance(network, Variational) and not interrupted
     return CodecFit(refitted(trained, rows) if wanted else trained, trained, training)
 
 

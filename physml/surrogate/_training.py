@@ -17,6 +17,7 @@ from physml._numerics.chunks import for_each_chunk, num_cores
 from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.reference import FlowMap
+from physml.results import RESULTS
 from physml.surrogate._rows import cast, rows_of, unknown_increments
 from physml.surrogate._stepper import Matrix, Network, Stepper
 from physml.systems import System
@@ -35,6 +36,11 @@ class StepperFit(eqx.Module):
     step_map: Stepper
     before_refit: Stepper
     training: fitting.Fit | None
+
+    @property
+    def result(self) -> RESULTS:
+        """How the training ended. After `interrupted` the readout was not refitted."""
+        return RESULTS.successful if self.training is None else self.training.result
 
 
 @checked
@@ -117,7 +123,8 @@ def fit(
         progress=progress,
     )
     trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))
-    step_map = _refit(trained, train, warmup, rcond, refinements) if refit else trained
+    wanted = refit and not bool(training.result == RESULTS.interrupted)
+    step_map = _refit(trained, train, warmup, rcond, refinements) if wanted else trained
     return StepperFit(step_map, trained, training)
 
 

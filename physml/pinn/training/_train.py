@@ -13,6 +13,7 @@ from physml import fit
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
+from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.collocation import Error, estimate
 from physml.pinn.training._descent import CollocationTask, Stages, descend
@@ -37,7 +38,8 @@ class Training(NamedTuple):
     @property
     def losses(self) -> np.ndarray:
         """The residual's mean square before each step, unweighted, all stages in a row."""
-        return np.concatenate([stage.history["mean_square"] for stage in self.fits])
+        made = [stage.history["mean_square"] for stage in self.fits if stage.step]
+        return np.concatenate([np.zeros(0), *made])
 
 
 @checked
@@ -138,7 +140,7 @@ def train(
     _check_network(model)
 
     task = CollocationTask(TrainingResidual(system, args), points, weights, (start, end))
-    with single_threaded_blas():
+    with single_threaded_blas(), ctrl_c():  # also while a stage is compiled
         fits, model, times = descend(task, model, stages, key, progress)
     solution, details = _judged(task.problem, model, times, ts, end, fits[-1].result)
     if fits[-1].result == RESULTS.nonfinite:
