@@ -1,5 +1,7 @@
 """Training an autoencoder by gradient descent, and its last layer by least squares."""
 
+import os
+
 import equinox as eqx
 import jax.numpy as jnp
 import optax
@@ -46,6 +48,7 @@ def fit_autoencoder(
     batch_size: int | None = 256,
     refit: bool = True,
     patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fitting.Callback = False,
 ) -> CodecFit:
     """Train an autoencoder by gradient descent, then fit its last layer by least squares.
@@ -67,6 +70,7 @@ def fit_autoencoder(
         batch_size: rows a step; all of them if None.
         refit: whether to fit the readout of an `nn.Autoencoder` by least squares at the end.
         patience: validations without improvement before training stops.
+        checkpoint: a folder from which the same call goes on, see `fit.gradient`.
         progress: True for a progress bar, or a callback.
 
     Raises:
@@ -87,6 +91,7 @@ def fit_autoencoder(
         key=key,
         valid=None if held_out is None else held_out.astype(dtype),
         patience=patience,
+        checkpoint=checkpoint,
         progress=progress,
     )
     trained = eqx.tree_at(lambda c: c.network, start, cast(training.model, rows.dtype))

@@ -1,5 +1,7 @@
 """Fitting next-step maps: a whole network by gradient, its readout by least squares."""
 
+import os
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -64,6 +66,7 @@ def fit(
     rcond: float | None = None,
     refinements: int = 1,
     patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fitting.Callback = False,
 ) -> StepperFit:
     """Train a whole network as a next-step map by gradient, then refit its readout.
@@ -95,6 +98,7 @@ def fit(
         refit: whether to refit the readout as `fit_readout` does.
         warmup, rcond, refinements: see `fit_readout`.
         patience: validations without improvement before training stops.
+        checkpoint: a folder from which the same call goes on, see `fit.gradient`.
         progress: True for a progress bar, or a callback.
 
     Raises:
@@ -120,6 +124,7 @@ def fit(
         key=key,
         valid=windows(valid),
         patience=patience,
+        checkpoint=checkpoint,
         progress=progress,
     )
     trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))

@@ -1,5 +1,6 @@
 """Classic training: a whole network made to fulfil the equation by descent on its residual."""
 
+import os
 from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
@@ -58,6 +59,7 @@ def train(
     weights: Weights = Fixed(),  # noqa: B008 -- immutable
     stages: Stages | None = None,
     key: PRNGKeyArray | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fit.Callback = False,
     throw: bool = True,
 ) -> Training:
@@ -100,6 +102,8 @@ def train(
             and `fit.VariableProjection`. Unless given, 50 steps of the latter, for which the
             network must have a linear last layer named `readout`.
         key: for points, weights and networks that need one.
+        checkpoint: a folder from which the same call goes on, see `fit.gradient`; it holds one for
+            each stage.
         progress: show a progress bar for each stage, or call a function after each chunk of it.
         throw: raise if a loss is not finite; otherwise `solution.result` says so, and the
             solution is the last good one.
@@ -141,7 +145,7 @@ def train(
 
     task = CollocationTask(TrainingResidual(system, args), points, weights, (start, end))
     with single_threaded_blas(), ctrl_c():  # also while a stage is compiled
-        fits, model, times = descend(task, model, stages, key, progress)
+        fits, model, times = descend(task, model, stages, key, progress, checkpoint)
     solution, details = _judged(task.problem, model, times, ts, end, fits[-1].result)
     if fits[-1].result == RESULTS.nonfinite:
         details = (
