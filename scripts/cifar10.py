@@ -70,7 +70,8 @@ def main(config: Config) -> dict[str, object]:
             network = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
             print(f"{name}\n{network.summary()}\n")
             with run.row("" if name == "tutorial" else name, label=name) as row:
-                fitted = classify.fit(network, train, valid, key=key, progress=True, **recipe)
+                kept = {"key": key, "checkpoint": run.checkpoint(name), "progress": True}
+                fitted = run.part(name, classify.fit, network, train, valid, **kept, **recipe)
                 found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
                 row["test_acc"], row["train_s"] = found.accuracy, fitted.seconds
                 row["images_per_s"] = fitted.step * recipe["batch_size"] / fitted.seconds

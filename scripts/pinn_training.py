@@ -46,7 +46,8 @@ def main(config: Config) -> dict[str, object]:
         for name, (network, options) in methods(config).items():
             key = jax.random.key(config.seed)
             with run.row(name) as row:
-                training = pinn.train(network, system, y0, T1, key=key, progress=True, **options)
+                options |= {"key": key, "checkpoint": run.checkpoint(name), "progress": True}
+                training = run.part(name, pinn.train, network, system, y0, T1, **options)
                 solution, fits = training.solution, training.fits
                 row["rel_l2"] = dynamics.relative_l2(solution(ts), exact).max()
                 row["max_err"] = jnp.abs(solution(ts) - exact).max()
