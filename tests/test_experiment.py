@@ -557,6 +557,30 @@ def test_the_oldest_programs_make_room(tmp_path, monkeypatch):
     assert files(tmp_path) == {"a", "new"}
 
 
+def test_debug_finds_a_nan_where_it_arises(tmp_path, monkeypatch):
+    def main(config):
+        @jax.jit
+        def step(x):
+            y = jnp.log(x)  # NaN
+            return jnp.where(y > 0, y, 0.0)
+
+        step(-jnp.ones(()))
+
+    monkeypatch.setattr(sys, "argv", ["script", "--out", str(tmp_path), "--no-cache"])
+    experiment.cli(main, Options)
+    sys.argv.append("--debug")
+    try:
+        with pytest.raises(FloatingPointError, match="nan") as caught:
+            experiment.cli(main, Options)
+    finally:
+        jax.config.update("jax_debug_nans", False)
+        jax.config.update("jax_disable_jit", False)
+    lines = [
+        entry.statement for entry in caught.traceback if entry.path.name == Path(__file__).name
+    ]
+    assert "jnp.log(x)" in str(lines[-1])
+
+
 @pytest.mark.parametrize("flag", ["--cache", "--no-cache"])
 def test_the_command_line_decides_on_the_cache(tmp_path, monkeypatch, flag):
     asked = []

@@ -120,6 +120,7 @@ class Run:
         TypeError: if `config` is not a dataclass instance.
         ValueError: if `out_dir` is a file, or a name is not a plain file name.
         RuntimeError: on entering, if another run has the folder.
+        OSError: on entering, if the folder cannot be written.
     """
 
     timed = staticmethod(timed)
@@ -136,13 +137,16 @@ class Run:
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> "Run":
-        self.out_dir.mkdir(parents=True, exist_ok=True)
         config = dataclasses.asdict(self.config)
         # Where results and compiled programs go does not change the results.
         own = {key: value for key, value in config.items() if key not in PLACES}
         self._parts = Parts(self.out_dir / "parts", own)
         claim = Claim(self.out_dir, command(self.config))
-        claim.take()
+        try:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            claim.take()
+        except OSError as error:
+            raise OSError(f"out_dir must be a folder to write in, got {self.out_dir}") from error
         with contextlib.ExitStack() as stack:
             stack.push(lambda kind, error, trace: claim.give_back(error))
             self._interrupted = stack.enter_context(script())
