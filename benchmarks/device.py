@@ -6,7 +6,8 @@ Trajectories, networks that step and networks that solve, images and a Gaussian 
 enough that all take a few minutes on a GPU; a CPU gets less to do. The rows run in a process of
 their own. If one raises, crashes, or takes longer than `patience`, its reason is recorded, and the
 next one begins. The figures are written after every row, their names begin with the device's name,
-and the figures that the recorded file holds of other devices stay in it.
+and what the recorded file holds of other devices, and of rows that
+are not measured now, stays in it.
 """
 
 import json
@@ -65,7 +66,7 @@ class Config(experiment.Config):
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
-        run.metrics(of_others(config.record))
+        run.metrics(kept(config))
         prefix = ""
         for name, figures in measured(config):
             if name == "about":
@@ -93,14 +94,20 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def of_others(record: Path | None) -> dict[str, Any]:
-    """What the recorded file holds of other devices than this one."""
-    if record is None or not record.exists():
+def kept(config: Config) -> dict[str, Any]:
+    """What the recorded file holds of other devices, and of rows that are not measured now."""
+    if config.record is None or not config.record.exists():
         return {}
     own = slug(jax.devices()[0].device_kind)
-    held = json.loads(record.read_text(encoding="utf-8"))
-    devices = {key.removesuffix(".driver") for key in held if key.endswith(".driver")} - {own}
-    return {key: held[key] for key in held if key.split(".")[0] in devices}
+    held = json.loads(config.record.read_text(encoding="utf-8"))
+    devices = {key.removesuffix(".driver") for key in held if key.endswith(".driver")}
+
+    def stays(key: str) -> bool:
+        device, _, rest = key.partition(".")
+        again = not config.rows or rest.split(".")[0] in config.rows
+        return device in devices and not (device == own and again)
+
+    return {key: value for key, value in held.items() if stays(key)}
 
 
 def measured(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
