@@ -12,7 +12,7 @@ from flax import nnx
 from helpers import Counted, assert_same_leaves
 
 from physml import fit, saving
-from physml.fit._devices import Spread, of_each
+from physml._numerics.devices import Spread, of_each
 from physml.results import RESULTS
 
 KEY = jax.random.key(3)

@@ -17,11 +17,11 @@ from physml import saving
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
+from physml._numerics.devices import Spread
 from physml._numerics.parts import Filter, Parts, as_arrays
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
 from physml.fit._chunks import Augment
-from physml.fit._devices import Spread
 from physml.fit._fit import AbstractFit, Fit, concluded
 from physml.fit._gradient import Best
 from physml.fit._loop import Callback, Report, loop

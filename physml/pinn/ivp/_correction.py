@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch, map_used, where_needed
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.quadrature import gauss, interpolation, legendre_transform
+from physml._numerics.quadrature import all_nodes, interpolation, legendre_transform
 from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
@@ -28,7 +28,7 @@ from physml.pinn.collocation import (
     largest_real_part,
     linearise,
 )
-from physml.pinn.ivp._audit import left_out
+from physml.pinn.ivp._audit import beyond, left_out
 from physml.pinn.ivp._jumps import Jump, change_across, jump_in
 from physml.pinn.ivp._march import March
 from physml.pinn.ivp._window import Window, nodal_values
@@ -115,9 +115,10 @@ def carry_error(
     of ordinary differential equations, Numer. Math. 27 (1976) 21, for errors by the defect.
     """
     windows, count = marched.windows, marched.num_windows
-    num_points, ends = _finer(tables.points.shape[0]), _ends(marched)
+    coarse, ends = tables.points.shape[0], _ends(marched)
     used = jnp.arange(len(ends)) < count
-    finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
+    finer = interpolation(all_nodes(coarse), all_nodes(_finer(coarse)))
+    finer = jnp.asarray(finer, ends.dtype)
     values = map_used(
         lambda some: jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, some)), windows, count
     )
@@ -129,6 +130,7 @@ def carry_error(
         beside = jnp.maximum(windows.span[jnp.maximum(k - 1, 0)], windows.span[k + 1])
         piece = _look_at(field, tables, windows.start[k], ends[k], beside, values[k].T)
         nodes, linearised, jump = piece.nodes, piece.linearised, piece.jump
+        at_ends = beyond(field, nodes.leading, windows.start[k], values[k].T, linearised.rates)
 
         def correction(carry, given):
             (y, small), (truth, counted) = carry, given
@@ -139,7 +141,8 @@ def carry_error(
             small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
             # It gets the sign of the error, so that it adds up from window to window.
-            unresolved = jnp.where(jump.there, jump.unresolved, left_out(nodes.leading, rates))
+            smooth = left_out(nodes.leading, rates) + at_ends
+            unresolved = jnp.where(jump.there, jump.unresolved, smooth)
             unresolved = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
             last = jax.tree.map(lambda x: x[:, -1], y)
             truth = add(last, exact(step[:, -1] + jnp.where(counted, unresolved, 0.0)))
@@ -202,7 +205,7 @@ class _Piece(NamedTuple):
         step = jnp.concatenate([begin[:, None], step], axis=1)
         change = exact(change_across(self.field, self.jump, truth.hi))
         across = add(add(truth, change), neg(last)).hi - begin
-        fractions = (jnp.asarray(_all_nodes(rates.shape[1]), across.dtype) + 1) / 2
+        fractions = (jnp.asarray(all_nodes(rates.shape[1]), across.dtype) + 1) / 2
         across = begin[:, None] + jnp.outer(across, fractions)
         return jnp.where(self.jump.there, across, step), rates, repelled, stiff
 
@@ -222,7 +225,7 @@ def _look_at(
     else:
         band = None if tables.implicit is None else tables.implicit.band
         linearised = apply_linearised(field, nodes.leading, values, band)
-    jump = jump_in(field, nodes.leading, start, end, beside, values)
+    jump = jump_in(start, end, beside, linearised.rates)
     return _Piece(field, nodes, linearised, jump)
 
 
@@ -277,11 +280,6 @@ def _finer(num_points: int) -> int:
     return 3 * num_points // 2
 
 
-def _all_nodes(num_points: int) -> Float[np.ndarray, " nodes"]:
-    """The start, the Gauss points and the end of [-1, 1]."""
-    return np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
-
-
 def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
     """The next term of a Legendre series, guessed from the decay of the last ones.
 
@@ -299,11 +297,7 @@ def _rounding(
 ) -> Float[Array, "windows dim"]:
     """What two roundings of u change, and half a rounding of the time, at u's largest slope."""
     eps = jnp.finfo(values.dtype).eps
-    steps = jnp.diff(
-        jnp.asarray(
-            np.concatenate([[-1.0], gauss(values.shape[1] - 2).points, [1.0]]), values.dtype
-        )
-    )
+    steps = jnp.asarray(np.diff(all_nodes(values.shape[1] - 2)), values.dtype)
     spans = jnp.where(windows.span > 0, windows.span, 1.0)  # of unused windows it is zero
     slopes = jnp.max(jnp.abs(jnp.diff(values, axis=1)) / steps[None, :, None], axis=1)
     slopes = slopes / (spans[:, None] / 2)
