@@ -97,7 +97,7 @@ for size in sizes:
 print("dimension:", generative.latent_dimension([1.0, *errors.values()]).dimension + sizes[0] - 1)
 
 # %% [markdown]
-# The error falls by orders of magnitude from two numbers to three, and hardly from three to four. That step is
+# The error falls by orders of magnitude from two numbers to three, and no further with four. That step is
 # how `generative.latent_dimension` finds the dimension.
 
 # %%
