@@ -130,7 +130,8 @@ def carry_error(
         beside = jnp.maximum(windows.span[jnp.maximum(k - 1, 0)], windows.span[k + 1])
         piece = _look_at(field, tables, windows.start[k], ends[k], beside, values[k].T)
         nodes, linearised, jump = piece.nodes, piece.linearised, piece.jump
-        at_ends = beyond(field, nodes.leading, windows.start[k], values[k].T, linearised.rates)
+        rates_and_terms = linearised.rates, linearised.terms
+        at_ends = beyond(field, nodes.leading, windows.start[k], values[k].T, *rates_and_terms)
 
         def correction(carry, given):
             (y, small), (truth, counted) = carry, given
