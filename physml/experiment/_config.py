@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import jax
 import tyro
 
 from physml.experiment._cache import use_compilation_cache
@@ -39,12 +40,17 @@ class Config:
     """Where to run: by default the best that JAX finds."""
     processes: str | None = None
     """Run as one of several processes: HOST:PORT,COUNT,NUMBER, or "launcher" where one says it."""
+    resume: bool = False
+    """Go on with what an interrupted run of the same options has left in the folder."""
+    debug: bool = False
+    """Find an error sooner: nothing is compiled, and a NaN raises where it arises. Far slower."""
     record: Path | None = None
     """File that gets the numbers too, such as docs/results/NAME.json, which the pages quote."""
 
     def __post_init__(self) -> None:
-        if self.record is not None and self.quick:
-            raise ValueError(f"record must be of a full run, got {self.record} with quick")
+        for option in ("quick", "debug"):
+            if self.record is not None and getattr(self, option):
+                raise ValueError(f"record must be of a full run, got {self.record} with {option}")
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
@@ -54,15 +60,19 @@ def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
     """Run `main` with a configuration read from the command line.
 
     `--help` shows the docstring of the module of `main`. The first line of the output says where
-    the script runs and what its numbers are. After Ctrl-C the process exits with 130, the code that
-    shells give to it.
+    the script runs and what its numbers are. After Ctrl-C the last one says what is kept and how to
+    go on, and the process exits with 130, the code that shells give to it.
     """
     options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
     try:
         options = dataclasses.replace(options, **places(options))
         if options.cache:
             use_compilation_cache()
+        if options.debug:
+            jax.config.update("jax_debug_nans", True)
+            jax.config.update("jax_disable_jit", True)
         main(options)
-    except KeyboardInterrupt:
-        print("Interrupted: the results are not complete.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        words = ["Interrupted: the results are not complete.", *getattr(error, "__notes__", ())]
+        print("\n".join(words), file=sys.stderr)
         raise SystemExit(130) from None
