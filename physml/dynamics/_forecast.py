@@ -19,7 +19,7 @@ from physml._numerics.checks import (
     require_not_negative,
     require_positive,
 )
-from physml._numerics.chunks import for_each_chunk, num_cores, on_one_cpu
+from physml._numerics.devices import for_each_chunk, num_cores, on_one_cpu
 from physml.dynamics._batch import flatten, per_item, time_series
 from physml.step_maps import StepMap
 

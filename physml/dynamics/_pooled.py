@@ -11,8 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_count, require_positive
-from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores, on_one_cpu
-from physml._numerics.devices import on_host
+from physml._numerics.devices import few_shapes, for_each_chunk, num_cores, on_host, on_one_cpu
 from physml._types import Numbers
 from physml.dynamics._climate import Cells, Climate, padded
 

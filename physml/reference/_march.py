@@ -12,8 +12,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
-from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
-from physml._numerics.devices import ROWS, joined, mesh_of, on_host, placed
+from physml._numerics.devices import (
+    ROWS,
+    few_shapes,
+    for_each_chunk,
+    joined,
+    mesh_of,
+    num_cores,
+    on_host,
+    placed,
+)
 from physml.reference._steps import DIVIDED, STRETCH, Plan, begin, stretches
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem

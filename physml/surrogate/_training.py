@@ -16,7 +16,7 @@ from physml import residuals
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_share
-from physml._numerics.chunks import for_each_chunk, num_cores
+from physml._numerics.devices import for_each_chunk, num_cores
 from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.reference import FlowMap
