@@ -278,7 +278,7 @@ def identify(size: Size) -> Figures:
 
 def pde(size: Size) -> Figures:
     """Burgers' equation with a shock; the truth is the Cole-Hopf transform."""
-    from _equations import burgers
+    from _equations import burgers  # pyright: ignore[reportMissingImports]
 
     equation = burgers()
     options: dict[str, Any] = equation.options | {"rtol": 1e-6}
@@ -311,7 +311,7 @@ def cnn(size: Size) -> Figures:
 @jax.enable_x64(False)  # as its script runs
 def digits_grid(size: Size) -> Figures:
     """The lecture's 7 x 7 grid on 8 x 8 digits as one program."""
-    import digits_grid as script
+    import digits_grid as script  # pyright: ignore[reportMissingImports]
 
     images = data.digits().scaled()
     train, test = images.split((0.8, 0.2), jax.random.key(0))

@@ -76,7 +76,7 @@ def devices(count: int) -> dict[str, float]:
         return lambda: reference.trajectories_from(LORENZ, y0s, TS, devices=some).ys
 
     starts = reference.attractor_starts(LORENZ, jax.random.key(1), 8 * SHARE, devices=some)
-    flow = reference.RungeKutta4(LORENZ, DT)
+    flow = reference.RungeKutta4(system=LORENZ, dt=DT)
     history = jnp.expand_dims(starts, 1)
     return {
         "count": count,

@@ -173,7 +173,7 @@ class _Pool:
             self.joint = self.joint + part.joint.astype(np.int64)
             self.spectra = self.spectra + part.spectra
             if self._room > 0:
-                maxima = _one_after_another(part.tops)
+                maxima = _one_after_another(np.asarray(part.tops))
                 self.maxima.append(maxima[: self._room])
                 self._room -= len(maxima)
 
@@ -246,7 +246,7 @@ def _spectra(
     """As `power_spectrum`, by the device."""
     starts = range(0, ys.shape[1] - segment + 1, segment - segment // 2)
     window = jnp.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(segment) / segment), ys.dtype)
-    total = 0.0
+    total = jnp.zeros((*ys.shape[::2], segment // 2 + 1), ys.dtype)
     for start in starts:
         piece = jnp.moveaxis(ys[:, start : start + segment], 1, 2)
         piece = piece - piece.mean(axis=2, keepdims=True)

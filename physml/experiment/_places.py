@@ -44,7 +44,7 @@ def _join(processes: str) -> None:
         return
     try:
         address, count, number = processes.split(",")
-        own = {"num_processes": int(count), "process_id": int(number)}
+        own: dict[str, Any] = {"num_processes": int(count), "process_id": int(number)}
     except ValueError:
         raise ValueError(
             f"processes must be HOST:PORT,COUNT,NUMBER or launcher, got {processes!r}"

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffrax
 import jax
@@ -107,7 +107,7 @@ def _on_cores(
         t0, own = jnp.asarray(grid.t0s[index], out.dtype), slice(rows.stop - rows.start)
         if not last_only:
             out[rows, 0] = starts[rows]
-        begun = tuple(map(jnp.asarray, begin(starts[index].T)))
+        begun: Any = tuple(map(jnp.asarray, begin(starts[index].T)))
         for first, carry, ys in stretches(plan, begun, t0, grid.intervals(index), None):
             if not last_only:
                 # The transpose is a copy either way, and NumPy writes it where it belongs.
@@ -136,7 +136,7 @@ def _on_devices(
         index = np.minimum(first[:, None] + np.arange(width), num - 1).ravel()
         t0 = placed(grid.t0s[index].astype(starts.dtype), mesh, ROWS)
         columns = zip(begin(starts[index].T, size), DIVIDED, strict=True)
-        begun = tuple(placed(x, mesh, spec) for x, spec in columns)
+        begun: Any = tuple(placed(x, mesh, spec) for x, spec in columns)
         carry, made = begun, []
         for _, carry, ys in stretches(plan, begun, t0, grid.intervals(index), mesh):  # noqa: B007
             made.append(None if last_only else ys)
