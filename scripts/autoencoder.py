@@ -46,11 +46,12 @@ def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
         keys = jax.random.split(jax.random.key(config.seed), 4)
-        states = reference.trajectories(LORENZ, keys[0], 100, DT * np.arange(801))
+        num = 20 if config.quick else 100
+        states = reference.trajectories(LORENZ, keys[0], num, DT * np.arange(801))
         lifted = data.from_arrays(states.ts, generative.legendre_lift(states.ys))
         codec = lift(run, config, lifted, keys[1])
         forecast(run, config, codec, lifted, keys[2])
-        compare_codes(run, keys[3], config.latent, steps=300 if config.quick else 3000)
+        compare_codes(run, keys[3], config.latent, steps=100 if config.quick else 3000)
         return run.metrics({})
 
 
@@ -86,7 +87,7 @@ def spectrum(run: Run, config: Config, train: jax.Array, key: jax.Array) -> None
     """How many of eight numbers a code uses, by matrices between and weight decay."""
     single: dict[str, Any] = {"dtype": jnp.float32, "rngs": nnx.Rngs(key)}
     network = nn.Autoencoder.dense(128, (64,), 8, linear_layers=4, **single)
-    steps = 500 if config.quick else 5000
+    steps = 200 if config.quick else 5000
     adam = optax.adamw(optax.cosine_decay_schedule(2e-3, steps), weight_decay=1e-2)
     options: dict[str, Any] = {"optimizer": adam, "steps": steps, "key": key}
     options["checkpoint"] = run.checkpoint("linear_layers")

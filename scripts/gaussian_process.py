@@ -81,13 +81,15 @@ def force(run: Run, key: jax.Array) -> None:
     fit = partial(bayes.fit_linear_equation, operator, ts, xs, key, restarts=0)
     guess = {"parameters": {"gamma": 0.4, "omega0": 1.5}, "force_ts": some, "forces": forces}
     cases, found = {"positions": {"parameters": known}, "both": guess}, {}
+    words = {"positions": "from positions", "both": "from positions, ten forces"}
     for name, options in cases.items():
-        with run.row(f"force_{name}", name) as row:
+        with run.row(f"force_{name}", words[name]) as row:
             fitted = row.part(fit, **options)
             mean, variance = fitted.force(at)
-            found[name] = mean, jnp.sqrt(variance)
+            deviation = jnp.sqrt(variance)
+            found[words[name]] = mean, deviation
             row["max_err"] = jnp.abs(mean - truth).max()
-            row["coverage"] = jnp.mean(jnp.abs(mean - truth) < INSIDE * found[name][1])
+            row["coverage"] = jnp.mean(jnp.abs(mean - truth) < INSIDE * deviation)
             for parameter, sd in fitted.standard_deviations.items():
                 row[parameter], row[f"{parameter}_sd"] = fitted.parameters[parameter], sd
     columns = {"name": "observed", "max_err": "max |F error|", "coverage": "in 95 % bands"}

@@ -30,6 +30,10 @@ DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
 LORENZ = systems.Lorenz()
 LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
+WORDS = {
+    "mlp_trained": "MLP, trained", "mlp_frozen": "MLP, frozen",
+    "gru_trained": "GRU, trained", "rnn_frozen": "RNN, frozen",
+}  # fmt: skip
 COLUMNS = {
     "name": "network", "eps1": "eps1", "vpt_mean": "mean", "vpt_median": "median", "vpt_p5": "5 %",
     "censored": "censored", "vpt_mean_before_refit": "mean before refit",
@@ -68,17 +72,18 @@ def forecast(run: Run, config: Config) -> None:
 
     models, skills, losses = {}, {}, {}
     for name, fit in surrogates(run, train, keys, config.quick):
-        with run.row(name) as row:
+        words = WORDS[name]
+        with run.row(name, words) as row:
             fitted = row.part(fit)
             models[name] = step_map = fitted.step_map
-            skills[name] = run.part(f"{name}.skill", score, step_map, test.ys)
-            row.metrics(skills[name].summary(1 / LAMBDA1))
+            skills[words] = run.part(f"{name}.skill", score, step_map, test.ys)
+            row.metrics(skills[words].summary(1 / LAMBDA1))
             if fitted.training is not None:
                 before = score(fitted.before_refit, test.ys[:, : HISTORY + 1000]).summary(
                     1 / LAMBDA1
                 )
                 row["vpt_mean_before_refit"] = before["vpt_mean"]
-                losses[name] = fitted.training.history
+                losses[words] = fitted.training.history
             # The largest exponent along ten trajectories, each 30 time units long.
             spectrum = partial(dynamics.lyapunov_spectrum, num=1)
             found = run.part(f"{name}.lambda1", spectrum, step_map, test.ys[:10, :HISTORY], 3000)
@@ -129,7 +134,7 @@ def surrogates(
 def draw(run: Run, ts: np.ndarray, truth: jax.Array, skills: dict[str, dynamics.Skill]) -> None:
     """The figures of the first start's forecasts, and of the errors of all."""
     paths = {name: skill.predicted[0] for name, skill in skills.items()}
-    shown = {name: paths[name] for name in ("mlp_frozen", "gru_trained")}
+    shown = {name: paths[name] for name in (WORDS["mlp_frozen"], WORDS["gru_trained"])}
     run.figure("attractor", plots.attractor_3d(truth, shown))
     first = {name: path[:, 0] for name, path in paths.items()}
     times = {name: float(skill.times[0]) for name, skill in skills.items()}

@@ -131,7 +131,7 @@ def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> 
     24.74 the chaotic attractor alone.
     """
     num, rhos = (2, np.array([21.5, 28.5, 34.5])) if quick else (6, np.arange(20.5, 35.0))
-    steps, span = (1000, 1000) if quick else (3500, 6000)
+    steps, span = (500, 500) if quick else (3500, 6000)
     low, high = np.array(LORENZ.box)
     starts = np.array(jax.random.uniform(key, (len(rhos), num, 4))) * (high - low) + low
     starts[..., 3] = rhos[:, None]

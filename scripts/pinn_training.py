@@ -45,7 +45,7 @@ def main(config: Config) -> dict[str, object]:
     with Run(config.out, config) as run:
         for name, (network, options) in methods(config).items():
             key = jax.random.key(config.seed)
-            with run.row(name) as row:
+            with run.row(name, WORDS[name]) as row:
                 options |= {"key": key, "checkpoint": run.checkpoint(name), "progress": True}
                 training = run.part(name, pinn.train, network, system, y0, T1, **options)
                 solution, fits = training.solution, training.fits
@@ -55,7 +55,7 @@ def main(config: Config) -> dict[str, object]:
                 row["seconds"] = sum(stage.seconds for stage in fits)
                 row["compile_seconds"] = sum(stage.compile_seconds for stage in fits)
                 row.shown["steps"] = sum(stage.step for stage in fits)
-            curves[name] = curve(training)
+            curves[WORDS[name]] = curve(training)
             trained[name] = solution.dense
         run.save_model("networks", trained)
         title = "Driven oscillator from (1, 0) to t = 20 against the closed form, float64"
@@ -69,6 +69,18 @@ COLUMNS = {
     "name": "method", "steps": "steps", "rel_l2": "relative L2", "max_err": "max error",
     "estimated_max_err": "estimated", **TIMES,
 }  # fmt: skip
+WORDS = {
+    "adam_lbfgs": "Adam, then L-BFGS",
+    "gauss_newton": "Gauss-Newton",
+    "adam": "Adam alone",
+    "soft": "Adam, L-BFGS, soft start",
+    "gradient_norm": "Adam, L-BFGS, gradient norms",
+    "random_lookback": "Adam, L-BFGS, random lookback",
+    "resampled": "Adam, L-BFGS, new points",
+    "fourier": "Adam, L-BFGS, Fourier features",
+    "gauss_newton_soft": "Gauss-Newton, soft start",
+    "gauss_newton_resampled": "Gauss-Newton, new points",
+}
 
 
 def methods(config: Config) -> dict[str, tuple[nnx.Module, dict[str, Any]]]:

@@ -16,13 +16,6 @@ TOOLS = {"runs"}  # no experiment, see test_runs.py
 PATHS = (ROOT / "scripts").glob("[!_]*.py")  # an underscore: what a script is made of
 SCRIPTS = sorted(path for path in PATHS if path.stem not in NEED_FILES | TOOLS)
 
-# All but the main job: a quick look is half a minute's compiling and more.
-SLOW = {path.stem for path in SCRIPTS} - {"lorenz"}
-EACH = [
-    pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem)
-    for path in SCRIPTS
-]
-
 # What each script promises to measure; a new script says so here.
 KEYS = {
     "architecture_study": """
@@ -72,19 +65,13 @@ TIMES = tuple(
 )
 
 
-def run_script(script, out, *options):
-    command = [sys.executable, str(script), "--quick", "--out", str(out), *options]
+def quick_run(script, out):
+    """Run it as a user does, check its folder, and return its metrics."""
+    command = [sys.executable, str(script), "--quick", "--seed", "3", "--out", str(out)]
     # Elsewhere than in the repository: what a script needs it must import or carry.
     done = subprocess.run(command, cwd=out.parent, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done, json.loads((out / "metrics.json").read_text())
-
-
-@pytest.mark.parametrize("script", EACH)
-def test_quick_run(script, tmp_path):
-    out = tmp_path / "run"
-    done, metrics = run_script(script, out, "--seed", "3")
-
+    metrics = json.loads((out / "metrics.json").read_text())
     promised = set(KEYS[script.stem].split())
     assert promised | RECORDED <= metrics.keys()
     assert not [key for key, value in metrics.items() if isinstance(value, dict | list)]
@@ -97,13 +84,19 @@ def test_quick_run(script, tmp_path):
     figures = list((out / "figures").glob("*.png"))
     assert figures and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
     assert not [path for path in out.rglob("*") if path.name.endswith(".part")]
+    return metrics
+
+
+def test_the_main_job(tmp_path):
+    quick_run(ROOT / "scripts" / "lorenz.py", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # half a minute's compiling and more
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_same_seed_same_figures(script, tmp_path):
-    first, second = (run_script(script, tmp_path / name)[1] for name in ("first", "second"))
+    first, second = (quick_run(script, tmp_path / name) for name in ("first", "second"))
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
     differing = {key for key in first if first[key] != second[key] and not key.endswith(TIMES)}
     assert not differing
 
