@@ -72,7 +72,9 @@ def killed(run: Run, folder: Path, kills: int, seed: int) -> None:
         answers = pool.map(lambda kind: uncut(kind, folder / kind), KINDS)
         whole = dict(zip(KINDS, answers, strict=True))
         seeds = range(seed, seed + len(jobs))
-        found = list(pool.map(lambda job, seed: survived(*job, seed), jobs, seeds))
+        found = list(
+            pool.map(lambda job, seed: survived(job[0], job[1], job[2], seed), jobs, seeds)
+        )
     totals = {"kills": 0, "kills_bitwise": 0}
     for kind in KINDS:
         own = [one for one, job in zip(found, jobs, strict=True) if job[0] == kind]
