@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -99,18 +98,3 @@ def test_same_seed_same_figures(script, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
     differing = {key for key in first if first[key] != second[key] and not key.endswith(TIMES)}
     assert not differing
-
-
-@pytest.mark.slow
-def test_ctrl_c_is_a_failure_that_leaves_no_results(tmp_path):
-    out = tmp_path / "run"
-    script = str(ROOT / "scripts" / "lorenz.py")
-    command = [sys.executable, script, "--out", str(out), "--starts", "5"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        while (character := process.stderr.read(1)) != "%":  # of the first fit's progress bar
-            assert character, "the script ended"
-        process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=300)
-    assert process.returncode == 130 and "not complete" in words
-    assert not any((out / name).exists() for name in ("metrics.json", "table.txt"))
