@@ -257,7 +257,8 @@ CALLS = {
     fit.gradient: {
         "loss": loss, "model": ONES, "data": None, "optimizer": ADAM, "steps": 2, "epochs": None,
         "batch_size": None, "augment": None, "key": None, "valid": None, "valid_loss": None,
-        "valid_every": None, "patience": None, "chunk": None, "progress": False, "callback": None,
+        "valid_every": None, "patience": None, "devices": None, "chunk": None, "progress": False,
+        "callback": None,
     },
     fit.least_squares: {
         "residual": line, "model": jnp.zeros(2), "batch": jnp.arange(3.0), "method": None,
@@ -521,7 +522,7 @@ CALLS = {
     },
     reference.trajectories: {"system": LORENZ, "key": KEY, "num": 2, "ts": TIMES, "box": None},
     reference.trajectories_from: {
-        "system": LORENZ, "y0s": PATHS[:, 0], "ts": TIMES, "t0s": None,
+        "system": LORENZ, "y0s": PATHS[:, 0], "ts": TIMES, "t0s": None, "devices": None,
     },
     # residuals
     residuals.equation: {"system": LORENZ},
@@ -531,7 +532,7 @@ CALLS = {
         "network": MLP, "train": TRAJECTORIES, "valid": None, "optimizer": ADAM, "key": KEY,
         "steps": 2, "epochs": None, "batch_size": 4, "length": 1, "residual": residuals.step,
         "symmetry": None, "known": None, "period": None, "refit": False, "warmup": 0, "rcond": None,
-        "refinements": 1, "patience": None, "progress": False,
+        "refinements": 1, "patience": None, "devices": None, "progress": False,
     },
     surrogate.fit_readout: {
         "network": MLP, "train": TRAJECTORIES, "symmetry": None, "known": None, "period": None,

@@ -1,7 +1,7 @@
 """Gradient descent on any loss by any optax transformation: a step for the one loop."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import equinox as eqx
@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.calls import ask, checked
-from physml._numerics.checks import require_count
+from physml._numerics.checks import require_count, require_multiple
 from physml._numerics.compiled import compiled
+from physml._numerics.devices import ROWS, WHOLE, held, mesh_of, on_first, on_host, placed
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
 from physml._types import Loss
 from physml.fit._chunks import Augment
@@ -77,6 +79,7 @@ def gradient(
     valid_every: int | None = None,
     patience: int | None = None,
     wrt: Filter = nnx.Param,
+    devices: Sequence[object] | None = None,
     chunk: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | Callback = False,
@@ -114,6 +117,10 @@ def gradient(
         patience: stop after so many validations in a row without improvement.
         wrt: a Flax filter for what is trained; the rest stays fixed. A model without Flax variables
             trains all its floating arrays.
+        devices: the rows of each batch are shared out among these, for instance `jax.devices()`,
+            and the gradients of all are added up, for a loss that is a mean over rows. Each holds
+            the model and, if there are batches, all data; the full batch is divided among them.
+            They must divide the batch.
         chunk: steps between looks at the clock, see `fit.loop`.
         checkpoint: a folder. The fit is saved there every few seconds beside its work, with the
             best model on the validation data, and the same call goes on from what it finds there:
@@ -154,12 +161,16 @@ def gradient(
     key = key if state is None else state.key
     fresh = FitState.begin(params, rest, optimizer.init(params), key, valid is not None)
     begin = fresh if state is None else _belonging(state, fresh)
+    mesh = mesh_of(devices)
+    if mesh is not None:
+        data = _on_mesh(mesh, as_arrays("data", data), batch_size)
+        valid, begin = placed((as_arrays("valid", valid), begin), mesh, WHOLE)
     num_steps, start = _num_steps(steps, epochs, per_epoch), int(begin.step)
     judge = _Judge(valid_loss or loss, parts, as_arrays("valid", valid), patience)
     if start < num_steps:
         judge.compile(begin)
     fitted = loop(
-        GradientStep(loss, optimizer, parts),
+        GradientStep(loss, optimizer, parts, mesh),
         begin,
         data,
         num_steps=num_steps,
@@ -177,7 +188,7 @@ def gradient(
     last = fitted.state
     chosen = last if last.best is None or jnp.isinf(last.best.loss) else last.best
     seconds = fitted.compile_seconds + judge.compile_seconds
-    model = parts.merge(chosen.params, chosen.rest)
+    model = parts.merge(*on_first((chosen.params, chosen.rest), mesh))
     return concluded(replace(fitted, model=model, compile_seconds=seconds), "fit.gradient")
 
 
@@ -207,7 +218,7 @@ class _Judge:
 
 def nonfinite(state: FitState) -> RESULTS | None:
     """The verdict on weights that are not finite."""
-    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    finite = all(np.isfinite(on_host(leaf)).all() for leaf in jax.tree.leaves(state.params))
     return None if finite else RESULTS.nonfinite
 
 
@@ -217,10 +228,13 @@ class GradientStep(eqx.Module):
     loss: Loss
     optimizer: optax.GradientTransformationExtraArgs
     parts: Parts
+    mesh: Mesh | None = eqx.field(static=True, default=None)  # among which batches are divided
 
     def __call__(
         self, state: FitState, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[FitState, dict[str, Array]]:
+        batch = held(batch, self.mesh, ROWS)
+
         def value_of(params: PyTree) -> tuple[Scalar, tuple[dict[str, Array], PyTree]]:
             model = self.parts.merge(params, state.rest)
             value, aux = _called(self.loss, model, batch, key)
@@ -238,7 +252,7 @@ class GradientStep(eqx.Module):
             )
         params = optax.apply_updates(state.params, updates)
         state = FitState(params, rest, opt_state, state.step + 1, state.key, state.best)
-        return state, {"loss": value, **aux}
+        return held((state, {"loss": value, **aux}), self.mesh, WHOLE)
 
 
 def validated(loss: Loss, parts: Parts, state: FitState, valid: PyTree) -> tuple[Best, Scalar]:
@@ -270,6 +284,14 @@ def _called(
     if taken:
         raise ValueError(f"aux must not use the names of the fit's own history, got {taken}")
     return value, aux
+
+
+def _on_mesh(mesh: Mesh, data: PyTree, batch_size: int | None) -> PyTree:
+    """The data on the devices of a mesh: the full batch divided, or all for batches to be drawn."""
+    rows = {np.shape(x)[0] if np.ndim(x) else 0 for x in jax.tree.leaves(data)}
+    for num in {batch_size} if batch_size is not None else rows:
+        require_multiple("devices", mesh.size, **{"batch_size" if batch_size else "rows": num})
+    return placed(data, mesh, ROWS if batch_size is None else WHOLE)
 
 
 def _steps_per_epoch(data: PyTree, batch_size: int | None) -> int:
