@@ -91,6 +91,34 @@ def rollout(
 
 
 @checked
+def defects(
+    step_map: StepMap, batch: PyTree, scale: Float[Array, " dim"] | float = 1.0
+) -> Float[Array, "windows steps dim"]:
+    r"""How far windows are from what a step map does: $(\Phi(y_k) - y_{k+1}) / s$.
+
+    Here the map is right, such as `reference.FlowMap`, and the windows are to be judged: generated
+    ones, for instance. Each step starts from the window's own row.
+
+    Args:
+        step_map: the map $\Phi$, without memory.
+        batch: as for `step`.
+        scale: s, the unit of the differences.
+    """
+    ys = batch.ys
+
+    def stepped(ys: Array, t0: Array) -> Array:
+        times = t0 + step_map.dt * jnp.arange(len(ys) - 1).astype(ys.dtype)
+
+        def following(y: Array, t: Array) -> Array:
+            return step_map.observe(step_map.step(step_map.init(y[None], t)))
+
+        return jax.vmap(following)(ys[:-1], times)
+
+    difference = jax.vmap(stepped)(ys, batch.times) - ys[:, 1:]
+    return difference / jnp.broadcast_to(jnp.asarray(scale, ys.dtype), difference.shape)
+
+
+@checked
 def noisy(residual: Residual, std: Float[Array, " dim"]) -> Residual:
     r"""A residual whose models start from disturbed rows: noise injection for steps and rollouts.
 

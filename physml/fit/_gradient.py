@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -21,6 +22,8 @@ from physml.fit._fit import Fit, Model, concluded
 from physml.fit._loop import Callback, loop
 from physml.nn import set_evaluation
 from physml.results import RESULTS
+
+State = TypeVar("State")
 
 
 class Best(eqx.Module):
@@ -148,7 +151,7 @@ def gradient(
     optimizer = optax.with_extra_args_support(optimizer)
     key = key if state is None else state.key
     fresh = FitState.begin(params, rest, optimizer.init(params), key, valid is not None)
-    begin = fresh if state is None else _belonging(state, fresh)
+    begin = fresh if state is None else belonging(state, fresh)
     num_steps, start = _num_steps(steps, epochs, per_epoch), int(begin.step)
     judge = _Judge(valid_loss or loss, parts, as_arrays("valid", valid), patience)
     if start < num_steps:
@@ -281,7 +284,7 @@ def _num_steps(steps: int | None, epochs: int | None, per_epoch: int) -> int:
     raise ValueError(f"one of steps and epochs must be given, got {steps=} and {epochs=}")
 
 
-def _belonging(state: FitState, fresh: FitState) -> FitState:
+def belonging(state: State, fresh: State) -> State:
     """The given state, if a fit could have left it."""
     given, expected = (dict(jax.tree.leaves_with_path(tree)) for tree in (state, fresh))
     if jax.tree.structure(state) != jax.tree.structure(fresh):

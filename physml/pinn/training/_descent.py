@@ -12,12 +12,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml import fit
 from physml._numerics.parts import take_apart, traced
+from physml.pinn.training._adversarial import Adversarial, game_of
 from physml.pinn.training._network import TrainedNetwork, TrainingResidual
 from physml.pinn.training._points import Points
 from physml.pinn.training._weights import Weights, WeightsState
 from physml.results import RESULTS
 
-Stages = Sequence[tuple[optax.GradientTransformation | fit.VariableProjection, int]]
+Method = optax.GradientTransformation | fit.VariableProjection | Adversarial
+Stages = Sequence[tuple[Method, int]]
 """Optimizers and their numbers of steps, one after the other."""
 
 
@@ -33,7 +35,7 @@ class CollocationTask(eqx.Module):
 class DescentState(eqx.Module):
     """Where a fit on collocation points stands."""
 
-    inner: fit.FitState
+    inner: fit.FitState | fit.GameState
     times: Float[Array, " times"]
     weights: WeightsState
 
@@ -41,7 +43,7 @@ class DescentState(eqx.Module):
 class DescentStep(eqx.Module):
     """Move the points and the weights, then make a step of an optimizer."""
 
-    inner: fit.GradientStep | fit.ProjectionStep
+    inner: fit.GradientStep | fit.ProjectionStep | fit.GameStep
     task: CollocationTask
 
     def __call__(
@@ -101,15 +103,18 @@ def descend(
     loss = fit.mean_square(task.problem)
     fits = []
     for index, (method, steps) in enumerate(stages):
-        if isinstance(method, fit.VariableProjection):
+        if isinstance(method, Adversarial):
+            inner, begin = game_of(method, task.problem, parts, params, rest)
+        elif isinstance(method, fit.VariableProjection):
             shared = ("condition",) if soft else ()
             method = traced(method)
             inner = fit.ProjectionStep(task.problem, method, parts, shared)
+            begin = fit.FitState.begin(params, rest, method.init(params), None)
         else:
             method = optax.with_extra_args_support(method)
             inner = fit.GradientStep(loss, method, parts)
+            begin = fit.FitState.begin(params, rest, method.init(params), None)
         stage_key = None if key is None else jax.random.fold_in(key, index)
-        begin = fit.FitState.begin(params, rest, method.init(params), None)
         outcome = fit.loop(
             DescentStep(inner, task),
             DescentState(begin, times, weights),
