@@ -31,7 +31,7 @@ def follow(model, opponent, batch, key):
 
 def learn(model, opponent, batch, key):
     noise = 0.0 if key is None else jax.random.normal(key)
-    return jnp.mean((model - batch - noise) ** 2), {"rows": batch[:, 0]}
+    return jnp.mean((model[None] - batch - noise) ** 2), {"rows": batch[:, 0]}
 
 
 def test_each_player_descends_its_own_loss_against_the_other():
@@ -76,9 +76,12 @@ def test_the_mean_of_the_weights_comes_back():
     for _ in range(20):
         x += 0.2 * (1 - x)
         mean = 0.9 * mean + 0.1 * x
+    mean /= 1 - 0.9**20
     np.testing.assert_allclose(last, [x], rtol=1e-12)
     np.testing.assert_allclose(fitted.model[0], [mean], rtol=1e-12)
     np.testing.assert_allclose(fitted.state.params, [x], rtol=1e-12)
+    none = fit.game((chase, rest), players, memory=0.9, **options | {"steps": 0})
+    np.testing.assert_array_equal(none.model[0], players[0])
 
 
 @pytest.mark.parametrize("memory", [None, 0.9])

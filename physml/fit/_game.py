@@ -28,7 +28,7 @@ class GameState(eqx.Module):
 
     first: FitState
     second: FitState
-    average: PyTree | None  # the running mean of the first model's weights, if one is kept
+    average: PyTree | None  # of the first model's weights, if one is kept; it begins with zero
 
     @property
     def params(self) -> PyTree:
@@ -91,7 +91,13 @@ class GameStep(eqx.Module):
             FitState.begin(p, r, step.optimizer.init(p), key)
             for p, r, step in zip(params, rest, (self.first, self.second), strict=True)
         )
-        return GameState(first, second, None if self.memory is None else first.params)
+        none = None if self.memory is None else jax.tree.map(jnp.zeros_like, first.params)
+        return GameState(first, second, none)
+
+    @property
+    def parts(self) -> Parts:
+        """How the first model is put together."""
+        return self.first.parts
 
     def __call__(
         self, state: GameState, batch: PyTree, key: PRNGKeyArray | None
@@ -151,8 +157,8 @@ def game(
     what the first model does.
 
     Near the equilibrium the weights circle round it. `memory` keeps a running mean of the first
-    model's weights, $\bar w \leftarrow m \bar w + (1 - m) w$, which is closer to it and becomes
-    the model that comes back.
+    model's weights, $\bar w_k = \sum_{j \le k} m^{k-j} w_j / \sum_{j \le k} m^{k-j}$, which is
+    closer to it and becomes the model that comes back.
 
     Args:
         losses: of the first model and of the second, `loss(model, opponent, batch, key) -> (value,
@@ -225,7 +231,10 @@ def game(
         callback=callback,
     )
     last = fitted.state
-    weights = last.params if last.average is None else last.average
+    weights = last.params
+    if memory is not None and last.step > 0:
+        known = 1 - memory ** int(last.step)  # the weights of all steps behind, in the mean
+        weights = jax.tree.map(lambda mean: (mean / known).astype(mean.dtype), last.average)
     model = (
         parts[0].merge(weights, last.rest),
         parts[1].merge(last.second.params, last.second.rest),
