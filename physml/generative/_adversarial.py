@@ -17,7 +17,7 @@ from physml._numerics.checks import floating_array, require_count, require_not_n
 from physml.generative._codec import Rows, cast, checked_rows, normalisation
 from physml.generative._objectives import Objective, Wasserstein
 
-RowsResidual = Callable[[Float[Array, "rows *row"]], Float[Array, "..."]]
+RowsResidual = Callable[[Float[Array, "rows *row"]], Float[Array, "rows ..."]]
 """What is zero where rows of data, in their own unit, obey an equation."""
 
 Labels = Int[Array | np.ndarray, " rows"]
@@ -127,8 +127,10 @@ def fit_adversarial(
     With labels both see the class: the generator as further inputs, the critic by having one
     output for each class, of which that of the row's class is its score.
 
-    With a residual, the generator also pays `residual_weight` times the mean square of it on the
-    rows that it makes: it learns an equation that the data obey together with their distribution.
+    With a residual, the generator also pays `residual_weight` times its root mean square in each
+    row that it makes, on average over the rows: it learns an equation that the data obey together
+    with their distribution. Squares would punish few rows of large residuals most, and a generator
+    that avoids these misses a part of the data.
 
     The training runs in the dtype of the networks' weights, on normalised rows.
 
@@ -144,8 +146,9 @@ def fit_adversarial(
         steps: steps of the generator, those behind `state` included.
         objective: `Wasserstein(...)`, `NonSaturating(...)`, `Relativistic(...)`, or your own
             subclass of `Objective`.
-        residual: of rows in the data's own unit, such as `residuals.defects` of windows.
-        residual_weight: how much its mean square weighs.
+        residual: of rows in the data's own unit, with a row of numbers or a number for each, such
+            as `residuals.defects` of windows.
+        residual_weight: how much it weighs.
         batch_size: rows in a batch.
         turns: steps of the critic before each step of the generator.
         memory: see `fit.game`: the generator that comes back has the mean weights.
@@ -209,8 +212,14 @@ class _Game(eqx.Module):
         mean, scale = self.unit
         rows = mean[None] + scale * made
         found = ask("residual", "residual(rows)", self.residual, rows)
-        square = jnp.mean(found**2)
-        return lost + self.residual_weight * square, {"residual": square}
+        if found.shape[:1] != (len(rows),):
+            raise ValueError(
+                f"residual must have an entry for each of {len(rows)} rows, got shape {found.shape}"
+            )
+        squares = jnp.mean(found.reshape(len(rows), -1) ** 2, axis=1)
+        # The root has no slope at zero.
+        size = jnp.mean(jnp.sqrt(squares + jnp.finfo(squares.dtype).tiny))
+        return lost + self.residual_weight * size, {"residual": size}
 
     def of_critic(
         self, critic: nnx.Module, generator: nnx.Module, batch: tuple[Array, Array], key: Array
