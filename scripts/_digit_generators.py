@@ -67,7 +67,7 @@ def compare_digits(run: Run, key: jax.Array, images: Images, quick: bool) -> Non
     keys = jax.random.split(key, 4)
     judge = Judge(images, keys[0], quick)
     train, labels = judge.rows(judge.train), np.asarray(judge.train.labels)
-    num, steps = len(train), 300 if quick else 4000
+    num, steps = len(train), 300 if quick else 5000
     made = {}
     with run.row("digits.truth", "training images") as row:
         row.metrics(judge.score(train, labels))
@@ -123,7 +123,7 @@ def train_digits(
     adam = fit.scheduled(optax.adam, learning_rate=fit.Cosine(1e-3, steps), b1=0.0, b2=0.99)
     return generative.fit_adversarial(
         network, critic, train, labels, latent=LATENT, optimizers=(adam, adam), key=own,
-        steps=steps, objective=generative.Relativistic(1.0), progress=True,
+        steps=steps, objective=generative.Relativistic(3.0), progress=True,
     )  # fmt: skip
 
 

@@ -166,7 +166,8 @@ def game(
             `model`, not in `opponent`.
         players: the first and the second model, as for `fit.gradient`. They are not changed.
         data: pytree of arrays, whose rows are the batches as for `fit.gradient`.
-        optimizers: any optax transformations, of the first model and of the second.
+        optimizers: any optax transformations, of the first model and of the second. Each counts
+            its own moves: a schedule for the second one has `turns` times `steps` of them.
         steps: steps in all, those behind `state` included.
         batch_size: rows for each move; all of them, in their order, if None.
         turns: moves of the second model in a step.

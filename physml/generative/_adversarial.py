@@ -141,7 +141,7 @@ def fit_adversarial(
         train: the data to learn from.
         labels: the class of each row, from 0 to the number of classes - 1.
         latent: how many random numbers a row is made from.
-        optimizers: of the generator and of the critic.
+        optimizers: of the generator and of the critic, whose schedule has `turns` times `steps`.
         key: for the order of the batches and the noise.
         steps: steps of the generator, those behind `state` included.
         objective: `Wasserstein(...)`, `NonSaturating(...)`, `Relativistic(...)`, or your own
