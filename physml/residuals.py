@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import require_not_negative
+from physml._numerics.checks import require_not_negative, require_positive
 from physml._types import Residual
 from physml.step_maps import MapState, StepMap
 from physml.systems import System
@@ -104,6 +104,7 @@ def defects(
         batch: as for `step`.
         scale: s, the unit of the differences.
     """
+    require_positive(scale=scale)
     ys = batch.ys
 
     def stepped(ys: Array, t0: Array) -> Array:

@@ -12,8 +12,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from physml import fit as fitting
-from physml._numerics.calls import ask, checked, summary
-from physml._numerics.checks import floating_array, require_count, require_not_negative
+from physml._numerics.calls import answer, ask, checked, summary
+from physml._numerics.checks import (
+    floating_array,
+    require_count,
+    require_finite,
+    require_not_negative,
+)
 from physml.generative._codec import Rows, cast, checked_rows, normalisation
 from physml.generative._objectives import Objective, Wasserstein
 
@@ -63,6 +68,7 @@ class Generator(eqx.Module):
                 wanted, not one for each row, or not from 0 to `classes` - 1.
         """
         z = floating_array("z", z)
+        require_finite("z", z)
         if z.shape[1] != self.latent:
             raise ValueError(f"z must have {self.latent} columns, got {z.shape[1]}")
         codes = checked_labels(labels, len(z), self.classes, z.dtype)
@@ -160,7 +166,7 @@ def fit_adversarial(
             give such rows.
     """
     train = checked_rows("train", train)
-    require_count(latent=latent)
+    require_count(latent=latent, turns=turns)
     require_count(1, (len(train) // turns, "the rows of train by turns"), batch_size=batch_size)
     require_not_negative(residual_weight=residual_weight)
     classes = 0 if labels is None else int(np.max(np.asarray(labels), initial=0)) + 1
@@ -212,6 +218,7 @@ class _Game(eqx.Module):
         mean, scale = self.unit
         rows = mean[None] + scale * made
         found = ask("residual", "residual(rows)", self.residual, rows)
+        found = answer("residual", "an array", found)
         if found.shape[:1] != (len(rows),):
             raise ValueError(
                 f"residual must have an entry for each of {len(rows)} rows, got shape {found.shape}"

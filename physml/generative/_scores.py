@@ -13,7 +13,7 @@ Features = Float[Array | np.ndarray, "_rows size"]
 
 
 @checked
-def frechet_distance(first: Features, second: Features) -> float:
+def frechet_distance(real: Features, made: Features) -> float:
     r"""The squared Fréchet distance of the normal distributions of two samples.
 
     $$\|m_1 - m_2\|^2 + \mathrm{tr}\,(C_1 + C_2 - 2 (C_1 C_2)^{1/2})$$
@@ -23,7 +23,7 @@ def frechet_distance(first: Features, second: Features) -> float:
     one truth: compare it with that of data against other data, of as many rows.
 
     Args:
-        first, second: samples, a row each.
+        real, made: samples, a row each.
 
     Raises:
         ValueError: fewer than two rows, rows of different lengths, or not finite.
@@ -35,7 +35,7 @@ def frechet_distance(first: Features, second: Features) -> float:
     >>> round(generative.frechet_distance(a, b), 6)
     18.0
     """
-    one, two = _pair(first, second)
+    one, two = _pair(real=real, made=made)
     triangles = [
         np.linalg.qr((x - x.mean(axis=0)) / (len(x) - 1) ** 0.5, mode="r") for x in (one, two)
     ]
@@ -72,7 +72,7 @@ def nearest(
     Raises:
         ValueError: rows of different shapes, none, or not finite.
     """
-    one, two = _pair(x, train, least=1)
+    one, two = _pair(1, x=x, train=train)
     squares = _squares(one, two)
     index = squares.argmin(axis=1)
     # The differences themselves: the squares above cancel for near rows.
@@ -110,7 +110,7 @@ def coverage(real: Features, made: Features, *, neighbours: int = 3) -> Coverage
     Source: T. Kynkäänniemi et al., "Improved precision and recall metric for assessing generative
     models", arXiv 1904.06991.
     """
-    one, two = _pair(real, made)
+    one, two = _pair(real=real, made=made)
     least = min(len(one), len(two)) - 1
     require_count(1, (least, "the rows but one"), neighbours=neighbours)
     between = _squares(one, two)
@@ -124,17 +124,13 @@ def coverage(real: Features, made: Features, *, neighbours: int = 3) -> Coverage
     )
 
 
-def _pair(
-    first: Array | np.ndarray, second: Array | np.ndarray, least: int = 2
-) -> tuple[np.ndarray, np.ndarray]:
+def _pair(least: int = 2, /, **samples: Array | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two samples as matrices in float64."""
-    one, two = (
-        checked_rows("the first sample", first, least),
-        checked_rows("the second sample", second, least),
-    )
+    one, two = (checked_rows(name, rows, least) for name, rows in samples.items())
     if one.shape[1:] != two.shape[1:]:
+        first, second = samples
         raise ValueError(
-            f"the second sample must have rows of shape {one.shape[1:]}, got {two.shape[1:]}"
+            f"{second} must have the rows of {first}, {one.shape[1:]}, got {two.shape[1:]}"
         )
     return _matrix(one), _matrix(two)
 
