@@ -55,7 +55,7 @@ def test_it_stands_beside_other_stages_and_points_that_move():
 
 
 def test_a_game_that_breaks_down_raises():
-    with pytest.raises(RuntimeError, match="The loss was not finite at step 1 of stage 1"):
+    with pytest.raises(RuntimeError, match="The loss was not finite at step 0 of stage 1"):
         rule = optax.sgd(jnp.inf)
         train([(pinn.Adversarial(critic(), rule, rule), 5)])
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -202,8 +202,8 @@ class _Judge:
         return replace(state, best=best), metrics, RESULTS.early_stopped if worn_out else None
 
 
-def nonfinite(state: FitState) -> RESULTS | None:
-    """The verdict on weights that are not finite."""
+def nonfinite(state: Any) -> RESULTS | None:
+    """The verdict on weights that are not finite, of a state with `params`."""
     finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     return None if finite else RESULTS.nonfinite
 

@@ -167,12 +167,12 @@ def fit_adversarial(
     """
     train = checked_rows("train", train)
     require_count(latent=latent, turns=turns)
-    require_count(1, (len(train) // turns, "the rows of train by turns"), batch_size=batch_size)
-    require_not_negative(residual_weight=residual_weight)
     classes = 0 if labels is None else int(np.max(np.asarray(labels), initial=0)) + 1
     mean, scale = normalisation(train)
     if not scale > 0:
         raise ValueError("train must have rows that differ, got rows that are all the same")
+    require_count(1, (len(train) // turns, "the rows of train by turns"), batch_size=batch_size)
+    require_not_negative(residual_weight=residual_weight)
     dtype = _dtype(network)
     codes = checked_labels(labels, len(train), classes, dtype)
     data = (((train - mean[None]) / scale).astype(dtype), codes)
