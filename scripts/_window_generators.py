@@ -93,7 +93,7 @@ def train_windows(
     """A generator of windows and its critic."""
     network_key, critic_key, own = jax.random.split(key, 3)
     options: dict[str, Any] = {"activation": "silu", "dtype": jnp.float32}
-    network = nn.MLP(8, (128, 128), 3 * LENGTH, rngs=nnx.Rngs(network_key), **options)
+    network = nn.MLP(8, (256, 256), 3 * LENGTH, rngs=nnx.Rngs(network_key), **options)
     spread = float(jnp.std(jnp.diff(train, axis=1)) / jnp.std(train - train.mean(axis=0)[None]))
     critic = WindowCritic(None if name == "plain" else spread, nnx.Rngs(critic_key))
     flow = reference.RungeKutta4(LORENZ, DT)  # its own error is 4e-4 in these units
@@ -105,7 +105,7 @@ def train_windows(
     return generative.fit_adversarial(
         network, critic, train, latent=8, optimizers=(adam, adam), key=own, steps=steps,
         objective=generative.Relativistic(0.1), residual=residual if name == "physics" else None,
-        residual_weight=15.0, progress=True,
+        residual_weight=20.0, progress=True,
     )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def windows(
             density.set(xlabel=name, ylabel="probability density" if d == 0 else "")
     for ax in panels[-2]:
         ax.set_xlabel("time")
-    add_legend(panels[-1, 0])
+    add_legend_above(fig, panels[-1, 0])
     return fig
 
 
