@@ -9,7 +9,7 @@ for the first seed. A map with a memory sees 100 true steps first. The truth is 
 double-double, accurate for all of the 45 time units. Valid prediction times are in Lyapunov times,
 1 / 0.9056 time units, and end where the error first passes a threshold in standard deviations of
 the attractor; intervals are 95 % bootstrap intervals of the mean at 0.4 over seeds and starts. The
-whole takes hours on two cores; after an interruption the same command continues the run.
+whole takes hours on two cores; after an interruption --resume continues the run.
 """
 
 from collections.abc import Mapping
@@ -142,8 +142,7 @@ def measure(run: Run, recipe: Recipe, problem: Problem, quick: bool) -> dict[str
     """The scores of a recipe's maps, over the seeds."""
     scores: dict[str, Score] = {}
     for i in range(min(recipe.seeds, len(problem.trains))):
-        compute = partial(scored, run, recipe, problem, i, quick)
-        found = run.part(f"{recipe.name}.{i}", lambda _, compute=compute: compute())
+        found = run.part(f"{recipe.name}.{i}", scored, run, recipe, problem, i, quick)
         for name in found["names"]:
             score = scores.setdefault(name, Score(recipe))
             score.seconds.append(float(found["seconds"]))

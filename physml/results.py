@@ -7,7 +7,8 @@ The rule for interrupts: Ctrl-C ends the work after the chunk of steps that is u
 is not done in chunks raises KeyboardInterrupt as it returns to Python). What had been reached is
 returned, and its result is `interrupted` at every level up to the user's. This holds even if Ctrl-C
 came in the last chunk: whoever pressed it does not want the next fit. A second Ctrl-C acts at once.
-A script calls `raise_if_interrupted` after a fit, which raises KeyboardInterrupt.
+In a script, that is within `physml.experiment.Run`, nobody looks at what had been reached: once its
+checkpoint is written, `conclude` raises KeyboardInterrupt.
 """
 
 import functools
@@ -24,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from physml._numerics.checks import is_concrete
+from physml._numerics.interrupt import in_script
 
 T = TypeVar("T")
 
@@ -110,8 +112,8 @@ def conclude(outcome: T, result: RESULTS, name: str, details: str = "", *, throw
     """Return what was solved or fitted, or raise, or warn, by how it ended.
 
     A failure raises, or warns with `throw=False`; doubt and an interrupt warn; success and an early
-    stop are silent. Where the result is traced, a failure raises when the compiled program runs,
-    and nothing warns.
+    stop are silent. In a script an interrupt raises. Where the result is traced, a failure raises
+    when the compiled program runs, and nothing warns.
 
     Args:
         outcome: what was solved or fitted, which the caller returns.
@@ -122,6 +124,7 @@ def conclude(outcome: T, result: RESULTS, name: str, details: str = "", *, throw
 
     Raises:
         RuntimeError: the result is a failure, and `throw` is set.
+        KeyboardInterrupt: the result is `interrupted`, within an `experiment.Run`.
     """
     if all(is_concrete(leaf) for leaf in jax.tree.leaves(result)):
         result = jax.tree.map(np.asarray, result)  # whose comparisons compile nothing
@@ -134,6 +137,8 @@ def conclude(outcome: T, result: RESULTS, name: str, details: str = "", *, throw
         return failure.error_if(outcome, failed) if throw else outcome
     if result == RESULTS.early_stopped:
         return outcome
+    if in_script():
+        raise_if_interrupted(result)
     words = f"{name}: {RESULTS[result]} {details}".rstrip()
     if throw and failed:
         raise RuntimeError(words)
@@ -150,7 +155,9 @@ def _level_of_user() -> int:
 
 
 def raise_if_interrupted(result: RESULTS) -> None:
-    """Stop a script that would otherwise take an interrupted fit for a finished one.
+    """Stop what would otherwise take an interrupted fit for a finished one.
+
+    Work that has no result to say so calls it after a fit of its own.
 
     Raises:
         KeyboardInterrupt: the result, or one of a batch of them, is `interrupted`.

@@ -39,10 +39,11 @@ def compare_codes(run: Run, key: jax.Array, latent: int, steps: int) -> None:
         turned = test[:, ::-1, ::-1].reshape(-1, *shape)
         with run.row(f"digits.{name}", name) as row:
             if name == "pca":
-                codec = row.time(generative.principal_components, known, latent)
+                codec = row.part(generative.principal_components, known, latent)
             else:
                 options = {"optimizer": adam, "steps": steps, "key": key}
-                codec = row.time(generative.fit_autoencoder, networks[name], known, **options).codec
+                options["checkpoint"] = row.checkpoint
+                codec = row.part(generative.fit_autoencoder, networks[name], known, **options).codec
             score = generative.AnomalyScore.fit(codec, normal)  # not those it has learned
             row["rel_err"] = codec.relative_error(new)
             row["flagged"] = jnp.mean(score(turned) > score.quantile(0.95))

@@ -26,7 +26,8 @@ def network_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Arr
     x = jax.random.uniform(x_key, (60, 1), minval=-1.0, maxval=1.0)
     x = 0.7 * x + 0.3 * jnp.sign(x)  # none within 0.3 of zero
     y = curve(x) + NOISE * jax.random.normal(noise_key, x.shape)
-    fitted = fit.sweep(
+    fitted = run.part(
+        "networks", fit.sweep,
         mean_square, build, (x, y), settings={"key": jax.random.split(network_key, 10)},
         optimizer=lambda _: optax.adam(1e-2), steps=500 if config.quick else 3000,
     )  # fmt: skip
@@ -42,7 +43,7 @@ def network_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Arr
     truth, bands = curve(INSIDE), {}
     for name, predict in beliefs.items():
         with run.row(name.lower().replace(" ", "_"), name) as row:
-            mean, sd, _ = row.time(predict)
+            mean, sd, _ = row.part(predict)
             cover = bayes.coverage_of_normals(mean[:, 0], sd[:, 0], truth)
             row["coverage"] = cover.at(0.95)
             row["rms_err"] = jnp.sqrt(jnp.mean((mean[:, 0] - truth) ** 2))

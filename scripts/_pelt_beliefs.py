@@ -18,9 +18,9 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
     ts, ys = read
     options: dict[str, Any] = {"noise": bayes.LogNormalNoise(), "priors": pelts.PRIORS}
     with run.row("pelts") as row:
-        found = row.time(pelts.identify, pelts.lotka_volterra(), ts, ys)
+        found = row.part(pelts.identify, pelts.lotka_volterra(), ts, ys)
         seconds, compiling = row.figures["seconds"], row.figures["compile_seconds"]
-        belief = row.time(bayes.posterior, found, key=key, **options)
+        belief = row.part(bayes.posterior, found, key=key, **options)
         seconds += row.figures["seconds"]
         compiling += row.figures["compile_seconds"]
         draws = pelts.columns(belief.draws)
@@ -29,12 +29,12 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
         z = np.abs(mean - pelts.MEANS) / np.hypot(sd / np.sqrt(ess), pelts.ERRORS)
         row["max_z"], row["rhat_max"] = z.max(), np.max(bayes.split_rhat(draws))
         row["min_ess"], row["ess_per_second"] = ess.min(), ess.min() / seconds
-        chain = row.time(pelts.plain, ts, ys, key, 100 if config.quick else 500)
+        chain = row.part(pelts.plain, ts, ys, key, 100 if config.quick else 500)
         plain = np.min(bayes.effective_sample_size(pelts.columns(chain)))
         row["plain_seconds"], row["plain_ess"] = row.figures["seconds"], plain
         row["ess_ratio"] = ess.min() / seconds / (plain / row.figures["seconds"])
         row["seconds"], row["compile_seconds"] = seconds, compiling
-    normal = bayes.posterior(found, key=key, method="laplace", **options)
+    normal = run.part("pelts.laplace", bayes.posterior, found, key=key, method="laplace", **options)
     by_laplace = pelts.columns(normal.draws)
     centre, width = by_laplace.mean(axis=(0, 1)), by_laplace.std(axis=(0, 1))
     run.metrics({"pelts.laplace_sd_ratio": np.min(width / sd)})
@@ -61,9 +61,10 @@ def compare(
     run: experiment.Run, ts: np.ndarray, ys: np.ndarray, belief: bayes.Posterior, key: jax.Array
 ) -> None:
     """Does it help if hares alone would grow to a limit?"""
-    found = pelts.identify(pelts.with_limit(), ts, ys)
+    found = run.part("limit", pelts.identify, pelts.with_limit(), ts, ys)
     noise, priors = bayes.LogNormalNoise(), pelts.PRIORS | pelts.PRIOR_OF_LIMIT
-    other = bayes.posterior(found, key=key, noise=noise, priors=priors)
+    options: dict[str, Any] = {"key": key, "noise": noise, "priors": priors}
+    other = run.part("limit.posterior", bayes.posterior, found, **options)
     rows = bayes.compare({"Lotka-Volterra": belief, "with a limit": other})
     for row in rows:
         figures = {"elpd": row.elpd, "log_evidence": row.log_evidence, "pareto_k": row.pareto_k}

@@ -31,7 +31,7 @@ class Problem:
 
 def problems(folder: Path, key: jax.Array, quick: bool) -> Iterator[Problem]:
     """All problems, each with its data; the last one is read from a file, written into `folder`."""
-    num, share, fewer = (4, 0.2, 4) if quick else (20, 1.0, 1)
+    num, share, fewer = (4, 0.1, 4) if quick else (20, 1.0, 1)
     train_key, test_key = jax.random.split(key)
 
     def chaotic(

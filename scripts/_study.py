@@ -13,7 +13,6 @@ from _study_subjects import Subject
 
 from physml import experiment, plots, surrogate
 from physml.experiment import Run, slug
-from physml.results import raise_if_interrupted
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,9 @@ class Study:
         steps = steps or self.steps
         options = {"hidden": (32, 32), "optimizer": adam, "batch_size": 64} | options
 
-        def compute(path: Path) -> dict[str, object]:
+        part = f"{self.subject.name}.{name}"
+
+        def compute() -> dict[str, Any]:
             swept = surrogate.fit_many(
                 self.subject.pairs("train", rows),
                 self.subject.pairs("valid"),
@@ -80,10 +81,9 @@ class Study:
                 steps=steps,
                 key=self.key,
                 valid_every=max(1, steps // 20),
-                checkpoint=path,
+                checkpoint=self.run.checkpoint(part),
                 **options,
             )
-            raise_if_interrupted(swept.result)
             scores = self.subject.scores(swept.models.network)
             lost = np.where(swept.diverged, np.nan, 1.0)
             return {
@@ -94,7 +94,7 @@ class Study:
                 "compile_seconds": swept.compile_seconds,
             }
 
-        return self.run.part(f"{self.subject.name}.{name}", compute)
+        return self.run.part(part, compute)
 
     def by_setting(self, values: np.ndarray) -> np.ndarray:
         """The median over seeds; NaN where a fit has diverged."""

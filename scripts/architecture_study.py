@@ -4,8 +4,8 @@ The study varies width and depth, activation, regularisation (L2, L1, dropout, i
 learning-rate schedule and optimizer of an MLP that learns y(t + dt) - y(t) from y(t), and shows the
 vanishing gradient of deep sigmoid networks. Fits of one shape run as one program over seeds and
 hyper-parameters. Each network is scored on trajectories that it has not seen, by its one-step error
-and by its forecast, as training left it and with its last layer refitted by least squares. The same
-command after an interruption continues where it stopped.
+and by its forecast, as training left it and with its last layer refitted by least squares. After
+an interruption, --resume goes on where it stopped.
 """
 
 import itertools

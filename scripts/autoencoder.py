@@ -9,6 +9,7 @@ for the 8 x 8 digits, samples of the variational one, and digits upside down, wh
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,12 @@ def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
         keys = jax.random.split(jax.random.key(config.seed), 4)
-        states = reference.trajectories(LORENZ, keys[0], 100, DT * np.arange(801))
+        num = 20 if config.quick else 100
+        states = reference.trajectories(LORENZ, keys[0], num, DT * np.arange(801))
         lifted = data.from_arrays(states.ts, generative.legendre_lift(states.ys))
         codec = lift(run, config, lifted, keys[1])
         forecast(run, config, codec, lifted, keys[2])
-        compare_codes(run, keys[3], config.latent, steps=300 if config.quick else 3000)
+        compare_codes(run, keys[3], config.latent, steps=100 if config.quick else 3000)
         return run.metrics({})
 
 
@@ -63,7 +65,8 @@ def lift(run: Run, config: Config, lifted: Trajectories, key: jax.Array) -> gene
     errors, linear, codecs = {}, {}, {}
     for size in sizes:
         restarts = 1 if config.quick else config.restarts
-        fitted = generative.fit_projection(train, size, key=train_key, restarts=restarts)
+        options = {"key": train_key, "restarts": restarts}
+        fitted = run.part(f"lift_{size}", generative.fit_projection, train, size, **options)
         codecs[size], components = fitted.codec, generative.principal_components(train, size)
         errors[size] = float(fitted.codec.relative_error(test))
         linear[size] = float(components.relative_error(test))
@@ -84,9 +87,12 @@ def spectrum(run: Run, config: Config, train: jax.Array, key: jax.Array) -> None
     """How many of eight numbers a code uses, by matrices between and weight decay."""
     single: dict[str, Any] = {"dtype": jnp.float32, "rngs": nnx.Rngs(key)}
     network = nn.Autoencoder.dense(128, (64,), 8, linear_layers=4, **single)
-    steps = 500 if config.quick else 5000
+    steps = 200 if config.quick else 5000
     adam = optax.adamw(optax.cosine_decay_schedule(2e-3, steps), weight_decay=1e-2)
-    codec = generative.fit_autoencoder(network, train, optimizer=adam, steps=steps, key=key).codec
+    options: dict[str, Any] = {"optimizer": adam, "steps": steps, "key": key}
+    options["checkpoint"] = run.checkpoint("linear_layers")
+    fitted = run.part("linear_layers", generative.fit_autoencoder, network, train, **options)
+    codec = fitted.codec
     sizes = generative.latent_spectrum(codec, train)
     run.metrics({"linear_layers.dimension": generative.latent_dimension(sizes).dimension})
     run.metrics({"linear_layers.rel_err": codec.relative_error(train)})
@@ -107,8 +113,9 @@ def forecast(
     network = nn.MLP.frozen(
         surrogate.network_inputs(latent), 400, 3, scale=0.06, rngs=nnx.Rngs(units_key)
     )
-    stepped = surrogate.fit_readout(network, latent, refinements=0).step_map
-    found = generative.discover_equations(codec, lifted, key=equations_key)
+    stepped = run.part("step", surrogate.fit_readout, network, latent, refinements=0).step_map
+    discover = partial(generative.discover_equations, codec, lifted, key=equations_key)
+    found = run.part("equations", discover)
     print(f"{found}\n")
     flow = reference.FlowMap(system=found.system, dt=DT)
     maps = {
@@ -118,7 +125,7 @@ def forecast(
     errors = {}
     for name, step_map in maps.items():
         with run.row(name, name.replace("_", " ")) as row:
-            skill = row.time(dynamics.forecast_skill, step_map, truth, scale=scale)
+            skill = row.part(dynamics.forecast_skill, step_map, truth, scale=scale)
             row.metrics(skill.summary(1 / LORENZ.lambda1))
             errors[name] = skill.errors
     title = "Valid prediction time of the field in Lyapunov times, float64"

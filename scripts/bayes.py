@@ -98,7 +98,8 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     guess = systems.DrivenOscillator(gamma=0.2, omega0=1.2, forcing=None)
     options = {"y0": [1.0, 0.0], "observe": (0,), "num_windows": 6}
     bounds = {name: (0.0, np.inf) for name in truth}
-    found = beliefs_of_each(guess, ts, data, key, free=tuple(truth), bounds=bounds, **options)
+    options |= {"free": tuple(truth), "bounds": bounds}
+    found = run.part("oscillator", beliefs_of_each, guess, ts, data, key, **options)
     covered(run, "oscillator", truth, *found)
 
 
@@ -109,7 +110,8 @@ def lorenz(run: Run, draws: int, key: jax.Array) -> None:
     data = clean + 0.5 * jax.random.normal(key, (draws, *clean.shape))
     guess = systems.Lorenz(**{name: 1.5 * x for name, x in truth.items()})
     bounds = {name: (0.0, np.inf) for name in truth}
-    found = beliefs_of_each(guess, ts, data, key, free=tuple(truth), bounds=bounds, num_windows=30)
+    options = {"free": tuple(truth), "bounds": bounds, "num_windows": 30}
+    found = run.part("lorenz", beliefs_of_each, guess, ts, data, key, **options)
     covered(run, "lorenz", truth, *found)
 
 

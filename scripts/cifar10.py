@@ -19,7 +19,6 @@ from flax import nnx
 
 from physml import classify, data, experiment, fit, nn, plots
 from physml.experiment import Run
-from physml.results import raise_if_interrupted
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ def main(config: Config) -> dict[str, object]:
             network = nn.CNN((32, 32, 3), layers, 10, rngs=nnx.Rngs(config.seed))
             print(f"{name}\n{network.summary()}\n")
             with run.row("" if name == "tutorial" else name, label=name) as row:
-                fitted = classify.fit(network, train, valid, key=key, progress=True, **recipe)
-                raise_if_interrupted(fitted.result)
+                kept = {"key": key, "checkpoint": run.checkpoint(name), "progress": True}
+                fitted = run.part(name, classify.fit, network, train, valid, **kept, **recipe)
                 found = classify.evaluate(classify.probabilities(fitted.model, seen), test)
                 row["test_acc"], row["train_s"] = found.accuracy, fitted.seconds
                 row["images_per_s"] = fitted.step * recipe["batch_size"] / fitted.seconds

@@ -23,7 +23,6 @@ import optax
 from flax import nnx
 
 from physml import classify, data, experiment, fit, nn, plots
-from physml.results import raise_if_interrupted
 
 GRID = tuple(np.logspace(-5, 1, 7).tolist())  # of learning rates, and of L2 strengths
 WIDE = (nn.Filters(64), nn.Pool(), nn.Dropout(0.3), nn.Dense(200), nn.Dropout(0.5))
@@ -97,15 +96,19 @@ def main(config: Config) -> dict[str, object]:
             whole, train, valid, test = (x.transformed(scale) for x in (whole, train, valid, test))
 
             settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
-            grid = fit_many(LECTURE, train, epochs, fit_key, rates.size, **settings)
+
+            many = train, epochs, fit_key, rates.size
+            grid = kept(run, f"split_{split}.grid", LECTURE, *many, **settings)
             (on_train, _), (on_valid, entropy), (on_test, _) = (
                 [score.reshape(rates.shape).mean(axis=-1) for score in scores(grid, part)[0]]
                 for part in (train, valid, test)
             )  # means over the seeds
             i, j = np.unravel_index(np.nanargmin(entropy), entropy.shape)
             chosen = {"rate": np.full(MEMBERS, GRID[i]), "l2": np.full(MEMBERS, GRID[j])}
-            best = fit_many(LECTURE, whole, epochs, fit_key, MEMBERS, **chosen)
-            wide = fit_many(WIDE_RECIPE, whole, wide_epochs, fit_key, MEMBERS)
+            many = whole, epochs, fit_key, MEMBERS
+            best = kept(run, f"split_{split}.best", LECTURE, *many, **chosen)
+            many = whole, wide_epochs, fit_key, MEMBERS
+            wide = kept(run, f"split_{split}.wide", WIDE_RECIPE, *many)
             ((best_alone, _), best_together), ((wide_alone, _), wide_together) = (
                 scores(swept, test) for swept in (best, wide)
             )
@@ -131,20 +134,30 @@ def main(config: Config) -> dict[str, object]:
         return run.metrics(means | counts)
 
 
+def kept(run: experiment.Run, part: str, *args: Any, **settings: Any) -> fit.Sweep:
+    """Networks by `fit_many`, kept as a part of the run."""
+    return run.part(part, fit_many, *args, checkpoint=run.checkpoint(part), **settings)
+
+
 def fit_many(
-    recipe: Recipe, images: data.Images, epochs: int, key: jax.Array, num: int, **settings: Any
+    recipe: Recipe,
+    images: data.Images,
+    epochs: int,
+    key: jax.Array,
+    num: int,
+    checkpoint: Path | None = None,
+    **settings: Any,
 ) -> fit.Sweep:
     """Fit `num` networks by a recipe, each with first weights and settings of its own."""
     loss, network, optimizer, batch_size = recipe
     steps = epochs * (len(images) // batch_size)
     arrays = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
     arrays |= {"key": jax.random.split(key, num), "steps": jnp.full(num, steps, jnp.float32)}
-    swept = fit.sweep(
+    return fit.sweep(
         loss, network, images, settings=arrays, optimizer=optimizer, batch_size=batch_size,
         steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
+        checkpoint=checkpoint,
     )  # fmt: skip
-    raise_if_interrupted(swept.result)
-    return swept
 
 
 def scores(swept: fit.Sweep, images: data.Images) -> tuple[np.ndarray, classify.Evaluation]:

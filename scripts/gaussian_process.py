@@ -58,7 +58,7 @@ def bands(run: Run, config: Config, key: jax.Array) -> None:
     ys = np.asarray(OSCILLATOR.exact(ts, START))[:, :1] + 0.1 * rng.normal(size=(40, draws))
     truth = np.asarray(OSCILLATOR.exact(at, START))[:, :1]
     with run.row("oscillator") as row:  # each draw is an output with parameters of its own
-        model = row.time(bayes.fit_gaussian_process, bayes.RBF(), ts, ys, key, restarts=1).model
+        model = row.part(bayes.fit_gaussian_process, bayes.RBF(), ts, ys, key, restarts=1).model
         mean, sd = model(at), jnp.sqrt(model.variance(at))
         row["coverage"] = jnp.mean(jnp.abs(mean - truth) < INSIDE * sd)
         row["rms_error"] = jnp.sqrt(jnp.mean((mean - truth) ** 2))
@@ -81,13 +81,15 @@ def force(run: Run, key: jax.Array) -> None:
     fit = partial(bayes.fit_linear_equation, operator, ts, xs, key, restarts=0)
     guess = {"parameters": {"gamma": 0.4, "omega0": 1.5}, "force_ts": some, "forces": forces}
     cases, found = {"positions": {"parameters": known}, "both": guess}, {}
+    words = {"positions": "from positions", "both": "from positions, ten forces"}
     for name, options in cases.items():
-        with run.row(f"force_{name}", name) as row:
-            fitted = row.time(fit, **options)
+        with run.row(f"force_{name}", words[name]) as row:
+            fitted = row.part(fit, **options)
             mean, variance = fitted.force(at)
-            found[name] = mean, jnp.sqrt(variance)
+            deviation = jnp.sqrt(variance)
+            found[words[name]] = mean, deviation
             row["max_err"] = jnp.abs(mean - truth).max()
-            row["coverage"] = jnp.mean(jnp.abs(mean - truth) < INSIDE * found[name][1])
+            row["coverage"] = jnp.mean(jnp.abs(mean - truth) < INSIDE * deviation)
             for parameter, sd in fitted.standard_deviations.items():
                 row[parameter], row[f"{parameter}_sd"] = fitted.parameters[parameter], sd
     columns = {"name": "observed", "max_err": "max |F error|", "coverage": "in 95 % bands"}
@@ -113,7 +115,7 @@ def next_step_map(run: Run, config: Config, keys: jax.Array) -> None:
     options = {"rows": rows, "noise": 0.0, "search_rows": 300, "restarts": 0}
     with run.row("lorenz") as row:
         fit = partial(bayes.fit_stepper, 1.0 * bayes.RBF(np.full(3, 3.0)))
-        step_map = row.time(fit, train, keys[1], **options).step_map
+        step_map = row.part(fit, train, keys[1], **options).step_map
         skill = dynamics.forecast_skill(step_map, test.ys, scale=scale, history=1)
         row.metrics(skill.summary(1 / LORENZ.lambda1))
         # How far the forecast from the first start is off, and how far it says it is.
@@ -140,7 +142,7 @@ def digits(run: Run, config: Config, key: jax.Array) -> None:
     options = {"shared": True, "search_rows": 300, "restarts": 0, "standardise": False}
     with run.row("digits") as row:
         fit = partial(bayes.fit_gaussian_process, 0.1 * bayes.RBF(2.0), **options)
-        model = row.time(fit, x[kept], classes[kept], key).model
+        model = row.part(fit, x[kept], classes[kept], key).model
         row["test_acc"] = np.mean(np.argmax(model(new), axis=1) == np.asarray(test.labels))
     columns = {"name": "images", "test_acc": "test accuracy"} | TIMES
     run.table(run.take_rows(), columns, title="Regression on the classes of 8 x 8 digits")

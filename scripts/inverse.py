@@ -78,13 +78,14 @@ def lorenz(run: Run, title: str, observe: tuple[int, ...], draws: int, key: jax.
     rows = []
     with run.row(title) as row:
         guess, y0 = systems.Lorenz(*(OFF * TRUE)), OFF * np.ones(3)
-        found = row.time(
+        found = row.part(
             identify_each, guess, TS, data, free=NAMES, y0=y0, observe=observe, noise=NOISE,
             bounds={name: (0.0, np.inf) for name in NAMES}, num_windows=30,
         )  # fmt: skip
         errors, ranges = np.asarray(found.estimate) / TRUE - 1, found.intervals()
         rms = np.sqrt(np.mean(errors**2, axis=0))
-        lost = np.abs(shooting(OFF * unknowns, TS, data[0], observe, NOISE)[:3] / TRUE - 1)
+        shot = run.part(f"{title}.shot", shooting, OFF * unknowns, TS, data[0], observe, NOISE)
+        lost = np.abs(shot[:3] / TRUE - 1)
         covered = [np.mean((a <= truth[x]) & (truth[x] <= b)) for x, (a, b) in ranges.items()]
         for i, name in enumerate(NAMES):
             median, ratio = np.median(np.abs(errors[:, i])), rms[i] / bound[i]
@@ -124,7 +125,7 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     data = clean + 0.02 * jax.random.normal(key, (draws, *clean.shape))
     bounds = {"gamma": (0.0, np.inf), "omega0": (0.0, np.inf)}
     options = {"free": tuple(bounds), "y0": [OFF, 0.0], "observe": (0,), "bounds": bounds}
-    found = identify_each(guess, ts, data, num_windows=20, **options)
+    found = run.part("oscillator", identify_each, guess, ts, data, num_windows=20, **options)
     errors = np.abs(np.asarray(found.estimate[:, 0] / found.estimate[:, 1]) / zeta - 1)
     with run.row("oscillator", "zeta") as row:
         row["zeta_err"], row["zeta_rms_err"] = np.median(errors), np.sqrt(np.mean(errors**2))
@@ -141,7 +142,8 @@ def duffing(run: Run, key: jax.Array) -> None:
     clean = reference.solve(true, [1.0, 0.0], ts).ys
     noise_key, network_key = jax.random.split(key)
     ys = clean + 0.02 * jax.random.normal(noise_key, clean.shape)
-    found = pinn.discover(systems.Duffing(beta=0.0), ts, ys, component=1, key=network_key)
+    known, options = systems.Duffing(beta=0.0), {"component": 1, "key": network_key}
+    found = run.part("duffing", pinn.discover, known, ts, ys, **options)
     print(f"Duffing lacks the term {found}")
     terms = dict(zip(found.names, zip(found.coefficients, found.sd, strict=True), strict=True))
     cubic, sd = terms.get("x^3", (0.0, None))

@@ -30,6 +30,10 @@ DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
 LORENZ = systems.Lorenz()
 LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
+WORDS = {
+    "mlp_trained": "MLP, trained", "mlp_frozen": "MLP, frozen",
+    "gru_trained": "GRU, trained", "rnn_frozen": "RNN, frozen",
+}  # fmt: skip
 COLUMNS = {
     "name": "network", "eps1": "eps1", "vpt_mean": "mean", "vpt_median": "median", "vpt_p5": "5 %",
     "censored": "censored", "vpt_mean_before_refit": "mean before refit",
@@ -67,21 +71,23 @@ def forecast(run: Run, config: Config) -> None:
     score = partial(dynamics.forecast_skill, scale=scale, history=HISTORY, horizon=horizon)
 
     models, skills, losses = {}, {}, {}
-    for name, fit in surrogates(train, keys, config.quick):
-        with run.row(name) as row:
-            fitted = row.time(fit)
+    for name, fit in surrogates(run, train, keys, config.quick):
+        words = WORDS[name]
+        with run.row(name, words) as row:
+            fitted = row.part(fit)
             models[name] = step_map = fitted.step_map
-            skills[name] = score(step_map, test.ys)
-            row.metrics(skills[name].summary(1 / LAMBDA1))
+            skills[words] = run.part(f"{name}.skill", score, step_map, test.ys)
+            row.metrics(skills[words].summary(1 / LAMBDA1))
             if fitted.training is not None:
                 before = score(fitted.before_refit, test.ys[:, : HISTORY + 1000]).summary(
                     1 / LAMBDA1
                 )
                 row["vpt_mean_before_refit"] = before["vpt_mean"]
-                losses[name] = fitted.training.history
+                losses[words] = fitted.training.history
             # The largest exponent along ten trajectories, each 30 time units long.
-            spectrum = dynamics.lyapunov_spectrum(step_map, test.ys[:10, :HISTORY], 3000, num=1)
-            exponents = np.asarray(spectrum.exponents[:, 0])
+            spectrum = partial(dynamics.lyapunov_spectrum, num=1)
+            found = run.part(f"{name}.lambda1", spectrum, step_map, test.ys[:10, :HISTORY], 3000)
+            exponents = np.asarray(found.exponents[:, 0])
             row["lambda1"] = exponents.mean()
             row["lambda1_se"] = exponents.std(ddof=1) / len(exponents) ** 0.5
     title = f"Valid prediction time in Lyapunov times from {num} starts, float64"
@@ -92,7 +98,7 @@ def forecast(run: Run, config: Config) -> None:
 
 
 def surrogates(
-    train: data.Trajectories, keys: list[jax.Array], quick: bool
+    run: Run, train: data.Trajectories, keys: list[jax.Array], quick: bool
 ) -> Iterator[tuple[str, Callable[[], surrogate.StepperFit]]]:
     """What is fitted, by name."""
     inputs = surrogate.network_inputs(train)
@@ -101,22 +107,25 @@ def surrogates(
     def frozen(network: nn.MLP | nn.RNN, **more: Any) -> surrogate.StepperFit:
         return surrogate.fit_readout(network, train, **options, **more)
 
-    def trained(network: nn.MLP | nn.RNN, steps: int, **more: Any) -> surrogate.StepperFit:
+    def trained(
+        name: str, network: nn.MLP | nn.RNN, steps: int, **more: Any
+    ) -> surrogate.StepperFit:
         steps = steps // 8 if quick else steps
         rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
         adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)
         more |= options | {"optimizer": adam, "steps": steps, "key": keys[0], "progress": True}
-        return surrogate.fit(network, train, **more)
+        return surrogate.fit(network, train, checkpoint=run.checkpoint(name), **more)
 
     single = jnp.float32  # what training runs in; the readout is refitted in float64
     rngs = [nnx.Rngs(key) for key in keys]
     # Drawn by one program each, in place of two dozen small ones.
     mlp = jax.jit(lambda rngs: nn.MLP(3, (256,), 3, dtype=single, rngs=rngs))(rngs[0])
-    yield "mlp_trained", partial(trained, mlp, 1000, batch_size=512)
+    yield "mlp_trained", partial(trained, "mlp_trained", mlp, 1000, batch_size=512)
     mlp = nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=rngs[1])
     yield "mlp_frozen", partial(frozen, mlp)
     gru = jax.jit(lambda rngs: nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs))(rngs[2])
-    yield "gru_trained", partial(trained, gru, 800, batch_size=64, length=8, warmup=50)
+    window = {"batch_size": 64, "length": 8, "warmup": 50}
+    yield "gru_trained", partial(trained, "gru_trained", gru, 800, **window)
     unit: dict[str, Any] = {"centres": "mean", "spectral_radius": 0.1, "activation": nn.fourier}
     rnn = nn.RNN.frozen("simple", inputs, 200, 3, scale=0.2, rngs=rngs[3], **unit)
     yield "rnn_frozen", partial(frozen, rnn, warmup=50)
@@ -125,7 +134,7 @@ def surrogates(
 def draw(run: Run, ts: np.ndarray, truth: jax.Array, skills: dict[str, dynamics.Skill]) -> None:
     """The figures of the first start's forecasts, and of the errors of all."""
     paths = {name: skill.predicted[0] for name, skill in skills.items()}
-    shown = {name: paths[name] for name in ("mlp_frozen", "gru_trained")}
+    shown = {name: paths[name] for name in (WORDS["mlp_frozen"], WORDS["gru_trained"])}
     run.figure("attractor", plots.attractor_3d(truth, shown))
     first = {name: path[:, 0] for name, path in paths.items()}
     times = {name: float(skill.times[0]) for name, skill in skills.items()}
@@ -140,7 +149,7 @@ def solve(run: Run) -> None:
     y0, ts, ends = jnp.ones(3), DT * np.arange(2001), (5, 10, 15, 20)
     truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
     with run.row("pinn", "PINN") as row:
-        solution = row.time(pinn.solve, LORENZ, y0, t1=20.0)
+        solution = row.part(pinn.solve, LORENZ, y0, t1=20.0)
         ys = solution(ts)
         errors = dynamics.relative_l2_until(ys, truth, DT, ends)
         row.metrics({f"rel_l2_t{end}": error for end, error in errors.items()})

@@ -12,14 +12,14 @@ end.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from physml import classify, data, experiment, fit, nn, plots
+from physml import classify, data, experiment, nn, plots
 from physml.experiment import Run
-from physml.results import raise_if_interrupted
 
 GOAL = 0.99  # the accuracy in validation that `seconds_to_99` is the time to
 
@@ -70,18 +70,12 @@ def plain(
     train, valid = images.split((11 / 12, 1 / 12), split_key)
     network = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist"], 10, rngs=nnx.Rngs(config.seed))
     print(network.summary(), end="\n\n")
-    reached: list[float] = []
-
-    def watch(report: fit.Report) -> None:
-        if report.metrics.get("valid_loss", np.ones(1))[-1] <= 1 - GOAL:
-            reached.append(report.seconds)
-
     epochs = 1 if config.quick else config.epochs
-    options = {"learning_rate": 2e-3, "augment": classify.Augmentation(shift=1)}
-    fitted = classify.fit(
-        network, train, valid, epochs=epochs, key=key, progress=True, callback=watch, **options
-    )
-    raise_if_interrupted(fitted.result)
+    options: dict[str, Any] = {"learning_rate": 2e-3, "augment": classify.Augmentation(shift=1)}
+    options |= {"epochs": epochs, "key": key, "progress": True}
+    options["checkpoint"] = run.checkpoint("plain")
+    fitted = run.part("plain", classify.fit, network, train, valid, **options)
+    reached = fitted.history["valid_step"][fitted.history["valid_loss"] <= 1 - GOAL]
     run.save_model("plain", fitted.model)
     found = classify.evaluate(classify.probabilities(fitted.model, test), test)
     return found, {
@@ -89,7 +83,7 @@ def plain(
         "test_images": len(test),
         "train_s": fitted.seconds,
         "images_per_s": 128 * fitted.step / fitted.seconds,
-        "seconds_to_99": reached[0] if reached else None,
+        "seconds_to_99": fitted.seconds * reached[0] / fitted.step if len(reached) else None,
     }
 
 
@@ -98,8 +92,7 @@ def strong(
 ) -> tuple[classify.Evaluation, dict[str, float], list[tuple[str, float, float, float, float]]]:
     """Strong networks, each tested alone, and all together.
 
-    They are trained one after another: side by side in one program they take as long, and an
-    interrupted run keeps those that are done.
+    They are trained one after another: side by side in one program they take as long.
     """
     moves = classify.Augmentation(shift=2, rotation=10.0, scale=0.1)
     # Views at test time move by half as much, so that their mean is about the image as it is.
@@ -109,18 +102,19 @@ def strong(
     each, metrics, seconds = [], {}, {}
     for seed in range(config.seed, config.seed + config.members):
 
-        def compute(path: Path, seed: int = seed) -> dict[str, object]:
+        def compute(seed: int = seed) -> dict[str, Any]:
             network = nn.CNN((28, 28, 1), nn.ARCHITECTURES["mnist-strong"], 10, rngs=nnx.Rngs(seed))
             key, view_key = jax.random.split(jax.random.key(seed))
-            fitted = classify.fit(network, train, epochs=epochs, key=key, progress=True, **recipe)
-            raise_if_interrupted(fitted.result)  # the next run makes this part anew
+            options = {"epochs": epochs, "key": key, "progress": True} | recipe
+            options["checkpoint"] = run.checkpoint(f"strong_{seed}")
+            fitted = classify.fit(network, train, **options)
             run.save_model(f"strong_{seed}", fitted.model)
             found = classify.probabilities(fitted.model, test, views=16, augment=half, key=view_key)
             return {"probabilities": found, "seconds": fitted.seconds}
 
         part = run.part(f"strong_{seed}", compute)
         each.append(part["probabilities"])
-        seconds[seed] = metrics[f"strong.train_s_{seed}"] = float(part["seconds"])
+        seconds[seed] = metrics[f"strong.train_s_{seed}"] = part["seconds"]
     alone, together = classify.evaluate_members(each, test)
     rows = []
     for seed, found in zip(seconds, alone, strict=True):

@@ -25,7 +25,6 @@ from flax import nnx
 
 from physml import data, dynamics, experiment, nn, pinn, plots, reference, surrogate, systems
 from physml.experiment import TIMES, Run
-from physml.results import raise_if_interrupted
 
 T1 = 20.0
 Y0 = (1.0, 0.0)
@@ -63,9 +62,8 @@ def solvers(run: Run, config: Config) -> None:
     rk4 = reference.RungeKutta4(system=system, dt=0.001)  # as in the lecture
 
     def trained() -> jax.Array:
-        training = pinn.train(network, system, y0, T1, stages=stages, progress=True)
-        raise_if_interrupted(training.fits[-1].result)
-        return training.solution(ts)
+        kept: dict[str, Any] = {"checkpoint": run.checkpoint("pinn_adam"), "progress": True}
+        return pinn.train(network, system, y0, T1, stages=stages, **kept).solution(ts)
 
     methods: dict[str, Callable[[], jax.Array]] = {
         "rk4": lambda: dynamics.rollout(rk4, y0[None], 20_000)[::10],
@@ -76,7 +74,7 @@ def solvers(run: Run, config: Config) -> None:
     paths = {}
     for name, method in methods.items():
         with run.row(name) as row:
-            ys = row.time(method)
+            ys = row.part(method)
             row["max_err"] = jnp.abs(ys - exact)[:, 0].max()
             row["rel_l2"] = dynamics.relative_l2(ys, exact).max()
         paths[name] = ys[:, 0]
@@ -114,7 +112,7 @@ def next_step_maps(run: Run, config: Config) -> None:
         warmup = WARMUP - 1 if name == "gru" else 0
         start, truth = test.t0s + (WARMUP - 1) * DT, test.ys[:, WARMUP - 1 :]
         with run.row(name) as row:
-            models[name] = row.time(learn, make, train, period=period, warmup=warmup)
+            models[name] = row.part(learn, make, train, period=period, warmup=warmup)
             ys = dynamics.rollout(models[name], test.ys[:, :WARMUP], STEPS, t0=start)
             worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
             row["max_err"], row["median_err"] = worst.max(), jnp.median(worst)

@@ -9,6 +9,7 @@ parameters that it has never seen.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def learn(run: Run, problem: Problem, key: jax.Array, quick: bool) -> surrogate.
     units = problem.units // 3 if quick else problem.units
     scale, unit, horizon = data.Standardiser.fit(test.ys).std, 1.0, None
     with run.row(problem.name) as row:
-        step_map = row.time(fit, problem, units, key)
+        step_map = row.part(fit, problem, units, key)
         row["dtype"], row["dim"], row["units"] = str(test.ys.dtype), len(test.names), units
         row["pairs"], row["steps"] = len(train) * (train.ts.size - 1), test.ts.size - 1
         row["starts"] = len(test)
@@ -73,14 +74,18 @@ def learn(run: Run, problem: Problem, key: jax.Array, quick: bool) -> surrogate.
             exponents = {}
             flow = reference.FlowMap(system=system, dt=step_map.dt)
             for name, one in {"lambda1": step_map, "lambda1_truth": flow}.items():
-                spectrum = dynamics.lyapunov_spectrum(one, starts, steps, num=1, every=10)
+                spectrum = run.part(
+                    f"{problem.name}.{name}", dynamics.lyapunov_spectrum, one, starts, steps,
+                    num=1, every=10,
+                )  # fmt: skip
                 exponents[name] = float(spectrum.exponents.mean())
             row.metrics(exponents)
             unit = 1 / exponents["lambda1_truth"]
-            horizon = reference.agreement_horizon(system, test, scale=scale)
-        skill = dynamics.forecast_skill(
-            step_map, test.ys, scale=scale, horizon=horizon, t0=test.t0s
-        )
+            part = f"{problem.name}.horizon"
+            horizon = run.part(part, reference.agreement_horizon, system, test, scale=scale)
+        options = {"scale": scale, "horizon": horizon, "t0": test.t0s}
+        score = partial(dynamics.forecast_skill, **options)
+        skill = run.part(f"{problem.name}.skill", score, step_map, test.ys)
         row["eps1"] = skill.eps1
         if problem.chaotic:
             row.metrics(skill.summary(unit))
@@ -126,20 +131,23 @@ def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> 
     24.74 the chaotic attractor alone.
     """
     num, rhos = (2, np.array([21.5, 28.5, 34.5])) if quick else (6, np.arange(20.5, 35.0))
-    steps, span = (1000, 1000) if quick else (3500, 6000)
+    steps, span = (500, 500) if quick else (3500, 6000)
     low, high = np.array(LORENZ.box)
     starts = np.array(jax.random.uniform(key, (len(rhos), num, 4))) * (high - low) + low
     starts[..., 3] = rhos[:, None]
-    burn_in = reference.trajectories_from(LORENZ, starts.reshape(-1, 4), 0.1 * np.arange(2001))
+    solved = partial(reference.trajectories_from, LORENZ)
+    burn_in = run.part("rho.burn_in", solved, starts.reshape(-1, 4), 0.1 * np.arange(2001))
     ts = step_map.dt * np.arange(steps + 1)
-    truth = reference.trajectories_from(LORENZ, burn_in.ys[:, -1], ts, rtol=PRECISE)
+    truth = run.part("rho.truth", solved, burn_in.ys[:, -1], ts, rtol=PRECISE)
     scale = data.Standardiser.fit(truth.ys).std
-    horizon = reference.agreement_horizon(LORENZ, truth, scale=scale)
-    skill = dynamics.forecast_skill(step_map, truth.ys, scale=scale, horizon=horizon)
+    horizon = run.part("rho.horizon", reference.agreement_horizon, LORENZ, truth, scale=scale)
+    score = partial(dynamics.forecast_skill, scale=scale, horizon=horizon)
+    skill = run.part("rho.skill", score, step_map, truth.ys)
     exponents = {}
     flow = reference.FlowMap(system=LORENZ, dt=step_map.dt)
     for name, one in {"truth": flow, "surrogate": step_map}.items():
-        found = dynamics.lyapunov_spectrum(one, truth.ys[:, :1], span, every=10).exponents
+        spectrum = partial(dynamics.lyapunov_spectrum, every=10)
+        found = run.part(f"rho.{name}", spectrum, one, truth.ys[:, :1], span).exponents
         # One exponent is zero, that of rho itself; what is wanted is the largest of the others.
         own = jnp.argmin(jnp.abs(found), axis=1)
         exponents[name] = jnp.where(own == 0, found[:, 1], found[:, 0]).reshape(-1, num)

@@ -55,18 +55,28 @@ def solve(run: Run, name: str, equation: Equation, quick: bool) -> None:
     sizes = (257, 51) if quick else (513, 101)
     a, b = (np.linspace(*ab, n) for ab, n in zip(equation.domain.values(), sizes, strict=True))
     x, other = np.meshgrid(a, b, indexing="ij")
-    with run.row(name) as row:
-        solution = row.time(
-            pinn.pde, equation.residual, equation.domain, equation.conditions, **options
+
+    def solved() -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """The values, the estimated error, and figures: a solution holds functions of ours."""
+        with run.timed() as timing:
+            arguments = equation.residual, equation.domain, equation.conditions
+            solution = jax.block_until_ready(pinn.pde(*arguments, **options))
+        stats, times = solution.stats, (timing.seconds, timing.compile_seconds)
+        figures = {"residual": max(stats["residuals"]), "windows": stats["num_windows"]}
+        figures |= {"elements": max(stats["num_elements"]), **dict(zip(TIMES, times, strict=True))}
+        return (
+            np.asarray(solution(x, other)),
+            np.asarray(solution.error_estimate(x, other)),
+            figures,
         )
-        truth, values = np.asarray(equation.truth(x, other)), np.asarray(solution(x, other))
+
+    with run.row(name) as row:
+        values, estimate, figures = run.part(name, solved)
+        truth = run.part(f"{name}.truth", lambda: np.asarray(equation.truth(x, other)))
         error = values - truth
         row["rel_l2"] = np.linalg.norm(error) / np.linalg.norm(truth)
-        estimate = np.asarray(solution.error_estimate(x, other))
         row["estimate"] = np.linalg.norm(estimate) / np.linalg.norm(truth)
-        row["residual"] = max(solution.stats["residuals"])
-        row["windows"] = solution.stats["num_windows"]
-        row["elements"] = max(solution.stats["num_elements"])
+        row.metrics(figures)
         if name == "allen_cahn" and not quick:
             doubt = lines(a, b, num_points=8 * (len(a) - 1)) - truth
             row["truth_rel_l2"] = np.linalg.norm(doubt) / np.linalg.norm(truth)

@@ -64,8 +64,8 @@ def worst_component(ys: jax.Array, truth: jax.Array) -> float:
 def along_the_benchmark(run: Run) -> None:
     """The published start: errors at the three ends, and how honest the error estimate is."""
     y0, ts = jnp.ones(3), grid(ENDS[-1])
-    truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
-    solution = pinn.solve(LORENZ, y0, t1=float(ENDS[-1]))
+    truth = run.part("truth", reference.extended_trajectories, LORENZ, y0[None], ts).ys[0]
+    solution = run.part("solution", pinn.solve, LORENZ, y0, t1=float(ENDS[-1]))
     dense: Any = solution.dense
     networks = jax.vmap(dense.networks.evaluate)(ts)
     answers = {
@@ -100,10 +100,11 @@ def on_the_attractor(run: Run, key: jax.Array, num: int) -> None:
     """Starts on the attractor, where errors grow as exp(0.9 t) from the first step."""
     starts = reference.attractor_starts(LORENZ, key, num)
     ts = grid(20)
-    truths = reference.extended_trajectories(LORENZ, starts, ts).ys
+    truths = run.part("truths", reference.extended_trajectories, LORENZ, starts, ts).ys
+    pairs = enumerate(zip(starts, truths, strict=True))
     errors = [
-        worst_component(pinn.solve(LORENZ, y0, t1=20.0)(ts), truth)
-        for y0, truth in zip(starts, truths, strict=True)
+        worst_component(run.part(f"start_{i}", pinn.solve, LORENZ, y0, t1=20.0)(ts), truth)
+        for i, (y0, truth) in pairs
     ]
     low, median, high = np.quantile(errors, [0.05, 0.5, 0.95])
     run.table(
@@ -118,8 +119,10 @@ def cost(run: Run, key: jax.Array, batch: int) -> None:
     """Seconds to t = 20 after compiling: the PINN, Dopri8 beside it, and a batch in one call."""
     ts, y0 = grid(20), jnp.ones(3)
     times = jnp.asarray(ts)
-    truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
-    solved, seconds, compile_seconds = best_of(lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts))
+    truth = run.part("truth_t20", reference.extended_trajectories, LORENZ, y0[None], ts).ys[0]
+    solved, seconds, compile_seconds = run.part(
+        "cost", best_of, lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts)
+    )
     error = worst_component(solved.ys, truth)
 
     def at(rtol: float) -> tuple[float, float, float]:

@@ -23,7 +23,6 @@ from flax import nnx
 
 from physml import dynamics, experiment, fit, nn, pinn, plots, systems
 from physml.experiment import TIMES, Run
-from physml.results import raise_if_interrupted
 
 T1 = 20.0
 Y0 = (1.0, 0.0)
@@ -46,17 +45,17 @@ def main(config: Config) -> dict[str, object]:
     with Run(config.out, config) as run:
         for name, (network, options) in methods(config).items():
             key = jax.random.key(config.seed)
-            with run.row(name) as row:
-                training = pinn.train(network, system, y0, T1, key=key, progress=True, **options)
+            with run.row(name, WORDS[name]) as row:
+                options |= {"key": key, "checkpoint": run.checkpoint(name), "progress": True}
+                training = run.part(name, pinn.train, network, system, y0, T1, **options)
                 solution, fits = training.solution, training.fits
-                raise_if_interrupted(fits[-1].result)
                 row["rel_l2"] = dynamics.relative_l2(solution(ts), exact).max()
                 row["max_err"] = jnp.abs(solution(ts) - exact).max()
                 row["estimated_max_err"] = solution.error_estimate(ts).max()
                 row["seconds"] = sum(stage.seconds for stage in fits)
                 row["compile_seconds"] = sum(stage.compile_seconds for stage in fits)
                 row.shown["steps"] = sum(stage.step for stage in fits)
-            curves[name] = curve(training)
+            curves[WORDS[name]] = curve(training)
             trained[name] = solution.dense
         run.save_model("networks", trained)
         title = "Driven oscillator from (1, 0) to t = 20 against the closed form, float64"
@@ -70,6 +69,18 @@ COLUMNS = {
     "name": "method", "steps": "steps", "rel_l2": "relative L2", "max_err": "max error",
     "estimated_max_err": "estimated", **TIMES,
 }  # fmt: skip
+WORDS = {
+    "adam_lbfgs": "Adam, then L-BFGS",
+    "gauss_newton": "Gauss-Newton",
+    "adam": "Adam alone",
+    "soft": "Adam, L-BFGS, soft start",
+    "gradient_norm": "Adam, L-BFGS, gradient norms",
+    "random_lookback": "Adam, L-BFGS, random lookback",
+    "resampled": "Adam, L-BFGS, new points",
+    "fourier": "Adam, L-BFGS, Fourier features",
+    "gauss_newton_soft": "Gauss-Newton, soft start",
+    "gauss_newton_resampled": "Gauss-Newton, new points",
+}
 
 
 def methods(config: Config) -> dict[str, tuple[nnx.Module, dict[str, Any]]]:

@@ -240,6 +240,10 @@ CALLS = {
     dynamics.one_step_error: {
         "step_map": MAP, "ys": PATHS, "scale": ONES, "history": 1, "t0": 0.0,
     },
+    dynamics.pool_climate: {
+        "chunks": (PATHS, PATHS), "dt": 0.1, "bounds": CLIMATE_KEPT["bounds"], "bins": 10,
+        "joint_bins": 4, "segment": 4, "peak": -1, "groups": 2,
+    },
     dynamics.power_spectrum: {"ys": PATHS, "dt": 0.1, "segment": 4},
     dynamics.relative_l2: {"predicted": PATHS, "truth": PATHS},
     dynamics.relative_l2_until: {

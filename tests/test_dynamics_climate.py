@@ -239,3 +239,55 @@ def test_comparisons_refuse(lorenz):
         )
         with pytest.raises(ValueError, match=message):
             dynamics.climate_distances(other, truth)
+
+
+# Pooled
+
+
+def test_a_pooled_climate_is_the_sum_over_trajectories():
+    flow = reference.FlowMap(systems.Lorenz(), 0.01, substeps=1)
+    starts = reference.attractor_starts(systems.Lorenz(), jax.random.key(0), 11)[:, None]
+    options = {"bounds": BOUNDS, "joint_bins": 10, "segment": 150}
+    each = dynamics.measure_climate(flow, starts, 600, transient=0, **options)
+    ys = np.array(dynamics.rollout(flow, starts, 600)[:, 1:])
+    chunks = (ys[i : i + 3] for i in range(0, 11, 3))  # the last one is shorter
+    pooled = dynamics.pool_climate(chunks, 0.01, groups=2, **options)
+    even, odd = np.r_[0:3, 6:9], np.r_[3:6, 9:11]
+    for row, members in zip((pooled[:1], pooled[1:]), (even, odd), strict=True):
+        np.testing.assert_array_equal(row.counts[0], each.counts[members].sum(axis=0))
+        np.testing.assert_array_equal(row.joint[0], each.joint[members].sum(axis=0))
+        np.testing.assert_allclose(row.spectra[0], each.spectra[members].mean(axis=0), rtol=1e-9)
+        np.testing.assert_allclose(row.return_map, each[members].return_map, rtol=1e-9)
+    np.testing.assert_array_equal(pooled.edges, each.edges)
+    np.testing.assert_allclose(pooled.frequencies, each.frequencies, rtol=1e-14)
+    whole = dynamics.pool_climate([ys], 0.01, **options)
+    assert all(np.abs(x).max() < 1e-7 for x in dynamics.climate_distances(whole, each))
+
+
+def test_a_pooled_climate_leaves_out_what_diverges_and_keeps_few_maxima(monkeypatch):
+    monkeypatch.setattr("physml.dynamics._pooled._MOST_MAXIMA", 30)
+    ts = 0.1 * np.arange(200)
+    calm = np.stack([np.cos(ts + phase) for phase in (0.0, 1.0, 2.0)])[..., None]
+    ys = np.concatenate([calm, np.full((1, 200, 1), np.nan), 9.0 * calm[:1]])
+    options = {"bounds": ((-1.1,), (1.1,)), "segment": 100}
+    pooled = dynamics.pool_climate([ys] * 20, 0.1, **options)
+    assert pooled.diverged.tolist() == [0.4] and len(pooled.survivors) == 1
+    assert pooled.counts.sum() == 20 * 5 * 200 and pooled.counts[0, 0, -1] >= 20 * 200
+    kept = dynamics.pool_climate([calm], 0.1, **options)
+    np.testing.assert_allclose(pooled.spectra, kept.spectra, rtol=1e-12)
+    assert pooled.maxima.shape == (1, 30)
+    np.testing.assert_allclose(pooled.return_map, 1.0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("as_a_user")
+@refusals(
+    ({"chunks": [np.ones((2, 9, 1)), np.ones((2, 8, 1))]}, r"each of chunks must have \(time"),
+    ({"chunks": np.ones((9, 1))}, "each of chunks must have shape"),
+    ({"chunks": []}, "chunks must be at least as many as groups = 1, got 0"),
+    ({"groups": 3}, "chunks must be at least as many as groups = 3, got 2"),
+    ({"segment": 10}, "segment must be at most 9, the rows of a chunk, got 10"),
+    ({"peak": 1}, "peak must be at most 0, the last component, got 1"),
+)
+def test_pool_climate_refuses(changes):
+    arguments = {"chunks": [np.ones((2, 9, 1))] * 2, "bounds": ((0.0,), (1.0,))}
+    dynamics.pool_climate(dt=0.1, **(arguments | changes))

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tyro
 from matplotlib.figure import Figure
 
 import physml
-from physml import experiment
+from physml import experiment, fit
 from physml.experiment import _cache, _config
-from physml.results import RESULTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,20 +232,29 @@ def test_a_row_is_metrics_and_a_row_of_the_table(run):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("batch", [False, True])
-def test_an_interrupted_fit_leaves_nothing_that_looks_complete(tmp_path, batch):
-    result = RESULTS.interrupted
-    if batch:
-        result = jax.tree.map(lambda *x: jnp.stack(x), RESULTS.successful, result)
-    answer = (jnp.ones(3), {"fit": result})
+def quadratic(model, batch, key):
+    return jnp.sum(model**2), {}
+
+
+def press(report=None):
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupted_fit_leaves_nothing_that_looks_complete(tmp_path):
+    options = {"optimizer": optax.sgd(0.1), "steps": 10, "chunk": 5}
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), experiment.Run(tmp_path, Config()) as run:
         with run.row("first") as row:
-            row.time(lambda: (RESULTS.suspect, None))
+            row.time(lambda: 1)
         run.table(run.take_rows(), {"name": "net"})
         with run.row("second") as row:
-            row.time(lambda: answer)
+            row.time(fit.gradient, quadratic, jnp.ones(1), callback=press, **options)
+            raise AssertionError("the fit returned")
     assert files(tmp_path) == {"config.json", "metrics.json.unfinished", "table.txt.unfinished"}
-    assert not any(key.startswith("second") for key in run.metrics({}))
+    written = strict_json(tmp_path / "metrics.json.unfinished")
+    assert not any(key.startswith("second") for key in written)
+    assert experiment.record_of(tmp_path)["state"] == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is before
     with experiment.Run(tmp_path, Config()):
         pass
     assert files(tmp_path) == {"config.json"}
@@ -275,6 +285,27 @@ def test_a_finished_run_is_recorded(tmp_path):
     moment = datetime.datetime.fromisoformat(json.loads(written)["date"])
     assert moment.utcoffset() == datetime.timedelta(0)
     assert not [word for word in (str(tmp_path), str(Path.home())) if word in written]
+
+
+@pytest.mark.parametrize("then", ["metrics", "part", "exit"])
+def test_ctrl_c_is_not_lost_where_python_drops_exceptions(tmp_path, monkeypatch, then):
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: dropped.append(what.exc_type))
+
+    class Rubbish:
+        def __del__(self):
+            press()
+
+    with pytest.raises(KeyboardInterrupt), experiment.Run(tmp_path, Config()) as run:
+        run.metrics({"z": 1.5})
+        Rubbish()
+        assert dropped == [KeyboardInterrupt]
+        if then == "metrics":
+            run.metrics({"z": 2.5})
+        if then == "part":
+            run.part("next", lambda: 1)
+        assert then == "exit"
+    assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "parts").exists()
 
 
 def test_an_interrupted_run_or_a_quick_one_is_not_recorded(tmp_path):
@@ -330,12 +361,15 @@ def test_the_command_repeats_the_run(tmp_path, monkeypatch, changed, words):
 def test_a_command_line_is_read_and_ctrl_c_is_a_failure(monkeypatch, capsys):
     def interrupted(config):
         assert config == Options(seed=3, draws=4, cache=False)
-        raise KeyboardInterrupt
+        error = KeyboardInterrupt()
+        error.add_note("go on so.")
+        raise error
 
     monkeypatch.setattr(sys, "argv", ["script", "--seed", "3", "--draws", "4", "--no-cache"])
     with pytest.raises(SystemExit) as stop:
         experiment.cli(interrupted, Options)
-    assert stop.value.code == 130 and "not complete" in capsys.readouterr().err
+    words = capsys.readouterr().err
+    assert stop.value.code == 130 and "not complete" in words and words.endswith("go on so.\n")
     monkeypatch.setattr(sys, "argv", ["script", "--help"])
     with pytest.raises(SystemExit):
         experiment.cli(interrupted, Options)
@@ -384,40 +418,72 @@ def test_error_factors_leave_out_what_is_not_known():
     np.testing.assert_allclose(experiment.error_factors(estimate, error, floor), [2.0, 1e13])
 
 
+@dataclasses.dataclass(frozen=True)
+class Resumable(Config):
+    resume: bool = False
+
+
 def test_an_interrupted_run_goes_on(tmp_path):
     calls = []
 
-    def part(name, fails=False):
-        def compute(path):
-            calls.append(name)
-            path.mkdir(exist_ok=True)
-            (path / "checkpoint").write_text("half")
-            if fails:
-                raise KeyboardInterrupt
-            return {"x": np.arange(3), "y": np.full((), len(calls))}
+    def compute(path, name, fails=False):
+        calls.append(name)
+        path.mkdir()
+        if fails:
+            raise KeyboardInterrupt
+        return {"x": jnp.arange(3), "calls": len(calls)}
 
-        return compute
+    def run(config, fails):
+        with experiment.Run(tmp_path, config) as run, run.row("first", "a b") as row:
+            first = row.part(compute, row.checkpoint, "first")
+            time = row.figures["seconds"]
+            second = run.part("second", compute, run.checkpoint("second"), "second", fails=fails)
+        return first, second, time
 
-    def interrupted(config):
-        with pytest.raises(KeyboardInterrupt), experiment.Run(tmp_path, config) as run:
-            run.part("first", part("first"))
-            run.part("second", part("second", fails=True))
-
-    interrupted(Config())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(Resumable(), fails=True)
     assert calls == ["first", "second"]
-    assert files(tmp_path / "parts") == {"config.json", "first.npz", "second/checkpoint"}
-    with experiment.Run(tmp_path, Config(out=tmp_path)) as run:  # the same, but for where it is
-        first = run.part("first", part("first"))
-        np.testing.assert_array_equal(first["x"], np.arange(3))
-        assert first["y"] == 1
-        assert run.part("second", part("second"))["y"] == 3
-        assert not (tmp_path / "parts" / "second").exists()
+    assert caught.value.__notes__ == [
+        f"{tmp_path / 'parts'} keeps 1 finished part and a checkpoint of second: "
+        "the same command with --resume goes on from there."
+    ]
+    kept = {"begun.json", "first/version_1.zip"}
+    assert files(tmp_path / "parts") == kept and (tmp_path / "parts/second.checkpoint").is_dir()
+    before = json.loads((tmp_path / "parts/begun.json").read_text())["spent"]
+
+    with pytest.raises(ValueError, match=r"which .*parts holds parts, got .* seed = 8, not 7$"):
+        run(Resumable(resume=True, seed=8), fails=False)
+    assert files(tmp_path / "parts") == kept
+    (tmp_path / "parts/second.checkpoint").rmdir()
+    first, second, time = run(Resumable(resume=True, out=tmp_path), fails=False)
     assert calls == ["first", "second", "second"]
+    np.testing.assert_array_equal(first["x"], np.arange(3))
+    assert (first["calls"], second["calls"]) == (1, 3)
+    metrics = strict_json(tmp_path / "metrics.json")
+    assert metrics["first.seconds"] == time and metrics["wall_s"] > before["wall_s"] > 0
     assert not (tmp_path / "parts").exists(), "what is done starts anew"
 
-    interrupted(Config())
-    with experiment.Run(tmp_path, Config(seed=8)) as run:
-        assert run.part("first", part("first"))["y"] == 6
+    with pytest.raises(KeyboardInterrupt):
+        run(Resumable(), fails=True)
+    first, _, _ = run(Resumable(), fails=False)
+    assert first["calls"] == 6, "without resume it begins anew"
+
+
+def test_another_version_is_not_gone_on_with(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match="disk"), experiment.Run(tmp_path, Config()) as run:
+        run.part("first", lambda: 1)
+        raise OSError("disk")
+    versions = {"versions.jax": "0.0.1"}
+    monkeypatch.setattr(experiment._parts, "versions", lambda: versions)
+    with pytest.raises(ValueError, match=r"versions\.jax = 0\.0\.1, not"):
+        experiment.Run(tmp_path, Resumable(resume=True)).__enter__()
+    assert experiment.record_of(tmp_path)["state"] == "failed"
+
+
+def test_a_part_opens_by_itself(tmp_path, run):
+    with pytest.raises(TypeError, match=r"by itself, got for 'own' one that .*, <lambda>"):
+        run.part("own", lambda: {"function": lambda x: x})
+    assert files(tmp_path / "parts") == {"begun.json"}
 
 
 # In processes of their own: JAX decides once in a process whether it keeps what it compiles.
@@ -489,6 +555,30 @@ def test_the_oldest_programs_make_room(tmp_path, monkeypatch):
     (tmp_path / "new").write_bytes(b"0" * 240)
     _cache._make_room(tmp_path)
     assert files(tmp_path) == {"a", "new"}
+
+
+def test_debug_finds_a_nan_where_it_arises(tmp_path, monkeypatch):
+    def main(config):
+        @jax.jit
+        def step(x):
+            y = jnp.log(x)  # NaN
+            return jnp.where(y > 0, y, 0.0)
+
+        step(-jnp.ones(()))
+
+    monkeypatch.setattr(sys, "argv", ["script", "--out", str(tmp_path), "--no-cache"])
+    experiment.cli(main, Options)
+    sys.argv.append("--debug")
+    try:
+        with pytest.raises(FloatingPointError, match="nan") as caught:
+            experiment.cli(main, Options)
+    finally:
+        jax.config.update("jax_debug_nans", False)
+        jax.config.update("jax_disable_jit", False)
+    lines = [
+        entry.statement for entry in caught.traceback if entry.path.name == Path(__file__).name
+    ]
+    assert "jnp.log(x)" in str(lines[-1])
 
 
 @pytest.mark.parametrize("flag", ["--cache", "--no-cache"])

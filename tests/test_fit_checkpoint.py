@@ -1,5 +1,7 @@
 """What is saved comes back, whole, or not at all."""
 
+import errno
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,8 @@ import pytest
 from flax import nnx
 from helpers import assert_same_leaves
 
-from physml import data, fit, nn, reference, surrogate, systems
+import physml
+from physml import data, fit, nn, reference, saving, surrogate, systems
 from physml.fit import checkpoint
 from physml.results import RESULTS
 
@@ -212,3 +215,140 @@ def test_nothing_there(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError):
         checkpoint.save(tmp_path / "file", record())
+
+
+def options(**more):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(20, 2))
+    found = dict(data=data, optimizer=optax.adam(0.1), batch_size=6, valid=data[:5], valid_every=4)
+    return found | {"key": jax.random.key(1), "steps": 30, "chunk": 3} | more
+
+
+MODEL = {"w": np.zeros(2)}
+
+
+def stop_at(step):
+    def callback(report):
+        if report.step >= step:
+            raise RuntimeError("killed")
+
+    return callback
+
+
+@pytest.fixture
+def always_due(monkeypatch):
+    """After every chunk a version is written."""
+    monkeypatch.setattr(saving.Keeper, "due", True)
+
+
+@pytest.mark.parametrize("stops", [(4,), (3, 9, 20), (29,)])
+def test_a_fit_that_was_cut_ends_as_one_that_was_not(tmp_path, always_due, stops):
+    whole = fit.gradient(loss, MODEL, **options())
+    for stop in stops:
+        with pytest.raises(RuntimeError, match="killed"):
+            fit.gradient(loss, MODEL, **options(checkpoint=tmp_path, callback=stop_at(stop)))
+    steps = []
+    more = options(checkpoint=tmp_path, callback=lambda report: steps.append(report.step))
+    ended = fit.gradient(loss, MODEL, **more)
+    assert stops[-1] - 3 < steps[0] <= stops[-1] + 3, "little was lost"
+    same(ended.state, whole.state)
+    same(ended.history, whole.history)
+    np.testing.assert_array_equal(ended.model["w"], whole.model["w"])
+    steps.clear()
+    again = fit.gradient(loss, MODEL, **more)
+    same((again.state, again.history), (whole.state, whole.history))
+    assert not steps and again.seconds == ended.seconds, "what has ended is not done again"
+
+
+def falls(model, batch, key):
+    """A loss that is NaN at the seventh step."""
+    value = jnp.sum(model["w"])
+    return jnp.where(value < -6.5, jnp.nan, value), {}
+
+
+@pytest.mark.parametrize("stop", [3, 6, 9])
+def test_a_fit_that_diverges_after_it_was_cut(tmp_path, always_due, stop):
+    model, sgd = {"w": np.zeros(1)}, dict(optimizer=optax.sgd(1.0), steps=20, chunk=3)
+    with pytest.warns(UserWarning, match="not finite"):
+        whole = fit.gradient(falls, model, **sgd)
+    assert whole.step == 6
+    if stop < 9:
+        with pytest.raises(RuntimeError, match="killed"):
+            fit.gradient(falls, model, **sgd, checkpoint=tmp_path, callback=stop_at(stop))
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="not finite"):
+            ended = fit.gradient(falls, model, **sgd, checkpoint=tmp_path)
+        same((ended.state, ended.history), (whole.state, whole.history))
+        assert ended.nonfinite_step == whole.nonfinite_step
+
+
+def test_a_fit_that_has_stopped_early_is_not_gone_on_with(tmp_path, always_due):
+    more = options(patience=1, steps=300)
+    whole = fit.gradient(loss, MODEL, **more)
+    assert whole.result == RESULTS.early_stopped and whole.step < 300
+    for _ in range(2):
+        ended = fit.gradient(loss, MODEL, **more, checkpoint=tmp_path)
+        assert ended.result == RESULTS.early_stopped
+        same((ended.state, ended.history), (whole.state, whole.history))
+
+
+def other_loss(model, batch, key):
+    return loss(model, batch, key)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": jax.random.key(2)}, "uint32"),
+        ({"data": np.zeros((20, 2))}, r"float64\[20, 2\]"),
+        ({"batch_size": 5}, "6.* at .*, got '5'"),
+        ({"optimizer": optax.sgd(0.1)}, "opt_state"),
+        ({"steps": 6}, "num_steps must be at least 12, the steps behind the checkpoint, got 6"),
+    ],
+)
+def test_another_fit_is_not_gone_on_with(tmp_path, change, message):
+    fit.gradient(loss, MODEL, **options(steps=12, checkpoint=tmp_path))
+    with pytest.raises(ValueError, match=message):
+        fit.gradient(loss, MODEL, **options(checkpoint=tmp_path) | change)
+    with pytest.raises(ValueError, match=r"this very fit, .* loss at .*, got other_loss"):
+        fit.gradient(other_loss, MODEL, **options(checkpoint=tmp_path))
+    path = tmp_path / "version_1.zip"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"this very fit, .* its end is missing"):
+        fit.gradient(loss, MODEL, **options(checkpoint=tmp_path))
+
+
+def test_another_network_is_not_gone_on_with(tmp_path):
+    def misfit(model, batch, key):
+        return model(batch)[:, 0]
+
+    more = dict(data=np.ones((4, 3)), optimizer=optax.adam(1e-2), steps=2, checkpoint=tmp_path)
+    square = fit.mean_square(misfit)
+    fit.gradient(square, mlp(), **more)
+    with pytest.raises(ValueError, match=r"this very fit, .*jax.numpy:tanh at .*, got .*:sin"):
+        fit.gradient(square, mlp(activation="sin"), **more)
+
+
+def test_a_full_disk_does_not_end_a_fit(tmp_path, always_due, monkeypatch):
+    whole = fit.gradient(loss, MODEL, **options())
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np.lib.format, "write_array", full)
+        with pytest.warns(UserWarning, match=r"goes on, but it is not kept in .*No space left"):
+            ended = fit.gradient(loss, MODEL, **options(checkpoint=tmp_path))
+    same(ended.state, whole.state)
+    assert not list(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_anything_may_stand_where_like_has_dots(tmp_path):
+    checkpoint.save(tmp_path, {"a": jnp.zeros(3), "b": {"c": np.ones(2), "d": [1.5, "x"]}})
+    loaded = checkpoint.load(tmp_path, {"a": jnp.zeros(3), "b": ...})
+    np.testing.assert_array_equal(loaded["b"]["c"], np.ones(2))
+    assert loaded["b"]["d"] == [1.5, "x"]
+    with pytest.raises(ValueError, match=r"float64\[3\] at \['a'\], got float64\[4\]"):
+        checkpoint.load(tmp_path, {"a": jnp.zeros(4), "b": ...})
+    physml.save(tmp_path, {"a": ...})
+    assert physml.load(tmp_path) == {"a": ...}

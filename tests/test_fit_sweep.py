@@ -1,7 +1,6 @@
 """A sweep's members are single fits: against fit.gradient, closed forms, divergence, resuming."""
 
 import signal
-import sys
 
 import equinox as eqx
 import jax
@@ -12,8 +11,8 @@ import pytest
 from flax import nnx
 from helpers import Counted, assert_same_leaves
 
-from physml import fit
-from physml.fit._devices import Spread, of_each
+from physml import fit, saving
+from physml._numerics.devices import Spread, of_each
 from physml.results import RESULTS
 
 KEY = jax.random.key(3)
@@ -272,7 +271,7 @@ def test_a_sweep_goes_on_with_other_devices(tmp_path, first, then):
 
 
 def test_a_killed_process_loses_little(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["physml.fit._sweep"], "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(saving.Keeper, "due", True)
     options = dict(settings=settings_of(1e-2, 1e-1), optimizer=momentum, steps=20, chunk=5)
     whole = fit.sweep(LOSS, net, (X, Y), **options)
 

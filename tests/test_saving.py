@@ -381,6 +381,15 @@ def test_it_reads_without_physml(tmp_path):
         assert b"physml.saving/1" in arrays["contents.json"]
 
 
+def test_room_that_was_not_used_takes_no_room_in_the_file(tmp_path):
+    buffer = np.zeros(100_000)
+    buffer[:300] = np.linspace(-1.0, 1.0, 300)
+    buffer[-1] = -0.0  # its bits come back too
+    physml.save(tmp_path, {"buffer": buffer})
+    assert (tmp_path / "version_1.zip").stat().st_size < buffer.nbytes / 50
+    assert physml.load(tmp_path)["buffer"].tobytes() == buffer.tobytes()
+
+
 def test_the_same_thing_gives_the_same_bytes(tmp_path):
     for name in "ab":
         physml.save(tmp_path / name, SMALL["cnn"])

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +14,6 @@ NEED_FILES = {"cifar10", "mnist"}  # see test_image_scripts.py
 TOOLS = {"runs"}  # no experiment, see test_runs.py
 PATHS = (ROOT / "scripts").glob("[!_]*.py")  # an underscore: what a script is made of
 SCRIPTS = sorted(path for path in PATHS if path.stem not in NEED_FILES | TOOLS)
-
-# All but the main job: a quick look is half a minute's compiling and more.
-SLOW = {path.stem for path in SCRIPTS} - {"lorenz"}
-EACH = [
-    pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem)
-    for path in SCRIPTS
-]
 
 # What each script promises to measure; a new script says so here.
 KEYS = {
@@ -77,19 +69,13 @@ TIMES = tuple(
 )
 
 
-def run_script(script, out, *options):
-    command = [sys.executable, str(script), "--quick", "--out", str(out), *options]
+def quick_run(script, out):
+    """Run it as a user does, check its folder, and return its metrics."""
+    command = [sys.executable, str(script), "--quick", "--seed", "3", "--out", str(out)]
     # Elsewhere than in the repository: what a script needs it must import or carry.
     done = subprocess.run(command, cwd=out.parent, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done, json.loads((out / "metrics.json").read_text())
-
-
-@pytest.mark.parametrize("script", EACH)
-def test_quick_run(script, tmp_path):
-    out = tmp_path / "run"
-    done, metrics = run_script(script, out, "--seed", "3")
-
+    metrics = json.loads((out / "metrics.json").read_text())
     promised = set(KEYS[script.stem].split())
     assert promised | RECORDED <= metrics.keys()
     assert not [key for key, value in metrics.items() if isinstance(value, dict | list)]
@@ -102,27 +88,18 @@ def test_quick_run(script, tmp_path):
     figures = list((out / "figures").glob("*.png"))
     assert figures and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
     assert not [path for path in out.rglob("*") if path.name.endswith(".part")]
+    return metrics
+
+
+def test_the_main_job(tmp_path):
+    quick_run(ROOT / "scripts" / "lorenz.py", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # half a minute's compiling and more
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_same_seed_same_figures(script, tmp_path):
-    first, second = (run_script(script, tmp_path / name)[1] for name in ("first", "second"))
+    first, second = (quick_run(script, tmp_path / name) for name in ("first", "second"))
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
     differing = {key for key in first if first[key] != second[key] and not key.endswith(TIMES)}
     assert not differing
-
-
-@pytest.mark.slow
-def test_ctrl_c_is_a_failure_that_leaves_no_results(tmp_path):
-    out = tmp_path / "run"
-    script = str(ROOT / "scripts" / "lorenz.py")
-    command = [sys.executable, script, "--out", str(out), "--starts", "5"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        while (character := process.stderr.read(1)) != "%":  # of the first fit's progress bar
-            assert character, "the script ended"
-        process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=300)
-    assert process.returncode == 130 and "not complete" in words
-    assert not any((out / name).exists() for name in ("metrics.json", "table.txt"))

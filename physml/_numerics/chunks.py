@@ -15,6 +15,12 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+def on_one_cpu(*arrays: object) -> bool:
+    """Whether arrays lie on one device, a CPU, where chunks on threads fill the cores."""
+    devices = {d for x in arrays if isinstance(x, jax.Array) for d in x.devices()}
+    return len(devices) <= 1 and all(device.platform == "cpu" for device in devices)
+
+
 def few_shapes(num: int, limit: int, workers: int) -> int:
     """A size of chunks that is a power of two, with a chunk for each worker if there are enough."""
     share = -(-num // workers)

@@ -104,6 +104,8 @@ _QUICKLY: dict[str, str | bool] = {
     "xla_cpu_use_fusion_emitters": False,
     # The parts that a program is compiled in beside each other: by default 32, each with a cost.
     "xla_cpu_parallel_codegen_split_count": str(num_cores()),
+    # It makes two loops of each reduction of more than 32 numbers, compiled by themselves.
+    "xla_disable_hlo_passes": "tree_reduction_rewriter",
 }
 
 

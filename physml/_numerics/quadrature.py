@@ -48,17 +48,22 @@ def gauss(num_points: int) -> Quadrature:
     return Quadrature(points, rational[-1].astype(float), rational)
 
 
-def interpolation(num_points: int, finer: int) -> Float[np.ndarray, "nodes coarse_nodes"]:
-    """The matrix from values at the start, Gauss points and the end to those at other points."""
-    coarse, fine = (np.concatenate([[-1.0], gauss(n).points, [1.0]]) for n in (num_points, finer))
-    transform = np.linalg.inv(np.polynomial.legendre.legvander(coarse, num_points + 1))
-    matrix = np.polynomial.legendre.legvander(fine, num_points + 1) @ transform
-    matrix[0], matrix[-1] = np.eye(num_points + 2)[[0, -1]]  # the start must not change
-    return matrix
+def all_nodes(num_points: int) -> Float[np.ndarray, " nodes"]:
+    """The start, the Gauss points and the end of [-1, 1]."""
+    return np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
+
+
+def interpolation(
+    points: Float[np.ndarray, " points"], others: Float[np.ndarray, " others"]
+) -> Float[np.ndarray, "others points"]:
+    """The matrix from a polynomial's values at some points to those at others."""
+    vandermonde, degree = np.polynomial.legendre.legvander, len(points) - 1
+    matrix = vandermonde(others, degree) @ np.linalg.inv(vandermonde(points, degree))
+    same = others[:, None] == points[None]
+    return np.where(np.any(same, axis=1, keepdims=True), same, matrix)  # these must not change
 
 
 def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms nodes"]:
     """The matrix from values at the start, Gauss points and the end to Legendre coefficients."""
-    nodes = np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
-    values = np.polynomial.legendre.legvander(nodes, num_points + 1)
+    values = np.polynomial.legendre.legvander(all_nodes(num_points), num_points + 1)
     return jnp.asarray(np.linalg.inv(values), dtype)

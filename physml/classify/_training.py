@@ -1,5 +1,7 @@
 """The training of a classifier by AdamW and a one-cycle learning rate."""
 
+import os
+
 import numpy as np
 import optax
 from flax import nnx
@@ -25,6 +27,7 @@ def fit(
     weight_decay: float = 0.0,
     label_smoothing: float = 0.0,
     augment: Augment | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
 ) -> Fit:
@@ -51,8 +54,8 @@ def fit(
         weight_decay: AdamW's, as a share of the learning rate.
         label_smoothing: see `cross_entropy`.
         augment: makes new images of all before each epoch, such as an `Augmentation`.
-        progress, callback: as for `fit.gradient`. After an epoch with validation images the metrics
-            of a `fit.Report` hold their error rate as "valid_loss".
+        checkpoint, progress, callback: as for `fit.gradient`. After an epoch with validation
+            images the metrics of a `fit.Report` hold their error rate as "valid_loss".
 
     Returns:
         A `fit.Fit`. Its history has "loss" and "accuracy" of each step's batch, and the validation
@@ -89,6 +92,7 @@ def fit(
         key=key,
         valid=valid,
         valid_loss=None if valid is None else error_rate(),
+        checkpoint=checkpoint,
         progress=progress,
         callback=callback,
     )

@@ -21,6 +21,7 @@ from physml.dynamics._forecast import valid_prediction_time as valid_prediction_
 from physml.dynamics._lyapunov import LyapunovSpectrum as LyapunovSpectrum
 from physml.dynamics._lyapunov import kaplan_yorke_dimension as kaplan_yorke_dimension
 from physml.dynamics._lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from physml.dynamics._pooled import pool_climate as pool_climate
 from physml.dynamics._skill import Skill as Skill
 from physml.dynamics._skill import bootstrap as bootstrap
 from physml.dynamics._skill import forecast_skill as forecast_skill

@@ -22,13 +22,15 @@ _MAX_CELLS = 10**6  # of a joint histogram
 class Climate(eqx.Module):
     """Long-time statistics of several trajectories of one step map, for each trajectory.
 
+    Its rows are trajectories, or groups of them where `pool_climate` has made it.
+
     `climate[index]` selects trajectories by a slice, an integer or a Boolean array.
 
     Attributes:
         dt: the time step.
         num_steps: the steps of each trajectory that are counted.
         diverged: which trajectories left the attractor: a component was not finite, or its distance
-            from the bounds was larger than their width.
+            from the bounds was larger than their width; the share that did where rows are groups.
         counts: how often each component was in each bin; the first and last are outside the bounds.
         joint: the same for the first three components (or fewer) together.
         edges: the edges of the bins.
@@ -41,7 +43,7 @@ class Climate(eqx.Module):
 
     dt: float
     num_steps: int
-    diverged: Bool[np.ndarray, " num"]
+    diverged: Bool[np.ndarray, " num"] | Float[np.ndarray, " num"]
     counts: Int[np.ndarray, "num dim cells"]
     joint: Int[np.ndarray, "num boxes"]
     edges: Float[np.ndarray, "dim edges"]
@@ -67,8 +69,8 @@ class Climate(eqx.Module):
 
     @property
     def survivors(self) -> "Climate":
-        """The trajectories that did not diverge."""
-        return self[~self.diverged]
+        """The rows that hold trajectories that did not diverge."""
+        return self[self.diverged < 1]
 
     @property
     def lyapunov(self) -> LyapunovSpectrum:
@@ -82,7 +84,7 @@ class Climate(eqx.Module):
         return pairs[np.isfinite(pairs).all(axis=1)]
 
 
-class _Cells(NamedTuple):
+class Cells(NamedTuple):
     """The cells that states are counted in: of a box, cut into bins in each component."""
 
     low: Float[np.ndarray, " dim"]
@@ -91,7 +93,7 @@ class _Cells(NamedTuple):
     joint_bins: int
 
     @classmethod
-    def of(cls, bounds: tuple[Numbers, Numbers], dim: int, bins: int, joint_bins: int) -> "_Cells":
+    def of(cls, bounds: tuple[Numbers, Numbers], dim: int, bins: int, joint_bins: int) -> "Cells":
         require_count(bins=bins, joint_bins=joint_bins)
         low, high = (np.asarray(floating_array("bounds", corner)) for corner in bounds)
         require_finite("bounds", np.stack([low, high]))
@@ -161,7 +163,7 @@ def measure_climate(
     histories, t0s, batch = flatten(history, t0)
     if len(batch) != 1:
         raise ValueError(f"history must have shape (num, time, dim), got {np.shape(history)}")
-    cells = _Cells.of(bounds, histories.shape[-1], bins, joint_bins)
+    cells = Cells.of(bounds, histories.shape[-1], bins, joint_bins)
     dimension = dimension_of(step_map, histories[0], t0s[0])
     exponents = histories.shape[-1] if exponents is None else exponents
     require_count(1, (dimension, "the dimension of the state"), exponents=exponents)
@@ -193,7 +195,7 @@ def measure_climate(
         edges=np.linspace(cells.low, cells.high, bins + 1, axis=1),
         frequencies=frequencies,
         spectra=np.asarray(spectra),
-        maxima=_padded([np.concatenate(each) for each in zip(*tops, strict=True)]),
+        maxima=padded([np.concatenate(each) for each in zip(*tops, strict=True)]),
         rates=np.concatenate(rates, axis=1),
         dimension=dimension,
     )
@@ -209,7 +211,7 @@ def _check_counts(num_steps: int, chunk: int, every: int, transient: int, segmen
     return chunk
 
 
-def _padded(rows: list[np.ndarray]) -> Float[np.ndarray, "num most"]:
+def padded(rows: list[np.ndarray]) -> Float[np.ndarray, "num most"]:
     """Rows of different lengths as one array, padded with NaN."""
     most = max(map(len, rows))
     return np.stack([np.pad(row, (0, most - len(row)), constant_values=np.nan) for row in rows])

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PLACES = ("out", "record", "cache")
-"""Options that say where files go, which changes no figure."""
+PLACES = ("out", "record", "cache", "resume")
+"""Options that say where files go and come from, which changes no figure."""
 
 
 def command(config: Any) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import tyro
 
 from physml.experiment._cache import use_compilation_cache
@@ -33,12 +34,17 @@ class Config:
     """A quick look with less of everything; most of its time is compiling."""
     cache: bool = True
     """Keep compiled programs in JAX's cache on the disk, so that the next run starts sooner."""
+    resume: bool = False
+    """Go on with what an interrupted run of the same options has left in the folder."""
+    debug: bool = False
+    """Find an error sooner: nothing is compiled, and a NaN raises where it arises. Far slower."""
     record: Path | None = None
     """File that gets the numbers too, such as docs/results/NAME.json, which the pages quote."""
 
     def __post_init__(self) -> None:
-        if self.record is not None and self.quick:
-            raise ValueError(f"record must be of a full run, got {self.record} with quick")
+        for option in ("quick", "debug"):
+            if self.record is not None and getattr(self, option):
+                raise ValueError(f"record must be of a full run, got {self.record} with {option}")
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
@@ -47,14 +53,18 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
     """Run `main` with a configuration read from the command line.
 
-    `--help` shows the docstring of the module of `main`. After Ctrl-C the process exits with 130,
-    the code that shells give to it.
+    `--help` shows the docstring of the module of `main`. After Ctrl-C it says what is kept and how
+    to go on, and the process exits with 130, the code that shells give to it.
     """
     options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
     if options.cache:
         use_compilation_cache()
+    if options.debug:
+        jax.config.update("jax_debug_nans", True)
+        jax.config.update("jax_disable_jit", True)
     try:
         main(options)
-    except KeyboardInterrupt:
-        print("Interrupted: the results are not complete.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        words = ["Interrupted: the results are not complete.", *getattr(error, "__notes__", ())]
+        print("\n".join(words), file=sys.stderr)
         raise SystemExit(130) from None

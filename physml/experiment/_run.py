@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import numbers
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -18,15 +16,15 @@ from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
 from physml import saving
+from physml._numerics.interrupt import ctrl_c, script
 from physml.experiment import _files as files
 from physml.experiment._cache import compilation_cache_is_on
 from physml.experiment._claim import Claim, now
 from physml.experiment._command import PLACES, command
+from physml.experiment._parts import Parts, versions
 from physml.experiment._table import Columns, Rows, format_table
 from physml.experiment._timing import Timing, timed
-from physml.results import RESULTS, raise_if_interrupted
 
-_PACKAGES = ("physml", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "numpy")
 _CLAIMS = ("metrics.json", "table.txt")  # `NAME.unfinished` as long as the run goes on
 
 P = ParamSpec("P")
@@ -36,11 +34,12 @@ T = TypeVar("T")
 class Row:
     """The figures of one method, see `Run.row`."""
 
-    def __init__(self, label: str):
+    def __init__(self, run: "Run", name: str, label: str):
         self.figures: dict[str, Any] = {}
         """What `metrics.json` is to hold, by key."""
         self.shown: dict[str, Any] = {"name": label}
         """What the table may show and `metrics.json` does not hold, by key."""
+        self._run, self._name, self._count = run, name or files.slug(label), 0
 
     def __setitem__(self, key: str, figure: Any) -> None:
         self.figures[key] = figure
@@ -53,17 +52,34 @@ class Row:
         """What `compute(*args, **kwargs)` answers, once its arrays are computed.
 
         Its `seconds` and `compile_seconds` become figures.
-
-        Raises:
-            KeyboardInterrupt: one of the `RESULTS` in the answer, a pytree, is `interrupted`.
         """
-        with timed() as timing:
-            answer = jax.block_until_ready(compute(*args, **kwargs))
-        for part in jax.tree.leaves(answer, is_leaf=lambda part: isinstance(part, RESULTS)):
-            if isinstance(part, RESULTS):
-                raise_if_interrupted(part)
-        self.metrics({"seconds": timing.seconds, "compile_seconds": timing.compile_seconds})
+        answer, times = _timed(compute, *args, **kwargs)
+        self.metrics(times)
         return answer
+
+    def part(self, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `time`, and the answer is kept with its times as a part of the run, see `Run.part`."""
+        name, self._count = self._next, self._count + 1
+        answer, times = self._run.part(name, _timed, compute, *args, **kwargs)
+        self.metrics(times)
+        return answer
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder for a checkpoint of the row's next part, see `Run.checkpoint`."""
+        return self._run.checkpoint(self._next)
+
+    @property
+    def _next(self) -> str:
+        return f"{self._name}.{self._count}" if self._count else self._name
+
+
+def _timed(
+    compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> tuple[T, dict[str, float]]:
+    with timed() as timing:
+        answer = jax.block_until_ready(compute(*args, **kwargs))
+    return answer, {"seconds": timing.seconds, "compile_seconds": timing.compile_seconds}
 
 
 class Run:
@@ -73,21 +89,24 @@ class Run:
 
         with Run("results/lorenz", config) as run:
             with run.row("mlp") as row:            # figures "mlp.eps1", "mlp.seconds", ...
-                fitted = row.time(fit, network, data)
+                fitted = row.part(fit, network, data)
                 row["eps1"] = error(fitted)
             run.table(run.take_rows(), {"name": "network", "eps1": "eps1", "seconds": "seconds"})
             run.figure("attractor", fig)           # figures/attractor.png
             run.history("mlp", fitted.history)     # history/mlp.npz
             run.save_model("mlp", stepper)         # models/mlp
-            run.part("widths", compute)            # kept if the run is interrupted
+            swept = run.part("widths", sweep, data)  # kept if the run is interrupted
             metrics = run.metrics({"starts": 200})
 
     Every file appears whole or not at all. Entering writes `config.json` and removes the metrics
     and table of an earlier run. `metrics.json` and `table.txt` appear when the run is left without
     an exception; until then they are `metrics.json.unfinished` and `table.txt.unfinished`. So a
-    folder that holds metrics holds all those of its configuration, and a script that is interrupted
-    (see `raise_if_interrupted`) leaves none. Where the configuration names a file to `record` in,
-    that file gets the finished metrics too, sorted by their names.
+    folder that holds metrics holds all those of its configuration. Where the configuration names a
+    file to `record` in, that file gets the finished metrics too, sorted by their names.
+
+    Ctrl-C ends a run: what is under way ends at its next chunk, and KeyboardInterrupt is raised.
+    What has been kept as a part stays in the folder. A run of the same configuration, seed and
+    versions goes on from there if its configuration has `resume` set; without it, it begins anew.
 
     One run at a time has a folder. `run.json` says whose it is, since when, and how it ended:
     complete, interrupted or failed. `python scripts/runs.py` shows all that there are.
@@ -101,6 +120,7 @@ class Run:
         TypeError: if `config` is not a dataclass instance.
         ValueError: if `out_dir` is a file, or a name is not a plain file name.
         RuntimeError: on entering, if another run has the folder.
+        OSError: on entering, if the folder cannot be written.
     """
 
     timed = staticmethod(timed)
@@ -117,50 +137,53 @@ class Run:
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> "Run":
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        self._claim = Claim(self.out_dir, command(self.config))
-        self._claim.take()
+        config = dataclasses.asdict(self.config)
+        # Where results and compiled programs go does not change the results.
+        own = {key: value for key, value in config.items() if key not in PLACES}
+        self._parts = Parts(self.out_dir / "parts", own)
+        claim = Claim(self.out_dir, command(self.config))
         try:
-            self._begin()
-        except BaseException as error:
-            self._claim.give_back(error)
-            raise
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            claim.take()
+        except OSError as error:
+            raise OSError(f"out_dir must be a folder to write in, got {self.out_dir}") from error
+        with contextlib.ExitStack() as stack:
+            stack.push(lambda kind, error, trace: claim.give_back(error))
+            self._interrupted = stack.enter_context(script())
+            self._parts.begin(resume=getattr(self.config, "resume", False))
+            stack.push(self._leave)
+            for name in _CLAIMS:  # what an earlier run has left
+                (self.out_dir / name).unlink(missing_ok=True)
+                self._unfinished(name).unlink(missing_ok=True)
+            files.write_json(self.out_dir / "config.json", config)
+            self._date = now()
+            self._timing: Timing = stack.enter_context(timed())
+            self._open = stack.pop_all()
         return self
 
-    def _begin(self) -> None:
-        """Clear what an earlier run has left, and write the configuration."""
-        for claim in _CLAIMS:
-            (self.out_dir / claim).unlink(missing_ok=True)
-            self._unfinished(claim).unlink(missing_ok=True)
-        config = dataclasses.asdict(self.config)
-        files.write_json(self.out_dir / "config.json", config)
-        # Where the results and the compiled programs go does not change the results.
-        self._identity = files.jsonable({k: x for k, x in config.items() if k not in PLACES})
-        if self._parts.exists() and files.read_json(self._parts / "config.json") != self._identity:
-            shutil.rmtree(self._parts)
-        self._date = now()
-        self._timer = timed()
-        self._timing: Timing = self._timer.__enter__()
-
     def __exit__(self, *exc_info: Any) -> None:
-        self._timer.__exit__(*exc_info)
-        error = exc_info[1]
-        try:
-            if error is None:
+        self._open.__exit__(*exc_info)
+
+    def _leave(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Complete the folder, or say what it keeps."""
+        if error is None:
+            self._end_if_interrupted()
+            with ctrl_c():  # too late: all is done
                 self._finish()
-        except BaseException as failure:
-            error = failure
-            raise
-        finally:
-            self._claim.give_back(error)
+        elif words := self._parts.in_words():
+            error.add_note(words)
+
+    def _end_if_interrupted(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C came and Python dropped the exception."""
+        if self._interrupted():
+            raise KeyboardInterrupt
 
     def _finish(self) -> None:
         """Give metrics and table their names, which say that they are complete."""
-        if self._parts.exists():
-            shutil.rmtree(self._parts)
         for claim in _CLAIMS:
             if self._unfinished(claim).exists():
                 os.replace(self._unfinished(claim), self.out_dir / claim)
+        self._parts.clear()
         if record := getattr(self.config, "record", None):
             record.parent.mkdir(parents=True, exist_ok=True)
             metrics = files.read_json(self.out_dir / "metrics.json") or {}
@@ -184,6 +207,7 @@ class Run:
             TypeError: if a name is not a string, or a value is nested or not a scalar.
             ValueError: if a name is one of those that the run itself records.
         """
+        self._end_if_interrupted()
         recorded = self._provenance()
         for key, value in values.items():
             if not isinstance(key, str):
@@ -207,7 +231,7 @@ class Run:
             name: the prefix of its metrics; they have none if it is empty.
             label: its name in the table; `name` unless given.
         """
-        row = Row(name if label is None else label)
+        row = Row(self, name, name if label is None else label)
         yield row
         self.metrics(row.figures, prefix=name)
         self._rows.append(row.shown | row.figures)
@@ -243,31 +267,33 @@ class Run:
         saving.save(path, model)
         return path
 
-    def part(
-        self, name: str, compute: Callable[[Path], Mapping[str, Any]]
-    ) -> dict[str, np.ndarray]:
-        """A part of a long run, read if an interrupted run has left it, and computed otherwise.
+    def part(self, name: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `compute(*args, **kwargs)` answers: a part of the run, kept when it is done.
 
-        Parts are kept in `parts/NAME.npz` until a run of the same configuration is left without an
-        error; a run of another configuration removes them.
+        A run that is resumed loads the part instead of computing it. Parts are kept in `parts/NAME`
+        until the run is left without an error.
 
         Args:
-            compute: `compute(path)` returns arrays by name. The path, `parts/NAME`, is for a
-                checkpoint of its own, and is removed when the part is done.
-        """
-        path = self._path("parts", name)
-        stored = path.with_name(f"{name}.npz")
-        if not stored.exists():
-            files.write_json(self._parts / "config.json", self._identity)
-            files.write_arrays(stored, compute(path))
-            if path.exists():
-                shutil.rmtree(path)
-        with np.load(stored) as file:
-            return dict(file)
+            name: its name in this run.
+            compute: answers what `physml.save` can keep and `physml.load` can open by itself.
 
-    @property
-    def _parts(self) -> Path:
-        return self.out_dir / "parts"
+        Raises:
+            TypeError: the answer holds functions or classes of your own.
+        """
+        self._end_if_interrupted()
+        with contextlib.suppress(FileNotFoundError):
+            return self._parts.load(name)
+        answer = jax.block_until_ready(compute(*args, **kwargs))
+        self._end_if_interrupted()  # the answer may be that of an interrupted fit
+        self._parts.keep(name, answer, self._spent())
+        return answer
+
+    def checkpoint(self, name: str) -> Path:
+        """The folder for a checkpoint of the part `name`, which goes when the part is done.
+
+        For example `run.part("mlp", fit.gradient, ..., checkpoint=run.checkpoint("mlp"))`.
+        """
+        return self._parts.checkpoint(name)
 
     def _unfinished(self, name: str) -> Path:
         return self.out_dir / f"{name}.unfinished"
@@ -280,7 +306,6 @@ class Run:
     def _provenance(self) -> dict[str, Any]:
         device = jax.devices()[0]
         kind = device.device_kind
-        versions = {f"versions.{name}": importlib.metadata.version(name) for name in _PACKAGES}
         return {
             "seed": getattr(self.config, "seed", None),
             "dtype": str(getattr(self.config, "dtype", jnp.zeros(()).dtype)),
@@ -288,13 +313,18 @@ class Run:
             "cpu_count": os.cpu_count(),
             "versions.python": platform.python_version(),
             "versions.platform": platform.platform(),
-            **versions,
+            **versions(),
             "cache": compilation_cache_is_on(),
             "date": self._date,
             "command": command(self.config),
-            "wall_s": round(self._timing.wall_seconds, 3),
-            "compile_seconds": round(self._timing.compile_seconds, 3),
+            **{name: round(seconds, 3) for name, seconds in self._spent().items()},
         }
+
+    def _spent(self) -> dict[str, float]:
+        """The seconds since the run was begun, those of earlier processes included."""
+        before = self._parts.spent_before
+        own = {"wall_s": self._timing.wall_seconds, "compile_seconds": self._timing.compile_seconds}
+        return {name: before.get(name, 0.0) + seconds for name, seconds in own.items()}
 
 
 def _scalar(key: str, value: Any) -> bool | int | float | str | None:

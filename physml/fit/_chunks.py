@@ -47,6 +47,7 @@ class Chunks:
         step_key, order_key, augment_key = [None] * 3 if key is None else jax.random.split(key, 3)
         self._keys = (step_key, None if order_key is None else shuffle_words(order_key))
         self._step, self._sizes = step, (batch_size, capacity)
+        self._smaller = lambda size: Chunks(step, data, key, size, augment, capacity)
         self._data: tuple[int, PyTree] = (-1, data)  # of the last epoch that was asked for
         self._program: Any = None
         self.beat: int | None = None
@@ -72,9 +73,36 @@ class Chunks:
     def advance(
         self, state: PyTree[Array], first: int, last: int
     ) -> tuple[PyTree[Array], dict[str, np.ndarray]]:
-        """The state after the steps first, ..., last - 1, with a row of metrics for each."""
-        state, metrics = self._program(*self._arguments(state, first, last))
-        return state, {name: np.asarray(rows)[: last - first] for name, rows in metrics.items()}
+        """The state after the steps first, ..., last - 1, with a row of metrics for each.
+
+        Raises:
+            MemoryError: a batch is too large for the device; the message says what size fits.
+        """
+        try:
+            after, metrics = self._program(*self._arguments(state, first, last))
+            rows = {name: np.asarray(row)[: last - first] for name, row in metrics.items()}
+            return jax.block_until_ready(after), rows
+        except jax.errors.JaxRuntimeError as error:
+            if self._sizes[0] is None or "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            problem = error
+        size = self._size_that_fits(self._sizes[0] // 2, state)
+        raise MemoryError(
+            f"batch_size must fit into the memory of {jax.devices()[0].device_kind}, got "
+            f"{self._sizes[0]}: {f'{size} fits' if size else 'not even 1 fits'}"
+        ) from problem
+
+    def _size_that_fits(self, size: int, state: PyTree[Array]) -> int:
+        """The size, or the first of its halves, with which a step can be made; 0 if none."""
+        while size:
+            smaller = self._smaller(size)
+            try:
+                smaller.compile(state, 0)
+                jax.block_until_ready(smaller._program(*smaller._arguments(state, 0, 1)))
+                return size
+            except jax.errors.JaxRuntimeError:
+                size //= 2
+        return 0
 
     def _arguments(self, state: PyTree, first: int, last: int) -> tuple:
         if self.beat is not None and (epoch := first // self.beat) != self._data[0]:

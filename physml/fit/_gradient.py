@@ -1,5 +1,6 @@
 """Gradient descent on any loss by any optax transformation: a step for the one loop."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -80,6 +81,7 @@ def gradient(
     patience: int | None = None,
     wrt: Filter = nnx.Param,
     chunk: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
     state: FitState | None = None,
@@ -116,6 +118,9 @@ def gradient(
         wrt: a Flax filter for what is trained; the rest stays fixed. A model without Flax variables
             trains all its floating arrays.
         chunk: steps between looks at the clock, see `fit.loop`.
+        checkpoint: a folder. The fit is saved there every few seconds beside its work, with the
+            best model on the validation data, and the same call goes on from what it finds there:
+            the model and the whole history are those of a fit that was never cut, bit for bit.
         progress: True for a progress bar, or a callback.
         callback: called with a `fit.Report` after each chunk; returning True stops the fit.
         state: the `state` of an earlier fit, to go on exactly where it was.
@@ -168,6 +173,7 @@ def gradient(
         chunk=chunk,
         review=judge,
         review_every=valid_every,
+        checkpoint=checkpoint,
         progress=progress,
         callback=callback,
     )

@@ -1,8 +1,11 @@
 """The one training loop: a step, run on the device in chunks, with the host between them."""
 
 import contextlib
+import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
+from physml import saving
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.interrupt import ctrl_c
@@ -52,6 +56,7 @@ def loop(
     chunk: int | None = None,
     review: Review | None = None,
     review_every: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
 ) -> Fit:
@@ -88,6 +93,9 @@ def loop(
         chunk: steps per chunk; by default as many as take about half a second.
         review: called after every `review_every` steps, counted from step 0, and after the last.
         review_every: steps between reviews.
+        checkpoint: a folder. The loop is saved there every few seconds beside its work, and when it
+            ends, and the same call goes on from what it finds there: its end, and its whole
+            history, are those of a loop that was never cut, bit for bit.
         progress: True for a progress bar with the loss, or a callback of your own.
         callback: called after each chunk with a `Report`.
 
@@ -98,7 +106,8 @@ def loop(
         TypeError: before compiling, if a count is not an integer.
         ValueError: before compiling, if a count is out of range, `data` has arrays of different
             lengths, fewer rows than `batch_size` or float64 while x64 is off, batches are asked for
-            without a key, or `augment` comes without batches or changes what the data are like.
+            without a key, or `augment` comes without batches or changes what the data are like; or
+            the checkpoint is of another step, key, state or other data, or is damaged.
     """
     counts = {"batch_size": batch_size, "chunk": chunk, "review_every": review_every}
     require_count(**{name: count for name, count in counts.items() if count is not None})
@@ -106,12 +115,15 @@ def loop(
         raise ValueError(f"start must be from 0 to num_steps = {num_steps}, got {start}")
     chunks = Chunks(step, data, key, batch_size, augment, chunk or CAPACITY)
     run = _Run(chunks, jax.tree.map(_strong, state), start)
-    if start < num_steps:
-        chunks.compile(run.state, start)
+    kept = _Checkpoint(checkpoint, step, (data, key), (batch_size, augment))
+    kept.resume(run, num_steps)
     length = chunk or 1  # without `chunk`, the first one measures how long a step is
     beats = [beat for beat in (chunk, review_every, chunks.beat) if beat]
-    begin = time.perf_counter()
-    with ctrl_c() as interrupted, _listening(progress, callback, start, num_steps) as listeners:
+    listening = _listening(progress, callback, run.first, num_steps)
+    with kept, ctrl_c() as interrupted, listening as listeners:
+        if run.first < num_steps:
+            chunks.compile(run.state, run.first)
+        begin = time.perf_counter() - run.seconds
         while run.first < num_steps and run.verdict is None and not interrupted():
             ends = [(run.first // beat + 1) * beat for beat in beats]
             last = min(run.first + length, num_steps, *ends)
@@ -123,13 +135,16 @@ def loop(
             if review and (last == num_steps or (review_every and last % review_every == 0)):
                 metrics = metrics | run.review(review, last)
             if run.nonfinite_step is not None:
+                run.seconds = time.perf_counter() - begin
                 run.go_back(run.nonfinite_step)
                 break
-            run.go_on(last)
-            report = Report(last, num_steps, run.state, metrics, time.perf_counter() - begin)
+            run.go_on(last, time.perf_counter() - begin)
+            report = Report(last, num_steps, run.state, metrics, run.seconds)
             asked = [listener(report) for listener in listeners]
             if any(asked) and run.verdict is None:
                 run.verdict = RESULTS.early_stopped
+            kept.note(run)
+        kept.note(run, last=True)
     verdict = RESULTS.interrupted if interrupted() else run.verdict
     return Fit(
         model=None,
@@ -138,7 +153,7 @@ def loop(
         history=run.history(),
         result=RESULTS.successful if verdict is None else verdict,
         nonfinite_step=run.nonfinite_step,
-        seconds=time.perf_counter() - begin,
+        seconds=run.seconds,
         compile_seconds=chunks.compile_seconds,
     )
 
@@ -149,10 +164,11 @@ class _Run:
     def __init__(self, chunks: Chunks, state: PyTree[Array], start: int):
         self.state = state
         self.first = self.start = start
+        self.seconds = 0.0
         self.verdict: RESULTS | None = None
         self.nonfinite_step: int | None = None
         self._chunks = chunks
-        self._anchors = [(start, state)]  # states from which steps up to a bad one can be repeated
+        self.anchors = [(start, state)]  # states from which steps up to a bad one can be repeated
         self._rows: list[dict[str, np.ndarray]] = []
         self._reviews: list[dict[str, np.ndarray]] = []
 
@@ -174,15 +190,16 @@ class _Run:
         self._reviews.append({name: np.asarray([value]) for name, value in metrics.items()})
         return self._reviews[-1]
 
-    def go_on(self, last: int) -> None:
+    def go_on(self, last: int, seconds: float) -> None:
         """Begin the next chunk from here."""
-        self.first, self._anchors = last, [self._anchors[-1], (last, self.state)]
+        self.first, self.anchors = last, [self.anchors[-1], (last, self.state)]
+        self.seconds = seconds
 
     def go_back(self, bad_step: int) -> None:
         """Return to the last state whose own loss was finite."""
         self.verdict = RESULTS.nonfinite
         self.first = max(bad_step - 1, self.start)
-        anchor, state = next(pair for pair in reversed(self._anchors) if pair[0] <= self.first)
+        anchor, state = next(pair for pair in reversed(self.anchors) if pair[0] <= self.first)
         self.state, _ = self._chunks.advance(state, anchor, self.first)
 
     def history(self) -> dict[str, np.ndarray]:
@@ -192,6 +209,81 @@ class _Run:
             | {"step": np.arange(self.start, self.first)}
             | _stacked(self._reviews, None)
         )
+
+    def said(self) -> dict[str, Any]:
+        """All but the states that another process needs to go on."""
+        return {
+            "rows": _stacked(self._rows, None),
+            "reviews": _stacked(self._reviews, None),
+            "start": self.start,
+            "seconds": self.seconds,
+            "stopped": self.verdict is not None,
+        }
+
+    def go_on_from(self, anchors: list[tuple[int, PyTree[Array]]], said: dict[str, Any]) -> None:
+        """Stand where another process has stood."""
+        self.anchors = list(anchors)
+        self.first, self.state = anchors[-1]
+        self.start, self.seconds = said["start"], said["seconds"]
+        self.verdict = RESULTS.early_stopped if said["stopped"] else None
+        self._rows, self._reviews = ([x] if x else [] for x in (said["rows"], said["reviews"]))
+
+
+class _Checkpoint:
+    """Keeps on the disk where a loop stands, together with what says that it is this loop."""
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None, step: Step, arrays: PyTree, other: tuple
+    ):
+        self._keeper = None if path is None else saving.Keeper(path)
+        self._kept = -1  # steps behind the last version
+        if path is not None:
+            numbers = jax.tree.map(_digest, (eqx.filter(step, eqx.is_array), arrays))
+            self._facts = {"step": step, "numbers": numbers, "other": [repr(other[0]), other[1]]}
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: Any) -> None:
+        if self._keeper is not None:
+            self._keeper.wait()
+
+    def resume(self, run: _Run, num_steps: int) -> None:
+        """Have a loop go on from the last version, if there is one."""
+        if self._keeper is None:
+            return
+        path = self._keeper.path
+        like = {"loop": self._facts, "anchors": [(0, run.state)] * 2, "said": ...}
+        try:
+            found = saving.load(path, like=like)
+        except FileNotFoundError:
+            return
+        except ValueError as error:
+            raise ValueError(f"checkpoint must be of this very fit, got {path}: {error}") from error
+        run.go_on_from(found["anchors"], found["said"])
+        self._kept = run.first
+        if run.first > num_steps:
+            raise ValueError(
+                f"num_steps must be at least {run.first}, the steps behind the checkpoint, got "
+                f"{num_steps}"
+            )
+
+    def note(self, run: _Run, last: bool = False) -> None:
+        """Write a version if it is time for one, or the loop ends."""
+        new = run.first > self._kept and run.nonfinite_step is None and len(run.anchors) == 2
+        if self._keeper is not None and new and (last or self._keeper.due):
+            version = {"loop": self._facts, "anchors": list(run.anchors), "said": run.said()}
+            self._keeper.keep(version)
+            self._kept = run.first
+
+
+def _digest(array: ArrayLike) -> str:
+    """A text that is another one for other numbers."""
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    found = np.asarray(array)
+    bits = np.ascontiguousarray(found).reshape(-1).view(np.uint8)
+    return f"{found.dtype}{list(found.shape)} {zlib.crc32(memoryview(bits)):08x}"
 
 
 def _stacked(parts: list[dict[str, np.ndarray]], length: int | None) -> dict[str, np.ndarray]:

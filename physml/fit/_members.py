@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from physml._numerics.calls import ask
+from physml._numerics.devices import of_each
 from physml._numerics.parts import Filter, Parts, take_apart
 from physml._types import Loss
-from physml.fit._devices import of_each
 from physml.fit._gradient import Best, FitState, GradientStep, validated
 
 _RUN_ONCE = {"xla_backend_optimization_level": 0}  # a third of the time to compile

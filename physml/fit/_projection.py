@@ -1,5 +1,6 @@
 """Gauss-Newton on all weights, with those of the last layer eliminated: a step for the one loop."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -70,6 +71,7 @@ def variable_projection(
     shared: tuple[str, ...] = (),
     wrt: Filter = nnx.Param,
     key: PRNGKeyArray | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
 ) -> Fit[Model]:
@@ -102,7 +104,7 @@ def variable_projection(
         shared: the blocks that belong to no row of the data, such as an initial condition.
         wrt: a Flax filter for what is trained.
         key: passed to the residual.
-        progress, callback: as for `fit.gradient`.
+        checkpoint, progress, callback: as for `fit.gradient`.
 
     Returns:
         A `Fit` with the mean square before each step as `history["loss"]`, and "damping".
@@ -122,6 +124,7 @@ def variable_projection(
             data,
             num_steps=steps,
             key=key,
+            checkpoint=checkpoint,
             progress=progress,
             callback=callback,
         )

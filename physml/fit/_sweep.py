@@ -13,21 +13,20 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from physml import saving
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
+from physml._numerics.devices import Spread
 from physml._numerics.parts import Filter, Parts, as_arrays
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
 from physml.fit._chunks import Augment
-from physml.fit._devices import Spread
 from physml.fit._fit import AbstractFit, Fit, concluded
 from physml.fit._gradient import Best
 from physml.fit._loop import Callback, Report, loop
 from physml.fit._members import Members, MembersStep, begin, chosen, validate_all
 from physml.results import RESULTS
-
-SAVE_SECONDS = 20.0  # a process that is killed loses about so much
 
 
 class Sweep(AbstractFit):
@@ -128,8 +127,8 @@ def sweep(
             whose cores small models do not fill: `jax.config.update("jax_num_cpu_devices",
             os.cpu_count())`, before anything is computed, makes each core a device. If the devices
             do not divide the models, the state in a `fit.Report` repeats the last model.
-        checkpoint: a directory. The sweep is saved there every 20 seconds and when it ends, however
-            it ends, and the same call goes on from what it finds there.
+        checkpoint: a folder. The sweep is saved there every few seconds beside its work, and when
+            it ends, however it ends, and the same call goes on from what it finds there.
         chunk, progress, callback: as for `fit.gradient`; the metrics of a `fit.Report` are "losses"
             (steps, models) and, after a validation, "valid_loss" (1, models).
 
@@ -174,23 +173,24 @@ def sweep(
         validate, seconds = compiled(validate_all, *arguments, state, valid)
         books.validate = lambda state: validate(*arguments, state, valid)
         compile_seconds += seconds
-    fitted = loop(
-        MembersStep(loss, optimizer, parts, spread.divided(settings), spread.mesh),
-        state,
-        data,
-        num_steps=steps,
-        start=start,
-        key=spread.copied(key),
-        batch_size=batch_size,
-        augment=augment,
-        chunk=chunk,
-        review=books.review,
-        review_every=None if valid is None else valid_every,
-        progress=books.told(progress) if callable(progress) else progress,
-        callback=books.told(books.listen),
-    )
-    if start < fitted.step:
-        books.save(fitted.state)
+    with books.keeper or contextlib.nullcontext():
+        fitted = loop(
+            MembersStep(loss, optimizer, parts, spread.divided(settings), spread.mesh),
+            state,
+            data,
+            num_steps=steps,
+            start=start,
+            key=spread.copied(key),
+            batch_size=batch_size,
+            augment=augment,
+            chunk=chunk,
+            review=books.review,
+            review_every=None if valid is None else valid_every,
+            progress=books.told(progress) if callable(progress) else progress,
+            callback=books.told(books.listen),
+        )
+        if start < fitted.step and books.keeper is not None:
+            books.keep(books.keeper, fitted.state)
     return concluded(books.closed(fitted, parts, compile_seconds), "fit.sweep")
 
 
@@ -225,12 +225,12 @@ class _Books:
     ):
         self.record = fresh
         self.validate: Callable[[Members], tuple[Best, Array]] | None = None
-        self._spread, self._checkpoint = spread, checkpoint
+        self._spread = spread
+        self.keeper = None if checkpoint is None else saving.Keeper(checkpoint)
         self._valid_every, self._callback = valid_every, callback
         if checkpoint is not None:
             with contextlib.suppress(FileNotFoundError):  # nothing saved as yet
                 self.record = _resumed(checkpoint, fresh)
-        self._last_save = time.perf_counter()
 
     def review(self, state: Members) -> tuple[Members, dict[str, ArrayLike], None]:
         """Validate every model."""
@@ -252,19 +252,17 @@ class _Books:
         """Note the losses of a chunk, save now and then, and stop when no model is left."""
         rows = report.metrics["losses"]
         self.record.loss[report.step - len(rows) : report.step] = rows
-        if time.perf_counter() - self._last_save > SAVE_SECONDS:
-            self.save(report.state)
+        if self.keeper is not None and self.keeper.due:
+            self.keep(self.keeper, report.state)
         asked = self._callback is not None and self._callback(report)
         return bool(asked or (np.asarray(report.state.members.nonfinite_step) >= 0).all())
 
-    def save(self, state: Members) -> None:
-        """Write the checkpoint, if there is to be one."""
-        if self._checkpoint is not None:
-            members, spread = self._spread.gathered(state.members), self._spread
-            gathered = Members(members, *spread.on_first((state.step, state.key)))
-            record = eqx.tree_at(lambda s: s.state, self.record, gathered)
-            checkpoints.save(self._checkpoint, record)
-            self._last_save = time.perf_counter()
+    def keep(self, keeper: saving.Keeper, state: Members) -> None:
+        """Begin to write the checkpoint."""
+        members, spread = self._spread.gathered(state.members), self._spread
+        gathered = Members(members, *spread.on_first((state.step, state.key)))
+        losses = (self.record.loss.copy(), self.record.valid_loss.copy())  # they change meanwhile
+        keeper.keep(_Record(gathered, self.record.settings, *losses))
 
     def closed(self, fitted: Fit, parts: Parts, compile_seconds: float) -> Sweep:
         """The sweep that a loop has left."""

@@ -20,6 +20,7 @@ from physml.generative._codec import Codec
 from physml.generative._projection import Projected
 from physml.generative._separable import distant_rows, unexplained
 from physml.nn import MLP, Autoencoder
+from physml.results import raise_if_interrupted
 from physml.systems import System, from_function
 
 # Central differences of order eight.
@@ -305,6 +306,8 @@ def _sparse_frame(
         batch,
         optimizer=optax.adam(optax.cosine_decay_schedule(0.05, _FRAME_STEPS)),
         steps=_FRAME_STEPS,
-    ).model
-    best = int(jnp.argmin(spread.of_each(found, batch)))
-    return unit_rows(found[0][best]), found[1][best]
+    )
+    raise_if_interrupted(found.result)
+    frames, origins = found.model
+    best = int(jnp.argmin(spread.of_each((frames, origins), batch)))
+    return unit_rows(frames[best]), origins[best]

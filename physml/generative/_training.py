@@ -1,5 +1,7 @@
 """Training an autoencoder by gradient descent, and its last layer by least squares."""
 
+import os
+
 import equinox as eqx
 import jax.numpy as jnp
 import optax
@@ -11,6 +13,7 @@ from physml._numerics.calls import checked
 from physml.generative._codec import Codec, Network, Rows, cast, checked_rows
 from physml.generative._variational import negative_bound
 from physml.nn import Variational
+from physml.results import RESULTS
 
 
 class CodecFit(eqx.Module):
@@ -26,6 +29,11 @@ class CodecFit(eqx.Module):
     before_refit: Codec
     training: fitting.Fit
 
+    @property
+    def result(self) -> RESULTS:
+        """How the training ended. After `interrupted` the readout was not refitted."""
+        return self.training.result
+
 
 @checked
 def fit_autoencoder(
@@ -40,6 +48,7 @@ def fit_autoencoder(
     batch_size: int | None = 256,
     refit: bool = True,
     patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fitting.Callback = False,
 ) -> CodecFit:
     """Train an autoencoder by gradient descent, then fit its last layer by least squares.
@@ -61,6 +70,7 @@ def fit_autoencoder(
         batch_size: rows a step; all of them if None.
         refit: whether to fit the readout of an `nn.Autoencoder` by least squares at the end.
         patience: validations without improvement before training stops.
+        checkpoint: a folder from which the same call goes on, see `fit.gradient`.
         progress: True for a progress bar, or a callback.
 
     Raises:
@@ -81,10 +91,12 @@ def fit_autoencoder(
         key=key,
         valid=None if held_out is None else held_out.astype(dtype),
         patience=patience,
+        checkpoint=checkpoint,
         progress=progress,
     )
     trained = eqx.tree_at(lambda c: c.network, start, cast(training.model, rows.dtype))
-    wanted = refit and not isinstance(network, Variational)
+    interrupted = bool(training.result == RESULTS.interrupted)
+    wanted = refit and not isinstance(network, Variational) and not interrupted
     return CodecFit(refitted(trained, rows) if wanted else trained, trained, training)
 
 

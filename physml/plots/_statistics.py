@@ -56,12 +56,12 @@ def climate(
         found = whole.survivors
         if not len(found):
             continue
-        lost = int(whole.diverged.sum())
+        lost = whole.diverged.sum()
         style: dict[str, Any] = {
             "color": TRUTH if i == 0 else colour_of(i - 1),
             "linewidth": 2.6 if i == 0 else 1.2,
             "linestyle": "-" if i == 0 else DASHES[i % 4],
-            "label": label if lost == 0 else f"{label} ({lost} of {len(whole)} diverged)",
+            "label": label if lost == 0 else f"{label} ({lost:.3g} of {len(whole)} diverged)",
         }
         spectra = _mean_spectrum(found)
         counts = found.counts.sum(axis=0)

@@ -1,5 +1,6 @@
 """Batches of accurate trajectories on a uniform grid, and how far they can be trusted."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -92,6 +93,7 @@ def trajectories_from(
     atol: float | None = None,
     max_substeps: int = 1000,
     chunk: int | None = None,
+    devices: Sequence[object] | None = None,
     throw: bool = True,
 ) -> Trajectories:
     r"""Trajectories from given starts; the solver steps exactly to every time of the grid.
@@ -117,7 +119,9 @@ def trajectories_from(
             |y| is the larger one of the step's two ends.
         max_substeps: the number of steps in an interval of the grid at which a trajectory
             counts as failed.
-        chunk: trajectories in a chunk at most; by default 512 on a CPU.
+        chunk: trajectories in a chunk at most; by default 512 on a CPU, 32768 on an accelerator.
+        devices: the trajectories are shared out among these, for instance `jax.devices()`, and stay
+            there, divided along their first axis if the devices divide their number.
         throw: raise if trajectories fail; otherwise warn, and their rows are NaN from there on.
 
     Raises:
@@ -139,6 +143,7 @@ def trajectories_from(
         atol=atol,
         max_substeps=max_substeps,
         chunk=chunk,
+        devices=devices,
         throw=throw,
     )
     return Trajectories(

@@ -1,19 +1,20 @@
 """The engine of `reference.trajectories`: many trajectories marched along one uniform grid."""
 
-import itertools
-from collections.abc import Iterator
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
 from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
-from physml._numerics.units import in_units, rounding, seen_on_the_way
+from physml._numerics.devices import ROWS, joined, mesh_of, on_host, placed
+from physml.reference._steps import DIVIDED, STRETCH, Plan, begin, stretches
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem
 
@@ -21,15 +22,8 @@ from physml.systems import System, check_problem
 # chunk take twice as long. An accelerator wants all it can get.
 _CPU_CHUNK, _ACCELERATOR_CHUNK = 512, 32768
 _DEFAULT_RTOL = (1e-12, 1e-5)
-# Equal steps in an interval; where more are needed, steps follow what happens inside, as at a kink.
-_EQUAL_SUBSTEPS = 64
-_SHORT = 1e-9  # a step this short, in units of an interval, should hardly change y
-_LEAST_SHARE = 1e-3  # of an interval's error that any step may make
-_STRETCH = 100  # intervals of the grid for which a program is compiled, whatever the grid's length
 
 _DOPRI8 = diffrax.Dopri8()
-# The error estimate of m steps in place of one falls with this power of m.
-_ESTIMATE_ORDER = {diffrax.Dopri8: 7, diffrax.Tsit5: 4}
 
 
 def march(
@@ -45,18 +39,15 @@ def march(
     atol: float | None = None,
     max_substeps: int = 1000,
     chunk: int | None = None,
+    devices: Sequence[object] | None = None,
     throw: bool = True,
 ) -> Float[Array, "num time dim"]:
     """All rows, or only the last, of every trajectory."""
     num, dtype = len(y0s), y0s.dtype
     system, _ = check_problem(system, y0s.T, args)
     tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
-    on_cpu = jax.default_backend() == "cpu"
-    chunk = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
-    require_count(max_substeps=max_substeps, chunk=chunk)
     dt = (times[-1] - times[0]) / (len(times) - 1)
-    jumps = _Jumps.of(system, times, t0s)
-    plan = _Plan(
+    plan = Plan(
         system=system,
         args=args,
         solver=solver,
@@ -64,33 +55,94 @@ def march(
         tolerances=tolerances,
         max_substeps=jnp.asarray(max_substeps, dtype),
     )
-    starts = np.asarray(y0s)
-    out = _aligned_empty((num, 1 if last_only else len(times), system.dim), dtype)
-    reached = np.empty(num, int)
-
-    def work(index: np.ndarray, rows: slice) -> None:
-        grid = times[:-1] if jumps is None else jumps.edges(times, t0s[index])
-        t0, own = jnp.asarray(t0s[index], dtype), slice(rows.stop - rows.start)
-        if not last_only:
-            out[rows, 0] = starts[rows]
-        for first, carry, ys in _stretches(plan, _begin(starts[index].T), t0, grid):
-            if not last_only:
-                # The transpose is a copy either way, and NumPy writes it where it belongs.
-                place = out[rows, first + 1 : first + 1 + _STRETCH]
-                place[:] = np.asarray(ys)[: place.shape[1], :, own].transpose(2, 0, 1)
-            else:
-                out[rows, 0] = np.asarray(carry[0]).T[own]
-            reached[rows] = np.asarray(carry[3])[own]
-
-    workers = num_cores() if on_cpu else 1
-    for_each_chunk(work, num, few_shapes(num, chunk, workers), workers)
-    ys = jax.device_put(out, may_alias=True)
+    on_cpu = devices is None and jax.default_backend() == "cpu"
+    limit = (_CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK) if chunk is None else chunk
+    require_count(max_substeps=max_substeps, chunk=limit)
+    starts = on_host(y0s)
+    grid = _Grid(times, t0s, _Jumps.of(system, times, t0s))
+    if on_cpu:
+        ys, reached = _on_cores(plan, starts, grid, last_only, limit)
+    else:
+        mesh = mesh_of(devices, num)
+        ys, reached = _on_devices(plan, starts, grid, last_only, limit, mesh)
     if (reached == len(times) - 1).all():
         return ys
     details = _failures(reached, starts, times, t0s, max_substeps)
     details += " throw=False keeps all, with NaN from there on." * throw
     name = "reference.trajectories"
     return conclude(ys, RESULTS.diverged, name, details, throw=throw)
+
+
+class _Grid(NamedTuple):
+    """The times of all trajectories."""
+
+    times: np.ndarray
+    t0s: np.ndarray
+    jumps: "_Jumps | None"
+
+    def intervals(self, index: np.ndarray) -> np.ndarray:
+        """The starts of the intervals, or their edges for these trajectories where f jumps."""
+        if self.jumps is None:
+            return self.times[:-1]
+        return self.jumps.edges(self.times, self.t0s[index])
+
+
+def _on_cores(
+    plan: Plan, starts: np.ndarray, grid: _Grid, last_only: bool, limit: int
+) -> tuple[Array, np.ndarray]:
+    """The rows, and how many intervals each trajectory passed: a chunk a core, on the CPU."""
+    num, dim = starts.shape
+    out = _aligned_empty((num, 1 if last_only else len(grid.times), dim), starts.dtype)
+    reached = np.empty(num, int)
+
+    def work(index: np.ndarray, rows: slice) -> None:
+        t0, own = jnp.asarray(grid.t0s[index], out.dtype), slice(rows.stop - rows.start)
+        if not last_only:
+            out[rows, 0] = starts[rows]
+        begun = tuple(map(jnp.asarray, begin(starts[index].T)))
+        for first, carry, ys in stretches(plan, begun, t0, grid.intervals(index), None):
+            if not last_only:
+                # The transpose is a copy either way, and NumPy writes it where it belongs.
+                place = out[rows, first + 1 : first + 1 + STRETCH]
+                place[:] = np.asarray(ys)[: place.shape[1], :, own].transpose(2, 0, 1)
+            else:
+                out[rows, 0] = np.asarray(carry[0]).T[own]
+            reached[rows] = np.asarray(carry[3])[own]
+
+    workers = num_cores()
+    for_each_chunk(work, num, few_shapes(num, limit, workers), workers)
+    return jax.device_put(out, may_alias=True), reached
+
+
+def _on_devices(
+    plan: Plan, starts: np.ndarray, grid: _Grid, last_only: bool, limit: int, mesh: Mesh | None
+) -> tuple[Array, np.ndarray]:
+    """As `_on_cores`, with the rows where they were computed: on an accelerator, or on several."""
+    num, size = len(starts), 1 if mesh is None else mesh.size
+    count = -(-num // (size * limit))  # of chunks
+    width = -(-num // (size * count))  # of a chunk, on each device
+    rows, reached = [], []
+    for k in range(count):
+        # A device's chunks lie behind each other; where rows are left over, the last is repeated.
+        first = width * (count * np.arange(size) + k)
+        index = np.minimum(first[:, None] + np.arange(width), num - 1).ravel()
+        t0, begun = grid.t0s[index].astype(starts.dtype), begin(starts[index].T, size)
+        if mesh is not None:
+            t0 = placed(t0, mesh, ROWS)
+            begun = tuple(placed(x, mesh, y) for x, y in zip(begun, DIVIDED, strict=True))
+        carry, made = begun, []
+        for _, carry, ys in stretches(plan, begun, t0, grid.intervals(index), mesh):  # noqa: B007
+            made.append(None if last_only else ys)
+        rows.append(_as_rows(begun[0], [carry[0][None]] if last_only else made, last_only))
+        reached.append(carry[3])
+    steps = 1 if last_only else len(grid.times)
+    return joined(rows, mesh)[:num, :steps], on_host(joined(reached, mesh))[:num]
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _as_rows(start: Array, made: list[Array], last_only: bool) -> Float[Array, "chunk time dim"]:
+    """What stretches have made, (intervals, dim, chunk) each, behind the starts."""
+    return jnp.concatenate([start[None], *made][last_only:]).transpose(2, 0, 1)
 
 
 def _failures(
@@ -107,232 +159,6 @@ def _failures(
         "times before it, or raise rtol or max_substeps; for a stiff system use "
         "reference.solve(..., stiff=True)."
     )
-
-
-class _Plan(eqx.Module):
-    """What all chunks of a march share."""
-
-    system: System
-    args: PyTree
-    solver: diffrax.Dopri8 | diffrax.Tsit5
-    dt: Float[Array, ""]
-    tolerances: tuple[Float[Array, ""], Float[Array, ""] | None]
-    max_substeps: Float[Array, ""]
-
-    def term(self, jumps: bool) -> diffrax.ODETerm:
-        """The right-hand side in the time s of a segment, from 0 to 1, so that lengths may differ.
-
-        The solver's arguments are the segment's start and length, those of each trajectory.
-        """
-
-        def field(s, y, where):
-            start, length = where
-            t = start + length * s
-            if jumps:  # a jump's value belongs to one side only
-                last = jnp.nextafter(start + length, -jnp.inf)
-                t = jnp.clip(t, jnp.nextafter(start, jnp.inf), last)
-            return jnp.broadcast_to(length, y.shape) * self.system(t, y, self.args)
-
-        return diffrax.ODETerm(field)
-
-    def attempt(
-        self, term: diffrax.ODETerm, segments: list, y: Array, m: Array, noise: Array
-    ) -> tuple[Float[Array, "dim chunk"], Float[Array, "dim chunk"], Float[Array, " chunk"]]:
-        """m steps in each segment: the new state, its error, and that in units of the tolerance.
-
-        The tolerance is at least `noise`, what rounding leaves of each component.
-        """
-        start = y
-
-        def substep(k, carry, where):
-            y, error, state = carry
-            s, jumped = k.astype(y.dtype), jnp.asarray(False)
-            y, e, _, state, _ = self.solver.step(term, s / m, (s + 1) / m, y, where, state, jumped)
-            return y, error + jnp.abs(e), state
-
-        error = jnp.zeros_like(y)
-        for where in segments:
-            state = self.solver.init(term, jnp.zeros_like(m), 1 / m, y, where)
-            y, error, _ = jax.lax.fori_loop(
-                0, m.astype(int), lambda k, c, w=where: substep(k, c, w), (y, error, state)
-            )
-        return y, error, self.ratio(start, y, error, noise)
-
-    def ratio(self, start: Array, y: Array, error: Array, noise: Array) -> Float[Array, " chunk"]:
-        """The error in units of the tolerance; infinite where it is NaN."""
-        rtol, atol = self.tolerances
-        if atol is None:
-            allowed = rtol * jnp.maximum(jnp.abs(start), jnp.abs(y))
-        else:
-            allowed = atol + rtol * jnp.abs(y)
-        allowed = jnp.maximum(allowed, jnp.broadcast_to(noise[:, None], y.shape))
-        ratio = jnp.max(in_units(error, allowed, jnp.inf), axis=0)
-        return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
-
-    def noise(
-        self, segments: list, y: Float[Array, "dim chunk"], step: tuple[Array, Array]
-    ) -> Float[Array, " dim"]:
-        """What rounding leaves of each component in an interval.
-
-        It is looked at where a step begins and where it leads to; `step` is the state there, and
-        its error.
-        """
-
-        def rates(t: Array, y: Array) -> Array:
-            return self.system(t, y, self.args)
-
-        start, _ = segments[0]
-        seen = seen_on_the_way(y, *step, looks=2).reshape(len(y), -1)
-        times = jnp.broadcast_to(jnp.broadcast_to(start, y.shape[1:]), (2, *y.shape[1:])).ravel()
-        return self.dt * rounding(rates, times, seen)
-
-    def equally(
-        self, term: diffrax.ODETerm, segments: list[tuple], y: Array, m: Array, alive: Array
-    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
-        """Equal steps through an interval: the new state, how many steps come next, who passed."""
-        order = _ESTIMATE_ORDER[type(self.solver)]
-
-        def worst(ratio: Array) -> Array:
-            return jnp.max(jnp.where(alive, ratio, 0.0))
-
-        def refine(state: tuple) -> tuple:
-            y_next, error, ratio, m = state
-            wanted = jnp.ceil(m * (1.5 * worst(ratio)) ** (1 / order))
-            m = jnp.minimum(jnp.clip(wanted, m + 1, 4 * m), self.max_substeps)
-            noise = self.noise(segments, y, (y_next, error))
-            return *self.attempt(term, segments, y, m, noise), m
-
-        y_next, _, ratio, m_next = jax.lax.while_loop(
-            lambda state: (worst(state[2]) > 1) & (state[3] < self.max_substeps),
-            refine,
-            (*self.attempt(term, segments, y, m, jnp.zeros_like(y[:, 0])), m),
-        )
-        guess = jnp.ceil(m_next * (2 * worst(ratio)) ** (1 / order))
-        return y_next, jnp.clip(guess, 1, m_next), alive & (ratio <= 1)
-
-    def adaptively(
-        self, term: diffrax.ODETerm, segments: list[tuple], y: Array, m: Array, alive: Array
-    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
-        """Steps of any length through an interval: as `equally`."""
-        for segment in segments:
-            y, m, alive = self.follow(term, segment, y, m, alive)
-        return y, m, alive
-
-    def follow(
-        self, term: diffrax.ODETerm, where: tuple, y: Array, m: Array, alive: Array
-    ) -> tuple[Float[Array, "dim chunk"], Float[Array, ""], Bool[Array, " chunk"]]:
-        """Steps of any length through a segment: the new state, 1 / the last, who was followed.
-
-        Where steps become as short as rounding, or too many, those that ask for them are left
-        behind, and the others go on.
-        """
-        order, (start, length) = _ESTIMATE_ORDER[type(self.solver)], where
-        last = jnp.maximum(jnp.abs(start), jnp.abs(start + length))
-        rounding = 4 * jnp.finfo(y.dtype).eps * last / jnp.where(length > 0, length, jnp.inf)
-        shortest = jnp.max(jnp.maximum(rounding, jnp.finfo(y.dtype).eps))
-
-        def step(state: tuple) -> tuple:
-            s, share, y, alive, count, noise = state
-            share = jnp.minimum(share, 1 - s)
-            first = self.solver.init(term, s, s + share, y, where)
-            y_next, e, *_ = self.solver.step(
-                term, s, s + share, y, where, first, jnp.asarray(False)
-            )
-            ratio = self.ratio(y, y_next, jnp.abs(e), noise) / jnp.maximum(share, _LEAST_SHARE)
-            worst = jnp.max(jnp.where(alive, ratio, 0.0))
-            good, count = worst <= 1, count + 1
-            noise = jax.lax.cond(
-                good, lambda: noise, lambda: self.noise([where], y, (y_next, jnp.abs(e)))
-            )
-            following = share * jnp.clip(0.9 * worst ** (-1 / order), 0.1, 4.0)
-            ends = good & (share >= 1 - s)
-            stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
-            # After a jump of f steps grow again; towards a pole they shrink, and still change y.
-            change, size = (jnp.max(jnp.abs(x), axis=0) for x in (y_next - y, y))
-            pole = good & (share < _SHORT) & (change > 1e-3 * size)
-            alive = alive & ~(stuck & (ratio >= worst / 2)) & ~pole
-            y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)
-            # The trajectories that go on may allow longer steps than those left behind.
-            following = jnp.where(stuck, jnp.maximum(following, 1 / self.max_substeps), following)
-            s = jnp.where(ends, 1.0, jnp.where(good, s + share, s))
-            return s, following, y, alive, jnp.where(stuck, 0, count), noise
-
-        def unfinished(state: tuple) -> Bool[Array, ""]:
-            return (state[0] < 1) & jnp.any(state[3])
-
-        zero = jnp.zeros((), y.dtype)
-        begun = zero, 1 / m, y, alive, zero, self.noise([where], y, (y, jnp.zeros_like(y)))
-        _, share, y, alive, *_ = jax.lax.while_loop(unfinished, step, begun)
-        return y, 1 / jnp.minimum(share, 1.0), alive
-
-
-_Carry = tuple[Array, Array, Array, Array]
-"""States (dim, chunk), steps an interval, who is followed, and how many intervals each passed."""
-
-
-def _begin(y0: np.ndarray) -> _Carry:
-    num = y0.shape[1]
-    start = y0, np.ones((), y0.dtype), np.ones(num, bool), np.zeros(num, int)
-    return tuple(map(jnp.asarray, start))  # pyright: ignore[reportReturnType]
-
-
-def _stretches(
-    plan: _Plan, carry: _Carry, t0s: Array, grid: np.ndarray
-) -> Iterator[tuple[int, _Carry, Array]]:
-    """The first interval of each stretch of the grid, the state after it, and its rows.
-
-    From the first stretch on for which some equal steps are not enough, steps adapt.
-    """
-    most = jnp.minimum(plan.max_substeps, _EQUAL_SUBSTEPS)
-    few, enough = eqx.tree_at(lambda plan: plan.max_substeps, plan, most), True
-    for first in range(0, len(grid), _STRETCH):
-        begun, stretch = carry, _stretch(grid, first, carry[0].dtype)
-        if enough:
-            carry, ys = _advance(few, begun, t0s, *stretch, equal=True)
-            enough = bool(np.all(np.asarray(carry[2]) == np.asarray(begun[2])))
-        if not enough:
-            carry, ys = _advance(plan, begun, t0s, *stretch, equal=False)
-        yield first, carry, ys
-
-
-def _stretch(grid: np.ndarray, first: int, dtype: np.dtype) -> tuple[Array, Array]:
-    """The rows of a stretch of the grid, of which those past its end do not count."""
-    rows = first + np.arange(min(_STRETCH, len(grid)))
-    where = grid[np.minimum(rows, len(grid) - 1)]
-    return jnp.asarray(where, dtype), jnp.asarray(rows < len(grid))
-
-
-@eqx.filter_jit
-def _advance(
-    plan: _Plan,
-    carry: _Carry,
-    t0s: Float[Array, " chunk"],
-    grid: Float[Array, " intervals"] | Float[Array, "intervals edges chunk"],
-    counts: Bool[Array, " intervals"],
-    *,
-    equal: bool,
-) -> tuple[_Carry, Float[Array, "intervals dim chunk"]]:
-    """One chunk through a stretch of the grid: the starts of intervals, or their edges at jumps.
-
-    Steps are `equal` in an interval, or they adapt inside it, as a kink asks.
-    """
-    term, through = plan.term(grid.ndim == 3), plan.equally if equal else plan.adaptively
-
-    def interval(carry, xs):
-        (y, m, alive, reached), (where, counts) = carry, xs
-        y_next, m, passed = through(term, _segments(plan, t0s, where), y, m, alive & counts)
-        y_next = jnp.where(jnp.broadcast_to(passed, y.shape), y_next, jnp.nan)
-        following = y_next, m, passed, reached + passed.astype(int)
-        return jax.tree.map(lambda new, old: jnp.where(counts, new, old), following, carry), y_next
-
-    return jax.lax.scan(interval, carry, (grid, counts))
-
-
-def _segments(plan: _Plan, t0s: Array, where: Array) -> list[tuple[Array, Array]]:
-    """The starts and lengths of the parts of an interval, whose start or edges are given."""
-    if where.ndim == 0:
-        return [(t0s + where, plan.dt)]
-    return [(a, b - a) for a, b in itertools.pairwise(where)]
 
 
 class _Jumps(NamedTuple):

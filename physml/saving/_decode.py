@@ -58,6 +58,9 @@ class _Decoder:
     def make_complex(self, node: Node, path: str) -> complex:
         return complex(*self._items(node["parts"], path))
 
+    def make_ellipsis(self, node: Node, path: str) -> Any:
+        return ...
+
     def make_dtype(self, node: Node, path: str) -> np.dtype:
         return jnp.dtype(node["name"])
 

@@ -72,6 +72,8 @@ class _Encoder:
             return {"kind": "complex", "parts": self._items((thing.real, thing.imag), path)}
         if isinstance(thing, jax.Array | np.ndarray | np.generic):
             return self._array(thing, path)
+        if thing is Ellipsis:
+            return {"kind": "ellipsis"}
         if isinstance(thing, np.dtype):
             return {"kind": "dtype", "name": str(thing)}
         if id(thing) in self._shared:

@@ -17,20 +17,25 @@ def decode_like(saved: Content, like: Any) -> Any:
     """What was saved, with the functions, and on the devices, of a thing of the same structure.
 
     Arrays, and numbers that are leaves of the pytree, are taken from what was saved. All else has
-    to be the same in both.
+    to be the same in both, but for what stands where `like` has `...`.
 
     Raises:
         ValueError: they differ in what is static, in structure, shapes or dtypes.
     """
     given = encode(like)
     there = {fact.path: fact for fact in _facts(given)}
-    _compare({fact.path: fact for fact in _facts(saved)}, there)
+    free = tuple(path for path, fact in there.items() if fact.node == {"kind": "ellipsis"})
+    compared = {path: fact for path, fact in there.items() if path not in free}
+    known = {fact.path: fact for fact in _facts(saved) if not fact.path.startswith(free)}
+    _compare(known, compared)
 
     def own(name: str, path: str) -> Any:
         node = there[path].node
         return given.own[node.get("of", node.get("name"))]
 
     def place(path: str, array: np.ndarray) -> Any:
+        if path.startswith(free):
+            return array
         node = there[path].node
         if node["kind"] == "numpy":
             return array
@@ -91,6 +96,8 @@ def _facts(content: Content) -> Iterator[_Fact]:
             case "member":
                 text = str(sorted(node["names"].values())) if static else "member"
                 yield _Fact(path, f"{text} of {node['of']}", node["value"])
+            case "ellipsis":
+                yield _Fact(path, "...", node)
             case kind:
                 yield _Fact(path, node.get("of", kind).partition(" ")[0], node)
                 for name, part in _parts(node):

@@ -91,7 +91,8 @@ def load(
         functions: your own functions and classes, by the names that `save` returned.
         like: a thing of the same structure, for instance a network that was just made. Arrays are
             put on its devices, functions are taken from it, and it must agree in all that is
-            static: activations, time steps, names, shapes, dtypes.
+            static: activations, time steps, names, shapes, dtypes. Where it has `...`, anything may
+            have been saved; arrays there come back as NumPy's.
         version: which version, the number in the file's name; the newest unless given.
 
     Raises:

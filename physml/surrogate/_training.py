@@ -1,5 +1,7 @@
 """Fitting next-step maps: a whole network by gradient, its readout by least squares."""
 
+import os
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from physml._numerics.chunks import for_each_chunk, num_cores
 from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.reference import FlowMap
+from physml.results import RESULTS
 from physml.surrogate._rows import cast, rows_of, unknown_increments
 from physml.surrogate._stepper import Matrix, Network, Stepper
 from physml.systems import System
@@ -35,6 +38,11 @@ class StepperFit(eqx.Module):
     step_map: Stepper
     before_refit: Stepper
     training: fitting.Fit | None
+
+    @property
+    def result(self) -> RESULTS:
+        """How the training ended. After `interrupted` the readout was not refitted."""
+        return RESULTS.successful if self.training is None else self.training.result
 
 
 @checked
@@ -58,6 +66,7 @@ def fit(
     rcond: float | None = None,
     refinements: int = 1,
     patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fitting.Callback = False,
 ) -> StepperFit:
     """Train a whole network as a next-step map by gradient, then refit its readout.
@@ -89,6 +98,7 @@ def fit(
         refit: whether to refit the readout as `fit_readout` does.
         warmup, rcond, refinements: see `fit_readout`.
         patience: validations without improvement before training stops.
+        checkpoint: a folder from which the same call goes on, see `fit.gradient`.
         progress: True for a progress bar, or a callback.
 
     Raises:
@@ -114,10 +124,12 @@ def fit(
         key=key,
         valid=windows(valid),
         patience=patience,
+        checkpoint=checkpoint,
         progress=progress,
     )
     trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))
-    step_map = _refit(trained, train, warmup, rcond, refinements) if refit else trained
+    wanted = refit and not bool(training.result == RESULTS.interrupted)
+    step_map = _refit(trained, train, warmup, rcond, refinements) if wanted else trained
     return StepperFit(step_map, trained, training)
 
 

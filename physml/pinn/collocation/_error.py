@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.quadrature import gauss
+from physml._numerics.quadrature import all_nodes
 from physml.pinn.collocation._linearised import VectorField, defect, linearise, nodes_in
 from physml.pinn.collocation._pieces import Polynomials
 from physml.solution import Dense
@@ -55,7 +55,7 @@ def estimate(
     dtype, dim = y0.dtype, y0.shape[0]
     starts = t0 + (t1 - t0) * jnp.asarray(np.arange(num_windows) / num_windows, dtype)
     span = (t1 - t0) / num_windows
-    nodes = jnp.asarray(np.concatenate([[-1.0], gauss(_NUM_POINTS).points, [1.0]]) + 1, dtype)
+    nodes = jnp.asarray(all_nodes(_NUM_POINTS) + 1, dtype)
     ones = jnp.tile(jnp.eye(dim, dtype=dtype)[:, None], (1, _NUM_POINTS + 1, 1))
 
     def window(start: Array) -> tuple[Array, Array]:

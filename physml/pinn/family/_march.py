@@ -1,5 +1,6 @@
 """The march that trains a bundle: a layer for each window, as wide as the tolerance allows."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -65,13 +66,23 @@ class March(NamedTuple):
     stats: dict[str, np.ndarray]
 
 
-def march(task: Task, clouds: Clouds, t0: float, first_span: float, max_windows: int) -> March:
+def march(
+    task: Task,
+    clouds: Clouds,
+    t0: float,
+    first_span: float,
+    max_windows: int,
+    interrupted: Callable[[], bool],
+) -> March:
     """Layer after layer, each as wide as the tolerance allows; and why it stopped."""
     layers, residuals, num_fits, dim = [], [], 0, task.equation.dim
     met = np.abs(clouds.fitted[:, :dim]).max(axis=0)
     edges, course = [t0], Course(t0, first_span, _SLOPES[0], met)
     result = RESULTS.successful
     while edges[-1] < task.stops[-1]:
+        if interrupted():
+            result = RESULTS.interrupted
+            break
         if len(layers) == max_windows:
             result = RESULTS.max_steps_reached
             break

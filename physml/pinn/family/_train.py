@@ -11,12 +11,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
+from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.collocation import Tolerance, hidden_layer, tabulate
 from physml.pinn.family._box import Box, check_box, spread, stops_of
 from physml.pinn.family._bundle import Bundle, sampled_errors
 from physml.pinn.family._march import Clouds, Task, march
-from physml.results import RESULTS, conclude
+from physml.results import RESULTS, conclude, raise_if_interrupted
 from physml.systems import System
 
 # In float64 and float32, for a residual that is largest over the box.
@@ -123,14 +124,15 @@ def bundle(
     tables = tabulate(time_features, num_points, dtype)
     task = Task(box.equation, tables, tolerance, stops, draws, units)
     clouds = Clouds(points[:num_fitted], points[num_fitted:])
-    with single_threaded_blas():
-        layers, result, stats = march(task, clouds, t0, first_span, max_windows)
+    with single_threaded_blas(), ctrl_c() as interrupted:
+        layers, result, stats = march(task, clouds, t0, first_span, max_windows, interrupted)
     edges = jnp.asarray(stats.pop("edges"), dtype)
     details = (
         f"The march stopped at t = {edges[-1]}, before t1 = {t1}, after {len(layers)} windows"
         f"{', that is max_windows' if len(layers) == max_windows else ''}." + tolerance.advice
     )
     if not layers:
+        raise_if_interrupted(result)
         conclude(None, result, "pinn.bundle", details, throw=True)
     trained = Bundle(
         equation=box.equation,

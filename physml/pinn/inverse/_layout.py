@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.pieces import piece_at
-from physml._numerics.quadrature import gauss
+from physml._numerics.quadrature import all_nodes
 from physml.nn import MLP
 from physml.pinn.collocation import Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.inverse._task import Observations
@@ -65,8 +65,7 @@ def lay_out(
     rows = np.where(used, (np.cumsum(counts) - counts)[:, None] + slots, 0)
     s = np.where(used, (ts[rows] - starts[:, None]) / halves[:, None] - 1, 0.0)
     basis = basis_at(network, tables, s)
-    nodes = np.concatenate([[-1.0], gauss(2 * len(tables.points)).points, [1.0]])
-    fine_basis = basis_at(network, tables, nodes)
+    fine_basis = basis_at(network, tables, all_nodes(2 * len(tables.points)))
     has_jumps = jumps.size > 0
     layout = Layout(network, tables, starts, halves, rows, used, basis, fine_basis, has_jumps)
     return layout, (smoother(ts, starts), smoother(ts, ts))

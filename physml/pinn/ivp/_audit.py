@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array, Float
 
-from physml._numerics.quadrature import gauss
+from physml._numerics.quadrature import all_nodes, gauss, interpolation
 from physml._numerics.units import in_units
 from physml.pinn.collocation import Nodes, Tables, VectorField
 
@@ -17,6 +17,7 @@ from physml.pinn.collocation import Nodes, Tables, VectorField
 _AT_ENDS = 64.0
 _GROUP = 4  # Legendre coefficients that are looked at together: single ones may be zero
 _KINK = 6.0  # by less than this the coefficients fall from n / 2 to n if f has a kink
+_NEAR_END = 1 / 32  # of the way from an end to the next Gauss point: at an end f may jump
 _FEW = 16  # of the audit's points, where f does not depend on the time
 
 
@@ -125,8 +126,38 @@ def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " 
     middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
     last = jnp.max(coefficients[:, -_GROUP:], axis=1)
     fall = jnp.minimum(_KINK * in_units(last, middle, 1.0), 1.0)
-    rounding = 100 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(rates), axis=1)
-    return nodes.half * jnp.maximum(last - rounding, 0.0) * fall**2
+    return nodes.half * jnp.maximum(last - _rounding(rates), 0.0) * fall**2
+
+
+def _rounding(rates: Float[Array, "dim *points"]) -> Float[Array, " dim"]:
+    """What may be the rounding of numbers."""
+    size = jnp.max(jnp.abs(rates), axis=tuple(range(1, rates.ndim)))
+    return 100 * jnp.finfo(rates.dtype).eps * size
+
+
+def beyond(
+    field: VectorField,
+    nodes: Nodes,
+    start: Float[Array, ""],
+    values: Float[Array, "dim all_nodes"],
+    rates: Float[Array, "dim points"],
+    terms: Float[Array, " dim"],
+) -> Float[Array, " dim"]:
+    r"""What a window's quadrature of f leaves out before its first Gauss point and behind its last.
+
+    A kink of f there changes no value of f at a Gauss point. Close to each end f is compared with
+    the polynomial that the quadrature integrates. From the Gauss point to the end, the integral of
+    the difference is at most that of a triangle. What may be the rounding of f, or of its `terms`,
+    does not count.
+    """
+    points, dtype = gauss(rates.shape[1]).points, rates.dtype
+    gap = float(1 - points[-1])
+    near = np.array([-1.0, 1.0]) * (1 - _NEAR_END * gap)
+    u = values @ jnp.asarray(interpolation(all_nodes(len(points)), near).T, dtype)
+    expected = rates @ jnp.asarray(interpolation(points, near).T, dtype)
+    times = start + nodes.half * jnp.asarray(near + 1, dtype)
+    differs = jnp.max(jnp.abs(field(times, u) - expected), axis=1)
+    return nodes.half * gap / 2 * jnp.maximum(differs - _rounding(rates) - _rounding(terms), 0.0)
 
 
 def audit_points(num: int) -> Float[np.ndarray, " num"]:

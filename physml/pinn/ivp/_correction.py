@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch, map_used, where_needed
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.quadrature import gauss, interpolation, legendre_transform
+from physml._numerics.quadrature import all_nodes, interpolation, legendre_transform
 from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
@@ -28,7 +28,7 @@ from physml.pinn.collocation import (
     largest_real_part,
     linearise,
 )
-from physml.pinn.ivp._audit import left_out
+from physml.pinn.ivp._audit import beyond, left_out
 from physml.pinn.ivp._jumps import Jump, change_across, jump_in
 from physml.pinn.ivp._march import March
 from physml.pinn.ivp._window import Window, nodal_values
@@ -64,6 +64,7 @@ class Carried(NamedTuple):
         scale: the largest absolute value of each component.
         values: the solution less its error, at each window's start, points and end.
         corrections: the error of `values`, which the last pass has found.
+        unresolved: what the last pass's quadrature of f leaves out in each window.
         growths: `growth` at each window's end.
     """
 
@@ -72,6 +73,7 @@ class Carried(NamedTuple):
     scale: Float[Array, " dim"]
     values: Float[Array, "windows nodes dim"]
     corrections: Float[Array, "windows nodes dim"]
+    unresolved: Float[Array, "windows dim"]
     growths: Float[Array, " windows"]
 
 
@@ -115,9 +117,9 @@ def carry_error(
     of ordinary differential equations, Numer. Math. 27 (1976) 21, for errors by the defect.
     """
     windows, count = marched.windows, marched.num_windows
-    num_points, ends = _finer(tables.points.shape[0]), _ends(marched)
+    coarse, ends = tables.points.shape[0], _ends(marched)
     used = jnp.arange(len(ends)) < count
-    finer = jnp.asarray(interpolation(tables.points.shape[0], num_points), ends.dtype)
+    finer = jnp.asarray(interpolation(all_nodes(coarse), all_nodes(_finer(coarse))), ends.dtype)
     values = map_used(
         lambda some: jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, some)), windows, count
     )
@@ -128,7 +130,7 @@ def carry_error(
         k = before.index
         beside = jnp.maximum(windows.span[jnp.maximum(k - 1, 0)], windows.span[k + 1])
         piece = _look_at(field, tables, windows.start[k], ends[k], beside, values[k].T)
-        nodes, linearised, jump = piece.nodes, piece.linearised, piece.jump
+        nodes, linearised = piece.nodes, piece.linearised
 
         def correction(carry, given):
             (y, small), (truth, counted) = carry, given
@@ -138,23 +140,24 @@ def carry_error(
             noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
             small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
             corrected = add(y, exact(jnp.where(small, step, 0.0)))
+            unresolved = jnp.where(counted, piece.unresolved(rates), 0.0)
             # It gets the sign of the error, so that it adds up from window to window.
-            unresolved = jnp.where(jump.there, jump.unresolved, left_out(nodes.leading, rates))
-            unresolved = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
+            signed = jnp.where(step[:, -1] < 0, -unresolved, unresolved)
             last = jax.tree.map(lambda x: x[:, -1], y)
-            truth = add(last, exact(step[:, -1] + jnp.where(counted, unresolved, 0.0)))
-            return (corrected, small), (truth, y.hi, step, repelled, small, noise, stiff)
+            truth = add(last, exact(step[:, -1] + signed))
+            found = y.hi, step, unresolved
+            return (corrected, small), (truth, found, repelled, small, noise, stiff)
 
         start = exact(values[k].T), before.small
         last_pass = jnp.arange(_PASSES) == _PASSES - 1
         _, steps = jax.lax.scan(correction, start, (before.truths, last_pass))
-        truths, ys, corrections, repelled, small, noise, stiff = steps
+        truths, (ys, corrections, unresolved), repelled, small, noise, stiff = steps
         growth = jnp.maximum(before.growth, jnp.max(repelled))
         after, stiff = Standing(k + 1, truths, growth, small[0], noise[0]), jnp.any(stiff)
         if not lu:
             after = jax.tree.map(lambda old, new: jnp.where(stiff, old, new), before, after)
-        rows = ys[-1].T, corrections[-1].T, growth
-        buffers = carried.values, carried.corrections, carried.growths
+        rows = ys[-1].T, corrections[-1].T, unresolved[-1], growth
+        buffers = carried.values, carried.corrections, carried.unresolved, carried.growths
         buffers = (buffer.at[k].set(row) for buffer, row in zip(buffers, rows, strict=True))
         return Carried(after, stiff, scale, *buffers)
 
@@ -181,12 +184,19 @@ class _Piece(NamedTuple):
         nodes: the times.
         linearised: the linearised equation.
         jump: the jump of f in it, if there is one.
+        at_ends: what the quadrature of f leaves out close to its ends.
     """
 
     field: VectorField
     nodes: ExactNodes
     linearised: Linearised | MatrixFree
     jump: Jump
+    at_ends: Float[Array, " dim"]
+
+    def unresolved(self, rates: Float[Array, "dim points"]) -> Float[Array, " dim"]:
+        """What the quadrature of these values of f leaves out of the window."""
+        smooth = left_out(self.nodes.leading, rates) + self.at_ends
+        return jnp.where(self.jump.there, self.jump.unresolved, smooth)
 
     def error(
         self, y: DoubleDouble, truth: DoubleDouble, *, lu: bool
@@ -202,7 +212,7 @@ class _Piece(NamedTuple):
         step = jnp.concatenate([begin[:, None], step], axis=1)
         change = exact(change_across(self.field, self.jump, truth.hi))
         across = add(add(truth, change), neg(last)).hi - begin
-        fractions = (jnp.asarray(_all_nodes(rates.shape[1]), across.dtype) + 1) / 2
+        fractions = (jnp.asarray(all_nodes(rates.shape[1]), across.dtype) + 1) / 2
         across = begin[:, None] + jnp.outer(across, fractions)
         return jnp.where(self.jump.there, across, step), rates, repelled, stiff
 
@@ -222,8 +232,9 @@ def _look_at(
     else:
         band = None if tables.implicit is None else tables.implicit.band
         linearised = apply_linearised(field, nodes.leading, values, band)
-    jump = jump_in(field, nodes.leading, start, end, beside, values)
-    return _Piece(field, nodes, linearised, jump)
+    jump = jump_in(start, end, beside, linearised.rates)
+    at_ends = beyond(field, nodes.leading, start, values, linearised.rates, linearised.terms)
+    return _Piece(field, nodes, linearised, jump, at_ends)
 
 
 def _at_start(
@@ -233,16 +244,17 @@ def _at_start(
     truths = jax.tree.map(lambda x: jnp.stack([x[0, 0]] * _PASSES), exact(values))
     zero, clean = jnp.zeros((), values.dtype), jnp.zeros_like(scale)
     start = Standing(jnp.asarray(0), truths, zero, jnp.asarray(subtract), clean)
+    buffers = jnp.zeros_like(values), jnp.zeros_like(values), jnp.zeros_like(values[:, 0])
     growths = jnp.zeros(len(values), values.dtype)
-    buffers = jnp.zeros_like(values), jnp.zeros_like(values), growths
-    return Carried(start, jnp.asarray(False), scale, *buffers)
+    return Carried(start, jnp.asarray(False), scale, *buffers, growths)
 
 
 def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     r"""The solution less its error as a function of time, and the estimate of what remains.
 
-    The estimate is the last correction plus truncation (the next term of each polynomial, by the
-    decay of the last ones) and rounding, also that of the time. Where f repels faster than a
+    The estimate is the last correction plus what the quadrature of f leaves out, truncation (the
+    next term of each polynomial, by the decay of the last ones) and rounding, also that of the
+    time. Where f repels faster than a
     window can follow, $\mathrm{Re}\,\lambda(f_y) \, h$ above the number of points, it is infinite
     from there on, because any error at all would have grown past all bounds.
     """
@@ -256,7 +268,7 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
         marched.num_windows,
     )
     polynomials, signed = (Polynomials(starts, windows.span, x) for x in terms)
-    resolution = _truncation(polynomials) + _rounding(windows, carried.values)
+    resolution = _truncation(polynomials) + _rounding(windows, carried.values) + carried.unresolved
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 
     largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
@@ -277,11 +289,6 @@ def _finer(num_points: int) -> int:
     return 3 * num_points // 2
 
 
-def _all_nodes(num_points: int) -> Float[np.ndarray, " nodes"]:
-    """The start, the Gauss points and the end of [-1, 1]."""
-    return np.concatenate([[-1.0], gauss(num_points).points, [1.0]])
-
-
 def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
     """The next term of a Legendre series, guessed from the decay of the last ones.
 
@@ -299,11 +306,7 @@ def _rounding(
 ) -> Float[Array, "windows dim"]:
     """What two roundings of u change, and half a rounding of the time, at u's largest slope."""
     eps = jnp.finfo(values.dtype).eps
-    steps = jnp.diff(
-        jnp.asarray(
-            np.concatenate([[-1.0], gauss(values.shape[1] - 2).points, [1.0]]), values.dtype
-        )
-    )
+    steps = jnp.asarray(np.diff(all_nodes(values.shape[1] - 2)), values.dtype)
     spans = jnp.where(windows.span > 0, windows.span, 1.0)  # of unused windows it is zero
     slopes = jnp.max(jnp.abs(jnp.diff(values, axis=1)) / steps[None, :, None], axis=1)
     slopes = slopes / (spans[:, None] / 2)

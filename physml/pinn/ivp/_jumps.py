@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from physml.pinn.collocation import Nodes, VectorField
+from physml.pinn.collocation import VectorField
 
 _ROUNDS, _POINTS = 7, 48
 
@@ -42,19 +42,16 @@ class Jump(NamedTuple):
 
 
 def jump_in(
-    field: VectorField,
-    nodes: Nodes,
     start: Float[Array, ""],
     end: Float[Array, ""],
     beside: Float[Array, ""],
-    values: Float[Array, "dim all_nodes"],
+    rates: Float[Array, "dim points"],
 ) -> Jump:
     """The jump in a window, if f changes between two neighbouring points and hardly elsewhere.
 
     It is one only in a window much shorter than the longer one of its neighbours, `beside`. f is
     not asked at the window's ends: a declared jump there belongs to another window.
     """
-    rates = field(nodes.times, values[:, 1:-1])
     steps = jnp.max(jnp.abs(jnp.diff(rates, axis=1)), axis=1)
     change = jnp.max(rates, axis=1) - jnp.min(rates, axis=1)
     enough = 1e-6 * jnp.max(jnp.abs(rates), axis=1)

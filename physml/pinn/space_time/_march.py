@@ -1,5 +1,6 @@
 """A march through time, slab by slab; elements and spans follow the residual."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -88,7 +89,13 @@ class March:
             return RESULTS.nonlinear_divergence
         return RESULTS.successful if defect.worst <= self.rtol else RESULTS.unresolved
 
-    def through_time(self, edges: Edges, first_span: float | None, max_windows: int) -> RESULTS:
+    def through_time(
+        self,
+        edges: Edges,
+        first_span: float | None,
+        max_windows: int,
+        interrupted: Callable[[], bool],
+    ) -> RESULTS:
         """Solve window after window, with shorter windows and more elements where needed."""
         space, place = self.space, self.space.place
         t, t1 = space.problem.intervals[space.time]
@@ -105,6 +112,8 @@ class March:
             return RESULTS.nonlinear_divergence
         num_failed = 0
         while t < t1:
+            if interrupted():
+                return RESULTS.interrupted
             if not np.isfinite(state).all():
                 return RESULTS.nonfinite
             if len(self.slabs) == max_windows:

@@ -12,6 +12,7 @@ from jaxtyping import Array, DTypeLike
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_positive
+from physml._numerics.interrupt import ctrl_c
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._jets import Field, PointResidual, stacked, taylor
 from physml.pinn.space_time._march import March
@@ -139,7 +140,9 @@ def pde(
             march, result = _steady(problem, elements, limits)
         else:
             march = March(Discretisation(problem), *limits)
-            result = march.through_time(_even(problem, elements), first_span, max_windows)
+            with ctrl_c() as interrupted:
+                course = first_span, max_windows, interrupted
+                result = march.through_time(_even(problem, elements), *course)
     solution, reach = _solution(march, result)
     result, details = _verdict(march, solution, reach)
     solution = eqx.tree_at(lambda s: s.result, solution, result)

@@ -1,7 +1,9 @@
 """Descent on collocation points: the points and the weights of the loss move along."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -78,6 +80,7 @@ def descend(
     stages: Stages,
     key: PRNGKeyArray | None,
     progress: bool | fit.Callback,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[tuple[fit.Fit, ...], TrainedNetwork, Float[Array, " times"]]:
     """The fits of all stages, the model that the last one left, and its points.
 
@@ -87,6 +90,7 @@ def descend(
         stages: each begins where the one before ended.
         key: for points, weights and networks; each stage folds its number in.
         progress: show a progress bar for each stage.
+        checkpoint: a folder for a checkpoint of each stage.
 
     Raises:
         ValueError: an optimizer does not fit the model's weights.
@@ -121,6 +125,7 @@ def descend(
             num_steps=steps,
             key=stage_key,
             review=lambda state: (state, {}, fit.nonfinite(state.inner)),
+            checkpoint=None if checkpoint is None else Path(checkpoint) / f"stage_{index}",
             progress=progress,
         )
         last = outcome.state

@@ -1,5 +1,6 @@
 """Classic training: a whole network made to fulfil the equation by descent on its residual."""
 
+import os
 from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from physml import fit
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
+from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.collocation import Error, estimate
 from physml.pinn.training._adversarial import Adversarial
@@ -38,7 +40,8 @@ class Training(NamedTuple):
     @property
     def losses(self) -> np.ndarray:
         """The residual's mean square before each step, unweighted, all stages in a row."""
-        return np.concatenate([stage.history["mean_square"] for stage in self.fits])
+        made = [stage.history["mean_square"] for stage in self.fits if stage.step]
+        return np.concatenate([np.zeros(0), *made])
 
 
 @checked
@@ -57,6 +60,7 @@ def train(
     weights: Weights = Fixed(),  # noqa: B008 -- immutable
     stages: Stages | None = None,
     key: PRNGKeyArray | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fit.Callback = False,
     throw: bool = True,
 ) -> Training:
@@ -100,6 +104,8 @@ def train(
             Unless given, 50 steps of variable projection, for which the network must have a linear
             last layer named `readout`.
         key: for points, weights and networks that need one.
+        checkpoint: a folder from which the same call goes on, see `fit.gradient`; it holds one for
+            each stage.
         progress: show a progress bar for each stage, or call a function after each chunk of it.
         throw: raise if a loss is not finite; otherwise `solution.result` says so, and the
             solution is the last good one.
@@ -141,8 +147,8 @@ def train(
     _check_adversaries(model, stages, key)
 
     task = CollocationTask(TrainingResidual(system, args), points, weights, (start, end))
-    with single_threaded_blas():
-        fits, model, times = descend(task, model, stages, key, progress)
+    with single_threaded_blas(), ctrl_c():  # also while a stage is compiled
+        fits, model, times = descend(task, model, stages, key, progress, checkpoint)
     solution, details = _judged(task.problem, model, times, ts, end, fits[-1].result)
     if fits[-1].result == RESULTS.nonfinite:
         details = (
