@@ -25,7 +25,8 @@ class Judge:
 
     def __init__(self, images: Images, key: jax.Array, quick: bool):
         self.train, self.test = images.scaled(jnp.float32).split((0.8, 0.2), key)
-        self.shape = self.train.images.shape[1:]
+        _, *shape = self.train.images.shape
+        self.shape: Any = tuple(shape)
         network = nn.CNN(
             self.shape, nn.ARCHITECTURES["digits"], 10, dtype=jnp.float32, rngs=nnx.Rngs(key)
         )
@@ -42,7 +43,7 @@ class Judge:
             [np.asarray(self.classifier.features(part)) for part in jnp.array_split(pixels, 8)]
         )
 
-    def score(self, rows: jax.Array, labels: jax.Array | None = None) -> dict[str, Any]:
+    def score(self, rows: jax.Array, labels: np.ndarray | None = None) -> dict[str, Any]:
         """The figures of digits: as many as there are to train with, or more."""
         found, num = self.features(rows), len(self.known)
         classes = np.asarray(self.classifier.readout(jnp.asarray(found))).argmax(axis=1)

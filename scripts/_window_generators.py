@@ -96,7 +96,7 @@ def train_windows(
     network = nn.MLP(8, (256, 256), 3 * LENGTH, rngs=nnx.Rngs(network_key), **options)
     spread = float(jnp.std(jnp.diff(train, axis=1)) / jnp.std(train - train.mean(axis=0)[None]))
     critic = WindowCritic(None if name == "plain" else spread, nnx.Rngs(critic_key))
-    flow = reference.RungeKutta4(LORENZ, DT)  # its own error is 4e-4 in these units
+    flow = reference.RungeKutta4(system=LORENZ, dt=DT)  # its own error is 4e-4 in these units
 
     def residual(rows: jax.Array) -> jax.Array:
         return defects(flow, rows)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml import fit as fitting
 from physml._numerics.calls import answer, ask, checked, summary
@@ -26,6 +26,7 @@ RowsResidual = Callable[[Float[Array, "rows *row"]], Float[Array, "rows ..."]]
 """What is zero where rows of data, in their own unit, obey an equation."""
 
 Labels = Int[Array | np.ndarray, " rows"]
+Batch = tuple[Array, Array]  # normalised rows, and the codes of their classes
 
 
 class Generator(eqx.Module):
@@ -208,7 +209,7 @@ class _Game(eqx.Module):
     latent: int = eqx.field(static=True)
 
     def of_generator(
-        self, generator: nnx.Module, critic: nnx.Module, batch: tuple[Array, Array], key: Array
+        self, generator: PyTree, critic: PyTree, batch: Batch, key: PRNGKeyArray | None
     ) -> tuple[Scalar, dict[str, Array]]:
         real, codes = batch
         made = self.make(generator, batch, key)
@@ -229,8 +230,9 @@ class _Game(eqx.Module):
         return lost + self.residual_weight * size, {"residual": size}
 
     def of_critic(
-        self, critic: nnx.Module, generator: nnx.Module, batch: tuple[Array, Array], key: Array
+        self, critic: PyTree, generator: PyTree, batch: Batch, key: PRNGKeyArray | None
     ) -> tuple[Scalar, dict[str, Array]]:
+        assert key is not None
         real, codes = batch
         noise_key, penalty_key = jax.random.split(key)
         made = self.make(generator, batch, noise_key)
@@ -240,8 +242,9 @@ class _Game(eqx.Module):
         )
         return lost + penalty, {}
 
-    def make(self, generator: nnx.Module, batch: tuple[Array, Array], key: Array) -> Array:
+    def make(self, generator: PyTree, batch: Batch, key: PRNGKeyArray | None) -> Array:
         """Rows of the same classes, made from fresh noise."""
+        assert key is not None
         real, codes = batch
         z = jax.random.normal(key, (len(real), self.latent), real.dtype)
         return _made(generator, z, codes, real.shape[1:])
@@ -284,9 +287,7 @@ def _dtype(network: nnx.Module) -> Any:
     return leaves[0].dtype if leaves else jnp.zeros(()).dtype
 
 
-def _check_networks(
-    game: _Game, network: nnx.Module, critic: nnx.Module, data: tuple[Array, Array]
-) -> None:
+def _check_networks(game: _Game, network: nnx.Module, critic: nnx.Module, data: Batch) -> None:
     rows, codes = (part[:1] for part in data)
     scores = codes.shape[1] or 1
     inputs = jnp.zeros((1, game.latent + codes.shape[1]), rows.dtype)

@@ -37,7 +37,8 @@ def frechet_distance(real: Features, made: Features) -> float:
     """
     one, two = _pair(real=real, made=made)
     triangles = [
-        np.linalg.qr((x - x.mean(axis=0)) / (len(x) - 1) ** 0.5, mode="r") for x in (one, two)
+        np.asarray(np.linalg.qr((x - x.mean(axis=0)) / (len(x) - 1) ** 0.5, mode="r"))
+        for x in (one, two)
     ]
     # The trace of the root of C_1 C_2 is the sum of the singular values of R_1 R_2^T.
     shared = np.linalg.svd(triangles[0] @ triangles[1].T, compute_uv=False).sum()

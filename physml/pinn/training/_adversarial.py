@@ -83,20 +83,22 @@ class _Losses(eqx.Module):
     penalty: Array
 
     def of_network(
-        self, model: TrainedNetwork, critic: nnx.Module, batch: Batch, key: PRNGKeyArray
+        self, model: PyTree, critic: PyTree, batch: Batch, key: PRNGKeyArray | None
     ) -> tuple[Scalar, dict[str, Array]]:
+        assert key is not None
         made = self._made(model, batch, key)
-        return jnp.mean(jax.nn.softplus(-critic(made))), {}  # pyright: ignore[reportCallIssue]
+        return jnp.mean(jax.nn.softplus(-critic(made))), {}
 
     def of_critic(
-        self, critic: nnx.Module, model: TrainedNetwork, batch: Batch, key: PRNGKeyArray
+        self, critic: PyTree, model: PyTree, batch: Batch, key: PRNGKeyArray | None
     ) -> tuple[Scalar, dict[str, Array]]:
+        assert key is not None
         own, other = jax.random.split(key)
         made = self._made(model, batch, own)
         real = self.noise * jax.random.normal(other, made.shape, made.dtype)
 
         def score(rows: Array) -> Array:
-            return critic(rows)  # pyright: ignore[reportCallIssue]
+            return critic(rows)
 
         slopes = jax.grad(lambda rows: jnp.sum(score(rows)))(real)
         lost = jnp.mean(jax.nn.softplus(-score(real)) + jax.nn.softplus(score(made)))

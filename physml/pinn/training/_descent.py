@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -68,7 +69,8 @@ class DescentStep(eqx.Module):
 
         weights = self.task.weights.move(state.weights, count, terms, params, keys[1])
         rows = jnp.broadcast_to(weights["weights"], (times.size, weights["weights"].size))
-        inner, metrics = self.inner(state.inner, (times, rows), keys[2])
+        step: Any = self.inner  # of states of its own kind
+        inner, metrics = step(state.inner, (times, rows), keys[2])
         metrics = {"loss": metrics["loss"], "weights": weights["weights"]}
         metrics["mean_square"] = jnp.mean(terms(params))
         return DescentState(inner, times, weights), metrics
