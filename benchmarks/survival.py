@@ -71,8 +71,9 @@ def killed(run: Run, folder: Path, kills: int, seed: int) -> None:
     with ThreadPoolExecutor(2) as pool:
         answers = pool.map(lambda kind: uncut(kind, folder / kind), KINDS)
         whole = dict(zip(KINDS, answers, strict=True))
+        kinds, counts, folders = zip(*jobs, strict=True)
         seeds = range(seed, seed + len(jobs))
-        found = list(pool.map(lambda job, seed: survived(*job, seed), jobs, seeds))
+        found = list(pool.map(survived, kinds, counts, folders, seeds))
     totals = {"kills": 0, "kills_bitwise": 0}
     for kind in KINDS:
         own = [one for one, job in zip(found, jobs, strict=True) if job[0] == kind]

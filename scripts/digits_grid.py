@@ -97,20 +97,18 @@ def main(config: Config) -> dict[str, object]:
 
             settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
 
-            def fitted(name: str, *args: Any, split: int = split, **settings: Any) -> fit.Sweep:
-                part = f"split_{split}.{name}"
-                kept = run.checkpoint(part)
-                return run.part(part, fit_many, kept, *args, **settings)
-
-            grid = fitted("grid", LECTURE, train, epochs, fit_key, rates.size, **settings)
+            many = train, epochs, fit_key, rates.size
+            grid = kept(run, f"split_{split}.grid", LECTURE, *many, **settings)
             (on_train, _), (on_valid, entropy), (on_test, _) = (
                 [score.reshape(rates.shape).mean(axis=-1) for score in scores(grid, part)[0]]
                 for part in (train, valid, test)
             )  # means over the seeds
             i, j = np.unravel_index(np.nanargmin(entropy), entropy.shape)
             chosen = {"rate": np.full(MEMBERS, GRID[i]), "l2": np.full(MEMBERS, GRID[j])}
-            best = fitted("best", LECTURE, whole, epochs, fit_key, MEMBERS, **chosen)
-            wide = fitted("wide", WIDE_RECIPE, whole, wide_epochs, fit_key, MEMBERS)
+            many = whole, epochs, fit_key, MEMBERS
+            best = kept(run, f"split_{split}.best", LECTURE, *many, **chosen)
+            many = whole, wide_epochs, fit_key, MEMBERS
+            wide = kept(run, f"split_{split}.wide", WIDE_RECIPE, *many)
             ((best_alone, _), best_together), ((wide_alone, _), wide_together) = (
                 scores(swept, test) for swept in (best, wide)
             )
@@ -136,13 +134,18 @@ def main(config: Config) -> dict[str, object]:
         return run.metrics(means | counts)
 
 
+def kept(run: experiment.Run, part: str, *args: Any, **settings: Any) -> fit.Sweep:
+    """Networks by `fit_many`, kept as a part of the run."""
+    return run.part(part, fit_many, *args, checkpoint=run.checkpoint(part), **settings)
+
+
 def fit_many(
-    checkpoint: Path,
     recipe: Recipe,
     images: data.Images,
     epochs: int,
     key: jax.Array,
     num: int,
+    checkpoint: Path | None = None,
     **settings: Any,
 ) -> fit.Sweep:
     """Fit `num` networks by a recipe, each with first weights and settings of its own."""

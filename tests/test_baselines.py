@@ -1,5 +1,6 @@
 """The forecast benchmark: its baselines on maps that they can represent, and its bookkeeping."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_the_benchmark_makes_a_table_of_seeds_and_sets(tmp_path, monkeypatch):
                 lorenz_forecast.main(config)
         with monkeypatch.context() as patched:  # what was fitted is not fitted again
             patched.setattr(baselines, "polynomial", interrupted)
-            metrics = lorenz_forecast.main(config)
+            metrics = lorenz_forecast.main(dataclasses.replace(config, resume=True))
     assert metrics["linear.seeds"] == 2 and metrics["rk4.seeds"] == 1
     assert metrics["rk4.vpt_mean"] == pytest.approx(3.0 * lorenz_forecast.LAMBDA1)
     assert metrics["rk4.censored"] == 1.0 and metrics["linear.parameters"] > 0

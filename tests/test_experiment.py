@@ -480,6 +480,12 @@ def test_another_version_is_not_gone_on_with(tmp_path, monkeypatch):
     assert experiment.record_of(tmp_path)["state"] == "failed"
 
 
+def test_no_two_parts_have_one_name(run):
+    assert run.part("one", lambda: 1) == 1
+    with pytest.raises(ValueError, match="no other part of this run, got 'one'"):
+        run.part("one", lambda: 2)
+
+
 def test_a_part_opens_by_itself(tmp_path, run):
     with pytest.raises(TypeError, match=r"by itself, got for 'own' one that .*, <lambda>"):
         run.part("own", lambda: {"function": lambda x: x})

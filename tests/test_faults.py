@@ -138,6 +138,7 @@ def test_a_script_that_is_interrupted_goes_on(tmp_path):
         _, words = process.communicate(timeout=300)
     assert process.returncode == 130 and "a checkpoint of mlp_trained: the same command" in words
     assert experiment.record_of(tmp_path / "cut")["state"] == "interrupted"
+    assert not any((tmp_path / "cut" / name).exists() for name in ("metrics.json", "table.txt"))
     for arguments in (command("cut", "--resume"), command("whole")):
         subprocess.run(arguments, check=True, capture_output=True)
     cut, whole = (json.loads((tmp_path / x / "metrics.json").read_text()) for x in ("cut", "whole"))

@@ -135,6 +135,7 @@ class Run:
         self._metrics: dict[str, Any] = {}
         self._tables: list[str] = []
         self._rows: list[dict[str, Any]] = []
+        self._asked: set[str] = set()  # names of parts
 
     def __enter__(self) -> "Run":
         config = dataclasses.asdict(self.config)
@@ -274,13 +275,17 @@ class Run:
         until the run is left without an error.
 
         Args:
-            name: its name in this run.
+            name: its name, which no other part of this run has.
             compute: answers what `physml.save` can keep and `physml.load` can open by itself.
 
         Raises:
             TypeError: the answer holds functions or classes of your own.
+            ValueError: another part has this name.
         """
         self._end_if_interrupted()
+        if name in self._asked:
+            raise ValueError(f"name must be that of no other part of this run, got {name!r}")
+        self._asked.add(name)
         with contextlib.suppress(FileNotFoundError):
             return self._parts.load(name)
         answer = jax.block_until_ready(compute(*args, **kwargs))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -24,6 +25,8 @@ from physml.fit._fit import Fit, Model, concluded
 from physml.fit._loop import Callback, loop
 from physml.nn import set_evaluation
 from physml.results import RESULTS
+
+State = TypeVar("State")
 
 
 class Best(eqx.Module):
@@ -160,7 +163,7 @@ def gradient(
     optimizer = optax.with_extra_args_support(optimizer)
     key = key if state is None else state.key
     fresh = FitState.begin(params, rest, optimizer.init(params), key, valid is not None)
-    begin = fresh if state is None else _belonging(state, fresh)
+    begin = fresh if state is None else belonging(state, fresh)
     mesh = mesh_of(devices)
     if mesh is not None:
         data = _on_mesh(mesh, as_arrays("data", data), batch_size)
@@ -216,8 +219,8 @@ class _Judge:
         return replace(state, best=best), metrics, RESULTS.early_stopped if worn_out else None
 
 
-def nonfinite(state: FitState) -> RESULTS | None:
-    """The verdict on weights that are not finite."""
+def nonfinite(state: Any) -> RESULTS | None:
+    """The verdict on weights that are not finite, of a state with `params`."""
     finite = all(np.isfinite(on_host(leaf)).all() for leaf in jax.tree.leaves(state.params))
     return None if finite else RESULTS.nonfinite
 
@@ -309,7 +312,7 @@ def _num_steps(steps: int | None, epochs: int | None, per_epoch: int) -> int:
     raise ValueError(f"one of steps and epochs must be given, got {steps=} and {epochs=}")
 
 
-def _belonging(state: FitState, fresh: FitState) -> FitState:
+def belonging(state: State, fresh: State) -> State:
     """The given state, if a fit could have left it."""
     given, expected = (dict(jax.tree.leaves_with_path(tree)) for tree in (state, fresh))
     if jax.tree.structure(state) != jax.tree.structure(fresh):
