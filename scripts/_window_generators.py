@@ -65,7 +65,7 @@ def compare_windows(run: Run, key: jax.Array, quick: bool) -> None:
         score(row, other, test)
     for name, label in GENERATORS.items():
         with run.row(f"windows.{name}", label) as row:
-            fitted = row.time(train_windows, name, train, keys[3], 300 if quick else 8000)
+            fitted = row.time(train_windows, name, train, keys[3], 300 if quick else 7000)
             made[name] = fitted.generator.sample(NUM, keys[4])
             score(row, made[name], test)
     title = f"{NUM} windows of {LENGTH} rows, {DT} apart, against as many true ones"
