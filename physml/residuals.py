@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml._numerics.calls import checked
-from physml._numerics.checks import require_not_negative
+from physml._numerics.checks import require_not_negative, require_positive
 from physml._types import Residual
 from physml.step_maps import MapState, StepMap
 from physml.systems import System
@@ -88,6 +88,35 @@ def rollout(
 
     difference = jax.vmap(forecast)(batch.ys, batch.times) - batch.ys[:, 1:]
     return difference / jnp.broadcast_to(model.scale, difference.shape)
+
+
+@checked
+def defects(
+    step_map: StepMap, batch: PyTree, scale: Float[Array, " dim"] | float = 1.0
+) -> Float[Array, "windows steps dim"]:
+    r"""How far windows are from what a step map does: $(\Phi(y_k) - y_{k+1}) / s$.
+
+    Here the map is right, such as `reference.FlowMap`, and the windows are to be judged: generated
+    ones, for instance. Each step starts from the window's own row.
+
+    Args:
+        step_map: the map $\Phi$, without memory.
+        batch: as for `step`.
+        scale: s, the unit of the differences.
+    """
+    require_positive(scale=scale)
+    ys = batch.ys
+
+    def stepped(ys: Array, t0: Array) -> Array:
+        times = t0 + step_map.dt * jnp.arange(len(ys) - 1).astype(ys.dtype)
+
+        def following(y: Array, t: Array) -> Array:
+            return step_map.observe(step_map.step(step_map.init(y[None], t)))
+
+        return jax.vmap(following)(ys[:-1], times)
+
+    difference = jax.vmap(stepped)(ys, batch.times) - ys[:, 1:]
+    return difference / jnp.broadcast_to(jnp.asarray(scale, ys.dtype), difference.shape)
 
 
 @checked

@@ -22,7 +22,7 @@ from _likelihoods import likelihoods
 from physml import bayes, data, dynamics, experiment, plots, reference, systems
 from physml.experiment import TIMES, Run
 
-OSCILLATOR, START = systems.DrivenOscillator(), jnp.asarray([1.0, 0.0])
+OSCILLATOR, START = systems.DrivenOscillator(), np.array([1.0, 0.0])
 LORENZ, DT = systems.Lorenz(), 0.01
 INSIDE = 1.959964  # standard deviations of a 95 % band
 

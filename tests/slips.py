@@ -69,6 +69,10 @@ def loss(model, batch, key):
     return jnp.sum((model - 3.0) ** 2), {}
 
 
+def against(model, opponent, batch, key):
+    return jnp.sum((model - opponent) ** 2), {}
+
+
 def of_network(model, batch, key):
     return model(batch) - 1.0
 
@@ -86,6 +90,7 @@ def step_of(state, batch, key):
 
 
 MLP, CNN, RNN = mlp(), cnn(), nn.RNN("gru", 3, 4, 3, rngs=nnx.Rngs(0))
+WINDOWS = data.Windows(PATHS, jnp.zeros(3))
 STEPPER = surrogate.Stepper.create(MLP, TRAJECTORIES)
 PROCESS = bayes.GaussianProcess.condition(bayes.RBF(), ROWS.T, SERIES[:5], noise=0.1)
 GAUSSIAN = bayes.GaussianStepper(
@@ -104,6 +109,7 @@ CURVE = {"a": (GRID, GRID, GRID)}
 CODEC = generative.principal_components(ROWS, 1)
 VARIATIONAL = nn.Variational(nn.Autoencoder.dense(5, (), 1, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
 VARIATIONAL = generative.Codec.create(VARIATIONAL, ROWS)
+GENERATOR = generative.Generator(mlp(1, 5), jnp.zeros(5), jnp.ones(()), 1, 0)
 CODED = data.from_arrays(TIMES, jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 5))))
 ABC = ("x", "y", "z")
 
@@ -257,7 +263,13 @@ CALLS = {
     fit.gradient: {
         "loss": loss, "model": ONES, "data": None, "optimizer": ADAM, "steps": 2, "epochs": None,
         "batch_size": None, "augment": None, "key": None, "valid": None, "valid_loss": None,
-        "valid_every": None, "patience": None, "chunk": None, "progress": False, "callback": None,
+        "valid_every": None, "patience": None, "devices": None, "chunk": None, "progress": False,
+        "callback": None,
+    },
+    fit.game: {
+        "losses": (against, against), "players": (ONES, ONES), "data": None,
+        "optimizers": (ADAM, ADAM), "steps": 2, "batch_size": None, "turns": 1, "memory": None,
+        "key": None, "chunk": None, "progress": False, "callback": None,
     },
     fit.least_squares: {
         "residual": line, "model": jnp.zeros(2), "batch": jnp.arange(3.0), "method": None,
@@ -312,6 +324,20 @@ CALLS = {
     },
     generative.encode_trajectories: {"codec": CODEC, "trajectories": CODED},
     generative.evidence_bound: {"codec": VARIATIONAL, "x": ROWS, "key": KEY, "samples": 1},
+    generative.coverage: {"real": ROWS.T, "made": ROWS.T, "neighbours": 1},
+    generative.fit_adversarial: {
+        "network": mlp(1 + 2, 5), "critic": mlp(5, 2), "train": ROWS, "labels": np.arange(3) % 2,
+        "latent": 1, "optimizers": (ADAM, ADAM), "key": KEY, "steps": 1,
+        "objective": generative.Wasserstein(), "residual": None, "residual_weight": 1.0,
+        "batch_size": 2, "turns": 1, "memory": 0.9, "progress": False, "callback": None,
+    },
+    generative.frechet_distance: {"real": ROWS.T, "made": ROWS.T},
+    generative.Generator.__call__: {"self": GENERATOR, "z": ROWS[:, :1], "labels": None},
+    generative.Generator.sample: {"self": GENERATOR, "num": 2, "key": KEY, "labels": None},
+    generative.nearest: {"x": ROWS, "train": ROWS},
+    generative.NonSaturating: {"penalty": 1.0},
+    generative.Relativistic: {"penalty": 1.0},
+    generative.Wasserstein: {"penalty": 1.0},
     generative.fit_autoencoder: {
         "network": CODEC.network, "train": ROWS, "optimizer": ADAM, "key": KEY, "steps": 2,
         "epochs": None, "batch_size": 2, "refit": True, "patience": None, "progress": False,
@@ -405,6 +431,10 @@ CALLS = {
         "condition": "hard", "scales": None, "points": pinn.Even(20), "weights": pinn.Fixed(),
         "stages": [(ADAM, 2)], "key": None, "progress": False, "throw": True,
     },
+    pinn.Adversarial: {
+        "critic": mlp(3, 1), "optimizer": ADAM, "critic_optimizer": ADAM, "noise": 1.0,
+        "penalty": 0.1, "turns": 1,
+    },
     pinn.find_scales: {"system": LORENZ, "y0": ONES, "t0": 0.0, "t1": 1.0},
     pinn.Even: {"num": 20},
     pinn.Resampled: {"num": 20, "every": 10, "power": 1.0, "floor": 1.0, "grid": 10},
@@ -482,6 +512,9 @@ CALLS = {
     },
     plots.image_grid: {"images": PIXELS, "titles": None, "columns": 2, "title": None},
     plots.loss_curves: {"histories": {"a": {"loss": GRID + 1, "step": GRID}}},
+    plots.windows: {
+        "ts": TIMES, "samples": {"truth": np.asarray(PATHS)}, "names": ABC, "bins": 5, "shown": 2,
+    },
     plots.phase_portrait: {"trajectories": {"a": PATHS[0][:, :2]}, "names": ("x", "v")},
     # what functions return
     Solution.__call__: {"self": SOLUTION, "t": 0.5},
@@ -521,17 +554,18 @@ CALLS = {
     },
     reference.trajectories: {"system": LORENZ, "key": KEY, "num": 2, "ts": TIMES, "box": None},
     reference.trajectories_from: {
-        "system": LORENZ, "y0s": PATHS[:, 0], "ts": TIMES, "t0s": None,
+        "system": LORENZ, "y0s": PATHS[:, 0], "ts": TIMES, "t0s": None, "devices": None,
     },
     # residuals
     residuals.equation: {"system": LORENZ},
+    residuals.defects: {"step_map": MAP, "batch": WINDOWS, "scale": 1.0},
     residuals.noisy: {"residual": residuals.step, "std": ONES},
     # surrogate
     surrogate.fit: {
         "network": MLP, "train": TRAJECTORIES, "valid": None, "optimizer": ADAM, "key": KEY,
         "steps": 2, "epochs": None, "batch_size": 4, "length": 1, "residual": residuals.step,
         "symmetry": None, "known": None, "period": None, "refit": False, "warmup": 0, "rcond": None,
-        "refinements": 1, "patience": None, "progress": False,
+        "refinements": 1, "patience": None, "devices": None, "progress": False,
     },
     surrogate.fit_readout: {
         "network": MLP, "train": TRAJECTORIES, "symmetry": None, "known": None, "period": None,
@@ -592,7 +626,7 @@ WITH_ZERO = REAL | {
     "threshold of error_growth", "num_steps of rollout", "n of SquareWave.fourier_series",
     "share of AnomalyScore.quantile", "threshold of discover_equations",
     "num_steps of loop", "steps of loop", "mass", "length of Pendulum", "diffusivity", "damping",
-    "restarts", "noise of fit_linear_equation", "force_noise",
+    "restarts", "penalty", "residual_weight", "noise of fit_linear_equation", "force_noise",
 }  # fmt: skip
 WITH_INFINITY = {
     "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega", "gamma of phase_lag",

@@ -444,3 +444,18 @@ def test_no_pyplot_and_no_settings_changed():
     assert isinstance(fig, Figure) and dict(matplotlib.rcParams) == before
     code = "import sys; from physml import plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_windows_show_samples_and_densities():
+    ts, ys = np.linspace(0.0, 1.0, 5), np.random.default_rng(0).normal(size=(40, 5, 2))
+    fig = plots.windows(ts, {"truth": ys, "made": 0.5 * ys}, names=("u", "v"), bins=10, shown=3)
+    assert len(fig.axes) == 6
+    curves = fig.axes[2].lines  # the first component of the second sample
+    assert len(curves) == 3
+    np.testing.assert_allclose(curves[1].get_ydata(), 0.5 * ys[1, :, 0])
+    truth, made = fig.axes[4].lines
+    width = np.ptp(ys[..., 0]) / 10
+    np.testing.assert_allclose(truth.get_ydata().sum() * width, 1.0)
+    np.testing.assert_allclose(made.get_ydata().sum() * width, 1.0)
+    with pytest.raises(ValueError, match="made must"):
+        plots.windows(ts, {"truth": ys, "made": ys[:, :4]}, names=("u", "v"))

@@ -30,6 +30,11 @@ KEYS = {
         all_weights.coverage ensemble.coverage""",
     "digits_grid": "test_acc_mean best_test_acc grid_seconds models",
     "fourier": "gibbs superposition.max_err square.quadrature_max_err",
+    "gan": """
+        windows.divergence windows.divergence_floor windows.spectrum windows.residual_plain
+        windows.residual_physics windows.plain.lambda1 digits.frechet_gan digits.frechet_vae
+        digits.frechet_floor digits.conditional.obeyed solver.rel_l2
+        solver.oscillator.adam.rel_l2 solver.lotka_volterra.gauss_newton.rel_l2""",
     "gaussian_process": "oscillator.coverage lorenz.vpt_mean likelihood_error digits.test_acc",
     "inverse": """
         lorenz.sigma_err lorenz.rho_err lorenz.beta_err lorenz.rms_over_crb lorenz.coverage

@@ -20,7 +20,7 @@ import pytest
 from slips import CALLS, CHOICES, KEY, OPEN, PASSED_ON, REAL, WITH_INFINITY, WITH_ZERO
 
 import physml
-from physml import bayes, classify, dynamics, fit, pinn, reference, surrogate, systems
+from physml import bayes, classify, dynamics, fit, generative, pinn, reference, surrogate, systems
 from physml._numerics.blas import single_threaded_blas
 
 PACKAGE = os.path.dirname(physml.__file__) + os.sep
@@ -204,6 +204,7 @@ USERS = {  # where functions of users go in: the arguments that make the call re
     (fit.gradient, "loss"): {},
     (fit.gradient, "augment"): {"data": jnp.ones((4, 2)), "batch_size": 2, "key": KEY},
     (fit.sweep, "loss"): {},
+    (generative.fit_adversarial, "residual"): {},
     (fit.sweep, "build_model"): {},
     (fit.sweep, "optimizer"): {},
     (fit.loop, "step"): {},

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, DTypeLike, Float
 
 from physml._numerics.compiled import constant
+from physml._numerics.devices import on_host
 
 
 def is_concrete(value: object) -> bool:
@@ -114,7 +115,7 @@ def require_finite(name: str, value: object) -> None:
     """Raise ValueError that says where the first NaN or infinity stands, if there is one."""
     if not is_concrete(value):
         return
-    array = np.asarray(value)
+    array = on_host(value)
     finite = np.isfinite(array)
     if finite.all():
         return

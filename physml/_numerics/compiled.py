@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 
-from physml._numerics.chunks import num_cores
+from physml._numerics.devices import num_cores
 
 T = TypeVar("T")
 Static = tuple[jax.tree_util.PyTreeDef, tuple]

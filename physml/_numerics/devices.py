@@ -1,6 +1,8 @@
-"""Work shared out among devices: rows of arrays, or models of one shape, along a leading axis."""
+"""Work shared out among devices, or the cores of one: rows, or models of one shape, by an axis."""
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -51,11 +53,7 @@ class Spread:
 
     def on_first(self, arrays: PyTree) -> PyTree:
         """Arrays of either kind on the first device of this process."""
-        if self.mesh is None:
-            return arrays
-        if not self.mesh.is_multi_process:
-            return jax.device_put(arrays, self.mesh.devices.flat[0])
-        return jax.tree.map(lambda x: x.addressable_data(0), self.copied(arrays))
+        return on_first(arrays, self.mesh)
 
     def gathered(self, members: PyTree) -> PyTree:
         """Every member once, on the first device of this process."""
@@ -64,12 +62,42 @@ class Spread:
         return jax.tree.map(lambda x: x[: self.num], self.on_first(members))
 
 
-def placed(arrays: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
+def placed(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
     """Arrays on the devices of a mesh; where it spans processes, all of them hold the same."""
-    return jax.device_put(arrays, NamedSharding(mesh, spec))
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, arrays)
+    place = NamedSharding(mesh, spec)
+    if not mesh.is_multi_process:
+        return jax.device_put(arrays, place)
+
+    def put(x: Any) -> Array:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return jax.device_put(x, place)
+        if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+            words = put(jax.random.key_data(x))
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(x))
+        return jax.device_put(np.asarray(x), place)  # JAX hands on what is not committed
+
+    return jax.tree.map(put, arrays)
 
 
-def on_host(x: Array | np.ndarray) -> np.ndarray:
+def on_first(arrays: PyTree, mesh: Mesh | None) -> PyTree:
+    """Arrays from the devices of a mesh on its first one, or on the first of this process."""
+    if mesh is None:
+        return arrays
+    if not mesh.is_multi_process:
+        return jax.device_put(arrays, mesh.devices.flat[0])
+    return jax.tree.map(lambda x: x.addressable_data(0), placed(arrays, mesh, WHOLE))
+
+
+def held(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
+    """Arrays within a program that the compiler must keep so placed, if there is a mesh."""
+    if mesh is None:
+        return arrays
+    return jax.lax.with_sharding_constraint(arrays, NamedSharding(mesh, spec))
+
+
+def on_host(x: object) -> np.ndarray:
     """An array's values, wherever they are: from other processes too, all of which must ask."""
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
         mesh: Any = x.sharding
@@ -102,3 +130,46 @@ def joined(parts: Sequence[Array], mesh: Mesh | None) -> Array:
             lambda *parts: jnp.concatenate(parts), mesh=mesh, in_specs=ROWS, out_specs=ROWS
         )
     )(*parts)
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def on_one_cpu(*arrays: object) -> bool:
+    """Whether arrays lie on one device, a CPU, where chunks on threads fill the cores."""
+    devices = {d for x in arrays if isinstance(x, jax.Array) for d in x.devices()}
+    return len(devices) <= 1 and all(device.platform == "cpu" for device in devices)
+
+
+def few_shapes(num: int, limit: int, workers: int) -> int:
+    """A size of chunks that is a power of two, with a chunk for each worker if there are enough."""
+    share = -(-num // workers)
+    return min(limit, 1 << (share - 1).bit_length())
+
+
+def for_each_chunk(
+    work: Callable[[np.ndarray, slice], None], num: int, size: int, workers: int
+) -> None:
+    """Call `work(index, rows)` for every chunk of `num` trajectories, on `workers` threads.
+
+    Args:
+        work: takes the numbers of a chunk's trajectories and the rows that they fill. All chunks
+            have one size: the last one repeats the last trajectory, whose copies fill no row.
+        num: how many trajectories there are.
+        size: trajectories in a chunk.
+        workers: how many threads.
+    """
+    x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+    @jax.enable_x64(x64)  # a thread does not inherit it where it was set by a context
+    def chunk(first: int) -> None:
+        index = np.minimum(np.arange(first, first + size), num - 1)
+        work(index, slice(first, min(first + size, num)))
+
+    # JAX lets go of the interpreter while it computes, so that threads use all cores.
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(chunk, range(0, num, size)))

@@ -19,7 +19,7 @@ from physml._numerics.checks import (
     require_not_negative,
     require_positive,
 )
-from physml._numerics.chunks import for_each_chunk, num_cores
+from physml._numerics.devices import for_each_chunk, num_cores, on_one_cpu
 from physml.dynamics._batch import flatten, per_item, time_series
 from physml.step_maps import StepMap
 
@@ -52,9 +52,9 @@ def rollout(
     """Forecast `num_steps` steps from the end of each observed history.
 
     Row k is `observe(step^k(init(history, t0)))`, the forecast at time t0 + k dt; row 0 repeats the
-    last observation. The rollout is one compiled scan, vmapped over the leading axes. A forecast
-    that diverges continues with inf and NaN without an error and does not change the others of its
-    batch.
+    last observation. The rollout is one compiled scan, vmapped over the leading axes. Histories
+    that are divided among devices are forecast where they lie. A forecast that diverges continues
+    with inf and NaN without an error and does not change the others of its batch.
 
     Args:
         step_map: the map.
@@ -73,7 +73,7 @@ def rollout(
     require_count(0, num_steps=num_steps)
     histories, t0s, batch = flatten(history, t0)
     concrete = all(is_concrete(x) for x in (t0s, *jax.tree.leaves((step_map, histories))))
-    if concrete and len(histories) > _CHUNK and jax.default_backend() == "cpu":
+    if concrete and len(histories) > _CHUNK and on_one_cpu(histories):
         ys = _rollout_in_chunks(step_map, histories, t0s, num_steps)
     else:
         ys = _rollout(step_map, histories, t0s, num_steps)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_count, require_positive
-from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores, on_one_cpu
+from physml._numerics.devices import few_shapes, for_each_chunk, num_cores, on_host, on_one_cpu
 from physml._types import Numbers
 from physml.dynamics._climate import Cells, Climate, padded
 
@@ -192,7 +192,8 @@ def _host(plan: _Plan, ys: Array | np.ndarray, used: Bool[np.ndarray, " num"]) -
     """What a chunk adds, computed where it lies and brought to the host."""
     (low, high, *bins), _, dt, segment, peak = plan
     part = _reduced(ys, used, (low, high), dt, tuple(bins), segment, peak)
-    return jax.tree.map(np.asarray, part)
+    part = jax.tree.map(on_host, part)
+    return part._replace(tops=part.tops[used])
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))

@@ -1,15 +1,17 @@
 """What every script can be told, and how a script is run from the command line."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import tyro
 
 from physml.experiment._cache import use_compilation_cache
+from physml.experiment._places import places
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Config:
     """A quick look with less of everything; most of its time is compiling."""
     cache: bool = True
     """Keep compiled programs in JAX's cache on the disk, so that the next run starts sooner."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Where to run: by default the best that JAX finds."""
+    processes: str | None = None
+    """Run as one of several processes: HOST:PORT,COUNT,NUMBER, or "launcher" where one says it."""
     resume: bool = False
     """Go on with what an interrupted run of the same options has left in the folder."""
     debug: bool = False
@@ -53,16 +59,18 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
     """Run `main` with a configuration read from the command line.
 
-    `--help` shows the docstring of the module of `main`. After Ctrl-C it says what is kept and how
-    to go on, and the process exits with 130, the code that shells give to it.
+    `--help` shows the docstring of the module of `main`. The first line of the output says where
+    the script runs and what its numbers are. After Ctrl-C the last one says what is kept and how to
+    go on, and the process exits with 130, the code that shells give to it.
     """
     options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
-    if options.cache:
-        use_compilation_cache()
-    if options.debug:
-        jax.config.update("jax_debug_nans", True)
-        jax.config.update("jax_disable_jit", True)
     try:
+        options = dataclasses.replace(options, **places(options))
+        if options.cache:
+            use_compilation_cache()
+        if options.debug:
+            jax.config.update("jax_debug_nans", True)
+            jax.config.update("jax_disable_jit", True)
         main(options)
     except KeyboardInterrupt as error:
         words = ["Interrupted: the results are not complete.", *getattr(error, "__notes__", ())]

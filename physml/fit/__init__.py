@@ -1,9 +1,13 @@
-"""How a model is fitted: one loop, gradient descent, sweeps of it, least squares and a readout."""
+"""How a model is fitted: one loop, gradient descent, games, sweeps, least squares and a readout."""
 
 from physml._types import Loss as Loss
 from physml.fit import checkpoint as checkpoint
 from physml.fit._chunks import Augment as Augment
 from physml.fit._fit import Fit as Fit
+from physml.fit._game import GameLoss as GameLoss
+from physml.fit._game import GameState as GameState
+from physml.fit._game import GameStep as GameStep
+from physml.fit._game import game as game
 from physml.fit._gradient import FitState as FitState
 from physml.fit._gradient import GradientStep as GradientStep
 from physml.fit._gradient import gradient as gradient

@@ -1,8 +1,9 @@
 """Gradient descent on any loss by any optax transformation: a step for the one loop."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.calls import ask, checked
-from physml._numerics.checks import require_count
+from physml._numerics.checks import require_count, require_multiple
 from physml._numerics.compiled import compiled
+from physml._numerics.devices import ROWS, WHOLE, held, mesh_of, on_first, on_host, placed
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
 from physml._types import Loss
 from physml.fit._chunks import Augment
@@ -22,6 +25,8 @@ from physml.fit._fit import Fit, Model, concluded
 from physml.fit._loop import Callback, loop
 from physml.nn import set_evaluation
 from physml.results import RESULTS
+
+State = TypeVar("State")
 
 
 class Best(eqx.Module):
@@ -77,6 +82,7 @@ def gradient(
     valid_every: int | None = None,
     patience: int | None = None,
     wrt: Filter = nnx.Param,
+    devices: Sequence[object] | None = None,
     chunk: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | Callback = False,
@@ -114,6 +120,10 @@ def gradient(
         patience: stop after so many validations in a row without improvement.
         wrt: a Flax filter for what is trained; the rest stays fixed. A model without Flax variables
             trains all its floating arrays.
+        devices: the rows of each batch are shared out among these, for instance `jax.devices()`,
+            and the gradients of all are added up, for a loss that is a mean over rows. Each holds
+            the model and, if there are batches, all data; the full batch is divided among them.
+            They must divide the batch.
         chunk: steps between looks at the clock, see `fit.loop`.
         checkpoint: a folder. The fit is saved there every few seconds beside its work, with the
             best model on the validation data, and the same call goes on from what it finds there:
@@ -153,13 +163,17 @@ def gradient(
     optimizer = optax.with_extra_args_support(optimizer)
     key = key if state is None else state.key
     fresh = FitState.begin(params, rest, optimizer.init(params), key, valid is not None)
-    begin = fresh if state is None else _belonging(state, fresh)
+    begin = fresh if state is None else belonging(state, fresh)
+    mesh = mesh_of(devices)
+    if mesh is not None:
+        data = _on_mesh(mesh, as_arrays("data", data), batch_size)
+        valid, begin = placed((as_arrays("valid", valid), begin), mesh, WHOLE)
     num_steps, start = _num_steps(steps, epochs, per_epoch), int(begin.step)
     judge = _Judge(valid_loss or loss, parts, as_arrays("valid", valid), patience)
     if start < num_steps:
         judge.compile(begin)
     fitted = loop(
-        GradientStep(loss, optimizer, parts),
+        GradientStep(loss, optimizer, parts, mesh),
         begin,
         data,
         num_steps=num_steps,
@@ -177,7 +191,7 @@ def gradient(
     last = fitted.state
     chosen = last if last.best is None or jnp.isinf(last.best.loss) else last.best
     seconds = fitted.compile_seconds + judge.compile_seconds
-    model = parts.merge(chosen.params, chosen.rest)
+    model = parts.merge(*on_first((chosen.params, chosen.rest), mesh))
     return concluded(replace(fitted, model=model, compile_seconds=seconds), "fit.gradient")
 
 
@@ -205,9 +219,9 @@ class _Judge:
         return replace(state, best=best), metrics, RESULTS.early_stopped if worn_out else None
 
 
-def nonfinite(state: FitState) -> RESULTS | None:
-    """The verdict on weights that are not finite."""
-    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+def nonfinite(state: Any) -> RESULTS | None:
+    """The verdict on weights that are not finite, of a state with `params`."""
+    finite = all(np.isfinite(on_host(leaf)).all() for leaf in jax.tree.leaves(state.params))
     return None if finite else RESULTS.nonfinite
 
 
@@ -217,10 +231,13 @@ class GradientStep(eqx.Module):
     loss: Loss
     optimizer: optax.GradientTransformationExtraArgs
     parts: Parts
+    mesh: Mesh | None = eqx.field(static=True, default=None)  # among which batches are divided
 
     def __call__(
         self, state: FitState, batch: PyTree, key: PRNGKeyArray | None
     ) -> tuple[FitState, dict[str, Array]]:
+        batch = held(batch, self.mesh, ROWS)
+
         def value_of(params: PyTree) -> tuple[Scalar, tuple[dict[str, Array], PyTree]]:
             model = self.parts.merge(params, state.rest)
             value, aux = _called(self.loss, model, batch, key)
@@ -238,7 +255,7 @@ class GradientStep(eqx.Module):
             )
         params = optax.apply_updates(state.params, updates)
         state = FitState(params, rest, opt_state, state.step + 1, state.key, state.best)
-        return state, {"loss": value, **aux}
+        return held((state, {"loss": value, **aux}), self.mesh, WHOLE)
 
 
 def validated(loss: Loss, parts: Parts, state: FitState, valid: PyTree) -> tuple[Best, Scalar]:
@@ -272,6 +289,14 @@ def _called(
     return value, aux
 
 
+def _on_mesh(mesh: Mesh, data: PyTree, batch_size: int | None) -> PyTree:
+    """The data on the devices of a mesh: the full batch divided, or all for batches to be drawn."""
+    rows = {np.shape(x)[0] if np.ndim(x) else 0 for x in jax.tree.leaves(data)}
+    for num in {batch_size} if batch_size is not None else rows:
+        require_multiple("devices", mesh.size, **{"batch_size" if batch_size else "rows": num})
+    return placed(data, mesh, ROWS if batch_size is None else WHOLE)
+
+
 def _steps_per_epoch(data: PyTree, batch_size: int | None) -> int:
     leaves = jax.tree.leaves(data)
     if batch_size is None or batch_size < 1 or not leaves:
@@ -287,7 +312,7 @@ def _num_steps(steps: int | None, epochs: int | None, per_epoch: int) -> int:
     raise ValueError(f"one of steps and epochs must be given, got {steps=} and {epochs=}")
 
 
-def _belonging(state: FitState, fresh: FitState) -> FitState:
+def belonging(state: State, fresh: State) -> State:
     """The given state, if a fit could have left it."""
     given, expected = (dict(jax.tree.leaves_with_path(tree)) for tree in (state, fresh))
     if jax.tree.structure(state) != jax.tree.structure(fresh):

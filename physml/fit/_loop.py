@@ -23,6 +23,7 @@ from physml.results import RESULTS
 
 CAPACITY = 10_000  # the most steps of a chunk whose length the clock decides
 CHUNK_SECONDS = 0.5  # about how long such a chunk takes, and Ctrl-C may have to wait
+TOGETHER = 100  # steps of a chunk that several processes make, whose clocks might disagree
 
 
 class Report(eqx.Module):
@@ -90,7 +91,8 @@ def loop(
         batch_size: rows of `data` per step; if None each step gets all of `data`.
         augment: a pure function, called on all of `data` at the start of each epoch, on the device;
             the batches of that epoch are rows of what it returns.
-        chunk: steps per chunk; by default as many as take about half a second.
+        chunk: steps per chunk; by default as many as take about half a second, and 100 in one of
+            several processes.
         review: called after every `review_every` steps, counted from step 0, and after the last.
         review_every: steps between reviews.
         checkpoint: a folder. The loop is saved there every few seconds beside its work, and when it
@@ -111,6 +113,8 @@ def loop(
     """
     counts = {"batch_size": batch_size, "chunk": chunk, "review_every": review_every}
     require_count(**{name: count for name, count in counts.items() if count is not None})
+    if chunk is None and jax.process_count() > 1:
+        chunk = TOGETHER
     if not 0 <= start <= num_steps:
         raise ValueError(f"start must be from 0 to num_steps = {num_steps}, got {start}")
     chunks = Chunks(step, data, key, batch_size, augment, chunk or CAPACITY)

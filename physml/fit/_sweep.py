@@ -17,7 +17,7 @@ from physml import saving
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
-from physml._numerics.devices import Spread
+from physml._numerics.devices import Spread, on_host
 from physml._numerics.parts import Filter, Parts, as_arrays
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
@@ -237,7 +237,7 @@ class _Books:
         if self.validate is None:
             return state, {}, None
         best, values = self.validate(state)
-        row = np.asarray(values)[: self._spread.num]
+        row = on_host(values)[: self._spread.num]
         self.record.valid_loss[-(-int(state.step) // self._valid_every) - 1] = row
         return eqx.tree_at(lambda s: s.members.best, state, best), {"valid_loss": row}, None
 
@@ -255,7 +255,7 @@ class _Books:
         if self.keeper is not None and self.keeper.due:
             self.keep(self.keeper, report.state)
         asked = self._callback is not None and self._callback(report)
-        return bool(asked or (np.asarray(report.state.members.nonfinite_step) >= 0).all())
+        return bool(asked or (on_host(report.state.members.nonfinite_step) >= 0).all())
 
     def keep(self, keeper: saving.Keeper, state: Members) -> None:
         """Begin to write the checkpoint."""

@@ -1,5 +1,8 @@
-"""Autoencoders: a few latent numbers for data of many, what they obey, and what does not fit."""
+"""Autoencoders and adversarial networks: codes for data, new data, and what both are worth."""
 
+from physml.generative._adversarial import AdversarialFit as AdversarialFit
+from physml.generative._adversarial import Generator as Generator
+from physml.generative._adversarial import fit_adversarial as fit_adversarial
 from physml.generative._anomaly import AnomalyScore as AnomalyScore
 from physml.generative._codec import Codec as Codec
 from physml.generative._codec import Network as Network
@@ -13,8 +16,17 @@ from physml.generative._equations import LatentEquations as LatentEquations
 from physml.generative._equations import Polynomials as Polynomials
 from physml.generative._equations import discover_equations as discover_equations
 from physml.generative._lift import legendre_lift as legendre_lift
+from physml.generative._objectives import NonSaturating as NonSaturating
+from physml.generative._objectives import Objective as Objective
+from physml.generative._objectives import Relativistic as Relativistic
+from physml.generative._objectives import Wasserstein as Wasserstein
 from physml.generative._projection import ProjectionFit as ProjectionFit
 from physml.generative._projection import fit_projection as fit_projection
+from physml.generative._scores import Coverage as Coverage
+from physml.generative._scores import Nearest as Nearest
+from physml.generative._scores import coverage as coverage
+from physml.generative._scores import frechet_distance as frechet_distance
+from physml.generative._scores import nearest as nearest
 from physml.generative._training import CodecFit as CodecFit
 from physml.generative._training import fit_autoencoder as fit_autoencoder
 from physml.generative._variational import evidence_bound as evidence_bound

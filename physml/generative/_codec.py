@@ -53,7 +53,7 @@ class Codec(eqx.Module):
                 network does not take or give such rows.
         """
         train = checked_rows("train", train)
-        mean, scale = _normalisation(train)
+        mean, scale = normalisation(train)
         if not scale > 0:
             raise ValueError("train must have rows that differ, got rows that are all the same")
         codec = cls(cast(network, train.dtype), mean, scale)
@@ -128,7 +128,7 @@ def _errors(codec: Codec, x: Array) -> Array:
 
 
 @jax.jit
-def _normalisation(train: Array) -> tuple[Array, Array]:
+def normalisation(train: Array) -> tuple[Array, Array]:
     """The mean, and the root-mean-square distance from it, of numbers of any size."""
     _, exponent = jnp.frexp(jnp.max(jnp.abs(train)))
     train = jnp.ldexp(train, -exponent)

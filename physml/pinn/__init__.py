@@ -13,6 +13,7 @@ from physml.pinn.inverse import profile as profile
 from physml.pinn.ivp import solve as solve
 from physml.pinn.space_time import PDESolution as PDESolution
 from physml.pinn.space_time import pde as pde
+from physml.pinn.training import Adversarial as Adversarial
 from physml.pinn.training import Even as Even
 from physml.pinn.training import Fixed as Fixed
 from physml.pinn.training import GradientNorm as GradientNorm

@@ -33,6 +33,7 @@ from physml.plots._solutions import phase_portrait as phase_portrait
 from physml.plots._solutions import solution_error as solution_error
 from physml.plots._statistics import climate as climate
 from physml.plots._statistics import parameter_scan as parameter_scan
+from physml.plots._statistics import windows as windows
 from physml.plots._training import bands as bands
 from physml.plots._training import convergence as convergence
 from physml.plots._training import heat_map as heat_map

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from physml._numerics.calls import checked
+from physml._numerics.checks import require_count, require_not_empty
 from physml._types import Numbers
 from physml.dynamics import Climate
 from physml.plots._common import (
@@ -85,6 +87,55 @@ def climate(
     panels[0, dim].set(xlabel="maximum", ylabel="next maximum")
     panels[1, dim].set(xlabel="maximum", ylabel="distance from the truth's map")
     add_legend_above(fig, panels[0, 0])
+    return fig
+
+
+@checked
+def windows(
+    ts: Series,
+    samples: Mapping[str, Float[np.ndarray, "_num time dim"]],
+    *,
+    names: Sequence[str] = ("x", "y", "z"),
+    bins: int = 50,
+    shown: int = 12,
+) -> Figure:
+    """Samples of short trajectories: the first ones above, the density of all states below.
+
+    Each component has a column. The first sample is taken for the truth; its bounds give the bins.
+
+    Args:
+        ts: (time,).
+        samples: each (num, time, dim).
+        names: of the components.
+        bins: of each density.
+        shown: trajectories of each sample that are drawn.
+
+    Raises:
+        ValueError: if an array does not have a row for each time and a column for each name, there
+            is no sample, or a count is below one.
+    """
+    require_not_empty(samples=list(samples))
+    require_count(bins=bins, shown=shown)
+    dim, truth = len(names), next(iter(samples.values()))
+    fig = Figure(figsize=(3.3 * dim, 2.2 * (len(samples) + 1)), layout="constrained")
+    panels = fig.subplots(len(samples) + 1, dim, squeeze=False)
+    for i, (label, ys) in enumerate(samples.items()):
+        ys = check_shape(label, ys, "num", len(ts), dim)
+        style: dict[str, Any] = {"color": TRUTH if i == 0 else colour_of(i - 1)}
+        for d, name in enumerate(names):
+            low, high = truth[..., d].min(), truth[..., d].max()
+            curves, density = bare_axes(panels[i, d]), bare_axes(panels[-1, d])
+            curves.plot(ts, ys[:shown, :, d].T, linewidth=0.9, **style)
+            curves.set(ylabel=f"{name}, {label}" if d == 0 else name, ylim=(low, high))
+            counts, edges = np.histogram(ys[..., d], bins, (low, high))
+            middle, width = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0]
+            heights = counts / (ys[..., d].size * width)
+            dash = "-" if i == 0 else DASHES[i % 4]
+            density.plot(middle, heights, linestyle=dash, linewidth=1.6, label=label, **style)
+            density.set(xlabel=name, ylabel="probability density" if d == 0 else "")
+    for ax in panels[-2]:
+        ax.set_xlabel("time")
+    add_legend_above(fig, panels[-1, 0])
     return fig
 
 

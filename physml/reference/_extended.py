@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from physml._numerics import checks
 from physml._numerics import double_double as dd
 from physml._numerics.calls import checked
-from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
+from physml._numerics.devices import few_shapes, for_each_chunk, num_cores
 from physml._types import Numbers
 from physml.data import Trajectories
 from physml.reference._batch import check_starts, first_disagreement

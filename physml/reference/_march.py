@@ -12,8 +12,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import check_tolerances, require_count
-from physml._numerics.chunks import few_shapes, for_each_chunk, num_cores
-from physml._numerics.devices import ROWS, joined, mesh_of, on_host, placed
+from physml._numerics.devices import (
+    ROWS,
+    few_shapes,
+    for_each_chunk,
+    joined,
+    mesh_of,
+    num_cores,
+    on_host,
+    placed,
+)
 from physml.reference._steps import DIVIDED, STRETCH, Plan, begin, stretches
 from physml.results import RESULTS, conclude
 from physml.systems import System, check_problem
@@ -126,10 +134,9 @@ def _on_devices(
         # A device's chunks lie behind each other; where rows are left over, the last is repeated.
         first = width * (count * np.arange(size) + k)
         index = np.minimum(first[:, None] + np.arange(width), num - 1).ravel()
-        t0, begun = grid.t0s[index].astype(starts.dtype), begin(starts[index].T, size)
-        if mesh is not None:
-            t0 = placed(t0, mesh, ROWS)
-            begun = tuple(placed(x, mesh, y) for x, y in zip(begun, DIVIDED, strict=True))
+        t0 = placed(grid.t0s[index].astype(starts.dtype), mesh, ROWS)
+        columns = zip(begin(starts[index].T, size), DIVIDED, strict=True)
+        begun = tuple(placed(x, mesh, spec) for x, spec in columns)
         carry, made = begun, []
         for _, carry, ys in stretches(plan, begun, t0, grid.intervals(index), mesh):  # noqa: B007
             made.append(None if last_only else ys)

@@ -1,6 +1,7 @@
 """Fitting next-step maps: a whole network by gradient, its readout by least squares."""
 
 import os
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -15,7 +16,7 @@ from physml import residuals
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_share
-from physml._numerics.chunks import for_each_chunk, num_cores
+from physml._numerics.devices import for_each_chunk, num_cores
 from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.reference import FlowMap
@@ -66,6 +67,7 @@ def fit(
     rcond: float | None = None,
     refinements: int = 1,
     patience: int | None = None,
+    devices: Sequence[object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fitting.Callback = False,
 ) -> StepperFit:
@@ -98,6 +100,7 @@ def fit(
         refit: whether to refit the readout as `fit_readout` does.
         warmup, rcond, refinements: see `fit_readout`.
         patience: validations without improvement before training stops.
+        devices: among these each batch is divided, see `fit.gradient`.
         checkpoint: a folder from which the same call goes on, see `fit.gradient`.
         progress: True for a progress bar, or a callback.
 
@@ -124,6 +127,7 @@ def fit(
         key=key,
         valid=windows(valid),
         patience=patience,
+        devices=devices,
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -1,5 +1,6 @@
 """Classic training: a whole network made to fulfil an equation by descent on its residual."""
 
+from physml.pinn.training._adversarial import Adversarial as Adversarial
 from physml.pinn.training._network import TrainedNetwork as TrainedNetwork
 from physml.pinn.training._points import Even as Even
 from physml.pinn.training._points import Points as Points

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,12 +15,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml import fit
 from physml._numerics.parts import take_apart, traced
+from physml.pinn.training._adversarial import Adversarial, game_of
 from physml.pinn.training._network import TrainedNetwork, TrainingResidual
 from physml.pinn.training._points import Points
 from physml.pinn.training._weights import Weights, WeightsState
 from physml.results import RESULTS
 
-Stages = Sequence[tuple[optax.GradientTransformation | fit.VariableProjection, int]]
+Method = optax.GradientTransformation | fit.VariableProjection | Adversarial
+Stages = Sequence[tuple[Method, int]]
 """Optimizers and their numbers of steps, one after the other."""
 
 
@@ -35,7 +38,7 @@ class CollocationTask(eqx.Module):
 class DescentState(eqx.Module):
     """Where a fit on collocation points stands."""
 
-    inner: fit.FitState
+    inner: fit.FitState | fit.GameState
     times: Float[Array, " times"]
     weights: WeightsState
 
@@ -43,7 +46,7 @@ class DescentState(eqx.Module):
 class DescentStep(eqx.Module):
     """Move the points and the weights, then make a step of an optimizer."""
 
-    inner: fit.GradientStep | fit.ProjectionStep
+    inner: fit.GradientStep | fit.ProjectionStep | fit.GameStep
     task: CollocationTask
 
     def __call__(
@@ -66,7 +69,8 @@ class DescentStep(eqx.Module):
 
         weights = self.task.weights.move(state.weights, count, terms, params, keys[1])
         rows = jnp.broadcast_to(weights["weights"], (times.size, weights["weights"].size))
-        inner, metrics = self.inner(state.inner, (times, rows), keys[2])
+        step: Any = self.inner  # of states of its own kind
+        inner, metrics = step(state.inner, (times, rows), keys[2])
         metrics = {"loss": metrics["loss"], "weights": weights["weights"]}
         metrics["mean_square"] = jnp.mean(terms(params))
         return DescentState(inner, times, weights), metrics
@@ -105,15 +109,18 @@ def descend(
     loss = fit.mean_square(task.problem)
     fits = []
     for index, (method, steps) in enumerate(stages):
-        if isinstance(method, fit.VariableProjection):
+        if isinstance(method, Adversarial):
+            inner, begin = game_of(method, task.problem, parts, params, rest)
+        elif isinstance(method, fit.VariableProjection):
             shared = ("condition",) if soft else ()
             method = traced(method)
             inner = fit.ProjectionStep(task.problem, method, parts, shared)
+            begin = fit.FitState.begin(params, rest, method.init(params), None)
         else:
             method = optax.with_extra_args_support(method)
             inner = fit.GradientStep(loss, method, parts)
+            begin = fit.FitState.begin(params, rest, method.init(params), None)
         stage_key = None if key is None else jax.random.fold_in(key, index)
-        begin = fit.FitState.begin(params, rest, method.init(params), None)
         outcome = fit.loop(
             DescentStep(inner, task),
             DescentState(begin, times, weights),

@@ -17,6 +17,7 @@ from physml._numerics.calls import checked
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.collocation import Error, estimate
+from physml.pinn.training._adversarial import Adversarial
 from physml.pinn.training._descent import CollocationTask, Stages, descend
 from physml.pinn.training._network import Condition, TrainedNetwork, TrainingResidual
 from physml.pinn.training._points import Even, Points
@@ -98,9 +99,10 @@ def train(
             subclass of `Points`.
         weights: of the loss's terms: `Fixed(...)`, `GradientNorm(...)`, `RandomLookback(...)`, or
             your own subclass of `Weights`.
-        stages: optimizers and their numbers of steps, one after the other: optax transformations
-            and `fit.VariableProjection`. Unless given, 50 steps of the latter, for which the
-            network must have a linear last layer named `readout`.
+        stages: optimizers and their numbers of steps, one after the other: optax transformations,
+            `fit.VariableProjection` and `pinn.Adversarial`, which needs a key and a hard condition.
+            Unless given, 50 steps of variable projection, for which the network must have a linear
+            last layer named `readout`.
         key: for points, weights and networks that need one.
         checkpoint: a folder from which the same call goes on, see `fit.gradient`; it holds one for
             each stage.
@@ -142,6 +144,7 @@ def train(
         scales = find_scales(system, y0, start, end, args)
     model = TrainedNetwork(network, y0, start, middle, scales.checked(y0), condition)
     _check_network(model)
+    _check_adversaries(model, stages, key)
 
     task = CollocationTask(TrainingResidual(system, args), points, weights, (start, end))
     with single_threaded_blas(), ctrl_c():  # also while a stage is compiled
@@ -217,6 +220,15 @@ def _check_stages(stages: Stages) -> Stages:
     for _, steps in stages:
         checks.require_count(**{"steps of a stage": steps})
     return stages
+
+
+def _check_adversaries(model: TrainedNetwork, stages: Stages, key: PRNGKeyArray | None) -> None:
+    for method in (method for method, _ in stages if isinstance(method, Adversarial)):
+        if key is None:
+            raise ValueError("key must be given for an adversarial stage, got None")
+        if model.condition == "soft":
+            raise ValueError("condition must be 'hard' for an adversarial stage, got 'soft'")
+        method.check(model.y0.size, model.y0.dtype)
 
 
 def _check_network(model: TrainedNetwork) -> None:

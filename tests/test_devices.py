@@ -1,0 +1,147 @@
+"""Work divided among devices and processes is the work of one: to the bit, or sums to rounding."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import refusals
+
+from physml import dynamics, experiment, fit, reference, systems
+from physml.experiment._places import places
+
+DEVICES = jax.devices()
+LORENZ, TS = systems.Lorenz(), 0.01 * np.arange(131)  # one stretch and a part of the next
+STARTS = jax.random.uniform(jax.random.key(0), (12, 3), minval=-15.0, maxval=15.0)
+CHILD = Path(__file__).with_name("many_devices.py")
+
+
+def run(*arguments):
+    # A process that JAX itself does not end, because another one has died, is ended here.
+    environment = os.environ | {"PYTHONPATH": str(CHILD.parents[1])}
+    command = [sys.executable, str(CHILD), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def said(process):
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0
+    return json.loads(text.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_eight_devices_and_two_processes_do_what_one_device_does():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    pair = [run(4, address, 2, number) for number in (0, 1)]
+    first, second = map(said, pair)
+    one, eight = (said(run(number)) for number in (1, 8))
+    assert (one["number"], eight["number"], first["number"]) == (1, 8, 8)
+    assert first == second
+    assert first["bits"] == eight["bits"]
+    # What XLA makes of a vmapped map depends on how many members a device has.
+    assert eight["bits"][0] == one["bits"][0]
+    for name in ("numbers", "losses"):
+        for found in (eight, first):
+            for x, y in zip(found[name], one[name], strict=True):
+                np.testing.assert_allclose(x, y, rtol=1e-10)
+
+
+@pytest.mark.parametrize("chunk", [3, 6])
+def test_trajectories_on_two_devices(chunk):
+    alone = reference.trajectories_from(LORENZ, STARTS, TS, chunk=chunk)
+    divided = reference.trajectories_from(LORENZ, STARTS, TS, chunk=chunk, devices=DEVICES)
+    shards = {shard.device: shard.data.shape for shard in divided.ys.addressable_shards}
+    assert shards == dict.fromkeys(DEVICES, (6, 131, 3))
+    np.testing.assert_array_equal(divided.ys, alone.ys)
+    odd = reference.trajectories_from(LORENZ, STARTS[:11], TS, devices=DEVICES)
+    np.testing.assert_allclose(odd.ys, alone.ys[:11], rtol=1e-9)
+
+
+def test_an_accelerator_keeps_its_trajectories(monkeypatch):
+    alone = reference.trajectories_from(LORENZ, STARTS, TS, chunk=5)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    kept = reference.trajectories_from(LORENZ, STARTS, TS, chunk=5)
+    assert kept.ys.shape == alone.ys.shape
+    np.testing.assert_allclose(kept.ys, alone.ys, rtol=1e-9)
+
+
+def test_a_failed_trajectory_of_several_devices_is_named():
+    pole = systems.from_function(lambda t, y, args: y**2, 1)
+    y0s = jnp.array([[0.1], [0.2], [0.1], [5.0]])
+    with pytest.raises(RuntimeError, match=r"1 of 4 trajectories failed .* numbers \[3\]"):
+        reference.trajectories_from(pole, y0s, TS, devices=DEVICES)
+
+
+def test_each_device_has_its_own_jumps():
+    driven = systems.DrivenOscillator(forcing=systems.SquareWave())
+    options = {"t0s": np.linspace(0.0, 3.0, 12), "chunk": 6}
+    alone, divided = (
+        reference.trajectories_from(driven, STARTS[:, :2], TS, devices=devices, **options)
+        for devices in (None, DEVICES)
+    )
+    np.testing.assert_array_equal(divided.ys, alone.ys)
+
+
+def test_a_chunk_on_two_devices_is_reduced_there():
+    ys = reference.trajectories_from(LORENZ, STARTS, TS, chunk=6, devices=DEVICES).ys
+    bounds = ((-25.0, -30.0, 0.0), (25.0, 30.0, 52.0))
+    divided, alone = (
+        dynamics.pool_climate([chunk], 0.01, bounds=bounds) for chunk in (ys, np.asarray(ys))
+    )
+    np.testing.assert_array_equal(divided.joint, alone.joint)
+    np.testing.assert_array_equal(divided.maxima, alone.maxima)
+    np.testing.assert_allclose(divided.spectra, alone.spectra, rtol=1e-12)
+
+
+@fit.mean_square
+def line(model, x, key):
+    return model[0] + model[1] * x - jnp.sin(x)
+
+
+X = jnp.linspace(0.0, 1.0, 12)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_a_batch_on_two_devices(batch_size):
+    options = {"optimizer": optax.adam(1e-1), "batch_size": batch_size, "key": jax.random.key(0)}
+    options |= {"valid": X, "valid_every": 5}
+    alone, divided = (
+        fit.gradient(line, jnp.zeros(2), X, steps=12, devices=devices, **options)
+        for devices in (None, DEVICES)
+    )
+    np.testing.assert_allclose(divided.history["loss"], alone.history["loss"], rtol=1e-12)
+    np.testing.assert_allclose(divided.model, alone.model, rtol=1e-12)
+    assert divided.model.devices() == {DEVICES[0]}
+    part = fit.gradient(line, jnp.zeros(2), X, steps=7, devices=DEVICES, **options)
+    whole = fit.gradient(
+        line, jnp.zeros(2), X, steps=12, devices=DEVICES, state=part.state, **options
+    )
+    np.testing.assert_array_equal(whole.model, divided.model)
+
+
+@refusals(
+    ({"batch_size": 3}, "batch_size must be a multiple of devices = 2, got 3"),
+    ({"data": X[:5]}, "rows must be a multiple of devices = 2, got 5"),
+    ({"devices": []}, "devices must name one or more"),
+)
+def test_divided_fits_refuse(changes):
+    options = {"data": X, "devices": DEVICES, "key": jax.random.key(0)} | changes
+    fit.gradient(line, jnp.zeros(2), optimizer=optax.sgd(0.1), steps=1, **options)
+
+
+def test_a_script_says_where_it_runs(tmp_path, capsys):
+    assert places(experiment.Config(tmp_path)) == {}
+    assert capsys.readouterr().out.startswith("On 2 x cpu; numbers are float64 except")
+    with pytest.raises(ValueError, match="device must be one that JAX finds, 'cpu', got 'tpu'"):
+        places(experiment.Config(tmp_path, device="tpu"))
+    with pytest.raises(ValueError, match="processes must be HOST:PORT,COUNT,NUMBER or launcher"):
+        places(experiment.Config(tmp_path, processes="localhost:1234"))
