@@ -287,7 +287,7 @@ def _digest(array: ArrayLike) -> str:
         array = jax.random.key_data(array)
     found = np.asarray(array)
     bits = np.ascontiguousarray(found).reshape(-1).view(np.uint8)
-    return f"{found.dtype}{list(found.shape)} {zlib.crc32(memoryview(bits)):08x}"
+    return f"{found.dtype}{list(found.shape)} {zlib.crc32(bits.data):08x}"
 
 
 def _stacked(parts: list[dict[str, np.ndarray]], length: int | None) -> dict[str, np.ndarray]:
