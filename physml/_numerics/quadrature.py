@@ -1,12 +1,13 @@
-"""Gauss-Legendre quadrature on [-1, 1], and polynomials through its points."""
+"""Gauss-Legendre quadrature on [-1, 1], polynomials through its points, and pieces of intervals."""
 
 import functools
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 
 class Quadrature(NamedTuple):
@@ -67,3 +68,22 @@ def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms
     """The matrix from values at the start, Gauss points and the end to Legendre coefficients."""
     values = np.polynomial.legendre.legvander(all_nodes(num_points), num_points + 1)
     return jnp.asarray(np.linalg.inv(values), dtype)
+
+
+def piece_at(starts: Float[Array | np.ndarray, " pieces"], t: Float[ArrayLike, "*shape"]) -> Any:
+    """The index of the last piece that starts at or before t; of the first if none does.
+
+    NumPy arrays are searched on the host, JAX arrays under any transformation. In a buffer, the
+    starts of pieces that do not exist are infinite.
+    """
+    if isinstance(starts, np.ndarray):
+        return np.maximum(np.searchsorted(starts, t, side="right") - 1, 0)
+    last = starts.shape[0] - 1
+    levels = last.bit_length()
+
+    def advance(level: Array, piece: Array) -> Array:
+        ahead = jnp.minimum(piece + (1 << (levels - 1 - level)), last)
+        return jnp.where(starts[ahead] <= t, ahead, piece)
+
+    # By hand: `jnp.searchsorted` takes far longer to compile.
+    return jax.lax.fori_loop(0, levels, advance, jnp.zeros_like(t, int))

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import check_tolerances, is_concrete, require_count, times_in
-from physml._numerics.pieces import piece_at
+from physml._numerics.quadrature import piece_at
 from physml._numerics.units import in_units, rounding, seen_on_the_way
 from physml._types import Numbers
 from physml.reference._certificate import certificate

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
-from physml._numerics.pieces import piece_at
-from physml._numerics.quadrature import legendre_transform
+from physml._numerics.quadrature import legendre_transform, piece_at
 from physml.nn import FeatureNetwork
 from physml.solution import Differentiated
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_increasing
-from physml._numerics.pieces import piece_at
+from physml._numerics.quadrature import piece_at
 from physml._numerics.units import rounding
 from physml._types import Numbers
 from physml.nn import FeatureNetwork

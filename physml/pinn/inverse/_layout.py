@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.pieces import piece_at
-from physml._numerics.quadrature import all_nodes
+from physml._numerics.quadrature import all_nodes, piece_at
 from physml.nn import MLP
 from physml.pinn.collocation import Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.inverse._task import Observations

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete
-from physml._numerics.pieces import piece_at
+from physml._numerics.quadrature import piece_at
 from physml._types import Numbers
 from physml.pinn.space_time._elements import Basis
 from physml.pinn.space_time._jets import Field, PointResidual, stacked
