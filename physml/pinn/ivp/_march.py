@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
 from physml.pinn.collocation import Tables, Tolerance
+from physml.pinn.ivp._acceptance import Search, decide, no_search
 from physml.pinn.ivp._audit import Place
-from physml.pinn.ivp._search import Search, decide, no_search
 from physml.pinn.ivp._window import Seen, Window, fit_window, hand_over, unseen
 from physml.systems import System
 

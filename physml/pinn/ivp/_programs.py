@@ -12,7 +12,7 @@ from physml._numerics.batch import map_used
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.compiled import compiling, lower, once
 from physml.pinn.collocation import Tables, Tolerance
-from physml.pinn.ivp._correction import Carried, Corrected, carry_error, judge
+from physml.pinn.ivp._error_correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
 from physml.pinn.ivp._room import for_stiff, grow, room_at_first
 from physml.results import RESULTS
