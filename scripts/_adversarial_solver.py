@@ -10,7 +10,6 @@ from flax import nnx
 
 from physml import dynamics, fit, nn, pinn, plots, reference, systems
 from physml.experiment import TIMES, Run
-from physml.results import raise_if_interrupted
 
 COLUMNS = {
     "name": "solver", "steps": "steps", "rel_l2": "relative L2", "estimated": "estimated", **TIMES,
@@ -32,10 +31,9 @@ def compare_solvers(run: Run, key: jax.Array, quick: bool) -> None:
             prefix = f"solver.{name}.{method}"
             with run.row(prefix, f"{name.replace('_', ' ')}, {method.replace('_', ' ')}") as row:
                 network = nn.MLP(1, (32, 32), 2, activation="sin", rngs=nnx.Rngs(key))
-                training = pinn.train(
-                    network, system, y0, t1, stages=stages, key=key, progress=True, throw=False
-                )
-                raise_if_interrupted(training.fits[-1].result)
+                options = {"stages": stages, "key": key, "progress": True, "throw": False}
+                options["checkpoint"] = run.checkpoint(prefix)
+                training = run.part(prefix, pinn.train, network, system, y0, t1, **options)
                 row["rel_l2"] = dynamics.relative_l2(training.solution(ts), exact).max()
                 row["estimated"] = training.solution.error_estimate(ts).max()
                 row["seconds"] = sum(stage.seconds for stage in training.fits)

@@ -1,5 +1,6 @@
 """Digits from noise: adversarial networks beside a variational autoencoder of equal size."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,16 +24,16 @@ COLUMNS = {
 class Judge:
     """What makes digits comparable: a classifier, true digits and their features."""
 
-    def __init__(self, images: Images, key: jax.Array, quick: bool):
+    def __init__(self, run: Run, images: Images, key: jax.Array, quick: bool):
         self.train, self.test = images.scaled(jnp.float32).split((0.8, 0.2), key)
         _, *shape = self.train.images.shape
         self.shape: Any = tuple(shape)
         network = nn.CNN(
             self.shape, nn.ARCHITECTURES["digits"], 10, dtype=jnp.float32, rngs=nnx.Rngs(key)
         )
-        self.classifier: Any = classify.fit(
-            network, self.train, key=key, epochs=10 if quick else 40, batch_size=64
-        ).model
+        options: dict[str, Any] = {"epochs": 10 if quick else 40, "batch_size": 64, "key": key}
+        fitted = run.part("digits.classifier", classify.fit, network, self.train, **options)
+        self.classifier: Any = fitted.model
         self.classifier.eval()
         self.known = self.features(self.test.images)
 
@@ -66,7 +67,7 @@ class Judge:
 def compare_digits(run: Run, key: jax.Array, images: Images, quick: bool) -> None:
     """Generated digits beside true ones: a table and a figure of digits and their nearest."""
     keys = jax.random.split(key, 4)
-    judge = Judge(images, keys[0], quick)
+    judge = Judge(run, images, keys[0], quick)
     train, labels = judge.rows(judge.train), np.asarray(judge.train.labels)
     num, steps = len(train), 300 if quick else 4000
     made = {}
@@ -77,13 +78,14 @@ def compare_digits(run: Run, key: jax.Array, images: Images, quick: bool) -> Non
     for name in ("gan", "conditional"):
         wanted = labels if name == "conditional" else None
         with run.row(f"digits.{name}", LABELS[name]) as row:
-            fitted = row.time(train_digits, train, wanted, keys[1], steps)
-            made[name] = fitted.generator.sample(num, keys[2], wanted)
+            generator = row.part(train_digits, train, wanted, keys[1], steps, row.checkpoint)
+            made[name] = generator.sample(num, keys[2], wanted)
             row.metrics(judge.score(made[name], wanted))
     with run.row("digits.vae", "variational autoencoder") as row:
         options = {"steps": 3 * steps, "key": keys[1], "batch_size": 128}
+        options["checkpoint"] = row.checkpoint
         adam = optax.adamw(optax.cosine_decay_schedule(2e-3, 3 * steps))
-        codec = row.time(
+        codec = row.part(
             generative.fit_autoencoder, variational(train.shape[1], keys[3]), train,
             optimizer=adam, **options,
         ).codec  # fmt: skip
@@ -113,8 +115,8 @@ def show(run: Run, judge: Judge, made: dict[str, jax.Array]) -> None:
 
 
 def train_digits(
-    train: jax.Array, labels: np.ndarray | None, key: jax.Array, steps: int
-) -> generative.AdversarialFit:
+    train: jax.Array, labels: np.ndarray | None, key: jax.Array, steps: int, checkpoint: Path
+) -> generative.Generator:
     """A generator of digits, of a class that is asked for if there are labels."""
     first, second, own = jax.random.split(key, 3)
     classes = 0 if labels is None else 10
@@ -124,8 +126,8 @@ def train_digits(
     adam = fit.scheduled(optax.adam, learning_rate=fit.Cosine(1e-3, steps), b1=0.0, b2=0.99)
     return generative.fit_adversarial(
         network, critic, train, labels, latent=LATENT, optimizers=(adam, adam), key=own,
-        steps=steps, objective=generative.Relativistic(3.0), progress=True,
-    )  # fmt: skip
+        steps=steps, objective=generative.Relativistic(3.0), progress=True, checkpoint=checkpoint,
+    ).generator  # fmt: skip
 
 
 def variational(size: int, key: jax.Array) -> nn.Variational:

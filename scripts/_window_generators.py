@@ -1,5 +1,6 @@
 """Windows of the Lorenz system from noise, with and without the equation, and their scores."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -65,8 +66,9 @@ def compare_windows(run: Run, key: jax.Array, quick: bool) -> None:
         score(row, other, test)
     for name, label in GENERATORS.items():
         with run.row(f"windows.{name}", label) as row:
-            fitted = row.time(train_windows, name, train, keys[3], 300 if quick else 7000)
-            made[name] = mirrored(fitted.generator.sample(NUM, keys[4]), keys[4])
+            steps, kept = 300 if quick else 7000, row.checkpoint
+            generator = row.part(train_windows, name, train, keys[3], steps, kept)
+            made[name] = mirrored(generator.sample(NUM, keys[4]), keys[4])
             score(row, made[name], test)
     title = f"{NUM} windows of {LENGTH} rows, {DT} apart, against as many true ones"
     run.table(run.take_rows(), COLUMNS, title=title)
@@ -95,9 +97,9 @@ def true_windows(key: jax.Array, starts: int, each: int) -> jax.Array:
 
 
 def train_windows(
-    name: str, train: jax.Array, key: jax.Array, steps: int
-) -> generative.AdversarialFit:
-    """A generator of windows and its critic."""
+    name: str, train: jax.Array, key: jax.Array, steps: int, checkpoint: Path
+) -> generative.Generator:
+    """A generator of windows."""
     network_key, critic_key, own = jax.random.split(key, 3)
     options: dict[str, Any] = {"activation": "silu", "dtype": jnp.float32}
     network = nn.MLP(8, (256, 256), 3 * LENGTH, rngs=nnx.Rngs(network_key), **options)
@@ -112,8 +114,8 @@ def train_windows(
     return generative.fit_adversarial(
         network, critic, train, latent=8, optimizers=(adam, adam), key=own, steps=steps,
         objective=generative.Relativistic(0.1), residual=residual if name == "physics" else None,
-        residual_weight=20.0, progress=True,
-    )  # fmt: skip
+        residual_weight=20.0, progress=True, checkpoint=checkpoint,
+    ).generator  # fmt: skip
 
 
 def defects(step_map: Any, rows: jax.Array) -> jax.Array:

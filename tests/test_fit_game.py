@@ -132,6 +132,24 @@ def test_ctrl_c_ends_a_game_with_usable_models():
     assert fitted.result == RESULTS.interrupted and fitted.step == 10
 
 
+def test_a_game_that_was_cut_goes_on_from_its_checkpoint_bit_for_bit(tmp_path):
+    def interrupt(report):
+        signal.raise_signal(signal.SIGINT)
+
+    players, adam = (jnp.zeros(1), jnp.zeros(1)), optax.adam(0.1)
+    options = {"optimizers": (adam, adam), "batch_size": 4, "key": KEY, "chunk": 5, "steps": 20}
+    whole = fit.game((follow, learn), players, ROWS, **options)
+    options["checkpoint"] = tmp_path / "game"
+    with pytest.warns(UserWarning, match="fit.game"):
+        fit.game((follow, learn), players, ROWS, callback=interrupt, **options)
+    rest = fit.game((follow, learn), players, ROWS, **options)
+    for one, two in zip(whole.model, rest.model, strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(whole.history["loss"], rest.history["loss"])
+    with pytest.raises(ValueError, match="step"):
+        fit.game((follow, attract), players, ROWS, **options)
+
+
 def test_two_losses_may_not_record_the_same_name():
     players = (jnp.zeros(1), jnp.zeros(1))
     with pytest.raises(ValueError, match="aux of the two losses must have different names"):

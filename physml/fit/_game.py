@@ -1,5 +1,6 @@
 """Two models that learn against each other: both steps of gradient descent as one step."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -146,6 +147,7 @@ def game(
     memory: float | None = None,
     key: PRNGKeyArray | None = None,
     chunk: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
     state: GameState | None = None,
@@ -173,7 +175,7 @@ def game(
         turns: moves of the second model in a step.
         memory: m, the share of the mean that a step keeps; without it no mean is kept.
         key: for the order of the data and for the losses. A `state` brings its own.
-        chunk, progress, callback: as for `fit.gradient`.
+        chunk, checkpoint, progress, callback: as for `fit.gradient`.
         state: the `state` of an earlier game, to go on exactly where it was.
 
     Returns:
@@ -228,6 +230,7 @@ def game(
         batch_size=None if batch_size is None else turns * batch_size,
         chunk=chunk,
         review=_review,
+        checkpoint=checkpoint,
         progress=progress,
         callback=callback,
     )

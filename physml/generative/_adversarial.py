@@ -1,5 +1,6 @@
 """Adversarial networks: a generator learns to deceive a critic, which learns to find it out."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,7 @@ def fit_adversarial(
     batch_size: int = 128,
     turns: int = 1,
     memory: float | None = 0.999,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fitting.Callback = False,
     callback: fitting.Callback | None = None,
     state: fitting.GameState | None = None,
@@ -159,7 +161,7 @@ def fit_adversarial(
         batch_size: rows in a batch.
         turns: steps of the critic before each step of the generator.
         memory: see `fit.game`: the generator that comes back has the mean weights.
-        progress, callback, state: as for `fit.game`.
+        checkpoint, progress, callback, state: as for `fit.game`.
 
     Raises:
         TypeError, ValueError: as `fit.game`; data with fewer than two rows, not finite or all the
@@ -190,6 +192,7 @@ def fit_adversarial(
         turns=turns,
         memory=memory,
         key=key,
+        checkpoint=checkpoint,
         progress=progress,
         callback=callback,
         state=state,

@@ -1,8 +1,8 @@
 """How the error passes a jump of the right-hand side that depends on the state.
 
-Such a jump lies in a window of its own, a very short one (see `_search`). An error c of the state
-moves the time of the jump by some tau, and changes the state behind it by tau times the jump of f.
-The derivative of f does not know that.
+Such a jump lies in a window of its own, a very short one (see `_acceptance`). An error c of the
+state moves the time of the jump by some tau, and changes the state behind it by tau times the jump
+of f. The derivative of f does not know that.
 """
 
 from typing import NamedTuple
