@@ -12,7 +12,6 @@ with checkpoints is compared with that of the same fit without them.
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -94,16 +93,14 @@ def start(kind: str, folder: Path) -> subprocess.Popen:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    threading.Thread(target=process.stdout.read, daemon=True).start()
     return process
 
 
 def uncut(kind: str, folder: Path) -> str:
     """What comes out of a process that nobody kills."""
     process = start(kind, folder)
-    assert process.stderr is not None
-    words = process.stderr.read()
-    if process.wait() != 0:
+    _, words = process.communicate()
+    if process.returncode != 0:
         raise RuntimeError(f"a {kind} failed: {words}")
     return (folder / ANSWER).read_text()
 
@@ -115,9 +112,8 @@ def survived(kind: str, kills: int, folder: Path, seed: int) -> tuple[int, str]:
         process = start(kind, folder)
         time.sleep(rng.uniform(0.0, LONGEST))
         process.kill()
-        count += process.wait() < 0
-        assert process.stderr is not None
-        process.stderr.close()
+        process.communicate()
+        count += process.returncode < 0
     return count, uncut(kind, folder)
 
 
