@@ -132,8 +132,11 @@ def test_a_script_that_is_interrupted_goes_on(tmp_path):
 
     with subprocess.Popen(command("cut"), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        while (character := process.stderr.read(1)) != "%":  # of the first fit's progress bar
-            assert character, "the script ended"
+        shown = ""  # of the first fit's progress bar, until a chunk of steps is made
+        while shown.count("%") < 2:
+            character = process.stderr.read(1)
+            assert character, f"the script ended: {shown}"
+            shown += character
         process.send_signal(signal.SIGINT)
         _, words = process.communicate(timeout=300)
     assert process.returncode == 130 and "a checkpoint of mlp_trained: the same command" in words
