@@ -147,7 +147,7 @@ def scan(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool) -> 
     flow = reference.FlowMap(system=LORENZ, dt=step_map.dt)
     for name, one in {"truth": flow, "surrogate": step_map}.items():
         spectrum = partial(dynamics.lyapunov_spectrum, every=10)
-        found = run.part(f"rho.{name}", spectrum, one, truth.ys[:, :1], span).exponents
+        found = run.part(f"rho.exponents_{name}", spectrum, one, truth.ys[:, :1], span).exponents
         # One exponent is zero, that of rho itself; what is wanted is the largest of the others.
         own = jnp.argmin(jnp.abs(found), axis=1)
         exponents[name] = jnp.where(own == 0, found[:, 1], found[:, 0]).reshape(-1, num)
