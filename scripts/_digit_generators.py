@@ -115,7 +115,7 @@ def show(run: Run, judge: Judge, made: dict[str, jax.Array]) -> None:
 
 
 def train_digits(
-    train: jax.Array, labels: np.ndarray | None, key: jax.Array, steps: int, checkpoint: Path
+    train: jax.Array, labels: np.ndarray | None, key: jax.Array, steps: int, checkpoint: Path | None
 ) -> generative.Generator:
     """A generator of digits, of a class that is asked for if there are labels."""
     first, second, own = jax.random.split(key, 3)

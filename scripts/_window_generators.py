@@ -97,7 +97,7 @@ def true_windows(key: jax.Array, starts: int, each: int) -> jax.Array:
 
 
 def train_windows(
-    name: str, train: jax.Array, key: jax.Array, steps: int, checkpoint: Path
+    name: str, train: jax.Array, key: jax.Array, steps: int, checkpoint: Path | None
 ) -> generative.Generator:
     """A generator of windows."""
     network_key, critic_key, own = jax.random.split(key, 3)

@@ -134,6 +134,16 @@ def test_a_batch_on_two_devices(batch_size):
     np.testing.assert_array_equal(whole.model, divided.model)
 
 
+def test_one_of_several_processes_keeps_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    options = {"key": jax.random.key(0), "checkpoint": tmp_path / "fit"}
+    with pytest.raises(ValueError, match="checkpoint must be None in one of several processes"):
+        fit.gradient(line, jnp.zeros(2), X, optimizer=optax.sgd(0.1), steps=1, **options)
+    config = experiment.Config(out=tmp_path / "run")
+    with experiment.Run(config.out, config) as run:
+        assert run.checkpoint("fit") is None
+
+
 @refusals(
     ({"batch_size": 3}, "batch_size must be a multiple of devices = 2, got 3"),
     ({"data": X[:5]}, "rows must be a multiple of devices = 2, got 5"),

@@ -65,7 +65,7 @@ class Row:
         return answer
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> Path | None:
         """The folder for a checkpoint of the row's next part, see `Run.checkpoint`."""
         return self._run.checkpoint(self._next)
 
@@ -293,12 +293,13 @@ class Run:
         self._parts.keep(name, answer, self._spent())
         return answer
 
-    def checkpoint(self, name: str) -> Path:
+    def checkpoint(self, name: str) -> Path | None:
         """The folder for a checkpoint of the part `name`, which goes when the part is done.
 
-        For example `run.part("mlp", fit.gradient, ..., checkpoint=run.checkpoint("mlp"))`.
+        For example `run.part("mlp", fit.gradient, ..., checkpoint=run.checkpoint("mlp"))`. One of
+        several processes has none: they keep whole parts alone.
         """
-        return self._parts.checkpoint(name)
+        return self._parts.checkpoint(name) if jax.process_count() == 1 else None
 
     def _unfinished(self, name: str) -> Path:
         return self.out_dir / f"{name}.unfinished"

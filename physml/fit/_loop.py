@@ -97,7 +97,8 @@ def loop(
         review_every: steps between reviews.
         checkpoint: a folder. The loop is saved there every few seconds beside its work, and when it
             ends, and the same call goes on from what it finds there: its end, and its whole
-            history, are those of a loop that was never cut, bit for bit.
+            history, are those of a loop that was never cut, bit for bit. One of several processes
+            keeps none.
         progress: True for a progress bar with the loss, or a callback of your own.
         callback: called after each chunk with a `Report`.
 
@@ -109,12 +110,18 @@ def loop(
         ValueError: before compiling, if a count is out of range, `data` has arrays of different
             lengths, fewer rows than `batch_size` or float64 while x64 is off, batches are asked for
             without a key, or `augment` comes without batches or changes what the data are like; or
-            the checkpoint is of another step, key, state or other data, or is damaged.
+            the checkpoint is of another step, key, state or other data, or is damaged, or this is
+            one of several processes.
     """
     counts = {"batch_size": batch_size, "chunk": chunk, "review_every": review_every}
     require_count(**{name: count for name, count in counts.items() if count is not None})
-    if chunk is None and jax.process_count() > 1:
-        chunk = TOGETHER
+    if jax.process_count() > 1:
+        if checkpoint is not None:
+            # Each would be due by a clock of its own, and gathering arrays takes all processes.
+            raise ValueError(
+                f"checkpoint must be None in one of several processes, got {checkpoint}"
+            )
+        chunk = TOGETHER if chunk is None else chunk
     if not 0 <= start <= num_steps:
         raise ValueError(f"start must be from 0 to num_steps = {num_steps}, got {start}")
     chunks = Chunks(step, data, key, batch_size, augment, chunk or CAPACITY)
