@@ -525,6 +525,7 @@ def answer(process):
     return *json.loads(out), err
 
 
+@pytest.mark.slow
 def test_the_next_process_reads_what_was_compiled(tmp_path):
     user = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     folder, value, read, _ = answer(start(**user))

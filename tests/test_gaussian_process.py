@@ -201,6 +201,7 @@ def test_samples_have_the_mean_and_the_covariance():
     np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_data_without_noise_are_interpolated():
     fitted = bayes.fit_gaussian_process(1.0 * bayes.RBF(), TS, np.sin(TS), KEY, noise=0.0)
     between = (TS[1:] + TS[:-1]) / 2
@@ -222,6 +223,7 @@ def test_float32_stays():
     np.testing.assert_allclose(model(x), double(X), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_step_map_of_a_linear_system():
     ts = jnp.linspace(0.0, 3.0, 31)
     turn = jnp.stack([jnp.cos(ts), -jnp.sin(ts)], axis=1)

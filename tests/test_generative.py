@@ -73,6 +73,7 @@ def test_the_last_layer_is_that_of_least_squares():
     np.testing.assert_allclose(after.relative_error(MIXED), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_projection_codes_a_surface_to_many_digits():
     rows = surface()
     errors = [1.0]

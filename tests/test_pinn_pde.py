@@ -235,6 +235,7 @@ def test_allen_cahn_with_a_kink_at_the_start():
     np.testing.assert_allclose(solution(-1.0, 0.1), solution(1.0, 0.1), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_solution_zero_and_one_that_starts_there():
     nothing = pinn.pde(heat, UNIT, {("t", 0.0): zero, **ENDS}, elements=2)
     x, t = grid(nothing, 11, 5)

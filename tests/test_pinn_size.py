@@ -67,6 +67,7 @@ def test_stages_are_solved_as_the_whole_system(matrix, size):
     assert len(small.eigenvalues) == (3 if len(matrix) == 3 else (len(matrix) + 1) // 2)
 
 
+@pytest.mark.slow
 def test_blocks_give_what_the_dense_matrix_gives():
     matrix = 100 * ring(203, np.random.default_rng(1))
     units = jnp.exp(jnp.asarray(np.random.default_rng(2).normal(size=203)))
@@ -138,6 +139,7 @@ def test_heat_by_lines(n):
 LINEAR = from_function(lambda t, y, matrix: matrix @ y, dim=16)
 
 
+@pytest.mark.slow
 def test_complex_eigenvalues_up_to_1e5():
     size = 16
     mixing = hadamard(size) / 4.0  # orthogonal, and exact in floats
@@ -330,6 +332,7 @@ def test_lorenz96_with_40_components():
     assert np.max(np.abs(solution.ys - truth)) < 1e-12 * scale
 
 
+@pytest.mark.slow
 def test_a_large_system_that_repels_is_not_trusted():
     """One of many stiff components follows cos t, from which all other solutions run away."""
     rates = jnp.asarray(np.append(np.logspace(0, 4, 15), -1e4))

@@ -128,6 +128,7 @@ def test_a_component_that_starts_at_zero_is_right_in_large_units():
     assert np.max(np.abs(solution.ys[:, 1] - right)) < 1e-14 * np.max(right)
 
 
+@pytest.mark.slow
 def test_enzyme_kinetics_scales_with_its_amounts():
     """Amounts of u, 5u, and a rate of 1/u: the solution for u = 1, times u."""
     system, start = in_other_units("enzyme")[0], np.array([1.0, 5.0, 0.0, 0.0])
