@@ -217,6 +217,7 @@ def test_interrupted_goes_on_where_it_was(tmp_path):
             fit.sweep(LOSS, net, (X, Y), **(options | changed))
 
 
+@pytest.mark.slow
 def test_models_are_shared_out_among_devices():
     seen = []
 

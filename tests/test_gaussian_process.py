@@ -122,6 +122,7 @@ def test_units_do_not_matter(k):
     np.testing.assert_allclose(change, -40 * np.log(unit), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_outputs_are_several_processes():
     both = np.stack([Y, 1e3 * X[:, 1] ** 2], axis=1)
 

@@ -46,6 +46,7 @@ def test_a_critic_leads_to_the_solution_in_any_unit():
     np.testing.assert_allclose(other.solution(ts), 2.0**30 * training.solution(ts), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_it_stands_beside_other_stages_and_points_that_move():
     points = pinn.Resampled(40, every=10)
     training = train([stage(50), (fit.VariableProjection(), 10)], points=points)

@@ -19,6 +19,7 @@ PREY = {"alpha": 1.1, "beta": 0.4, "delta": 0.1, "gamma": 0.4}
 GUESS = LotkaVolterra(alpha=0.8, beta=0.3, delta=0.15, gamma=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 1e-14, 1e-10, 1e-8, 1e-6, 1e-3, 0.1])
 def test_the_better_the_data_the_better_the_answer(noise):
     ts = np.linspace(0.0, 5.0, 40)

@@ -135,6 +135,7 @@ def test_stiff_relaxation():
     assert int(solution.stats["num_windows"]) < 60
 
 
+@pytest.mark.slow
 def test_tolerance_is_kept_and_saves_windows():
     system, y0 = DrivenOscillator(), jnp.array([1.0, 0.0])
     coarse = pinn.solve(system, y0, 20.0, rtol=1e-3, network=small_network())

@@ -213,6 +213,7 @@ def after_pulse(f, start, times, centre, width):
     return decayed + kick * np.exp(-0.1 * (times - centre - on))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0.0, 1e-20, 1.0])
 @pytest.mark.parametrize("f", [smooth_pulse, flat_pulse])
 def test_pulses_in_time_from_any_start(f, start):

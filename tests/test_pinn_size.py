@@ -342,6 +342,7 @@ def test_a_large_system_that_repels_is_not_trusted():
     assert not np.all(np.isfinite(solution.error_estimate(2.0)))
 
 
+@pytest.mark.slow
 def test_buffers_grow_where_they_are_full(monkeypatch):
     whole = pinn.solve(Lorenz(), [1.0, 1.0, 1.0], 25.0)
     assert int(whole.stats["num_windows"]) > 64
