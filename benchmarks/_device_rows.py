@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -321,9 +320,7 @@ def digits_grid(size: Size) -> Figures:
     rates, strengths = np.meshgrid(script.GRID, script.GRID, indexing="ij")
     settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
     epochs = size(2, 20, 100)
-    with tempfile.TemporaryDirectory() as folder:
-        call = Path(folder, "grid"), script.LECTURE, train, epochs, jax.random.key(1), 49
-        swept = script.fit_many(*call, **settings)
+    swept = script.fit_many(script.LECTURE, train, epochs, jax.random.key(1), 49, **settings)
     (accuracy, _), _ = script.scores(swept, test)
     return {
         "members": 49,
