@@ -41,6 +41,11 @@ def compile_quickly():
     os.environ["XLA_FLAGS"] = flags
 
 
+def pytest_collection_modifyitems(items):
+    """The longest tests come first, so that none of them is left to one process at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_scripts")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Each process takes neighbouring tests, so that what they share is made and compiled once."""
