@@ -96,8 +96,11 @@ def test_the_main_job(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+# Two runs of lorenz.py, one of them interrupted, are compared in test_faults.py.
 @pytest.mark.slow  # half a minute's compiling and more
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", [path for path in SCRIPTS if path.stem != "lorenz"], ids=lambda path: path.stem
+)
 def test_same_seed_same_figures(script, tmp_path):
     first, second = (quick_run(script, tmp_path / name) for name in ("first", "second"))
     assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
