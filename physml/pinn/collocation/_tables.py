@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
@@ -53,7 +53,7 @@ def hidden_layer(
 
 
 @functools.cache
-def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[nnx.GraphDef[MLP], nnx.State]:
+def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[nnx.GraphDef, PyTree]:
     """The structure of a network. No weights are drawn, so that nothing has to be compiled."""
     network = nnx.eval_shape(lambda: MLP(1, (units,), out_features, dtype=dtype, rngs=nnx.Rngs(0)))
     return nnx.split(network)
