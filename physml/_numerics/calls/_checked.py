@@ -84,4 +84,5 @@ def _annotations(owner: Callable[..., object]) -> dict[str, Annotation]:
     except NameError:  # a user's own class, with names that only its function knows
         return {}
     hints.pop("return", None)
-    return {name: Annotation.of(hint) for name, hint in hints.items()}
+    fields = {name: x for name, x in hints.items() if typing.get_origin(x) is not ClassVar}
+    return {name: Annotation.of(hint) for name, hint in fields.items()}
