@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import tyro
@@ -56,7 +56,7 @@ class Config:
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
-def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
+def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
     """Run `main` with a configuration read from the command line.
 
     `--help` shows the docstring of the module of `main`. The first line of the output says where

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +62,7 @@ class Chunks:
         self._step, self._sizes, self.capacity = step, (batch_size, capacity), capacity
         self._smaller = lambda size: Chunks(step, data, key, size, augment, capacity)
         self._data: tuple[int, PyTree] = (-1, data)  # of the last epoch that was asked for
-        self._program: Any = None
+        self._program: Callable[..., tuple[PyTree[Array], dict[str, Array]]]
         self.beat: int | None = None
         self.compile_seconds = 0.0
         if augment is None or batch_size is None:

@@ -5,7 +5,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypedDict
 
 import equinox as eqx
 import jax
@@ -171,6 +171,16 @@ def loop(
     )
 
 
+class _Said(TypedDict):
+    """All but the states that another process needs to go on."""
+
+    rows: dict[str, np.ndarray]
+    reviews: dict[str, np.ndarray]
+    start: int
+    seconds: float
+    stopped: bool
+
+
 class _Run:
     """Where a loop stands, and what its steps and reviews have said so far."""
 
@@ -223,7 +233,7 @@ class _Run:
             | _stacked(self._reviews, None)
         )
 
-    def said(self) -> dict[str, Any]:
+    def said(self) -> _Said:
         """All but the states that another process needs to go on."""
         return {
             "rows": _stacked(self._rows, None),
@@ -233,7 +243,7 @@ class _Run:
             "stopped": self.verdict is not None,
         }
 
-    def go_on_from(self, anchors: list[tuple[int, PyTree[Array]]], said: dict[str, Any]) -> None:
+    def go_on_from(self, anchors: list[tuple[int, PyTree[Array]]], said: _Said) -> None:
         """Stand where another process has stood."""
         self.anchors = list(anchors)
         self.first, self.state = anchors[-1]
@@ -257,7 +267,7 @@ class _Checkpoint:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self._keeper is not None:
             self._keeper.wait()
 

@@ -1,7 +1,7 @@
 """A march through time, slab by slab; elements and spans follow the residual."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -261,7 +261,11 @@ class March:
         return box._replace(units=jnp.asarray(self.units, self.space.problem.dtype))
 
     def _defects(
-        self, equations: tuple[SlabEquation, ...], box: Box, coefficients: ArrayLike, free: Any
+        self,
+        equations: tuple[SlabEquation, ...],
+        box: Box,
+        coefficients: ArrayLike,
+        free: ArrayLike,
     ) -> Array:
         measured = jnp.asarray(np.asarray(coefficients) / self.units, self.space.problem.dtype)
         return defects(equations, self._scaled(box), measured, jnp.asarray(free))
