@@ -8,7 +8,6 @@ The networks forecast from starts on the attractor that they have never seen. A 
 equations from (1, 1, 1) without data.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,20 +19,14 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
+from _lorenz_networks import LORENZ, WORDS, surrogates
 
-from physml import data, dynamics, experiment, nn, pinn, plots, reference, surrogate, systems
+from physml import data, dynamics, experiment, pinn, plots, reference
 from physml.experiment import TIMES, Run
 
 DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
-LORENZ = systems.Lorenz()
 LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
-WORDS = {
-    "mlp_trained": "MLP, trained", "mlp_frozen": "MLP, frozen",
-    "gru_trained": "GRU, trained", "rnn_frozen": "RNN, frozen",
-}  # fmt: skip
 COLUMNS = {
     "name": "network", "eps1": "eps1", "vpt_mean": "mean", "vpt_median": "median", "vpt_p5": "5 %",
     "censored": "censored", "vpt_mean_before_refit": "mean before refit",
@@ -95,40 +88,6 @@ def forecast(run: Run, config: Config) -> None:
     run.save_model("surrogates", models)
     draw(run, DT * np.arange(steps + 1), test.ys[0, HISTORY - 1 :], skills)
     run.figure("losses", plots.loss_curves(losses))
-
-
-def surrogates(
-    run: Run, train: data.Trajectories, keys: list[jax.Array], quick: bool
-) -> Iterator[tuple[str, Callable[[], surrogate.StepperFit]]]:
-    """What is fitted, by name."""
-    inputs = surrogate.network_inputs(train)
-    options: dict[str, Any] = {"symmetry": LORENZ.symmetry, "refinements": 0}
-
-    def frozen(network: nn.MLP | nn.RNN, **more: Any) -> surrogate.StepperFit:
-        return surrogate.fit_readout(network, train, **options, **more)
-
-    def trained(
-        name: str, network: nn.MLP | nn.RNN, steps: int, **more: Any
-    ) -> surrogate.StepperFit:
-        steps = steps // 8 if quick else steps
-        rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
-        adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)
-        more |= options | {"optimizer": adam, "steps": steps, "key": keys[0], "progress": True}
-        return surrogate.fit(network, train, checkpoint=run.checkpoint(name), **more)
-
-    single = jnp.float32  # what training runs in; the readout is refitted in float64
-    rngs = [nnx.Rngs(key) for key in keys]
-    # Drawn by one program each, in place of two dozen small ones.
-    mlp = jax.jit(lambda rngs: nn.MLP(3, (256,), 3, dtype=single, rngs=rngs))(rngs[0])
-    yield "mlp_trained", partial(trained, "mlp_trained", mlp, 1000, batch_size=512)
-    mlp = nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=rngs[1])
-    yield "mlp_frozen", partial(frozen, mlp)
-    gru = jax.jit(lambda rngs: nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs))(rngs[2])
-    window = {"batch_size": 64, "length": 8, "warmup": 50}
-    yield "gru_trained", partial(trained, "gru_trained", gru, 800, **window)
-    unit: dict[str, Any] = {"centres": "mean", "spectral_radius": 0.1, "activation": nn.fourier}
-    rnn = nn.RNN.frozen("simple", inputs, 200, 3, scale=0.2, rngs=rngs[3], **unit)
-    yield "rnn_frozen", partial(frozen, rnn, warmup=50)
 
 
 def draw(run: Run, ts: np.ndarray, truth: jax.Array, skills: dict[str, dynamics.Skill]) -> None:
