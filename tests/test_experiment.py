@@ -10,6 +10,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -408,6 +410,21 @@ def test_the_best_of_several_calls_leaves_the_first_out(monkeypatch, repeats):
     answer, seconds, compiling = experiment.best_of(lambda: next(answers), repeats)
     assert answer == repeats
     assert (seconds, compiling) == ((3.0, 6.0) if repeats == 1 else (2.0, 7.0))
+
+
+def test_computations_beside_each_other():
+    met = threading.Barrier(3, timeout=60)
+
+    def compute(number):
+        met.wait()  # for the others: one after the other they would never come
+        return number, jnp.zeros(()).dtype
+
+    with jax.enable_x64(False):
+        found = experiment.beside(*(partial(compute, number) for number in range(3)))
+    assert found == ((0, "float32"), (1, "float32"), (2, "float32"))
+    with pytest.raises(ZeroDivisionError):
+        experiment.beside(lambda: 1, lambda: 1 / 0)
+    assert experiment.beside() == ()
 
 
 def test_error_factors_leave_out_what_is_not_known():
