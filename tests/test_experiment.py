@@ -606,9 +606,10 @@ def test_debug_finds_a_nan_where_it_arises(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("flag", ["--cache", "--no-cache"])
-def test_the_command_line_decides_on_the_cache(tmp_path, monkeypatch, flag):
+def test_the_command_line_decides_on_the_cache(tmp_path, monkeypatch, capsys, flag):
     asked = []
     monkeypatch.setattr(_config, "use_compilation_cache", lambda: asked.append(True))
     monkeypatch.setattr(sys, "argv", ["script", "--out", str(tmp_path), flag])
     experiment.cli(lambda config: None, Options)
     assert asked == [True] * (flag == "--cache")
+    assert capsys.readouterr().out.endswith(f"The results are in {tmp_path}.\n")
