@@ -134,6 +134,19 @@ def test_a_batch_on_two_devices(batch_size):
     np.testing.assert_array_equal(whole.model, divided.model)
 
 
+def test_data_in_a_file_on_two_devices(tmp_path):
+    np.save(tmp_path / "x.npy", np.asarray(X))
+    data = np.load(tmp_path / "x.npy", mmap_mode="r")
+    options = {"optimizer": optax.adam(1e-1), "batch_size": 4, "key": jax.random.key(0)}
+    alone = fit.gradient(line, jnp.zeros(2), X, steps=12, **options)
+    divided = fit.gradient(line, jnp.zeros(2), data, steps=12, devices=DEVICES, **options)
+    np.testing.assert_allclose(divided.model, alone.model, rtol=1e-12)
+    with pytest.raises(ValueError, match="devices"):
+        fit.gradient(
+            line, jnp.zeros(2), data, steps=1, devices=DEVICES, **options | {"batch_size": 3}
+        )
+
+
 def test_one_of_several_processes_keeps_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     options = {"key": jax.random.key(0), "checkpoint": tmp_path / "fit"}
