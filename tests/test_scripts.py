@@ -91,6 +91,13 @@ def quick_run(script, out):
     return metrics
 
 
+def test_no_script_is_long():
+    lengths = {
+        path.name: len(path.read_text().splitlines()) for path in (ROOT / "scripts").glob("*.py")
+    }
+    assert not {name: lines for name, lines in lengths.items() if lines > 150}
+
+
 def test_the_main_job(tmp_path):
     quick_run(ROOT / "scripts" / "lorenz.py", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
