@@ -14,6 +14,7 @@ from physml.data import Images
 from physml.experiment import TIMES, Run
 
 SHOWN, LATENT = 10, 16
+FEW = 2000  # images for the scores that compare all pairs, and at most if quick
 LABELS = {"gan": "adversarial", "conditional": "adversarial, class asked for"}
 COLUMNS = {
     "name": "digits", "frechet": "Fréchet", "precision": "precision", "recall": "recall",
@@ -25,13 +26,16 @@ class Judge:
     """What makes digits comparable: a classifier, true digits and their features."""
 
     def __init__(self, run: Run, images: Images, key: jax.Array, quick: bool):
+        if quick and len(images) > FEW:
+            images, _ = images.split((FEW / len(images), 1 - FEW / len(images)), key)
         self.train, self.test = images.scaled(jnp.float32).split((0.8, 0.2), key)
         _, *shape = self.train.images.shape
         self.shape: Any = tuple(shape)
         network = nn.CNN(
             self.shape, nn.ARCHITECTURES["digits"], 10, dtype=jnp.float32, rngs=nnx.Rngs(key)
         )
-        options: dict[str, Any] = {"epochs": 10 if quick else 40, "batch_size": 64, "key": key}
+        epochs = -(-(14_000 if quick else 57_000) // len(self.train))
+        options: dict[str, Any] = {"epochs": epochs, "batch_size": 64, "key": key}
         fitted = run.part("digits.classifier", classify.fit, network, self.train, **options)
         self.classifier: Any = fitted.model
         self.classifier.eval()
@@ -46,9 +50,9 @@ class Judge:
 
     def score(self, rows: jax.Array, labels: np.ndarray | None = None) -> dict[str, Any]:
         """The figures of digits: as many as there are to train with, or more."""
-        found, num = self.features(rows), len(self.known)
+        found, num = self.features(rows), min(len(self.known), FEW)
         classes = np.asarray(self.classifier.readout(jnp.asarray(found))).argmax(axis=1)
-        covered = generative.coverage(self.known, found[:num])
+        covered = generative.coverage(self.known[:num], found[:num])
         near = generative.nearest(rows[:num].reshape(num, -1), self.rows(self.train))
         figures = {
             "frechet": generative.frechet_distance(found, self.known),
@@ -69,12 +73,13 @@ def compare_digits(run: Run, key: jax.Array, images: Images, quick: bool) -> Non
     keys = jax.random.split(key, 4)
     judge = Judge(run, images, keys[0], quick)
     train, labels = judge.rows(judge.train), np.asarray(judge.train.labels)
-    num, steps = len(train), 300 if quick else 4000
+    num, steps = len(train), 200 if quick else 4000
     made = {}
     with run.row("digits.truth", "training images") as row:
         row.metrics(judge.score(train, labels))
     with run.row("digits.test", "test images") as row:
-        row["nearest"] = np.median(generative.nearest(judge.rows(judge.test), train).distance)
+        some = judge.rows(judge.test)[:FEW]
+        row["nearest"] = np.median(generative.nearest(some, train).distance)
     for name in ("gan", "conditional"):
         wanted = labels if name == "conditional" else None
         with run.row(f"digits.{name}", LABELS[name]) as row:

@@ -96,6 +96,10 @@ PROCESS = bayes.GaussianProcess.condition(bayes.RBF(), ROWS.T, SERIES[:5], noise
 GAUSSIAN = bayes.GaussianStepper(
     bayes.GaussianProcess.condition(bayes.RBF(), ROWS.T, ROWS.T, noise=0.1), 0.1
 )
+ASKED = np.array([0, 1, 0, 1, 1])
+CLASSIFIER = bayes.fit_gaussian_classifier(
+    bayes.RBF(), ROWS.T, ASKED, KEY, restarts=0, max_steps=5, throw=False
+).model
 SPECTRUM = dynamics.LyapunovSpectrum(jnp.ones(3), jnp.ones((40, 3)), 3)
 SWEEP = {"learning_rate": jnp.asarray([0.1, 0.2])}
 GRID = np.asarray([0.0, 0.5, 1.0])
@@ -156,6 +160,11 @@ CALLS = {
         "solver": None, "shared": False, "fixed": (), "standardise": True, "search_rows": None,
         "restarts": 0, "max_steps": 5, "throw": True,
     },
+    bayes.fit_gaussian_classifier: {
+        "kernel": bayes.RBF(), "x": ROWS.T, "labels": ASKED, "key": KEY, "fixed": (),
+        "standardise": True, "search_rows": None, "restarts": 0, "max_steps": 5, "throw": False,
+    },
+    bayes.GaussianClassifier.__call__: {"self": CLASSIFIER, "x": ROWS.T},
     bayes.GaussianProcess.condition: {
         "kernel": bayes.RBF(), "x": ROWS.T, "y": SERIES[:5], "noise": 0.1, "solver": None,
         "standardise": True,

@@ -29,6 +29,8 @@ from physml.bayes.gaussian_processes import RBF as RBF
 from physml.bayes.gaussian_processes import AnyKernel as AnyKernel
 from physml.bayes.gaussian_processes import Constant as Constant
 from physml.bayes.gaussian_processes import Exact as Exact
+from physml.bayes.gaussian_processes import GaussianClassifier as GaussianClassifier
+from physml.bayes.gaussian_processes import GaussianClassifierFit as GaussianClassifierFit
 from physml.bayes.gaussian_processes import GaussianProcess as GaussianProcess
 from physml.bayes.gaussian_processes import GaussianProcessFit as GaussianProcessFit
 from physml.bayes.gaussian_processes import GaussianStepper as GaussianStepper
@@ -43,6 +45,7 @@ from physml.bayes.gaussian_processes import Quasiseparable as Quasiseparable
 from physml.bayes.gaussian_processes import RationalQuadratic as RationalQuadratic
 from physml.bayes.gaussian_processes import StepperFit as StepperFit
 from physml.bayes.gaussian_processes import Sum as Sum
+from physml.bayes.gaussian_processes import fit_gaussian_classifier as fit_gaussian_classifier
 from physml.bayes.gaussian_processes import fit_gaussian_process as fit_gaussian_process
 from physml.bayes.gaussian_processes import fit_linear_equation as fit_linear_equation
 from physml.bayes.gaussian_processes import fit_stepper as fit_stepper

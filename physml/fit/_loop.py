@@ -84,7 +84,9 @@ def loop(
         step: pure function `(state, batch, key) -> (state, metrics)`, metrics a dict of arrays. It
             may be a pytree such as an `eqx.Module`, whose arrays are then traced.
         state: pytree of arrays; never donated, so what was passed in stays valid.
-        data: pytree of arrays; with a `batch_size`, all of one leading length n.
+        data: pytree of arrays; with a `batch_size`, all of one leading length n. Where one of them
+            is an `np.memmap`, the data stay in their files, and only the rows that a chunk needs
+            come to the device.
         num_steps: steps in all, those before `start` included.
         start: steps already behind `state`.
         key: key of the whole fit; without one each step gets `key=None`.
@@ -137,7 +139,7 @@ def loop(
         begin = time.perf_counter() - run.seconds
         while run.first < num_steps and run.verdict is None and not interrupted():
             ends = [(run.first // beat + 1) * beat for beat in beats]
-            last = min(run.first + length, num_steps, *ends)
+            last = min(run.first + min(length, chunks.capacity), num_steps, *ends)
             tick = time.perf_counter()
             metrics = run.advance(last)
             if chunk is None:

@@ -9,6 +9,7 @@ from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml.generative._codec import checked_rows
 
+_AT_ONCE = 10_000_000  # distances that are held at a time
 Features = Float[Array | np.ndarray, "_rows size"]
 
 
@@ -74,8 +75,8 @@ def nearest(
         ValueError: rows of different shapes, none, or not finite.
     """
     one, two = _pair(1, x=x, train=train)
-    squares = _squares(one, two)
-    index = squares.argmin(axis=1)
+    chunks = np.array_split(one, -(-len(one) * len(two) // _AT_ONCE))
+    index = np.concatenate([_squares(chunk, two).argmin(axis=1) for chunk in chunks])
     # The differences themselves: the squares above cancel for near rows.
     return Nearest(index, np.linalg.norm(one - two[index], axis=1))
 

@@ -55,7 +55,7 @@ def function_bands(
         ax.plot(ts, check_shape("truth", truth, ts.size), color=TRUTH, lw=2.0, label="truth")
     for i, (label, (mean, sd)) in enumerate(functions.items()):
         mean, sd = check_shape(label, mean, ts.size), check_shape(f"{label}'s sd", sd, ts.size)
-        ax.plot(ts, mean, linewidth=1.4, label=label, **line_style(i))
+        ax.plot(ts, mean, linewidth=1.4, label=f"{label}, 95 %", **line_style(i))
         low, high = (np.asarray(mean) + side * _INSIDE * np.asarray(sd) for side in (-1, 1))
         ax.fill_between(ts, low, high, color=colour_of(i), alpha=0.18, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=name)

@@ -1,5 +1,12 @@
-"""Gaussian processes: regression, next-step maps that know their error, forces behind motions."""
+"""Gaussian processes: functions, probabilities of classes, next-step maps, forces of motions."""
 
+from physml.bayes.gaussian_processes._classification import GaussianClassifier as GaussianClassifier
+from physml.bayes.gaussian_processes._classification import (
+    GaussianClassifierFit as GaussianClassifierFit,
+)
+from physml.bayes.gaussian_processes._classification import (
+    fit_gaussian_classifier as fit_gaussian_classifier,
+)
 from physml.bayes.gaussian_processes._fitting import GaussianProcessFit as GaussianProcessFit
 from physml.bayes.gaussian_processes._fitting import fit_gaussian_process as fit_gaussian_process
 from physml.bayes.gaussian_processes._gaussian_process import GaussianProcess as GaussianProcess

@@ -142,15 +142,7 @@ class GaussianProcess(eqx.Module):
         return roots * self.outputs.std[:, None, None]
 
     def _points(self, x: Numbers) -> Float[Array, "points inputs"]:
-        points = floating_array("x", x, self.inputs.mean.dtype)
-        inputs = self.inputs.mean.shape[0]
-        wanted = "(points,)" if self.flat[0] else f"(points, {inputs})"
-        columns = points[:, None] if self.flat[0] and points.ndim == 1 else points
-        fits = columns.ndim == 2 and columns.shape[1] == inputs and columns.shape[0] > 0
-        if not fits or points.ndim != 2 - self.flat[0]:
-            raise ValueError(f"x must have shape {wanted}, got shape {points.shape}")
-        require_finite("x", points)
-        return self.inputs(columns)
+        return self.inputs(points_of(x, self.inputs, self.flat[0]))
 
     def _shaped(self, values: Array) -> Array:
         return values[:, 0] if self.flat[1] else values
@@ -190,7 +182,7 @@ class Task(eqx.Module):
             raise ValueError(f"y must have {len(x)} rows, as x has, got {len(y)}")
         flat = (x.ndim == 1, y.ndim == 1)
         x, y = (v[:, None] if v.ndim == 1 else v for v in (x, y))
-        inputs, outputs = (_standardiser(v, standardise) for v in (x, y))
+        inputs, outputs = (standardiser(v, standardise) for v in (x, y))
         x, y = inputs(x), outputs(y)
         ys = y[None] if shared else y.T[..., None]
         if noise is not None:
@@ -237,7 +229,24 @@ class Task(eqx.Module):
         )
 
 
-def _standardiser(rows: Array, standardise: bool) -> Standardiser:
+def points_of(x: Numbers, inputs: Standardiser, flat: bool) -> Float[Array, "points inputs"]:
+    """Points at which a prediction is asked for, with an axis for the inputs.
+
+    Raises:
+        ValueError: they have not the shape that the rows had, or are not finite.
+    """
+    points, num = floating_array("x", x, inputs.mean.dtype), inputs.mean.shape[0]
+    wanted = "(points,)" if flat else f"(points, {num})"
+    columns = points[:, None] if flat and points.ndim == 1 else points
+    fits = columns.ndim == 2 and columns.shape[1] == num and columns.shape[0] > 0
+    if not fits or points.ndim != 2 - flat:
+        raise ValueError(f"x must have shape {wanted}, got shape {points.shape}")
+    require_finite("x", points)
+    return columns
+
+
+def standardiser(rows: Array, standardise: bool) -> Standardiser:
+    """What brings rows to mean 0 and standard deviation 1, or leaves them as they are."""
     if standardise:
         return Standardiser.fit(rows)
     columns = rows.shape[1]
@@ -259,7 +268,7 @@ def _of_groups(process: GaussianProcess, ask: Callable[[Posterior], Array]) -> A
     return eqx.filter_vmap(ask)(process.posterior)
 
 
-def _in_chunks(work: Callable[[Array], Array], points: Array) -> Array:
+def in_chunks(work: Callable[[Array], Array], points: Array) -> Array:
     """`work` on a chunk of the points at a time, which bounds the memory."""
     if len(points) <= _CHUNK:
         return work(points)
@@ -275,7 +284,7 @@ def _mean(process: GaussianProcess, points: Array) -> Float[Array, "points outpu
         found = _of_groups(process, lambda posterior: posterior.mean(points))
         return jnp.moveaxis(found, 0, 1).reshape(len(points), -1)
 
-    return _in_chunks(work, points)
+    return in_chunks(work, points)
 
 
 @eqx.filter_jit
@@ -284,7 +293,7 @@ def _variance(process: GaussianProcess, points: Array) -> Float[Array, "points o
         found = _of_groups(process, lambda posterior: posterior.variance(points))
         return jnp.repeat(found.T, process.outputs.std.shape[0] // len(found), axis=1)
 
-    return _in_chunks(work, points)
+    return in_chunks(work, points)
 
 
 @eqx.filter_jit
@@ -301,7 +310,7 @@ def _derivative(process: GaussianProcess, points: Array) -> Float[Array, "points
         )(directions)
         return jnp.moveaxis(slopes, 0, -1)
 
-    return _in_chunks(work, points)
+    return in_chunks(work, points)
 
 
 @eqx.filter_jit

@@ -1,5 +1,6 @@
 """A partial differential equation solved by networks, in space and through time."""
 
+import os
 from collections.abc import Collection, Mapping
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.interrupt import ctrl_c
+from physml.pinn.space_time._checkpoint import Checkpoint
 from physml.pinn.space_time._conditions import Face, checked_conditions, condition_defects
 from physml.pinn.space_time._discretisation import Discretisation
 from physml.pinn.space_time._jets import PointResidual
@@ -37,6 +39,7 @@ def pde(
     max_windows: int = 1000,
     max_steps: int = 12,
     dtype: DTypeLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     throw: bool = True,
 ) -> PDESolution:
     r"""Solves a partial differential equation by neural networks, to many digits.
@@ -84,6 +87,8 @@ def pde(
         max_windows: the number of windows after which the march stops.
         max_steps: Gauss-Newton steps after which a window is tried narrower.
         dtype: float64 or float32; JAX's default float unless given.
+        checkpoint: a folder. A march through time is saved there every few seconds beside its work,
+            and the same call goes on from what it finds there, to the same solution bit for bit.
         throw: raise if the equation is not solved to tolerance everywhere; otherwise warn, and
             `solution.result` says why: `window_failed`, `unresolved` (`max_elements`),
             `max_steps_reached` (`max_windows`), `nonlinear_divergence` or `nonfinite`. The
@@ -131,6 +136,8 @@ def pde(
         raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
     problem = make_problem(residual, domain, periodic, components, dtype)
     problem = problem._replace(conditions=checked_conditions(problem, conditions))
+    if checkpoint is not None and problem.time is None:
+        raise ValueError(f"checkpoint must be None for an equation without t, got {checkpoint!r}")
     if rtol is None:
         rtol = _DEFAULT_RTOL[0 if problem.dtype == jnp.float64 else 1]
     limits = rtol, max_elements, max_steps
@@ -139,8 +146,14 @@ def pde(
             march, result = _steady(problem, elements, limits)
         else:
             march = March(Discretisation(problem), *limits)
-            with ctrl_c() as interrupted:
-                course = first_span, max_windows, interrupted
+            ends = {name: tuple(map(float, interval)) for name, interval in domain.items()}
+            options = sorted(periodic), components, elements, first_span, str(problem.dtype)
+            facts = {
+                "equations": (residual, *conditions.values()),
+                "numbers": repr((ends, list(conditions), *options, *limits)),
+            }
+            with Checkpoint(checkpoint, facts) as kept, ctrl_c() as interrupted:
+                course = first_span, max_windows, interrupted, kept.resume(march), kept.note
                 result = march.through_time(_even(problem, elements), *course)
     solution, reach = _solution(march, result)
     result, details = _verdict(march, solution, reach)
