@@ -54,19 +54,10 @@ def climate(num: int) -> dict[str, float]:
     }
 
 
-def best(compute: Callable[[], Any]) -> float:
-    """The seconds of the fastest of three calls, after one that compiles."""
-    jax.block_until_ready(compute())
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        jax.block_until_ready(compute())
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
 def devices(count: int) -> dict[str, float]:
     """Trajectories and forecasts on so many devices: the same work, and work that grows."""
+    from physml.experiment import best_of  # it loads much, and `climate` measures its memory
+
     if jax.device_count() < count and jax.default_backend() == "cpu":
         raise RuntimeError(f"the CPU must be {count} devices, got {jax.device_count()}")
     some = jax.devices()[:count]
@@ -80,9 +71,9 @@ def devices(count: int) -> dict[str, float]:
     history = jnp.expand_dims(starts, 1)
     return {
         "count": count,
-        "strong_seconds": best(made(8 * SHARE)),
-        "weak_seconds": best(made(count * SHARE)),
-        "forecast_seconds": best(lambda: dynamics.rollout(flow, history, NUM_STEPS)),
+        "strong_seconds": best_of(made(8 * SHARE), 3)[1],
+        "weak_seconds": best_of(made(count * SHARE), 3)[1],
+        "forecast_seconds": best_of(lambda: dynamics.rollout(flow, history, NUM_STEPS), 3)[1],
     }
 
 

@@ -22,7 +22,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, ArrayLike, Bool
 
 from physml._numerics.checks import is_concrete
 from physml._numerics.interrupt import in_script
@@ -42,6 +42,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
     if TYPE_CHECKING:  # inherited; pyright takes them for members of another type
         nonfinite = max_steps_reached = nonlinear_divergence = ""
+
+        @staticmethod
+        def where(pred: ArrayLike, a: object, b: object) -> "RESULTS": ...
+
     successful = ""
     early_stopped = "The validation loss stopped improving, or a callback asked to stop."
     interrupted = "Ctrl-C was pressed: what had been reached by then is returned."

@@ -27,7 +27,7 @@ def compare_solvers(run: Run, key: jax.Array, quick: bool) -> None:
         ts = np.linspace(0.0, t1, 2001)
         exact = reference.solve(system, jnp.asarray(y0), ts).ys
         curves = {}
-        for method, stages in methods(300 if quick else 4000).items():
+        for method, stages in methods(200 if quick else 4000).items():
             prefix = f"solver.{name}.{method}"
             with run.row(prefix, f"{name.replace('_', ' ')}, {method.replace('_', ' ')}") as row:
                 network = nn.MLP(1, (32, 32), 2, activation="sin", rngs=nnx.Rngs(key))

@@ -73,7 +73,7 @@ def compare_digits(run: Run, key: jax.Array, images: Images, quick: bool) -> Non
     keys = jax.random.split(key, 4)
     judge = Judge(run, images, keys[0], quick)
     train, labels = judge.rows(judge.train), np.asarray(judge.train.labels)
-    num, steps = len(train), 300 if quick else 4000
+    num, steps = len(train), 200 if quick else 4000
     made = {}
     with run.row("digits.truth", "training images") as row:
         row.metrics(judge.score(train, labels))

@@ -46,6 +46,23 @@ class Subject:
             scores |= {f"eps1{suffix}": found.eps1, f"forecast{suffix}": forecast}
         return {name: np.asarray(values) for name, values in scores.items()}
 
+    def gradient_norms(self, depth: int, activation: str, keys: jax.Array) -> np.ndarray:
+        """The norm of the loss's gradient in each layer's matrix at the start: (layers, keys)."""
+        x, y = self.pairs("train", 1024)
+
+        @jax.jit
+        @jax.vmap
+        def norms(key: jax.Array) -> jax.Array:
+            network = nn.MLP(
+                x.shape[1], (32,) * depth, y.shape[1], activation=activation, dtype=x.dtype,
+                rngs=nnx.Rngs(key),
+            )  # fmt: skip
+            grads = nnx.grad(lambda network: jnp.mean((network(x) - y) ** 2))(network)
+            layers = [*(grads["hidden"][i] for i in range(depth)), grads["readout"]]
+            return jnp.stack([jnp.linalg.norm(layer["kernel"][...]) for layer in layers])
+
+        return np.asarray(norms(keys)).T
+
 
 def lorenz(key: jax.Array) -> Subject:
     """The lecture's 100 trajectories to learn from; starts on the attractor to be judged on."""

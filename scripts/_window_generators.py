@@ -66,7 +66,7 @@ def compare_windows(run: Run, key: jax.Array, quick: bool) -> None:
         score(row, other, test)
     for name, label in GENERATORS.items():
         with run.row(f"windows.{name}", label) as row:
-            steps, kept = 300 if quick else 7000, row.checkpoint
+            steps, kept = 200 if quick else 7000, row.checkpoint
             generator = row.part(train_windows, name, train, keys[3], steps, kept)
             made[name] = mirrored(generator.sample(NUM, keys[4]), keys[4])
             score(row, made[name], test)

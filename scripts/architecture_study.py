@@ -16,15 +16,13 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # data and scores; networks are trained in float32
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 from _study import SCORES, Found, Study, StudyConfig
 from _study_settings import SCHEDULES
-from _study_subjects import SUBJECTS, Subject
-from flax import nnx
+from _study_subjects import SUBJECTS
 
-from physml import experiment, nn, plots
+from physml import experiment, plots
 from physml.experiment import Run, slug
 
 Optimizer = Callable[[optax.Schedule], optax.GradientTransformation]
@@ -38,24 +36,6 @@ OPTIMIZERS: dict[str, tuple[Optimizer, bool, tuple[float, ...]]] = {  # in batch
     "Muon": (optax.contrib.muon, True, (1e-3, 3e-3, 1e-2)),
     "L-BFGS": (lambda rate: optax.lbfgs(), False, (1.0,)),
 }
-
-
-def gradient_norms(subject: Subject, depth: int, activation: str, keys: jax.Array) -> np.ndarray:
-    """The norm of the loss's gradient in each layer's matrix at the start: (layers, keys)."""
-    x, y = subject.pairs("train", 1024)
-
-    @jax.jit
-    @jax.vmap
-    def norms(key: jax.Array) -> jax.Array:
-        network = nn.MLP(
-            x.shape[1], (32,) * depth, y.shape[1], activation=activation, dtype=x.dtype,
-            rngs=nnx.Rngs(key),
-        )  # fmt: skip
-        grads = nnx.grad(lambda network: jnp.mean((network(x) - y) ** 2))(network)
-        layers = [*(grads["hidden"][i] for i in range(depth)), grads["readout"]]
-        return jnp.stack([jnp.linalg.norm(layer["kernel"][...]) for layer in layers])
-
-    return np.asarray(norms(keys)).T
 
 
 def shapes(study: Study) -> None:
@@ -127,7 +107,7 @@ def vanishing_gradients(study: Study) -> None:
     keys = jax.random.split(study.key, 5)
     norms = {}
     for activation, depth in itertools.product(("sigmoid", "tanh", "relu"), (4, 16)):
-        found = gradient_norms(study.subject, depth, activation, keys)
+        found = study.subject.gradient_norms(depth, activation, keys)
         norms[f"{activation}, {depth} layers"] = np.arange(1, depth + 2), found
         first_to_last = np.median(found[0] / found[-2])
         study.run.metrics({f"{study.subject.name}.gradient.{activation}_{depth}": first_to_last})

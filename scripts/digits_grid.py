@@ -10,23 +10,19 @@ their recipe was chosen by the validation images of all five splits, and some of
 test images of other splits.
 """
 
+import dataclasses
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
+from _digit_recipes import LECTURE, WIDE, fit_part, scores
 
-from physml import classify, data, experiment, fit, nn, plots
+from physml import data, experiment, plots
 
 GRID = tuple(np.logspace(-5, 1, 7).tolist())  # of learning rates, and of L2 strengths
-WIDE = (nn.Filters(64), nn.Pool(), nn.Dropout(0.3), nn.Dense(200), nn.Dropout(0.5))
-MOVES = classify.Augmentation(rotation=10.0, scale=0.1)
 MEMBERS = 5  # networks that are tested, one by one and together
 
 
@@ -47,28 +43,6 @@ class Config(experiment.Config):
     """Epochs of the wide networks."""
 
 
-def lecture_net(setting: dict[str, jax.Array]) -> nn.Regularised:
-    network = nn.CNN((8, 8, 1), nn.ARCHITECTURES["digits"], 10, rngs=nnx.Rngs(setting["key"]))
-    return nn.Regularised(network, setting["l2"])
-
-
-def sgd(setting: dict[str, jax.Array]) -> optax.GradientTransformation:
-    return optax.sgd(lambda count: setting["rate"] * (1 - count / setting["steps"]))
-
-
-def wide_net(setting: dict[str, jax.Array]) -> nn.CNN:
-    return nn.CNN((8, 8, 1), WIDE, 10, rngs=nnx.Rngs(setting["key"]))
-
-
-def one_cycle(setting: dict[str, jax.Array]) -> optax.GradientTransformation:
-    rate = fit.OneCycle(1e-2, setting["steps"])
-    return fit.scheduled(optax.adamw, learning_rate=rate, weight_decay=1e-2)
-
-
-# Loss, network, optimizer and images in a step: made once, so that nothing is compiled again.
-Recipe = tuple[fit.Loss, Callable, Callable, int]
-LECTURE: Recipe = (classify.cross_entropy(), lecture_net, sgd, 100)
-WIDE_RECIPE: Recipe = (classify.cross_entropy(label_smoothing=0.1), wide_net, one_cycle, 50)
 COLUMNS = {
     "split": "split", "rate": "rate", "l2": "L2", "valid_acc": "validation",
     "test_acc_mean": "test", "together_test_acc": f"{MEMBERS} together",
@@ -79,93 +53,82 @@ COLUMNS = {
 
 def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
-    images = data.digits().scaled()
-    splits, epochs, wide_epochs = config.splits, config.epochs, config.wide_epochs
-    if config.quick:
-        splits, epochs, wide_epochs = 1, 3, 3
-    rates, strengths, _ = np.meshgrid(GRID, GRID, np.arange(config.seeds), indexing="ij")
+    small = dataclasses.replace(config, splits=1, epochs=3, wide_epochs=3)
+    sizes, images = small if config.quick else config, data.digits().scaled()
     with experiment.Run(config.out, config) as run:
         run.figure("images", plots.labelled_images(images[:25]))
-        rows, maps, confusion, diverged = [], [], np.zeros((10, 10), int), 0
-        for split in range(splits):
-            key = jax.random.fold_in(jax.random.key(config.seed), split)
-            test_key, valid_key, fit_key = jax.random.split(key, 3)
-            whole, test = images.split((0.8, 0.2), test_key)
-            train, valid = whole.split((0.8, 0.2), valid_key)
-            scale = data.Standardiser.fit(train.images)
-            whole, train, valid, test = (x.transformed(scale) for x in (whole, train, valid, test))
-
-            settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
-
-            many = train, epochs, fit_key, rates.size
-            grid = kept(run, f"split_{split}.grid", LECTURE, *many, **settings)
-            (on_train, _), (on_valid, entropy), (on_test, _) = (
-                [score.reshape(rates.shape).mean(axis=-1) for score in scores(grid, part)[0]]
-                for part in (train, valid, test)
-            )  # means over the seeds
-            i, j = np.unravel_index(np.nanargmin(entropy), entropy.shape)
-            chosen = {"rate": np.full(MEMBERS, GRID[i]), "l2": np.full(MEMBERS, GRID[j])}
-            many = whole, epochs, fit_key, MEMBERS
-            best = kept(run, f"split_{split}.best", LECTURE, *many, **chosen)
-            many = whole, wide_epochs, fit_key, MEMBERS
-            wide = kept(run, f"split_{split}.wide", WIDE_RECIPE, *many)
-            ((best_alone, _), best_together), ((wide_alone, _), wide_together) = (
-                scores(swept, test) for swept in (best, wide)
-            )
-            maps.append((on_train, on_test))
-            confusion += wide_together.confusion
-            diverged += int(grid.diverged.sum())
-            found = (
-                split, GRID[i], GRID[j], on_valid[i, j], best_alone.mean(), best_together.accuracy,
-                wide_alone.mean(), wide_together.accuracy, grid.seconds, wide.seconds,
-            )  # fmt: skip
-            rows.append(dict(zip(COLUMNS, found, strict=True)))
-        run.table(rows, COLUMNS, title=f"Accuracy: the best of {len(grid)} networks, and wide ones")
-        for part, accuracy in zip(("train", "test"), np.mean(maps, axis=0), strict=True):
-            figure = plots.heat_map(
-                100 * accuracy, GRID, GRID, row_name="learning rate", column_name="L2 strength",
-                name="accuracy [%]", log=False, title=f"{part}, mean of {splits} splits",
-            )  # fmt: skip
-            run.figure(f"{part}_accuracy", figure)
-        run.figure("confusion", plots.confusion_matrix(confusion, images.names))
-        run.save_model("wide", wide.models)
+        found = [one_split(run, sizes, images, split) for split in range(sizes.splits)]
+        rows = [each.row for each in found]
+        models = len(GRID) ** 2 * config.seeds
+        run.table(rows, COLUMNS, title=f"Accuracy: the best of {models} networks, and wide ones")
+        draw(run, found, images.names)
+        run.save_model("wide", found[-1].wide)
         means = {key: np.mean([row[key] for row in rows]) for key in list(COLUMNS)[4:]}
-        counts = {"models": len(grid), "diverged": diverged, "splits": splits, "members": MEMBERS}
+        diverged = sum(each.diverged for each in found)
+        counts = {"models": models, "diverged": diverged, "splits": len(rows), "members": MEMBERS}
         return run.metrics(means | counts)
 
 
-def kept(run: experiment.Run, part: str, *args: Any, **settings: Any) -> fit.Sweep:
-    """Networks by `fit_many`, kept as a part of the run."""
-    return run.part(part, fit_many, *args, checkpoint=run.checkpoint(part), **settings)
+class Found(NamedTuple):
+    """What one split shows."""
+
+    row: dict[str, Any]  # of the table, by the keys of COLUMNS
+    accuracy: dict[str, np.ndarray]  # of the grid's networks, by the part of the images
+    diverged: int
+    wide: Any  # the wide networks
+    confusion: np.ndarray  # of what they say together
 
 
-def fit_many(
-    recipe: Recipe,
-    images: data.Images,
-    epochs: int,
-    key: jax.Array,
-    num: int,
-    checkpoint: Path | None = None,
-    **settings: Any,
-) -> fit.Sweep:
-    """Fit `num` networks by a recipe, each with first weights and settings of its own."""
-    loss, network, optimizer, batch_size = recipe
-    steps = epochs * (len(images) // batch_size)
-    arrays = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
-    arrays |= {"key": jax.random.split(key, num), "steps": jnp.full(num, steps, jnp.float32)}
-    return fit.sweep(
-        loss, network, images, settings=arrays, optimizer=optimizer, batch_size=batch_size,
-        steps=steps, augment=MOVES, key=key, devices=jax.devices(), progress=True,
-        checkpoint=checkpoint,
+def one_split(run: experiment.Run, config: Config, images: data.Images, split: int) -> Found:
+    """The grid on the images to train with; then those that are chosen, and the wide ones."""
+    key = jax.random.fold_in(jax.random.key(config.seed), split)
+    test_key, valid_key, fit_key = jax.random.split(key, 3)
+    whole, test = images.split((0.8, 0.2), test_key)
+    train, valid = whole.split((0.8, 0.2), valid_key)
+    scale = data.Standardiser.fit(train.images)
+    whole, train, valid, test = (x.transformed(scale) for x in (whole, train, valid, test))
+
+    rates, strengths, _ = np.meshgrid(GRID, GRID, np.arange(config.seeds), indexing="ij")
+    settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
+    many = train, config.epochs, fit_key, rates.size
+    grid = fit_part(run, f"split_{split}.grid", LECTURE, *many, **settings)
+    (on_train, _), (on_valid, entropy), (on_test, _) = (
+        [score.reshape(rates.shape).mean(axis=-1) for score in scores(grid, part)[0]]
+        for part in (train, valid, test)
+    )  # means over the seeds
+    i, j = np.unravel_index(np.nanargmin(entropy), entropy.shape)
+
+    chosen = {"rate": np.full(MEMBERS, GRID[i]), "l2": np.full(MEMBERS, GRID[j])}
+    many = whole, config.epochs, fit_key, MEMBERS
+    best = fit_part(run, f"split_{split}.best", LECTURE, *many, **chosen)
+    many = whole, config.wide_epochs, fit_key, MEMBERS
+    wide = fit_part(run, f"split_{split}.wide", WIDE, *many)
+    (best_alone, _), best_together = scores(best, test)
+    (wide_alone, _), wide_together = scores(wide, test)
+    row = (
+        split, GRID[i], GRID[j], on_valid[i, j], best_alone.mean(), best_together.accuracy,
+        wide_alone.mean(), wide_together.accuracy, grid.seconds, wide.seconds,
     )  # fmt: skip
+    return Found(
+        dict(zip(COLUMNS, row, strict=True)),
+        {"train": on_train, "test": on_test},
+        int(grid.diverged.sum()),
+        wide.models,
+        wide_together.confusion,
+    )
 
 
-def scores(swept: fit.Sweep, images: data.Images) -> tuple[np.ndarray, classify.Evaluation]:
-    """Accuracy and cross-entropy of each model (NaN where it diverged); what all are together."""
-    probabilities = classify.member_probabilities(swept.models, images)
-    alone, together = classify.evaluate_members(probabilities, images)
-    found = np.array([(each.accuracy, each.cross_entropy) for each in alone]).T
-    return np.where(swept.diverged, np.nan, found), together
+def draw(run: experiment.Run, found: list[Found], names: tuple[str, ...]) -> None:
+    """Heat maps of the grid's accuracies, and the confusion of the wide networks."""
+    for part in ("train", "test"):
+        accuracy = np.mean([each.accuracy[part] for each in found], axis=0)
+        figure = plots.heat_map(
+            100 * accuracy, GRID, GRID, row_name="learning rate", column_name="L2 strength",
+            name="accuracy [%]", log=False, title=f"{part}, mean of {len(found)} splits",
+        )  # fmt: skip
+        run.figure(f"{part}_accuracy", figure)
+    confusion = np.sum([each.confusion for each in found], axis=0)
+    run.figure("confusion", plots.confusion_matrix(confusion, names))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import jax.numpy as jnp
 import numpy as np
+from _wave_coefficients import compare_coefficients
 
 from physml import convolution, experiment, fourier, plots, reference, systems
 from physml.experiment import TIMES, Run
@@ -36,44 +37,12 @@ class Config(experiment.Config):
 def main(config: Config) -> dict[str, object]:
     """Run the experiment, write its folder, and return its metrics."""
     with Run(config.out, config) as run:
-        coefficients(run, config)
+        compare_coefficients(run, config.harmonics)
         gibbs(run, config)
         superposition(run, config)
         resonance(run, config)
         theorem(run, config)
         return run.metrics({})
-
-
-def coefficients(run: Run, config: Config) -> None:
-    """The coefficients of four waves by three ways."""
-    n, ts = config.harmonics, np.arange(4096) / 4096
-    waves = {
-        "square": (fourier.square_wave, lambda t: jnp.where(t % 1 < 0.5, 1.0, -1.0), (0.0, 0.5)),
-        "triangle": (fourier.triangle_wave, lambda t: 4 * jnp.abs(t % 1 - 0.5) - 1, (0.0, 0.5)),
-        "sawtooth": (fourier.sawtooth_wave, lambda t: 2 * ((t + 0.5) % 1 - 0.5), (0.5,)),
-        "rectified": (fourier.rectified_sine, lambda t: jnp.abs(jnp.sin(jnp.pi * t)), (0.0,)),
-    }
-    sizes = {}
-    for name, (closed, force, cuts) in waves.items():
-        with run.row(name) as row:
-            series = closed(n)
-            by_quadrature = row.time(fourier.coefficients, force, n, 1.0, cuts)
-            sampled = fourier.coefficients_from_samples(force(ts), n)
-            row["quadrature_max_err"] = difference(by_quadrature, series)
-            row["samples_max_err"] = difference(sampled, series)
-        sizes[name] = jnp.hypot(series.a, series.b)
-    errors = {"quadrature_max_err": "error by quadrature", "samples_max_err": "by 4096 samples"}
-    run.table(
-        run.take_rows(),
-        {"name": "wave", **errors, **TIMES},
-        title=f"The first {n} Fourier coefficients against their closed forms, float64",
-    )
-    run.figure("spectra", plots.spectra(np.arange(1, n + 1), sizes))
-
-
-def difference(series: systems.FourierSeries, other: systems.FourierSeries) -> jax.Array:
-    pairs = zip(jax.tree.leaves(series), jax.tree.leaves(other), strict=True)
-    return jnp.max(jnp.stack([jnp.max(jnp.abs(x - y)) for x, y in pairs]))
 
 
 def gibbs(run: Run, config: Config) -> None:

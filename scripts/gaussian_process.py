@@ -17,6 +17,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import jax.numpy as jnp
 import numpy as np
+from _digit_regression import classify_digits
 from _likelihoods import likelihoods
 
 from physml import bayes, data, dynamics, experiment, plots, reference, systems
@@ -46,7 +47,7 @@ def main(config: Config) -> dict[str, object]:
         likelihoods(run, config.seed)
         force(run, keys[1])
         next_step_map(run, config, keys[2:4])
-        digits(run, config, keys[4])
+        classify_digits(run, keys[4], config.quick)
         return run.metrics({})
 
 
@@ -131,21 +132,6 @@ def next_step_map(run: Run, config: Config, keys: jax.Array) -> None:
     sizes = {name: jnp.sqrt(jnp.mean(x**2, axis=1)) for name, x in errors.items()}
     times = DT * np.arange(1, shown + 1)
     run.figure("forecast", plots.error_growth(times, sizes, lambda1=LORENZ.lambda1))
-
-
-def digits(run: Run, config: Config, key: jax.Array) -> None:
-    """Digits by regression on their classes: the class with the largest mean is taken."""
-    train, test = data.digits().split((0.8, 0.2), key)
-    x, new = (np.asarray(part.images, float).reshape(len(part), -1) for part in (train, test))
-    kept = slice(400 if config.quick else None)
-    classes = np.eye(10)[np.asarray(train.labels)] - 0.1  # of mean zero
-    options = {"shared": True, "search_rows": 300, "restarts": 0, "standardise": False}
-    with run.row("digits") as row:
-        fit = partial(bayes.fit_gaussian_process, 0.1 * bayes.RBF(2.0), **options)
-        model = row.part(fit, x[kept], classes[kept], key).model
-        row["test_acc"] = np.mean(np.argmax(model(new), axis=1) == np.asarray(test.labels))
-    columns = {"name": "images", "test_acc": "test accuracy"} | TIMES
-    run.table(run.take_rows(), columns, title="Regression on the classes of 8 x 8 digits")
 
 
 if __name__ == "__main__":

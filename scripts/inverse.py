@@ -20,6 +20,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from _missing_term import find_missing_term
 from _shooting import shooting, trajectory
 
 from physml import experiment, fit, pinn, plots, reference, systems
@@ -51,7 +52,7 @@ def main(config: Config) -> dict[str, object]:
         if not config.quick:
             lorenz(run, "lorenz_x", (0,), draws, keys[1])
         oscillator(run, draws, keys[2])
-        duffing(run, keys[3])
+        find_missing_term(run, keys[3])
         return run.metrics({})
 
 
@@ -134,28 +135,6 @@ def oscillator(run: Run, draws: int, key: jax.Array) -> None:
     title = f"Damped oscillator, x observed 401 times, {draws} noise draws, noise 0.02, in %"
     rows = [["zeta", 100 * np.median(errors), 100 * errors.max()]]
     run.table(rows, ["parameter", "median error", "worst"], title=title)
-
-
-def duffing(run: Run, key: jax.Array) -> None:
-    """The cubic term of a chaotic Duffing oscillator, unknown in form, from noise 0.02."""
-    true, ts = systems.Duffing(), np.linspace(0.0, 20.0, 401)
-    clean = reference.solve(true, [1.0, 0.0], ts).ys
-    noise_key, network_key = jax.random.split(key)
-    ys = clean + 0.02 * jax.random.normal(noise_key, clean.shape)
-    known, options = systems.Duffing(beta=0.0), {"component": 1, "key": network_key}
-    found = run.part("duffing", pinn.discover, known, ts, ys, **options)
-    print(f"Duffing lacks the term {found}")
-    terms = dict(zip(found.names, zip(found.coefficients, found.sd, strict=True), strict=True))
-    cubic, sd = terms.get("x^3", (0.0, None))
-    figures = {"cubic": cubic, "cubic_sd": sd, "cubic_err": abs(cubic + 1.0)}
-    run.metrics(figures | {"num_terms": len(terms)}, prefix="duffing")
-    rows = [[name, found.candidates.get(name), *pair] for name, pair in terms.items()]
-    title = "The term that Duffing's equation lacks, true value -1 x^3; noise 0.02"
-    run.table(rows, ["monomial", "of the network", "refitted", "sd"], title=title)
-    by_monomials, by_network = found.term(clean)
-    x, terms = clean[:, 0], {"network": by_network, "monomials": by_monomials}
-    figure = plots.recovered_term(x, -(x**3), terms, xlabel="x", ylabel="term of dv/dt")
-    run.figure("duffing_term", figure)
 
 
 if __name__ == "__main__":

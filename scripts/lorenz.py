@@ -8,7 +8,7 @@ The networks forecast from starts on the attractor that they have never seen. A 
 equations from (1, 1, 1) without data.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,22 +18,16 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before anything is computed
 
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
+from _lorenz_networks import LORENZ, WORDS, surrogates
 
-from physml import data, dynamics, experiment, nn, pinn, plots, reference, surrogate, systems
+from physml import data, dynamics, experiment, pinn, plots, reference, surrogate
 from physml.experiment import TIMES, Run
 
 DT = 0.01
 HISTORY = 101  # true rows before each forecast; a recurrent network is warmed up on them
-LORENZ = systems.Lorenz()
+START = np.ones(3)  # of the PINN
 LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
-WORDS = {
-    "mlp_trained": "MLP, trained", "mlp_frozen": "MLP, frozen",
-    "gru_trained": "GRU, trained", "rnn_frozen": "RNN, frozen",
-}  # fmt: skip
 COLUMNS = {
     "name": "network", "eps1": "eps1", "vpt_mean": "mean", "vpt_median": "median", "vpt_p5": "5 %",
     "censored": "censored", "vpt_mean_before_refit": "mean before refit",
@@ -52,87 +46,74 @@ class Config(experiment.Config):
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment, write its folder, and return its metrics."""
+    num, steps = (20, 2600) if config.quick else (config.starts, 3000)
+    data_key, test_key, *keys = jax.random.split(jax.random.key(config.seed), 6)
     with Run(config.out, config) as run:
-        forecast(run, config)
-        solve(run)
+        train, test, exact = experiment.beside(
+            partial(reference.trajectories, LORENZ, data_key, 100, DT * np.arange(801)),
+            partial(attractor_truth, test_key, num, DT * np.arange(HISTORY + steps)),
+            partial(reference.extended_trajectories, LORENZ, START[None], DT * np.arange(2001)),
+        )
+        fits = surrogates(run, train, keys, config.quick)
+        forecast(run, fits, *test)
+        solve(run, exact.ys[0])
         return run.metrics({})
 
 
-def forecast(run: Run, config: Config) -> None:
-    """Fit the surrogates, and score them on starts of their own."""
-    num, steps = (20, 2600) if config.quick else (config.starts, 3000)
-    data_key, test_key, *keys = jax.random.split(jax.random.key(config.seed), 6)
-    train = reference.trajectories(LORENZ, data_key, 100, DT * np.arange(801))
-    starts = reference.attractor_starts(LORENZ, test_key, num)
-    test = reference.trajectories_from(LORENZ, starts, DT * np.arange(HISTORY + steps))
+def attractor_truth(
+    key: jax.Array, num: int, ts: np.ndarray
+) -> tuple[data.Trajectories, jax.Array, jax.Array]:
+    """Trajectories on the attractor, their standard deviations, and how long to trust each."""
+    starts = reference.attractor_starts(LORENZ, key, num)
+    test = reference.trajectories_from(LORENZ, starts, ts)
     scale = data.Standardiser.fit(test.ys).std
-    horizon = reference.agreement_horizon(LORENZ, test, scale=scale) - DT * (HISTORY - 1)
+    return test, scale, reference.agreement_horizon(LORENZ, test, scale=scale)
+
+
+def forecast(
+    run: Run,
+    fits: dict[str, Callable[[], surrogate.StepperFit]],
+    test: data.Trajectories,
+    scale: jax.Array,
+    horizon: jax.Array,
+) -> None:
+    """Fit the surrogates, and score them on trajectories that they have never seen."""
+    num, horizon = len(test), horizon - DT * (HISTORY - 1)
     run.metrics({"starts": num, "truth.horizon": LAMBDA1 * horizon.mean()})
     score = partial(dynamics.forecast_skill, scale=scale, history=HISTORY, horizon=horizon)
+    # The largest exponent along ten trajectories, each 30 time units long.
+    spectrum = partial(
+        dynamics.lyapunov_spectrum, history=test.ys[:10, :HISTORY], num_steps=3000, num=1
+    )
 
     models, skills, losses = {}, {}, {}
-    for name, fit in surrogates(run, train, keys, config.quick):
+    for name, fit in fits.items():
         words = WORDS[name]
         with run.row(name, words) as row:
             fitted = row.part(fit)
             models[name] = step_map = fitted.step_map
-            skills[words] = run.part(f"{name}.skill", score, step_map, test.ys)
-            row.metrics(skills[words].summary(1 / LAMBDA1))
+            scores = [partial(score, step_map, test.ys), partial(spectrum, step_map)]
             if fitted.training is not None:
-                before = score(fitted.before_refit, test.ys[:, : HISTORY + 1000]).summary(
-                    1 / LAMBDA1
-                )
-                row["vpt_mean_before_refit"] = before["vpt_mean"]
+                scores.append(partial(score, fitted.before_refit, test.ys[:, : HISTORY + 1000]))
                 losses[words] = fitted.training.history
-            # The largest exponent along ten trajectories, each 30 time units long.
-            spectrum = partial(dynamics.lyapunov_spectrum, num=1)
-            found = run.part(f"{name}.lambda1", spectrum, step_map, test.ys[:10, :HISTORY], 3000)
+            skill, found, *before = run.part(f"{name}.scores", experiment.beside, *scores)
+            skills[words] = skill
+            row.metrics(skill.summary(1 / LAMBDA1))
+            for each in before:
+                row["vpt_mean_before_refit"] = each.summary(1 / LAMBDA1)["vpt_mean"]
             exponents = np.asarray(found.exponents[:, 0])
             row["lambda1"] = exponents.mean()
             row["lambda1_se"] = exponents.std(ddof=1) / len(exponents) ** 0.5
     title = f"Valid prediction time in Lyapunov times from {num} starts, float64"
     run.table(run.take_rows(), COLUMNS, title=title)
     run.save_model("surrogates", models)
-    draw(run, DT * np.arange(steps + 1), test.ys[0, HISTORY - 1 :], skills)
+    draw(run, test.ys[0, HISTORY - 1 :], skills)
     run.figure("losses", plots.loss_curves(losses))
 
 
-def surrogates(
-    run: Run, train: data.Trajectories, keys: list[jax.Array], quick: bool
-) -> Iterator[tuple[str, Callable[[], surrogate.StepperFit]]]:
-    """What is fitted, by name."""
-    inputs = surrogate.network_inputs(train)
-    options: dict[str, Any] = {"symmetry": LORENZ.symmetry, "refinements": 0}
-
-    def frozen(network: nn.MLP | nn.RNN, **more: Any) -> surrogate.StepperFit:
-        return surrogate.fit_readout(network, train, **options, **more)
-
-    def trained(
-        name: str, network: nn.MLP | nn.RNN, steps: int, **more: Any
-    ) -> surrogate.StepperFit:
-        steps = steps // 8 if quick else steps
-        rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, steps // 20, steps)
-        adam = optax.adamw(rate, weight_decay=1.0, mask=nn.hidden_kernels)
-        more |= options | {"optimizer": adam, "steps": steps, "key": keys[0], "progress": True}
-        return surrogate.fit(network, train, checkpoint=run.checkpoint(name), **more)
-
-    single = jnp.float32  # what training runs in; the readout is refitted in float64
-    rngs = [nnx.Rngs(key) for key in keys]
-    # Drawn by one program each, in place of two dozen small ones.
-    mlp = jax.jit(lambda rngs: nn.MLP(3, (256,), 3, dtype=single, rngs=rngs))(rngs[0])
-    yield "mlp_trained", partial(trained, "mlp_trained", mlp, 1000, batch_size=512)
-    mlp = nn.MLP.frozen(inputs, 300, 3, scale=0.06, rngs=rngs[1])
-    yield "mlp_frozen", partial(frozen, mlp)
-    gru = jax.jit(lambda rngs: nn.RNN("gru", 3, 64, 3, dtype=single, rngs=rngs))(rngs[2])
-    window = {"batch_size": 64, "length": 8, "warmup": 50}
-    yield "gru_trained", partial(trained, "gru_trained", gru, 800, **window)
-    unit: dict[str, Any] = {"centres": "mean", "spectral_radius": 0.1, "activation": nn.fourier}
-    rnn = nn.RNN.frozen("simple", inputs, 200, 3, scale=0.2, rngs=rngs[3], **unit)
-    yield "rnn_frozen", partial(frozen, rnn, warmup=50)
-
-
-def draw(run: Run, ts: np.ndarray, truth: jax.Array, skills: dict[str, dynamics.Skill]) -> None:
+def draw(run: Run, truth: jax.Array, skills: dict[str, dynamics.Skill]) -> None:
     """The figures of the first start's forecasts, and of the errors of all."""
+    ts = DT * np.arange(len(truth))
     paths = {name: skill.predicted[0] for name, skill in skills.items()}
     shown = {name: paths[name] for name in (WORDS["mlp_frozen"], WORDS["gru_trained"])}
     run.figure("attractor", plots.attractor_3d(truth, shown))
@@ -144,12 +125,11 @@ def draw(run: Run, ts: np.ndarray, truth: jax.Array, skills: dict[str, dynamics.
     run.figure("error_growth", plots.error_growth(ts, errors, lambda1=LAMBDA1))
 
 
-def solve(run: Run) -> None:
+def solve(run: Run, truth: jax.Array) -> None:
     """Solve the equations by a PINN, and compare it with a truth made in double-double."""
-    y0, ts, ends = jnp.ones(3), DT * np.arange(2001), (5, 10, 15, 20)
-    truth = reference.extended_trajectories(LORENZ, y0[None], ts).ys[0]
+    ts, ends = DT * np.arange(len(truth)), (5, 10, 15, 20)
     with run.row("pinn", "PINN") as row:
-        solution = row.part(pinn.solve, LORENZ, y0, t1=20.0)
+        solution = row.part(pinn.solve, LORENZ, START, t1=20.0)
         ys = solution(ts)
         errors = dynamics.relative_l2_until(ys, truth, DT, ends)
         row.metrics({f"rel_l2_t{end}": error for end, error in errors.items()})

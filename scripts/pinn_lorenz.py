@@ -16,12 +16,11 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import jax.numpy as jnp
 import numpy as np
+from _pinn_cost import LORENZ, grid, measure_cost, worst_component
 
-from physml import dynamics, experiment, pinn, plots, reference, systems
-from physml.experiment import Run, best_of, error_factors
+from physml import dynamics, experiment, pinn, plots, reference
+from physml.experiment import Run, error_factors
 
-DT = 0.01
-LORENZ = systems.Lorenz()
 LAMBDA1 = LORENZ.lambda1  # 1 / LAMBDA1 is a Lyapunov time
 ENDS = (20, 30, 35)
 PUBLISHED = {"x": 1.14e-2, "y": 1.66e-2, "z": 7.0e-3}  # relative L2 at t = 20, arXiv 2203.07404
@@ -42,23 +41,13 @@ def main(config: Config) -> dict[str, object]:
     with Run(config.out, config) as run:
         along_the_benchmark(run)
         on_the_attractor(run, jax.random.key(config.seed), starts)
-        cost(run, jax.random.key(config.seed + 1), batch)
+        measure_cost(run, jax.random.key(config.seed + 1), batch)
         return run.metrics({})
-
-
-def grid(t1: float) -> np.ndarray:
-    """Times DT apart."""
-    return DT * np.arange(round(t1 / DT) + 1)
 
 
 def ratio_p95(estimate: jax.Array, error: jax.Array) -> float:
     """The factor between estimate and error that 95 % of the estimates stay within."""
     return float(np.quantile(error_factors(estimate, error), 0.95))
-
-
-def worst_component(ys: jax.Array, truth: jax.Array) -> float:
-    """The relative L2 error over all rows, that of the worst component."""
-    return float(dynamics.relative_l2(ys, truth).max())
 
 
 def along_the_benchmark(run: Run) -> None:
@@ -113,48 +102,6 @@ def on_the_attractor(run: Run, key: jax.Array, num: int) -> None:
         title="Relative L2 error on [0, 20] from the attractor, worst component, float64",
     )
     run.metrics({"attractor_median_rel_l2_t20": median, "attractor_starts": num})
-
-
-def cost(run: Run, key: jax.Array, batch: int) -> None:
-    """Seconds to t = 20 after compiling: the PINN, Dopri8 beside it, and a batch in one call."""
-    ts, y0 = grid(20), jnp.ones(3)
-    times = jnp.asarray(ts)
-    truth = run.part("truth_t20", reference.extended_trajectories, LORENZ, y0[None], ts).ys[0]
-    solved, seconds, compile_seconds = run.part(
-        "cost", best_of, lambda: pinn.solve(LORENZ, y0, t1=20.0, ts=ts)
-    )
-    error = worst_component(solved.ys, truth)
-
-    def at(rtol: float) -> tuple[float, float, float]:
-        ys, seconds, _ = best_of(lambda: reference.dopri8(LORENZ, y0, times, rtol))
-        return worst_component(ys, truth), seconds, rtol
-
-    tried = [at(rtol) for rtol in 10.0 ** np.arange(-8.0, -15.0, -1.0)]
-    equal = [row for row in tried if row[0] <= error]
-    peer_error, peer_seconds, rtol = min(equal, key=lambda row: row[1]) if equal else min(tried)
-
-    starts = reference.attractor_starts(LORENZ, key, batch)
-    solve = jax.jit(jax.vmap(lambda y: pinn.solve(LORENZ, y, 20.0, ts=ts, max_windows=128).ys))
-    _, batch_seconds, batch_compile_seconds = best_of(lambda: solve(starts))
-    rows = [
-        ["PINN", 1, error, seconds, compile_seconds],
-        [f"Diffrax Dopri8, rtol {rtol:.0e}", 1, peer_error, peer_seconds, None],
-        ["PINN, one vmapped call", batch, None, batch_seconds, batch_compile_seconds],
-    ]
-    run.table(
-        rows,
-        ["solver", "starts", "rel. L2", "seconds", "compile s"],
-        title="Seconds to t = 20, the best of five after the first call",
-    )
-    run.metrics(
-        {
-            "seconds_t20": seconds,
-            "diffrax_ratio_t20": seconds / peer_seconds,
-            "diffrax_rel_l2_t20": peer_error,
-            "batch": batch,
-            "batch_ratio": batch_seconds / seconds,
-        }
-    )
 
 
 if __name__ == "__main__":

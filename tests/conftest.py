@@ -24,6 +24,26 @@ def pytest_configure(config):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if "not slow" in config.option.markexpr:
+        compile_quickly()
+
+
+def compile_quickly():
+    """Let XLA optimise little: compiling is most of the time of the tests that are not slow.
+
+    The slow tests, the scripts that tests start, and `as_compiled_for_users` compile as users do.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    flags = os.environ.get("XLA_FLAGS", "")
+    # It makes two loops of each reduction of more than 32 numbers, compiled by themselves.
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_disable_hlo_passes=tree_reduction_rewriter"
+    jax.devices()  # XLA reads the flags once, now; the processes that tests start do without
+    os.environ["XLA_FLAGS"] = flags
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests come first, so that none of them is left to one process at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_scripts")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,6 +65,15 @@ def room_for_programs():
     if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
         compiled.forget()
         jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def as_compiled_for_users():
+    """All of XLA's optimisations for the programs of a module that they must not spoil."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

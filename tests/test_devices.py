@@ -23,11 +23,16 @@ STARTS = jax.random.uniform(jax.random.key(0), (12, 3), minval=-15.0, maxval=15.
 CHILD = Path(__file__).with_name("many_devices.py")
 
 
-def run(*arguments):
-    # A process that JAX itself does not end, because another one has died, is ended here.
+def start(child, *arguments):
     environment = os.environ | {"PYTHONPATH": str(CHILD.parents[1])}
-    command = [sys.executable, str(CHILD), *map(str, arguments)]
+    command = [sys.executable, str(child), *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def said(process):
@@ -38,12 +43,10 @@ def said(process):
 
 @pytest.mark.slow
 def test_eight_devices_and_two_processes_do_what_one_device_does():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    pair = [run(4, address, 2, number) for number in (0, 1)]
+    address = free_address()
+    pair = [start(CHILD, 4, address, 2, number) for number in (0, 1)]
     first, second = map(said, pair)
-    one, eight = (said(run(number)) for number in (1, 8))
+    one, eight = (said(start(CHILD, number)) for number in (1, 8))
     assert (one["number"], eight["number"], first["number"]) == (1, 8, 8)
     assert first == second
     assert first["bits"] == eight["bits"]
@@ -53,6 +56,25 @@ def test_eight_devices_and_two_processes_do_what_one_device_does():
         for found in (eight, first):
             for x, y in zip(found[name], one[name], strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_where_one_of_two_processes_dies_the_other_ends_with_an_error(number):
+    child = CHILD.with_name("dying_process.py")
+    address = free_address()
+    pair = [start(child, address, number) for number in (0, 1)]
+    try:
+        for process in pair:
+            assert any(line.startswith("step") for line in process.stdout)
+        pair[number].kill()
+        left = pair[1 - number]
+        left.communicate(timeout=90)  # thrice what the documentation says
+        assert left.returncode not in (0, None)
+    finally:
+        for process in pair:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
@@ -132,6 +154,19 @@ def test_a_batch_on_two_devices(batch_size):
         line, jnp.zeros(2), X, steps=12, devices=DEVICES, state=part.state, **options
     )
     np.testing.assert_array_equal(whole.model, divided.model)
+
+
+def test_data_in_a_file_on_two_devices(tmp_path):
+    np.save(tmp_path / "x.npy", np.asarray(X))
+    data = np.load(tmp_path / "x.npy", mmap_mode="r")
+    options = {"optimizer": optax.adam(1e-1), "batch_size": 4, "key": jax.random.key(0)}
+    alone = fit.gradient(line, jnp.zeros(2), X, steps=12, **options)
+    divided = fit.gradient(line, jnp.zeros(2), data, steps=12, devices=DEVICES, **options)
+    np.testing.assert_allclose(divided.model, alone.model, rtol=1e-12)
+    with pytest.raises(ValueError, match="devices"):
+        fit.gradient(
+            line, jnp.zeros(2), data, steps=1, devices=DEVICES, **options | {"batch_size": 3}
+        )
 
 
 def test_one_of_several_processes_keeps_no_checkpoint(tmp_path, monkeypatch):

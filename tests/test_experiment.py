@@ -10,6 +10,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -410,6 +412,21 @@ def test_the_best_of_several_calls_leaves_the_first_out(monkeypatch, repeats):
     assert (seconds, compiling) == ((3.0, 6.0) if repeats == 1 else (2.0, 7.0))
 
 
+def test_computations_beside_each_other():
+    met = threading.Barrier(3, timeout=60)
+
+    def compute(number):
+        met.wait()  # for the others: one after the other they would never come
+        return number, jnp.zeros(()).dtype
+
+    with jax.enable_x64(False):
+        found = experiment.beside(*(partial(compute, number) for number in range(3)))
+    assert found == ((0, "float32"), (1, "float32"), (2, "float32"))
+    with pytest.raises(ZeroDivisionError):
+        experiment.beside(lambda: 1, lambda: 1 / 0)
+    assert experiment.beside() == ()
+
+
 def test_error_factors_leave_out_what_is_not_known():
     error = np.array([1e-6, -1e-6, 1e-3, 1e-13, 0.0])
     estimate = jnp.array([2e-6, 2.5e-7, -1e-3, 1.0, 1.0])
@@ -589,9 +606,10 @@ def test_debug_finds_a_nan_where_it_arises(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("flag", ["--cache", "--no-cache"])
-def test_the_command_line_decides_on_the_cache(tmp_path, monkeypatch, flag):
+def test_the_command_line_decides_on_the_cache(tmp_path, monkeypatch, capsys, flag):
     asked = []
     monkeypatch.setattr(_config, "use_compilation_cache", lambda: asked.append(True))
     monkeypatch.setattr(sys, "argv", ["script", "--out", str(tmp_path), flag])
     experiment.cli(lambda config: None, Options)
     assert asked == [True] * (flag == "--cache")
+    assert capsys.readouterr().out.endswith(f"The results are in {tmp_path}.\n")

@@ -362,3 +362,38 @@ def test_import_brings_neither_orbax_nor_tqdm():
     code = "import sys, physml.fit; print({name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "tqdm" not in done.stdout and "orbax" not in done.stdout, done.stdout
+
+
+def in_file(path, array):
+    """An array that stays in a file."""
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")
+
+
+@pytest.mark.parametrize("room", [1, 1000, 1 << 26])
+def test_data_in_files_give_the_batches_of_data_in_memory(tmp_path, monkeypatch, room):
+    monkeypatch.setattr("physml.fit._chunks._CHUNK_BYTES", room)
+    rows, labels = np.arange(46.0).reshape(23, 2), jnp.arange(23)
+    data = {"rows": in_file(tmp_path / "rows.npy", rows), "labels": labels}
+    options = {"num_steps": 17, "key": KEY, "batch_size": 5}
+    expected = fit.loop(seen_both, 0, {"rows": rows, "labels": labels}, **options)
+    found = fit.loop(seen_both, 0, data, **options)
+    assert_same_leaves(found.history, expected.history)
+    part = fit.loop(seen_both, 0, data, checkpoint=tmp_path / "kept", **options | {"num_steps": 8})
+    assert part.step == 8
+    whole = fit.loop(seen_both, 0, data, checkpoint=tmp_path / "kept", **options)
+    assert_same_leaves(whole.history, expected.history)
+
+
+def seen_both(state, batch, key):
+    return state + 1, batch
+
+
+def test_data_in_files_come_in_batches_and_as_they_are(tmp_path):
+    data = in_file(tmp_path / "rows.npy", np.arange(6.0))
+    with pytest.raises(ValueError, match="batch_size must be given for data in mapped files"):
+        fit.loop(seen, 0, data, num_steps=2, key=KEY)
+    with pytest.raises(ValueError, match="augment must be None for data in mapped files"):
+        fit.loop(seen, 0, data, num_steps=2, key=KEY, batch_size=2, augment=lambda x, key: x)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="float64"):
+        fit.loop(seen, 0, data, num_steps=2, key=KEY, batch_size=2)

@@ -16,7 +16,14 @@ KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 ADAM = optax.adam(3e-3, b1=0.0, b2=0.9)
 OPTIMIZERS = (ADAM, ADAM)
-PLANE = RNG.normal(size=(512, 2)) @ [[1.0, 0.5], [0.0, 0.3]] + [3.0, -1.0]
+
+
+def plane(rows):
+    """Rows of a normal distribution whose two numbers go together."""
+    return np.random.default_rng(0).normal(size=(rows, 2)) @ [[1.0, 0.5], [0.0, 0.3]] + [3.0, -1.0]
+
+
+PLANE = plane(512)
 OBJECTIVES = [
     generative.Wasserstein(1.0), generative.NonSaturating(0.3), generative.Relativistic(0.3),
 ]  # fmt: skip
@@ -58,27 +65,34 @@ def test_losses_where_the_critic_knows_nothing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("objective", "turns"), list(zip(OBJECTIVES, (4, 1, 1), strict=True)),
-    ids=lambda x: type(x).__name__,
-)  # fmt: skip
-def test_a_generator_finds_the_distribution(objective, turns):
-    steps = 3000
+    ("objective", "turns", "steps"),
+    [
+        (generative.Wasserstein(1.0), 4, 6000),
+        (generative.NonSaturating(3.0), 1, 8000),
+        (generative.Relativistic(3.0), 1, 8000),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, generative.Objective) else "",
+)
+def test_a_generator_finds_the_distribution(objective, turns, steps):
+    # Sizes at which the worst of twelve keys keeps every bound by a factor of two: how such a
+    # game goes on depends on rounding, so that another machine or version plays another one.
+    rows = plane(2048)
     rates = (
         fit.scheduled(optax.adam, learning_rate=fit.Cosine(3e-3, moves), b1=0.0, b2=0.9)
         for moves in (steps, turns * steps)
     )
     fitted = generative.fit_adversarial(
-        *players(units=64), PLANE, latent=2, optimizers=tuple(rates), steps=steps,
-        objective=objective, key=KEY, memory=0.999, turns=turns,
+        *players(units=64), rows, latent=2, optimizers=tuple(rates), steps=steps,
+        objective=objective, key=KEY, memory=0.999, turns=turns, batch_size=256,
     )  # fmt: skip
     made = np.asarray(fitted.generator.sample(4000, jax.random.key(1)))
-    np.testing.assert_allclose(made.mean(axis=0), PLANE.mean(axis=0), atol=0.15)
-    np.testing.assert_allclose(np.cov(made.T), np.cov(PLANE.T), atol=0.25)
+    np.testing.assert_allclose(made.mean(axis=0), rows.mean(axis=0), atol=0.15)
+    np.testing.assert_allclose(np.cov(made.T), np.cov(rows.T), atol=0.25)
     before = generative.Generator(
         players(units=64)[0], *(getattr(fitted.generator, x) for x in UNIT)
     )
-    untrained = generative.frechet_distance(before.sample(4000, KEY), PLANE)
-    assert generative.frechet_distance(made, PLANE) < 0.05 * untrained
+    untrained = generative.frechet_distance(before.sample(4000, KEY), rows)
+    assert generative.frechet_distance(made, rows) < 0.05 * untrained
 
 
 UNIT = ("mean", "scale", "latent", "classes")

@@ -11,6 +11,7 @@ import pytest
 from physml._numerics import double_double as dd
 from physml._numerics.double_double import DoubleDouble
 
+pytestmark = pytest.mark.usefixtures("as_compiled_for_users")
 NUM = 2000
 
 

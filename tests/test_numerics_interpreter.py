@@ -11,6 +11,8 @@ import pytest
 from physml._numerics.double_double import DoubleDouble, exact
 from physml._numerics.interpreter import in_double_double
 
+pytestmark = pytest.mark.usefixtures("as_compiled_for_users")
+
 
 def rationals(x: DoubleDouble) -> list[Fraction]:
     pairs = zip(np.ravel(x.hi), np.ravel(x.lo), strict=True)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import refusals
+from helpers import assert_same_leaves, refusals
 
 from physml import pinn, reference
 from physml.pinn.space_time._elements import axis_functions, halving, with_end_states
@@ -23,6 +23,10 @@ def sine(u, x, t):
 
 def heat(u, x, t):
     return u.t(x, t) - u.xx(x, t)
+
+
+def slower(u, x, t):
+    return u.t(x, t) - 0.5 * u.xx(x, t)
 
 
 ENDS = {("x", 0.0): zero, ("x", 1.0): zero}
@@ -361,3 +365,30 @@ def test_initial_conditions_that_nothing_fulfils_are_said():
     assert solution.result == RESULTS.nonlinear_divergence
     assert solution.stats["initial_defect"] > 0.1 and solution.stats["num_windows"] == 0
     assert np.isnan(solution(0.5, 0.0))
+
+
+def test_a_march_goes_on_where_another_one_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("physml.saving.Keeper.due", True)
+    problem = heat, UNIT, ENDS | {("t", 0.0): sine}
+    options = {"rtol": 1e-6, "elements": 2}
+    whole = pinn.pde(*problem, **options)
+    assert whole.stats["num_windows"] > 3
+    kept = tmp_path / "march"
+    with pytest.warns(UserWarning, match="max_windows"):
+        part = pinn.pde(*problem, checkpoint=kept, max_windows=2, throw=False, **options)
+    assert part.stats["num_windows"] == 2
+    monkeypatch.setattr("physml.pinn.space_time._march.March._initial", None)  # not done again
+    found = pinn.pde(*problem, checkpoint=kept, **options)
+    assert_same_leaves((found, found.stats), (whole, whole.stats))
+    for change in ({"rtol": 1e-5}, {"first_span": 0.01}):
+        with pytest.raises(ValueError, match="checkpoint must be of this march"):
+            pinn.pde(*problem, checkpoint=kept, **options | change)
+    with pytest.raises(ValueError, match="checkpoint must be of this march"):
+        pinn.pde(slower, *problem[1:], checkpoint=kept, **options)
+
+
+def test_an_equation_without_time_has_no_checkpoint(tmp_path):
+    square = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+    sides = {("x", 0.0): zero, ("x", 1.0): zero, ("y", 0.0): zero, ("y", 1.0): zero}
+    with pytest.raises(ValueError, match="checkpoint must be None for an equation without t"):
+        pinn.pde(lambda u, x, y: u.xx(x, y) + u.yy(x, y) - 1, square, sides, checkpoint=tmp_path)

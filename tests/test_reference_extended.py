@@ -13,6 +13,7 @@ from helpers import refusals
 from physml import dynamics, reference, systems
 from physml._numerics.double_double import exact
 
+pytestmark = pytest.mark.usefixtures("as_compiled_for_users")
 LORENZ = systems.Lorenz()
 SCALE = np.array([7.92, 9.01, 8.63])
 START = np.array([[-9.79, -15.04, 20.53], [1.0, -2.5, 30.25]])

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -33,12 +33,12 @@ class _Shared:
 
     def __init__(self) -> None:
         self._lock, self._open = threading.Lock(), 0
-        self._limit: Any = None
+        self._limit = contextlib.ExitStack()
 
     def enter(self) -> None:
         with self._lock:
             if not self._open:
-                self._limit = _libraries().limit(limits=1, user_api="blas")
+                self._limit.enter_context(_libraries().limit(limits=1, user_api="blas"))
             self._open += 1
 
     def leave(self) -> None:
@@ -46,7 +46,7 @@ class _Shared:
             self._open -= 1
             if not self._open:
                 _let_any_thread_set_limits()
-                self._limit.restore_original_limits()
+                self._limit.close()
                 _let_any_thread_set_limits()
 
 

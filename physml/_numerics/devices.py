@@ -3,13 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 AXIS = "members"
 ROWS, WHOLE = PartitionSpec(AXIS), PartitionSpec()
@@ -70,7 +69,7 @@ def placed(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
     if not mesh.is_multi_process:
         return jax.device_put(arrays, place)
 
-    def put(x: Any) -> Array:
+    def put(x: ArrayLike) -> Array:
         if isinstance(x, jax.Array) and not x.is_fully_addressable:
             return jax.device_put(x, place)
         if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
@@ -100,8 +99,8 @@ def held(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
 def on_host(x: object) -> np.ndarray:
     """An array's values, wherever they are: from other processes too, all of which must ask."""
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
-        mesh: Any = x.sharding
-        x = jax.device_put(x, NamedSharding(mesh.mesh, WHOLE))
+        assert isinstance(x.sharding, NamedSharding)
+        x = jax.device_put(x, NamedSharding(x.sharding.mesh, WHOLE))
     return np.asarray(x)
 
 

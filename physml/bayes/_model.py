@@ -1,18 +1,22 @@
 """The posterior density of an equation's unknowns, as a function of one vector without bounds."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from physml._numerics.checks import is_concrete
 from physml.bayes._noise import Noise
 from physml.pinn import Identified
+from physml.systems import System
+
+if TYPE_CHECKING:
+    import numpyro.distributions.transforms
 
 START, NOISE = "y0", "noise"  # the names of the unknowns that are no parameters
 _LEAST = 1e-12  # the least eigenvalue of a correlation
@@ -33,7 +37,7 @@ class EquationModel(eqx.Module):
     edges: Float[np.ndarray | Array, " edges"]  # the steps' ends, from t0 on
     rows: np.ndarray  # of the edges that are times of observations
     ys: Float[Array, "n obs"]
-    observe: Any  # (dim,) to (obs,)
+    observe: Callable[[Array], Array]  # (dim,) to (obs,)
     noise: Noise
     priors: Mapping[str, Any]  # by name, with `log_prob` and `support`
     normal_prior: tuple[Array, Array]  # mean and 1 / sd of p, of `pinn.identify`
@@ -128,14 +132,16 @@ class EquationModel(eqx.Module):
     def _num_parameters(self) -> int:
         return sum(size for name, size in self.sizes.items() if name not in (START, NOISE))
 
-    def _transform(self, name: str) -> Any:
+    def _transform(self, name: str) -> "numpyro.distributions.transforms.Transform":
         from numpyro.distributions import biject_to, constraints
 
         free = constraints.positive if name == NOISE else constraints.real
         return biject_to(getattr(self.priors.get(name), "support", free))
 
 
-def _step(f: Any, a: Array, b: Array, y: Float[Array, " dim"]) -> Float[Array, " dim"]:
+def _step(
+    f: Callable[[Array, Array], Array], a: Array, b: Array, y: Float[Array, " dim"]
+) -> Float[Array, " dim"]:
     """One step from a to b. What the right-hand side is at b belongs to the next step."""
     h, last = b - a, jnp.maximum(a, jnp.nextafter(b, a))
     k1 = f(a, y)
@@ -173,7 +179,7 @@ def equation_model(
     return model
 
 
-def _check_prior(model: EquationModel, name: str, prior: Any) -> None:
+def _check_prior(model: EquationModel, name: str, prior: object) -> None:
     if not callable(getattr(prior, "log_prob", None)):
         raise TypeError(
             f"priors must hold distributions of numpyro or others with log_prob, "
@@ -193,12 +199,14 @@ def _check_prior(model: EquationModel, name: str, prior: Any) -> None:
             )
 
 
-def _edges(system: Any, ts: Any, t0: Any, substeps: int) -> tuple[Any, np.ndarray]:
+def _edges(
+    system: System, ts: Array | np.ndarray, t0: ArrayLike, substeps: int
+) -> tuple[np.ndarray | Array, np.ndarray]:
     """The ends of the steps, and which of them are times of observations."""
     if is_concrete(ts):
-        ts, t0 = np.asarray(ts), float(np.asarray(t0))
-        jumps = np.zeros(0) if system.autonomous else system.jump_times(t0, float(ts[-1]))
-        ends = np.unique(np.concatenate([[t0], ts, jumps]))
+        ts, start = np.asarray(ts), float(np.asarray(t0))
+        jumps = np.zeros(0) if system.autonomous else system.jump_times(start, float(ts[-1]))
+        ends = np.unique(np.concatenate([[start], ts, jumps]))
         rows = np.searchsorted(ends, ts)
     elif not system.autonomous:
         raise ValueError("found must not be traced where the equation depends on time")

@@ -1,7 +1,7 @@
 """Networks that say how far to trust them: the last layer, all weights, ensembles."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -253,7 +253,7 @@ class SampledNetwork(eqx.Module):
     ess: Float[Array, ""]
     num_divergent: Array
     noise: Float[Array, ""]
-    _network: Any
+    _network: "_Flat"
 
     @checked
     def predict(self, inputs: Float[Array, "rows inputs"]) -> Prediction:

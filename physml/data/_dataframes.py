@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics.calls import require_instance
-from physml.data._tables import find_columns, find_time, gather
+from physml.data._tables import Table, find_time, read_trajectories
 from physml.data._trajectories import Trajectories
 
 
@@ -78,25 +78,15 @@ def from_dataframe(
         name, times = in_index
         header, time = [*header, name], name
         cells = np.column_stack([cells.astype(object), times.astype(object)])
-    at = find_columns(
-        "frame",
-        header,
-        lambda i: cells[:, i].tolist(),
-        time=time,
-        trajectory=trajectory,
-        columns=columns,
-    )
-    special = [at.time, *([] if at.start is None else [at.start])]
-    return gather(
+    table = Table(
         "frame",
         _place,
-        _numbers(header, cells, [*special, *at.states]),
-        labels=None if at.trajectory is None else cells[:, at.trajectory].tolist(),
-        started=at.start is not None,
-        time=repr(header[at.time]),
-        names=[header[i] for i in at.states],
-        system=system,
-        dtype=dtype,
+        header,
+        column=lambda i: cells[:, i].tolist(),
+        numbers=lambda columns: _numbers(header, cells, columns),
+    )
+    return read_trajectories(
+        table, time=time, trajectory=trajectory, columns=columns, system=system, dtype=dtype
     )
 
 

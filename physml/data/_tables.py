@@ -18,7 +18,25 @@ _UNIT = re.compile(r"\s*(\[[^\]]*\]|\([^)]*\)|\s/\s*\S+)$")  # t [s], t (s), t /
 _INDEX = ("", "index", "Unnamed: 0")  # what pandas makes of the numbers of its rows
 
 
-class Columns(NamedTuple):
+class Table(NamedTuple):
+    """A table of any kind, with a state a row.
+
+    Attributes:
+        where: the table, for the messages.
+        place: where a row of the table stands, for the messages.
+        header: the names of its columns.
+        column: gives the cells of one column.
+        numbers: gives some of the columns as finite numbers (rows, columns).
+    """
+
+    where: str
+    place: Callable[[int], str]
+    header: Sequence[str]
+    column: Callable[[int], Sequence[object]]
+    numbers: Callable[[list[int]], np.ndarray]
+
+
+class _Columns(NamedTuple):
     """The numbers of the columns of a table, by what they are."""
 
     time: int
@@ -27,23 +45,11 @@ class Columns(NamedTuple):
     states: list[int]
 
 
-def find_columns(
-    where: str,
-    header: Sequence[str],
-    column: Callable[[int], Sequence[object]],
-    *,
-    time: str | None,
-    trajectory: str | None,
-    columns: Sequence[str] | None,
-) -> Columns:
-    """What each column of a table is; arguments and errors as `from_csv`.
-
-    Args:
-        where: the table, for the messages.
-        header: the names of its columns.
-        column: gives the cells of one column.
-        time, trajectory, columns: the names that the caller chose.
-    """
+def _find_columns(
+    table: Table, time: str | None, trajectory: str | None, columns: Sequence[str] | None
+) -> _Columns:
+    """What each column of a table is, where the caller chose these names."""
+    where, header = table.where, table.header
     for name, value in (("time", time), ("trajectory", trajectory)):
         if value is not None:
             require_instance(str, **{name: value})
@@ -63,7 +69,7 @@ def find_columns(
             at_start = _find(where, header, START)
             special.append(at_start)
         others = [i for i in range(len(header)) if i not in special]
-        states = [i for i in others if not _counts_rows(i, header[i], column)]
+        states = [i for i in others if not _counts_rows(i, header[i], table.column)]
     used = [*special, *states]
     if not all(header[i] for i in used):
         raise ValueError(f"{where} must have a name for each column, got {list(header)}")
@@ -78,7 +84,7 @@ def find_columns(
         raise ValueError(
             f"{where} must have columns with the states beside {names}, got {list(header)}"
         )
-    return Columns(at_time, at_trajectory, at_start, states)
+    return _Columns(at_time, at_trajectory, at_start, states)
 
 
 def _find(where: str, header: Sequence[str], name: str) -> int:
@@ -125,33 +131,23 @@ def _counts_rows(at: int, name: str, column: Callable[[int], Sequence[object]]) 
     return bool(numbers[0] in (0, 1) and follows.all())
 
 
-def gather(
-    where: str,
-    place: Callable[[int], str],
-    values: np.ndarray,
+def read_trajectories(
+    table: Table,
     *,
-    labels: Sequence[object] | None,
-    started: bool,
-    time: str,
-    names: Sequence[str],
+    time: str | None,
+    trajectory: str | None,
+    columns: Sequence[str] | None,
     system: str,
     dtype: DTypeLike | None,
 ) -> Trajectories:
-    """Trajectories from the rows of a table; errors as `from_csv`.
-
-    Args:
-        where: the table, for the messages.
-        place: where a row of the table stands, for the messages.
-        values: finite numbers (rows, columns): the times, the starts where the table has them, and
-            the states.
-        labels: to which trajectory each row belongs; without them the table is one trajectory.
-        started: whether the table has starts, to which its times are relative.
-        time: the name of the time's column.
-        names: the names of the components.
-        system, dtype: as `from_arrays`.
-    """
+    """Trajectories from the rows of a table; arguments and errors as `from_csv`."""
+    where, place, header = table.where, table.place, table.header
+    at = _find_columns(table, time, trajectory, columns)
+    special = [at.time, *([] if at.start is None else [at.start])]
+    values = table.numbers([*special, *at.states])
+    labels = [None] * len(values) if at.trajectory is None else table.column(at.trajectory)
     groups: dict[object, list[int]] = {}
-    for row, label in enumerate([None] * len(values) if labels is None else labels):
+    for row, label in enumerate(labels):
         groups.setdefault(label, []).append(row)
     lengths = {label: len(rows) for label, rows in groups.items()}
     if len(set(lengths.values())) != 1:
@@ -161,10 +157,12 @@ def gather(
     rows = np.asarray(list(groups.values()))
     times = values[rows, 0]
     for own_rows, own in zip(rows, times, strict=True):
-        _require_uniform(time, own, lambda i, own_rows=own_rows: place(int(own_rows[i])))
+        _require_uniform(
+            repr(header[at.time]), own, lambda i, own_rows=own_rows: place(int(own_rows[i]))
+        )
     states = values[:, 1:][rows]
     starts, grid = times[:, 0], times - times[:, :1]
-    if started:
+    if at.start is not None:
         starts, grid, states = states[:, 0, 0], times, states[:, :, 1:]
         changed = values[rows, 1] != starts[:, None]
         if changed.any():
@@ -176,6 +174,7 @@ def gather(
     if not np.allclose(grid, grid[:1], rtol=0, atol=1e-4 * (grid[0, 1] - grid[0, 0])):
         steps = dict(zip(groups, (grid[:, 1] - grid[:, 0]).tolist(), strict=True))
         raise ValueError(f"{where} must have one time step for all trajectories, got {steps}")
+    names = [header[i] for i in at.states]
     try:
         return from_arrays(grid[0], states, t0s=starts, names=names, system=system, dtype=dtype)
     except (TypeError, ValueError) as error:

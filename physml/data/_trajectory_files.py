@@ -14,7 +14,7 @@ from jaxtyping import DTypeLike
 from physml._numerics import checks
 from physml._numerics.calls import require_instance
 from physml.data._arguments import checked_names, checked_path
-from physml.data._tables import START, find_columns, gather
+from physml.data._tables import START, Table, read_trajectories
 from physml.data._text_tables import COMMENTS, read_table
 from physml.data._trajectories import Trajectories, from_arrays
 from physml.saving import replacing
@@ -146,26 +146,17 @@ def from_csv(
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"delimiter must be one sign that may separate cells, got {delimiter!r}")
     names = None if names is None else checked_names("names", names)
-    table = read_table(path, names=names, delimiter=delimiter, encoding=encoding)
-    at = find_columns(
+    text = read_table(path, names=names, delimiter=delimiter, encoding=encoding)
+    table = Table(
         str(path),
-        table.header,
-        lambda i: [row[i] for row in table.rows],
-        time=time,
-        trajectory=trajectory,
-        columns=columns,
+        text.place,
+        text.header,
+        column=lambda i: [row[i] for row in text.rows],
+        numbers=lambda columns: text.numbers(columns, decimal),
     )
-    special = [at.time, *([] if at.start is None else [at.start])]
-    return gather(
-        str(path),
-        table.place,
-        table.numbers([*special, *at.states], decimal),
-        labels=None if at.trajectory is None else [row[at.trajectory] for row in table.rows],
-        started=at.start is not None,
-        time=repr(table.header[at.time]),
-        names=[table.header[i] for i in at.states],
-        system=path.name,
-        dtype=jnp.zeros(()).dtype if dtype is None else dtype,
+    dtype = jnp.zeros(()).dtype if dtype is None else dtype
+    return read_trajectories(
+        table, time=time, trajectory=trajectory, columns=columns, system=path.name, dtype=dtype
     )
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ _WINDOW = 4000  # rows, of a power spectrum
 
 @checked
 def pool_climate(
-    chunks: Iterable[Any],
+    chunks: Iterable[Array | np.ndarray],
     dt: float,
     *,
     bounds: tuple[Numbers, Numbers],
@@ -82,7 +82,7 @@ def pool_climate(
     return plan.climate(pools)
 
 
-def _checked(chunks: Iterable[Any]) -> Iterator[Array | np.ndarray]:
+def _checked(chunks: Iterable[Array | np.ndarray]) -> Iterator[Array | np.ndarray]:
     """The chunks as arrays, if all have the rows and components of the first."""
     expected = None
     for ys in chunks:

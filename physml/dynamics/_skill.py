@@ -203,7 +203,7 @@ def bootstrap(
     def resampled(rows: np.ndarray) -> float:
         sample = values[rows][:, generator.integers(starts, size=starts)]
         found = ask("statistic", "statistic(values)", statistic, sample)
-        if np.ndim(found) or not isinstance(found, SupportsFloat):
+        if not isinstance(found, SupportsFloat) or np.ndim(np.asarray(found)):
             raise TypeError(f"statistic must return a number, got {found!r}")
         return float(found)
 

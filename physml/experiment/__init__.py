@@ -1,5 +1,6 @@
 """One run of an experiment: its configuration, folder, timings and tables."""
 
+from physml.experiment._beside import beside as beside
 from physml.experiment._cache import use_compilation_cache as use_compilation_cache
 from physml.experiment._claim import record_of as record_of
 from physml.experiment._config import Config as Config

@@ -25,7 +25,7 @@ class Claim:
     def __init__(self, folder: Path, command: str | None):
         self._folder = folder
         self._lock = FileLock(folder / _LOCK)
-        self._record: dict[str, Any] = {"state": "running", "command": command}
+        self._record: dict[str, object] = {"state": "running", "command": command}
 
     def take(self) -> None:
         """Take the folder.

@@ -4,13 +4,14 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+
+from physml._numerics.calls import Dataclass
 
 PLACES = ("out", "record", "cache", "resume")
 """Options that say where files go and come from, which changes no figure."""
 
 
-def command(config: Any) -> str | None:
+def command(config: Dataclass) -> str | None:
     """What to type to repeat a run: the script, and the options that differ from their defaults.
 
     The script is named from the working folder if it lies there, by its file's name otherwise. A
@@ -30,7 +31,7 @@ def command(config: Any) -> str | None:
     return shlex.join(words)
 
 
-def _option(name: str, value: Any) -> list[str]:
+def _option(name: str, value: object) -> list[str]:
     match value:
         case bool():
             return [f"--{name}" if value else f"--no-{name}"]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import tyro
@@ -56,12 +56,13 @@ class Config:
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
-def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
+def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
     """Run `main` with a configuration read from the command line.
 
     `--help` shows the docstring of the module of `main`. The first line of the output says where
-    the script runs and what its numbers are. After Ctrl-C the last one says what is kept and how to
-    go on, and the process exits with 130, the code that shells give to it.
+    the script runs and what its numbers are, the last one where its results are. After Ctrl-C the
+    last one says what is kept and how to go on, and the process exits with 130, the code that
+    shells give to it.
     """
     options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
     try:
@@ -72,6 +73,7 @@ def cli(main: Callable[[ConfigType], Any], config: type[ConfigType]) -> None:
             jax.config.update("jax_debug_nans", True)
             jax.config.update("jax_disable_jit", True)
         main(options)
+        print(f"The results are in {options.out}.")
     except KeyboardInterrupt as error:
         words = ["Interrupted: the results are not complete.", *getattr(error, "__notes__", ())]
         print("\n".join(words), file=sys.stderr)

@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from physml._types import Numbers
 from physml.saving import replacing
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+Json = None | bool | int | float | str | list | dict
+"""What JSON can hold."""
 
 
 def slug(label: str) -> str:
@@ -31,7 +35,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: object) -> Json:
     """The value in JSON's types; NaN, infinities and all else as strings."""
     match value:
         case dict():
@@ -46,12 +50,12 @@ def jsonable(value: Any) -> Any:
             return str(value)
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; None if there is no file."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object that a JSON file holds; None if there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a mapping as strict JSON."""
     write_text(path, json.dumps(jsonable(content), indent=2, allow_nan=False) + "\n")
 
@@ -61,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Numbers]) -> None:
     """Write arrays by name as `.npz`."""
     found = {name: np.asarray(array) for name, array in arrays.items()}
 
@@ -72,7 +76,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     write(path, save)
 
 
-def write(path: Path, writer: Callable[[Path], Any]) -> None:
+def write(path: Path, writer: Callable[[Path], object]) -> None:
     """Let `writer` write a file beside `path`, and put it there once it is whole."""
     with replacing(path) as temporary:
         writer(temporary)

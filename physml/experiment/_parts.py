@@ -4,7 +4,8 @@ import importlib.metadata
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from jaxtyping import PyTree
 
 from physml import saving
 from physml.experiment import _files as files
@@ -26,10 +27,11 @@ class Parts:
             "compile_seconds".
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]):
+    def __init__(self, folder: Path, config: Mapping[str, object]):
         self.spent_before: dict[str, float] = {}
         self._folder = folder
-        self._identity = files.jsonable({**config, **versions()})
+        facts = {**config, **versions()}
+        self._identity = {name: files.jsonable(fact) for name, fact in facts.items()}
 
     def begin(self, resume: bool) -> None:
         """Look whether another process has left something to go on from.
@@ -65,7 +67,7 @@ class Parts:
             self._record(self.spent_before)
         return self._folder / f"{files.checked_name(name)}{_CHECKPOINT}"
 
-    def load(self, name: str) -> Any:
+    def load(self, name: str) -> PyTree:
         """A part that was kept.
 
         Raises:
@@ -74,7 +76,7 @@ class Parts:
         """
         return saving.load(self._folder / files.checked_name(name))
 
-    def keep(self, name: str, answer: Any, spent: Mapping[str, float]) -> None:
+    def keep(self, name: str, answer: object, spent: Mapping[str, float]) -> None:
         """Keep a part that is finished, and remove its checkpoint.
 
         Raises:

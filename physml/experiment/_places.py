@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+_HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
+
 
 def places(options: Any) -> dict[str, Path | None]:
     """Begin to run where the options say, print where that is, and return what files it changes.
@@ -40,7 +42,7 @@ def places(options: Any) -> dict[str, Path | None]:
 def _join(processes: str) -> None:
     """Join the other processes; all wait until all are there."""
     if processes == "launcher":  # such as Slurm, Open MPI, Kubernetes or a TPU pod
-        jax.distributed.initialize()
+        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT)
         return
     try:
         address, count, number = processes.split(",")
@@ -49,4 +51,4 @@ def _join(processes: str) -> None:
         raise ValueError(
             f"processes must be HOST:PORT,COUNT,NUMBER or launcher, got {processes!r}"
         ) from None
-    jax.distributed.initialize(address, **own)
+    jax.distributed.initialize(address, heartbeat_timeout_seconds=_HEARTBEAT, **own)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from physml import saving
 from physml._numerics.interrupt import ctrl_c, script
+from physml._types import Numbers
 from physml.experiment import _files as files
 from physml.experiment._cache import compilation_cache_is_on
 from physml.experiment._claim import Claim, now
@@ -37,14 +38,14 @@ class Row:
     def __init__(self, run: "Run", name: str, label: str):
         self.figures: dict[str, Any] = {}
         """What `metrics.json` is to hold, by key."""
-        self.shown: dict[str, Any] = {"name": label}
+        self.shown: dict[str, object] = {"name": label}
         """What the table may show and `metrics.json` does not hold, by key."""
         self._run, self._name, self._count = run, name or files.slug(label), 0
 
-    def __setitem__(self, key: str, figure: Any) -> None:
+    def __setitem__(self, key: str, figure: object) -> None:
         self.figures[key] = figure
 
-    def metrics(self, figures: Mapping[str, Any]) -> None:
+    def metrics(self, figures: Mapping[str, object]) -> None:
         """Add figures."""
         self.figures |= figures
 
@@ -125,14 +126,14 @@ class Run:
 
     timed = staticmethod(timed)
 
-    def __init__(self, out_dir: str | os.PathLike[str], config: Any):
+    def __init__(self, out_dir: str | os.PathLike[str], config: object):
         if not dataclasses.is_dataclass(config) or isinstance(config, type):
             raise TypeError(f"config must be a dataclass instance, got {config!r}")
         self.out_dir = Path(out_dir)
         if self.out_dir.exists() and not self.out_dir.is_dir():
             raise ValueError(f"out_dir must be a folder, got the file {self.out_dir}")
         self.config = config
-        self._metrics: dict[str, Any] = {}
+        self._metrics: dict[str, object] = {}
         self._tables: list[str] = []
         self._rows: list[dict[str, Any]] = []
         self._asked: set[str] = set()  # names of parts
@@ -165,7 +166,7 @@ class Run:
     def __exit__(self, *exc_info: Any) -> None:
         self._open.__exit__(*exc_info)
 
-    def _leave(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def _leave(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Complete the folder, or say what it keeps."""
         if error is None:
             self._end_if_interrupted()
@@ -190,7 +191,7 @@ class Run:
             metrics = files.read_json(self.out_dir / "metrics.json") or {}
             files.write_json(record, dict(sorted(metrics.items())))
 
-    def metrics(self, values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    def metrics(self, values: Mapping[str, object], *, prefix: str = "") -> dict[str, Any]:
         """Add figures to `metrics.json` and return all that it holds.
 
         The run adds `seed`, `dtype` (of a JAX float, unless the configuration names one), `device`,
@@ -256,7 +257,7 @@ class Run:
         files.write(path, lambda temporary: fig.savefig(temporary, format="png", dpi=dpi))
         return path
 
-    def history(self, name: str, history: Mapping[str, Any]) -> Path:
+    def history(self, name: str, history: Mapping[str, Numbers]) -> Path:
         """Write what a fit recorded, arrays by name, to `history/NAME.npz` and return the path."""
         path = self._path("history", name, ".npz")
         files.write_arrays(path, history)
@@ -309,7 +310,7 @@ class Run:
         path.parent.mkdir(exist_ok=True)
         return path
 
-    def _provenance(self) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, object]:
         device = jax.devices()[0]
         kind = device.device_kind
         return {
@@ -333,7 +334,7 @@ class Run:
         return {name: before.get(name, 0.0) + seconds for name, seconds in own.items()}
 
 
-def _scalar(key: str, value: Any) -> bool | int | float | str | None:
+def _scalar(key: str, value: object) -> bool | int | float | str | None:
     if isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0:
         value = np.asarray(value).item()
     if value is None or isinstance(value, bool | int | str):

@@ -1,12 +1,14 @@
 """How honest error estimates are."""
 
-from typing import Any
-
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
+
+from physml._types import Numbers
 
 
-def error_factors(estimate: Any, error: Any, floor: Any = 1e-12) -> Float[np.ndarray, " n"]:
+def error_factors(
+    estimate: Numbers, error: Numbers, floor: ArrayLike = 1e-12
+) -> Float[np.ndarray, " n"]:
     """The factors, 1 or more, by which estimates differ from the true errors.
 
     Their quantiles say how far an estimate can be trusted; `np.mean(factors < 3)` is the share of

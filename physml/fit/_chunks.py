@@ -1,7 +1,7 @@
 """Steps on the device: chunks of any number of them share one compiled program."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,15 @@ Step = Callable[[PyTree, PyTree, PRNGKeyArray | None], tuple[PyTree, dict[str, A
 Augment = Callable[[PyTree, PRNGKeyArray], PyTree]
 """`augment(data, key) -> data`: other data of the same structure, shapes and dtypes."""
 
+_CHUNK_BYTES = 1 << 26  # of rows from files that one chunk brings to the device
+
 
 class Chunks:
     """The steps of a loop, with the data and keys they take; `fit.loop` says which.
 
     Attributes:
         beat: a chunk must end after every `beat` steps, where the data change; None if never.
+        capacity: the most steps of a chunk.
         compile_seconds: the time that compiling took.
     """
 
@@ -39,18 +42,27 @@ class Chunks:
         augment: Augment | None,
         capacity: int,
     ):
-        data = as_arrays("data", data)
+        self._in_files = in_files(data)
+        if self._in_files:
+            _check_files(batch_size, augment)
+            data = jax.tree.map(np.asanyarray, data)  # what is in memory beside files
+            as_arrays("data", jax.tree.map(lambda x: np.zeros((), x.dtype), data))  # for its errors
+        else:
+            data = as_arrays("data", data)
         if batch_size is not None:
             _check_batches(data, batch_size, key)
+            if self._in_files:
+                row = sum(leaf[:1].nbytes for leaf in jax.tree.leaves(data))
+                capacity = max(1, min(capacity, _CHUNK_BYTES // max(1, batch_size * row)))
         elif augment is not None:
             raise ValueError("augment must come with a batch_size, got None")
         # Split out here: within the program, each split would take a tenth of a second to compile.
         step_key, order_key, augment_key = [None] * 3 if key is None else jax.random.split(key, 3)
         self._keys = (step_key, None if order_key is None else shuffle_words(order_key))
-        self._step, self._sizes = step, (batch_size, capacity)
+        self._step, self._sizes, self.capacity = step, (batch_size, capacity), capacity
         self._smaller = lambda size: Chunks(step, data, key, size, augment, capacity)
         self._data: tuple[int, PyTree] = (-1, data)  # of the last epoch that was asked for
-        self._program: Any = None
+        self._program: Callable[..., tuple[PyTree[Array], dict[str, Array]]]
         self.beat: int | None = None
         self.compile_seconds = 0.0
         if augment is None or batch_size is None:
@@ -108,8 +120,11 @@ class Chunks:
     def _arguments(self, state: PyTree, first: int, last: int) -> tuple:
         if self.beat is not None and (epoch := first // self.beat) != self._data[0]:
             self._data = (epoch, self._augment(epoch))
+        data = self._data[1]
+        if self._in_files:
+            data = _read(data, self._keys[1], first, last, *self._sizes)
         span = (_int32(first), _int32(last))
-        return self._step, state, self._data[1], self._keys, span, *self._sizes
+        return self._step, state, data, self._keys, span, *self._sizes, self._in_files
 
 
 def _new(augment: Augment, data: PyTree, key: PRNGKeyArray | None) -> PyTree[Array]:
@@ -140,10 +155,12 @@ def _advance(
     span: tuple[Int[Array, ""], Int[Array, ""]],
     batch_size: int | None,
     capacity: int,
+    read: bool,
 ) -> tuple[PyTree, dict[str, Array]]:
     """The steps of a span [first, last), with their metrics in the first of `capacity` rows.
 
-    The ends are traced, so chunks of every length share one program.
+    The ends are traced, so chunks of every length share one program. If they have been read, the
+    data are the batches of the span; otherwise they are all rows.
     """
     first, last = span
     step_key, words = keys
@@ -152,10 +169,9 @@ def _advance(
     def batch(i: Int[Array, ""]) -> PyTree:
         if batch_size is None or words is None:
             return data
-        num_rows = jax.tree.leaves(data)[0].shape[0]
-        epoch, position = jnp.divmod(i, num_rows // batch_size)
-        places = position * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-        rows = shuffled(places, num_rows, epoch, words)
+        if read:
+            return jax.tree.map(lambda x: x[i - first], data)
+        rows = _rows_of(i, batch_size, jax.tree.leaves(data)[0].shape[0], words)
         return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
 
     def call(state: PyTree, i: Int[Array, ""]) -> tuple[PyTree, dict[str, Array]]:
@@ -170,6 +186,50 @@ def _advance(
     _, metrics = jax.eval_shape(call, state, first)
     rows = {name: jnp.zeros((capacity, *m.shape), m.dtype) for name, m in metrics.items()}
     return jax.lax.fori_loop(first, last, body, (state, rows))
+
+
+def _rows_of(
+    step: Int[Array, ""], batch_size: int, num_rows: int, words: UInt32[Array, " rounds"]
+) -> Int[Array, " batch"]:
+    """The numbers of the rows that make a step's batch."""
+    epoch, position = jnp.divmod(step, num_rows // batch_size)
+    places = position * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    return shuffled(places, num_rows, epoch, words)
+
+
+def in_files(data: PyTree) -> bool:
+    """Whether data lie in files that are mapped into memory, and may be larger than the device."""
+    return any(isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(data))
+
+
+def _read(
+    data: PyTree, words: UInt32[Array, " rounds"], first: int, last: int, size: int, capacity: int
+) -> PyTree[np.ndarray]:
+    """The batches of the steps first, ..., last - 1 from files, in the first of `capacity` rows."""
+    num_rows = jax.tree.leaves(data)[0].shape[0]
+    steps = first + jnp.arange(capacity, dtype=jnp.int32)
+    rows = np.asarray(_rows_of_all(steps, size, num_rows, words))[: last - first]
+
+    def batches(leaf: np.ndarray) -> np.ndarray:
+        found = np.zeros((capacity, size, *leaf.shape[1:]), leaf.dtype)
+        found[: last - first] = leaf[rows]
+        return found
+
+    return jax.tree.map(batches, data)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _rows_of_all(
+    steps: Int[Array, " steps"], batch_size: int, num_rows: int, words: UInt32[Array, " rounds"]
+) -> Int[Array, "steps batch"]:
+    return jax.vmap(lambda step: _rows_of(step, batch_size, num_rows, words))(steps)
+
+
+def _check_files(batch_size: int | None, augment: Augment | None) -> None:
+    if batch_size is None:
+        raise ValueError("batch_size must be given for data in mapped files, got None")
+    if augment is not None:
+        raise ValueError("augment must be None for data in mapped files: it needs all of them")
 
 
 def _int32(number: int) -> Int[Array, ""]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -76,13 +75,16 @@ class GameStep(eqx.Module):
         losses: tuple[GameLoss, GameLoss],
         parts: tuple[Parts, Parts],
         optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation],
-        **options: Any,
+        *,
+        turns: int = 1,
+        shares: bool = False,
+        memory: float | Array | None = None,
     ) -> "GameStep":
         """The step of two losses, models and optimizers."""
         rules = map(optax.with_extra_args_support, optimizers)
         against = map(_Against, losses, reversed(parts))
         first, second = map(GradientStep, against, rules, parts)
-        return cls(first, second, **options)
+        return cls(first, second, turns, shares, memory)
 
     def begin(
         self, params: Sequence[PyTree], rest: Sequence[PyTree], key: PRNGKeyArray | None

@@ -20,7 +20,7 @@ from physml._numerics.compiled import compiled
 from physml._numerics.devices import ROWS, WHOLE, held, mesh_of, on_first, on_host, placed
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
 from physml._types import Loss
-from physml.fit._chunks import Augment
+from physml.fit._chunks import Augment, in_files
 from physml.fit._fit import Fit, Model, concluded
 from physml.fit._loop import Callback, loop
 from physml.nn import set_evaluation
@@ -105,7 +105,9 @@ def gradient(
             are recorded beside it; `fit.mean_square(residual)` makes one.
         model: an `nnx.Module`, a pytree that holds some, or a pytree of arrays. It is not changed.
         data: pytree of arrays, passed to the loss as the batch; with a `batch_size`, all of one
-            leading length, whose rows are drawn without replacement in each epoch.
+            leading length, whose rows are drawn without replacement in each epoch. Files that
+            are mapped into memory (`np.load(path, mmap_mode="r")`) may be larger than the device:
+            a chunk brings only its own batches there.
         optimizer: any optax transformation.
         steps: steps in all, those behind `state` included.
         epochs: the same in epochs of n // batch_size steps; give one of the two.
@@ -166,7 +168,7 @@ def gradient(
     begin = fresh if state is None else belonging(state, fresh)
     mesh = mesh_of(devices)
     if mesh is not None:
-        data = _on_mesh(mesh, as_arrays("data", data), batch_size)
+        data = _on_mesh(mesh, data, batch_size)
         valid, begin = placed((as_arrays("valid", valid), begin), mesh, WHOLE)
     num_steps, start = _num_steps(steps, epochs, per_epoch), int(begin.step)
     judge = _Judge(valid_loss or loss, parts, as_arrays("valid", valid), patience)
@@ -294,7 +296,9 @@ def _on_mesh(mesh: Mesh, data: PyTree, batch_size: int | None) -> PyTree:
     rows = {np.shape(x)[0] if np.ndim(x) else 0 for x in jax.tree.leaves(data)}
     for num in {batch_size} if batch_size is not None else rows:
         require_multiple("devices", mesh.size, **{"batch_size" if batch_size else "rows": num})
-    return placed(data, mesh, ROWS if batch_size is None else WHOLE)
+    if in_files(data):
+        return data  # a chunk takes its rows from there
+    return placed(as_arrays("data", data), mesh, ROWS if batch_size is None else WHOLE)
 
 
 def _steps_per_epoch(data: PyTree, batch_size: int | None) -> int:

@@ -5,7 +5,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypedDict
 
 import equinox as eqx
 import jax
@@ -84,7 +84,9 @@ def loop(
         step: pure function `(state, batch, key) -> (state, metrics)`, metrics a dict of arrays. It
             may be a pytree such as an `eqx.Module`, whose arrays are then traced.
         state: pytree of arrays; never donated, so what was passed in stays valid.
-        data: pytree of arrays; with a `batch_size`, all of one leading length n.
+        data: pytree of arrays; with a `batch_size`, all of one leading length n. Where one of them
+            is an `np.memmap`, the data stay in their files, and only the rows that a chunk needs
+            come to the device.
         num_steps: steps in all, those before `start` included.
         start: steps already behind `state`.
         key: key of the whole fit; without one each step gets `key=None`.
@@ -137,7 +139,7 @@ def loop(
         begin = time.perf_counter() - run.seconds
         while run.first < num_steps and run.verdict is None and not interrupted():
             ends = [(run.first // beat + 1) * beat for beat in beats]
-            last = min(run.first + length, num_steps, *ends)
+            last = min(run.first + min(length, chunks.capacity), num_steps, *ends)
             tick = time.perf_counter()
             metrics = run.advance(last)
             if chunk is None:
@@ -167,6 +169,16 @@ def loop(
         seconds=run.seconds,
         compile_seconds=chunks.compile_seconds,
     )
+
+
+class _Said(TypedDict):
+    """All but the states that another process needs to go on."""
+
+    rows: dict[str, np.ndarray]
+    reviews: dict[str, np.ndarray]
+    start: int
+    seconds: float
+    stopped: bool
 
 
 class _Run:
@@ -221,7 +233,7 @@ class _Run:
             | _stacked(self._reviews, None)
         )
 
-    def said(self) -> dict[str, Any]:
+    def said(self) -> _Said:
         """All but the states that another process needs to go on."""
         return {
             "rows": _stacked(self._rows, None),
@@ -231,7 +243,7 @@ class _Run:
             "stopped": self.verdict is not None,
         }
 
-    def go_on_from(self, anchors: list[tuple[int, PyTree[Array]]], said: dict[str, Any]) -> None:
+    def go_on_from(self, anchors: list[tuple[int, PyTree[Array]]], said: _Said) -> None:
         """Stand where another process has stood."""
         self.anchors = list(anchors)
         self.first, self.state = anchors[-1]
@@ -255,7 +267,7 @@ class _Checkpoint:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self._keeper is not None:
             self._keeper.wait()
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml import fit as fitting
 from physml._numerics.calls import answer, ask, checked, summary
@@ -253,17 +253,17 @@ class _Game(eqx.Module):
         return _made(generator, z, codes, real.shape[1:])
 
 
-def _made(network: Any, z: Array, codes: Array, row: tuple[int, ...]) -> Array:
+def _made(network: Callable[[Array], Array], z: Array, codes: Array, row: tuple[int, ...]) -> Array:
     return network(jnp.concatenate([z, codes], axis=1)).reshape(len(z), *row)
 
 
-def _scores(critic: Any, rows: Array, codes: Array) -> Array:
+def _scores(critic: Callable[[Array], Array], rows: Array, codes: Array) -> Array:
     """The critic's only output for each row, or that of the row's class."""
     found = critic(rows)
     return jnp.sum(found * codes, axis=1) if codes.shape[1] else found[:, 0]
 
 
-def checked_labels(labels: Labels | None, rows: int, classes: int, dtype: Any) -> Array:
+def checked_labels(labels: Labels | None, rows: int, classes: int, dtype: DTypeLike) -> Array:
     """The classes of rows, as rows of zeros with a one; of no numbers if there are no classes.
 
     Raises:
@@ -284,7 +284,7 @@ def checked_labels(labels: Labels | None, rows: int, classes: int, dtype: Any) -
     return jax.nn.one_hot(labels, classes, dtype=dtype)
 
 
-def _dtype(network: nnx.Module) -> Any:
+def _dtype(network: nnx.Module) -> jnp.dtype:
     """The dtype of a network's weights."""
     leaves = jax.tree.leaves(nnx.state(network, nnx.Param))
     return leaves[0].dtype if leaves else jnp.zeros(()).dtype

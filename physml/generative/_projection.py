@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml import fit as fitting
 from physml._numerics.calls import checked
@@ -206,7 +206,7 @@ class _Narrow(eqx.Module):
 
 
 def _flat_units(
-    key: PRNGKeyArray, latent: int, units: int, scale: float, dtype: Any
+    key: PRNGKeyArray, latent: int, units: int, scale: float, dtype: DTypeLike
 ) -> tuple[Array, Array]:
     """Weights and biases of frozen units for latent numbers of unit covariance."""
     first, second = jax.random.split(key)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -88,9 +87,10 @@ class Autoencoder(nnx.Module):
         Raises:
             ValueError: as `nn.MLP` and the constructor.
         """
-        options: dict[str, Any] = {"activation": activation, "dtype": dtype, "rngs": rngs}
-        encoder = MLP(size, hidden, latent, **options)
-        decoder = MLP(latent, tuple(hidden)[::-1], size, **options)
+        encoder = MLP(size, hidden, latent, activation=activation, dtype=dtype, rngs=rngs)
+        decoder = MLP(
+            latent, tuple(hidden)[::-1], size, activation=activation, dtype=dtype, rngs=rngs
+        )
         return cls(encoder, decoder, linear_layers=linear_layers, rngs=rngs)
 
     @classmethod
@@ -117,10 +117,11 @@ class Autoencoder(nnx.Module):
         Raises:
             ValueError: as `nn.CNN` and `nn.ImageDecoder`.
         """
-        options: dict[str, Any] = {"activation": activation, "dtype": dtype, "rngs": rngs}
         layers = [Filters(count, stride=2, padding="SAME") for count in filters]
-        encoder = CNN(in_shape, layers, latent, **options)
-        decoder = ImageDecoder(latent, in_shape, tuple(filters)[::-1], **options)
+        encoder = CNN(in_shape, layers, latent, activation=activation, dtype=dtype, rngs=rngs)
+        decoder = ImageDecoder(
+            latent, in_shape, tuple(filters)[::-1], activation=activation, dtype=dtype, rngs=rngs
+        )
         return cls(encoder, decoder)
 
     @property

@@ -1,7 +1,6 @@
 """What holds for the weights of every architecture: their dtype, their norms, penalties, modes."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -90,7 +89,7 @@ class Regularised(eqx.Module):
         noise: $\sigma$, in the units of the inputs.
     """
 
-    network: Callable[..., Any]  # whatever network type the caller's loss needs
+    network: Callable[..., PyTree]  # whatever network type the caller's loss needs
     l2: Float[Array, ""] | float = 0.0
     l1: Float[Array, ""] | float = 0.0
     noise: Float[Array, ""] | float = 0.0

@@ -1,7 +1,5 @@
 """One accurate solution of an initial value problem, by Diffrax."""
 
-from typing import Any
-
 import diffrax
 import equinox as eqx
 import jax
@@ -251,7 +249,7 @@ class _Method(eqx.Module):
         """f(t, y)."""
         return self.system(t, y, self.args)
 
-    def first_step(self, t0: Any, t1: Any, y0: Float[Array, " dim"]) -> Float[Array, ""]:
+    def first_step(self, t0: Array, t1: Array, y0: Float[Array, " dim"]) -> Float[Array, ""]:
         """A hundredth of the time in which some component changes by its own size."""
         size, slope = jnp.abs(y0), jnp.abs(self.rates(t0, y0))
         rate = jnp.max(in_units(slope, size, 0.0))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,21 @@ import numpy as np
 from flax import nnx
 from flax.nnx.pytreelib import PytreeState
 
-from physml.saving._encode import PLAIN, Node, text_of
+from physml.saving._encode import PLAIN, Described, Node, text_of
 from physml.saving._names import find, name_of
 
-Own = Callable[[str, str], Any]
+Own = Callable[[str, str], object]
 """What the user hands in for a name, at a path."""
 
-Place = Callable[[str, np.ndarray], Any]
+Place = Callable[[str, np.ndarray], object]
 """Makes the array at a path from the numbers that were saved."""
 
+T = TypeVar("T")
 
-def decode(thing: Node, arrays: Sequence[np.ndarray], own: Own, place: Place | None = None) -> Any:
+
+def decode(
+    thing: Node, arrays: Sequence[np.ndarray], own: Own, place: Place | None = None
+) -> object:
     """Put a thing together.
 
     Args:
@@ -41,7 +45,7 @@ class _Decoder:
     def __init__(self, arrays: Sequence[np.ndarray], own: Own, place: Place | None):
         self._arrays = arrays
         self._own, self._place = own, place
-        self._shared: dict[int, Any] = {}
+        self._shared: dict[int, object] = {}
 
     def thing(self, node: Node, path: str) -> Any:
         """The thing that a node describes."""
@@ -52,37 +56,37 @@ class _Decoder:
             raise ValueError(f"thing{path} must be of a known kind, got {node['kind']!r}")
         return make(node, path)
 
-    def make_float(self, node: Node, path: str) -> float:
+    def make_float(self, node: Described, path: str) -> float:
         return float(node["value"])
 
-    def make_complex(self, node: Node, path: str) -> complex:
+    def make_complex(self, node: Described, path: str) -> complex:
         return complex(*self._items(node["parts"], path))
 
-    def make_ellipsis(self, node: Node, path: str) -> Any:
+    def make_ellipsis(self, node: Described, path: str) -> object:
         return ...
 
-    def make_dtype(self, node: Node, path: str) -> np.dtype:
+    def make_dtype(self, node: Described, path: str) -> np.dtype:
         return jnp.dtype(node["name"])
 
-    def make_list(self, node: Node, path: str) -> list:
+    def make_list(self, node: Described, path: str) -> list:
         return list(self._items(node["items"], path))
 
-    def make_tuple(self, node: Node, path: str) -> tuple:
+    def make_tuple(self, node: Described, path: str) -> tuple:
         return tuple(self._items(node["items"], path))
 
-    def make_set(self, node: Node, path: str) -> set:
+    def make_set(self, node: Described, path: str) -> set:
         return set(self._items(node["items"], path))
 
-    def make_frozenset(self, node: Node, path: str) -> frozenset:
+    def make_frozenset(self, node: Described, path: str) -> frozenset:
         return frozenset(self._items(node["items"], path))
 
-    def make_dict(self, node: Node, path: str) -> dict:
+    def make_dict(self, node: Described, path: str) -> dict:
         return {
             self.thing(key, path): self.thing(value, f"{path}[{text_of(key)}]")
             for key, value in node["items"]
         }
 
-    def make_array(self, node: Node, path: str) -> Any:
+    def make_array(self, node: Described, path: str) -> object:
         array = self._arrays[node["number"]]
         if self._place is not None:
             return self._place(path, array)
@@ -93,30 +97,30 @@ class _Decoder:
             )
         return _weak(array) if "weak" in node else jnp.asarray(array)
 
-    def make_numpy(self, node: Node, path: str) -> Any:
+    def make_numpy(self, node: Described, path: str) -> object:
         array = self._arrays[node["number"]]
         return array if self._place is None else self._place(path, array)
 
-    def make_scalar(self, node: Node, path: str) -> Any:
+    def make_scalar(self, node: Described, path: str) -> object:
         array = self._arrays[node["number"]]
         return array[()] if self._place is None else self._place(path, array)
 
-    def make_key(self, node: Node, path: str) -> Any:
+    def make_key(self, node: Described, path: str) -> object:
         data = self._arrays[node["number"]]
         if self._place is not None:
             return self._place(path, data)
         return jax.random.wrap_key_data(jnp.asarray(data), impl=node["implementation"])
 
-    def make_name(self, node: Node, path: str) -> Any:
+    def make_name(self, node: Described, path: str) -> object:
         return self._named(node["name"], path)
 
-    def make_own(self, node: Node, path: str) -> Any:
+    def make_own(self, node: Described, path: str) -> object:
         return self._own(node["name"], path)
 
-    def make_again(self, node: Node, path: str) -> Any:
+    def make_again(self, node: Described, path: str) -> object:
         return self._shared[node["id"]]
 
-    def make_member(self, node: Node, path: str) -> Any:
+    def make_member(self, node: Described, path: str) -> object:
         enumeration: Any = self._named(node["of"], path)
         now = enumeration._name_to_item
         if missing := [name for name in node["names"].values() if name not in now]:
@@ -128,21 +132,21 @@ class _Decoder:
             value = renumbered if isinstance(value, np.ndarray) else jnp.asarray(renumbered)
         return _blank(type(now[next(iter(now))]), {"_value": value, "_enumeration": enumeration})
 
-    def make_state(self, node: Node, path: str) -> PytreeState:
+    def make_state(self, node: Described, path: str) -> PytreeState:
         return PytreeState()
 
-    def make_structure(self, node: Node, path: str) -> Any:
+    def make_structure(self, node: Described, path: str) -> object:
         return jax.tree.structure(self._fields(node, path)["tree"])
 
-    def make_partial(self, node: Node, path: str) -> Any:
+    def make_partial(self, node: Described, path: str) -> object:
         function, arguments, keywords = self._items(node["call"], path)
         kind = self._class(node, path, functools.partial)
         return kind(function, *arguments, **keywords)
 
-    def make_method(self, node: Node, path: str) -> Any:
+    def make_method(self, node: Described, path: str) -> object:
         return getattr(self.thing(node["owner"], f"{path}.owner"), node["name"])
 
-    def make_variable(self, node: Node, path: str) -> nnx.Variable:
+    def make_variable(self, node: Described, path: str) -> nnx.Variable:
         kind = self._class(node, path, nnx.Variable)
         value = self.thing(node["value"], f"{path}.value")
         metadata = self.thing(node["metadata"], f"{path}.metadata")
@@ -150,20 +154,20 @@ class _Decoder:
         self._remember(node, made)
         return made
 
-    def make_module(self, node: Node, path: str) -> nnx.Pytree:
+    def make_module(self, node: Described, path: str) -> nnx.Pytree:
         made = _blank(self._class(node, path, nnx.Pytree), {"_pytree__state": PytreeState()})
         self._remember(node, made)
         for name, value in self._fields(node, path).items():
             object.__setattr__(made, name, value)
         return made
 
-    def make_named_tuple(self, node: Node, path: str) -> tuple:
+    def make_named_tuple(self, node: Described, path: str) -> tuple:
         kind: Any = self._class(node, path, tuple)
         fields = self._matched(node, self._fields(node, path), kind._fields, kind._field_defaults)
         return tuple.__new__(kind, (fields[name] for name in kind._fields))
 
-    def make_record(self, node: Node, path: str) -> Any:
-        kind: Any = self._class(node, path, object)
+    def make_record(self, node: Described, path: str) -> object:
+        kind = self._class(node, path, object)
         fields = self._fields(node, path)
         if dataclasses.is_dataclass(kind):
             declared = dataclasses.fields(kind)
@@ -175,8 +179,12 @@ class _Decoder:
         return _blank(kind, fields)
 
     def _matched(
-        self, node: Node, fields: dict, names: Iterable[str], defaults: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self,
+        node: Described,
+        fields: dict[str, object],
+        names: Iterable[str],
+        defaults: Mapping[str, object],
+    ) -> dict[str, object]:
         """The fields by today's names; what has been added since then has its default."""
         complete = {**defaults, **fields}
         if set(complete) != set(names):
@@ -186,13 +194,13 @@ class _Decoder:
             )
         return complete
 
-    def _class(self, node: Node, path: str, base: type) -> Any:
+    def _class(self, node: Described, path: str, base: type[T]) -> type[T]:
         found = self._named(node["of"], path)
         if not (isinstance(found, type) and issubclass(found, base)):
             raise ValueError(f"{node['of']} must be a class, got {found!r}")
         return found
 
-    def _named(self, name: str, path: str) -> Any:
+    def _named(self, name: str, path: str) -> object:
         if ":" not in name:
             return self._own(name, path)
         try:
@@ -200,13 +208,13 @@ class _Decoder:
         except LookupError as error:
             raise ValueError(f"thing{path}: {error}") from error
 
-    def _fields(self, node: Node, path: str) -> dict[str, Any]:
+    def _fields(self, node: Described, path: str) -> dict[str, Any]:
         return {name: self.thing(x, f"{path}.{name}") for name, x in node["fields"].items()}
 
     def _items(self, nodes: Iterable[Node], path: str) -> Iterable[Any]:
         return (self.thing(node, f"{path}[{index}]") for index, node in enumerate(nodes))
 
-    def _remember(self, node: Node, thing: Any) -> None:
+    def _remember(self, node: Described, thing: object) -> None:
         if "id" in node:
             self._shared[node["id"]] = thing
 
@@ -221,7 +229,7 @@ def _weak(array: np.ndarray) -> jax.Array:
     return jnp.broadcast_to(zero, array.shape).at[...].set(array)
 
 
-def _blank(kind: Any, attributes: Mapping[str, Any]) -> Any:
+def _blank(kind: type[T], attributes: Mapping[str, object]) -> T:
     """An instance with these attributes, on which no method has been called."""
     made = object.__new__(kind)
     for name, value in attributes.items():

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,8 +17,14 @@ from flax.nnx.pytreelib import PytreeState
 from physml._numerics.checks import is_concrete
 from physml.saving._names import name_of
 
-Node = Any
-"""A JSON value: None, bool, int, float, str, or a dict with a "kind"."""
+Described = dict[str, Any]
+"""A JSON object whose "kind" says what it describes, and so what else it holds."""
+
+Node = None | bool | int | float | str | Described
+"""What a thing becomes in JSON."""
+
+Stored = jax.Array | np.ndarray | np.generic
+"""What becomes an array in the file."""
 
 PLAIN = ("flax.nnx:State", "flax.typing:HashableMapping")
 """Classes that are no records, but hold everything in their attributes."""
@@ -39,11 +45,11 @@ class Content(NamedTuple):
     """
 
     thing: Node
-    arrays: list[Any]
-    own: dict[str, Any]
+    arrays: Sequence[Stored]
+    own: Mapping[str, object]
 
 
-def encode(thing: Any) -> Content:
+def encode(thing: object) -> Content:
     """Take a thing apart.
 
     Raises:
@@ -55,12 +61,12 @@ def encode(thing: Any) -> Content:
 
 class _Encoder:
     def __init__(self):
-        self.arrays: list[Any] = []
-        self.own: dict[str, Any] = {}
+        self.arrays: list[Stored] = []
+        self.own: dict[str, object] = {}
         self._numbers: dict[int, int] = {}  # of arrays, by their id
-        self._shared: dict[int, dict[str, Any]] = {}  # nodes of what is changed in place
+        self._shared: dict[int, Described] = {}  # nodes of what is changed in place
         self._count = 0  # of those that occur again
-        self._kept: list[Any] = []  # so that no id is used twice
+        self._kept: list[object] = []  # so that no id is used twice
 
     def node(self, thing: Any, path: str) -> Node:
         kind = type(thing)
@@ -113,9 +119,9 @@ class _Encoder:
         if isinstance(thing, functools.partial):
             call = self._items((thing.func, thing.args, thing.keywords), path)
             return {"kind": "partial", "of": self._class(thing), "call": call}
-        if hasattr(thing, "__self__") and hasattr(thing, "__func__"):
+        if (function := getattr(thing, "__func__", None)) and hasattr(thing, "__self__"):
             owner = self.node(thing.__self__, f"{path}.owner")
-            return {"kind": "method", "owner": owner, "name": thing.__func__.__name__}
+            return {"kind": "method", "owner": owner, "name": function.__name__}
         if hasattr(thing, "__wrapped__"):  # a compiled or decorated function of the user
             return {"kind": "own", "name": self._own(thing)}
         if isinstance(thing, eqx.Module) and hasattr(thing, "_enumeration"):
@@ -134,44 +140,43 @@ class _Encoder:
         return {"kind": "own", "name": self._own(thing)}
 
     def _fill(
-        self, node: Node, fields: Mapping[str, Any], static: Collection[str], path: str
-    ) -> Node:
+        self, node: Described, fields: Mapping[str, object], static: Collection[str], path: str
+    ) -> Described:
         if static:
             node["static"] = sorted(static)
         node["fields"] = {name: self.node(x, f"{path}.{name}") for name, x in fields.items()}
         return node
 
-    def _items(self, things: Iterable[Any], path: str) -> list[Node]:
+    def _items(self, things: Iterable[object], path: str) -> list[Node]:
         return [self.node(item, f"{path}[{index}]") for index, item in enumerate(things)]
 
-    def _pairs(self, things: Mapping[Any, Any], path: str) -> list[list[Node]]:
+    def _pairs(self, things: Mapping[object, object], path: str) -> list[list[Node]]:
         return [
             [self.node(key, path), self.node(x, f"{path}[{key!r}]")] for key, x in things.items()
         ]
 
-    def _array(self, array: Any, path: str) -> Node:
+    def _array(self, array: Stored, path: str) -> Described:
         if not is_concrete(array):
             raise TypeError(f"thing{path} must not be traced: save outside of jit, vmap and grad")
         if array.dtype == object:
             raise TypeError(f"thing{path} must hold numbers, got an array of Python objects")
-        node: dict[str, Any] = {"kind": "array"}
+        node: Described = {"kind": "array"}
+        stored = array
         if not isinstance(array, jax.Array):
             node["kind"] = "numpy" if isinstance(array, np.ndarray) else "scalar"
         elif jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
             node = {"kind": "key", "implementation": str(jax.random.key_impl(array))}
+            stored = jax.random.key_data(array)
         elif array.weak_type:
             node["weak"] = True
         if id(array) not in self._numbers:
             self._kept.append(array)
             self._numbers[id(array)] = len(self.arrays)
-            self.arrays.append(jax.random.key_data(array) if node["kind"] == "key" else array)
+            self.arrays.append(stored)
         number = self._numbers[id(array)]
-        stored = self.arrays[number]
-        return node | {
-            "number": number, "dtype": str(stored.dtype), "shape": list(stored.shape)
-        }  # fmt: skip
+        return node | {"number": number, "dtype": str(stored.dtype), "shape": list(stored.shape)}
 
-    def _member(self, thing: Any, path: str) -> Node:
+    def _member(self, thing: Any, path: str) -> Described:
         """Members of an enumeration by name, since a later version may number them otherwise."""
         enumeration, value = thing._enumeration, thing._value
         used = {int(number) for number in np.unique(np.asarray(value))}
@@ -180,18 +185,18 @@ class _Encoder:
         of = self._name(enumeration)
         return {"kind": "member", "of": of, "names": names, "value": self.node(value, path)}
 
-    def _remember(self, thing: Any, node: Node) -> Node:
+    def _remember(self, thing: object, node: Described) -> Described:
         self._kept.append(thing)
         self._shared[id(thing)] = node
         return node
 
-    def _class(self, thing: Any) -> str:
+    def _class(self, thing: object) -> str:
         return self._name(type(thing))
 
-    def _name(self, thing: Any) -> str:
+    def _name(self, thing: object) -> str:
         return name_of(thing) or self._own(thing)
 
-    def _own(self, thing: Any) -> str:
+    def _own(self, thing: object) -> str:
         """The name under which a user's own function, class or object is handed in by `load`."""
         named = getattr(thing, "__qualname__", None) or type(thing).__qualname__
         base = name = str(named).rpartition("<locals>.")[2]

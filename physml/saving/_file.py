@@ -4,7 +4,7 @@ import hashlib
 import json
 import mmap
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from physml.saving._encode import Stored
 from physml.saving._replacing import replacing
 
 _FORMAT = "physml.saving/1"
@@ -21,7 +22,7 @@ _TAIL = len(_BEFORE) + 2 * hashlib.sha256().digest_size
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that the same thing gives the same bytes
 
 
-def write(path: Path, contents: dict[str, Any], arrays: Sequence[Any]) -> None:
+def write(path: Path, contents: Mapping[str, object], arrays: Sequence[Stored]) -> None:
     """Write a file that holds JSON and arrays; it appears whole or not at all.
 
     `zipfile` and `numpy.load` read it without physml: `contents.json` and `0.npy`, `1.npy`, ...
@@ -84,7 +85,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     return contents, arrays
 
 
-def _on_host(array: Any) -> np.ndarray:
+def _on_host(array: Stored) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         from jax.experimental import multihost_utils  # only where there are several hosts
 

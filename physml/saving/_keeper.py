@@ -5,7 +5,6 @@ import threading
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 from physml.saving._save import save
 
@@ -38,7 +37,7 @@ class Keeper:
     def __enter__(self) -> "Keeper":
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.wait()
 
     @property
@@ -47,7 +46,7 @@ class Keeper:
         writing = self._thread is not None and self._thread.is_alive()
         return not writing and time.perf_counter() >= self._next
 
-    def keep(self, thing: Any) -> None:
+    def keep(self, thing: object) -> None:
         """Begin to write a version of a thing, none of whose arrays is changed in place."""
         self.wait()
         self._thread = threading.Thread(target=self._write, args=(thing,))
@@ -65,7 +64,7 @@ class Keeper:
         elif problem is not None:
             raise problem
 
-    def _write(self, thing: Any) -> None:
+    def _write(self, thing: object) -> None:
         begin = time.perf_counter()
         try:
             save(self.path, thing)

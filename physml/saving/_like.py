@@ -1,19 +1,19 @@
 """Compare what was saved with a thing of the same structure, and load into it."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from physml.saving._decode import decode
-from physml.saving._encode import Content, Node, encode, text_of
+from physml.saving._encode import Described, Node, Stored, encode, text_of
 
 _SHOWN = 5  # differences in a message
 
 
-def decode_like(saved: Content, like: Any) -> Any:
+def decode_like(saved: Node, arrays: Sequence[np.ndarray], like: object) -> object:
     """What was saved, with the functions, and on the devices, of a thing of the same structure.
 
     Arrays, and numbers that are leaves of the pytree, are taken from what was saved. All else has
@@ -23,38 +23,37 @@ def decode_like(saved: Content, like: Any) -> Any:
         ValueError: they differ in what is static, in structure, shapes or dtypes.
     """
     given = encode(like)
-    there = {fact.path: fact for fact in _facts(given)}
+    there = {fact.path: fact for fact in _facts(given.thing, given.arrays)}
     free = tuple(path for path, fact in there.items() if fact.node == {"kind": "ellipsis"})
     compared = {path: fact for path, fact in there.items() if path not in free}
-    known = {fact.path: fact for fact in _facts(saved) if not fact.path.startswith(free)}
+    known = {fact.path: fact for fact in _facts(saved, arrays) if not fact.path.startswith(free)}
     _compare(known, compared)
 
-    def own(name: str, path: str) -> Any:
+    def own(name: str, path: str) -> object:
         node = there[path].node
-        return given.own[node.get("of", node.get("name"))]
+        return given.own[node["of"] if "of" in node else node["name"]]
 
-    def place(path: str, array: np.ndarray) -> Any:
+    def place(path: str, array: np.ndarray) -> object:
         if path.startswith(free):
             return array
         node = there[path].node
-        if node["kind"] == "numpy":
-            return array
-        if node["kind"] == "scalar":
-            return array[()]
-        made = jax.device_put(array, given.arrays[node["number"]].sharding)
+        beside = given.arrays[node["number"]]
+        if not isinstance(beside, jax.Array):
+            return array[()] if isinstance(beside, np.generic) else array
+        made = jax.device_put(array, beside.sharding)
         if node["kind"] == "key":
             return jax.random.wrap_key_data(made, impl=node["implementation"])
         return made
 
-    return decode(saved.thing, saved.arrays, own, place)
+    return decode(saved, arrays, own, place)
 
 
 class _Fact(NamedTuple):
-    """What has to be the same: a text about the thing at a path, and its node."""
+    """What has to be the same: a text about the thing at a path. A plain value has no node."""
 
     path: str
     text: str
-    node: Node
+    node: Described
 
 
 def _compare(saved: dict[str, _Fact], given: dict[str, _Fact]) -> None:
@@ -72,14 +71,14 @@ def _compare(saved: dict[str, _Fact], given: dict[str, _Fact]) -> None:
         raise ValueError("like must be what was saved, " + ", ".join(differences[:_SHOWN]) + rest)
 
 
-def _facts(content: Content) -> Iterator[_Fact]:
+def _facts(thing: Node, arrays: Sequence[Stored]) -> Iterator[_Fact]:
     """Everything that a thing is made of, with what occurs again written out."""
-    known: dict[int, Node] = {}
+    known: dict[int, Described] = {}
 
     def facts(node: Node, path: str, static: bool) -> Iterator[_Fact]:
         if not isinstance(node, dict):
             text = repr(node) if static or isinstance(node, str | None) else type(node).__name__
-            yield _Fact(path, text, node)
+            yield _Fact(path, text, {})
             return
         if node["kind"] == "again":
             node = known[node["id"]]
@@ -87,7 +86,7 @@ def _facts(content: Content) -> Iterator[_Fact]:
             known[node["id"]] = node
         match node["kind"]:
             case "array" | "numpy" | "scalar" | "key":
-                yield _Fact(path, _array_text(node, content.arrays, static), node)
+                yield _Fact(path, _array_text(node, arrays, static), node)
             case "float" | "complex":
                 text = str(node.get("value", node.get("parts"))) if static else node["kind"]
                 yield _Fact(path, text, node)
@@ -104,10 +103,10 @@ def _facts(content: Content) -> Iterator[_Fact]:
                     inner = static or name.removeprefix(".") in node.get("static", ())
                     yield from facts(part, path + name, inner)
 
-    yield from facts(content.thing, "", False)
+    yield from facts(thing, "", False)
 
 
-def _parts(node: Node) -> Iterator[tuple[str, Node]]:
+def _parts(node: Described) -> Iterator[tuple[str, Node]]:
     """The nodes inside a node, each with what follows the node's path."""
     match node["kind"]:
         case "list" | "tuple" | "set" | "frozenset":
@@ -124,7 +123,7 @@ def _parts(node: Node) -> Iterator[tuple[str, Node]]:
             yield from ((f".{name}", part) for name, part in node["fields"].items())
 
 
-def _array_text(node: Node, arrays: list[Any], static: bool) -> str:
+def _array_text(node: Described, arrays: Sequence[Stored], static: bool) -> str:
     if node["kind"] == "key":
         return f"key<{node['implementation']}>{node['shape'][:-1]}"
     text = f"{node['dtype']}{node['shape']}"

@@ -6,7 +6,6 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ _SPREAD = {  # public places of what is defined in private modules elsewhere
 }
 
 
-def name_of(thing: Any) -> str | None:
+def name_of(thing: object) -> str | None:
     """The name `module:qualified name` under which `find` finds a function or class, or None.
 
     The module is the public one, where there is one, and in physml it is the room: a name holds
@@ -52,7 +51,7 @@ def name_of(thing: Any) -> str | None:
     return None
 
 
-def find(name: str) -> Any:
+def find(name: str) -> object:
     """What a name stands for.
 
     Only physml and the packages that it stands on are looked at, and there only functions and
@@ -70,7 +69,7 @@ def find(name: str) -> Any:
     return found
 
 
-def _allowed(thing: Any) -> bool:
+def _allowed(thing: object) -> bool:
     """Whether a file may name a function or class. NumPy's functions also read and write files."""
     in_numpy = str(getattr(thing, "__module__", "")).startswith("numpy")
     return isinstance(thing, type | np.ufunc) or (callable(thing) and not in_numpy)
@@ -87,7 +86,7 @@ def _places(parts: list[str]) -> Iterator[str]:
     yield ".".join(parts)
 
 
-def _look_up(module: str, qualified: str) -> Any:
+def _look_up(module: str, qualified: str) -> object:
     """An attribute of a module; in physml also of the private modules of a room."""
     try:
         places = [importlib.import_module(module)]

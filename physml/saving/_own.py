@@ -8,12 +8,21 @@ import textwrap
 import types
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 _LINES = 12  # of a function's text that are kept for the reader
 
 
-def describe(thing: Any) -> dict[str, Any]:
+class Known(TypedDict):
+    """What a file says of a user's function, class or object."""
+
+    kind: str
+    module: str
+    source: str
+    code: list[str] | None
+
+
+def describe(thing: object) -> Known:
     """What is known of a user's function, class or object, so that it can be found again."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     return {
@@ -24,7 +33,7 @@ def describe(thing: Any) -> dict[str, Any]:
     }
 
 
-def check_own(wanted: Mapping[str, dict[str, Any]], given: Mapping[str, Any], path: object) -> None:
+def check_own(wanted: Mapping[str, Known], given: Mapping[str, object], path: object) -> None:
     """Raise unless the user hands in everything that a file names, and each of its kind.
 
     Raises:
@@ -58,14 +67,16 @@ def check_own(wanted: Mapping[str, dict[str, Any]], given: Mapping[str, Any], pa
             )
 
 
-def _kind(thing: Any) -> str:
+def _kind(thing: object) -> str:
     if isinstance(thing, type):
         return "class"
     return "function" if hasattr(thing, "__name__") else f"{type(thing).__qualname__} object"
 
 
-def _source(thing: Any) -> str:
+def _source(thing: object) -> str:
     """The first lines of a function or a class; empty if they are not known."""
+    if not callable(thing):
+        return ""
     try:
         lines = inspect.getsource(inspect.unwrap(thing)).splitlines()
     except (OSError, TypeError, ValueError):
@@ -74,7 +85,7 @@ def _source(thing: Any) -> str:
     return textwrap.dedent("\n".join(lines[:_LINES] + more))
 
 
-def _fingerprint(thing: Any) -> list[str] | None:
+def _fingerprint(thing: object) -> list[str] | None:
     """What a function does, as compiled by this version of Python; None for anything else."""
     function = inspect.unwrap(thing) if callable(thing) else thing
     if not isinstance(function, types.FunctionType):
@@ -83,17 +94,17 @@ def _fingerprint(thing: Any) -> list[str] | None:
     return [f"{sys.version_info[0]}.{sys.version_info[1]}", hashlib.sha256(content).hexdigest()]
 
 
-def _instructions(code: types.CodeType) -> tuple[Any, ...]:
+def _instructions(code: types.CodeType) -> tuple[object, ...]:
     return code.co_code, code.co_names, [_constant(x) for x in code.co_consts]
 
 
-def _constant(x: Any) -> Any:
+def _constant(x: object) -> object:
     if isinstance(x, types.CodeType):
         return _instructions(x)
     return sorted(map(repr, x)) if isinstance(x, frozenset) else x  # whose order is random
 
 
-def _settings(function: types.FunctionType) -> list[Any]:
+def _settings(function: types.FunctionType) -> list[bool | int | float | complex | str]:
     """The numbers and texts that a function has from its defaults and from around it."""
     values = [*(function.__defaults__ or ())]
     for cell in function.__closure__ or ():

@@ -11,7 +11,7 @@ from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml.saving import _file
 from physml.saving._decode import decode
-from physml.saving._encode import Content, encode
+from physml.saving._encode import encode
 from physml.saving._like import decode_like
 from physml.saving._own import check_own, describe
 
@@ -19,7 +19,7 @@ _PACKAGES = ("physml", "jax", "flax", "optax", "equinox", "diffrax", "numpy")
 
 
 @checked
-def save(path: str | os.PathLike[str], thing: Any, *, keep: int = 2) -> tuple[str, ...]:
+def save(path: str | os.PathLike[str], thing: object, *, keep: int = 2) -> tuple[str, ...]:
     """Write whatever you keep, so that `load(path)` opens it without anything else.
 
     Solutions, step maps, fits, networks, systems, trajectories, images, and any list, tuple or
@@ -77,8 +77,8 @@ def save(path: str | os.PathLike[str], thing: Any, *, keep: int = 2) -> tuple[st
 def load(
     path: str | os.PathLike[str],
     *,
-    functions: Mapping[str, Any] | None = None,
-    like: Any = None,
+    functions: Mapping[str, object] | None = None,
+    like: object = None,
     version: int | None = None,
 ) -> Any:
     """What `save` wrote, bit for bit.
@@ -106,13 +106,12 @@ def load(
     if problem := _file.why_damaged(file):
         raise ValueError(f"{file} is no saved thing: {problem}{_offer(file)}")
     contents, arrays = _file.read(file)
-    saved = Content(contents["thing"], arrays, contents["own"])
     if like is not None:
-        return decode_like(saved, like)
+        return decode_like(contents["thing"], arrays, like)
     own = functions or {}
-    check_own(saved.own, own, path)
+    check_own(contents["own"], own, path)
     try:
-        return decode(saved.thing, arrays, lambda name, _: own[name])
+        return decode(contents["thing"], arrays, lambda name, _: own[name])
     except ValueError as error:
         raise ValueError(f"{file}, saved by physml {contents['physml']}: {error}") from error
 

@@ -1,5 +1,6 @@
 """Checks what users pass, calls the functions that they hand in, and words the messages."""
 
+from physml._numerics.calls._checked import Dataclass as Dataclass
 from physml._numerics.calls._checked import checked as checked
 from physml._numerics.calls._checked import require_fields as require_fields
 from physml._numerics.calls._checked import require_instance as require_instance

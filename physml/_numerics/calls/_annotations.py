@@ -6,8 +6,8 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -43,10 +43,10 @@ class Kind(NamedTuple):
     """
 
     words: str
-    fits: Callable[[Any], bool]
+    fits: Callable[[object], bool]
     axes: str | None = None
-    convert: Callable[[Any], Any] | None = None
-    parts: Callable[[Any], Iterable["Part"]] = lambda value: ()
+    convert: Callable[[Any], object] | None = None
+    parts: Callable[[object], Iterable["Part"]] = lambda value: ()
 
     @property
     def fits_numbers(self) -> bool:
@@ -75,7 +75,7 @@ class Annotation(NamedTuple):
             kinds = [_NUMBER, *(kind for kind in kinds if kind not in (_NUMBER, _SIMPLE[int]))]
         return cls(tuple(kinds))
 
-    def check(self, name: str, value: Any, sizes: Sizes) -> Any:
+    def check(self, name: str, value: Any, sizes: Sizes) -> object:
         """Check a value, and return what the function receives for it.
 
         Args:
@@ -98,7 +98,7 @@ class Annotation(NamedTuple):
             check_shape(name, np.shape(value), kind.axes, sizes)
         return value
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: object) -> bool:
         """Whether a value is of an allowed kind, and not NaN."""
         if not self.kinds:
             return True
@@ -108,7 +108,7 @@ class Annotation(NamedTuple):
         """What it allows, as after "must be"."""
         return listed(kind.words for kind in self.kinds if kind.words != "None")
 
-    def _refusal(self, name: str, value: Any) -> Exception:
+    def _refusal(self, name: str, value: object) -> Exception:
         """The exception for NaN, for a value of no allowed kind, or for its first wrong part."""
         if any(kind.fits(value) for kind in self.kinds):
             return ValueError(f"{name} must be a number, got {value}")
@@ -127,10 +127,10 @@ class Annotation(NamedTuple):
         return (ValueError if choice else TypeError)(f"{name} must be {words}, got {shown(value)}")
 
 
-Part = tuple[str, Any, Annotation]
+Part = tuple[str, object, Annotation]
 
 
-def _members(hint: object) -> list[Any]:
+def _members(hint: object) -> list[object]:
     """The members of a union, or the hint itself."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [x for part in typing.get_args(hint) for x in _members(part)]
@@ -169,7 +169,7 @@ def _kind(hint: Any) -> Kind:
     if origin is not None and isinstance(origin, type):
         if issubclass(origin, Mapping):
             return _mapping(args)
-        if issubclass(origin, collections.abc.Collection):
+        if issubclass(origin, Collection):
             return _sequence(args)
         hint = origin
     return Kind(described(hint), lambda value: isinstance(value, hint))
@@ -192,11 +192,11 @@ def _is_number(value: object) -> bool:
     return False
 
 
-def _is_real(dtype: Any) -> bool:
+def _is_real(dtype: DTypeLike) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
-def _fits_numbers(value: Any, kind: type = np.number) -> bool:
+def _fits_numbers(value: object, kind: type = np.number) -> bool:
     """Whether a value is an array, a number, or rows of numbers, of a kind of dtype."""
     if isinstance(value, list | tuple):
         if any(not is_concrete(leaf) for leaf in jax.tree.leaves(value)):
@@ -224,7 +224,7 @@ def _array(hint: Any) -> Kind:
     kind, numbers = _DTYPES[category]
     make = np.asarray if hint.array_type is np.ndarray else jnp.asarray
 
-    def convert(value: Any) -> Any:
+    def convert(value: Any) -> object:
         if isinstance(value, _ARRAYS):
             return value
         floating = category == "Float" and not any(
@@ -245,12 +245,12 @@ def _tuple(args: tuple) -> Kind:
     each = [Annotation.of(hint) for hint in args]
     of_one_kind = len({one.words() if one.kinds else "" for one in each}) == 1
 
-    def parts(value: Any) -> Iterator[Part]:
+    def parts(value: object) -> Iterator[Part]:
         if isinstance(value, tuple | list) and len(value) == len(each):
             for at, (part, one) in enumerate(zip(value, each, strict=True)):
                 yield f"[{at}]", part, one
 
-    def fits(value: Any) -> bool:
+    def fits(value: object) -> bool:
         found = list(parts(value))
         return len(found) == len(each) and all(one.allows(part) for _, part, one in found)
 
@@ -262,25 +262,25 @@ def _tuple(args: tuple) -> Kind:
     return Kind(words, fits, None, _as_tuple, parts)
 
 
-def _as_tuple(value: Any) -> Any:
+def _as_tuple(value: object) -> object:
     return tuple(value) if type(value) is list else value
 
 
-def _sequence(args: tuple, kinds: Any = Iterable | np.ndarray) -> Kind:
+def _sequence(args: tuple, kinds: type | types.UnionType = Iterable | np.ndarray) -> Kind:
     """A list or another collection of one kind; "xyz" counts as three names."""
     one = Annotation.of(args[0]) if args else Annotation(())
 
-    def is_sequence(value: Any) -> bool:
+    def is_sequence(value: object) -> TypeGuard[Collection[object]]:
         if isinstance(value, bytes | Mapping) or not isinstance(value, kinds):
             return False
         return isinstance(value, collections.abc.Sized) and not np.ndim(getattr(value, "size", 1))
 
-    def parts(value: Any) -> Iterator[Part]:
+    def parts(value: object) -> Iterator[Part]:
         if is_sequence(value) and not isinstance(value, str):
             for at, part in enumerate(value):
                 yield f"[{at}]", part, one
 
-    def fits(value: Any) -> bool:
+    def fits(value: object) -> bool:
         return is_sequence(value) and all(one.allows(part) for part in value)
 
     return Kind(f"a sequence of {_plural(one)}", fits, parts=parts)
@@ -290,19 +290,19 @@ def _mapping(args: tuple) -> Kind:
     """A dictionary from names to values of one kind."""
     key, one = map(Annotation.of, args)
 
-    def parts(value: Any) -> Iterator[Part]:
+    def parts(value: object) -> Iterator[Part]:
         if isinstance(value, Mapping) and all(key.allows(name) for name in value):
             for name, part in value.items():
                 yield f"[{name!r}]", part, one
 
-    def fits(value: Any) -> bool:
+    def fits(value: object) -> bool:
         keys = isinstance(value, Mapping) and all(key.allows(name) for name in value)
         return keys and all(one.allows(part) for _, part, one in parts(value))
 
     return Kind(f"a dictionary from {_plural(key)} to {_plural(one)}", fits, parts=parts)
 
 
-def _is_nan(value: Any) -> bool:
+def _is_nan(value: object) -> bool:
     return isinstance(value, float) and bool(value != value)
 
 
@@ -334,7 +334,7 @@ _ARRAYS = (jax.Array, np.ndarray, np.generic)
 _NUMBER = Kind("a number", _is_number)
 _NUMBERS = Kind("a number or an array of real numbers", _fits_numbers)
 _BOOL = Kind("True or False", lambda value: isinstance(value, bool | np.bool_))
-_SIMPLE: dict[Any, Kind] = {
+_SIMPLE: dict[object, Kind] = {
     int: Kind("an integer", _is_integer),
     float: _NUMBER,
     np.number: _NUMBER,
@@ -345,7 +345,7 @@ _SIMPLE: dict[Any, Kind] = {
     ),
     np.ndarray: Kind("an array", lambda value: isinstance(value, jax.Array | np.ndarray)),
 }
-_TOGETHER: tuple[tuple[set[Any], Kind], ...] = (  # unions that mean one thing
+_TOGETHER: tuple[tuple[set[object], Kind], ...] = (  # unions that mean one thing
     (
         set(typing.get_args(PRNGKeyArray)),
         Kind("a random key such as jax.random.key(0)", _fits_key),

@@ -5,11 +5,18 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from physml._numerics.calls._annotations import Annotation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@runtime_checkable
+class Dataclass(Protocol):
+    """An instance of a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
 
 
 def checked(function: Function) -> Function:
@@ -31,7 +38,7 @@ def checked(function: Function) -> Function:
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
@@ -55,7 +62,7 @@ def checked(function: Function) -> Function:
     return typing.cast(Function, call)
 
 
-def require_fields(record: Any) -> None:
+def require_fields(record: Dataclass) -> None:
     """Raise as `checked` unless every field of a dataclass is what its annotation says."""
     annotations, sizes = _annotations(type(record)), {}
     for field in dataclasses.fields(record):
@@ -63,18 +70,19 @@ def require_fields(record: Any) -> None:
             annotations[field.name].check(field.name, getattr(record, field.name), sizes)
 
 
-def require_instance(kind: type, **values: Any) -> None:
+def require_instance(kind: type, **values: object) -> None:
     """Raise TypeError unless every value is of a type, as `checked` does."""
     for name, value in values.items():
         Annotation.of(kind).check(name, value, {})
 
 
 @functools.cache
-def _annotations(owner: Callable[..., Any]) -> dict[str, Annotation]:
+def _annotations(owner: Callable[..., object]) -> dict[str, Annotation]:
     """What the annotations of a function or a class allow, by name; made when first needed."""
     try:
         hints = typing.get_type_hints(owner)
     except NameError:  # a user's own class, with names that only its function knows
         return {}
     hints.pop("return", None)
-    return {name: Annotation.of(hint) for name, hint in hints.items()}
+    fields = {name: x for name, x in hints.items() if typing.get_origin(x) is not ClassVar}
+    return {name: Annotation.of(hint) for name, hint in fields.items()}

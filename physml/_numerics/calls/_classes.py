@@ -1,7 +1,6 @@
 """What messages say of a class: the name that users import it by, and how to make one."""
 
 import sys
-from typing import Any
 
 EXAMPLES = {  # by the name that users write: this module stands below all rooms
     "classify.Evaluation": "classify.evaluate(probabilities, images)",
@@ -34,7 +33,7 @@ _DESCRIBED = {  # what is asked of a network, because no user imports these clas
 }
 
 
-def described(kind: Any) -> str:
+def described(kind: type) -> str:
     """A class as after "must be", with an example where calling the class is not how it is made."""
     name = _DESCRIBED.get(kind.__name__) or public_name(kind)
     example = EXAMPLES.get(name)
@@ -42,7 +41,7 @@ def described(kind: Any) -> str:
     return f"{words} such as {example}" if example else words
 
 
-def public_name(kind: Any) -> str:
+def public_name(kind: type) -> str:
     """The name of a class after the shortest of its packages that exports it, as in pinn.Points."""
     parts = kind.__module__.split(".")
     for end in range(1, len(parts) + 1):

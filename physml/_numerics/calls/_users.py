@@ -5,7 +5,7 @@ import linecache
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,10 @@ _SLIPS: tuple[tuple[type[Exception], str, str], ...] = (
     ),
 )
 
+T = TypeVar("T")
 
-def ask(name: str, form: str, function: Callable[..., Any], *args: Any) -> Any:
+
+def ask(name: str, form: str, function: Callable[..., T], *args: object) -> T:
     """Call a user's function, and explain its usual mistakes in one sentence.
 
     Args:
@@ -78,7 +80,7 @@ def ask(name: str, form: str, function: Callable[..., Any], *args: Any) -> Any:
 def answer(
     name: str,
     what: str,
-    value: Any,
+    value: object,
     shape: tuple[int, ...] | None = None,
     dtype: DTypeLike | None = None,
 ) -> Array:
@@ -118,7 +120,7 @@ def answer(
 
 
 def _explained(
-    name: str, form: str, function: Callable[..., Any], args: tuple, error: Exception
+    name: str, form: str, function: Callable[..., object], args: tuple, error: Exception
 ) -> str | None:
     """A sentence that explains a usual mistake, or None for any other error."""
     for kind, what, remedy in _SLIPS:
@@ -145,7 +147,7 @@ def _explained(
     return None
 
 
-def _takes(function: Callable[..., Any], form: str) -> bool:
+def _takes(function: Callable[..., object], form: str) -> bool:
     """Whether a function takes as many arguments as the form has."""
     count = form.count(",") + 1
     try:
@@ -157,7 +159,7 @@ def _takes(function: Callable[..., Any], form: str) -> bool:
     return True
 
 
-def _parameters(function: Callable[..., Any]) -> str:
+def _parameters(function: Callable[..., object]) -> str:
     return f"the parameters {inspect.signature(function)}"
 
 

@@ -1,7 +1,7 @@
 """Gaussian processes: random functions conditioned on noisy values, with several outputs."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -151,7 +151,7 @@ class GaussianProcess(eqx.Module):
 class Task(eqx.Module):
     """Standardised rows, and the solver for them; `ys` is (groups, rows, outputs of a group)."""
 
-    solver: Any
+    solver: Solver
     x: Float[Array, "rows inputs"]
     ys: Float[Array, "groups rows outputs"]
     noise: Float[Array, "groups rows"] | None  # standard deviations
@@ -212,7 +212,9 @@ class Task(eqx.Module):
         logs = jnp.log(self.outputs.std).reshape(len(self.ys), -1)
         return self.ys.shape[1] * jnp.sum(logs, axis=1)
 
-    def conditioned(self, kernels: AnyKernel, noises: Float[Array, "groups *rows"]) -> Any:
+    def conditioned(
+        self, kernels: AnyKernel, noises: Float[Array, "groups *rows"]
+    ) -> "GaussianProcess":
         """The process with these kernels and standard deviations, which have an axis of groups."""
         posterior, values = _conditioned(self, kernels, noises)
         each = jnp.repeat(noises, self.outputs.std.shape[0] // len(noises), axis=0)

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, DTypeLike, Float, PyTree
 
 from physml._numerics.checks import floating_array, require_one_of, require_positive
 
@@ -26,7 +26,7 @@ class AnyKernel(Protocol):
     It is a pytree whose floating leaves are its parameters.
     """
 
-    def evaluate(self, x: Any, y: Any, /) -> Any:
+    def evaluate(self, x: Point, y: Point, /) -> Array:
         """The covariance of the values at two points, each an array (inputs,)."""
         ...
 
@@ -36,7 +36,7 @@ def _parameter(default: float) -> Any:
     return eqx.field(default=default, converter=_from_list)
 
 
-def _from_list(value: Any) -> Any:
+def _from_list(value: object) -> object:
     try:
         return np.asarray(value, float) if isinstance(value, Sequence) else value
     except (TypeError, ValueError):
@@ -78,16 +78,16 @@ class Kernel(eqx.Module):
     ) -> Float[Array, "rows columns"]:
         return gram(self, xs, ys)
 
-    def __add__(self, other: Any) -> "Sum":
+    def __add__(self, other: AnyKernel | Parameter) -> "Sum":
         return Sum(self, other if isinstance(other, AnyKernel) else Constant(other))
 
-    def __mul__(self, other: Any) -> "Product":
+    def __mul__(self, other: AnyKernel | Parameter) -> "Product":
         return Product(self, other if isinstance(other, AnyKernel) else Constant(other))
 
-    def __radd__(self, other: Any) -> "Sum":
+    def __radd__(self, other: Parameter) -> "Sum":
         return Sum(Constant(other), self)
 
-    def __rmul__(self, other: Any) -> "Product":
+    def __rmul__(self, other: Parameter) -> "Product":
         return Product(Constant(other), self)
 
 
@@ -194,7 +194,7 @@ class Periodic(Kernel):
 def as_arrays(tree: PyTree, dtype: DTypeLike) -> PyTree:
     """A kernel with its floating leaves, numbers or arrays, as arrays of a dtype."""
 
-    def leaf(value: Any) -> Any:
+    def leaf(value: ArrayLike) -> ArrayLike:
         floating = isinstance(value, float) or jnp.issubdtype(jnp.result_type(value), jnp.floating)
         return jnp.asarray(value, dtype) if floating else value
 

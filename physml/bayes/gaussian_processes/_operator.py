@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
 from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import (
@@ -27,7 +26,7 @@ from physml.bayes.gaussian_processes._search import Found, maximise, positive_pa
 from physml.bayes.gaussian_processes._solvers import gaussian_log_density, rounding
 from physml.results import RESULTS, conclude
 
-Coefficients = Callable[[Mapping[str, Any]], Sequence[Any]]
+Coefficients = Callable[[Mapping[str, Array]], Sequence[ArrayLike]]
 """`coefficients(parameters) -> (c0, c1, ...)` of c0 x + c1 x' + c2 x'' + ... = F."""
 
 _FIRST_NOISE = 0.1
@@ -162,8 +161,8 @@ def fit_linear_equation(
     values = jnp.where(rows.of_force[:, None], rows.values / weight, rows.values)
     rows = _Rows(rows.times, rows.of_force, values)
     kernel = as_arrays(1.0 * RBF() if kernel is None else kernel, dtype)
-    searched: dict[str, Any] = {"kernel": kernel}
-    fixed: dict[str, Any] = {}
+    searched: dict[str, PyTree] = {"kernel": kernel}
+    fixed: dict[str, PyTree] = {}
     for (name, value), unit in zip(given.items(), units[2:], strict=True):
         if value is None and (observed or name == "noise"):
             searched[name] = jnp.asarray(_FIRST_NOISE, dtype)
@@ -213,12 +212,14 @@ def _fitted(
     )
 
 
-def _rows(ts: Numbers, xs: Numbers, force_ts: Any, forces: Any) -> tuple[_Rows, Array]:
+def _rows(
+    ts: Numbers, xs: Numbers, force_ts: Numbers | None, forces: Numbers | None
+) -> tuple[_Rows, Array]:
     """The observations in units of x alone, and the units of `LinearEquationFit`."""
     if (force_ts is None) != (forces is None):
         raise ValueError("forces must be given together with force_ts")
     ts, xs = _observations("ts", ts, "xs", xs, 2)
-    if forces is None:
+    if forces is None or force_ts is None:
         force_ts, forces = ts[:0], xs[:0]
     else:
         force_ts, forces = _observations("force_ts", force_ts, "forces", forces, 1)
@@ -232,7 +233,9 @@ def _rows(ts: Numbers, xs: Numbers, force_ts: Any, forces: Any) -> tuple[_Rows, 
     return rows, jnp.stack([middle, spread, size, size])
 
 
-def _observations(first: str, ts: Any, second: str, xs: Any, least: int) -> tuple[Array, Array]:
+def _observations(
+    first: str, ts: Numbers, second: str, xs: Numbers, least: int
+) -> tuple[Array, Array]:
     ts, xs = floating_array(first, ts), floating_array(second, xs)
     for name, value in ((first, ts), (second, xs)):
         if value.ndim != 1 or len(value) < least:

@@ -1,6 +1,6 @@
 """The solver for long time series: quasiseparable matrices, by tinygp, in time linear in N."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -8,6 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from physml.bayes.gaussian_processes._kernels import AnyKernel, Constant, Matern, Product, Sum
+
+if TYPE_CHECKING:
+    import tinygp.kernels.quasisep
+    import tinygp.solvers.quasisep.core
 
 _UNSEEN = 1e12  # the noise of a point that was not observed, in variances of the process
 
@@ -95,7 +99,7 @@ class QuasiseparablePosterior(eqx.Module):
         return kernel(at, at) - known.T @ known
 
 
-def quasiseparable(kernel: AnyKernel) -> Any:
+def quasiseparable(kernel: AnyKernel) -> "tinygp.kernels.quasisep.Quasisep":
     """The kernel as one of `tinygp.kernels.quasisep`.
 
     Raises:
@@ -111,29 +115,31 @@ def quasiseparable(kernel: AnyKernel) -> Any:
     if isinstance(kernel, Product):
         for number, other in ((kernel.first, kernel.second), (kernel.second, kernel.first)):
             if isinstance(number, Constant):
-                return jnp.asarray(number.variance) * quasiseparable(other)
-        return quasiseparable(kernel.first) * quasiseparable(kernel.second)
+                return quasisep.Scale(quasiseparable(other), jnp.asarray(number.variance))
+        return quasisep.Product(*map(quasiseparable, (kernel.first, kernel.second)))
     if isinstance(kernel, Sum):
-        return quasiseparable(kernel.first) + quasiseparable(kernel.second)
+        return quasisep.Sum(*map(quasiseparable, (kernel.first, kernel.second)))
     raise TypeError(
         "kernel must be a Matern of order 0.5, 1.5 or 2.5, a sum or product of such, or one of "
         f"tinygp.kernels.quasisep for bayes.Quasiseparable(), got {type(kernel).__name__}"
     )
 
 
-def _process(kernel: Any, times: Array, noise: Array) -> Any:
+def _process(kernel: "tinygp.kernels.quasisep.Quasisep", times: Array, noise: Array) -> Any:
     from tinygp import GaussianProcess
 
     return GaussianProcess(kernel, times, diag=noise, assume_sorted=True)
 
 
-def _diagonal(values: Array) -> Any:
+def _diagonal(values: Array) -> "tinygp.solvers.quasisep.core.DiagQSM":
     from tinygp.noise import Diagonal
 
     return Diagonal(values).to_qsm()
 
 
-def _without_blocks(matrix: Any) -> Any:
+def _without_blocks(
+    matrix: "tinygp.solvers.quasisep.core.SymmQSM",
+) -> "tinygp.solvers.quasisep.core.SymmQSM":
     """The same matrix with its transitions as arrays: tinygp 0.3.1 does not invert blocks."""
     transitions = matrix.lower.a
     if isinstance(transitions, jax.Array):

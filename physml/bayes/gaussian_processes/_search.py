@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +140,7 @@ def maximise(
 class _Watched(NamedTuple):
     """The state of a solver, and what its loss was when it last became smaller by something."""
 
-    inner: Any
+    inner: PyTree
     loss: Float[Array, ""]
     idle: Int[Array, ""]  # steps since then
 

@@ -98,7 +98,7 @@ class Polynomials(Pieces):
     def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
         coefficients = self.coefficients[index]
 
-        def step(carry: PyTree, n: Array) -> Any:
+        def step(carry: PyTree, n: Array) -> tuple[PyTree, Array]:
             last, current = carry
             return (current, ((2 * n + 1) * s * current - n * last) / (n + 1)), current
 

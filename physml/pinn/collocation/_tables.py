@@ -2,18 +2,18 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray, PyTree
 
 from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
 from physml._numerics.quadrature import gauss
+from physml._types import FeatureNetwork
 from physml.nn import MLP, Frozen
 from physml.pinn.collocation._jacobian import Band
 from physml.pinn.collocation._stages import Stages, stages
@@ -53,7 +53,7 @@ def hidden_layer(
 
 
 @functools.cache
-def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[Any, Any]:
+def _outline(units: int, out_features: int, dtype: np.dtype) -> tuple[nnx.GraphDef, PyTree]:
     """The structure of a network. No weights are drawn, so that nothing has to be compiled."""
     network = nnx.eval_shape(lambda: MLP(1, (units,), out_features, dtype=dtype, rngs=nnx.Rngs(0)))
     return nnx.split(network)
@@ -121,7 +121,7 @@ class Tables(eqx.Module):
 
 
 def tabulate(
-    network: Any,
+    network: FeatureNetwork,
     num_points: int,
     dtype: DTypeLike,
     more_checks: Float[np.ndarray, " more"] | None = None,
@@ -179,14 +179,14 @@ def with_implicit(tables: Tables, band: Band | None) -> Tables:
     return dataclasses.replace(tables, implicit=implicit)
 
 
-def basis_at(network: Any, tables: Tables, s: np.ndarray) -> np.ndarray:
+def basis_at(network: FeatureNetwork, tables: Tables, s: np.ndarray) -> np.ndarray:
     """The basis functions' values at any scaled times, of shape (*s.shape, rank), on the host."""
     features, _ = _on_host(network, np.append(s.ravel(), -1.0), tables.points.dtype)
     return ((features[:-1] - features[-1]) @ np.asarray(tables.readout)).reshape(*s.shape, -1)
 
 
 def _on_host(
-    network: Any, s: Float[np.ndarray, " points"], dtype: DTypeLike
+    network: FeatureNetwork, s: Float[np.ndarray, " points"], dtype: DTypeLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """The features at given points and their derivatives, also while something else is traced."""
     column = constant(s[:, None], dtype)
@@ -198,5 +198,7 @@ def _on_host(
 
 
 @eqx.filter_jit
-def _features(network: Any, s: Float[Array, "points 1"], unit: Array) -> tuple[Array, Array]:
+def _features(
+    network: FeatureNetwork, s: Float[Array, "points 1"], unit: Array
+) -> tuple[Array, Array]:
     return jax.jvp(network.features, (s,), (unit,))

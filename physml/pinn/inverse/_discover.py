@@ -246,7 +246,7 @@ class _Completed(eqx.Module):
     def term(self, y: Float[Array, " dim"], weights: Float[Array, " k"]) -> Float[Array, ""]:
         return self.features(y[np.asarray(self.inputs)]) @ weights
 
-    def __call__(self, t: Any, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
+    def __call__(self, t: ArrayLike, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         known = self.system(t, y, self.known_args)
         return known.at[self.component].add(self.term(y, args["weights"]))
 

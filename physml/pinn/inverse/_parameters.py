@@ -1,13 +1,12 @@
 """The free parameters of a system as one vector without bounds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from physml._numerics.checks import is_concrete, require_finite
 from physml.systems import System
@@ -27,11 +26,11 @@ class Parameters(eqx.Module):
     low: Float[np.ndarray | Array, "*batch p"]
     high: Float[np.ndarray | Array, "*batch p"]
 
-    def __call__(self, t: Any, y: Float[Array, "dim *batch"], p: Float[Array, " p"]) -> Array:
+    def __call__(self, t: ArrayLike, y: Float[Array, "dim *batch"], p: Float[Array, " p"]) -> Array:
         system, args = self.at(p)
         return system(t, y, args)
 
-    def at(self, p: Float[Array, " p"]) -> tuple[System, Any]:
+    def at(self, p: Float[Array, " p"]) -> tuple[System, PyTree]:
         """The system, and what it gets as `args`, with these parameters."""
         values = self.split(self.constrain(p))
         own = {name: value for name, value in values.items() if name in self.system.parameters}
@@ -125,7 +124,7 @@ def free_parameters(
     return parameters, jnp.concatenate(guesses)
 
 
-def _is_numeric(value: Any) -> bool:
+def _is_numeric(value: object) -> bool:
     if isinstance(value, float):
         return True
     return isinstance(value, np.ndarray | jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)

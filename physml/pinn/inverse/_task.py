@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics.calls import answer, ask
@@ -193,7 +193,7 @@ def check_unknowns(
 
 
 @eqx.filter_jit
-def _slope(system: System, t: Any, y: Any, args: PyTree) -> Array:
+def _slope(system: System, t: ArrayLike, y: Any, args: PyTree) -> Array:
     return system(t, y, args)  # outside jit each operation would be a program of its own
 
 

@@ -1,6 +1,6 @@
 """What a fit is worth: whether its residuals are those of the noise, and how it ended."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,14 +63,13 @@ class Doubts(NamedTuple):
 
     def result(self, fitted: ShootingFit) -> RESULTS:
         """How the fit ended: the gravest doubt counts."""
-        choose: Any = RESULTS.where  # its annotations take a member for a plain literal
-        result = choose(self.contradicted, RESULTS.noise_contradicted, RESULTS.successful)
-        result = choose(jnp.any(self.undetermined), RESULTS.unidentifiable, result)
-        result = choose(self.misfit, RESULTS.misfit, result)
+        result = RESULTS.where(self.contradicted, RESULTS.noise_contradicted, RESULTS.successful)
+        result = RESULTS.where(jnp.any(self.undetermined), RESULTS.unidentifiable, result)
+        result = RESULTS.where(self.misfit, RESULTS.misfit, result)
         result = RESULTS.noise_unknown if self.noiseless else result
-        result = choose(self.coarse, RESULTS.unresolved, result)
-        result = choose(fitted.converged, result, RESULTS.not_converged)
-        return choose(jnp.isfinite(fitted.cost), result, RESULTS.nonfinite)
+        result = RESULTS.where(self.coarse, RESULTS.unresolved, result)
+        result = RESULTS.where(fitted.converged, result, RESULTS.not_converged)
+        return RESULTS.where(jnp.isfinite(fitted.cost), result, RESULTS.nonfinite)
 
 
 def doubts(

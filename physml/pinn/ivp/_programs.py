@@ -1,12 +1,12 @@
 """The programs that find a solution: one where its problem is traced, else several small ones."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.batch import map_used
 from physml._numerics.blas import single_threaded_blas
@@ -99,7 +99,7 @@ def _begin_to_compile(
 
 
 def _compile_rest(
-    task: Task, ts: Float[Array, " n"], correct: bool, marched: Any
+    task: Task, ts: Float[Array, " n"], correct: bool, marched: PyTree
 ) -> tuple[Callable[..., Carried], Callable[..., Ended]]:
     """The programs that follow a march of these shapes."""
     fitting = task.problem, task.tables, task.tolerance
@@ -109,11 +109,11 @@ def _compile_rest(
     return carry, compiling(ending, quickly=True)
 
 
-def _compile_march(*args: Any) -> Callable[..., March]:
+def _compile_march(*args: object) -> Callable[..., March]:
     return compiling(lower(_march, *args), quickly=True)
 
 
-def _compile_carry(*args: Any) -> Callable[..., Carried]:
+def _compile_carry(*args: object) -> Callable[..., Carried]:
     return compiling(lower(_carry_error, *args), quickly=True)
 
 
@@ -157,10 +157,9 @@ def _end(task: Task, ts: Float[Array, " n"], marched: March, carried: Carried) -
 
 
 def _result(task: Task, marched: March, corrected: Corrected) -> RESULTS:
-    choose: Any = RESULTS.where  # its annotations take a member for a plain literal
     finite = jnp.all(jnp.isfinite(task.problem.rates(marched.t, marched.y)))
-    result = choose(finite, RESULTS.window_failed, RESULTS.nonfinite)
+    result = RESULTS.where(finite, RESULTS.window_failed, RESULTS.nonfinite)
     full = marched.num_windows == task.limits.max_windows
-    result = choose(full, RESULTS.max_steps_reached, result)
-    verdict = choose(corrected.trusted, RESULTS.successful, RESULTS.suspect)
-    return choose(marched.t >= task.course.stops[-1], verdict, result)
+    result = RESULTS.where(full, RESULTS.max_steps_reached, result)
+    verdict = RESULTS.where(corrected.trusted, RESULTS.successful, RESULTS.suspect)
+    return RESULTS.where(marched.t >= task.course.stops[-1], verdict, result)

@@ -1,7 +1,6 @@
 """What a march takes on as it goes: longer buffers, and the tables of stiff windows."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -50,7 +49,7 @@ def for_stiff(problem: InitialValueProblem, tables: Tables, marched: March | Non
     return with_implicit(tables, find_band(pattern))
 
 
-def _compile_jacobian(*args: Any) -> Callable[..., Array]:
+def _compile_jacobian(*args: object) -> Callable[..., Array]:
     return compiling(lower(_jacobian, *args), quickly=True)
 
 

@@ -1,14 +1,12 @@
 """Derivatives of a solution by windows, by the implicit function theorem."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from physml._numerics.quadrature import legendre_transform
-from physml.pinn.collocation import Polynomials, linearise, nodes_in
+from physml.pinn.collocation import CorrectedNetworks, Polynomials, linearise, nodes_in
 from physml.pinn.ivp._march import InitialValueProblem
 from physml.solution import Solution
 
@@ -27,7 +25,8 @@ def differentiable(solution: Solution, problem: InitialValueProblem) -> Solution
     however the windows were found: JAX can use them in forward and in reverse mode, and
     differentiate them again. Reverse mode keeps the matrix of each window.
     """
-    dense: Any = solution.dense
+    dense = solution.dense
+    assert isinstance(dense, CorrectedNetworks)
     coefficients = _of_problem(dense.polynomials, problem, solution.t0)
     dense = eqx.tree_at(lambda d: d.polynomials.coefficients, dense, coefficients)
     reached = (solution.ts <= solution.t1)[:, None]

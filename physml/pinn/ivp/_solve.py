@@ -1,7 +1,5 @@
 """An initial value problem solved by networks, window after window."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -244,7 +242,8 @@ def _trim(solution: Solution) -> Solution:
     """The solution with buffers for a power of two of windows, so that few shapes are compiled."""
     count = int(solution.stats["num_windows"])
     size = max(64, 1 << (count - 1).bit_length()) if count else 64
-    dense: Any = solution.dense
+    dense = solution.dense
+    assert isinstance(dense, CorrectedNetworks)
     hidden = dense.networks.hidden  # the one part without a leading axis of windows
     buffers = eqx.tree_at(lambda d: d.networks.hidden, dense, None), solution.error
     # On the host, where nothing has to be compiled.

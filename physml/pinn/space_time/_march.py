@@ -1,7 +1,7 @@
 """A march through time, slab by slab; elements and spans follow the residual."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +31,17 @@ class Slab(NamedTuple):
     edges: Edges
     coefficients: Float[np.ndarray, "elements across along components"]
     errors: Float[np.ndarray, "elements components"]  # of u, estimated
+
+
+class Stand(NamedTuple):
+    """Where a march through time stands."""
+
+    t: float
+    span: float  # of the next window
+    num_failed: int  # tries of it
+    edges: Edges
+    state: Coefficients
+    doubt: Coefficients  # about the state
 
 
 class Defect(NamedTuple):
@@ -95,68 +106,77 @@ class March:
         first_span: float | None,
         max_windows: int,
         interrupted: Callable[[], bool],
+        stand: Stand | None,
+        note: Callable[["March", Stand], None],
     ) -> RESULTS:
-        """Solve window after window, with shorter windows and more elements where needed."""
-        space, place = self.space, self.space.place
-        t, t1 = space.problem.intervals[space.time]
+        """Solve window after window, with shorter windows and more elements where needed.
+
+        It goes on from where another march stood, if one did, and notes where it stands.
+        """
+        t, t1 = self.space.problem.intervals[self.space.time]
         whole = t1 - t
-        span = whole / 16 if first_span is None else min(first_span, whole)
-        equations = space.equations()
+        if stand is None:
+            edges, state, doubt, converged = self._initial(edges)
+            if not converged:
+                return RESULTS.nonlinear_divergence
+            span = whole / 16 if first_span is None else min(first_span, whole)
+            stand = Stand(float(t), float(span), 0, edges, state, doubt)
+        equations = self.space.equations()
+        while stand.t < t1:
+            if interrupted():
+                return RESULTS.interrupted
+            if not np.isfinite(stand.state).all():
+                return RESULTS.nonfinite
+            if len(self.slabs) == max_windows:
+                return RESULTS.max_steps_reached
+            if stand.span < _SHORTEST * whole:
+                return RESULTS.window_failed
+            after = self._window(equations, stand, t1)
+            if after is None:
+                return RESULTS.unresolved
+            stand = after
+            note(self, stand)
+        return RESULTS.successful
+
+    def _window(self, equations: SlabEquations, stand: Stand, t1: float) -> Stand | None:
+        """Try the next window; returns None if it needs more elements than there may be."""
+        space, place = self.space, self.space.place
         free = np.take(space.numbers, np.arange(1, space.across[place]), axis=place)
         later = [(0, 0)] * (len(space.across) + 3)
         later[1 + place] = (0, space.across[place] - 1)
         end = space.functions[space.time].at(np.array([1.0]))[0, 0]
 
-        edges, state, doubt, converged = self._initial(edges)
-        if not converged:
-            return RESULTS.nonlinear_divergence
-        num_failed = 0
-        while t < t1:
-            if interrupted():
-                return RESULTS.interrupted
-            if not np.isfinite(state).all():
-                return RESULTS.nonfinite
-            if len(self.slabs) == max_windows:
-                return RESULTS.max_steps_reached
-            if span < _SHORTEST * whole:
-                return RESULTS.window_failed
-            left = t1 - t
-            span = left if span > 0.99 * left else min(span, left / 2)
-            box, start, begun = (
-                space.box(edges, t, span),
-                *(np.pad(a, later) for a in (state, doubt)),
+        t, span, num_failed, edges, state, doubt = stand
+        left = t1 - t
+        span = left if span > 0.99 * left else min(span, left / 2)
+        box = space.box(edges, t, span)
+        start, begun = (np.pad(a, later) for a in (state, doubt))
+        fitted = self._fit(equations, box, start, begun, free)
+        defect = self._judge(fitted, box, free)
+        none = defect.across <= 1e-12 * self.rtol
+        ratio = 1e12 if none else self.rtol / defect.across
+        factor = float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 4.0))
+        if defect.worst <= self.rtol:
+            self._keep(t, span, edges, fitted, start.shape, defect)
+            state, doubt = (
+                np.expand_dims(np.moveaxis(_read(x, start.shape), 1 + place, -1) @ end, 1 + place)
+                for x in (fitted.coefficients, fitted.doubt)
             )
-            fitted = self._fit(equations, box, start, begun, free)
-            defect = self._judge(fitted, box, free)
-            none = defect.across <= 1e-12 * self.rtol
-            ratio = 1e12 if none else self.rtol / defect.across
-            factor = float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 4.0))
-            if defect.worst <= self.rtol:
-                num_failed = 0
-                self._keep(t, span, edges, fitted, start.shape, defect)
-                t = t1 if span == left else t + span
-                state, doubt = (
-                    np.expand_dims(
-                        np.moveaxis(_read(x, start.shape), 1 + place, -1) @ end, 1 + place
-                    )
-                    for x in (fitted.coefficients, fitted.doubt)
-                )
-                doubt = doubt + self._noise(doubt.shape, defect.local, span)
-            else:
-                self.num_rejected += 1
-                coarse = defect.across <= max(defect.along.max(), self.rtol)
-                if coarse and np.isfinite(defect.worst):
-                    if len(edges) > self.max_elements:
-                        return RESULTS.unresolved
-                    bad = defect.along > self.rtol
-                    edges, both = self._split(edges, np.concatenate([state, doubt], axis=-1), bad)
-                    state, doubt = np.split(both, 2, axis=-1)
-                    continue
-                # A solution that is not smooth answers slowly to a shorter window.
-                num_failed += 1
-                factor = min(factor, 0.5**num_failed)
-            span *= factor
-        return RESULTS.successful
+            doubt = doubt + self._noise(doubt.shape, defect.local, span)
+            reached = t1 if span == left else t + span
+            return Stand(float(reached), span * factor, 0, edges, state, doubt)
+        self.num_rejected += 1
+        coarse = defect.across <= max(defect.along.max(), self.rtol)
+        if coarse and np.isfinite(defect.worst):
+            if len(edges) > self.max_elements:
+                return None
+            bad = defect.along > self.rtol
+            edges, both = self._split(edges, np.concatenate([state, doubt], axis=-1), bad)
+            state, doubt = np.split(both, 2, axis=-1)
+            return Stand(t, span, num_failed, edges, state, doubt)
+        # A solution that is not smooth answers slowly to a shorter window.
+        num_failed += 1
+        return Stand(t, span * min(factor, 0.5**num_failed), num_failed, edges, state, doubt)
 
     def _initial(self, edges: Edges) -> tuple[Edges, Coefficients, Coefficients, bool]:
         """Returns (edges, coefficients, doubt, converged) of the initial state."""
@@ -241,7 +261,11 @@ class March:
         return box._replace(units=jnp.asarray(self.units, self.space.problem.dtype))
 
     def _defects(
-        self, equations: tuple[SlabEquation, ...], box: Box, coefficients: ArrayLike, free: Any
+        self,
+        equations: tuple[SlabEquation, ...],
+        box: Box,
+        coefficients: ArrayLike,
+        free: ArrayLike,
     ) -> Array:
         measured = jnp.asarray(np.asarray(coefficients) / self.units, self.space.problem.dtype)
         return defects(equations, self._scaled(box), measured, jnp.asarray(free))

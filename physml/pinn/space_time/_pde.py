@@ -1,27 +1,27 @@
 """A partial differential equation solved by networks, in space and through time."""
 
+import os
 from collections.abc import Collection, Mapping
-from functools import partial
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike
+from jaxtyping import DTypeLike
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.interrupt import ctrl_c
+from physml.pinn.space_time._checkpoint import Checkpoint
+from physml.pinn.space_time._conditions import Face, checked_conditions, condition_defects
 from physml.pinn.space_time._discretisation import Discretisation
-from physml.pinn.space_time._jets import Field, PointResidual, stacked, taylor
+from physml.pinn.space_time._jets import PointResidual
 from physml.pinn.space_time._march import March
-from physml.pinn.space_time._problem import Face, PDECondition, PDEProblem, make_problem
+from physml.pinn.space_time._problem import PDEProblem, make_problem
 from physml.pinn.space_time._solution import PDESolution
 from physml.results import RESULTS, conclude
 
 _DEFAULT_RTOL = (1e-10, 1e-3)  # in float64 and float32
-_FACE_POINTS = 101  # at which the conditions are looked at again
 
 
 @checked
@@ -39,6 +39,7 @@ def pde(
     max_windows: int = 1000,
     max_steps: int = 12,
     dtype: DTypeLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     throw: bool = True,
 ) -> PDESolution:
     r"""Solves a partial differential equation by neural networks, to many digits.
@@ -86,6 +87,8 @@ def pde(
         max_windows: the number of windows after which the march stops.
         max_steps: Gauss-Newton steps after which a window is tried narrower.
         dtype: float64 or float32; JAX's default float unless given.
+        checkpoint: a folder. A march through time is saved there every few seconds beside its work,
+            and the same call goes on from what it finds there, to the same solution bit for bit.
         throw: raise if the equation is not solved to tolerance everywhere; otherwise warn, and
             `solution.result` says why: `window_failed`, `unresolved` (`max_elements`),
             `max_steps_reached` (`max_windows`), `nonlinear_divergence` or `nonfinite`. The
@@ -131,7 +134,10 @@ def pde(
         require_positive(first_span=first_span)
     if rtol is not None and not 0 < rtol < 1:
         raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
-    problem = make_problem(residual, domain, conditions, periodic, components, dtype)
+    problem = make_problem(residual, domain, periodic, components, dtype)
+    problem = problem._replace(conditions=checked_conditions(problem, conditions))
+    if checkpoint is not None and problem.time is None:
+        raise ValueError(f"checkpoint must be None for an equation without t, got {checkpoint!r}")
     if rtol is None:
         rtol = _DEFAULT_RTOL[0 if problem.dtype == jnp.float64 else 1]
     limits = rtol, max_elements, max_steps
@@ -140,8 +146,14 @@ def pde(
             march, result = _steady(problem, elements, limits)
         else:
             march = March(Discretisation(problem), *limits)
-            with ctrl_c() as interrupted:
-                course = first_span, max_windows, interrupted
+            ends = {name: tuple(map(float, interval)) for name, interval in domain.items()}
+            options = sorted(periodic), components, elements, first_span, str(problem.dtype)
+            facts = {
+                "equations": (residual, *conditions.values()),
+                "numbers": repr((ends, list(conditions), *options, *limits)),
+            }
+            with Checkpoint(checkpoint, facts) as kept, ctrl_c() as interrupted:
+                course = first_span, max_windows, interrupted, kept.resume(march), kept.note
                 result = march.through_time(_even(problem, elements), *course)
     solution, reach = _solution(march, result)
     result, details = _verdict(march, solution, reach)
@@ -260,67 +272,6 @@ def _solution(march: March, result: RESULTS) -> tuple[PDESolution, dict[str, flo
         stats=stats,
     )
     sizes = march.units[:components]
-    defects, reach = _condition_defects(solution, problem, sizes) if slabs else ({}, {})
+    defects, reach = condition_defects(solution, problem, sizes) if slabs else ({}, {})
     solution = eqx.tree_at(lambda s: s.stats, solution, stats | {"condition_defects": defects})
     return solution, reach
-
-
-def _condition_defects(
-    solution: PDESolution, problem: PDEProblem, sizes: np.ndarray
-) -> tuple[dict[str, float], dict[str, float]]:
-    """How much u misses each condition, and how far the condition could change.
-
-    The first is the root mean square along the condition's face, the second the change for unknowns
-    of these sizes that vary over the whole domain.
-    """
-    domain = np.asarray(solution.domain)
-    lengths = np.where(np.ptp(domain, axis=1) > 0, np.ptp(domain, axis=1), 1.0)
-    points, units = [], []
-    for condition in problem.conditions:
-        along = np.linspace(domain[:, 0], domain[:, 1], _FACE_POINTS)
-        along[:, condition.axis] = domain[condition.axis, condition.end]
-        points.append(jnp.asarray(along, problem.dtype))
-        slopes = np.prod(lengths ** -np.array(condition.derivatives, float), axis=1)
-        units.append(jnp.asarray(slopes[:, None] * sizes, problem.dtype))
-    names = [
-        f"the condition at {problem.coordinates[c.axis]} = {domain[c.axis, c.end]:.6g}"
-        for c in problem.conditions
-    ]
-
-    @eqx.filter_jit
-    def missed(solution: PDESolution, points: list, units: list) -> list:
-        ask = partial(_ask_condition, solution.field, problem)
-        return [
-            jax.vmap(partial(ask, condition), in_axes=(None, 0))(unit, where)
-            for condition, unit, where in zip(problem.conditions, units, points, strict=True)
-        ]
-
-    found = [[np.asarray(x) for x in pair] for pair in missed(solution, points, units)]
-    defects = [float(np.sqrt(np.mean(residual**2))) for residual, _ in found]
-    # Each row in its own unit; the verdict compares the worst of them.
-    reach = []
-    for (residual, change), defect in zip(found, defects, strict=True):
-        rows = np.sqrt(np.mean(residual**2, axis=0))
-        most = change.max(axis=0)
-        share = np.max(np.where(rows > 0, rows / np.where(most > 0, most, 1e-300), 0.0))
-        reach.append(float(defect / share) if share > 0 else np.inf)
-    return dict(zip(names, defects, strict=True)), dict(zip(names, reach, strict=True))
-
-
-def _ask_condition(
-    field: Field, problem: PDEProblem, condition: PDECondition, units: Array, point: Array
-) -> tuple[Array, Array]:
-    """A condition's rows at a point, and their change where u's derivatives change by `units`."""
-
-    def rows(jet: Array) -> Array:
-        own = jet[:, 0] if problem.components is None else jet
-        u = taylor(problem.coordinates, condition.derivatives, own, point)
-        return stacked(condition.residual(u, *point))
-
-    def derivative(orders: tuple[int, ...]) -> Array:
-        letters = "".join(c * n for c, n in zip(problem.coordinates, orders, strict=True))
-        of_u = getattr(field, letters) if letters else field
-        return jnp.atleast_1d(of_u(*point))
-
-    jet = jnp.stack([derivative(orders) for orders in condition.derivatives])
-    return rows(jet), jnp.sum(jnp.abs(jax.jacfwd(rows)(jet)) * units[None], axis=(1, 2))

@@ -1,4 +1,4 @@
-"""A partial differential equation with its domain and conditions, checked."""
+"""A partial differential equation with its domain, checked."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -10,9 +10,6 @@ from jaxtyping import DTypeLike
 
 from physml._numerics.checks import require_count, require_one_of
 from physml.pinn.space_time._jets import Derivative, PointResidual, derivatives_in
-
-Face = tuple[str, float]
-"""A face of the domain: the name of a coordinate and one end of its interval."""
 
 # In the unit square, in general position.
 _POINTS = np.array([[0.31, 0.57], [0.67, 0.23], [0.13, 0.83]])
@@ -28,7 +25,7 @@ class PDECondition(NamedTuple):
 
 
 class PDEProblem(NamedTuple):
-    """An equation, its domain and its conditions, checked."""
+    """An equation, its domain and its conditions."""
 
     coordinates: str
     axis: int  # the index of the coordinate that is cut into elements
@@ -69,12 +66,11 @@ class PDEProblem(NamedTuple):
 def make_problem(
     residual: PointResidual,
     domain: Mapping[str, tuple[float, float]],
-    conditions: Mapping[Face, PointResidual],
     periodic: Collection[str],
     components: int | None,
     dtype: DTypeLike | None,
 ) -> PDEProblem:
-    """The problem, with every static fact checked."""
+    """The problem, still without conditions, with every static fact checked."""
     intervals = _intervals(domain)
     coordinates = "".join(domain)
     if components is not None:
@@ -86,16 +82,16 @@ def make_problem(
     for name in periodic:
         if name not in domain or name == "t":
             raise ValueError(f"periodic must name coordinates of space, got {name!r}")
-    # Three points in general position, and their projections on a face.
-    inside = intervals[:, 0] + np.ptp(intervals, axis=1) * _POINTS[:, : len(intervals)]
-    derivatives, num_rows = derivatives_in("residual", residual, coordinates, components, inside)
+    derivatives, num_rows = derivatives_in(
+        "residual", residual, coordinates, components, points_inside(intervals)
+    )
     if num_rows != (components or 1):
         raise ValueError(
             f"residual must return a number for each of {components or 1} components, "
             f"got {num_rows}"
         )
     axis = next(i for i, name in enumerate(coordinates) if name != "t")
-    problem = PDEProblem(
+    return PDEProblem(
         coordinates,
         axis,
         intervals,
@@ -106,32 +102,11 @@ def make_problem(
         components,
         dtype,
     )
-    found = [_condition(problem, face, of, inside) for face, of in conditions.items()]
-    for index, name in enumerate(coordinates):
-        _check_count(problem, index, sum(rows for c, rows in found if coordinates[c.axis] == name))
-    return problem._replace(conditions=tuple(condition for condition, _ in found))
 
 
-def _check_count(problem: PDEProblem, index: int, count: int) -> None:
-    """Raise ValueError unless the conditions on a coordinate's faces fix u in it."""
-    name, order = problem.coordinates[index], problem.orders[index]
-    wanted = order * (problem.components or 1)
-    if name == "t":
-        if count != wanted:
-            raise ValueError(
-                f"conditions at t = {problem.intervals[index, 0]} must return {wanted} numbers for "
-                f"each point, since the equation has the derivative {order} in t, got {count}"
-            )
-    elif name in problem.periodic:
-        if count:
-            raise ValueError(f"conditions must name no face of {name}, which is periodic")
-    elif not count:
-        raise ValueError(f"conditions must name a face of {name}, which is not periodic")
-    elif problem.components is None and order > 1 and count != order:
-        raise ValueError(
-            f"conditions on the faces of {name} must return {order} numbers in all, since the "
-            f"equation has the derivative {order} in {name}, got {count}"
-        )
+def points_inside(intervals: np.ndarray) -> np.ndarray:
+    """Three points of the domain in general position, (3, dim)."""
+    return intervals[:, 0] + np.ptp(intervals, axis=1) * _POINTS[:, : len(intervals)]
 
 
 def _intervals(domain: Mapping[str, tuple[float, float]]) -> np.ndarray:
@@ -147,27 +122,3 @@ def _intervals(domain: Mapping[str, tuple[float, float]]) -> np.ndarray:
     if len(domain) > 2:
         raise ValueError(f"domain must have at most two coordinates, got {dict(domain)}")
     return np.array([[float(low), float(high)] for low, high in domain.values()])
-
-
-def _condition(
-    problem: PDEProblem, face: Face, residual: PointResidual, inside: np.ndarray
-) -> tuple[PDECondition, int]:
-    """A condition and the number of its rows."""
-    name, position = face
-    ends = dict(zip(problem.coordinates, problem.intervals, strict=True)).get(name)
-    if ends is None or position not in ends or (name == "t" and position != ends[0]):
-        raise ValueError(
-            f"conditions must name faces of the domain, such as ('x', {problem.intervals[0, 0]}), "
-            f"and the start of t, got {face}"
-        )
-    axis, end = problem.coordinates.index(name), int(position == ends[1])
-    points = inside.copy()
-    points[:, axis] = position
-    label = f"the condition at {name} = {position}"
-    derivatives, rows = derivatives_in(
-        label, residual, problem.coordinates, problem.components, points
-    )
-    most = np.array(problem.orders) - (np.arange(len(problem.orders)) == axis)
-    if (np.array(derivatives) > most).any():
-        raise ValueError(f"{label} must have lower derivatives than the equation")
-    return PDECondition(axis, end, residual, derivatives), rows
