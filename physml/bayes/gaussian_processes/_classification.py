@@ -39,6 +39,9 @@ class GaussianClassifier(eqx.Module):
     it is near one half where there are no data. Those of more than two classes are divided by their
     sum.
 
+    For classes that lie well apart the likelihood prefers a large variance of f, and then Laplace's
+    approximation is too cautious: its probabilities are too near one half.
+
     Attributes:
         kernel: with its parameters; these have a leading axis for the processes: one of them for
             two classes, else one for each class.

@@ -45,7 +45,8 @@ def laplace(covariance: Float[Array, "rows rows"], y: Float[Array, " rows"]) -> 
         step, (f, a), _ = state
         f_full, a_full = _newton(search, y, f)
         parts = jnp.asarray(_FRACTIONS, y.dtype)[:, None]
-        f_tried, a_tried = f + parts * (f_full - f), a + parts * (a_full - a)
+        f_tried = f[None] + parts * (f_full - f)[None]
+        a_tried = a[None] + parts * (a_full - a)[None]
         best = jnp.argmax(jax.vmap(lambda f, a: _log_joint(f, a, y))(f_tried, a_tried))
         return step + 1, (f_tried[best], a_tried[best]), jnp.abs(f_full - f).max()
 
