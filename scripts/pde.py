@@ -60,7 +60,7 @@ def solve(run: Run, name: str, equation: Equation, quick: bool) -> None:
         """The values, the estimated error, and figures: a solution holds functions of ours."""
         with run.timed() as timing:
             arguments = equation.residual, equation.domain, equation.conditions
-            kept = {"checkpoint": run.checkpoint(name)} if second == "t" else {}
+            kept: dict[str, Any] = {"checkpoint": run.checkpoint(name)} if second == "t" else {}
             solution = jax.block_until_ready(pinn.pde(*arguments, **options, **kept))
         stats, times = solution.stats, (timing.seconds, timing.compile_seconds)
         figures = {"residual": max(stats["residuals"]), "windows": stats["num_windows"]}
