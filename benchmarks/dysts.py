@@ -79,10 +79,15 @@ def main(config: Config) -> dict[str, Any]:
         for name, why in left.items():
             print(f"left out: {name} ({why})")
         found = [flow for flow in found if not wanted or flow.name in wanted]
-        figures = {flow.name: attempted(flow) for flow in found}
+        figures: dict[str, dict[str, Any]] = {flow.name: {} for flow in found}
         for flow in found if config.forecast else []:
-            figures[flow.name]["vpt"] = forecast(flow, config.starts, config.seed)
-            print(f"{flow.name:24}{figures[flow.name]['vpt']} Lyapunov times", flush=True)
+            arguments = flow, config.starts, config.seed
+            vpt = run.part(f"{slug(flow.name)}.forecast", lambda args=arguments: forecast(*args))
+            figures[flow.name]["vpt"] = vpt
+            print(f"{flow.name:24}{vpt} Lyapunov times", flush=True)
+        for flow in found:
+            part = f"{slug(flow.name)}.solved"
+            figures[flow.name] |= run.part(part, lambda flow=flow: attempted(flow))
         for name in figures:
             with run.row(slug(name), name) as row:
                 row.metrics(figures[name])

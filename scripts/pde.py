@@ -60,8 +60,8 @@ def solve(run: Run, name: str, equation: Equation, quick: bool) -> None:
         """The values, the estimated error, and figures: a solution holds functions of ours."""
         with run.timed() as timing:
             arguments = equation.residual, equation.domain, equation.conditions
-            kept = {"checkpoint": run.checkpoint(name)} if second == "t" else {}
-            solution = jax.block_until_ready(pinn.pde(*arguments, **options, **kept))
+            kept = run.checkpoint(name) if second == "t" else None
+            solution = jax.block_until_ready(pinn.pde(*arguments, **options, checkpoint=kept))
         stats, times = solution.stats, (timing.seconds, timing.compile_seconds)
         figures = {"residual": max(stats["residuals"]), "windows": stats["num_windows"]}
         figures |= {"elements": max(stats["num_elements"]), **dict(zip(TIMES, times, strict=True))}

@@ -16,7 +16,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import jax.numpy as jnp
 import numpy as np
-from _pinn_cost import LORENZ, grid, measure_cost, worst_component
+from _pinn_cost import DT, LORENZ, grid, measure_cost, worst_component
 
 from physml import dynamics, experiment, pinn, plots, reference
 from physml.experiment import Run, error_factors

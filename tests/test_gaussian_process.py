@@ -140,7 +140,9 @@ def test_several_outputs_are_several_processes():
     assert process.derivative(NEW).shape == (7, 2, 2)
 
 
-@pytest.mark.parametrize("order", [0.5, 1.5, 2.5])
+@pytest.mark.parametrize(
+    "order", [1.5, *(pytest.param(order, marks=pytest.mark.slow) for order in (0.5, 2.5))]
+)
 def test_quasiseparable_is_exact(order):
     kernel = 0.8 * bayes.Matern(order, 1.3) + 0.3 * bayes.Matern(0.5, 4.0)
     shuffled = RNG.permutation(40)

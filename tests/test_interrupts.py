@@ -119,6 +119,7 @@ def test_a_readout_is_not_refitted_after_it():
     assert fitted.result == RESULTS.interrupted and fitted.codec is fitted.before_refit
 
 
+@pytest.mark.slow
 def test_a_partial_equation_is_solved_until_then(monkeypatch):
     def keep(march, *args):
         monkeypatch.undo()  # once

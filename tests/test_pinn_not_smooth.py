@@ -237,6 +237,7 @@ def test_pulses_in_time_from_any_start(f, start):
         assert int(solution.stats["num_windows"]) < 500
 
 
+@pytest.mark.slow  # compiles the same program as the test above
 def test_rounding_of_the_time_costs_no_windows():
     """A roundoff of the time changes the flank of this pulse by 1e-9 of itself."""
     shape = jnp.asarray(500.3), jnp.asarray(0.01)

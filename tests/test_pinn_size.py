@@ -175,6 +175,7 @@ def chain_at(rates: np.ndarray, t: float) -> np.ndarray:
     return np.array(amounts)
 
 
+@pytest.mark.slow  # compiles the same program as the test above
 def test_stiff_chain_in_units_that_differ_by_1e12():
     size = 16
     rates, units = np.logspace(0, 5, size), 10.0 ** -np.linspace(0, 12, size)
@@ -195,6 +196,7 @@ def forced(t, y, rates):
 FORCED = from_function(forced, dim=16, autonomous=False)
 
 
+@pytest.mark.slow  # compiles the same program as the test of one that repels
 def test_forced_components_follow_their_force():
     rates = jnp.asarray(np.logspace(0, 6, 16))
     solution = pinn.solve(FORCED, np.ones(16), 2.0, ts=[2.0], args=rates)

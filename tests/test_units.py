@@ -67,7 +67,7 @@ CASES = {
         (conserved, [1.0, 1.0, 0.0], 10.0),
     )
 }
-FAST = ["enzyme", "decay", "driven", "cancelling"]  # each case is a program to compile
+FAST = ["enzyme", "decay", "cancelling"]  # each case is a program to compile
 
 
 def slow(*cases):

@@ -120,9 +120,10 @@ class Chunks:
     def _arguments(self, state: PyTree, first: int, last: int) -> tuple:
         if self.beat is not None and (epoch := first // self.beat) != self._data[0]:
             self._data = (epoch, self._augment(epoch))
-        data = self._data[1]
+        data, words, (size, capacity) = self._data[1], self._keys[1], self._sizes
         if self._in_files:
-            data = _read(data, self._keys[1], first, last, *self._sizes)
+            assert words is not None and size is not None
+            data = _read(data, words, first, last, size, capacity)
         span = (_int32(first), _int32(last))
         return self._step, state, data, self._keys, span, *self._sizes, self._in_files
 

@@ -78,16 +78,16 @@ class Kernel(eqx.Module):
     ) -> Float[Array, "rows columns"]:
         return gram(self, xs, ys)
 
-    def __add__(self, other: AnyKernel | Parameter) -> "Sum":
+    def __add__(self, other: Any) -> "Sum":
         return Sum(self, other if isinstance(other, AnyKernel) else Constant(other))
 
-    def __mul__(self, other: AnyKernel | Parameter) -> "Product":
+    def __mul__(self, other: Any) -> "Product":
         return Product(self, other if isinstance(other, AnyKernel) else Constant(other))
 
-    def __radd__(self, other: Parameter) -> "Sum":
+    def __radd__(self, other: Any) -> "Sum":
         return Sum(Constant(other), self)
 
-    def __rmul__(self, other: Parameter) -> "Product":
+    def __rmul__(self, other: Any) -> "Product":
         return Product(Constant(other), self)
 
 
