@@ -52,7 +52,18 @@ import numpy as np
 import optax
 from flax import nnx
 
-from physml import data, dynamics, experiment, generative, nn, plots, reference, surrogate, systems
+from physml import (
+    data,
+    dynamics,
+    experiment,
+    fit,
+    generative,
+    nn,
+    plots,
+    reference,
+    surrogate,
+    systems,
+)
 
 # %matplotlib inline
 
@@ -207,6 +218,47 @@ pixels = jnp.clip(jnp.concatenate([drawn, path]).reshape(-1, 8, 8, 1), 0, 1)
 plots.image_grid(pixels, ["drawn"] * 16 + ["on the way"] * 8, columns=8)
 
 # %% [markdown]
+# ## Two networks against each other
+#
+# Another way to new digits has no encoder: a generator makes digits from random numbers, and a critic learns to
+# tell them from true ones. When the critic can only guess, they are distributed as the true ones.
+
+# %%
+single = {"activation": "silu", "dtype": jnp.float32, "rngs": nnx.Rngs(keys[7])}
+slowing = fit.Cosine(1e-3, steps)
+adam = fit.scheduled(optax.adam, learning_rate=slowing, b1=0.0, b2=0.99)  # without momentum
+generator = generative.fit_adversarial(
+    nn.MLP(16, (128, 128), 64, **single),
+    nn.MLP(64, (128, 128), 1, **single),
+    known,
+    latent=16,
+    objective=generative.Relativistic(3.0),
+    optimizers=(adam, adam),
+    steps=steps,
+    key=keys[7],
+).generator
+made = {
+    "autoencoder": generative.sample(codes["variational"], len(new), keys[7]),
+    "adversarial": generator.sample(len(new), keys[7]),
+}
+
+# %% [markdown]
+# No loss says how good they are. Precision is the share of them that lies among true digits, recall the share of
+# true digits that lies among them; a generator that makes one digit only has a recall near zero. A generator that
+# copies is found by the distance to the nearest digit it has learned from.
+
+# %%
+for name, images in made.items():
+    covered = generative.coverage(new, images)
+    print(f"{name}: precision {covered.precision:.2f}, recall {covered.recall:.2f}")
+near = generative.nearest(made["adversarial"], known)
+others = generative.nearest(new, known)
+print(f"to the nearest: {np.median(near.distance):.2f}, of unseen {np.median(others.distance):.2f}")
+rows = {"made": made["adversarial"][:8], "nearest known": known[near.index[:8]]}
+pixels = jnp.clip(jnp.concatenate([*rows.values()]).reshape(-1, 8, 8, 1), 0, 1)
+plots.image_grid(pixels, [name for name in rows for _ in range(8)], columns=8)
+
+# %% [markdown]
 # ## What does not fit
 #
 # What is unlike the data comes back badly. The error of digits that were held out says what is normal; digits
@@ -229,4 +281,7 @@ for name, images in {"upright": new, "upside down": upside_down}.items():
 # - `nn.Autoencoder.convolutional` for the digits, or another number of latent numbers.
 # - Data of a dimension that nobody knows: `nn.Autoencoder.dense(..., linear_layers=4)` with weight decay, and
 #   `generative.latent_spectrum`.
-# - `scripts/autoencoder.py` is this notebook as an experiment, with every number kept in `results/autoencoder`.
+# - `fit_adversarial(..., labels)` for a generator that is asked for a class, `residual=` for one that obeys an
+#   equation.
+# - `scripts/autoencoder.py` and `scripts/gan.py` are this notebook as experiments, with every number kept in
+#   `results`.
