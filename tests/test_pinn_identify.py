@@ -1,5 +1,6 @@
 """Identified parameters against closed forms, the Cramér-Rao bound by Diffrax, and known terms."""
 
+import threading
 from typing import Any
 
 import diffrax
@@ -317,3 +318,27 @@ def test_bad_input(change):
 def test_bad_input_to_discover(change):
     arguments = {"ts": LINE, "ys": np.ones((5, 2)), "component": 1} | change
     pinn.discover(Duffing(), key=jax.random.key(0), **arguments)
+
+
+def test_two_threads_may_identify_at_once():
+    clean = np.asarray(reference.solve(Lorenz(), jnp.ones(3), TS).ys)
+    noise = np.random.default_rng(0).normal(size=(4, *clean.shape))
+
+    def found(number):
+        guess, ys = Lorenz(rho=20.0), clean + 0.5 * noise[number]
+        return float(pinn.identify(guess, TS, ys, free=("rho",)).values["rho"])
+
+    alone = [found(number) for number in range(4)]
+    together = {}
+    threads = [
+        threading.Thread(
+            target=lambda first=first: together.update({n: found(n) for n in (first, first + 2)}),
+            daemon=True,  # a thread that waits for ever must not keep the tests from ending
+        )
+        for first in (0, 1)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert [together.get(number) for number in range(4)] == alone

@@ -1,6 +1,7 @@
 """Parameters and starts of an equation from noisy observations of its solution."""
 
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 
 import equinox as eqx
@@ -28,6 +29,8 @@ from physml.systems import System, check_problem
 
 _DOUBLINGS, _MOST_DOUBLINGS = 3, 6  # the most where each one brings the solution nearer
 _SMOOTHEST = 1e-5  # the smallest first guess of the noise, as a share of a column's spread
+# XLA on a CPU may wait for ever where two threads run the program of this fit.
+_ONE_AT_A_TIME = threading.Lock()
 _PARTS = 4  # windows of the error's estimate in each window
 
 
@@ -138,7 +141,7 @@ def identify(
 
     def fit(count: int) -> Identified:
         layout, smoothers = lay_out(network, tables, system, data, count)
-        with single_threaded_blas():
+        with _ONE_AT_A_TIME, single_threaded_blas():
             found = _identify(data, unknowns, layout, smoothers, loss, max_steps)
             return jax.block_until_ready(found)
 
