@@ -108,12 +108,12 @@ def operator(parameters):
 def next_step_map(run: Run, config: Config, keys: jax.Array) -> None:
     """A next-step map of the Lorenz system from 1000 of its rows."""
     num, steps, shown = (10, 1000, 500) if config.quick else (50, 2600, 1600)
-    rows = 300 if config.quick else config.rows
+    rows, search = (300, 150) if config.quick else (config.rows, 300)
     train = reference.trajectories(LORENZ, keys[0], 100, DT * np.arange(801))
     starts = reference.attractor_starts(LORENZ, keys[1], num)
     test = reference.trajectories_from(LORENZ, starts, DT * np.arange(steps + 1))
     scale = data.Standardiser.fit(test.ys).std
-    options = {"rows": rows, "noise": 0.0, "search_rows": 300, "restarts": 0}
+    options = {"rows": rows, "noise": 0.0, "search_rows": search, "restarts": 0}
     with run.row("lorenz") as row:
         fit = partial(bayes.fit_stepper, 1.0 * bayes.RBF(np.full(3, 3.0)))
         step_map = row.part(fit, train, keys[1], **options).step_map
