@@ -56,7 +56,7 @@ def newton(space: Discretisation, x: Iterate, max_steps: int) -> Ended:
 
     count = 0
     if not look.finite:
-        return ended(RESULTS.nonfinite, "They are not finite at the guess.")
+        return ended(RESULTS.nonfinite, "So are f, the conditions or a derivative at the guess.")
     while count < max_steps:
         count += 1
         try:
