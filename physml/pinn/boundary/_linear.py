@@ -72,6 +72,7 @@ class Factors:
         condition: the condition number of the equations between the conditions' times.
         singular: whether they are singular to rounding. Then steps are the shortest that fulfil
             them as well as possible.
+        smallest: their smallest singular value.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class Factors:
         used = sizes > 8 * eps * sizes[0]
         self.singular = not bool(used.all())
         self.condition = float(sizes[0] / sizes[-1]) if sizes[-1] > 0 else np.inf
+        self._whole_sign = np.linalg.slogdet(left)[0] * np.linalg.slogdet(right)[0]
+        self.smallest = float(sizes[-1])
         inverse = np.where(used, 1 / np.where(used, sizes, 1.0), 0.0)
         self._inverse = (right.T * inverse) @ left.T
 
@@ -109,6 +112,14 @@ class Factors:
     def maps(self) -> Float[Array, "windows dim dim"]:
         """What each window makes of a change at its start, each component in its unit."""
         return -np.linalg.solve(self._rows.right, self._rows.left)
+
+    @property
+    def sign(self) -> float:
+        """The sign of the determinant of all equations, which neighbours on one mesh share."""
+        signs = [self._whole_sign, _sign(self._rotation), _sign(self._triangle)]
+        for level in itertools.chain(*self._segments):
+            signs += [_sign(level.rotation), _sign(level.triangle)]
+        return float(np.prod(signs))
 
     def _spans(self) -> list[tuple[int, int]]:
         """The windows between neighbouring times of the conditions."""
@@ -133,8 +144,9 @@ class Factors:
         others[:, :, 2 * dim :] = -pushed.reshape(windows, every, -1)
         rotation, triangle = np.linalg.qr(matrix, mode="complete")
         turned = rotation.transpose(0, 2, 1)
+        self._rotation, self._triangle = turned, triangle[:, :inner]
         # An inverse serves for many right-hand sides; what it rounds, the next correction sees.
-        self._inside = np.linalg.inv(triangle[:, :inner]) @ turned[:, :inner]
+        self._inside = np.linalg.inv(self._triangle) @ turned[:, :inner]
         self._by_others = self._inside @ others
         self._left_over = turned[:, inner:]
         rest = self._left_over @ others
@@ -183,6 +195,11 @@ class Factors:
         values[:, 0], values[:, -1] = edges[:-1], edges[1:]
         values[:, 1:-1] = inside.reshape(windows, later - 1, dim)
         return Step(values * self._units, unknown * self._unknown_units)
+
+
+def _sign(matrices: Float[Array, "many n n"]) -> float:
+    """The sign of the product of determinants."""
+    return float(np.prod(np.linalg.slogdet(matrices)[0]))
 
 
 def _eliminate(rows: _Rows) -> tuple[list[_Level], _Rows]:

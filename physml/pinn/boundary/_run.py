@@ -114,29 +114,40 @@ def state_problem(
 
 def run(task: Task, ts: Numbers | None, name: str, *, throw: bool) -> BoundarySolution:
     """Search, correct, judge and conclude."""
-    problem, settings = task.problem, task.settings
     with single_threaded_blas():
-        programs = once(make_programs, problem, finer(settings.num_points))
-        search = Search(problem, programs, settings)
+        search = make_search(task)
         found, beyond = _search(search, task)
-        result, words = found.result, found.words
-        corrected = _hopeless(found)
-        if result == RESULTS.successful:
-            try:
-                space = search.on_mesh(
-                    found.edges, _places(task, found), finer(settings.num_points)
-                )
-                corrected = correct(space, found.x)
-            except np.linalg.LinAlgError:
-                result, words = (
-                    RESULTS.not_converged,
-                    "The linearised problem cannot be factorised.",
-                )
-        times = problem.times(found.edges, found.x.unknown)
-        given = checks.check_times(ts, float(times[0]), float(times[-1]), problem.dtype)
-        judged = judge(
-            problem, found.edges, corrected, beyond, given, (settings.rtol, settings.atol)
-        )
+        solution, words = finish(task, search, found, beyond, ts)
+    return conclude(solution, solution.result, name, words, throw=throw)
+
+
+def make_search(task: Task) -> Search:
+    """A search for the solution, with its programs."""
+    programs = once(make_programs, task.problem, finer(task.settings.num_points))
+    return Search(task.problem, programs, task.settings)
+
+
+def finish(
+    task: Task,
+    search: Search,
+    found: Found,
+    beyond: Float[np.ndarray, " dim"],
+    ts: Numbers | None,
+) -> tuple[BoundarySolution, str]:
+    """What was found, corrected and judged, and the words for how it ended."""
+    problem, settings = search.problem, task.settings
+    result, words = found.result, found.words
+    corrected = _hopeless(found)
+    if result == RESULTS.successful:
+        try:
+            space = search.on_mesh(found.edges, _places(task, found), finer(settings.num_points))
+            corrected = correct(space, found.x)
+        except np.linalg.LinAlgError:
+            result, words = RESULTS.not_converged, "The linearised problem has no factors."
+    times = problem.times(found.edges, found.x.unknown)
+    given = checks.check_times(ts, float(times[0]), float(times[-1]), problem.dtype)
+    tolerance = settings.rtol, settings.atol
+    judged = judge(problem, found.edges, corrected, beyond, given, tolerance)
     if result == RESULTS.successful and not judged.trusted:
         result, words = RESULTS.suspect, _doubt(corrected)
     solution = BoundarySolution(
@@ -158,7 +169,7 @@ def run(task: Task, ts: Numbers | None, name: str, *, throw: bool) -> BoundarySo
         **unknown_numbers(problem, corrected),
         **({} if task.period is None else periodic_facts(task.period, problem, corrected)),
     )
-    return conclude(solution, result, name, words, throw=throw)
+    return solution, words
 
 
 def _search(search: Search, task: Task) -> tuple[Found, Float[np.ndarray, " dim"]]:

@@ -90,6 +90,10 @@ class Search:
             return self._found(edges, ended)
         return self.adapt(edges, stops, places, ended)
 
+    def on_values(self, edges: Array, stops: Array, places: Array, x: Iterate) -> Found:
+        """The same on this very mesh."""
+        return self._found(edges, self._newton(self.on_mesh(edges, places), x))
+
     def adapt(self, edges: Array, stops: Array, places: Array, ended: Ended) -> Found:
         """Change the mesh until it resolves the solution."""
         best, stalls = np.inf, 0
