@@ -419,6 +419,13 @@ CALLS = {
         "free": (), "at": None, "ts": None, "rtol": None, "atol": None, "num_points": 8,
         "max_windows": 64, "max_steps": 5, "settling": None, "throw": True,
     },
+    pinn.follow_branch: {
+        "system": systems.from_function(lambda t, y, args: -args["k"] * y, 1, args={"k": 1.0}),
+        "conditions": lambda a, b, p: a - 1.0, "t0": 0.0, "t1": 1.0, "parameter": "k",
+        "within": (0.9, 1.1), "guess": None, "backwards": False, "free": (), "rtol": None,
+        "atol": None, "num_points": 8, "max_windows": 64, "max_steps": 5, "max_points": 2,
+        "throw": False,
+    },
     pinn.periodic_orbit: {
         "system": DRIVEN, "guess": [1.0, 0.0], "period": 4.0 * np.pi, "t0": 0.0, "ts": None,
         "rtol": None, "atol": None, "num_points": 8, "max_windows": 64, "max_steps": 5,
@@ -651,8 +658,8 @@ WITH_ZERO = REAL | {
     "restarts", "penalty", "residual_weight", "noise of fit_linear_equation", "force_noise",
 }  # fmt: skip
 WITH_INFINITY = {
-    "horizon", "t1 of solve_boundary", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega", "gamma of phase_lag",
-    "omega0 of phase_lag",
+    "t1 of solve_boundary", "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega",
+    "gamma of phase_lag", "omega0 of phase_lag",
     "gamma of amplitude_response", "omega0 of amplitude_response", "t of System.__call__",
     "b of neuron", "b of gradient_step", "target", "x of relu", "x of sigmoid",
     "x of sigmoid_derivative", "b of squared_error", "b of squared_error_gradient",

@@ -218,6 +218,42 @@ def test_a_failure_that_does_not_raise():
         pinn.solve_boundary(singular, ZERO_ENDS, 0.0, 1.0)
 
 
+def test_a_branch_goes_round_its_fold():
+    def rates(t, y, p):
+        return [y[1], -p["strength"] * jnp.exp(y[0])]
+
+    system = systems.from_function(rates, 2, args={"strength": 2.0})
+    branch = pinn.follow_branch(
+        system, lambda a, b, p: [a[0], b[0]], 0.0, 1.0, parameter="strength", within=(1.8, 4.0)
+    )
+    assert branch.result == RESULTS.successful and branch.values[-1] < 1.8
+    (fold,) = branch.folds
+    theta = brentq(lambda x: x * np.tanh(x / 4) - 4, 4, 6, xtol=1e-15)
+    truth = (theta / np.cosh(theta / 4)) ** 2 / 2
+    assert abs(fold.parameters["strength"] - truth) < 1e-13
+    assert np.max(branch.values) <= fold.parameters["strength"] + 1e-13
+    middle = np.array([float(x(0.5)[0]) for x in branch.solutions])
+    assert np.all(np.diff(middle) > 0) and not branch.branch_points and "3.51383" in repr(branch)
+
+
+def test_branches_that_cross():
+    # A rod under load stays straight; bent shapes leave that branch at the squares of k pi.
+    rod = systems.from_function(
+        lambda t, y, p: [y[1], -p["load"] * jnp.sin(y[0])], 2, args={"load": 5.0}
+    )
+    branch = pinn.follow_branch(
+        rod, lambda a, b, p: [a[1], b[1]], 0.0, 1.0, parameter="load", within=(4.0, 50.0)
+    )
+    found = [float(x.parameters["load"]) for x in branch.branch_points]
+    np.testing.assert_allclose(found, [np.pi**2, 4 * np.pi**2], rtol=1e-12)
+    assert not branch.folds
+    wrong = dict(conditions=lambda a, b, p: [a[1]], parameter="load", within=(4.0, 50.0))
+    with pytest.raises(ValueError, match="conditions must return 2 numbers"):
+        pinn.follow_branch(rod, t0=0.0, t1=1.0, **wrong)
+    with pytest.raises(ValueError, match="within must hold load"):
+        pinn.follow_branch(rod, ZERO_ENDS, 0.0, 1.0, parameter="load", within=(6.0, 50.0))
+
+
 @refusals(
     ({"conditions": lambda a, b: a[0]}, "conditions must return 2 numbers"),
     ({"conditions": lambda a, b: [a[0], b[0], b[1]]}, r"got shape \(3,\)"),

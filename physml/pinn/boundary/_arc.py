@@ -97,9 +97,8 @@ class Arc:
         along.unknown[-1] = self._width**2
         self._look_along(x, along, 0.0)
         found = self.search.from_guess(self._stops, self._places, task.guess, task.unknown)
-        if found.result != RESULTS.successful:
-            return found, None
-        return found, self._point(found, direction)
+        good = found.result == RESULTS.successful
+        return found, self._point(found, direction) if good else None
 
     def step(self, point: Point, step: float) -> tuple[Point | None, float]:
         """The next solution, and the step that led there: a shorter one where that is needed."""
@@ -124,7 +123,8 @@ class Arc:
 
     def crossing(self, point: Point, step: float) -> Found:
         """The solution within a step at which another branch crosses."""
-        return self._where(point, step, self._signed)
+        found = self._where(point, step, self._signed)
+        return found._replace(result=RESULTS.successful)  # singular is what it has to be
 
     def crosses(self, point: Point, step: float) -> bool:
         """Whether another branch crosses within a step."""

@@ -85,9 +85,10 @@ def follow_branch(
     The first solution is that of `solve_boundary` at the system's own value of the parameter. Each
     further one lies a step along the tangent of the branch: the parameter is one of the unknowns,
     and the length of the step is one of the conditions (pseudo-arclength), so that the branch is
-    followed where the parameter turns back. These folds are found to all digits, as the solutions at
-    which the parameter's share of the tangent is zero. Where the determinant of all equations
-    changes its sign, another branch crosses, and the solution there is found too.
+    followed where the parameter turns back. At such a fold the parameter's share of the tangent is
+    zero; the solution there is found as precisely as any other. Where the determinant of all
+    equations changes its sign, another branch crosses. The solution there is found too; because the
+    equations are singular there, its error cannot be estimated, and its own result is `suspect`.
 
     Args:
         system: the right-hand side.
