@@ -11,6 +11,7 @@ from physml.pinn.boundary._problem import POINTS_AT_ONCE, BoundaryProblem, Progr
 
 Array = np.ndarray
 _ROUNDINGS = 8  # by which a step may be spoilt
+_MEANINGLESS = 1e-3  # of a component's size: a step that rounding spoils so much
 
 
 class Iterate(NamedTuple):
@@ -151,7 +152,7 @@ class Discretisation:
         return np.finfo(size.dtype).eps * (size + self.half[:, None] * terms[:, :, 0])
 
     def noise(self, look: Look, x: Iterate, factors: Factors) -> Sizes:
-        """How far rounding may spoil a step from an iterate."""
+        """How far rounding may spoil a step from an iterate; zero where that would say nothing."""
         defects, linear = np.zeros_like(look.defects), look.linear
         random = np.random.default_rng(0)
         ends = self.rounding(look, x)
@@ -161,7 +162,11 @@ class Discretisation:
         terms += np.abs(linear.of_unknown) @ np.abs(x.unknown)
         misses = np.finfo(terms.dtype).eps * terms * random.choice([-1.0, 1.0], terms.shape)
         step = Sizes.of(factors.solve(defects, misses))
-        return Sizes(*(_ROUNDINGS * size for size in step))
+        spoilt = Sizes(*(_ROUNDINGS * size for size in step))
+        shares = np.concatenate(
+            [spoilt.state / factors.units, spoilt.unknown / factors.unknown_units]
+        )
+        return spoilt if np.max(shares) < _MEANINGLESS else Sizes(*map(np.zeros_like, step))
 
     def _linearise(self, x: Iterate) -> tuple[Array, Array, Array]:
         """f, f_y and f_p at all points, computed in batches of one shape."""

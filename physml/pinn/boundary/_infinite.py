@@ -117,7 +117,7 @@ def settle(
     return found._replace(result=RESULTS.unresolved, words=words), change
 
 
-def _longer(edges: Float[Array, " edges"], cut: tuple[float, float]) -> Float[Array, " edges"]:
+def _longer(edges: Float[Array, " edges"], cut: tuple[float, float]) -> Float[Array, " more_edges"]:
     """The mesh with two more windows at each end that has moved."""
     before = np.linspace(cut[0], edges[0], 3)[:-1] if cut[0] < edges[0] else edges[:0]
     after = np.linspace(edges[-1], cut[1], 3)[1:] if cut[1] > edges[-1] else edges[:0]

@@ -69,6 +69,7 @@ class Factors:
     """A linearised problem, factorised: it is solved for any defects.
 
     Attributes:
+        units, unknown_units: those in which all is computed.
         condition: the condition number of the equations between the conditions' times.
         singular: whether they are singular to rounding. Then steps are the shortest that fulfil
             them as well as possible.
@@ -91,7 +92,7 @@ class Factors:
         Raises:
             np.linalg.LinAlgError: numbers are not finite.
         """
-        self._units, self._unknown_units, self._linear = units, unknown_units, linear
+        self.units, self.unknown_units, self._linear = units, unknown_units, linear
         self._rows = self._eliminate_points()
         self._segments, lasting = [], []
         for first, last in self._spans():
@@ -128,10 +129,10 @@ class Factors:
 
     def _eliminate_points(self) -> _Rows:
         """The equations between the ends of each window."""
-        linear, units = self._linear, self._units
+        linear, units = self._linear, self.units
         half, weights = linear.half[:, None, None, None], linear.integrals
         jacobian = half * linear.by_state * (units / units[:, None])
-        forced = half * linear.by_unknown * (self._unknown_units / units[:, None])
+        forced = half * linear.by_unknown * (self.unknown_units / units[:, None])
         windows, points, dim = jacobian.shape[:3]
         inner, every = points * dim, (points + 1) * dim
         matrix = -np.einsum("pq,kqij->kpiqj", weights, jacobian, optimize=True)
@@ -154,17 +155,17 @@ class Factors:
 
     def _equations(self, lasting: list[_Rows]) -> Float[Array, "all all"]:
         """The matrix of the states at the conditions' times and of the unknown numbers."""
-        linear, dim = self._linear, len(self._units)
-        count, unknown = len(linear.places), len(self._unknown_units)
-        matrix = np.zeros((count * dim + unknown,) * 2, self._units.dtype)
+        linear, dim = self._linear, len(self.units)
+        count, unknown = len(linear.places), len(self.unknown_units)
+        matrix = np.zeros((count * dim + unknown,) * 2, self.units.dtype)
         for k, rows in enumerate(lasting):
             at = slice(k * dim, (k + 1) * dim)
             matrix[at, k * dim : (k + 2) * dim] = np.concatenate([rows.left[0], rows.right[0]], 1)
             matrix[at, count * dim :] = rows.unknown[0]
-        conditions = (linear.of_states * self._units).reshape(len(linear.of_states), -1)
+        conditions = (linear.of_states * self.units).reshape(len(linear.of_states), -1)
         below = slice((count - 1) * dim, None)
         matrix[below, : count * dim] = conditions
-        matrix[below, count * dim :] = linear.of_unknown * self._unknown_units
+        matrix[below, count * dim :] = linear.of_unknown * self.unknown_units
         # Each equation in a unit of its own: those of conditions are the user's.
         sizes = np.max(np.abs(matrix), axis=1)
         self._sizes = np.where(sizes > 0, sizes, 1.0)
@@ -174,9 +175,9 @@ class Factors:
         self, defects: Float[Array, "windows later dim"], misses: Float[Array, " rows"]
     ) -> Step:
         """The correction for the defects of all windows, and for the conditions' misses."""
-        dim, count = len(self._units), len(self._linear.places)
+        dim, count = len(self.units), len(self._linear.places)
         windows, later, _ = defects.shape
-        known = (defects / self._units).reshape(windows, later * dim, 1)
+        known = (defects / self.units).reshape(windows, later * dim, 1)
         left = (self._left_over @ known)[:, :, 0]
         kept, right = [], []
         for levels, (first, last) in zip(self._segments, self._spans(), strict=True):
@@ -194,7 +195,7 @@ class Factors:
         values = np.empty((windows, later + 1, dim), defects.dtype)
         values[:, 0], values[:, -1] = edges[:-1], edges[1:]
         values[:, 1:-1] = inside.reshape(windows, later - 1, dim)
-        return Step(values * self._units, unknown * self._unknown_units)
+        return Step(values * self.units, unknown * self.unknown_units)
 
 
 def _sign(matrices: Float[Array, "many n n"]) -> float:

@@ -73,7 +73,7 @@ def unresolved(edges: Float[Array, " edges"], full: Float[Array, " windows"]) ->
 
 def refine(
     edges: Float[Array, " edges"], full: Float[Array, " windows"], stops: Float[Array, " stops"]
-) -> Float[Array, " edges"]:
+) -> Float[Array, " new_edges"]:
     """A mesh in which windows that were too full are cut, and neighbours with room are merged."""
     too_full, fixed = unresolved(edges, full), np.isin(edges, stops)
     new, held = [edges[:1]], np.inf

@@ -16,7 +16,7 @@ class Ended(NamedTuple):
 
     Attributes:
         x, look: the last iterate, and what was seen there or one small step before.
-        sizes: the components' sizes.
+        noise: how far rounding may have spoilt the last step.
         result: `successful`, `not_converged` or `nonfinite`.
         words: what went wrong.
         num_steps: the number of steps.
@@ -24,7 +24,7 @@ class Ended(NamedTuple):
 
     x: Iterate
     look: Look
-    sizes: Sizes
+    noise: Sizes
     result: RESULTS
     words: str
     num_steps: int
@@ -49,10 +49,11 @@ def newton(space: Discretisation, x: Iterate, max_steps: int) -> Ended:
     Source: P. Deuflhard, Newton Methods for Nonlinear Problems (2004), algorithm NLEQ-ERR.
     """
     enough = float(np.finfo(x.values.dtype).eps) ** 0.6
-    look, sizes, share, before, noise = space.look(x), Sizes.of(x), 1.0, None, None
+    look, sizes, share, before = space.look(x), Sizes.of(x), 1.0, None
+    spoilt = noise = Sizes(*map(np.zeros_like, sizes))
 
     def ended(result: RESULTS, words: str = "") -> Ended:
-        return Ended(x, look, sizes, result, words, count)
+        return Ended(x, look, noise, result, words, count)
 
     count = 0
     if not look.finite:
@@ -64,18 +65,18 @@ def newton(space: Discretisation, x: Iterate, max_steps: int) -> Ended:
             step = factors.solve(look.defects, look.misses)
         except np.linalg.LinAlgError:
             return ended(RESULTS.not_converged, "The linearised problem cannot be factorised.")
-        # Half a step later a component may be zero, and what rounding makes of it no size.
-        spoilt = space.noise(look, x, factors)
-        noise = spoilt if noise is None else spoilt.up_to(noise)
+        # What the rounding of a larger iterate leaves of a component is no size of its own.
+        last, spoilt = spoilt, space.noise(look, x, factors)
+        noise = spoilt.up_to(last)
         sizes = Sizes.of(x).up_to(Sizes.of(step)).up_to(noise, 1 / enough)
-        noise, length = spoilt, sizes.norm(step)
+        length = sizes.norm(step)
         if length <= enough:
             x = x.plus(step)
             return ended(*_verdict(factors))
         if before is not None:
-            last, foreseen = before
+            change, foreseen = before
             wrong = sizes.norm(_combined(foreseen, step, -1.0)) * length
-            share = min(1.0, share * sizes.norm(last) * sizes.norm(foreseen) / max(wrong, 1e-300))
+            share = min(1.0, share * sizes.norm(change) * sizes.norm(foreseen) / max(wrong, 1e-300))
         taken = _take(space, x, step, factors, sizes, share)
         if taken is None:
             return ended(RESULTS.not_converged, "No share of Newton's step comes nearer.")

@@ -75,7 +75,7 @@ def periodic_orbit(
             (times, dim); or a function of the time, such as a solution that has come near the
             orbit.
         period: the period, or a guess of it, to 20 % where a state is given.
-        t0: the first time; where a state is given, the orbit may begin later.
+        t0: the first time.
         ts: increasing times in the first period at which `solution.ys` is wanted.
         args, rtol, atol, num_points, max_windows, max_steps, throw: as for `solve_boundary`.
 
@@ -99,32 +99,29 @@ def periodic_orbit(
     start, dtype = as_guess(guess, getattr(system, "dim", 0), (t0, t0 + period))
     settings = check_settings(rtol, atol, num_points, max_windows, max_steps, dtype)
     if not callable(guess) and np.ndim(guess) == 1:
-        start, t0, period = _recurrence(system, args, start(np.asarray(t0)), t0, period)
+        states, period = _recurrence(system, args, start(np.asarray(t0)), t0, period)
+        start, _ = as_guess(states, system.dim, (t0, t0 + period))
     task = _task(system, args, start, (t0, period), dtype, settings)
     return run(task, ts, "pinn.periodic_orbit", throw=throw)
 
 
 def _recurrence(
     system: System, args: PyTree, y0: Float[np.ndarray, " dim"], t0: float, period: float
-) -> tuple[Guess, float, float]:
-    """The part of the trajectory from y0 that comes nearest to where it began.
+) -> tuple[Float[np.ndarray, "times dim"], float]:
+    """A period of the trajectory from y0: the states at even times, and its length.
 
-    Returns (states, first time, period). The period is about the given one, or the given one itself
-    where f depends on the time.
+    Where f does not depend on the time, it is the part of about the given length that comes nearest
+    to where it began. Else it is the second period.
     """
-    times = t0 + period * np.linspace(0.0, _PERIODS, int(_STATES * _PERIODS))
-    ran = reference.solve(system, y0, times, t0=t0, args=args)
-    states = np.asarray(ran.ys)
+    times = t0 + period * np.linspace(0.0, _PERIODS, int(_STATES * _PERIODS) + 1)
+    states = np.asarray(reference.solve(system, y0, times, t0=t0, args=args).ys)
+    if not system.autonomous:
+        return states[_STATES : 2 * _STATES + 1], period
     scaled = states / np.maximum(np.max(np.abs(states), axis=0), np.finfo(states.dtype).tiny)
-    first, step = np.arange(_STATES), times[1] - times[0]
-    lags = np.rint(period / step * (np.linspace(*_LAGS, 91) if system.autonomous else np.ones(1)))
-    lags = lags.astype(int)
+    first, lags = np.arange(_STATES), np.arange(*(int(_STATES * x) for x in _LAGS))
     distance = np.linalg.norm(scaled[first[:, None] + lags] - scaled[first][:, None], axis=2)
     begin, lag = np.unravel_index(np.argmin(distance), distance.shape)
-    found = step * lags[lag] if system.autonomous else period
-    low, high = times[begin], times[begin] + found
-    start, _ = as_guess(states[begin : begin + lags[lag] + 1], system.dim, (low, high))
-    return start, float(low), float(found)
+    return states[begin : begin + lags[lag] + 1], float(period * lags[lag] / _STATES)
 
 
 def _task(

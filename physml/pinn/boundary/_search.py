@@ -130,6 +130,7 @@ class Search:
         """How full the windows are, and the largest neglected term in units of what is allowed."""
         values, settings = ended.x.values, self.settings
         allowed = settings.rtol * np.max(np.abs(values), axis=(0, 1)) + settings.atol
+        allowed = np.maximum(allowed, ended.noise.state)
         return fullness(values, allowed, space.rounding(ended.look, ended.x))
 
     def _found(self, edges: Array, ended: Ended, full: Array | None = None) -> Found:
