@@ -147,7 +147,7 @@ def finish(
     times = problem.times(found.edges, found.x.unknown)
     given = checks.check_times(ts, float(times[0]), float(times[-1]), problem.dtype)
     tolerance = settings.rtol, settings.atol
-    judged = judge(problem, found.edges, corrected, beyond, given, tolerance)
+    judged = judge(problem, found, corrected, beyond, given, tolerance)
     if result == RESULTS.successful and not judged.trusted:
         result, words = RESULTS.suspect, _doubt(corrected)
     solution = BoundarySolution(
