@@ -1,8 +1,8 @@
 """Show the runs that lie in a folder: their state and their first figures. Compare two of them.
 
-python scripts/runs.py                       # all runs below results/
-python scripts/runs.py --below elsewhere
-python scripts/runs.py --compare results/lorenz results/lorenz_wide
+Without options all runs below results/ are listed, the newest first. A run is complete, running,
+interrupted, failed (with its error), or killed, where its process ended without a word. With
+`--compare results/lorenz results/lorenz_wide` the figures that differ stand side by side.
 """
 
 import json
@@ -77,11 +77,11 @@ def main(options: Options) -> None:
     if options.compare is None:
         columns = ["folder", "state", "started", "wall_s", "figures"]
         rows = listed(options.below, options.figures)
-        print(experiment.format_table(rows, dict(zip(columns, columns, strict=True))))
+        experiment.print_table(rows, dict(zip(columns, columns, strict=True)))
     else:
         columns = {key: key for key in ("figure", "first", "second", "ratio")}
-        print(experiment.format_table(compared(*options.compare), columns))
+        experiment.print_table(compared(*options.compare), columns)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Options, prog=experiment.program(), description=__doc__))

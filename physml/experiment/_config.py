@@ -11,6 +11,7 @@ import jax
 import tyro
 
 from physml.experiment._cache import use_compilation_cache
+from physml.experiment._command import program
 from physml.experiment._places import places
 
 
@@ -64,7 +65,8 @@ def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
     last one says what is kept and how to go on, and the process exits with 130, the code that
     shells give to it.
     """
-    options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
+    about = sys.modules[main.__module__].__doc__
+    options = tyro.cli(config, prog=program(), description=about)
     try:
         options = dataclasses.replace(options, **places(options))
         if options.cache:
