@@ -10,7 +10,9 @@ import importlib.util
 import keyword
 import re
 import runpy
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +27,9 @@ python -m physml NAME --quick      a quick look with less of everything
 python -m physml NAME --help       what it does, and its options
 python -m physml new NAME          write NAME.py, a script to put your own equation in
 python -m physml --version
+
+Most experiments take one to three minutes on two cores, the first time a little more;
+architecture_study, cifar10 and other_systems take longer. Begin with fourier or lorenz.
 """
 _NEW = """\
 {path} is written: a pendulum with friction, from its equation to a forecast. Next:
@@ -74,8 +79,10 @@ def _listed(scripts: dict[str, Path]) -> str:
         name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         for name, path in scripts.items()
     }
-    width = max(map(len, scripts)) + 2
-    return "\n".join(name.ljust(width) + doc.split("\n")[0] for name, doc in docstrings.items())
+    indent = max(map(len, scripts)) + 2
+    layout = {"width": shutil.get_terminal_size().columns - 1, "subsequent_indent": " " * indent}
+    lines = (name.ljust(indent) + doc.split("\n")[0] for name, doc in docstrings.items())
+    return "\n".join(textwrap.fill(line, **layout) for line in lines)
 
 
 def _run(script: Path, options: Sequence[str]) -> None:

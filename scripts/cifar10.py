@@ -6,7 +6,7 @@ has three convolutions and one dense layer and sees its images as they are in ea
 The better one has five convolutions with batch normalisation, and its images are mirrored and
 shifted anew in each epoch.
 
-    python scripts/cifar10.py --data DIR --better
+For example: --data DIR --better
 """
 
 from dataclasses import dataclass

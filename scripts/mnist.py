@@ -7,7 +7,7 @@ zoomed anew in each epoch. They keep their last weights, as no images are left t
 average their probabilities over 16 views of an image. The test images are looked at once, at the
 end.
 
-    python scripts/mnist.py --data DIR --members 3
+For example: --data DIR --members 3
 """
 
 from dataclasses import dataclass

@@ -25,7 +25,12 @@ def ask(*words, **options):
 
 
 @pytest.mark.parametrize("words", [[], ["--help"]])
-def test_experiments_are_listed_in_a_sentence_each(words, capsys):
+def test_experiments_are_listed_in_a_sentence_each(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    command_line.main(words)
+    listed = capsys.readouterr().out.partition("\narchitecture_study")[2]
+    assert max(map(len, listed.splitlines())) < 50
+    monkeypatch.setenv("COLUMNS", "200")
     command_line.main(words)
     lines = capsys.readouterr().out.splitlines()
     for script in SCRIPTS:
