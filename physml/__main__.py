@@ -28,7 +28,7 @@ python -m physml NAME --help       what it does, and its options
 python -m physml new NAME          write NAME.py, a script to put your own equation in
 python -m physml --version
 
-Most experiments take one to three minutes on two cores, the first time a little more;
+Most experiments take up to three minutes on two cores, and less once JAX has compiled them;
 architecture_study, cifar10 and other_systems take longer. Begin with fourier or lorenz.
 """
 _NEW = """\
