@@ -152,7 +152,7 @@ def test_a_wheel_has_the_package_and_every_script(built):
     assert modules | scripts | {"physml/py.typed"} == {
         path for path in packaged if path.startswith("physml/")
     }
-    assert modules | {"README.md", "LICENSE", "scripts/lorenz.py"} <= names
+    assert modules | {"README.md", "LICENSE", "scripts/lorenz.py", "docs/house.md"} <= names
     assert not [path for path in packaged if path.startswith(("scripts", "tests", "docs"))]
 
 
