@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from physml import experiment
 
 RECORDED = ("seed", "dtype", "device", "cpu_count", "cache", "date", "command", "compile_seconds")
@@ -84,4 +82,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, prog=experiment.program(), description=__doc__))
+    main(experiment.read_options(Options, __doc__))

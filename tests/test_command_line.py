@@ -1,6 +1,7 @@
 """`python -m physml` lists the experiments, runs them, and begins new ones, from a wheel too."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from physml import __main__ as command_line
-from physml import experiment
+from physml.experiment._command import program
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("[!_]*.py"))
@@ -69,17 +70,19 @@ def test_an_experiment_is_run_as_a_script(tmp_path, monkeypatch, capsys):
 
 def test_a_run_records_the_command_that_repeats_it(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "/any/lorenz.py", raising=False)
-    assert experiment.program() == "python lorenz.py"
+    assert program() == "python lorenz.py"
     monkeypatch.setattr(sys, "orig_argv", ["python3", "-W", "error", "-m", "physml", "lorenz"])
-    assert experiment.program() == "python -m physml lorenz"
+    assert program() == "python -m physml lorenz"
 
 
 def test_help_of_an_experiment_says_how_it_was_asked_for(tmp_path):
-    done = ask("pinn_training", "--help", cwd=tmp_path)
-    words = " ".join(done.stdout.replace("│", " ").split())
+    done = ask("pinn_training", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "70"})
     assert done.returncode == 0, done.stderr
-    assert words.startswith("usage: python -m physml pinn_training [-h]")
-    assert "Classic training of one network" in words and "results/pinn_training" in words
+    assert max(map(len, done.stdout.splitlines())) <= 70
+    words = " ".join(done.stdout.replace("│", " ").split())
+    assert words.startswith("Classic training of one network on one equation: optimizers,")
+    assert "usage: python -m physml pinn_training [-h]" in words
+    assert "results/pinn_training" in words and "Seed of everything drawn" in words
     assert list(tmp_path.iterdir()) == []
 
 

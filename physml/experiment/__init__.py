@@ -3,9 +3,9 @@
 from physml.experiment._beside import beside as beside
 from physml.experiment._cache import use_compilation_cache as use_compilation_cache
 from physml.experiment._claim import record_of as record_of
-from physml.experiment._command import program as program
 from physml.experiment._config import Config as Config
 from physml.experiment._config import cli as cli
+from physml.experiment._config import read_options as read_options
 from physml.experiment._files import slug as slug
 from physml.experiment._run import Row as Row
 from physml.experiment._run import Run as Run
