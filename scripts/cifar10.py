@@ -29,7 +29,7 @@ class Config(experiment.Config):
     quick: bool = False
     """One epoch on few images."""
     data: Path | None = None
-    """Folder with the batches or the archive; without it a cache, to which 170 MB are downloaded."""
+    """Folder with the batches or the archive; without it a cache: 170 MB are downloaded to it."""
     epochs: int = 10
     """Epochs of the tutorial's network."""
     better: bool = False
