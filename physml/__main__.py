@@ -89,7 +89,11 @@ def _run(script: Path, options: Sequence[str]) -> None:
     """Run a script as Python does."""
     sys.argv[1:] = options
     sys.path.insert(0, str(script.parent))
-    runpy.run_path(str(script), run_name="__main__")
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except KeyboardInterrupt:  # while it loads; later it says itself what is kept
+        print("Interrupted before it began.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _begin(name: str, template: Path) -> None:

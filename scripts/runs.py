@@ -39,7 +39,8 @@ def listed(below: Path, figures: int) -> list[dict[str, Any]]:
     for path in below.rglob("run.json"):
         folder, record = path.parent, experiment.record_of(path.parent) or {}
         metrics = metrics_of(folder)
-        claims = {key: x for key, x in metrics.items() if is_figure(key, x)}
+        found = {key: x for key, x in metrics.items() if is_figure(key, x)}
+        claims = {key: x for key, x in found.items() if not key.endswith("seconds")}
         shown = [f"{key} {x:.3g}" for key, x in list(claims.items())[:figures]]
         rows.append(
             {

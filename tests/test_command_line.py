@@ -66,6 +66,10 @@ def test_an_experiment_is_run_as_a_script(tmp_path, monkeypatch, capsys):
         command_line.main(["mine", "--quick", "--seed", "3"])
     assert ended.value.code == 130
     assert capsys.readouterr().out == "helped ['--quick', '--seed', '3']\n"
+    (tmp_path / "mine.py").write_text("raise KeyboardInterrupt\n")  # while it loads
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["mine"])
+    assert ended.value.code == 130 and "Interrupted" in capsys.readouterr().err
 
 
 def test_a_run_records_the_command_that_repeats_it(monkeypatch):
