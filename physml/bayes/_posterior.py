@@ -17,6 +17,7 @@ from physml._numerics.checks import (
     is_concrete,
     require_count,
     require_increasing,
+    require_installed,
     require_key,
     require_one_of,
     require_share,
@@ -147,10 +148,9 @@ class Posterior(eqx.Module):
         """What ArviZ reads: draws, statistics of the sampler, log likelihood, observations.
 
         Raises:
-            ImportError: ArviZ is not installed.
+            ImportError: ArviZ is not installed (`pip install "physml[arviz]"`).
         """
-        import arviz
-
+        arviz = require_installed("arviz", "arviz")
         stats = {
             "lp": self.chains.log_density,
             "diverging": self.chains.diverged,
