@@ -550,6 +550,8 @@ CALLS = {
     Solution.derivative: {"self": SOLUTION, "t": 0.5},
     Solution.error_estimate: {"self": SOLUTION, "t": 0.5},
     Solution.valid_until: {"self": SOLUTION, "rtol": 1e-3},
+    Solution.to_dataframe: {"self": SOLUTION, "t": [0.5], "names": ["x"]},
+    Solution.to_xarray: {"self": SOLUTION, "t": [0.5], "names": ["x"]},
     dynamics.Skill.summary: {"self": SKILL, "unit": 1.0},
     pinn.Profile.interval: {"self": PROFILE, "level": 0.9},
     reference.RungeKutta4.init: {"self": MAP, "history": jnp.ones((1, 3)), "t0": 0.0},

@@ -65,8 +65,8 @@ def identify(
     guesses that are off by half, without data of all components, and through chaos.
 
     It may be called under `jax.jit` and `jax.vmap` with `ys`, `y0`, `noise` and the system's
-    numbers traced, for instance over hundreds of noise draws. Set `num_windows` then, and look at
-    `result`, because nothing is raised.
+    numbers traced, for instance over hundreds of noise draws, or over data sets that are divided
+    among devices. Set `num_windows` then, and look at `result`, because nothing is raised.
 
     Args:
         system: the right-hand side. Its values of the free parameters are the first guess.
