@@ -13,8 +13,8 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked, summary
 from physml._types import Numbers
 from physml.pinn.boundary._arc import FIRST_STEP, Arc, OnArc
-from physml.pinn.boundary._guess import as_guess
 from physml.pinn.boundary._infinite import Ends
+from physml.pinn.boundary._problem import as_guess
 from physml.pinn.boundary._run import Task, check_settings, state_problem
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.results import RESULTS, conclude

@@ -14,10 +14,9 @@ from physml._numerics.compiled import constant, once
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.pinn.boundary._correction import Corrected, correct, finer
-from physml.pinn.boundary._guess import Guess
 from physml.pinn.boundary._infinite import Ends, settle
 from physml.pinn.boundary._linear import Step
-from physml.pinn.boundary._problem import BoundaryProblem, make_programs
+from physml.pinn.boundary._problem import BoundaryProblem, Guess, make_programs
 from physml.pinn.boundary._search import Found, Search, Settings
 from physml.pinn.boundary._solution import (
     ILL_POSED,

@@ -1,6 +1,5 @@
 """The search for a solution: Newton's method on meshes that adapt."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +8,10 @@ from jaxtyping import Float
 from physml.pinn.boundary._discretisation import Discretisation, Iterate
 from physml.pinn.boundary._mesh import even_mesh, fullness, interpolate, refine, unresolved
 from physml.pinn.boundary._newton import Ended, newton
-from physml.pinn.boundary._problem import BoundaryProblem, Programs
+from physml.pinn.boundary._problem import BoundaryProblem, Guess, Programs
 from physml.results import RESULTS
 
 Array = np.ndarray
-Guess = Callable[[Float[Array, "*times"]], Float[Array, "*times dim"]]
 
 _FIRST_WINDOWS = 8
 _FINER_STARTS = 2  # doublings of the first mesh, where Newton's method does not converge on it

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics import checks
 from physml._numerics.calls import checked
 from physml._types import Numbers
-from physml.pinn.boundary._guess import as_guess
 from physml.pinn.boundary._infinite import Ends, time_scale
+from physml.pinn.boundary._problem import as_guess
 from physml.pinn.boundary._run import Task, check_settings, run, state_problem
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.systems import System
