@@ -256,11 +256,11 @@ def test_branches_that_cross():
     found = [float(x.parameters["load"]) for x in branch.branch_points]
     np.testing.assert_allclose(found, [np.pi**2, 4 * np.pi**2], rtol=1e-12)
     assert not branch.folds
-    wrong = dict(conditions=lambda a, b, p: [a[1]], parameter="load", within=(4.0, 50.0))
+    options = dict(t0=0.0, t1=1.0, parameter="load")
     with pytest.raises(ValueError, match="conditions must return 2 numbers"):
-        pinn.follow_branch(rod, t0=0.0, t1=1.0, **wrong)
+        pinn.follow_branch(rod, lambda a, b, p: [a[1]], within=(4.0, 50.0), **options)
     with pytest.raises(ValueError, match="within must hold load"):
-        pinn.follow_branch(rod, wrong["conditions"], 0.0, 1.0, parameter="load", within=(6.0, 50.0))
+        pinn.follow_branch(rod, lambda a, b, p: [a[1], b[1]], within=(6.0, 50.0), **options)
 
 
 @refusals(
