@@ -76,6 +76,18 @@ def test_a_boundary_layer_and_an_inner_one():
     check(found, lambda t: erf(t / np.sqrt(2e-6)), 1e-11)
 
 
+@pytest.mark.parametrize(("num_points", "rtol", "error"), [(12, 1e-4, 1e-12), (6, 1e-2, 1e-5)])
+def test_the_estimate_of_coarse_windows(num_points, rtol, error):
+    found = pinn.solve_boundary(
+        SPRING, lambda a, b: [a[0], b[0] - np.sin(100.0)], 0.0, 100.0,
+        num_points=num_points, rtol=rtol,
+    )  # fmt: skip
+    ts = np.linspace(0.0, 100.0, 2001)
+    errors = np.abs(found(ts)[:, 0] - np.sin(ts))
+    assert 0.01 * error < np.max(errors) < error
+    assert np.all(errors < 10 * found.error_estimate(ts)[:, 0])
+
+
 def test_troesch_beside_scipy():
     def rates(t, y, mu):
         return [y[1], mu * jnp.sinh(mu * y[0])]

@@ -178,4 +178,6 @@ def _finish(
     polynomials = Polynomials(starts, spans, terms)
     signed = Polynomials(starts, spans, error)
     ys = jax.vmap(polynomials.evaluate)(ts)
-    return polynomials, signed, resolution + polynomials.truncation(), ys
+    # Integrals of n values of f have the degree n: the term beyond it, n + 1, is left out.
+    left_out = Polynomials(starts, spans, terms[:, :-1]).truncation()
+    return polynomials, signed, resolution + _INTERPOLATED * left_out, ys
