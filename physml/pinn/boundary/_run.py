@@ -63,7 +63,7 @@ def check_settings(
     dtype: DTypeLike,
 ) -> Settings:
     """The settings of a search: raises ValueError where one is out of range."""
-    checks.require_count(6, num_points=num_points)
+    checks.require_count(8, num_points=num_points)
     checks.require_count(max_windows=max_windows, max_steps=max_steps)
     relative, absolute = checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
     absolute = 0.0 if absolute is None else float(absolute)

@@ -21,6 +21,8 @@ from physml.solution import Solution
 ILL_POSED = 1e-2
 """The condition number times rounding, from which on a solution is not determined."""
 
+_INTERPOLATED = 3.0  # the error of a polynomial through nodes, in units of the term that it lacks
+
 
 class BoundarySolution(Solution):
     """The solution of a boundary value problem: a `Solution`, and what was unknown beside it.

@@ -76,7 +76,7 @@ def solve_boundary(
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance, to which the windows resolve the solution
             before it is corrected. Default 1e-10 in float64 and 1e-4 in float32.
-        num_points: the number of Gauss points in a window.
+        num_points: the number of Gauss points in a window, at least 8.
         max_windows: the largest number of windows.
         max_steps: Newton steps on one mesh.
         settling: for an infinite interval, the time in which the solution settles, roughly; found
