@@ -2,6 +2,11 @@
 
 from physml.pinn.collocation import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.collocation import WindowNetworks as WindowNetworks
+from physml.pinn.events import Event as Event
+from physml.pinn.events import EventSolution as EventSolution
+from physml.pinn.events import Roots as Roots
+from physml.pinn.events import find_roots as find_roots
+from physml.pinn.events import solve_events as solve_events
 from physml.pinn.family import Bundle as Bundle
 from physml.pinn.family import bundle as bundle
 from physml.pinn.inverse import Discovery as Discovery

@@ -1,0 +1,131 @@
+"""How a solution goes from event to event."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from physml.pinn.events._event import Event, cross, speeds
+from physml.pinn.events._legs import Leg, end_leg
+from physml.pinn.events._roots import locate
+from physml.pinn.ivp import solve
+from physml.results import RESULTS, is_failure
+from physml.solution import Solution
+from physml.systems import System
+
+_AT_A_TIME = 32  # roots that are located together
+_AHEAD = 2.0  # the next event is looked for as many times as far as the last one was
+_TOGETHER = 16  # roundings of the time within which events happen at once
+
+
+class Happened(NamedTuple):
+    """An event that has happened."""
+
+    time: float
+    which: int
+    before: Float[np.ndarray, " dim"]
+    after: Float[np.ndarray, " dim"]
+    time_error: float
+
+
+@dataclass
+class Course:
+    """A solution on its way.
+
+    Attributes:
+        system, events, args, options: what is solved, and how.
+        t, y: where it stands.
+        ahead: how far the next leg looks.
+        errors: small changes of y, a column for each cause.
+        legs, happened: what is behind it.
+        restarts: how many of the events had a restart.
+        touched: the events that have just happened, whose functions are zero but for rounding.
+    """
+
+    system: System
+    events: tuple[Event, ...]
+    args: PyTree
+    options: dict[str, Any]
+    t: float
+    y: Float[Array, " dim"]
+    ahead: float
+    errors: Float[np.ndarray, "dim columns"]
+    legs: list[Leg] = field(default_factory=list)
+    happened: list[Happened] = field(default_factory=list)
+    restarts: int = 0
+    touched: tuple[int, ...] = ()
+
+    def go_on(self, t1: float) -> RESULTS | None:
+        """One leg farther; returns how the course ends, if it does."""
+        begun, solution = self.t, self._solved(min(t1, self.t + self.ahead))
+        signs = self._signs()
+        reached = solution.t1
+        roots = locate(solution, self.events, self.args, reached, signs, _AT_A_TIME)
+        times = np.asarray(roots.times, float)
+        found = [(float(t), int(e)) for t, e in zip(times, roots.which, strict=True) if t < np.inf]
+        stop = next((t for t, e in found if self.events[e].stops), None)
+        if stop is None:
+            cut = int(roots.count) > len(found)
+            self._end_leg(solution, found[-1][0] if cut else float(reached), found)
+            self.touched = (found[-1][1],) if cut else ()
+            self.ahead *= _AHEAD
+            return solution.result if not cut and bool(is_failure(solution.result)) else None
+        late = stop + _TOGETHER * float(np.spacing(np.asarray(stop, self.y.dtype)))
+        at_once = [(t, e) for t, e in found if stop <= t <= late]
+        self._end_leg(solution, stop, [(t, e) for t, e in found if t < stop])
+        for _, which in sorted(at_once, key=lambda pair: pair[1]):
+            self._cross(which)
+        self.touched = tuple(which for _, which in at_once)
+        self.ahead = _AHEAD * (stop - begun)
+        if any(self.events[which].terminal for which in self.touched):
+            return RESULTS.successful
+        short = stop - begun <= late - stop
+        return RESULTS.accumulated if short else None
+
+    def _solved(self, end: float) -> Solution:
+        with warnings.catch_warnings():  # the whole is judged in the end
+            warnings.simplefilter("ignore", UserWarning)
+            return solve(
+                self.system, self.y, end, t0=self.t, ts=np.array([end]), args=self.args,
+                throw=False, **self.options,
+            )  # fmt: skip
+
+    def _signs(self) -> Float[Array, " events"]:
+        """The sign of each function right after the start, where its value there is rounding."""
+        t = jnp.asarray(self.t, self.y.dtype)
+        values, slopes = speeds(self.events, self.system, t, self.y, self.args)
+        touched = np.isin(np.arange(len(self.events)), self.touched)
+        return jnp.where(touched | (values == 0), jnp.sign(slopes), 0.0)
+
+    def _end_leg(self, solution: Solution, end: float, passed: list[tuple[float, int]]) -> None:
+        """Add a leg that ends at `end`, and the events that changed nothing on its way."""
+        begun = self.errors
+        leg, self.errors = end_leg(self.system, self.args, solution, end, begun)
+        own = np.asarray(solution.error_estimate(end))
+        self.legs.append(leg)
+        self.errors = np.concatenate([self.errors, np.diag(own)], axis=1)
+        for time, which in passed:
+            y = solution(time)
+            crossing = cross(self.events[which], self.system, jnp.asarray(time, y.dtype), y, self.args)
+            now = np.asarray(solution.error_estimate(time)) + leg.carried.max(axis=0)
+            late = float(np.abs(np.asarray(crossing.delays)) @ now + crossing.rounding)
+            self.happened.append(Happened(time, which, np.asarray(y), np.asarray(y), late))
+        self.t, self.y = end, solution(end)
+
+    def _cross(self, which: int) -> None:
+        """Let an event happen."""
+        event, t = self.events[which], jnp.asarray(self.t, self.y.dtype)
+        crossing = cross(event, self.system, t, self.y, self.args)
+        rounding = float(crossing.rounding)
+        late = float(np.sum(np.abs(np.asarray(crossing.delays) @ self.errors))) + rounding
+        after = np.asarray(crossing.after)
+        self.happened.append(Happened(self.t, which, np.asarray(self.y), after, late))
+        if event.restart is not None:
+            jolt = np.asarray(crossing.jolt)[:, None] * rounding
+            moved = np.asarray(crossing.errors) @ self.errors
+            self.errors = np.concatenate([moved, jolt], axis=1)
+            self.y = crossing.after
+            self.restarts += 1
