@@ -16,8 +16,9 @@ from physml.results import RESULTS, is_failure
 from physml.solution import Solution
 from physml.systems import System
 
+_FAR = 4.0  # how much farther than an event a leg may look without harm
 _AT_A_TIME = 32  # roots that are located together
-_AHEAD = 2.0  # the next event is looked for as many times as far as the last one was
+_AHEAD = 3.0  # the next event is looked for as many times as far as the last one was
 _TOGETHER = 16  # roundings of the time within which events happen at once
 
 
@@ -37,11 +38,13 @@ class Course:
 
     Attributes:
         system, events, args, options: what is solved, and how.
+        t0: where it begins.
         t, y: where it stands.
         ahead: how far the next leg looks.
         errors: small changes of y, a column for each cause.
         legs, happened: what is behind it.
         restarts: how many of the events had a restart.
+        restarted: when the last one of these was.
         touched: the events that have just happened, whose functions are zero but for rounding.
     """
 
@@ -49,6 +52,7 @@ class Course:
     events: tuple[Event, ...]
     args: PyTree
     options: dict[str, Any]
+    t0: float
     t: float
     y: Float[Array, " dim"]
     ahead: float
@@ -56,20 +60,19 @@ class Course:
     legs: list[Leg] = field(default_factory=list)
     happened: list[Happened] = field(default_factory=list)
     restarts: int = 0
+    restarted: float = -np.inf
     touched: tuple[int, ...] = ()
 
     def go_on(self, t1: float) -> RESULTS | None:
         """One leg farther; returns how the course ends, if it does."""
-        begun, solution = self.t, self._solved(min(t1, self.t + self.ahead))
-        signs = self._signs()
-        reached = solution.t1
-        roots = locate(solution, self.events, self.args, reached, signs, _AT_A_TIME)
-        times = np.asarray(roots.times, float)
-        found = [(float(t), int(e)) for t, e in zip(times, roots.which, strict=True) if t < np.inf]
-        stop = next((t for t, e in found if self.events[e].stops), None)
+        solution, found, cut = self._look(min(t1, self.t + self.ahead))
+        stop = self._first_stop(found)
+        if stop is not None and float(solution.t1) - self.t > _FAR * (stop - self.t):
+            # What comes far behind the event may be large, and its digits are those of the window.
+            solution, found, cut = self._look(min(t1, self.t + 2 * (stop - self.t)))
+            stop = self._first_stop(found)
         if stop is None:
-            cut = int(roots.count) > len(found)
-            self._end_leg(solution, found[-1][0] if cut else float(reached), found)
+            self._end_leg(solution, found[-1][0] if cut else float(solution.t1), found)
             self.touched = (found[-1][1],) if cut else ()
             self.ahead *= _AHEAD
             return solution.result if not cut and bool(is_failure(solution.result)) else None
@@ -79,19 +82,39 @@ class Course:
         for _, which in sorted(at_once, key=lambda pair: pair[1]):
             self._cross(which)
         self.touched = tuple(which for _, which in at_once)
-        self.ahead = _AHEAD * (stop - begun)
+        self.ahead = _AHEAD * (stop - max(self.restarted, self.t0))
         if any(self.events[which].terminal for which in self.touched):
             return RESULTS.successful
-        short = stop - begun <= late - stop
+        short = stop - self.restarted <= late - stop
+        self.restarted = stop
         return RESULTS.accumulated if short else None
+
+    def _look(self, end: float) -> tuple[Solution, list[tuple[float, int]], bool]:
+        """A leg, the events on it by their times, and whether there are more of them."""
+        solution = self._solved(end)
+        signs = self._signs()
+        roots = locate(solution, self.events, self.args, solution.t1, signs, _AT_A_TIME)
+        times = np.asarray(roots.times, float)
+        found = [(float(t), int(e)) for t, e in zip(times, roots.which, strict=True) if t < np.inf]
+        return solution, found, int(roots.count) > len(found)
+
+    def _first_stop(self, found: list[tuple[float, int]]) -> float | None:
+        return next((t for t, which in found if self.events[which].stops), None)
 
     def _solved(self, end: float) -> Solution:
         with warnings.catch_warnings():  # the whole is judged in the end
             warnings.simplefilter("ignore", UserWarning)
             return solve(
                 self.system, self.y, end, t0=self.t, ts=np.array([end]), args=self.args,
-                throw=False, **self.options,
+                first_span=self.first_span, throw=False, **self.options,
             )  # fmt: skip
+
+    @property
+    def first_span(self) -> float | None:
+        """That of the widest window of the last leg: a short one would have to grow first."""
+        if not self.legs:
+            return None
+        return float(np.max(np.diff(np.asarray(self.legs[-1].solution.stats["edges"]))))
 
     def _signs(self) -> Float[Array, " events"]:
         """The sign of each function right after the start, where its value there is rounding."""

@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.quadrature import all_nodes
-from physml.pinn.collocation import CorrectedNetworks, Error, Polynomials
-from physml.pinn.ivp import flow
+from physml.pinn.collocation import CorrectedNetworks, Error, linearise, nodes_in
 from physml.results import RESULTS
 from physml.solution import Solution
 from physml.systems import System
@@ -38,21 +37,51 @@ def end_leg(
     """
     starts = np.asarray(solution.stats["edges"])[:-1]
     dim, used = len(errors), max(1, int(np.sum(starts < end)))
-    if not errors.any():
-        return Leg(solution, end, np.zeros((used, dim))), errors
-    changes = flow(solution, system, args)
-    at_end = np.asarray(_at(changes, end)).reshape(dim, dim)
-    terms = np.asarray(changes.coefficients)[:used]
-    degree = terms.shape[1] - 1
-    values = np.polynomial.legendre.legvander(all_nodes(degree - 1), degree)
-    found = np.einsum("nt,wtk->wnk", values, terms).reshape(*terms.shape[:1], -1, dim, dim)
-    carried = np.abs(found @ errors).sum(axis=3).max(axis=1)
-    return Leg(solution, end, carried), at_end @ errors
+    carried = np.zeros((used, dim))
+    if errors.any():
+        for k in range(used):
+            changes, at_end = _changes(system, args, solution, k, end)
+            carried[k] = np.abs(changes @ errors).sum(axis=2).max(axis=0)
+            errors = at_end @ errors
+    return Leg(solution, end, carried), errors
+
+
+def _changes(
+    system: System, args: PyTree, solution: Solution, k: int, end: float
+) -> tuple[Float[np.ndarray, "nodes dim dim"], Float[np.ndarray, "dim dim"]]:
+    """What the start of window k changes at its nodes, and at its end or the leg's before it."""
+    dense = solution.dense
+    assert isinstance(dense, CorrectedNetworks)
+    start, span, terms = (
+        np.asarray(x[k])
+        for x in (
+            dense.polynomials.starts,
+            dense.polynomials.spans,
+            dense.polynomials.coefficients,
+        )
+    )
+    legendre, degree = np.polynomial.legendre.legvander, len(terms) - 1
+    to_nodes = legendre(all_nodes(degree - 1), degree)
+    found = np.asarray(_along(system, args, start, span, (to_nodes @ terms).astype(terms.dtype)))
+    s = min(2 * (end - float(start)) / float(span) - 1, 1.0)
+    at_end = legendre([s], degree)[0] @ np.linalg.inv(to_nodes)
+    return found, np.einsum("n,nij->ij", at_end, found)
 
 
 @eqx.filter_jit
-def _at(function: Polynomials, t: float) -> Array:
-    return function.evaluate(jnp.asarray(t))
+def _along(
+    system: System,
+    args: PyTree,
+    start: Float[Array, ""],
+    span: Float[Array, ""],
+    values: Float[Array, "nodes dim"],
+) -> Float[Array, "nodes dim dim"]:
+    """The derivative of the values in a window in the first of them."""
+    nodes = nodes_in(start, span, len(values) - 2)
+    linearised = linearise(lambda t, y: system(t, y, args), nodes, values.T)
+    identity = jnp.eye(values.shape[1], dtype=values.dtype)[:, None]
+    known = jnp.repeat(identity, len(values) - 1, axis=1)
+    return jnp.concatenate([identity, linearised.solve(known)], axis=1).transpose(1, 0, 2)
 
 
 def join(legs: list[Leg], ts: Float[Array, " n"], result: RESULTS) -> Solution:

@@ -76,7 +76,6 @@ def find_roots(
     return locate(solution, (event,), args, solution.t1, first, max_roots)
 
 
-@eqx.filter_jit
 def locate(
     solution: Solution,
     events: Sequence[Event],
@@ -89,6 +88,20 @@ def locate(
 
     `first` is the sign of each function right after the start, or zero where its value there tells.
     """
+    # Of `stats` each solution has other shapes, for which all would be compiled again.
+    bare = eqx.tree_at(lambda s: s.stats, solution, {})
+    return _locate(bare, events, args, high, first, most)
+
+
+@eqx.filter_jit
+def _locate(
+    solution: Solution,
+    events: Sequence[Event],
+    args: PyTree,
+    high: Float[Array, ""],
+    first: Float[Array, " events"],
+    most: int,
+) -> Roots:
     dense = solution.dense
 
     def values(t: Array) -> Float[Array, " events"]:

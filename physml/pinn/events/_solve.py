@@ -122,7 +122,7 @@ def solve_events(
     for event in events:
         _try(event, jnp.asarray(t0, y.dtype), y, args)
     options = {"rtol": rtol, "atol": atol, "max_window": max_window}
-    course = Course(system, events, args, options, t0, y, t1 - t0, np.zeros((y.size, 0)))
+    course = Course(system, events, args, options, t0, t0, y, t1 - t0, np.zeros((y.size, 0)))
     result = None
     with ctrl_c() as interrupted:
         while result is None and course.t < t1:

@@ -3,13 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from physml._numerics.quadrature import legendre_transform
 from physml.pinn.collocation import CorrectedNetworks, Polynomials, linearise, nodes_in
 from physml.pinn.ivp._march import InitialValueProblem
 from physml.solution import Solution
-from physml.systems import System
 
 
 def differentiable(solution: Solution, problem: InitialValueProblem) -> Solution:
@@ -33,21 +32,6 @@ def differentiable(solution: Solution, problem: InitialValueProblem) -> Solution
     reached = (solution.ts <= solution.t1)[:, None]
     ys = jnp.where(reached, jax.vmap(dense.evaluate)(solution.ts), jnp.nan)
     return eqx.tree_at(lambda s: (s.dense, s.ys), solution, (dense, ys))
-
-
-@eqx.filter_jit
-def flow(solution: Solution, system: System, args: PyTree) -> Polynomials:
-    """The derivative of the state in its start: at each time a matrix, row after row."""
-    dense = solution.dense
-    assert isinstance(dense, CorrectedNetworks)
-    polynomials = dense.polynomials
-
-    def coefficients(y0: Float[Array, " dim"]) -> Float[Array, "windows terms dim"]:
-        return _of_problem(polynomials, InitialValueProblem(system, y0, args), solution.t0)
-
-    slopes = jax.jacfwd(coefficients)(dense.evaluate(solution.t0))
-    flat = slopes.reshape(*slopes.shape[:2], -1)
-    return Polynomials(polynomials.starts, polynomials.spans, flat)
 
 
 @eqx.filter_custom_jvp
