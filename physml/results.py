@@ -90,8 +90,8 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "need more noise."
     )
     accumulated = (
-        "Events follow each other ever faster, infinitely many before the time reached: let a restart "
-        "change to another motion there, such as rest."
+        "Events follow each other ever faster, infinitely many in a finite time: let a restart "
+        "change to another motion, such as rest."
     )
     at_bound = (
         "The likelihood grows up to the bound of a parameter, a factor of a million from its "

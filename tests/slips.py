@@ -409,6 +409,18 @@ CALLS = {
     nn.fourier: {"x": jnp.ones(4)},
     nn.pool: {"x": PIXELS, "size": 2, "kind": "max"},
     # pinn
+    pinn.Event: {
+        "root": lambda t, y, args: y[0] - 0.5, "restart": None, "terminal": False, "direction": 0,
+    },
+    pinn.solve_events: {
+        "system": DECAY, "y0": [1.0], "t1": 1.0, "t0": 0.0, "ts": None, "args": None,
+        "events": pinn.Event(lambda t, y, args: y[0] - 0.5), "rtol": None, "atol": None,
+        "max_window": None, "max_events": 10, "throw": True,
+    },
+    pinn.find_roots: {
+        "solution": SOLUTION, "root": lambda t, y, args: y[0] - 0.5, "args": None, "direction": 0,
+        "max_roots": 4,
+    },
     pinn.solve: {
         "system": LORENZ, "y0": ONES, "t1": 0.1, "t0": 0.0, "ts": None, "rtol": None, "atol": None,
         "units": 20, "num_points": 12, "key": None, "network": None, "first_span": None,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from physml.pinn.events._event import Event, cross, speeds
+from physml.pinn.events._event import Event, cross, signs
 from physml.pinn.events._legs import Leg, end_leg
 from physml.pinn.events._roots import locate
 from physml.pinn.ivp import solve
@@ -65,6 +65,8 @@ class Course:
 
     def go_on(self, t1: float) -> RESULTS | None:
         """One leg farther; returns how the course ends, if it does."""
+        if self.t + self.ahead <= self._late(self.t):
+            return RESULTS.accumulated
         solution, found, cut = self._look(min(t1, self.t + self.ahead))
         stop = self._first_stop(found)
         if stop is not None and float(solution.t1) - self.t > _FAR * (stop - self.t):
@@ -76,7 +78,7 @@ class Course:
             self.touched = (found[-1][1],) if cut else ()
             self.ahead *= _AHEAD
             return solution.result if not cut and bool(is_failure(solution.result)) else None
-        late = stop + _TOGETHER * float(np.spacing(np.asarray(stop, self.y.dtype)))
+        late = self._late(stop)
         at_once = [(t, e) for t, e in found if stop <= t <= late]
         self._end_leg(solution, stop, [(t, e) for t, e in found if t < stop])
         for _, which in sorted(at_once, key=lambda pair: pair[1]):
@@ -92,11 +94,14 @@ class Course:
     def _look(self, end: float) -> tuple[Solution, list[tuple[float, int]], bool]:
         """A leg, the events on it by their times, and whether there are more of them."""
         solution = self._solved(end)
-        signs = self._signs()
-        roots = locate(solution, self.events, self.args, solution.t1, signs, _AT_A_TIME)
+        roots = locate(solution, self.events, self.args, solution.t1, self._signs(), _AT_A_TIME)
         times = np.asarray(roots.times, float)
         found = [(float(t), int(e)) for t, e in zip(times, roots.which, strict=True) if t < np.inf]
         return solution, found, int(roots.count) > len(found)
+
+    def _late(self, t: float) -> float:
+        """Until when something happens at once with what happens at t."""
+        return t + _TOGETHER * float(np.spacing(np.asarray(abs(t), self.y.dtype)))
 
     def _first_stop(self, found: list[tuple[float, int]]) -> float | None:
         return next((t for t, which in found if self.events[which].stops), None)
@@ -119,9 +124,9 @@ class Course:
     def _signs(self) -> Float[Array, " events"]:
         """The sign of each function right after the start, where its value there is rounding."""
         t = jnp.asarray(self.t, self.y.dtype)
-        values, slopes = speeds(self.events, self.system, t, self.y, self.args)
         touched = np.isin(np.arange(len(self.events)), self.touched)
-        return jnp.where(touched | (values == 0), jnp.sign(slopes), 0.0)
+        at = jnp.asarray(touched, self.y.dtype)
+        return signs(self.events, self.system, t, self.y, self.args, at)
 
     def _end_leg(self, solution: Solution, end: float, passed: list[tuple[float, int]]) -> None:
         """Add a leg that ends at `end`, and the events that changed nothing on its way."""
@@ -132,9 +137,12 @@ class Course:
         self.errors = np.concatenate([self.errors, np.diag(own)], axis=1)
         for time, which in passed:
             y = solution(time)
-            crossing = cross(self.events[which], self.system, jnp.asarray(time, y.dtype), y, self.args)
+            crossing = cross(
+                self.events[which], self.system, jnp.asarray(time, y.dtype), y, self.args
+            )
             now = np.asarray(solution.error_estimate(time)) + leg.carried.max(axis=0)
             late = float(np.abs(np.asarray(crossing.delays)) @ now + crossing.rounding)
+            late += float(np.spacing(np.asarray(abs(time), y.dtype)))
             self.happened.append(Happened(time, which, np.asarray(y), np.asarray(y), late))
         self.t, self.y = end, solution(end)
 
@@ -144,6 +152,7 @@ class Course:
         crossing = cross(event, self.system, t, self.y, self.args)
         rounding = float(crossing.rounding)
         late = float(np.sum(np.abs(np.asarray(crossing.delays) @ self.errors))) + rounding
+        late += float(np.spacing(np.asarray(abs(self.t), self.y.dtype)))
         after = np.asarray(crossing.after)
         self.happened.append(Happened(self.t, which, np.asarray(self.y), after, late))
         if event.restart is not None:

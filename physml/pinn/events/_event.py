@@ -73,10 +73,10 @@ class Crossing(NamedTuple):
     """A state after an event, and what becomes of small errors of the state before it.
 
     Attributes:
-        after: the state.
+        after: the state, at the same time.
         errors: the matrix that takes an error from before the event to after it.
         delays: by how much an error of each component delays the event.
-        rounding: how far the time may be off for rounding alone.
+        rounding: how far the time may be off because g is rounded.
         jolt: what a delay of 1 changes in the state after.
     """
 
@@ -95,35 +95,47 @@ def cross(
 
     An error e delays the event by $\tau = -g_y e / (g_t + g_y f)$. So the state after it changes by
     $R_y (e + f \tau) + (R_t - f_+) \tau$, where R is the restart, f the right-hand side before the
-    event and $f_+$ the one after it.
+    event and $f_+$ the one after it. The root itself is a fraction of a rounding away from t, which
+    many events would add up to a phase: the state goes there by f, and back by $f_+$.
 
     Source: M. di Bernardo, C. J. Budd, A. R. Champneys, P. Kowalczyk, Piecewise-smooth Dynamical
     Systems (Springer 2008), section 2.5, for the saltation matrix.
     """
     g_t, g_y = jax.grad(lambda t, y: value(event, t, y, args), argnums=(0, 1))(t, y)
     r_t, r_y = jax.jacfwd(lambda t, y: restarted(event, t, y, args), argnums=(0, 1))(t, y)
-    after = restarted(event, t, y, args)
     rate = system(t, y, args)
-    speed = g_t + g_y @ rate
-    jolt = r_y @ rate + r_t - system(t, after, args)
+    speed, eps = g_t + g_y @ rate, jnp.finfo(y.dtype).eps
     delays = -g_y / speed
-    eps = jnp.finfo(y.dtype).eps
-    rounding = eps * (jnp.abs(t) + jnp.abs(g_y) @ jnp.abs(y) / jnp.abs(speed))
-    return Crossing(after, r_y + jnp.outer(jolt, delays), delays, rounding, jolt)
+    rest = jnp.nan_to_num(-value(event, t, y, args) / speed)
+    rest = jnp.clip(rest, -4 * eps * jnp.abs(t), 4 * eps * jnp.abs(t))
+    after = restarted(event, t, y + rest * rate, args)
+    after_rate = system(t, after, args)
+    jolt = r_y @ rate + r_t - after_rate
+    rounding = eps * (jnp.abs(g_y) @ jnp.abs(y)) / jnp.abs(speed)
+    errors = r_y + jnp.outer(jolt, delays)
+    return Crossing(after - rest * after_rate, errors, delays, rounding, jolt)
 
 
 @eqx.filter_jit
-def speeds(
+def signs(
     events: tuple[Event, ...],
     system: System,
     t: Float[Array, ""],
     y: Float[Array, " dim"],
     args: PyTree,
-) -> tuple[Float[Array, " events"], Float[Array, " events"]]:
-    """The value of each event's function, and how fast it changes along the solution."""
-    direction = jnp.ones_like(t), system(t, y, args)
-    pairs = [
-        jax.jvp(lambda t, y, event=event: value(event, t, y, args), (t, y), direction)
-        for event in events
-    ]
-    return tuple(jnp.stack(column) for column in zip(*pairs, strict=True))
+    touched: Float[Array, " events"],
+) -> Float[Array, " events"]:
+    """The sign of each event's function right after t, where its value at t is zero; else 0.
+
+    That of an event that has just happened, for which `touched` is 1, is zero but for rounding.
+    """
+    rate, eps = system(t, y, args), jnp.finfo(y.dtype).eps
+
+    def sign(event: Event, touched: Array) -> Array:
+        g_t, g_y = jax.grad(lambda t, y: value(event, t, y, args), argnums=(0, 1))(t, y)
+        slope = g_t + g_y @ rate
+        noise = 64 * eps * (jnp.abs(g_y) @ jnp.abs(y) + jnp.abs(t * slope))
+        none = jnp.abs(value(event, t, y, args)) <= touched * noise
+        return jnp.where(none, jnp.sign(slope), 0.0)
+
+    return jnp.stack([sign(event, touched[i]) for i, event in enumerate(events)])

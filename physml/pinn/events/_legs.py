@@ -90,7 +90,7 @@ def join(legs: list[Leg], ts: Float[Array, " n"], result: RESULTS) -> Solution:
     size = max(64, 1 << (sum(counts) - 1).bit_length())  # so that few shapes are compiled
     parts = [_without_hidden(leg) for leg in legs]
 
-    def joined(*leaves: Array) -> Array:
+    def joined(*leaves: Array | np.ndarray) -> Array:
         rows = [np.asarray(leaf)[:count] for leaf, count in zip(leaves, counts, strict=True)]
         rows.append(np.zeros((size - sum(counts), *rows[0].shape[1:]), rows[0].dtype))
         return jnp.asarray(np.concatenate(rows))

@@ -146,7 +146,7 @@ def _points(solution: Solution, high: Float[Array, ""]) -> Float[Array, " points
         starts, spans = edges[:-1], jnp.diff(edges)
     # Without each window's end, which is the start of the next one.
     s = jnp.asarray((1 - np.cos(np.pi * np.arange(_POINTS) / _POINTS)) / 2, ts.dtype)
-    times = starts[:, None] + spans[:, None] * s
+    times = starts[:, None] + spans[:, None] * s[None]
     times = jnp.where(jnp.isfinite(starts)[:, None], times, high)
     return jnp.append(jnp.clip(times, solution.t0, high).reshape(-1), high)
 
@@ -155,7 +155,7 @@ def _bisect(values: Callable[[Array], Array], brackets: _Brackets) -> Float[Arra
     """The root in each interval, to rounding."""
 
     def one(bracket: _Brackets) -> Array:
-        def halve(_: int, interval: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: Array, interval: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = interval
             middle = low + (high - low) / 2
             same = (values(middle)[bracket.which] >= 0) == bracket.positive
@@ -194,7 +194,7 @@ def _hidden(
         def distance(t: Array) -> Array:
             return jnp.where(sign, 1.0, -1.0) * values(t)[which]
 
-        def narrow(_: int, interval: tuple[Array, Array]) -> tuple[Array, Array]:
+        def narrow(_: Array, interval: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = interval
             left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
             downhill = distance(left) < distance(right)
