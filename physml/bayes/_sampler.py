@@ -175,9 +175,9 @@ def run_nuts(
 
     There the density is as good as a standard normal one, so that the warm-up has little to find:
     the step, and what sizes z has away from the mode. The chains start from draws of the normal
-    distribution of the mode. They go on side by side in one program: for four chains that takes half
-    the time of a core that a program for each chain takes. Unless it is traced, `fit.loop` runs it,
-    so that the chains can be interrupted, and another process can go on with them.
+    distribution of the mode. They go on side by side in one program, which takes half the CPU time
+    of a program for each of four chains. Unless it is traced, `fit.loop` runs it, so that the
+    chains can be interrupted, and another process can go on with them.
 
     Args:
         log_density: of q, a pytree.
