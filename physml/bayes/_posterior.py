@@ -246,6 +246,7 @@ def posterior(
         TypeError, ValueError: arguments of the wrong kind; priors of no unknown, or that exclude
             values within the bounds; observations that the noise cannot have given.
         RuntimeError: no mode was found, or the steps do not resolve the solution.
+        KeyboardInterrupt: Ctrl-C was pressed before each chain had four draws.
 
     Warns:
         UserWarning: the chains have not mixed (R-hat above 1.01) or diverged, or the density is
