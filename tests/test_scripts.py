@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from _cuts import TIMES
+
 ROOT = Path(__file__).parents[1]
 NEED_FILES = {"cifar10", "mnist"}  # see test_image_scripts.py
 TOOLS = {"runs"}  # no experiment, see test_runs.py
@@ -65,10 +69,6 @@ KEYS = {
 }
 RECORDED = set(
     "seed dtype device date command versions.jax versions.physml wall_s compile_seconds".split()
-)
-TIMES = tuple(
-    """date seconds seconds_t20 wall_s _s speedup diffrax_ratio_t20 batch_ratio
-    ess_per_second ess_ratio""".split()
 )
 
 
