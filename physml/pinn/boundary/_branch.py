@@ -13,8 +13,8 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked, summary
 from physml._types import Numbers
 from physml.pinn.boundary._arc import FIRST_STEP, Arc, OnArc
-from physml.pinn.boundary._guess import as_guess
 from physml.pinn.boundary._infinite import Ends
+from physml.pinn.boundary._problem import as_guess
 from physml.pinn.boundary._run import Task, check_settings, state_problem
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.results import RESULTS, conclude
@@ -168,11 +168,11 @@ def _follow(
         if following is None:
             result, words = RESULTS.not_converged, f"No step leads on from the parameter {at:.6g}."
             break
+        solutions.append(arc.solution(following.found)[0])  # while its place on the arc is set
         if following.tangent.unknown[-1] * point.tangent.unknown[-1] < 0:
             folds.append(arc.solution(arc.fold(point, step))[0])
         elif arc.crosses(point, step):
             crossings.append(arc.solution(arc.crossing(point, step))[0])
-        solutions.append(arc.solution(following.found)[0])
         steps = following.found.num_steps - point.found.num_steps
         step = min(step * (1.5 if steps <= _EASY else 0.8), _LONGEST_STEP)
         point = following

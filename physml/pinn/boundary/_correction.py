@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
-from physml._numerics.double_double import DoubleDouble
 from physml._numerics.quadrature import all_nodes, interpolation
 from physml.pinn.boundary._discretisation import Discretisation, Iterate, Sizes
 from physml.pinn.boundary._linear import Factors, Step
@@ -113,11 +111,11 @@ def _exact_look(
         return np.pad(array, [(0, fill)] + [(0, 0)] * (array.ndim - 1), mode="edge")
 
     starts, ends = padded(space.edges[:-1]), padded(space.edges[1:])
-    pair = DoubleDouble(*(padded(y.values.transpose(0, 2, 1)) for y in (x, rest)))
+    pair = [padded(y.values.transpose(0, 2, 1)) for y in (x, rest)]
     defects, left = [], []
     for first in range(0, windows, WINDOWS_AT_ONCE):
         some = slice(first, first + WINDOWS_AT_ONCE)
-        given = starts[some], ends[some], *jax.tree.map(lambda y, at=some: y[at], pair)
+        given = starts[some], ends[some], *(y[some] for y in pair)
         found = programs.exact(problem, *given, x.unknown, rest.unknown)
         defects.append(np.asarray(found[0]).transpose(0, 2, 1))
         left.append(np.asarray(found[1]))

@@ -39,7 +39,7 @@ class _Taken(NamedTuple):
     next: Step
 
 
-def newton(space: Discretisation, x: Iterate, max_steps: int) -> Ended:
+def newton(space: Discretisation, x: Iterate, max_steps: int, *, damped: bool = True) -> Ended:
     r"""Newton's method from an iterate.
 
     A share of each step is taken, so that the simplified next step, with the derivatives of before,
@@ -73,6 +73,12 @@ def newton(space: Discretisation, x: Iterate, max_steps: int) -> Ended:
         if length <= enough:
             x = x.plus(step)
             return ended(*_verdict(factors))
+        if not damped:
+            x = x.plus(step)
+            look = space.look(x)
+            if not look.finite:
+                return ended(RESULTS.not_converged, "Newton's steps lead astray.")
+            continue
         if before is not None:
             change, foreseen = before
             wrong = sizes.norm(_combined(foreseen, step, -1.0)) * length

@@ -14,10 +14,9 @@ from physml._numerics.compiled import constant, once
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.pinn.boundary._correction import Corrected, correct, finer
-from physml.pinn.boundary._guess import Guess
 from physml.pinn.boundary._infinite import Ends, settle
 from physml.pinn.boundary._linear import Step
-from physml.pinn.boundary._problem import BoundaryProblem, make_programs
+from physml.pinn.boundary._problem import BoundaryProblem, Guess, make_programs
 from physml.pinn.boundary._search import Found, Search, Settings
 from physml.pinn.boundary._solution import (
     ILL_POSED,
@@ -147,7 +146,7 @@ def finish(
     times = problem.times(found.edges, found.x.unknown)
     given = checks.check_times(ts, float(times[0]), float(times[-1]), problem.dtype)
     tolerance = settings.rtol, settings.atol
-    judged = judge(problem, found.edges, corrected, beyond, given, tolerance)
+    judged = judge(problem, found, corrected, beyond, given, tolerance)
     if result == RESULTS.successful and not judged.trusted:
         result, words = RESULTS.suspect, _doubt(corrected)
     solution = BoundarySolution(

@@ -1,6 +1,5 @@
 """The search for a solution: Newton's method on meshes that adapt."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,14 +8,14 @@ from jaxtyping import Float
 from physml.pinn.boundary._discretisation import Discretisation, Iterate
 from physml.pinn.boundary._mesh import even_mesh, fullness, interpolate, refine, unresolved
 from physml.pinn.boundary._newton import Ended, newton
-from physml.pinn.boundary._problem import BoundaryProblem, Programs
+from physml.pinn.boundary._problem import BoundaryProblem, Guess, Programs
 from physml.results import RESULTS
 
 Array = np.ndarray
-Guess = Callable[[Float[Array, "*times"]], Float[Array, "*times dim"]]
 
 _FIRST_WINDOWS = 8
-_FINER_STARTS = 3  # doublings of the first mesh, where Newton's method does not converge on it
+_FINER_STARTS = 2  # doublings of the first mesh, where Newton's method does not converge on it
+_MOST_REFINEMENTS, _MOST_ON_THE_WAY = 8, 200  # of meshes before it has converged; their windows
 _MOST_MESHES = 40
 _STALLED = 1e3  # in units of what is allowed: below it, a mesh that does not help is the last
 
@@ -41,6 +40,7 @@ class Found(NamedTuple):
         words: more about a failure.
         num_steps, num_meshes: Newton's steps and the meshes, in all.
         residuals: of each window, up to 1 where it is resolved: the fullness of its polynomial.
+        noise: how far rounding may have spoilt each component in Newton's last step.
     """
 
     edges: Float[Array, " edges"]
@@ -50,6 +50,7 @@ class Found(NamedTuple):
     num_steps: int
     num_meshes: int
     residuals: Float[Array, " windows"]
+    noise: Float[Array, " dim"]
 
 
 class Search:
@@ -68,17 +69,33 @@ class Search:
     def from_guess(
         self, stops: Float[Array, " stops"], places: Array, guess: Guess, unknown: Array
     ) -> Found:
-        """The solution near a guess, first on an even mesh; on finer ones where that fails."""
-        ended, edges = None, stops
+        """The solution near a guess, first on an even mesh.
+
+        Where Newton's method does not converge on it, it goes on from where it came, on meshes that
+        resolve that. Where that does not help, whole steps are tried from the guess: where f is
+        convex they come down from any height, which shares of a step take too long for. In the end
+        all is tried from a finer even mesh.
+        """
         for doublings in range(_FINER_STARTS + 1):
-            edges = even_mesh(stops, _FIRST_WINDOWS << doublings)
-            if doublings and len(edges) > self.settings.max_windows + 1:
-                break
+            edges = even = even_mesh(stops, _FIRST_WINDOWS << doublings)
             space = self.on_mesh(edges, places)
             ended = self._newton(space, Iterate(guess(space.nodes()), unknown))
-            if ended.result != RESULTS.not_converged:
+            for _ in range(_MOST_REFINEMENTS):
+                if ended.result != RESULTS.not_converged:
+                    break
+                finer = refine(edges, self._fullness(space, ended)[0], stops)
+                if not len(edges) < len(finer) <= _MOST_ON_THE_WAY:
+                    break
+                space = self.on_mesh(finer, places)
+                values = interpolate(edges, ended.x.values, space.nodes())
+                edges, ended = finer, self._newton(space, Iterate(values, ended.x.unknown))
+            if ended.result == RESULTS.not_converged:
+                space = self.on_mesh(even, places)
+                whole = self._newton(space, Iterate(guess(space.nodes()), unknown), damped=False)
+                if whole.result == RESULTS.successful:
+                    edges, ended = even, whole
+            if ended.result != RESULTS.not_converged or len(edges) > self.settings.max_windows:
                 break
-        assert ended is not None
         if ended.result != RESULTS.successful:
             return self._found(edges, ended)
         return self.adapt(edges, stops, places, ended)
@@ -120,8 +137,8 @@ class Search:
         words = f"{_MOST_MESHES} meshes were tried."
         return self._found(edges, ended._replace(result=RESULTS.unresolved, words=words), full)
 
-    def _newton(self, space: Discretisation, x: Iterate) -> Ended:
-        ended = newton(space, x, self.settings.max_steps)
+    def _newton(self, space: Discretisation, x: Iterate, damped: bool = True) -> Ended:
+        ended = newton(space, x, self.settings.max_steps, damped=damped)
         self.num_steps += ended.num_steps
         self.num_meshes += 1
         return ended
@@ -129,12 +146,14 @@ class Search:
     def _fullness(self, space: Discretisation, ended: Ended) -> tuple[Array, float]:
         """How full the windows are, and the largest neglected term in units of what is allowed."""
         values, settings = ended.x.values, self.settings
-        allowed = settings.rtol * np.max(np.abs(values), axis=(0, 1)) + settings.atol
-        allowed = np.maximum(allowed, ended.noise.state)
-        return fullness(values, allowed, space.rounding(ended.look, ended.x))
+        size, noise = np.max(np.abs(values), axis=(0, 1)), ended.noise.state
+        relative = np.where(size > 10 * noise, settings.rtol * size, noise)  # or it is but rounding
+        allowed = relative + settings.atol
+        # Rounding as large as this is that of a mesh which is far too coarse.
+        rounding = np.minimum(space.rounding(ended.look, ended.x), settings.rtol**0.5 * size / 8)
+        return fullness(values, allowed, rounding)
 
     def _found(self, edges: Array, ended: Ended, full: Array | None = None) -> Found:
         full = np.full(len(edges) - 1, np.inf, edges.dtype) if full is None else full
-        return Found(
-            edges, ended.x, ended.result, ended.words, self.num_steps, self.num_meshes, full
-        )
+        counts = self.num_steps, self.num_meshes
+        return Found(edges, ended.x, ended.result, ended.words, *counts, full, ended.noise.state)

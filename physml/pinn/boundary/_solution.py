@@ -13,6 +13,7 @@ from physml._numerics.quadrature import all_nodes
 from physml.pinn.boundary._correction import Corrected
 from physml.pinn.boundary._mesh import transform
 from physml.pinn.boundary._problem import BoundaryProblem
+from physml.pinn.boundary._search import Found
 from physml.pinn.collocation import Error, Polynomials
 from physml.results import RESULTS
 from physml.solution import Solution
@@ -70,7 +71,7 @@ class Judged(eqx.Module):
 
 def judge(
     problem: BoundaryProblem,
-    edges: Float[np.ndarray, " edges"],
+    found: Found,
     corrected: Corrected,
     beyond: Float[np.ndarray, " dim"],
     ts: Float[Array, " n"],
@@ -80,7 +81,7 @@ def judge(
 
     Args:
         problem: what was solved.
-        edges: of the windows, in the time of the problem.
+        found: the mesh, and what rounding may have spoilt.
         corrected: the solution and what is left of its error.
         beyond: the error of each component that the cut of an infinite interval makes.
         ts: times.
@@ -90,7 +91,7 @@ def judge(
     error, left_out = corrected.error, corrected.left_out
     eps = np.finfo(values.dtype).eps
     size = np.max(np.abs(values), axis=1)
-    times = problem.times(edges, unknown)
+    times = problem.times(found.edges, unknown)
     slopes = _largest_slopes(values, np.diff(times))
     late = np.maximum(np.abs(times[:-1]), np.abs(times[1:]))[:, None]
     rounding = 2 * eps * size + 0.5 * eps * late * slopes
@@ -101,10 +102,10 @@ def judge(
     if not corrected.condition * eps < ILL_POSED:
         resolution = np.full_like(resolution, np.inf)
     kept = _buffers(times, values, error.values, resolution)
-    polynomials, signed, resolution, ys = _finish(*kept, ts)
+    polynomials, signed, resolution, ys = _finish(kept, ts)
     total = np.asarray(resolution)[: len(size)] + np.max(np.abs(error.values), axis=1)
     rtol, atol = tolerance
-    enough = rtol**0.5 * np.max(size, axis=0) + atol + np.max(rounding, axis=0)
+    enough = rtol**0.5 * np.max(size, axis=0) + atol + np.max(rounding, axis=0) + found.noise
     return Judged(polynomials, Error(signed, resolution), ys, bool(np.all(total <= enough)))
 
 
@@ -170,9 +171,13 @@ def _buffers(
 
 @eqx.filter_jit
 def _finish(
-    starts: Array, spans: Array, terms: Array, error: Array, resolution: Array, ts: Array
+    buffers: tuple[Array, ...], ts: Float[Array, " n"]
 ) -> tuple[Polynomials, Polynomials, Array, Array]:
+    """The solution, its error, the resolution with what the polynomials leave out, and `ys`."""
+    starts, spans, terms, error, resolution = buffers
     polynomials = Polynomials(starts, spans, terms)
     signed = Polynomials(starts, spans, error)
     ys = jax.vmap(polynomials.evaluate)(ts)
-    return polynomials, signed, resolution + polynomials.truncation(), ys
+    # Integrals of n values of f have the degree n: the term beyond it, n + 1, is left out.
+    left_out = Polynomials(starts, spans, terms[:, :-1]).truncation()
+    return polynomials, signed, resolution + _INTERPOLATED * left_out, ys

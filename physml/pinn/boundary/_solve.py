@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics import checks
 from physml._numerics.calls import checked
 from physml._types import Numbers
-from physml.pinn.boundary._guess import as_guess
 from physml.pinn.boundary._infinite import Ends, time_scale
+from physml.pinn.boundary._problem import as_guess
 from physml.pinn.boundary._run import Task, check_settings, run, state_problem
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.systems import System
@@ -99,11 +99,11 @@ def solve_boundary(
     Problems (2004).
 
     Example:
-        A string under its own weight, and the first eigenvalue of a string, with y'(0) = 1:
+        Bratu's problem, u'' + exp(u) = 0 with u(0) = u(1) = 0; zero leads to the lower solution.
 
         >>> bratu = systems.from_function(lambda t, y, args: [y[1], -jnp.exp(y[0])], 2)
         >>> found = pinn.solve_boundary(bratu, lambda a, b: [a[0], b[0]], 0.0, 1.0)
-        >>> round(float(found(0.5)[0]), 12)
+        >>> print(f"{found(0.5)[0]:.12f}")
         0.140539214400
     """
     ends = _check_ends(t0, t1)
