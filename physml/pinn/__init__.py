@@ -5,6 +5,8 @@ from physml.pinn.collocation import WindowNetworks as WindowNetworks
 from physml.pinn.family import Bundle as Bundle
 from physml.pinn.family import bundle as bundle
 from physml.pinn.inverse import Discovery as Discovery
+from physml.pinn.inverse import Experiment as Experiment
+from physml.pinn.inverse import FittedExperiment as FittedExperiment
 from physml.pinn.inverse import Identified as Identified
 from physml.pinn.inverse import Profile as Profile
 from physml.pinn.inverse import discover as discover

@@ -2,6 +2,8 @@
 
 from physml.pinn.inverse._discover import Discovery as Discovery
 from physml.pinn.inverse._discover import discover as discover
+from physml.pinn.inverse._experiments import Experiment as Experiment
+from physml.pinn.inverse._identified import FittedExperiment as FittedExperiment
 from physml.pinn.inverse._identified import Identified as Identified
 from physml.pinn.inverse._identify import identify as identify
 from physml.pinn.inverse._profile import Profile as Profile

@@ -18,6 +18,7 @@ from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.nn import MLP
 from physml.pinn.inverse import _task as task
+from physml.pinn.inverse._experiments import Experiment, as_experiments
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
 from physml.pinn.inverse._layout import smoother
@@ -59,8 +60,8 @@ class Discovery(NamedTuple):
 @checked
 def discover(
     system: System,
-    ts: Numbers,
-    ys: Numbers,
+    ts: Numbers | Sequence[Experiment],
+    ys: Numbers | None = None,
     *,
     component: int,
     inputs: Sequence[int] | None = None,
@@ -81,7 +82,8 @@ def discover(
 
     Args:
         system: the known part of the right-hand side.
-        ts, ys: the observations, as for `identify`.
+        ts, ys: the observations, or several `Experiment`s that see the same components, as for
+            `identify`.
         component: i, whose equation lacks the term.
         inputs: the components that g depends on, each of them observed; all observed components
             unless given.
@@ -113,30 +115,31 @@ def discover(
     """
     if not isinstance(system, System):
         raise TypeError(f"system must be a System, got {type(system).__name__}")
-    known_args = options.pop("args", None)
+    known_args, t0 = options.pop("args", None), options.get("t0")
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
     checks.require_count(degree=degree, units=units)
     checks.require_inner_share(threshold=threshold)
     task.require_double("pinn.discover")
-    ts = _check_times(ts)
-    seen = _check_seen(system, ys, component, inputs, observe)
-    size = _typical_slope(ts, ys, component, observe) if size is None else size
+    experiments = as_experiments(ts, ys)
+    seen = _check_seen(system, experiments, component, inputs, observe)
+    size = _typical_slope(experiments, component, observe) if size is None else size
     checks.require_positive(size=size)
     hidden = _Hidden(MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key)))
 
     def fit(features: Callable, weights: np.ndarray, **more: Any) -> Identified:
-        times = np.asarray(ts, float)
-        start = float(times[0] if options.get("t0") is None else options["t0"])
+        first = min([x.start_time for x in experiments] + ([t0] if t0 is not None else []))
+        last = max(float(x.ts[-1]) for x in experiments)
         completed = from_function(
             _Completed(system, component, inputs, features, known_args),
             system.dim,
             state_names=system.state_names,
             autonomous=None if system.autonomous else False,
             args={"weights": jnp.asarray(weights, seen.dtype)},
-            jumps=tuple(system.jump_times(start, float(times[-1]))),
+            jumps=tuple(system.jump_times(first, last)),
         )
-        return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
+        more = {"observe": observe, **more, **options}
+        return identify(completed, experiments, free=("weights",), **more)
 
     with warnings.catch_warnings():  # the prior holds this fit off the data, as it should
         warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
@@ -150,53 +153,57 @@ def discover(
     return Discovery(tuple(names[j] for j in kept), weights, sd, found, smooth, candidates)
 
 
-def _check_times(ts: Numbers) -> Array:
-    """The times of the observations: finite, and a vector."""
-    ts = checks.floating_array("ts", ts)
-    checks.require_not_empty(ts=ts)
-    checks.require_finite("ts", ts)
-    if ts.ndim != 1:
-        raise ValueError(f"ts must have shape (n,), got shape {ts.shape}")
-    return ts
-
-
 def _check_seen(
-    system: System, ys: Numbers, component: int, inputs: tuple[int, ...], observe: tuple[int, ...]
+    system: System,
+    experiments: Sequence[Experiment],
+    component: int,
+    inputs: tuple[int, ...],
+    observe: tuple[int, ...],
 ) -> Float[Array, "n inputs"]:
-    """The observed inputs of the term."""
+    """The observed inputs of the term, where all of them were seen."""
     if not 0 <= component < system.dim:
         raise ValueError(f"component must be an index below {system.dim}, got {component}")
     if not inputs or not set(inputs) <= set(observe):
         raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
-    if not checks.is_concrete(ys):
-        raise ValueError("ys must not be traced: which terms are found depends on them")
-    ys = checks.floating_array("ys", ys, jnp.float64)
-    if ys.ndim != 2 or ys.shape[1] != len(observe):
-        raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
-    checks.require_finite("ys", ys)
-    seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
-    spans = np.ptp(np.asarray(seen), axis=0)
+    every = []
+    for experiment in experiments:
+        if not checks.is_concrete(experiment.ys):
+            raise ValueError("ys must not be traced: which terms are found depends on them")
+        if experiment.ys.shape[1] != len(observe):
+            raise ValueError(f"ys must have shape (n, {len(observe)}), got {experiment.ys.shape}")
+        if experiment.observe is not None and experiment.observe != observe:
+            raise ValueError(
+                f"observe must be the same in all experiments, {observe}, got {experiment.observe}"
+            )
+        own = np.asarray(experiment.ys)[:, [observe.index(i) for i in inputs]]
+        every.append(own[np.isfinite(own).all(axis=1)])
+    seen = np.concatenate(every)
+    spans = np.ptp(seen, axis=0) if len(seen) else np.zeros(len(inputs))
     if not (spans > 0).all():
         raise ValueError(
             f"ys must vary in every component of inputs, {inputs}, got max - min = {spans}"
         )
-    return seen
+    return jnp.asarray(seen)
 
 
-def _typical_slope(ts: Numbers, ys: Numbers, component: int, observe: tuple[int, ...]) -> float:
+def _typical_slope(
+    experiments: Sequence[Experiment], component: int, observe: tuple[int, ...]
+) -> float:
     """Ten times the root mean square of the component's slope, of smoothed data."""
     if component not in observe:
         raise ValueError(
             "size must be given where the component that lacks the term is not observed, got None"
         )
-    times, values = np.asarray(ts, float), np.asarray(ys, float)[:, [observe.index(component)]]
-    checks.require_increasing("ts", times)
-    if len(times) != len(values):
-        raise ValueError(
-            f"ys must have shape ({len(times)}, obs), a row a time, got {np.shape(ys)}"
-        )
-    smoothed = np.asarray(smoother(times, times)(jnp.asarray(values)))[:, 0]
-    return 10.0 * float(np.sqrt(np.mean(np.gradient(smoothed, times) ** 2)))
+    slopes = []
+    for experiment in experiments:
+        values = np.asarray(experiment.ys)[:, observe.index(component)]
+        own = ~np.isnan(values)
+        times = np.unique(experiment.ts[own])
+        if len(times) > 1:
+            rows, weights = smoother(experiment.ts[own], times)
+            smoothed = np.einsum("ak,ak->a", weights, values[own][rows])
+            slopes.append(np.gradient(smoothed, times))
+    return 10.0 * float(np.sqrt(np.mean(np.concatenate(slopes) ** 2))) if slopes else 0.0
 
 
 def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, " n"]:
@@ -212,9 +219,9 @@ def _regress(
     threshold: float,
 ) -> Float[np.ndarray, " terms"]:
     """The monomials' coefficients that explain a network's term along its solution."""
-    states = smooth.solution.ys
-    columns = _Monomials(exponents).columns(np.asarray(states)[:, list(inputs)])
-    return _sparse(columns, np.asarray(_term(smooth, states)), threshold)
+    states = np.concatenate([np.asarray(x.solution.ys) for x in smooth.experiments])
+    columns = _Monomials(exponents).columns(states[:, list(inputs)])
+    return _sparse(columns, np.asarray(_term(smooth, jnp.asarray(states))), threshold)
 
 
 def _fit_significant(
