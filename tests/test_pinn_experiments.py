@@ -9,9 +9,9 @@ import scipy.stats
 from helpers import refusals
 
 import physml
-from physml import bayes, noises, pinn
+from physml import bayes, noises, pinn, reference
 from physml.results import RESULTS
-from physml.systems import Table, from_function
+from physml.systems import LotkaVolterra, Table, from_function
 
 K, STARTS = 0.7, np.array([2.0, 30.0, 400.0])
 OPTIONS = {"num_windows": 3, "units": 10, "num_points": 8}
@@ -28,6 +28,11 @@ def driven(t, y, args):
 
 def two_rates(t, y, args):
     return -(args["k"] + args["m"]) * y
+
+
+def alone(t, y, args):
+    """Prey without predators, and predators without prey."""
+    return jnp.stack([1.1 * y[0], -0.4 * y[1]])
 
 
 DECAY = from_function(rate, 1, args={"k": 1.0})
@@ -220,6 +225,28 @@ def test_students_noise_is_not_drawn_to_outliers():
     best = scipy.optimize.minimize(cost, [K, 2.0], method="Nelder-Mead", tol=1e-12).x
     np.testing.assert_allclose([found.values["k"], found.y0[0]], best, rtol=1e-5)
     assert abs(found.values["k"] - K) < 4 * found.sd["k"] < 0.1
+
+
+@pytest.mark.slow
+def test_terms_of_two_equations_are_found_together():
+    """What predators do to prey, and prey to predators, from 100 points in two experiments."""
+    truth = LotkaVolterra(alpha=1.1, beta=0.4, delta=0.1, gamma=0.4)
+    ts, rng, experiments = np.linspace(0.0, 12.0, 50), np.random.default_rng(0), []
+    for y0 in ([10.0, 5.0], [5.0, 2.0]):
+        ys = np.array(reference.solve(truth, y0, ts).ys) + 0.01 * rng.standard_normal((50, 2))
+        ys[rng.uniform(size=ys.shape) < 0.1] = NAN
+        experiments.append(pinn.Experiment(ts, ys))
+    known = from_function(alone, 2, state_names=("x", "y"))
+    options = dict(component=(0, 1), degree=2, units=12, key=jax.random.key(0), num_windows=8)
+    found = pinn.discover(known, experiments, **options)
+    assert found.names == ("x y", "x y") and found.components == (0, 1)
+    np.testing.assert_allclose(found.coefficients, [-0.4, 0.1], rtol=0.01)
+    assert np.all(np.abs(found.coefficients - [-0.4, 0.1]) < 4 * found.sd)
+    states = jnp.array([[10.0, 5.0], [8.0, 3.0]])
+    for terms, rtol in zip(found.term(states), (0.01, 0.1), strict=True):
+        product = states[:, 0] * states[:, 1]
+        np.testing.assert_allclose(terms, np.stack([-0.4 * product, 0.1 * product], 1), rtol=rtol)
+    assert str(found).startswith("dx/dt: -0.") and "\ndy/dt: +0." in str(found)
 
 
 LINE = np.linspace(0.0, 1.0, 12)

@@ -29,31 +29,45 @@ _SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from z
 
 
 class Discovery(NamedTuple):
-    """An unknown term, as monomials and as a network.
+    """Unknown terms, as monomials and as networks.
 
     Attributes:
         names: the monomials whose sum is the term, such as `x^3` or `x v^2`.
+        components: in which component's equation each of them stands.
         coefficients: their coefficients, fitted to the data within the equation.
         sd: the coefficients' standard deviations.
-        found: the fit with the monomials; its `system` has the term in place.
-        network: the fit with the term as a network.
-        candidates: by monomial, the coefficients of the sparse regression on the network.
+        found: the fit with the monomials; its `system` has the terms in place.
+        network: the fit with the terms as networks.
+        candidates: by monomial, the coefficients of the sparse regression on the network; for
+            several components a dict for each, by the component's name.
     """
 
     names: tuple[str, ...]
+    components: tuple[int, ...]
     coefficients: Float[np.ndarray, " terms"]
     sd: Float[np.ndarray, " terms"]
     found: Identified
     network: Identified
-    candidates: dict[str, float]
+    candidates: dict[str, Any]
 
     def __str__(self) -> str:
-        terms = zip(self.names, self.coefficients, self.sd, strict=True)
-        return " ".join(f"{value:+.4g} (± {sd:.1g}) {name}" for name, value, sd in terms)
+        terms = zip(self.names, self.coefficients, self.sd, self.components, strict=True)
+        completed: Any = self.found.system
+        lacking = completed.function.components
+        lines: dict[int, list[str]] = {i: [] for i in lacking}
+        for name, value, sd, component in terms:
+            lines[component].append(f"{value:+.4g} (± {sd:.1g}) {name}")
+        if len(lacking) == 1:
+            return " ".join(lines[lacking[0]])
+        variables = self.found.system.state_names
+        return "\n".join(f"d{variables[i]}/dt: {' '.join(words)}" for i, words in lines.items())
 
     @checked
-    def term(self, ys: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """The term at states of shape (n, dim): by the monomials, and by the network, (n,) each."""
+    def term(self, ys: ArrayLike) -> tuple[Float[Array, "n *terms"], Float[Array, "n *terms"]]:
+        """The term at states of shape (n, dim): by the monomials, and by the network.
+
+        Shape (n,) each, or (n, components) if several components lack a term.
+        """
         return _term(self.found, jnp.asarray(ys)), _term(self.network, jnp.asarray(ys))
 
 
@@ -63,7 +77,7 @@ def discover(
     ts: Numbers | Sequence[Experiment],
     ys: Numbers | None = None,
     *,
-    component: int,
+    component: int | Sequence[int],
     inputs: Sequence[int] | None = None,
     degree: int = 3,
     threshold: float = 0.1,
@@ -73,18 +87,19 @@ def discover(
     observe: Sequence[int] | None = None,
     **options: Any,
 ) -> Discovery:
-    r"""The term g that an equation lacks, $\dot y_i = f_i(t, y) + g(y)$, from observations.
+    r"""The term g that an equation lacks, $\dot y_i = f_i(t, y) + g_i(y)$, from observations.
 
     First g is a network with a frozen hidden layer, whose readout `identify` finds together with
     the solution. Sequentially thresholded least squares then explains the network's values along
     the solution by few monomials. In the end these are fitted to the data within the equation, and
-    a monomial whose coefficient is not significantly different from zero is left out.
+    a monomial whose coefficient is not significantly different from zero is left out. Several
+    components may lack terms; each then has a network of its own.
 
     Args:
         system: the known part of the right-hand side.
         ts, ys: the observations, or several `Experiment`s that see the same components, as for
             `identify`.
-        component: i, whose equation lacks the term.
+        component: i, whose equation lacks the term; or several.
         inputs: the components that g depends on, each of them observed; all observed components
             unless given.
         degree: the highest degree of the monomials; the constant is one of them.
@@ -115,6 +130,7 @@ def discover(
     """
     if not isinstance(system, System):
         raise TypeError(f"system must be a System, got {type(system).__name__}")
+    lacking = tuple(component) if isinstance(component, Sequence) else (component,)
     known_args, t0 = options.pop("args", None), options.get("t0")
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
@@ -122,47 +138,68 @@ def discover(
     checks.require_inner_share(threshold=threshold)
     task.require_double("pinn.discover")
     experiments = as_experiments(ts, ys)
-    seen = _check_seen(system, experiments, component, inputs, observe)
-    size = _typical_slope(experiments, component, observe) if size is None else size
-    checks.require_positive(size=size)
-    hidden = _Hidden(MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key)))
+    seen = _check_seen(system, experiments, lacking, inputs, observe)
+    sizes = [_typical_slope(experiments, i, observe) if size is None else size for i in lacking]
+    for value in sizes:
+        checks.require_positive(size=value)
+    weights = ("weights",) if len(lacking) == 1 else tuple(f"weights_{i}" for i in lacking)
+    keys = [key] if len(lacking) == 1 else jax.random.split(key, len(lacking))
+    hidden = tuple(
+        _Hidden(MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(own))) for own in keys
+    )
 
-    def fit(features: Callable, weights: np.ndarray, **more: Any) -> Identified:
-        first = min([x.start_time for x in experiments] + ([t0] if t0 is not None else []))
-        last = max(float(x.ts[-1]) for x in experiments)
+    def fit(features: tuple[Callable, ...], first: Sequence[np.ndarray], **more: Any) -> Identified:
+        start = min([x.start_time for x in experiments] + ([] if t0 is None else [t0]))
+        end = max(float(x.ts[-1]) for x in experiments)
+        guess = {name: jnp.asarray(x, seen.dtype) for name, x in zip(weights, first, strict=True)}
         completed = from_function(
-            _Completed(system, component, inputs, features, known_args),
+            _Completed(system, lacking, weights, inputs, features, known_args),
             system.dim,
             state_names=system.state_names,
             autonomous=None if system.autonomous else False,
-            args={"weights": jnp.asarray(weights, seen.dtype)},
-            jumps=tuple(system.jump_times(first, last)),
+            args=guess,
+            jumps=tuple(system.jump_times(start, end)),
         )
+        free = tuple(name for name, x in guess.items() if x.size)
         more = {"observe": observe, **more, **options}
-        return identify(completed, experiments, free=("weights",), **more)
+        return identify(completed, experiments, free=free, **more)
 
     with warnings.catch_warnings():  # the prior holds this fit off the data, as it should
         warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
-        smooth = fit(hidden, np.zeros(units), prior={"weights": size})
+        prior = dict(zip(weights, sizes, strict=True))
+        smooth = fit(hidden, [np.zeros(units)] * len(lacking), prior=prior)
     exponents = _exponents(degree, len(inputs))
     coefficients = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
-    candidates = {names[j]: float(coefficients[j]) for j in np.flatnonzero(coefficients)}
-    kept, found = _fit_significant(fit, exponents, coefficients)
-    weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
-    return Discovery(tuple(names[j] for j in kept), weights, sd, found, smooth, candidates)
+    candidates = [{names[j]: float(row[j]) for j in np.flatnonzero(row)} for row in coefficients]
+    variables = [system.state_names[i] for i in lacking]
+    several = dict(zip(variables, candidates, strict=True))
+    equations, kept, found = _fit_significant(fit, exponents, coefficients)
+    values, sd = _weights(found)
+    return Discovery(
+        names=tuple(names[j] for j in kept),
+        components=tuple(lacking[i] for i in equations),
+        coefficients=values,
+        sd=sd,
+        found=found,
+        network=smooth,
+        candidates=several if len(lacking) > 1 else candidates[0],
+    )
 
 
 def _check_seen(
     system: System,
     experiments: Sequence[Experiment],
-    component: int,
+    lacking: tuple[int, ...],
     inputs: tuple[int, ...],
     observe: tuple[int, ...],
 ) -> Float[Array, "n inputs"]:
-    """The observed inputs of the term, where all of them were seen."""
-    if not 0 <= component < system.dim:
-        raise ValueError(f"component must be an index below {system.dim}, got {component}")
+    """The observed inputs of the terms, where all of them were seen."""
+    if not lacking or len(set(lacking)) < len(lacking):
+        raise ValueError(f"component must be one index or several different ones, got {lacking}")
+    for component in lacking:
+        if not isinstance(component, int) or not 0 <= component < system.dim:
+            raise ValueError(f"component must be an index below {system.dim}, got {component!r}")
     if not inputs or not set(inputs) <= set(observe):
         raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
     every = []
@@ -206,10 +243,17 @@ def _typical_slope(
     return 10.0 * float(np.sqrt(np.mean(np.concatenate(slopes) ** 2))) if slopes else 0.0
 
 
-def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, " n"]:
-    """The term of a completed equation, at states."""
+def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, "n *terms"]:
+    """The terms of a completed equation, at states."""
     completed: Any = fitted.system
-    return jax.vmap(completed.function.term, (0, None))(ys, fitted.args["weights"])
+    terms = jax.vmap(completed.function.terms, (0, None))(ys, fitted.args)
+    return terms[:, 0] if terms.shape[1] == 1 else terms
+
+
+def _weights(fitted: Identified) -> tuple[Float[np.ndarray, " all"], Float[np.ndarray, " all"]]:
+    """The weights of all terms, one equation after the other, and their standard deviations."""
+    values = [np.asarray(fitted.values[name]) for name in fitted.parameters.names]
+    return np.concatenate(values), np.concatenate([np.asarray(x) for x in fitted.sd.values()])
 
 
 def _regress(
@@ -217,45 +261,52 @@ def _regress(
     exponents: Int[np.ndarray, "terms inputs"],
     inputs: tuple[int, ...],
     threshold: float,
-) -> Float[np.ndarray, " terms"]:
-    """The monomials' coefficients that explain a network's term along its solution."""
+) -> Float[np.ndarray, "equations terms"]:
+    """The monomials' coefficients that explain the networks' terms along their solutions."""
     states = np.concatenate([np.asarray(x.solution.ys) for x in smooth.experiments])
     columns = _Monomials(exponents).columns(states[:, list(inputs)])
-    return _sparse(columns, np.asarray(_term(smooth, jnp.asarray(states))), threshold)
+    values = np.asarray(_term(smooth, jnp.asarray(states))).reshape(len(states), -1)
+    return np.stack([_sparse(columns, term, threshold) for term in values.T])
 
 
 def _fit_significant(
-    fit: Callable[[Callable, np.ndarray], Identified],
+    fit: Callable[[tuple[Callable, ...], Sequence[np.ndarray]], Identified],
     exponents: Int[np.ndarray, "terms inputs"],
-    coefficients: Float[np.ndarray, " terms"],
-) -> tuple[Int[np.ndarray, " kept"], Identified]:
-    """Which monomials are left once the insignificant ones are dropped, and the fit with these."""
-    kept = np.flatnonzero(coefficients)
+    coefficients: Float[np.ndarray, "equations terms"],
+) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " kept"], Identified]:
+    """Which monomials of which equations stay once insignificant ones are dropped, and the fit."""
+    equations, kept = np.nonzero(coefficients)
     while kept.size:
-        found = fit(_Monomials(exponents[kept]), coefficients[kept])
-        weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
+        own = [kept[equations == i] for i in range(len(coefficients))]
+        features = tuple(_Monomials(exponents[places]) for places in own)
+        first = [row[places] for row, places in zip(coefficients, own, strict=True)]
+        found = fit(features, first)
+        weights, sd = _weights(found)
         weakest = int(np.argmin(np.abs(weights) / sd))
         if abs(weights[weakest]) > _SIGNIFICANT * sd[weakest]:
-            return kept, found
-        kept = np.delete(kept, weakest)
+            return equations, kept, found
+        equations, kept = np.delete(equations, weakest), np.delete(kept, weakest)
     raise RuntimeError("pinn.discover: no monomial is significantly different from zero")
 
 
 class _Completed(eqx.Module):
-    """The right-hand side with a term that is linear in its weights added to one component."""
+    """The right-hand side with terms that are linear in their weights added to components."""
 
     system: System
-    component: int = eqx.field(static=True)
+    components: tuple[int, ...] = eqx.field(static=True)
+    weights: tuple[str, ...] = eqx.field(static=True)  # their names among the arguments
     inputs: tuple[int, ...] = eqx.field(static=True)
-    features: Callable
+    features: tuple[Callable, ...]  # of each component
     known_args: PyTree  # of the system
 
-    def term(self, y: Float[Array, " dim"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-        return self.features(y[np.asarray(self.inputs)]) @ weights
+    def terms(self, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " components"]:
+        seen = y[np.asarray(self.inputs)]
+        pairs = zip(self.features, self.weights, strict=True)
+        return jnp.stack([features(seen) @ args[name] for features, name in pairs])
 
     def __call__(self, t: ArrayLike, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         known = self.system(t, y, self.known_args)
-        return known.at[self.component].add(self.term(y, args["weights"]))
+        return known.at[np.asarray(self.components)].add(self.terms(y, args))
 
 
 class _Hidden(eqx.Module):
@@ -276,7 +327,8 @@ class _Monomials(eqx.Module):
 
     def __call__(self, y: Float[Array, " inputs"]) -> Float[Array, " terms"]:
         rows = [[x**n for x, n in zip(y, row, strict=True)] for row in self.exponents]
-        return jnp.stack([jnp.prod(jnp.stack(row)) for row in rows])
+        products = [jnp.prod(jnp.stack(row)) for row in rows]
+        return jnp.stack(products) if products else jnp.zeros(0, y.dtype)
 
     def columns(self, ys: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, "n terms"]:
         """The monomials' values at many points, on the host."""

@@ -89,8 +89,8 @@ class Identified(eqx.Module):
         degrees_of_freedom: infinite where the noise is known. If none is left to estimate the
             noise from, the covariance and the intervals are infinite.
         stats: the number of iterations; `growth` and `memory`, by which the residuals contradict
-            the noise, see `residual_tests`; `coarseness`, the windows' own error in units of what
-            does not show beside the noise.
+            the noise, see `residual_tests`; `spread`, by which counts do; `coarseness`, the
+            windows' own error in units of what does not show beside the noise.
         problem, fitted: what was minimised, and where the iteration ended.
     """
 
@@ -240,6 +240,11 @@ def in_words(found: Identified) -> str:
             "They grow with the observed value: give noise=noises.LogNormalNoise(), PoissonNoise() "
             "for counts, or the noise as a function of the value, such as noise=lambda y: 0.1 * y."
         )
+    if found.stats["spread"] > CONTRADICTED:
+        words.append(
+            "Counts scatter more than Poisson's distribution does: give noise=noises.NormalNoise() "
+            "or LogNormalNoise(), whose scales are estimated."
+        )
     if found.stats["memory"] > CONTRADICTED:
         words.append(
             "Each resembles the one before it: the model misses something, or the noise has a "
@@ -314,11 +319,14 @@ def _experiment(
     place = slice(point.p.size + number * dim, point.p.size + (number + 1) * dim)
     system, args = problem.field.at(point.p, number)
     residuals = jnp.where(data.seen, values - data.ys, jnp.nan)[own, :columns]
-    scale = fitted.scale[own, :columns]
+    scale, seen = fitted.scale[own, :columns], jnp.asarray(data.seen)[own, :columns]
+    largest = jnp.max(jnp.where(seen, scale, -jnp.inf), axis=0)
     return FittedExperiment(
         y0=point.s[first],
         y0_covariance=covariance[place, place],
-        noise=scale if data.likelihood.by_rows[number] else scale[0],
+        noise=scale
+        if data.likelihood.by_rows[number]
+        else jnp.where(seen.any(0), largest, jnp.nan),
         residuals=residuals,
         system=system,
         args=args,

@@ -85,20 +85,25 @@ class Likelihood(eqx.Module):
         return out
 
     def relative(self) -> Bool[Array, "n obs"]:
-        """Which scales have no unit."""
-        return jnp.asarray([noise.is_relative for noise in self.kinds])[self.kind]
+        """Which scales have no unit, or are none."""
+        without = [noise.is_relative or not noise.has_scale for noise in self.kinds]
+        return jnp.asarray(without)[self.kind]
+
+    def are_counts(self) -> Bool[Array, "n obs"]:
+        """Which observations are counts, which have no scale."""
+        return self._have(PoissonNoise)
 
     def testable(self, values: Float[Array, "n obs"]) -> Bool[Array, "n obs"]:
         """Which residuals are as good as normal: not those of small counts."""
-        counts = jnp.asarray([isinstance(noise, PoissonNoise) for noise in self.kinds])
-        return ~counts[self.kind] | (values >= _FEWEST_COUNTS)
+        return ~self.are_counts() | (values >= _FEWEST_COUNTS)
 
     def least(self, ys: Float[Array, "n obs"], seen: Array) -> Float[Array, "n obs"]:
         """The least value that a first guess may have, the same in a column of an experiment."""
-        positive = [isinstance(noise, LogNormalNoise) for noise in self.kinds]
-        counts = [isinstance(noise, PoissonNoise) for noise in self.kinds]
-        out = jnp.where(jnp.asarray(positive)[self.kind] & seen, ys, -jnp.inf)
-        return jnp.where(jnp.asarray(counts)[self.kind], jnp.maximum(ys, _HALF_A_COUNT), out)
+        out = jnp.where(self._have(LogNormalNoise) & seen, ys, -jnp.inf)
+        return jnp.where(self.are_counts(), jnp.maximum(ys, _HALF_A_COUNT), out)
+
+    def _have(self, kind: type[Noise]) -> Bool[Array, "n obs"]:
+        return jnp.asarray([isinstance(noise, kind) for noise in self.kinds])[self.kind]
 
 
 def likelihood_of(

@@ -20,6 +20,7 @@ _MISFIT = 3.0  # the largest scatter of the data, in units of the noise that a s
 CONTRADICTED = 2.6  # standard normal: by chance in one fit of a hundred, for both tests
 _SILENT = 0.3  # residuals smaller than this share of the noise say nothing about it
 _SMOOTHABLE = 20  # observations of a column from which a smoother tells the noise
+_RARE = 1e-3  # the smallest mean of a count
 _FEWEST = 10  # observations of a column that can contradict a noise
 
 
@@ -41,11 +42,19 @@ def residual_tests(
 def tests_of_experiments(
     problem: ShootingProblem, values: Float[Array, "n obs"], r: Float[Array, "n obs"]
 ) -> dict[str, Float[Array, ""]]:
-    """The tests of each experiment's residuals, together. Small counts are not tested."""
+    """The tests of each experiment's residuals, together, where counts are not small.
+
+    `spread` is standard normal if counts scatter as Poisson's distribution says, small ones too.
+    """
     data = problem.data
     tested = jnp.asarray(data.seen) & data.likelihood.testable(values)
     blocks = (slice(*rows) for rows in data.rows)
-    return _combined([_column_tests(values[own], r[own], tested[own]) for own in blocks])
+    tests = _combined([_column_tests(values[own], r[own], tested[own]) for own in blocks])
+    counts = jnp.asarray(data.seen) & data.likelihood.are_counts()
+    left = max(data.count - problem.num_free, 0) / data.count  # of each square, on average
+    variance = jnp.sum(jnp.where(counts, 2 + 1 / jnp.maximum(values, _RARE), 0.0))
+    surplus = jnp.sum(jnp.where(counts, r**2 - left, 0.0))
+    return {**tests, "spread": surplus / jnp.sqrt(jnp.maximum(variance, 1.0))}
 
 
 def _column_tests(values: Array, r: Array, seen: Array) -> tuple[Array, Array, Array, Array]:
@@ -140,7 +149,7 @@ def doubts(
         noiseless=not known and freedom <= 0,
         undetermined=vague | (nulls & jnp.all(free[: point.p.size])),
         misfit=misfit & jnp.any(jnp.where(jnp.isfinite(rough), rough, 0.0) > own),
-        contradicted=jnp.maximum(tests["growth"], tests["memory"]) > CONTRADICTED,
+        contradicted=jnp.max(jnp.stack(list(tests.values()))) > CONTRADICTED,
     )
 
 
