@@ -320,13 +320,12 @@ def _experiment(
     system, args = problem.field.at(point.p, number)
     residuals = jnp.where(data.seen, values - data.ys, jnp.nan)[own, :columns]
     scale, seen = fitted.scale[own, :columns], jnp.asarray(data.seen)[own, :columns]
-    largest = jnp.max(jnp.where(seen, scale, -jnp.inf), axis=0)
+    if not data.likelihood.by_rows[number]:  # the same in all rows that have one
+        scale = jnp.max(jnp.where(seen, scale, 0.0), axis=0)
     return FittedExperiment(
         y0=point.s[first],
         y0_covariance=covariance[place, place],
-        noise=scale
-        if data.likelihood.by_rows[number]
-        else jnp.where(seen.any(0), largest, jnp.nan),
+        noise=scale,
         residuals=residuals,
         system=system,
         args=args,

@@ -146,7 +146,9 @@ def _smoother_of_columns(
     for column in range(seen.shape[1]):
         those = np.flatnonzero(seen[:, column])
         if those.size:
-            found = smoother(ts[those], at)
+            # In a gap at either end the nearest observations say more than a parabola.
+            inside = np.clip(at, ts[those[0]], ts[those[-1]]) if those.size < len(ts) else at
+            found = smoother(ts[those], inside)
             count = found[0].shape[1]
             rows[:, :count, column] = first_row + those[found[0]]
             weights[:, :count, column] = found[1]
