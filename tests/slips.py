@@ -1,5 +1,6 @@
 """A right call of every public function, for `test_slips`, which spoils one argument at a time."""
 
+import types
 import warnings
 
 import jax
@@ -42,6 +43,9 @@ ONES, HISTORY = jnp.ones(3), jnp.ones((2, 3))
 TIMES = np.linspace(0.0, 1.0, 6)
 PATHS = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 3)))
 TRAJECTORIES = data.from_arrays(TIMES, PATHS)
+FRAME = types.SimpleNamespace(
+    columns=["run", "t", "x"], to_numpy=lambda: np.array([[1, 0.0, 2.0], [1, 1.0, 3.0]])
+)
 PIXELS = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6, 6, 1)))
 IMAGES = data.Images.from_arrays(PIXELS, [0, 1, 0, 1])
 KERNEL = jnp.ones((2, 2, 1, 1))
@@ -429,6 +433,9 @@ CALLS = {
     pinn.Experiment: {
         "ts": TIMES, "ys": PATHS[0], "t0": None, "y0": ONES, "known_start": None, "observe": None,
         "noise": None, "fixed": None, "seen": None,
+    },
+    pinn.experiments_from_dataframe: {
+        "frame": FRAME, "time": "t", "columns": ["x"], "experiment": "run",
     },
     pinn.discover: {
         "system": LORENZ, "ts": TIMES, "ys": PATHS[0], "component": 1, "inputs": None, "degree": 2,

@@ -175,7 +175,7 @@ def test_starts_that_depend_on_parameters_ties_and_inputs_of_their_own():
         noise=0.01,
         y0=lambda p: (p["m"] / p["k"])[None],
         ties={"m": lambda p: 2 * p["k"]},
-        **OPTIONS,
+        num_windows=6,
     )
     best = scipy.optimize.least_squares(
         lambda k: np.ravel(
@@ -247,6 +247,31 @@ def test_terms_of_two_equations_are_found_together():
         product = states[:, 0] * states[:, 1]
         np.testing.assert_allclose(terms, np.stack([-0.4 * product, 0.1 * product], 1), rtol=rtol)
     assert str(found).startswith("dx/dt: -0.") and "\ndy/dt: +0." in str(found)
+
+
+@pytest.mark.slow
+def test_counts_that_scatter_too_much_are_said():
+    rng, mean = np.random.default_rng(0), clean()[2]
+    ys = rng.poisson(mean * rng.gamma(100.0, 0.01, mean.shape))
+    with pytest.warns(UserWarning, match="Counts scatter more than Poisson's"):
+        found = pinn.identify(DECAY, times(), ys, free=("k",), noise=KINDS[2], **OPTIONS)
+    assert found.result == RESULTS.noise_contradicted
+
+
+def test_a_data_frame_has_an_experiment_for_each_label():
+    pandas = pytest.importorskip("pandas")
+    cells = {"run": ["b", "a", "b"], "t": [1.0, 0.0, 0.0], "x": [np.nan, 5.0, 7.0], "n": [3, 4, 1]}
+    frame = pandas.DataFrame(cells)
+    frame.loc[3] = ["a", 2.0, 1.0, None]
+    first, second = pinn.experiments_from_dataframe(
+        frame, time="t", columns=["n", "x"], experiment="run", noise=0.1
+    )
+    np.testing.assert_array_equal(first.ts, [0.0, 1.0])
+    np.testing.assert_array_equal(first.ys, [[1.0, 7.0], [3.0, NAN]])
+    np.testing.assert_array_equal(second.ys, [[4.0, 5.0], [NAN, 1.0]])
+    assert first.noise == 0.1
+    with pytest.raises(ValueError, match="frame must have each of the columns"):
+        pinn.experiments_from_dataframe(frame, time="when", columns=["x"])
 
 
 LINE = np.linspace(0.0, 1.0, 12)

@@ -1,6 +1,7 @@
 """Experiments: what was observed of a solution, when, and under which conditions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -167,3 +168,70 @@ def _seen(ys: Numbers, seen: Array | np.ndarray | None) -> Bool[np.ndarray, "n o
     if not given.any():
         raise ValueError("ys must hold observations, got only NaN, which stands for none")
     return given
+
+
+@checked
+def experiments_from_dataframe(
+    frame: Any,
+    *,
+    time: str,
+    columns: Sequence[str],
+    experiment: str | None = None,
+    **options: Any,
+) -> list[Experiment]:
+    """The experiments in a data frame of pandas, polars or another library, one observation a row.
+
+    Rows need not be in the order of time. A cell that is missing, or that is no number, was not
+    seen.
+
+    Args:
+        frame: the table, with `columns`, their names, and `to_numpy()`, an array.
+        time: the name of the column of times.
+        columns: the names of the columns of observations, in the order of `observe`.
+        experiment: the name of the column that says to which experiment a row belongs. Without it
+            the frame is one.
+        options: of `Experiment`, for all of them.
+
+    Raises:
+        TypeError, ValueError: no data frame; a column that is missing; times that are not numbers.
+
+    Example:
+        >>> import types
+        >>> cells = np.array([["a", 1.0, None], ["a", 0.0, 2.0], ["b", 0.0, 3.0], ["b", 2.0, 1.0]])
+        >>> frame = types.SimpleNamespace(columns=["run", "t", "x"], to_numpy=lambda: cells)
+        >>> first, _ = pinn.experiments_from_dataframe(
+        ...     frame, time="t", columns=["x"], experiment="run"
+        ... )
+        >>> first.ts.tolist(), first.ys.tolist()
+        ([0.0, 1.0], [[2.0], [nan]])
+    """
+    if not (hasattr(frame, "columns") and callable(getattr(frame, "to_numpy", None))):
+        raise TypeError(
+            f"frame must be a data frame, with columns and to_numpy(), got {type(frame).__name__}"
+        )
+    header, cells = [str(name) for name in frame.columns], np.asarray(frame.to_numpy())
+    wanted = [time, *columns, *([] if experiment is None else [experiment])]
+    if lost := [name for name in wanted if header.count(name) != 1]:
+        raise ValueError(f"frame must have each of the columns {lost} once, got {header}")
+    ts, *ys = (_numbers_of(cells[:, header.index(name)]) for name in (time, *columns))
+    checks.require_finite(time, ts)
+    labels = [None] * len(ts) if experiment is None else cells[:, header.index(experiment)].tolist()
+    found = []
+    for label in dict.fromkeys(labels):
+        rows = np.flatnonzero([other == label for other in labels])
+        rows = rows[np.argsort(ts[rows], kind="stable")]
+        found.append(Experiment(ts[rows], np.stack(ys, axis=1)[rows], **options))
+    return found
+
+
+def _numbers_of(cells: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Cells as numbers; NaN where there is none."""
+    values = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells.tolist()):
+        if isinstance(cell, str | bool):
+            continue
+        try:
+            values[row] = float(cell)
+        except (TypeError, ValueError):  # None, what pandas marks as missing
+            continue
+    return values
