@@ -142,39 +142,23 @@ def discover(
     sizes = [_typical_slope(experiments, i, observe) if size is None else size for i in lacking]
     for value in sizes:
         checks.require_positive(size=value)
-    weights = ("weights",) if len(lacking) == 1 else tuple(f"weights_{i}" for i in lacking)
     keys = [key] if len(lacking) == 1 else jax.random.split(key, len(lacking))
     hidden = tuple(
         _Hidden(MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(own))) for own in keys
     )
-
-    def fit(features: tuple[Callable, ...], first: Sequence[np.ndarray], **more: Any) -> Identified:
-        start = min([x.start_time for x in experiments] + ([] if t0 is None else [t0]))
-        end = max(float(x.ts[-1]) for x in experiments)
-        guess = {name: jnp.asarray(x, seen.dtype) for name, x in zip(weights, first, strict=True)}
-        completed = from_function(
-            _Completed(system, lacking, weights, inputs, features, known_args),
-            system.dim,
-            state_names=system.state_names,
-            autonomous=None if system.autonomous else False,
-            args=guess,
-            jumps=tuple(system.jump_times(start, end)),
-        )
-        free = tuple(name for name, x in guess.items() if x.size)
-        more = {"observe": observe, **more, **options}
-        return identify(completed, experiments, free=free, **more)
-
+    options = {"observe": observe, **options}
+    search = _Search(system, lacking, inputs, known_args, experiments, t0, options)
     with warnings.catch_warnings():  # the prior holds this fit off the data, as it should
         warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
-        prior = dict(zip(weights, sizes, strict=True))
-        smooth = fit(hidden, [np.zeros(units)] * len(lacking), prior=prior)
+        prior = dict(zip(search.weights, sizes, strict=True))
+        smooth = search.fit(hidden, [np.zeros(units)] * len(lacking), prior=prior)
     exponents = _exponents(degree, len(inputs))
     coefficients = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
     candidates = [{names[j]: float(row[j]) for j in np.flatnonzero(row)} for row in coefficients]
     variables = [system.state_names[i] for i in lacking]
     several = dict(zip(variables, candidates, strict=True))
-    equations, kept, found = _fit_significant(fit, exponents, coefficients)
+    equations, kept, found = _fit_significant(search.fit, exponents, coefficients)
     values, sd = _weights(found)
     return Discovery(
         names=tuple(names[j] for j in kept),
@@ -185,6 +169,44 @@ def discover(
         network=smooth,
         candidates=several if len(lacking) > 1 else candidates[0],
     )
+
+
+class _Search(NamedTuple):
+    """What is known of an equation that lacks terms, and what was observed."""
+
+    system: System
+    lacking: tuple[int, ...]
+    inputs: tuple[int, ...]
+    known_args: PyTree
+    experiments: Sequence[Experiment]
+    t0: float | None
+    options: dict[str, Any]  # of `identify`
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The names of the terms' weights among the arguments."""
+        single = len(self.lacking) == 1
+        return ("weights",) if single else tuple(f"weights_{i}" for i in self.lacking)
+
+    def fit(
+        self, features: tuple[Callable, ...], first: Sequence[np.ndarray], **more: Any
+    ) -> Identified:
+        """The fit with terms of these features, from these weights."""
+        system, names = self.system, self.weights
+        start = min(x.start_time for x in self.experiments)
+        start = start if self.t0 is None else min(start, self.t0)
+        end = max(float(x.ts[-1]) for x in self.experiments)
+        guess = {n: jnp.asarray(x, jnp.float64) for n, x in zip(names, first, strict=True)}
+        completed = from_function(
+            _Completed(system, self.lacking, names, self.inputs, features, self.known_args),
+            system.dim,
+            state_names=system.state_names,
+            autonomous=None if system.autonomous else False,
+            args=guess,
+            jumps=tuple(system.jump_times(start, end)),
+        )
+        free = tuple(name for name, x in guess.items() if x.size)
+        return identify(completed, self.experiments, free=free, **{**more, **self.options})
 
 
 def _check_seen(

@@ -63,13 +63,7 @@ def linear_solve(
     data = jnp.linalg.qr(data, mode="r")
     data = jnp.pad(data, ((0, 0), (0, max(columns - data.shape[1], 0)), (0, 0)))
     anchors = shooting.anchor_rows(problem, point)
-    of_window, sizes = layout.experiment[1:], problem.scales.y[layout.experiment[1:]]
-    weight, follows = coupling / sizes, jnp.asarray(layout.follows)[:, None, None]
-    gaps = weight[:, :, None] * point.linear.jumps
-    here = anchors[of_window]
-    away = jnp.where(follows, -jax.vmap(jnp.diag)(weight), here[:, :, :dim])
-    links = jnp.where(follows, gaps, here.at[:, :, :dim].set(0.0))
-    still = jax.vmap(jnp.diag)(jnp.sqrt(damping) / sizes)
+    away, links, still = _links(problem, point, anchors, coupling, damping)
     beside, below = jnp.zeros((columns, dim), dtype), jnp.zeros((dim, columns), dtype)
 
     def eliminate(later, window):
@@ -101,12 +95,31 @@ def linear_solve(
 
     _, rest = jax.lax.scan(substitute, first, eliminated)
     ds = jnp.concatenate([first[None], rest])
-    now = jnp.sum(r**2) + jnp.sum(gaps[:, :, -1] ** 2)
-    now = now + jnp.sum(prior**2) + jnp.sum(anchors[:, :, -1] ** 2)
+    # A link is a jump between windows, or holds the start of another experiment.
+    now = jnp.sum(r**2) + jnp.sum(links[:, :, -1] ** 2)
+    now = now + jnp.sum(prior**2) + jnp.sum(anchors[0, :, -1] ** 2)
     promised = now - triangle[-1, -1] ** 2
     # The other experiments' starts stand before the first one's and p.
     others = eliminated[np.asarray(layout.firsts[1:], int) - 1]
     return ShootingStep(dp, ds, promised, _joined(triangle[:-1, :-1], others))
+
+
+def _links(
+    problem: ShootingProblem,
+    point: ShootingPoint,
+    anchors: Float[Array, "experiments dim columns"],
+    coupling: Array,
+    damping: Array,
+) -> tuple[Array, Array, Array]:
+    """What ties each window but the first: rows of its own start, of what is before, damping."""
+    layout, dim = problem.layout, point.s.shape[1]
+    of_window, sizes = layout.experiment[1:], problem.scales.y[layout.experiment[1:]]
+    weight, follows = coupling / sizes, jnp.asarray(layout.follows)[:, None, None]
+    here = anchors[of_window]
+    away = jnp.where(follows, -jax.vmap(jnp.diag)(weight), here[:, :, :dim])
+    gaps = weight[:, :, None] * point.linear.jumps
+    links = jnp.where(follows, gaps, here.at[:, :, :dim].set(0.0))
+    return away, links, jax.vmap(jnp.diag)(jnp.sqrt(damping) / sizes)
 
 
 def _joined(
