@@ -261,7 +261,7 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
         robust=~ended,
     )
     return _Iteration(
-        guess=_guess(point, step),
+        guess=_guess(problem, point, step),
         best=best,
         ventured=ventured,
         cost=cost,
@@ -288,9 +288,16 @@ def _next_damping(state: _Iteration, cost: Array, better: Array, ventured: Array
     return jnp.maximum(state.damping * factor, _LEAST_DAMPING)
 
 
-def _guess(point: ShootingPoint, step: ShootingStep) -> _Guess:
-    """The guess that a step leads to, with the readouts to first order."""
+def _guess(problem: ShootingProblem, point: ShootingPoint, step: ShootingStep) -> _Guess:
+    """The guess that a step leads to, with the readouts to first order.
+
+    A start that is held is put where it belongs: what a step leaves of it is of second order, and
+    would cost so much that only tiny steps were taken.
+    """
     by_s, by_p = jnp.split(point.linear.readouts, [point.s.shape[1]], axis=2)
     change = jnp.einsum("wrd,wd->wr", by_s, step.s) + by_p @ step.p
     readouts = point.c + change.reshape(point.c.shape)
-    return _Guess(point.p + step.p, point.s + step.s, readouts, step.promised, step.triangle)
+    p, s, firsts = point.p + step.p, point.s + step.s, np.asarray(problem.layout.firsts)
+    held = np.asarray(problem.starts.held)[:, None]
+    s = s.at[firsts].set(jnp.where(held, problem.starts.at(problem.field, p), s[firsts]))
+    return _Guess(p, s, readouts, step.promised, step.triangle)
