@@ -194,7 +194,7 @@ class StudentNoise(_Scaled):
         first = jnp.where(first > 0, first, 1.0)
 
         def again(_, square):  # the EM algorithm, which weighs each residual by its size
-            return jnp.nanmean((nu + 1) * squares / (nu + squares / square), axis=0)
+            return jnp.nanmean((nu + 1) * squares / (nu + squares / square[None]), axis=0)
 
         return jnp.sqrt(jax.lax.fori_loop(0, _EM_STEPS, again, first))
 

@@ -272,7 +272,7 @@ def _sizes(
     ys: Float[Array, "n obs"], seen: Bool[Array, "n obs"]
 ) -> tuple[Float[Array, "n obs"], Float[Array, "n obs"]]:
     """The root mean square of an experiment's columns, and their spread, for each observation."""
-    count = jnp.maximum(jnp.sum(seen, axis=0), 1)
+    count = jnp.maximum(jnp.sum(seen, axis=0), 1).astype(ys.dtype)
 
     def mean(x):
         return jnp.sum(jnp.where(seen, x, 0.0), axis=0) / count
@@ -280,8 +280,8 @@ def _sizes(
     sizes = jnp.sqrt(mean(ys**2))
     sizes = jnp.where(sizes > 0, sizes, jnp.max(sizes))
     sizes = jnp.where(sizes > 0, sizes, 1.0)
-    spreads = jnp.maximum(jnp.sqrt(mean((ys - mean(ys)) ** 2)), _SMOOTHEST * sizes)
-    return jnp.broadcast_to(sizes, ys.shape), jnp.broadcast_to(spreads, ys.shape)
+    spreads = jnp.maximum(jnp.sqrt(mean((ys - mean(ys)[None]) ** 2)), _SMOOTHEST * sizes)
+    return jnp.broadcast_to(sizes[None], ys.shape), jnp.broadcast_to(spreads[None], ys.shape)
 
 
 def _off_zero(

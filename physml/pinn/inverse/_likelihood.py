@@ -80,6 +80,7 @@ class Likelihood(eqx.Module):
             else:
                 seen = jnp.where(group.mask, ys, jnp.nan)[group.rows]
                 scale = estimate(group, own, seen)
+            scale = scale if scale.ndim == 2 else scale[None]
             every = out.at[group.rows].set(jnp.broadcast_to(scale, own.shape))
             out = jnp.where(group.mask, every, out)
         return out

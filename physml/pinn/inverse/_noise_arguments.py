@@ -63,7 +63,8 @@ def _deviation(
     if not callable(noise):
         return _broadcast(name, noise, ys, seen)
     model, name = as_pytree(noise), f"{name} at the observations"
-    typical = jnp.where(seen, ys, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    counts = np.maximum(seen.sum(axis=0), 1).astype(float)
+    typical = jnp.where(seen, ys, 0.0).sum(axis=0) / counts
     found = _noise_at(model, jnp.where(seen, ys, typical[None]))
     if found.shape != ys.shape:
         raise ValueError(f"{name} must have their shape {ys.shape}, got {found.shape}")
@@ -88,7 +89,7 @@ def _broadcast(
         scale = jnp.where(seen, scale, 1.0)
     checks.require_finite(name, scale)
     checks.require_positive(**{name: scale})
-    return jnp.broadcast_to(scale, ys.shape)
+    return jnp.broadcast_to(jnp.atleast_2d(scale), ys.shape)
 
 
 class _AtLeast(eqx.Module):

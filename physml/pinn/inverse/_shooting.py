@@ -314,7 +314,7 @@ def estimate_scale(
     count = problem.data.count
 
     def estimate(group: Group, values: Array, ys: Array) -> Array:
-        counts = np.asarray(group.counts)
+        counts = np.asarray(group.counts, float)
         first = jnp.max(jnp.where(group.mask, problem.first_scale, 0.0), axis=0)
         first = jnp.where(first > 0, first, 1.0)
         if problem.loss == "squares":

@@ -63,7 +63,8 @@ def _column_tests(values: Array, r: Array, seen: Array) -> tuple[Array, Array, A
 
     def ranks(x):
         order = jnp.where(seen, jnp.abs(x), jnp.inf)
-        rank = jnp.argsort(jnp.argsort(order, axis=0), axis=0) - (count - 1) / 2
+        rank = jnp.argsort(jnp.argsort(order, axis=0), axis=0).astype(r.dtype)
+        rank = rank - (count[None] - 1) / 2
         return jnp.where(seen, rank, 0.0)
 
     size, scatter = ranks(values), ranks(r)
@@ -81,7 +82,7 @@ def _combined(columns: list[tuple[Array, Array, Array, Array]]) -> dict[str, Flo
     enough = count >= _FEWEST
     # Residuals far below the noise, such as those of data without any, contradict nothing.
     small = jnp.sum(squares) < _SILENT**2 * jnp.sum(count)
-    number = jnp.maximum(jnp.sum(enough), 1)
+    number = jnp.maximum(jnp.sum(enough), 1).astype(count.dtype)
     joined = (jnp.sum(jnp.where(enough, z, 0.0)) / jnp.sqrt(number) for z in (growth, memory))
     return {k: jnp.where(small, 0.0, z) for k, z in zip(("growth", "memory"), joined, strict=True)}
 
@@ -159,7 +160,7 @@ def _in_columns_of(problem: ShootingProblem, least: int) -> Bool[Array, "n obs"]
     seen = [jnp.asarray(data.seen)[slice(*rows)] for rows in data.rows]
     many = (jnp.sum(own, axis=0) > least for own in seen)
     return jnp.concatenate(
-        [jnp.broadcast_to(x, own.shape) for x, own in zip(many, seen, strict=True)]
+        [jnp.broadcast_to(x[None], own.shape) for x, own in zip(many, seen, strict=True)]
     )
 
 
@@ -171,7 +172,9 @@ def _by_columns(
     seen, squares = jnp.asarray(data.seen), jnp.where(data.seen, squares, 0.0)
     blocks = [slice(*rows) for rows in data.rows]
     total, count = (jnp.stack([jnp.sum(x[own], axis=0) for own in blocks]) for x in (squares, seen))
-    return jnp.where(count > 0, jnp.sqrt(total / jnp.maximum(count, 1)), jnp.inf)
+    return jnp.where(
+        count > 0, jnp.sqrt(total / jnp.maximum(count, 1).astype(total.dtype)), jnp.inf
+    )
 
 
 def coarseness(
