@@ -83,11 +83,10 @@ class Experiment(eqx.Module):
         if checks.is_concrete(given):
             checks.require_finite("ys", np.where(self.seen, np.asarray(given), 0.0))
         self.ys = jnp.where(self.seen, ys, jnp.nan)
-        start = float(self.ts[0] if t0 is None else t0)
-        if not (np.isfinite(start) and start <= self.ts[0] and start < self.ts[-1]):
+        if t0 is not None and not (np.isfinite(t0) and t0 <= self.ts[0] and t0 < self.ts[-1]):
             raise ValueError(
-                f"ts must lie within the horizon that starts at t0 = {start} and hold a later "
-                f"time, got {self.ts[0]} to {self.ts[-1]}"
+                f"ts must lie within the horizon that starts at t0 = {t0} and hold a later time, "
+                f"got {self.ts[0]} to {self.ts[-1]}"
             )
         if not (y0 is None or callable(y0)):
             y0 = checks.floating_array("y0", y0, jnp.float64)
@@ -108,7 +107,8 @@ class Experiment(eqx.Module):
         self, *, t0: float | None, y0: Start, known_start: bool, observe: Observe
     ) -> "Experiment":
         """The experiment, where it says nothing by what is said for all."""
-        known = self.known_start
+        known, first = self.known_start, float(self.ts[0])
+        t0 = first if t0 is None else t0
         return Experiment(
             self.ts,
             self.ys,
