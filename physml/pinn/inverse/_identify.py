@@ -14,7 +14,7 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
 from physml._types import Numbers
-from physml.pinn.collocation import OnDemand, WindowNetworks
+from physml.pinn.collocation import OnDemand, WindowNetworks, free_parameters
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse import _task as task
 from physml.pinn.inverse._experiments import (
@@ -27,7 +27,6 @@ from physml.pinn.inverse._identified import Identified, in_words, summarise
 from physml.pinn.inverse._layout import Layout, Neighbours, lay_out, window_networks
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit, fit_windows
 from physml.pinn.inverse._noise_arguments import AnyNoise
-from physml.pinn.inverse._parameters import free_parameters
 from physml.pinn.inverse._shooting import DataLoss, Scales, ShootingProblem
 from physml.pinn.inverse._task import Observations, Unknowns
 from physml.results import RESULTS, conclude, is_failure
@@ -74,8 +73,8 @@ def identify(
     guesses that are off by half, without data of all components, and through chaos.
 
     It may be called under `jax.jit` and `jax.vmap` with `ys`, `y0`, `noise` and the system's
-    numbers traced, for instance over hundreds of noise draws. Set `num_windows` then, and look at
-    `result`, because nothing is raised.
+    numbers traced, for instance over hundreds of noise draws, or over data sets that are divided
+    among devices. Set `num_windows` then, and look at `result`, because nothing is raised.
 
     Args:
         system: the right-hand side. Its values of the free parameters are the first guess.
@@ -151,7 +150,8 @@ def identify(
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None or callable(y0) else y0
     start = floating_array("y0", start, jnp.float64)
     system, start = check_problem(system, start, args)
-    guess = free_parameters(system, args, free, bounds or {}, [x.fixed for x in experiments], ties)
+    fixed = [x.fixed for x in experiments]
+    guess = free_parameters(system, args, free, bounds or {}, fixed=fixed, ties=ties)
     experiments = [
         x.completed(t0=t0, y0=y0, known_start=known_start, observe=observe) for x in experiments
     ]

@@ -12,9 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.quadrature import all_nodes, piece_at
 from physml.nn import MLP
-from physml.pinn.collocation import Tables, basis_at, hidden_layer, tabulate
+from physml.pinn.collocation import Parameters, Tables, basis_at, hidden_layer, tabulate
 from physml.pinn.inverse._experiments import Experiment
-from physml.pinn.inverse._parameters import Parameters
 from physml.pinn.inverse._task import Observations
 from physml.systems import Table
 

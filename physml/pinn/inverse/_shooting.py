@@ -18,11 +18,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from physml.noises import Whitened
-from physml.pinn.collocation import defect, nodes_in
+from physml.pinn.collocation import Parameters, defect, nodes_in
 from physml.pinn.inverse._layout import Layout
 from physml.pinn.inverse._likelihood import Group
-from physml.pinn.inverse._parameters import Parameters, Starts
-from physml.pinn.inverse._task import Observations
+from physml.pinn.inverse._task import Observations, Starts
 
 DataLoss = Literal["squares", "huber", "soft_l1"]
 """How a residual counts: by its square, or less where it is large."""

@@ -13,10 +13,10 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from physml._numerics import checks
 from physml._numerics.calls import answer, ask
 from physml._numerics.parts import as_pytree
+from physml.pinn.collocation import Parameters
 from physml.pinn.inverse._experiments import Experiment, Observe
 from physml.pinn.inverse._likelihood import Likelihood, likelihood_of
 from physml.pinn.inverse._noise_arguments import AnyNoise
-from physml.pinn.inverse._parameters import Parameters, Starts
 
 
 class Observations(eqx.Module):
@@ -33,6 +33,25 @@ class Observations(eqx.Module):
     shown: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     """The components that an experiment shows as they are, in the order of its columns."""
     count: int = eqx.field(static=True)  # of observed numbers
+
+
+class Starts(eqx.Module):
+    """The states at the start of all experiments: guesses, or what they are."""
+
+    guess: Float[Array, "experiments dim"]
+    held: tuple[bool, ...] = eqx.field(static=True)  # whether a start is known, or a function
+    functions: tuple[Callable | None, ...]  # of the parameters' values
+
+    def at(self, parameters: Parameters, p: Float[Array, " p"]) -> Float[Array, "experiments dim"]:
+        """The starts at these parameters."""
+        return jnp.stack(
+            [
+                guess
+                if function is None
+                else jnp.asarray(function(parameters.values(p, i)), guess.dtype)
+                for i, (guess, function) in enumerate(zip(self.guess, self.functions, strict=True))
+            ]
+        )
 
 
 class Unknowns(eqx.Module):

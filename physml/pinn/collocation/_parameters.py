@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
 
 from physml._numerics.calls import answer, ask
 from physml._numerics.checks import is_concrete, require_finite
@@ -109,34 +109,16 @@ class Parameters(eqx.Module):
         return below, above, jnp.where(below, self.low, 0.0), jnp.where(above, self.high, 0.0)
 
 
-class Starts(eqx.Module):
-    """The states at the start of all experiments: guesses, or what they are."""
-
-    guess: Float[Array, "experiments dim"]
-    held: tuple[bool, ...] = eqx.field(static=True)  # whether a start is known, or a function
-    functions: tuple[Callable | None, ...]  # of the parameters' values
-
-    def at(self, parameters: Parameters, p: Float[Array, " p"]) -> Float[Array, "experiments dim"]:
-        """The starts at these parameters."""
-        return jnp.stack(
-            [
-                guess
-                if function is None
-                else jnp.asarray(function(parameters.values(p, i)), guess.dtype)
-                for i, (guess, function) in enumerate(zip(self.guess, self.functions, strict=True))
-            ]
-        )
-
-
 def free_parameters(
     system: System,
     args: PyTree,
     free: Sequence[str],
     bounds: Mapping[str, tuple[float | int, float | int]],
+    dtype: DTypeLike = jnp.float64,
     fixed: Sequence[Mapping[str, PyTree]] = ({},),
     ties: Mapping[str, Callable] | None = None,
 ) -> tuple[Parameters, Float[Array, " p"]]:
-    """The parameters named in `free`, and their values in the system or in `args`.
+    """The parameters named in `free`, and their values in the system or in `args`, in `dtype`.
 
     Args:
         fixed: by name, what each experiment fixes.
@@ -157,7 +139,7 @@ def free_parameters(
         raise ValueError(f"bounds must name free parameters {tuple(free)}, got {sorted(bounds)}")
     guesses, lows, highs = [], [], []
     for name in free:
-        guess = jnp.asarray(known[name], jnp.float64)
+        guess = jnp.asarray(known[name], dtype)
         low, high = bounds.get(name, (-np.inf, np.inf))
         if not low < high:
             raise ValueError(f"bounds of {name} must be low < high, got ({low}, {high})")
@@ -174,14 +156,17 @@ def free_parameters(
         tuple(jnp.shape(known[name]) for name in free),
         np.concatenate(lows),
         np.concatenate(highs),
-        _stacked(fixed, values, free),
+        _stacked(fixed, values, free, dtype),
         _checked_ties(ties or {}, values, free),
     )
     return parameters, jnp.concatenate(guesses)
 
 
 def _stacked(
-    fixed: Sequence[Mapping[str, PyTree]], values: Mapping[str, PyTree], free: Sequence[str]
+    fixed: Sequence[Mapping[str, PyTree]],
+    values: Mapping[str, PyTree],
+    free: Sequence[str],
+    dtype: DTypeLike,
 ) -> dict[str, PyTree]:
     """What the experiments fix, by name and with an axis of experiments before all others."""
     names = sorted({name for own in fixed for name in own})
@@ -196,7 +181,7 @@ def _stacked(
         if all(isinstance(value, Table) for value in every):
             longest = max(value.ts.size for value in every)
             every = [value.padded(longest) for value in every]
-        every = [jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), value) for value in every]
+        every = [jax.tree.map(lambda x: jnp.asarray(x, dtype), value) for value in every]
         kinds = {jax.tree.structure(value) for value in every}
         shapes = {tuple(map(jnp.shape, jax.tree.leaves(value))) for value in every}
         if len(kinds) > 1 or len(shapes) > 1:
