@@ -15,9 +15,12 @@ from physml.pinn.events import solve_events as solve_events
 from physml.pinn.family import Bundle as Bundle
 from physml.pinn.family import bundle as bundle
 from physml.pinn.inverse import Discovery as Discovery
+from physml.pinn.inverse import Experiment as Experiment
+from physml.pinn.inverse import FittedExperiment as FittedExperiment
 from physml.pinn.inverse import Identified as Identified
 from physml.pinn.inverse import Profile as Profile
 from physml.pinn.inverse import discover as discover
+from physml.pinn.inverse import experiments_from_dataframe as experiments_from_dataframe
 from physml.pinn.inverse import identify as identify
 from physml.pinn.inverse import profile as profile
 from physml.pinn.ivp import solve as solve
