@@ -28,6 +28,12 @@ from physml.experiment import TIMES, Run
 
 T1 = 20.0
 Y0 = (1.0, 0.0)
+WORDS = {
+    "rk4": "Runge-Kutta, step 0.001",
+    "diffrax": "Diffrax",
+    "pinn": "PINN, readout by Gauss-Newton",
+    "pinn_adam": "PINN, all weights by gradient",
+}
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,11 @@ def solvers(run: Run, config: Config) -> None:
     }
     paths = {}
     for name, method in methods.items():
-        with run.row(name) as row:
+        with run.row(name, WORDS[name]) as row:
             ys = row.part(method)
             row["max_err"] = jnp.abs(ys - exact)[:, 0].max()
             row["rel_l2"] = dynamics.relative_l2(ys, exact).max()
-        paths[name] = ys[:, 0]
+        paths[WORDS[name]] = ys[:, 0]
     run.table(
         run.take_rows(),
         {"name": "method", "max_err": "max |x error|", "rel_l2": "relative L2", **TIMES},

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from physml._numerics.checks import require_finite
 from physml._types import Numbers
@@ -105,7 +106,8 @@ def write_cell(
     ax.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 
-def draw_semilogy(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
-    ax.plot(x, y, **style)
+def draw_semilogy(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> Line2D:
+    (line,) = ax.plot(x, y, **style)
     if np.any(y > 0):  # a method may be exact; zeros leave gaps, not spikes
         ax.set_yscale("log", nonpositive="mask")
+    return line
