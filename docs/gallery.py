@@ -78,11 +78,12 @@ def page(said: dict[str, Any]) -> str:
             f"| {words} {made_by(said, folder, name)} |"
             for folder, own in section["pictures"].items()
             for name, words in own.items()
+            if file_of(folder, name).exists()
         ]
         moving = section.get("moving", {}).items()
         parts += [f"## {section['title']}"]
         parts += [f"![{words}](figures/{name}.gif)\n\n{words}" for name, words in moving]
-        parts += ["\n".join(["| | |", "| --- | --- |", *rows])]
+        parts += ["\n".join(["| | |", "| --- | --- |", *rows])] if rows else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -94,11 +95,16 @@ def made_by(said: dict[str, Any], folder: str, name: str) -> str:
 
 
 def main(page_alone: bool) -> int:
-    """Make what can be made, and say what cannot."""
+    """Make what can be made, say what cannot, and write the page."""
     said = described()
+    if not page_alone:
+        make(said)
     (ROOT / "docs" / "gallery.md").write_text(page(said), encoding="utf-8")
-    if page_alone:
-        return 0
+    return 0
+
+
+def make(said: dict[str, Any]) -> None:
+    """The pictures, still and moving."""
     (FIGURES / "gallery").mkdir(parents=True, exist_ok=True)
     wanted = [(file_of(*each[:2]), *each[:2], WIDTH, COLOURS) for each in pictures(said)]
     wanted += [
@@ -113,7 +119,7 @@ def main(page_alone: bool) -> int:
             path.write_bytes(shrunk(content, width, colours))
     import _moving  # loads JAX, and computes
 
-    return _moving.main(FIGURES, ROOT / "results")
+    _moving.main(FIGURES, ROOT / "results")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def parting_forecasts(
         plane: the components to the left and up.
         names: of all components.
         tail: how much of each path is shown, in the units of `ts`.
-        frames: pictures, evenly over the times.
+        frames: pictures, evenly over the times; one for each time where there are fewer.
         lambda1: the leading Lyapunov exponent, for an axis in Lyapunov times.
         threshold: the error at which a forecast is said to have failed.
 
@@ -68,7 +68,7 @@ def parting_forecasts(
     require_positive(tail=tail, threshold=threshold)
     check_lambda1(lambda1)
     ts = check_shape("ts", ts, "time")
-    require_count(1, (ts.size, "the number of times"), frames=frames)
+    require_count(frames=frames)
     truth = check_shape("truth", truth, ts.size, len(names))
     if not all(0 <= i < len(names) for i in plane):
         raise ValueError(f"plane must be two of the {len(names)} components, got {plane}")
@@ -98,7 +98,8 @@ def parting_forecasts(
             curve.set_data(ts[: now + 1], error[: now + 1])
         return [*(artist for head in heads for artist in head), *curves]
 
-    return _animated(fig, draw, np.linspace(0, ts.size - 1, frames).round().astype(int))
+    pictures = np.unique(np.linspace(0, ts.size - 1, frames).round().astype(int))
+    return _animated(fig, draw, pictures.tolist())
 
 
 @checked
@@ -158,10 +159,12 @@ def marching_windows(
         marks.set_segments([[(edge, 0.0), (edge, 0.06)] for edge in edges[: now + 2]])
         return [*tops, *bottoms, window, marks]
 
-    return _animated(fig, draw, np.arange(edges.size - 1))
+    return _animated(fig, draw, range(edges.size - 1))
 
 
-def _animated(fig: Figure, draw: Callable[[int], list[Any]], pictures: np.ndarray) -> FuncAnimation:
+def _animated(
+    fig: Figure, draw: Callable[[int], list[Any]], pictures: Sequence[int]
+) -> FuncAnimation:
     """The pictures one after another, the last one for a second and a half."""
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # found once, and not anew for each picture
@@ -179,8 +182,9 @@ def _hold_the_attractor(ax: Axes, path: np.ndarray, names: Sequence[str]) -> Non
 
 def _head(ax: Axes, colour: str, name: str) -> tuple[Any, Any]:
     """A line for the last stretch of a path, and a dot where it is."""
-    (line,) = ax.plot([], [], color=colour, linewidth=1.6, label=name)
-    (dot,) = ax.plot([], [], color=colour, marker="o", markersize=6, linestyle="none")
+    width = 3.2 if colour == TRUTH else 1.6  # to be seen under the forecasts that follow it
+    (line,) = ax.plot([], [], color=colour, linewidth=width, label=name)
+    (dot,) = ax.plot([], [], color=colour, marker="o", markersize=4 + width, linestyle="none")
     return line, dot
 
 
