@@ -22,8 +22,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-WIDTH = 480  # pixels of a small picture
-COLOURS = 64
+WIDTH = 460  # pixels of a small picture
+COLOURS = 128
 
 
 def described(root: Path = ROOT) -> dict[str, Any]:
@@ -62,8 +62,9 @@ def shrunk(content: bytes, width: int | None = None, colours: int = COLOURS) -> 
     if width is not None and image.width > width:
         size = width, round(image.height * width / image.width)
         image = image.resize(size, Image.Resampling.LANCZOS)
-    # Drawings have few colours; without dithering their surfaces stay even, and small.
-    image = image.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    # The median cut would lose the colour of a thin line, and dithering even surfaces.
+    method, plain = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    image = image.quantize(colours, method=method, kmeans=2, dither=plain)
     written = io.BytesIO()
     image.save(written, "PNG", optimize=True)
     return written.getvalue()
@@ -114,7 +115,8 @@ def make(said: dict[str, Any]) -> None:
     for path, folder, name, width, colours in wanted:
         content = source_of(folder, name)
         if content is None:
-            print(f"{folder}/{name} stays as it is: run {said['commands'][folder]}")
+            maker = said["commands"].get(folder, "the notebook")
+            print(f"{folder}/{name} stays as it is: run {maker}")
         else:
             path.write_bytes(shrunk(content, width, colours))
     import _moving  # loads JAX, and computes

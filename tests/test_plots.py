@@ -519,3 +519,11 @@ def test_moving_pictures_that_cannot_be(draw):
 
 def march(edges, estimate=PATH):
     return plots.marching_windows(TS, PATH, edges, names="xyz", estimate=estimate)
+
+
+def test_curves_differ_in_colour_and_in_dashes():
+    values = {f"method {i}": (TS, np.full((101, 2), 1.0 + i)) for i in range(24)}
+    (ax,) = plots.bands(values, xlabel="step", ylabel="loss").axes
+    styles = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
+    assert len(set(styles)) == 24
+    assert all(a != b and c != d for (a, c), (b, d) in pairwise(styles[:12]))

@@ -1,5 +1,6 @@
 """What all figures share: colours, panels, axes, checks of shapes."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,12 @@ def colour_of(i: int) -> str:
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Colour and dashes of curve i; no pair repeats before every other has been used."""
-    return {"color": colour_of(i), "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
+    """Colour and dashes of curve i; of 24 curves no two have the same.
+
+    Neighbours differ in both, so that a print without colours tells them apart.
+    """
+    repeats = i // math.lcm(len(PALETTE), len(DASHES))
+    return {"color": colour_of(i), "linestyle": DASHES[(i + repeats) % len(DASHES)]}
 
 
 def check_shape(name: str, values: Numbers, *axes: int | str) -> np.ndarray:
