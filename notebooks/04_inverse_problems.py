@@ -88,7 +88,7 @@ found = pinn.identify(
 for name, (low, high) in found.intervals().items():
     print(f"{name}: {true[name]:.2f} is true, found with 95 %: {low:.2f} to {high:.2f}")
 print(f"noise: 0.50 was added, {float(found.noise[0]):.2f} is found")
-print("verdict:", RESULTS[found.result] or "nothing speaks against the fit")
+print("verdict:", RESULTS[found.result])
 
 # %% [markdown]
 # How it works: the time is cut into windows, and in each the solution is a network, as in `pinn.solve`. Networks,

@@ -161,7 +161,7 @@ found = pinn.identify(
 for name, (low, high) in found.intervals().items():
     print(f"{name}: between {low:.3f} and {high:.3f} with 95 %, true is {true[name]:.3f}")
 print(f"error of the camera: {float(found.noise[0]):.3f} rad")
-print("verdict:", RESULTS[found.result] or "nothing speaks against the fit")
+print("verdict:", RESULTS[found.result])
 
 # %% [markdown]
 # If your own data get another verdict, [the page on identification](../docs/how_to/identify_parameters.md) says what

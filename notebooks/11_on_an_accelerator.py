@@ -46,7 +46,6 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 jax.config.update("jax_num_cpu_devices", 2)  # the CPU as two devices, to try what is meant for GPUs
 
 import time
-from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,19 +107,20 @@ plots.error_growth(
 #
 # ## What becomes faster?
 #
-# A device is fast when it has much to do at once, and slow when one thing follows from the one before. One solution
-# is a chain of windows. A thousand solutions are a thousand chains, side by side. So we solve from many starts in one
-# program, by `jax.vmap`, and look at the time for one of them.
+# A device is fast when it has much to do at once, and slow when one thing follows from the one before. One trajectory
+# is a chain of steps. A thousand trajectories are a thousand chains, side by side. So we compute many from different
+# starts in one program, and look at the time for one of them.
 #
-# The first call compiles. It is not counted; a call returns before the work is done, so the clock waits for the
+# The first call compiles; it is not counted. And a call returns before its work is done, so the clock waits for the
 # result by `block_until_ready`.
 
-
 # %%
-@partial(jax.jit, static_argnums=1)
-def solve_many(starts, end):
-    solve = partial(pinn.solve, lorenz, t1=end, max_windows=64, correct=False, throw=False)
-    return jax.vmap(lambda y0: solve(y0).ys[-1])(starts)
+step_by_step = reference.RungeKutta4(lorenz, 0.01)
+
+
+@jax.jit
+def after_two_units(starts):
+    return dynamics.rollout(step_by_step, starts[:, None], 200)[:, -1]
 
 
 def seconds(function, *args):
@@ -130,20 +130,20 @@ def seconds(function, *args):
     return time.perf_counter() - begin
 
 
-sizes = (1, 8) if QUICK else (1, 8, 64, 512)
+sizes = (1, 100, 10_000) if QUICK else (1, 10, 100, 1000, 10_000, 100_000)
 starts = 10 * jax.random.normal(jax.random.key(0), (sizes[-1], 3))
-each = [seconds(solve_many, starts[:size], 1.0) / size for size in sizes]
+each = [seconds(after_two_units, starts[:size]) / size for size in sizes]
 for size, one in zip(sizes, each, strict=True):
-    print(f"{size:4d} solutions at once: {1e3 * one:8.2f} ms for each")
+    print(f"{size:6d} trajectories at once: {1e6 * one:9.2f} microseconds for each")
 plots.bands(
-    {devices[0].platform: (np.array(sizes), np.array(each)[:, None])},
-    xlabel="solutions in one program",
+    {devices[0].platform.upper(): (np.log10(sizes), np.array(each)[:, None])},
+    xlabel="trajectories in one program, powers of ten",
     ylabel="seconds for each",
 )
 
 # %% [markdown]
-# On a CPU the time for each falls a little and then stays. On a GPU it goes on falling, because a GPU does the work of
-# a thousand in nearly the time of one. [The page on speed](../docs/results/speed.md) has measurements of both.
+# On a CPU the time for each falls as long as starting the program is most of it, and then stays. On a GPU it goes on
+# falling for longer, because a GPU does the work of a thousand in nearly the time of one. [The page on speed](../docs/results/speed.md) has measurements of both.
 #
 # ## Several devices
 #
@@ -173,10 +173,10 @@ print("forecasts", paths.shape, "on", len(paths.devices()), "device(s)")
 # %%
 mesh = jax.make_mesh((len(devices),), ("starts",), axis_types=(jax.sharding.AxisType.Auto,))
 rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("starts"))
-divided = jax.device_put(starts[:8], rows)
-ends = solve_many(divided, 1.0)
-print("8 solutions on", len(ends.devices()), "device(s)")
-jax.debug.visualize_array_sharding(ends)
+divided = jax.device_put(starts[: 8 * len(devices)], rows)
+ends = after_two_units(divided)
+for shard in ends.addressable_shards:
+    print(shard.device, "has the rows", shard.index[0], "of", ends.shape)
 
 # %% [markdown]
 # ## Many networks at once
@@ -215,7 +215,10 @@ swept = fit.sweep(
 losses = swept.history["loss"][-20:].mean(axis=0).reshape(7, count)
 print(f"{len(swept)} networks in {swept.seconds:.1f} s, {swept.diverged.sum()} diverged")
 plots.bands(
-    {"four seeds": (rates, losses)}, xlabel="learning rate", ylabel="loss at the end", share=1.0
+    {"four seeds each": (np.log10(rates), losses)},
+    xlabel="learning rate, powers of ten",
+    ylabel="loss at the end",
+    share=1.0,
 )
 
 # %% [markdown]
