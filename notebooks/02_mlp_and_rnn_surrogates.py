@@ -90,8 +90,8 @@ def skill_of(step_map):
 
 
 def describe(name, skill):
-    in_lyapunov_times = skill.times.mean() * lorenz.lambda1
-    print(f"{name}: error of one step {skill.eps1:.0e}, valid for {in_lyapunov_times:.1f}")
+    times = skill.times.mean() * lorenz.lambda1
+    print(f"{name}: error of one step {skill.eps1:.0e}, valid for {times:.1f} Lyapunov times")
 
 
 # %% [markdown]

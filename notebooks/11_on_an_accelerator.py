@@ -142,8 +142,9 @@ plots.bands(
 )
 
 # %% [markdown]
-# On a CPU the time for each falls as long as starting the program is most of it, and then stays. On a GPU it goes on
-# falling for longer, because a GPU does the work of a thousand in nearly the time of one. [The page on speed](../docs/results/speed.md) has measurements of both.
+# On a CPU the time for each falls as long as starting the program is most of it. With very many it may rise again,
+# because their numbers no longer fit into the processor's cache. On a GPU it goes on falling for longer, because a GPU
+# does the work of a thousand in nearly the time of one. [The page on speed](../docs/results/speed.md) has measurements of both.
 #
 # ## Several devices
 #

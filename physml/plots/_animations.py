@@ -26,7 +26,7 @@ from physml.plots._common import (
     label_time,
 )
 
-_INTERVAL = 50  # milliseconds that a picture stays
+_MOVE, _WINDOW = 50, 150  # milliseconds that a picture stays
 
 
 @checked
@@ -99,7 +99,7 @@ def parting_forecasts(
         return [*(artist for head in heads for artist in head), *curves]
 
     pictures = np.unique(np.linspace(0, ts.size - 1, frames).round().astype(int))
-    return _animated(fig, draw, pictures.tolist())
+    return _animated(fig, draw, pictures.tolist(), _MOVE)
 
 
 @checked
@@ -159,17 +159,17 @@ def marching_windows(
         marks.set_segments([[(edge, 0.0), (edge, 0.06)] for edge in edges[: now + 2]])
         return [*tops, *bottoms, window, marks]
 
-    return _animated(fig, draw, range(edges.size - 1))
+    return _animated(fig, draw, range(edges.size - 1), _WINDOW)
 
 
 def _animated(
-    fig: Figure, draw: Callable[[int], list[Any]], pictures: Sequence[int]
+    fig: Figure, draw: Callable[[int], list[Any]], pictures: Sequence[int], interval: int
 ) -> FuncAnimation:
     """The pictures one after another, the last one for a second and a half."""
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # found once, and not anew for each picture
-    still = [pictures[-1]] * (1500 // _INTERVAL)
-    return FuncAnimation(fig, draw, [*pictures, *still], interval=_INTERVAL, blit=False)
+    still = [pictures[-1]] * (1500 // interval)
+    return FuncAnimation(fig, draw, [*pictures, *still], interval=interval, blit=False)
 
 
 def _hold_the_attractor(ax: Axes, path: np.ndarray, names: Sequence[str]) -> None:
