@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.animation import FuncAnimation
+from PIL import Image, ImageSequence
 
 import physml
 from physml import dynamics, experiment, pinn, plots, reference, systems
 
-DPI = 72
+DPI, COLOURS = 90, 64
 
 
-def main(figures: Path, results: Path) -> int:
+def main(figures: Path, results: Path) -> None:
     """Write them; the forecasts need what `python scripts/lorenz.py` has fitted."""
     jax.config.update("jax_enable_x64", True)  # before anything is computed
     experiment.use_compilation_cache()
@@ -25,7 +26,19 @@ def main(figures: Path, results: Path) -> int:
         print("lorenz_parting stays as it is: run python scripts/lorenz.py")
     for name, animation in written.items():
         animation.save(figures / f"{name}.gif", writer="pillow", dpi=DPI)
-    return 0
+        shrink(figures / f"{name}.gif")
+
+
+def shrink(path: Path) -> None:
+    """Give all pictures the colours of the last one, so that what does not move takes no room."""
+    plain = Image.Dither.NONE
+    with Image.open(path) as moving:
+        frames = [(x.convert("RGB"), x.info["duration"]) for x in ImageSequence.Iterator(moving)]
+    last, _ = frames[-1]
+    palette = last.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=plain)
+    first, *others = (picture.quantize(palette=palette, dither=plain) for picture, _ in frames)
+    durations = [duration for _, duration in frames]
+    first.save(path, save_all=True, append_images=others, duration=durations, loop=0)
 
 
 def parting(maps: dict[str, physml.step_maps.StepMap]) -> FuncAnimation:
