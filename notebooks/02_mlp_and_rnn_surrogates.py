@@ -232,7 +232,8 @@ for name, exponents in {
     "surrogate": np.asarray(spectrum.exponents).mean(axis=0),
     "known": np.asarray(lorenz.lyapunov_exponents),
 }.items():
-    print(f"{name:10s} exponents {np.round(exponents, 2)}, their sum {exponents.sum():.2f}")
+    words = ", ".join(f"{exponent:.2f}" for exponent in exponents)
+    print(f"{name:10s} exponents {words}, their sum {exponents.sum():.2f}")
 
 # %% [markdown]
 # The sum is the rate at which volumes shrink, $-(\sigma + 1 + \beta) = -13.67$. The surrogate has learned it from

@@ -143,9 +143,9 @@ found = classify.evaluate(classify.probabilities(grid[best].model, test), test)
 print(found.summary())
 
 # %% [markdown]
-# The summary has, for each class, the share of its images that is read right (recall) and the share of the answers
-# with this class that is right (precision). Which digit is taken for which, the table shows: rows are the true
-# classes, columns the answers.
+# For each class there stand the number of its images, the share that is read right, and what the others are taken
+# for. The calibration error says how far, on average, the probability that the network states is from the share of
+# answers that are right. The table below shows the same numbers: rows are the true classes, columns the answers.
 
 # %%
 plots.evaluation_figures(found, test)["confusion"]
