@@ -414,6 +414,23 @@ CALLS = {
         "units": 20, "num_points": 12, "key": None, "network": None, "first_span": None,
         "max_window": None, "max_steps": 10, "max_windows": 64, "correct": True, "throw": True,
     },
+    pinn.solve_boundary: {
+        "system": DECAY, "conditions": lambda a, b: a - 1.0, "t0": 0.0, "t1": 1.0, "guess": None,
+        "free": (), "at": None, "ts": None, "rtol": None, "atol": None, "num_points": 8,
+        "max_windows": 64, "max_steps": 5, "settling": None, "throw": True,
+    },
+    pinn.follow_branch: {
+        "system": systems.from_function(lambda t, y, args: -args["k"] * y, 1, args={"k": 1.0}),
+        "conditions": lambda a, b, p: a - 1.0, "t0": 0.0, "t1": 1.0, "parameter": "k",
+        "within": (0.9, 1.1), "guess": None, "backwards": False, "free": (), "rtol": None,
+        "atol": None, "num_points": 8, "max_windows": 64, "max_steps": 5, "max_points": 2,
+        "throw": False,
+    },
+    pinn.periodic_orbit: {
+        "system": DRIVEN, "guess": [1.0, 0.0], "period": 4.0 * np.pi, "t0": 0.0, "ts": None,
+        "rtol": None, "atol": None, "num_points": 8, "max_windows": 64, "max_steps": 5,
+        "throw": True,
+    },
     pinn.bundle: {
         "system": DECAY, "y0": [[1.0], [2.0]], "t1": 0.2, "key": KEY, "parameters": None, "t0": 0.0,
         "rtol": None, "atol": None, "units": 20, "time_units": 20, "num_points": 12,
@@ -541,6 +558,8 @@ CALLS = {
     Solution.derivative: {"self": SOLUTION, "t": 0.5},
     Solution.error_estimate: {"self": SOLUTION, "t": 0.5},
     Solution.valid_until: {"self": SOLUTION, "rtol": 1e-3},
+    Solution.to_dataframe: {"self": SOLUTION, "t": [0.5], "names": ["x"]},
+    Solution.to_xarray: {"self": SOLUTION, "t": [0.5], "names": ["x"]},
     dynamics.Skill.summary: {"self": SKILL, "unit": 1.0},
     pinn.Profile.interval: {"self": PROFILE, "level": 0.9},
     reference.RungeKutta4.init: {"self": MAP, "history": jnp.ones((1, 3)), "t0": 0.0},
@@ -649,8 +668,8 @@ WITH_ZERO = REAL | {
     "restarts", "penalty", "residual_weight", "noise of fit_linear_equation", "force_noise",
 }  # fmt: skip
 WITH_INFINITY = {
-    "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega", "gamma of phase_lag",
-    "omega0 of phase_lag",
+    "t1 of solve_boundary", "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega",
+    "gamma of phase_lag", "omega0 of phase_lag",
     "gamma of amplitude_response", "omega0 of amplitude_response", "t of System.__call__",
     "b of neuron", "b of gradient_step", "target", "x of relu", "x of sigmoid",
     "x of sigmoid_derivative", "b of squared_error", "b of squared_error_gradient",

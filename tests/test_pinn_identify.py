@@ -13,7 +13,7 @@ import scipy.stats
 from helpers import refusals
 
 from physml import pinn, reference
-from physml.pinn.inverse._parameters import free_parameters
+from physml.pinn.collocation import free_parameters
 from physml.pinn.inverse._shooting import weigh
 from physml.pinn.inverse._verdict import CONTRADICTED, residual_tests
 from physml.results import RESULTS

@@ -1,5 +1,10 @@
 """Equations solved by neural networks."""
 
+from physml.pinn.boundary import BoundarySolution as BoundarySolution
+from physml.pinn.boundary import Branch as Branch
+from physml.pinn.boundary import follow_branch as follow_branch
+from physml.pinn.boundary import periodic_orbit as periodic_orbit
+from physml.pinn.boundary import solve_boundary as solve_boundary
 from physml.pinn.collocation import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.collocation import WindowNetworks as WindowNetworks
 from physml.pinn.family import Bundle as Bundle

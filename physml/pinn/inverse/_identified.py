@@ -8,9 +8,9 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import is_concrete, require_inner_share
+from physml.pinn.collocation import Parameters
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
-from physml.pinn.inverse._parameters import Parameters
 from physml.pinn.inverse._shooting import ShootingProblem
 from physml.pinn.inverse._verdict import CONTRADICTED, NULL, coarseness, doubts, residual_tests
 from physml.results import RESULTS

@@ -14,13 +14,12 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
 from physml._types import Numbers
-from physml.pinn.collocation import OnDemand, WindowNetworks
+from physml.pinn.collocation import OnDemand, WindowNetworks, free_parameters
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse import _task as task
 from physml.pinn.inverse._identified import Identified, in_words, summarise
 from physml.pinn.inverse._layout import Layout, Neighbours, lay_out, window_networks
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit, fit_windows
-from physml.pinn.inverse._parameters import free_parameters
 from physml.pinn.inverse._shooting import DataLoss, Scales, ShootingProblem
 from physml.pinn.inverse._task import Noise, Observations, Observe, Unknowns
 from physml.results import RESULTS, conclude, is_failure
@@ -66,8 +65,8 @@ def identify(
     guesses that are off by half, without data of all components, and through chaos.
 
     It may be called under `jax.jit` and `jax.vmap` with `ys`, `y0`, `noise` and the system's
-    numbers traced, for instance over hundreds of noise draws. Set `num_windows` then, and look at
-    `result`, because nothing is raised.
+    numbers traced, for instance over hundreds of noise draws, or over data sets that are divided
+    among devices. Set `num_windows` then, and look at `result`, because nothing is raised.
 
     Args:
         system: the right-hand side. Its values of the free parameters are the first guess.

@@ -17,9 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from physml.pinn.collocation import defect, nodes_in
+from physml.pinn.collocation import Parameters, defect, nodes_in
 from physml.pinn.inverse._layout import Layout
-from physml.pinn.inverse._parameters import Parameters
 from physml.pinn.inverse._task import NoiseModel
 
 DataLoss = Literal["squares", "huber", "soft_l1"]

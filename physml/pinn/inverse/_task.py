@@ -13,7 +13,7 @@ from physml._numerics import checks
 from physml._numerics.calls import answer, ask
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
-from physml.pinn.inverse._parameters import Parameters
+from physml.pinn.collocation import Parameters
 from physml.systems import System
 
 Observe = Sequence[int] | Callable[[Array], Array] | None

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
 
 from physml._numerics.checks import is_concrete, require_finite
 from physml.systems import System
@@ -85,8 +85,9 @@ def free_parameters(
     args: PyTree,
     free: Sequence[str],
     bounds: Mapping[str, tuple[float | int, float | int]],
+    dtype: DTypeLike = jnp.float64,
 ) -> tuple[Parameters, Float[Array, " p"]]:
-    """The parameters named in `free`, and their values in the system or in `args`.
+    """The parameters named in `free`, and their values in the system or in `args`, in `dtype`.
 
     Raises:
         ValueError: a name is not that of a numeric parameter, or is given twice; bounds are given
@@ -103,7 +104,7 @@ def free_parameters(
         raise ValueError(f"bounds must name free parameters {tuple(free)}, got {sorted(bounds)}")
     guesses, lows, highs = [], [], []
     for name in free:
-        guess = jnp.asarray(known[name], jnp.float64)
+        guess = jnp.asarray(known[name], dtype)
         low, high = bounds.get(name, (-np.inf, np.inf))
         if not low < high:
             raise ValueError(f"bounds of {name} must be low < high, got ({low}, {high})")
