@@ -495,6 +495,14 @@ CALLS = {
     pinn.GradientNorm: {"every": 10, "memory": 0.9},
     pinn.RandomLookback: {"temperature": 1.0, "memory": 0.9, "lookback": 0.9},
     # plots
+    plots.parting_forecasts: {
+        "ts": TIMES, "truth": PATHS[0], "forecasts": {"a": PATHS[1]}, "plane": (0, 2),
+        "names": ABC, "tail": 1.0, "frames": 2, "lambda1": None, "threshold": 0.4,
+    },
+    plots.marching_windows: {
+        "ts": TIMES, "states": PATHS[0], "edges": GRID, "names": ABC, "estimate": PATHS[1],
+        "time_unit": None,
+    },
     plots.accuracy_curves: {"curves": CURVE, "title": None},
     plots.belief_bands: {
         "x": GRID, "y": GRID, "grid": GRID, "truth": GRID, "bands": {"a": (GRID, GRID)},
