@@ -34,7 +34,7 @@ class Work(Protocol):
         """Let a process work, and cut it; whether it had not ended before."""
         ...
 
-    def answer(self, folder: Path) -> object:
+    def answer(self, folder: Path) -> Any:
         """What comes out, of this process or of an earlier one that had ended."""
         ...
 
@@ -43,7 +43,7 @@ class Found(NamedTuple):
     """A run that has ended: how often it was cut, and what came out."""
 
     cuts: int
-    answer: object
+    answer: Any
 
 
 def cut_runs(work: Work, cuts: int, folder: Path, seed: int) -> list[Found]:

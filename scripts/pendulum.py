@@ -35,7 +35,7 @@ def equation(t: Any, y: Any, args: Any) -> Any:
     return jnp.array([speed, -args["gravity"] * jnp.sin(angle) - args["friction"] * speed])
 
 
-NAMES = ("angle", "speed")  # of the components of y
+NAMES: tuple[str, ...] = ("angle", "speed")  # of the components of y
 TRUE = {"gravity": 1.0, "friction": 0.1}  # the parameters; any names, and arrays too
 GUESS = {"gravity": 1.5, "friction": 0.3}  # where the search for them begins: half off is near
 START = np.array([2.0, 0.0])  # y at t = 0

@@ -148,7 +148,7 @@ def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path, run):
             run.figure(name, Broken())
     assert content.startswith(b"\x89PNG")
     assert good.read_bytes() == content
-    assert files(tmp_path) == {"config.json", "figures/plot.png"}
+    assert files(tmp_path) == {"config.json", "figures/plot.pdf", "figures/plot.png"}
 
 
 def test_history_is_read_back(tmp_path, run):

@@ -99,8 +99,10 @@ def test_heat_becomes_a_data_set(heated):
     found = heated.to_xarray(t=[0.05, 0.1], x=np.linspace(0.0, 1.0, 5))
     assert isinstance(found, xarray.Dataset) and found.u.dims == ("x", "t")
     assert found.attrs == {"result": "Successful."}
-    assert float(found.u.sel(x=0.25, t=0.1)) == float(heated(0.25, 0.1))
-    assert float(found.u_error.sel(x=0.25, t=0.1)) == float(heated.error_estimate(0.25, 0.1))
+    points = np.meshgrid(found.x, found.t, indexing="ij")
+    np.testing.assert_allclose(found.u, heated(*points), rtol=1e-12)
+    np.testing.assert_allclose(found.u_error, heated.error_estimate(*points), rtol=1e-12)
+    np.testing.assert_allclose(found.u.sel(x=0.25, t=0.1), heated(0.25, 0.1), rtol=1e-12)
     with pytest.raises(ValueError, match="coordinates must be x, t, got x"):
         heated.to_xarray(x=[0.5])
 

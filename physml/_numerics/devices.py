@@ -109,11 +109,12 @@ def held(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
 def mesh_of_rows(x: Array) -> Mesh | None:
     """The devices among which the rows of an array are divided; None if not, or if it is traced."""
     place = None if isinstance(x, Tracer) else x.sharding
-    if not isinstance(place, NamedSharding) or place.mesh.size == 1:
+    mesh = place.mesh if isinstance(place, NamedSharding) else None
+    if not isinstance(mesh, Mesh) or mesh.size == 1:
         return None
-    rows = PartitionSpec(place.mesh.axis_names)
-    same = place.is_equivalent_to(NamedSharding(place.mesh, rows), x.ndim)
-    return Mesh(place.mesh.devices.ravel(), (AXIS,)) if same else None
+    by_rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    divided = x.sharding.is_equivalent_to(by_rows, x.ndim)
+    return Mesh(mesh.devices.ravel(), (AXIS,)) if divided else None
 
 
 def on_host(x: object) -> np.ndarray:

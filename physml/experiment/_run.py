@@ -93,7 +93,7 @@ class Run:
                 fitted = row.part(fit, network, data)
                 row["eps1"] = error(fitted)
             run.table(run.take_rows(), {"name": "network", "eps1": "eps1", "seconds": "seconds"})
-            run.figure("attractor", fig)           # figures/attractor.png
+            run.figure("attractor", fig)           # figures/attractor.png and .pdf
             run.history("mlp", fitted.history)     # history/mlp.npz
             run.save_model("mlp", stepper)         # models/mlp
             swept = run.part("widths", sweep, data)  # kept if the run is interrupted
@@ -252,9 +252,12 @@ class Run:
         return text
 
     def figure(self, name: str, fig: Figure, *, dpi: float = 160) -> Path:
-        """Write a figure to `figures/NAME.png` and return the path."""
+        """Write a figure to `figures/NAME.png` and, for print, `NAME.pdf`; return the first."""
         path = self._path("figures", name, ".png")
         files.write(path, lambda temporary: fig.savefig(temporary, format="png", dpi=dpi))
+        undated: dict[str, Any] = {"format": "pdf", "metadata": {"CreationDate": None}}
+        vector = path.with_suffix(".pdf")
+        files.write(vector, lambda temporary: fig.savefig(temporary, dpi=dpi, **undated))
         return path
 
     def history(self, name: str, history: Mapping[str, Numbers]) -> Path:

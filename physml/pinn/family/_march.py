@@ -127,8 +127,8 @@ def _widest(task: Task, clouds: Clouds, course: Course) -> tuple[_Accepted | Non
     def fit(units: RandomUnits, span: float) -> Fitted:
         start, length = (jnp.asarray(x, dtype) for x in (course.start, span))
         fitted, fresh = (
-            placed(Cloud(inputs.astype(dtype), basis.astype(dtype)), task.mesh, ROWS)
-            for inputs, basis in zip(clouds, (units.basis, units.fresh_basis), strict=True)
+            placed(Cloud(*(jnp.asarray(x, dtype) for x in pair)), task.mesh, ROWS)
+            for pair in zip(clouds, (units.basis, units.fresh_basis), strict=True)
         )
         first = task.equation, task.tables, task.tolerance, start, length
         found = fit_layer(*first, fitted, fresh, jnp.asarray(course.met, dtype))
