@@ -50,10 +50,11 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
     run.figure("pelts_posterior", plots.marginals(pelts.COLUMNS, flat))
     times = np.linspace(0.0, 20.0, 401)
     seen = belief.predict(times, key=key, num=4000, noisy=True)
-    names: list[str] = ["hares", "lynxes"]
+    names: list[str] = ["hares [thousands]", "lynxes [thousands]"]
     data = dict(zip(names, ys.T, strict=True))
     bands = dict(zip(names, np.moveaxis(np.asarray(seen), -1, 0), strict=True))
-    run.figure("pelts_prediction", plots.predictive(ts + 1900, data, times + 1900, bands))
+    figure = plots.predictive(ts + 1900, data, times + 1900, bands, time_unit="year")
+    run.figure("pelts_prediction", figure)
     if not config.quick:
         compare(run, ts, ys, belief, key)
 

@@ -50,6 +50,9 @@ KEYS = {
         rossler.eps1 rossler.vpt_mean rossler.lambda1 rossler.lambda1_truth lorenz_rho.vpt_mean
         rho_28.5.lambda1_truth rho_28.5.lambda1_surrogate
         duffing.max_err driven.max_err driven32.max_err file.max_err""",
+    "pendulum": """
+        pinn.max_err pinn.estimated_max_err gravity.found friction.sd step_map.eps1
+        step_map.max_err""",
     "pde": """
         heat.rel_l2 poisson.rel_l2 wave.rel_l2 burgers.rel_l2 allen_cahn.rel_l2
         allen_cahn.residual allen_cahn.seconds allen_cahn.compile_seconds""",

@@ -17,15 +17,16 @@ from physml._numerics.checks import (
     is_concrete,
     require_count,
     require_increasing,
+    require_installed,
     require_key,
     require_one_of,
     require_share,
 )
 from physml._types import Numbers
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
-from physml.bayes._model import EquationModel, at_times, equation_model, first_point
-from physml.bayes._noise import Noise, NormalNoise
+from physml.bayes._model import EquationModel, at_times, equation_model, first_point, noise_of
 from physml.bayes._sampler import LEAST_DRAWS, Chains, Mode, draw_normal, find_mode, run_nuts
+from physml.noises import Noise
 from physml.pinn import Identified
 from physml.results import RESULTS, conclude
 
@@ -147,10 +148,9 @@ class Posterior(eqx.Module):
         """What ArviZ reads: draws, statistics of the sampler, log likelihood, observations.
 
         Raises:
-            ImportError: ArviZ is not installed.
+            ImportError: ArviZ is not installed (`pip install "physml[arviz]"`).
         """
-        import arviz
-
+        arviz = require_installed("arviz", "arviz")
         stats = {
             "lp": self.chains.log_density,
             "diverging": self.chains.diverged,
@@ -223,8 +223,8 @@ def posterior(
         key: draws everything.
         method: "nuts" or "laplace".
         noise: how observations differ from the solution: `NormalNoise`, `LogNormalNoise`,
-            `StudentNoise` or `PoissonNoise`. Unless given, it is normal, with the scale that
-            `identify` was given, or one unknown scale for each column.
+            `StudentNoise` or `PoissonNoise`. Unless given, it is that of `identify`, with the
+            scale that `identify` was given, or one unknown scale for each column.
         priors: by the unknown's name ("y0" for the start, "noise" for the scales), a distribution
             of numpyro or anything with `log_prob`. What is not named is flat, a scale in its
             logarithm. Bounds belong to `identify`; a prior must allow all values within them.
@@ -270,8 +270,7 @@ def posterior(
     require_count(num_chains=num_chains, num_warmup=num_warmup)
     require_count(LEAST_DRAWS, num_draws=num_draws)
     if noise is None:
-        known = found.problem.noise is not None
-        noise = NormalNoise(found.noise if known else None)
+        noise = noise_of(found)
     traced = not is_concrete(found.cost)
     if substeps is None:
         substeps = 1 if traced else _enough_substeps(found, noise, priors or {})
