@@ -140,6 +140,41 @@ class Recipe:
     seeds: int = 5
 
 
+WORDS = {
+    "mlp": "MLP, frozen",
+    "mlp_stage1": "MLP, frozen, fitted once",
+    "mlp_tanh": "MLP, frozen, tanh",
+    "rnn": "RNN, frozen",
+    "rnn_cold": "RNN, frozen, without warm-up",
+    "mlp_trained": "MLP, trained",
+    "mlp_adam": "MLP, trained, not refitted",
+    "mlp_lbfgs": "MLP, trained by L-BFGS, not refitted",
+    "mlp_lbfgs_refit": "MLP, trained by L-BFGS",
+    "gru_trained": "GRU, trained",
+    "gru_adam": "GRU, trained, not refitted",
+    "mlp32": "MLP, frozen, float32",
+    "hybrid": "Runge-Kutta step and MLP",
+    "hybrid_wrong_rho": "Runge-Kutta step of a wrong equation and MLP",
+    "mlp_200_pairs": "MLP, frozen, 200 pairs",
+    "mlp_200_jacobians": "MLP, frozen, 200 pairs and Jacobians",
+    "persistence": "no change",
+    "linear": "linear map",
+    "esn": "echo state network",
+    "rk4": "Runge-Kutta step of the equation",
+    "perfect32": "exact step, float32",
+    "perfect": "exact step",
+} | {
+    name: words
+    for n in range(2, 13)
+    for name, words in (
+        (f"poly{n}", f"polynomials to degree {n}, symmetric"),
+        (f"poly{n}_plain", f"polynomials to degree {n}"),
+        (f"ngrc{n}", f"next-generation reservoir of order {n}"),
+    )
+}
+"""What a figure calls a row."""
+
+
 def polynomial(degree: int, symmetric: bool) -> Recipe:
     """Polynomials up to a degree; the quick run takes the best of them alone."""
     signs = tuple(np.diag(np.asarray(SYMMETRY))) if symmetric else None

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from physml import experiment, fit, nn, pinn, saving, systems
+from physml import bayes, experiment, fit, generative, nn, pinn, saving, systems
 
 ANSWER = "answer.txt"
 KEY = jax.random.key(0)
@@ -70,7 +70,7 @@ def of_fit(folder: Path) -> Any:
     """A fit with batches, noise and validation."""
     x, y = pairs()
     fitted = fit.gradient(
-        LOSS, network(KEY), (x[500:], y[500:]), optimizer=optax.adam(1e-3), steps=12_000,
+        LOSS, network(KEY), (x[500:], y[500:]), optimizer=optax.adam(1e-3), steps=24_000,
         batch_size=64, key=KEY, valid=(x[:500], y[:500]), valid_every=500, callback=working,
         checkpoint=folder / "fit",
     )  # fmt: skip
@@ -81,7 +81,7 @@ def of_sweep(folder: Path) -> Any:
     """A sweep over rates."""
     settings = {"rate": jnp.logspace(-4, -1, 6, dtype=jnp.float32), "key": jax.random.split(KEY, 6)}
     swept = fit.sweep(
-        LOSS, build, pairs(), settings=settings, optimizer=adam, steps=4000, batch_size=64,
+        LOSS, build, pairs(), settings=settings, optimizer=adam, steps=8000, batch_size=64,
         key=KEY, callback=working, checkpoint=folder / "sweep",
     )  # fmt: skip
     return nnx.state(swept.models), swept.history
@@ -96,6 +96,33 @@ def of_training(folder: Path) -> Any:
         points=pinn.Even(80), checkpoint=folder / "training", key=KEY,
     )  # fmt: skip
     return training.solution.ys, [(stage.state, stage.history) for stage in training.fits]
+
+
+def of_game(folder: Path) -> Any:
+    """A generator and its critic."""
+    critic = nn.MLP(3, (64,), 1, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    fitted = generative.fit_adversarial(
+        network(KEY), critic, pairs()[1], latent=3, optimizers=(optax.adam(1e-3), optax.adam(1e-3)),
+        steps=6000, key=KEY, progress=working, checkpoint=folder / "game",
+    )  # fmt: skip
+    return fitted.training.state, fitted.training.history
+
+
+def of_chains(folder: Path) -> Any:
+    """Draws from a posterior by the No-U-Turn sampler."""
+    ts = np.linspace(0.0, 3.0, 40)
+    noise = 0.05 * np.random.default_rng(0).standard_normal((40, 1))
+    guess = systems.from_function(decay, 1, args={"k": 1.0})
+    found = pinn.identify(guess, ts, np.exp(-1.3 * ts)[:, None] + noise, free=("k",), num_windows=4)
+    belief = bayes.posterior(
+        found, key=KEY, num_draws=5000, substeps=8, progress=working,
+        checkpoint=folder / "chains",
+    )  # fmt: skip
+    return belief.chains
+
+
+def decay(t: Any, y: Any, args: Any) -> Any:
+    return -args["k"] * y
 
 
 @dataclass(frozen=True)
@@ -141,7 +168,8 @@ def sine(u: Any, x: Any, t: Any) -> Any:
 
 CONDITIONS: Any = {("t", 0.0): sine, ("x", -1.0): at_rest, ("x", 1.0): at_rest}
 KINDS: dict[str, Callable[[Path], Any]] = {
-    "fit": of_fit, "sweep": of_sweep, "training": of_training, "march": of_march
+    "fit": of_fit, "sweep": of_sweep, "training": of_training, "game": of_game,
+    "chains": of_chains, "march": of_march,
 }  # fmt: skip
 
 

@@ -36,6 +36,12 @@ EXPONENTS: Any = LORENZ.lyapunov_exponents
 KNOWN: dict[str, float] = dict(zip(("lambda1", "lambda2", "lambda3"), EXPONENTS, strict=True))
 KNOWN["kaplan_yorke"] = 2 + (EXPONENTS[0] + EXPONENTS[1]) / -EXPONENTS[2]
 
+WORDS = {
+    "mlp_frozen": "MLP, frozen",
+    "rnn_frozen": "RNN, frozen",
+    "polynomial_10": "polynomials of degree 10",
+}
+
 
 @dataclass(frozen=True)
 class Config(experiment.Config):
@@ -68,7 +74,7 @@ def main(config: Config) -> dict[str, Any]:
                 climates[name] = row.time(measure, step_map, rows[2 * NUM :, :HISTORY])
         report(run, truth, climates, floor, keys[3])
         fluctuations(run, truth)
-        shown = {name: climate for name, climate in climates.items() if name != "truth"}
+        shown = {WORDS[name]: climate for name, climate in climates.items() if name != "truth"}
         run.figure("climate", plots.climate(truth, shown, names=LORENZ.state_names))
         return run.metrics({})
 

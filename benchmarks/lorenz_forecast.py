@@ -25,7 +25,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 import jax.numpy as jnp
 import numpy as np
 from _lorenz import DT, HISTORY, LAMBDA1, LORENZ
-from _recipes import RECIPES, Recipe
+from _recipes import RECIPES, WORDS, Recipe
 from matplotlib.figure import Figure
 
 from physml import dynamics, experiment, plots, reference
@@ -223,8 +223,10 @@ def figures(run: Run, scores: dict[str, Score]) -> None:
     if errors:
         ts = DT * np.arange(STEPS + 1)
         run.history("error_growth", {"ts": ts, **errors})
-        run.figure("error_growth", plots.error_growth(ts, errors, lambda1=LAMBDA1))
-    run.figure("valid_times", bars({name: score.summary("a") for name, score in scores.items()}))
+        named = {WORDS[name]: error for name, error in errors.items()}
+        run.figure("error_growth", plots.error_growth(ts, named, lambda1=LAMBDA1))
+    summaries = {WORDS[name]: score.summary("a") for name, score in scores.items()}
+    run.figure("valid_times", bars(summaries))
 
 
 def bars(summaries: dict[str, dict[str, float]]) -> Figure:

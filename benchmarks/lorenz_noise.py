@@ -209,6 +209,16 @@ def smoothed(train: data.Trajectories, window: int) -> data.Trajectories:
     return data.from_arrays(np.asarray(train.ts), np.asarray(ys))
 
 
+WORDS = {
+    "plain": "MLP, trained",
+    "plain, refitted": "MLP, trained and refitted",
+    "injection": "trained with noise on its inputs",
+    "multi-step": "trained on 16 steps",
+    "truncated": "MLP, frozen, truncated",
+    "smoothed": "the same on smoothed data",
+}
+
+
 def draw(scores: dict[tuple[str, float], Any], levels: tuple[float, ...], floor: float) -> Figure:
     """Valid prediction times and climate over the noise, a line for each method."""
     colours = ("#000000", "#B0B0B0", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
@@ -220,20 +230,21 @@ def draw(scores: dict[tuple[str, float], Any], levels: tuple[float, ...], floor:
     fig = Figure(figsize=(13.0, 4.4), layout="constrained")
     axes = fig.subplots(1, len(panels))
     names = dict.fromkeys(name for name, _ in scores)
-    for ax, (key, label) in zip(axes, panels.items(), strict=True):
+    for ax, (key, ylabel) in zip(axes, panels.items(), strict=True):
         for name, colour in zip(names, colours, strict=True):
             values = [scores[name, level][key] for level in levels]
             if None not in values:
                 style = ":" if name == "true flow" else "-"
-                ax.plot(100 * np.asarray(levels), values, "o" + style, color=colour, label=name)
-        ax.set(xscale="log", xlabel="noise [% of the standard deviation]", ylabel=label)
+                label = WORDS.get(name, name)
+                ax.plot(100 * np.asarray(levels), values, "o" + style, color=colour, label=label)
+        ax.set(xscale="log", xlabel="noise [% of the standard deviation]", ylabel=ylabel)
         ax.grid(color="#E4E4E4", linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
     axes[2].axhspan(0.0, floor, color="#000000", alpha=0.12, label="truth from truth, 99 %")
     axes[2].set(yscale="log")
     handles = dict(zip(*reversed(axes[1].get_legend_handles_labels()), strict=True))
     handles |= dict(zip(*reversed(axes[2].get_legend_handles_labels()), strict=True))
-    fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=8, frameon=False)
+    fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)
     return fig
 
 

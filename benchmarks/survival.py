@@ -1,15 +1,18 @@
-"""What survives: runs that are killed, files whose bits flip, and what checkpoints cost.
+"""What survives: runs that are killed or interrupted, files whose bits flip; what checkpoints cost.
 
     python benchmarks/survival.py [--out DIR] [--quick]
+    python benchmarks/survival.py --kills 0 --flips 0 --scripts lorenz bayes
 
-Processes of four kinds are killed (SIGKILL) at random moments and started again, until they end: a
-fit, a sweep, the training of a PINN in two stages, and a script of marches. What comes out has to
-be equal to the bit to what comes out of a process that was never killed. Then single bits of saved
-things are flipped, and `physml.load` has to name the file each time. Last, the CPU time of a fit
-with checkpoints is compared with that of the same fit without them.
+Processes of six kinds are killed (SIGKILL) at random moments and started again, until they end: a
+fit, a sweep, a PINN trained in two stages, two networks against each other, chains of the No-U-Turn
+sampler, and a script of marches. What comes out has to be equal to the bit to what comes out of a
+process that was never killed. Every script with `--quick` gets Ctrl-C at random moments: it has to
+end with 130, to leave nothing that looks complete, and to end with the figures of a run that nobody
+interrupted when it is resumed. Then single bits of saved things are flipped, and `physml.load` has
+to name the file each time. Last, the CPU time of a fit with checkpoints is compared with that of
+the same fit without them.
 """
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,15 +28,15 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _survival import ANSWER, KEY, KINDS, LOSS, network, pairs
+from _cuts import SCRIPTS, Interrupted, Killed, cut_runs
+from _survival import KEY, KINDS, LOSS, network, pairs
 from flax import nnx
 
 import physml
 from physml import experiment, fit, nn, pinn, reference, surrogate, systems
 from physml.experiment import Run
 
-WORKER = Path(__file__).with_name("_survival.py")
-LONGEST = 1.5  # seconds of work before a kill
+NO_EXPERIMENTS = ("runs",)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,13 @@ class Config(experiment.Config):
 
     out: Path = Path("results/survival")
     quick: bool = False
-    """One kill of each kind, and twelve flips."""
-    kills: int = 50
+    """One kill of each kind, one Ctrl-C in the first script, and twelve flips."""
+    kills: int = 54
     """Processes that are killed, of all kinds together."""
+    interrupts: int = 10
+    """Ctrl-C in each script; without it the benchmark takes minutes, with it most of an hour."""
+    scripts: tuple[str, ...] = ()
+    """Which scripts get it; all unless given. MNIST and CIFAR-10 are downloaded if need be."""
     flips: int = 150
     """Bits that are flipped, in all saved things together."""
 
@@ -52,69 +59,80 @@ class Config(experiment.Config):
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
     kills, flips = (len(KINDS), 12) if config.quick else (config.kills, config.flips)
+    scripts, interrupts = config.scripts or every_script(), config.interrupts
+    if config.quick:
+        scripts, interrupts = scripts[:1], 1
     with Run(config.out, config) as run, tempfile.TemporaryDirectory() as folder:
         killed(run, Path(folder), kills, config.seed)
+        if interrupts:
+            interrupted(run, Path(folder), scripts, interrupts, config.seed)
         flipped(run, Path(folder), flips, config.seed)
         steps = 500 if config.quick else 4000
         run.metrics({"checkpoint_share": checkpoint_share(Path(folder), steps)})
         return run.metrics({})
 
 
+def every_script() -> tuple[str, ...]:
+    """The names of all experiments."""
+    names = (path.stem for path in sorted(SCRIPTS.glob("[!_]*.py")))
+    return tuple(name for name in names if name not in NO_EXPERIMENTS)
+
+
 def killed(run: Run, folder: Path, kills: int, seed: int) -> None:
-    """Kill processes of each kind, in runs of about four kills each."""
-    shares = np.diff(np.linspace(0, kills, len(KINDS) + 1).round().astype(int))
-    jobs = []
-    for kind, share in zip(KINDS, shares.tolist(), strict=True):
-        parts = np.array_split(np.arange(share), max(1, share // 4))
-        jobs += [(kind, len(part), folder / f"{kind}_{i}") for i, part in enumerate(parts)]
+    """Kill processes of each kind."""
+    shares = np.diff(np.linspace(0, kills, len(KINDS) + 1).round().astype(int)).tolist()
+
+    def survived(kind: str, share: int, seed: int) -> tuple[int, int, int]:
+        work = Killed(kind)
+        whole = work.answer(folder / kind / "whole") if share else ""
+        found = cut_runs(work, share, folder / kind, seed)
+        equal = sum(one.cuts for one in found if one.answer == whole)
+        return len(found), sum(one.cuts for one in found), equal
+
     with ThreadPoolExecutor(2) as pool:
-        answers = pool.map(lambda kind: uncut(kind, folder / kind), KINDS)
-        whole = dict(zip(KINDS, answers, strict=True))
-        kinds, counts, folders = zip(*jobs, strict=True)
-        seeds = range(seed, seed + len(jobs))
-        found = list(pool.map(survived, kinds, counts, folders, seeds))
-    totals = {"kills": 0, "kills_bitwise": 0}
-    for kind in KINDS:
-        own = [one for one, job in zip(found, jobs, strict=True) if job[0] == kind]
-        equal = sum(count for count, answer in own if answer == whole[kind])
+        rows = list(pool.map(survived, KINDS, shares, range(seed, seed + len(KINDS))))
+    for kind, (runs, count, equal) in zip(KINDS, rows, strict=True):
         with run.row(kind) as row:
-            row["kills"], row["kills_bitwise"] = sum(count for count, _ in own), equal
-            row["runs"] = len(own)
-        totals["kills"] += row.figures["kills"]
-        totals["kills_bitwise"] += equal
-    run.metrics(totals)
+            row["kills"], row["kills_bitwise"], row["runs"] = count, equal, runs
+    _, count, equal = map(sum, zip(*rows, strict=True))
+    run.metrics({"kills": count, "kills_bitwise": equal})
     columns = {"name": "run", "runs": "runs", "kills": "kills", "kills_bitwise": "equal to the bit"}
     run.table(run.take_rows(), columns, title="Processes that were killed and started again")
 
 
-def start(kind: str, folder: Path) -> subprocess.Popen:
-    """A process that works, of which something has been computed."""
-    command = [sys.executable, str(WORKER), kind, str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
+def interrupted(
+    run: Run, folder: Path, scripts: tuple[str, ...], interrupts: int, seed: int
+) -> None:
+    """Press Ctrl-C in each script, and print what was wrong."""
+
+    def survived(name: str, seed: int) -> tuple[int, int, float]:
+        work = Interrupted(name)
+        whole = work.answer(folder / name / "whole")
+        found = cut_runs(work, interrupts, folder / name, seed)
+        wrong = [one for one in found if one.answer != whole]
+        for words in [*work.faults, *(differing(name, whole, one.answer) for one in wrong)]:
+            print(words, file=sys.stderr, flush=True)
+        equal = sum(one.cuts for one in found if one not in wrong)
+        cuts = sum(one.cuts for one in found)
+        return cuts, max(0, equal - len(work.faults)), work.longest_wait
+
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(survived, scripts, range(seed, seed + len(scripts))))
+    for name, (count, right, wait) in zip(scripts, rows, strict=True):
+        with run.row(name) as row:
+            row["interrupts"], row["interrupts_right"], row["longest_wait_s"] = count, right, wait
+    counts, rights, waits = zip(*rows, strict=True)
+    figures = {"interrupts": sum(counts), "interrupts_right": sum(rights)}
+    run.metrics(figures | {"longest_wait_s": max(waits)})
+    columns = {"name": "script", "interrupts": "Ctrl-C", "interrupts_right": "right"}
+    columns |= {"longest_wait_s": "longest wait, seconds"}
+    run.table(run.take_rows(), columns, title="Scripts that were interrupted and resumed")
 
 
-def uncut(kind: str, folder: Path) -> str:
-    """What comes out of a process that nobody kills."""
-    process = start(kind, folder)
-    _, words = process.communicate()
-    if process.returncode != 0:
-        raise RuntimeError(f"a {kind} failed: {words}")
-    return (folder / ANSWER).read_text()
-
-
-def survived(kind: str, kills: int, folder: Path, seed: int) -> tuple[int, str]:
-    """Returns how often a run was killed, and what came out in the end."""
-    rng, count = np.random.default_rng(seed), 0
-    for _ in range(kills):
-        process = start(kind, folder)
-        time.sleep(rng.uniform(0.0, LONGEST))
-        process.kill()
-        process.communicate()
-        count += process.returncode < 0
-    return count, uncut(kind, folder)
+def differing(name: str, whole: dict[str, Any], answer: dict[str, Any]) -> str:
+    """Which figures of a resumed script are not those of one that nobody interrupted."""
+    keys = sorted(key for key in whole | answer if whole.get(key) != answer.get(key))
+    return f"{name}.py has other figures after Ctrl-C: {', '.join(keys)}"
 
 
 def saved_things() -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Run the commands that record the figures of README and the docs, and fill the figures in.
 
+The gallery's pictures are then made from what the commands have drawn.
+
     python docs/measure.py [NAME ...]
 
 The names are those of docs/results/tables.toml; without any, all but the long commands run, one
@@ -12,6 +14,7 @@ import shlex
 import subprocess
 import sys
 
+import gallery
 import render
 
 
@@ -24,7 +27,7 @@ def main(names: list[str]) -> int:
         words = [sys.executable, *shlex.split(commands[name])[1:]]
         record = ["--no-cache", "--record", str(render.RESULTS / f"{name}.json")]
         subprocess.run(words + record, cwd=render.ROOT, check=True)
-    return render.main(check=False)
+    return render.main(check=False) or gallery.main(page_alone=False)
 
 
 if __name__ == "__main__":

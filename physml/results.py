@@ -89,6 +89,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The kernel's matrix is not positive definite: the kernel is none, or points coincide that "
         "need more noise."
     )
+    accumulated = (
+        "Events follow each other ever faster, infinitely many in a finite time: let a restart "
+        "change to another motion, such as rest."
+    )
     at_bound = (
         "The likelihood grows up to the bound of a parameter, a factor of a million from its "
         "start: the data do not determine it, or another start is needed."

@@ -1,7 +1,8 @@
 """The one type of solution, which the reference and the networks return."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.calls import checked, numbers_in, summary
-from physml._numerics.checks import is_concrete, require_positive
+from physml._numerics.checks import is_concrete, require_installed, require_positive
 from physml._types import Numbers
 from physml.results import RESULTS
 
@@ -104,6 +105,57 @@ class Solution(eqx.Module):
         return _valid_until(
             self.dense.evaluate, error, self.ts, self.t0, self.t1, jnp.asarray(rtol, self.ts.dtype)
         )
+
+    @checked
+    def to_dataframe(self, t: Numbers | None = None, *, names: Sequence[str] | None = None) -> Any:
+        """The solution as a data frame of pandas: a row for each time, a column for each component.
+
+        The index, named "t", holds the times. A solution that carries an estimate of its error has
+        a column NAME_error for each component too.
+
+        Args:
+            t: the times, of shape (k,); those of `ts` that were reached unless given.
+            names: the components' names, such as `system.state_names`; y0, y1, ... by default.
+
+        Raises:
+            ValueError: t is outside [t0, t1], there is not one name for each component, or two
+                columns would have one name; or this is a batch of solutions.
+            ImportError: pandas is not installed (`pip install "physml[frames]"`).
+        """
+        times, columns = self._columns(t, names)
+        pandas = require_installed("pandas", "frames")
+        return pandas.DataFrame(columns, index=pandas.Index(times, name="t"))
+
+    @checked
+    def to_xarray(self, t: Numbers | None = None, *, names: Sequence[str] | None = None) -> Any:
+        """The solution as a data set of xarray: a variable for each component, the axis "time".
+
+        Arguments, variables and errors as for `to_dataframe`; the result is an attribute.
+        """
+        times, columns = self._columns(t, names)
+        return require_installed("xarray", "frames").Dataset(
+            {name: ("time", values) for name, values in columns.items()},
+            coords={"time": times},
+            attrs={"result": RESULTS[self.result]},
+        )
+
+    def _columns(
+        self, t: Numbers | None, names: Sequence[str] | None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Times (k,), and by name the components and their errors at these times, (k,) each."""
+        if self.ys.ndim != 2:
+            raise ValueError(f"solution must be a single one, got a batch {self.ys.shape[:-2]}")
+        dim = self.ys.shape[1]
+        names = [f"y{i}" for i in range(dim)] if names is None else list(names)
+        found = [*names, *(f"{name}_error" for name in names if self.error is not None)]
+        if len(names) != dim or len({*found, "t", "time"}) != len(found) + 2:
+            raise ValueError(
+                f"names must be {dim} different ones, and none of them t or time, got {names}"
+            )
+        times = np.atleast_1d(self.ts[self.ts <= self.t1] if t is None else np.asarray(t))
+        values = [self(times)] if self.error is None else [self(times), self.error_estimate(times)]
+        arrays = np.concatenate([np.asarray(value).T for value in values])
+        return times, dict(zip(found, arrays, strict=True))
 
     def __repr__(self) -> str:
         if not isinstance(self.ys, jax.Array):  # a tree of something else

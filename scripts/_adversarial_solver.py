@@ -15,6 +15,12 @@ COLUMNS = {
     "name": "solver", "steps": "steps", "rel_l2": "relative L2", "estimated": "estimated", **TIMES,
 }  # fmt: skip
 
+WORDS = {
+    "adam": "Adam",
+    "adversarial": "with a critic of the residual",
+    "gauss_newton": "Gauss-Newton",
+}
+
 
 def compare_solvers(run: Run, key: jax.Array, quick: bool) -> None:
     """Errors of the solvers for the driven oscillator and Lotka-Volterra, in two tables."""
@@ -29,7 +35,7 @@ def compare_solvers(run: Run, key: jax.Array, quick: bool) -> None:
         curves = {}
         for method, stages in methods(200 if quick else 4000).items():
             prefix = f"solver.{name}.{method}"
-            with run.row(prefix, f"{name.replace('_', ' ')}, {method.replace('_', ' ')}") as row:
+            with run.row(prefix, f"{name.replace('_', ' ')}, {WORDS[method]}") as row:
                 network = nn.MLP(1, (32, 32), 2, activation="sin", rngs=nnx.Rngs(key))
                 options = {"stages": stages, "key": key, "progress": True, "throw": False}
                 options["checkpoint"] = run.checkpoint(prefix)
@@ -41,7 +47,7 @@ def compare_solvers(run: Run, key: jax.Array, quick: bool) -> None:
                 row.shown["steps"] = sum(stage.step for stage in training.fits)
             losses = np.minimum.accumulate(training.losses)
             steps = np.arange(1, losses.size + 1)
-            curves[method] = (steps, training.fits[0].seconds * steps / losses.size, losses)
+            curves[WORDS[method]] = (steps, training.fits[0].seconds * steps / losses.size, losses)
             if method == "adversarial":
                 worst.append(row.figures["rel_l2"])
         ylabel = "residual's mean square, smallest yet"

@@ -17,6 +17,14 @@ COLUMNS = {
 }  # fmt: skip
 
 
+WORDS = {
+    "pca": "principal components",
+    "dense": "dense",
+    "vae": "variational",
+    "conv": "convolutional",
+}
+
+
 def compare_codes(run: Run, key: jax.Array, latent: int, steps: int) -> None:
     """Reconstructions and samples, and how many digits upside down are found to be strange."""
     parts = data.digits().scaled(jnp.float32).split((0.7, 0.1, 0.2), key)
@@ -37,7 +45,7 @@ def compare_codes(run: Run, key: jax.Array, latent: int, steps: int) -> None:
         shape = (8, 8, 1) if name == "conv" else (64,)
         known, normal, new = (x.reshape(-1, *shape) for x in (train, held, test))
         turned = test[:, ::-1, ::-1].reshape(-1, *shape)
-        with run.row(f"digits.{name}", name) as row:
+        with run.row(f"digits.{name}", WORDS[name]) as row:
             if name == "pca":
                 codec = row.part(generative.principal_components, known, latent)
             else:
@@ -51,7 +59,7 @@ def compare_codes(run: Run, key: jax.Array, latent: int, steps: int) -> None:
         codecs[name], back[name] = codec, codec(new[:SHOWN]).reshape(-1, 8, 8, 1)
     title = f"Digits by {latent} numbers, float32; shares above 95 % of the errors held out"
     run.table(run.take_rows(), COLUMNS, title=title)
-    words = [name if i == 0 else "" for name in back for i in range(SHOWN)]
+    words = [WORDS.get(name, name) if i == 0 else "" for name in back for i in range(SHOWN)]
     pictures = {
         "reconstructions": (jnp.concatenate(list(back.values())), words),
         "samples": (generative.sample(codecs["vae"], 5 * SHOWN, key), None),

@@ -30,14 +30,16 @@ def network_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Arr
         "networks", fit.sweep,
         mean_square, build, (x, y), settings={"key": jax.random.split(network_key, 10)},
         optimizer=lambda _: optax.adam(1e-2), steps=500 if config.quick else 3000,
+        checkpoint=run.checkpoint("networks"),
     )  # fmt: skip
     wide = nn.MLP.frozen(x, 60, 1, scale=2.0, rngs=nnx.Rngs(network_key))
     one, grid = fitted[0].model, jnp.asarray(INSIDE)[:, None]
-    sizes: dict[str, Any] = {"num_draws": 100, "num_warmup": 150} if config.quick else {}
+    chains: dict[str, Any] = {"key": draw_key, "checkpoint": run.checkpoint("all_weights")}
+    chains |= {"num_draws": 100, "num_warmup": 150} if config.quick else {}
     beliefs = {
         "last layer": lambda: bayes.last_layer(wide, x, y).predict(grid),
         "Laplace": lambda: bayes.laplace_network(one, x, y).predict(grid),
-        "all weights": lambda: bayes.sample_network(one, x, y, key=draw_key, **sizes).predict(grid),
+        "all weights": lambda: bayes.sample_network(one, x, y, **chains).predict(grid),
         "ensemble": lambda: bayes.ensemble(fitted.models, grid),
     }
     truth, bands = curve(INSIDE), {}

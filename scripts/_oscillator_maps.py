@@ -15,6 +15,13 @@ from physml.experiment import TIMES, Run
 DT = 0.05
 STEPS = 400  # in 20 time units
 WARMUP = 31  # true rows that a recurrent network sees before a forecast
+WORDS = {
+    "linear": "driven, linear map",
+    "mlp": "driven, MLP",
+    "gru": "driven, GRU",
+    "duffing_linear": "Duffing, linear map",
+    "duffing_mlp": "Duffing, MLP",
+}
 
 
 def compare_maps(run: Run, seed: int, quick: bool) -> None:
@@ -42,13 +49,13 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
         period = float(problems[problem].period)
         warmup = WARMUP - 1 if name == "gru" else 0
         start, truth = test.t0s + (WARMUP - 1) * DT, test.ys[:, WARMUP - 1 :]
-        with run.row(name) as row:
+        with run.row(name, WORDS[name]) as row:
             models[name] = row.part(learn, make, train, period=period, warmup=warmup)
             ys = dynamics.rollout(models[name], test.ys[:, :WARMUP], STEPS, t0=start)
             worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
             row["max_err"], row["median_err"] = worst.max(), jnp.median(worst)
         if problem == "duffing":
-            portraits |= {"truth": truth[0], name: ys[0]}
+            portraits |= {"truth": truth[0], WORDS[name]: ys[0]}
     run.save_model("maps", models)
     run.table(
         run.take_rows(),

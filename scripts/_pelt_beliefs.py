@@ -20,7 +20,8 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
     with run.row("pelts") as row:
         found = row.part(pelts.identify, pelts.lotka_volterra(), ts, ys)
         seconds, compiling = row.figures["seconds"], row.figures["compile_seconds"]
-        belief = row.part(bayes.posterior, found, key=key, **options)
+        chains: Any = {"key": key, "checkpoint": row.checkpoint}
+        belief = row.part(bayes.posterior, found, **chains, **options)
         seconds += row.figures["seconds"]
         compiling += row.figures["compile_seconds"]
         draws = pelts.columns(belief.draws)
@@ -49,10 +50,11 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
     run.figure("pelts_posterior", plots.marginals(pelts.COLUMNS, flat))
     times = np.linspace(0.0, 20.0, 401)
     seen = belief.predict(times, key=key, num=4000, noisy=True)
-    names: list[str] = ["hares", "lynxes"]
+    names: list[str] = ["hares [thousands]", "lynxes [thousands]"]
     data = dict(zip(names, ys.T, strict=True))
     bands = dict(zip(names, np.moveaxis(np.asarray(seen), -1, 0), strict=True))
-    run.figure("pelts_prediction", plots.predictive(ts + 1900, data, times + 1900, bands))
+    figure = plots.predictive(ts + 1900, data, times + 1900, bands, time_unit="year")
+    run.figure("pelts_prediction", figure)
     if not config.quick:
         compare(run, ts, ys, belief, key)
 
@@ -64,6 +66,7 @@ def compare(
     found = run.part("limit", pelts.identify, pelts.with_limit(), ts, ys)
     noise, priors = bayes.LogNormalNoise(), pelts.PRIORS | pelts.PRIOR_OF_LIMIT
     options: dict[str, Any] = {"key": key, "noise": noise, "priors": priors}
+    options["checkpoint"] = run.checkpoint("limit.posterior")
     other = run.part("limit.posterior", bayes.posterior, found, **options)
     rows = bayes.compare({"Lotka-Volterra": belief, "with a limit": other})
     for row in rows:

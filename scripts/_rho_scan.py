@@ -46,7 +46,7 @@ def scan_rho(run: Run, step_map: surrogate.Stepper, key: jax.Array, quick: bool)
         medians["vpt"] = np.median(times["surrogate"][i])
         run.metrics(medians, prefix=f"rho_{rho}")
     for name, values, label in (
-        ("rho_exponents", exponents, "leading Lyapunov exponent"),
-        ("rho_times", times, "valid prediction time"),
+        ("rho_exponents", exponents, "leading Lyapunov exponent [1 / time unit]"),
+        ("rho_times", times, "valid prediction time [time units]"),
     ):
-        run.figure(name, plots.parameter_scan(rhos, values, xlabel="rho", ylabel=label))
+        run.figure(name, plots.parameter_scan(rhos, values, xlabel=r"$\rho$", ylabel=label))

@@ -126,7 +126,7 @@ class Study:
         self.run.table(rows, columns, title=title)
         figure = plots.bands(
             curves, xlabel="share of the training", ylabel="validation loss", share=1.0,
-            title=f"{name}: {group}",
+            title=f"{name.capitalize()}: {group}",
         )  # fmt: skip
         self.run.figure(f"{name}_{group}", figure)
         return [row["eps1"] for row in rows]
@@ -134,5 +134,5 @@ class Study:
     def heat_map(self, name: str, eps1: np.ndarray, **axes: Any) -> None:
         """The one-step errors of a grid of settings, see `plots.heat_map`."""
         title = self.subject.name
-        figure = plots.heat_map(eps1, name="one-step error", title=title, **axes)
+        figure = plots.heat_map(eps1, name="one-step error", title=title.capitalize(), **axes)
         self.run.figure(f"{title}_{name}", figure)

@@ -7,6 +7,13 @@ import numpy as np
 from physml import fourier, plots, systems
 from physml.experiment import TIMES, Run
 
+WORDS = {
+    "square": "square wave, jumps",
+    "triangle": "triangle, kinks",
+    "sawtooth": "sawtooth, jumps",
+    "rectified": "rectified sine, kinks",
+}
+
 
 def compare_coefficients(run: Run, n: int) -> None:
     """The first `n` coefficients of four waves, in a table and a figure."""
@@ -25,7 +32,7 @@ def compare_coefficients(run: Run, n: int) -> None:
             sampled = fourier.coefficients_from_samples(force(ts), n)
             row["quadrature_max_err"] = difference(by_quadrature, series)
             row["samples_max_err"] = difference(sampled, series)
-        sizes[name] = jnp.hypot(series.a, series.b)
+        sizes[WORDS[name]] = jnp.hypot(series.a, series.b)
     errors = {"quadrature_max_err": "error by quadrature", "samples_max_err": "by 4096 samples"}
     run.table(
         run.take_rows(),

@@ -80,7 +80,7 @@ def compare_windows(run: Run, key: jax.Array, quick: bool) -> None:
         run.metrics({f"windows.{name}": found[f"windows.smooth.{name}"]})
         run.metrics({f"windows.{name}_floor": found[f"windows.truth.{name}"]})
     run.metrics({f"windows.residual_{name}": found[f"windows.{name}.residual"] for name in made})
-    shown = {name: np.asarray(windows) for name, windows in made.items()}
+    shown = {GENERATORS.get(name, name): np.asarray(windows) for name, windows in made.items()}
     run.figure("windows", plots.windows(DT * np.arange(LENGTH), shown))
 
 

@@ -113,7 +113,7 @@ def vanishing_gradients(study: Study) -> None:
         study.run.metrics({f"{study.subject.name}.gradient.{activation}_{depth}": first_to_last})
     figure = plots.bands(
         norms, xlabel="layer", ylabel="gradient norm before training", share=1.0,
-        title=study.subject.name,
+        title=study.subject.name.capitalize(),
     )  # fmt: skip
     study.run.figure(f"{study.subject.name}_gradients", figure)
 

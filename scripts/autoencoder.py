@@ -28,6 +28,7 @@ from physml.data import Trajectories
 from physml.experiment import Run
 
 DT, LORENZ = 0.01, systems.Lorenz()
+WORDS = {"dynamic": "learned map", "latent_equations": "latent equations"}
 FORECASTS = {"vpt_mean": "mean", "vpt_median": "median", "vpt_p5": "5 %", "eps1": "eps1"}
 
 
@@ -124,10 +125,10 @@ def forecast(
     }
     errors = {}
     for name, step_map in maps.items():
-        with run.row(name, name.replace("_", " ")) as row:
+        with run.row(name, WORDS[name]) as row:
             skill = row.part(dynamics.forecast_skill, step_map, truth, scale=scale)
             row.metrics(skill.summary(1 / LORENZ.lambda1))
-            errors[name] = skill.errors
+            errors[WORDS[name]] = skill.errors
     title = "Valid prediction time of the field in Lyapunov times, float64"
     run.table(run.take_rows(), {"name": "latent step", **FORECASTS}, title=title)
     run.metrics({"latent_equations.terms": found.terms, "latent_equations.left": found.residual})

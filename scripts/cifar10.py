@@ -6,7 +6,7 @@ has three convolutions and one dense layer and sees its images as they are in ea
 The better one has five convolutions with batch normalisation, and its images are mirrored and
 shifted anew in each epoch.
 
-    python scripts/cifar10.py --data DIR --better
+For example: --data DIR --better
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Config(experiment.Config):
     quick: bool = False
     """One epoch on few images."""
     data: Path | None = None
-    """Folder with the batches or the archive; without it the cache, to which it is downloaded."""
+    """Folder with the batches or the archive; without it a cache: 170 MB are downloaded to it."""
     epochs: int = 10
     """Epochs of the tutorial's network."""
     better: bool = False

@@ -1,16 +1,14 @@
 """Show the runs that lie in a folder: their state and their first figures. Compare two of them.
 
-python scripts/runs.py                       # all runs below results/
-python scripts/runs.py --below elsewhere
-python scripts/runs.py --compare results/lorenz results/lorenz_wide
+Without options all runs below results/ are listed, the newest first. A run is complete, running,
+interrupted, failed (with its error), or killed, where its process ended without a word. With
+`--compare results/lorenz results/lorenz_wide` the figures that differ stand side by side.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import tyro
 
 from physml import experiment
 
@@ -41,7 +39,8 @@ def listed(below: Path, figures: int) -> list[dict[str, Any]]:
     for path in below.rglob("run.json"):
         folder, record = path.parent, experiment.record_of(path.parent) or {}
         metrics = metrics_of(folder)
-        claims = {key: x for key, x in metrics.items() if is_figure(key, x)}
+        found = {key: x for key, x in metrics.items() if is_figure(key, x)}
+        claims = {key: x for key, x in found.items() if not key.endswith("seconds")}
         shown = [f"{key} {x:.3g}" for key, x in list(claims.items())[:figures]]
         rows.append(
             {
@@ -77,11 +76,11 @@ def main(options: Options) -> None:
     if options.compare is None:
         columns = ["folder", "state", "started", "wall_s", "figures"]
         rows = listed(options.below, options.figures)
-        print(experiment.format_table(rows, dict(zip(columns, columns, strict=True))))
+        experiment.print_table(rows, dict(zip(columns, columns, strict=True)))
     else:
         columns = {key: key for key in ("figure", "first", "second", "ratio")}
-        print(experiment.format_table(compared(*options.compare), columns))
+        experiment.print_table(compared(*options.compare), columns)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(experiment.read_options(Options, __doc__))

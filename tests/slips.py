@@ -1,5 +1,6 @@
 """A right call of every public function, for `test_slips`, which spoils one argument at a time."""
 
+import types
 import warnings
 
 import jax
@@ -42,6 +43,9 @@ ONES, HISTORY = jnp.ones(3), jnp.ones((2, 3))
 TIMES = np.linspace(0.0, 1.0, 6)
 PATHS = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 3)))
 TRAJECTORIES = data.from_arrays(TIMES, PATHS)
+FRAME = types.SimpleNamespace(
+    columns=["run", "t", "x"], to_numpy=lambda: np.array([[1, 0.0, 2.0], [1, 1.0, 3.0]])
+)
 PIXELS = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6, 6, 1)))
 IMAGES = data.Images.from_arrays(PIXELS, [0, 1, 0, 1])
 KERNEL = jnp.ones((2, 2, 1, 1))
@@ -409,10 +413,39 @@ CALLS = {
     nn.fourier: {"x": jnp.ones(4)},
     nn.pool: {"x": PIXELS, "size": 2, "kind": "max"},
     # pinn
+    pinn.Event: {
+        "root": lambda t, y, args: y[0] - 0.5, "restart": None, "terminal": False, "direction": 0,
+    },
+    pinn.solve_events: {
+        "system": DECAY, "y0": [1.0], "t1": 1.0, "t0": 0.0, "ts": None, "args": None,
+        "events": pinn.Event(lambda t, y, args: y[0] - 0.5), "rtol": None, "atol": None,
+        "max_window": None, "max_events": 10, "throw": True,
+    },
+    pinn.find_roots: {
+        "solution": SOLUTION, "root": lambda t, y, args: y[0] - 0.5, "args": None, "direction": 0,
+        "max_roots": 4,
+    },
     pinn.solve: {
         "system": LORENZ, "y0": ONES, "t1": 0.1, "t0": 0.0, "ts": None, "rtol": None, "atol": None,
         "units": 20, "num_points": 12, "key": None, "network": None, "first_span": None,
         "max_window": None, "max_steps": 10, "max_windows": 64, "correct": True, "throw": True,
+    },
+    pinn.solve_boundary: {
+        "system": DECAY, "conditions": lambda a, b: a - 1.0, "t0": 0.0, "t1": 1.0, "guess": None,
+        "free": (), "at": None, "ts": None, "rtol": None, "atol": None, "num_points": 8,
+        "max_windows": 64, "max_steps": 5, "settling": None, "throw": True,
+    },
+    pinn.follow_branch: {
+        "system": systems.from_function(lambda t, y, args: -args["k"] * y, 1, args={"k": 1.0}),
+        "conditions": lambda a, b, p: a - 1.0, "t0": 0.0, "t1": 1.0, "parameter": "k",
+        "within": (0.9, 1.1), "guess": None, "backwards": False, "free": (), "rtol": None,
+        "atol": None, "num_points": 8, "max_windows": 64, "max_steps": 5, "max_points": 2,
+        "throw": False,
+    },
+    pinn.periodic_orbit: {
+        "system": DRIVEN, "guess": [1.0, 0.0], "period": 4.0 * np.pi, "t0": 0.0, "ts": None,
+        "rtol": None, "atol": None, "num_points": 8, "max_windows": 64, "max_steps": 5,
+        "throw": True,
     },
     pinn.bundle: {
         "system": DECAY, "y0": [[1.0], [2.0]], "t1": 0.2, "key": KEY, "parameters": None, "t0": 0.0,
@@ -421,9 +454,17 @@ CALLS = {
     },
     pinn.identify: {
         "system": LORENZ, "ts": TIMES, "ys": PATHS[0], "free": ("rho",), "y0": ONES, "t0": None,
-        "observe": None, "noise": None, "bounds": None, "prior": None, "known_start": False,
+        "observe": None, "noise": None, "bounds": None, "prior": None, "ties": None,
+        "known_start": False,
         "loss": "squares", "num_windows": None, "units": 10, "num_points": 8, "max_steps": 5,
         "throw": True,
+    },
+    pinn.Experiment: {
+        "ts": TIMES, "ys": PATHS[0], "t0": None, "y0": ONES, "known_start": None, "observe": None,
+        "noise": None, "fixed": None, "seen": None,
+    },
+    pinn.experiments_from_dataframe: {
+        "frame": FRAME, "time": "t", "columns": ["x"], "experiment": "run",
     },
     pinn.discover: {
         "system": LORENZ, "ts": TIMES, "ys": PATHS[0], "component": 1, "inputs": None, "degree": 2,
@@ -454,6 +495,14 @@ CALLS = {
     pinn.GradientNorm: {"every": 10, "memory": 0.9},
     pinn.RandomLookback: {"temperature": 1.0, "memory": 0.9, "lookback": 0.9},
     # plots
+    plots.parting_forecasts: {
+        "ts": TIMES, "truth": PATHS[0], "forecasts": {"a": PATHS[1]}, "plane": (0, 2),
+        "names": ABC, "tail": 1.0, "frames": 2, "lambda1": None, "threshold": 0.4,
+    },
+    plots.marching_windows: {
+        "ts": TIMES, "states": PATHS[0], "edges": GRID, "names": ABC, "estimate": PATHS[1],
+        "time_unit": None,
+    },
     plots.accuracy_curves: {"curves": CURVE, "title": None},
     plots.belief_bands: {
         "x": GRID, "y": GRID, "grid": GRID, "truth": GRID, "bands": {"a": (GRID, GRID)},
@@ -533,6 +582,8 @@ CALLS = {
     Solution.derivative: {"self": SOLUTION, "t": 0.5},
     Solution.error_estimate: {"self": SOLUTION, "t": 0.5},
     Solution.valid_until: {"self": SOLUTION, "rtol": 1e-3},
+    Solution.to_dataframe: {"self": SOLUTION, "t": [0.5], "names": ["x"]},
+    Solution.to_xarray: {"self": SOLUTION, "t": [0.5], "names": ["x"]},
     dynamics.Skill.summary: {"self": SKILL, "unit": 1.0},
     pinn.Profile.interval: {"self": PROFILE, "level": 0.9},
     reference.RungeKutta4.init: {"self": MAP, "history": jnp.ones((1, 3)), "t0": 0.0},
@@ -610,6 +661,7 @@ CALLS = {
     systems.SquareWave: {"low": 0.0, "high": 2.0, "period": 0.2, "width": 0.1, "centre": 0.0},
     systems.SquareWave.fourier_series: {"self": systems.SquareWave(), "n": 3},
     systems.FourierSeries: {"a0": 1.0, "a": [1.0], "b": [1.0], "period": 1.0},
+    systems.Table: {"ts": [0.0, 1.0], "values": [2.0, 3.0], "rule": "linear"},
     systems.amplitude_response: {"omega": 1.0, "gamma": 0.2, "omega0": 1.0},
     systems.phase_lag: {"omega": 1.0, "gamma": 0.2, "omega0": 1.0},
     systems.from_function: {
@@ -641,8 +693,8 @@ WITH_ZERO = REAL | {
     "restarts", "penalty", "residual_weight", "noise of fit_linear_equation", "force_noise",
 }  # fmt: skip
 WITH_INFINITY = {
-    "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega", "gamma of phase_lag",
-    "omega0 of phase_lag",
+    "t1 of solve_boundary", "horizon", "t0 of _EquationMap.init", "t0 of Stepper.init", "omega",
+    "gamma of phase_lag", "omega0 of phase_lag",
     "gamma of amplitude_response", "omega0 of amplitude_response", "t of System.__call__",
     "b of neuron", "b of gradient_step", "target", "x of relu", "x of sigmoid",
     "x of sigmoid_derivative", "b of squared_error", "b of squared_error_gradient",
@@ -663,6 +715,7 @@ PASSED_ON = {
     "empty list t of Solution.__call__", "empty t of Solution.derivative",
     "empty list t of Solution.derivative", "empty t of Solution.error_estimate",
     "empty list t of Solution.error_estimate", "number noise of identify",
-    "array noise of identify",
+    "array noise of identify", "number noise of Experiment", "array noise of Experiment",
+    "nan ys of Experiment",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

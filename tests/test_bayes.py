@@ -1,5 +1,7 @@
 """Posteriors against closed forms and quadrature; the sampler's diagnostics against ArviZ."""
 
+import signal
+
 import arviz
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpyro.diagnostics
 import numpyro.distributions as dist
 import pytest
 import scipy.stats
-from helpers import refusals
+from helpers import assert_same_leaves, refusals
 
 from physml import bayes, pinn
 from physml.results import RESULTS
@@ -110,6 +112,28 @@ def test_nuts_on_a_decay_is_what_quadrature_gives(exponential):
     record = belief.to_arviz()
     np.testing.assert_array_equal(record["posterior"]["k"].values, belief.draws["k"])
     assert record["log_likelihood"]["y"].shape == (4, 1000, 12, 1)
+
+
+@pytest.mark.slow
+def test_chains_that_are_cut_go_on_to_the_same_bits(exponential, tmp_path, monkeypatch):
+    def cut_at(step):
+        return lambda report: report.step == step and signal.raise_signal(signal.SIGINT)
+
+    options = {"priors": {"k": dist.Normal(1.0, 0.1)}, "num_chains": 2}
+    options |= {"num_draws": 500, "num_warmup": 100}
+    kept = {"checkpoint": tmp_path / "chains"}
+    whole = bayes.posterior(exponential, key=KEY, **options)
+    monkeypatch.setattr("physml.fit._loop.CHUNK_SECONDS", 0.0)  # a step
+    with pytest.raises(KeyboardInterrupt):  # before there are draws
+        bayes.posterior(exponential, key=KEY, progress=cut_at(70), **kept, **options)
+    with pytest.warns(UserWarning, match="Ctrl-C"):
+        part = bayes.posterior(exponential, key=KEY, progress=cut_at(170), **kept, **options)
+    assert part.result == RESULTS.interrupted
+    np.testing.assert_array_equal(part.draws["k"], whole.draws["k"][:, :70])
+    resumed = bayes.posterior(exponential, key=KEY, **kept, **options)
+    assert_same_leaves(resumed, whole)
+    with pytest.raises(ValueError, match="checkpoint must be of this very fit"):
+        bayes.posterior(exponential, key=jax.random.key(1), **kept, **options)
 
 
 @pytest.mark.slow

@@ -40,6 +40,12 @@ CALLS = {  # a call that is right, by its arguments
         "frame": FRAME, "time": "t", "trajectory": None, "columns": ("x",), "system": "",
         "dtype": None,
     },
+    data.to_dataframe: {"trajectories": TRAJECTORIES, "trajectory": "run"},
+    data.to_xarray: {"trajectories": TRAJECTORIES},
+    data.from_xarray: {
+        "dataset": data.to_xarray(TRAJECTORIES), "time": "time", "trajectory": "trajectory",
+        "columns": ("y0",), "system": None, "dtype": "float32",
+    },
     data.from_csv: {
         "path": "a.csv", "time": "t", "trajectory": None, "columns": ("x",), "names": None,
         "delimiter": ",", "decimal": ".", "encoding": "utf-8", "dtype": "float32",

@@ -1,6 +1,7 @@
 """Tables as people have them: text files of many kinds, data frames; what is refused, and where."""
 
 import codecs
+import sys
 import types
 
 import numpy as np
@@ -276,6 +277,61 @@ def test_what_could_not_be_read_back_is_not_written(write, tmp_path):
         write(tmp_path / "a.csv")
     finally:
         assert list(tmp_path.iterdir()) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(case=trajectories_and_column())
+def test_frames_and_data_sets_are_the_trajectories_to_the_last_bit(case):
+    pytest.importorskip("xarray")  # which brings pandas
+    ts, ys, t0s, names, column = case
+    given = data.from_arrays(ts, ys, t0s=t0s, names=names, system="made")
+    frame = data.to_dataframe(given, trajectory=column)
+    found = [data.from_dataframe(frame, trajectory=column)]
+    if not {"trajectory", "time"} & {*names}:
+        dataset = data.to_xarray(given)
+        assert dict(dataset.sizes) == {"trajectory": len(given), "time": len(ts)}
+        found += [data.from_xarray(dataset), data.from_xarray(dataset.transpose())]
+        assert found[-1].system == "made"
+    for again in found:
+        assert again.names == given.names
+        for name in ("ts", "ys", "t0s"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(given, name))
+
+
+def test_data_sets_of_others():
+    xarray = pytest.importorskip("xarray")
+    ts = np.asarray([2.0, 2.5, 3.0])
+    one = xarray.Dataset({"x": ("hours", [1.0, 2.0, 4.0]), "n": 5}, coords={"hours": ts})
+    found = data.from_xarray(one, time="hours", columns=["x"], dtype="float32", system="other")
+    assert (found.ys.dtype, found.system, found.t0s.tolist()) == (np.float32, "other", [2.0])
+    assert found.ys.tolist() == [[[1.0], [2.0], [4.0]]]
+    field = xarray.DataArray(np.arange(12.0).reshape(3, 2, 2), dims=("time", "run", "component"))
+    field = field.assign_coords(time=ts, component=["u", "v"]).to_dataset("component")
+    found = data.from_xarray(field, trajectory="run")
+    assert found.names == ("u", "v") and found.ys.shape == (2, 3, 2)
+    assert found.ys[1, 2].tolist() == [10.0, 11.0] and found.t0s.tolist() == [2.0, 2.0]
+    for found, options, message in [
+        (one, {}, "dataset must have .* the coordinate 'time'"),
+        (one, {"time": "hours"}, "variables with the axes \\['hours'\\], got 'n'"),
+        (one, {"time": "hours", "columns": ["y"]}, "dataset must have the variables \\['y'\\]"),
+        (one.isel(hours=[0, 2, 1]), {"time": "hours", "columns": ["x"]}, "ts must increase"),
+        (one.where(one.x > 1), {"time": "hours", "columns": ["x"]}, "ys must be finite"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            data.from_xarray(found, **options)
+    dated = one.assign_coords(hours=np.asarray(["2024-01-01"] * 3, "M8[ns]"))
+    with pytest.raises(TypeError, match="ts must hold real numbers, got dtype datetime64"):
+        data.from_xarray(dated, time="hours", columns=["x"])
+    with pytest.raises(TypeError, match=r"dataset must be an xarray\.Dataset, got DataArray"):
+        data.from_xarray(one.x)
+    with pytest.raises(ValueError, match="names must differ from those of the coordinates"):
+        data.to_xarray(named("time"))
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'pandas must be .*pip install "physml\[frames\]"'):
+        data.to_dataframe(named("x"), trajectory="run")
 
 
 def frame_of(**columns):

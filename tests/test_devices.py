@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from helpers import refusals
 
-from physml import dynamics, experiment, fit, reference, systems
+from physml import dynamics, experiment, fit, nn, pinn, reference, systems
 from physml.experiment._places import places
 
 DEVICES = jax.devices()
@@ -56,6 +57,17 @@ def test_eight_devices_and_two_processes_do_what_one_device_does():
         for found in (eight, first):
             for x, y in zip(found[name], one[name], strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_eight_devices_share_points_starts_and_data_sets():
+    found = said(start(CHILD.with_name("divided_work.py")))
+    assert {name: rows for name, (_, rows) in found.items()} == {
+        "trained": [4, 4],  # of 32 points, in both stages
+        "bundled": [72, 2, 2],  # of 576 points; of 16 starts
+        "identified": [2],  # of 16 data sets
+    }
+    assert max(difference for difference, _ in found.values()) < 1e-8
 
 
 @pytest.mark.slow
@@ -187,6 +199,24 @@ def test_one_of_several_processes_keeps_no_checkpoint(tmp_path, monkeypatch):
 def test_divided_fits_refuse(changes):
     options = {"data": X, "devices": DEVICES, "key": jax.random.key(0)} | changes
     fit.gradient(line, jnp.zeros(2), optimizer=optax.sgd(0.1), steps=1, **options)
+
+
+@refusals(
+    ({"points": pinn.Even(9)}, "points.num must be a multiple of devices = 2, got 9"),
+    ({"devices": ["cpu"]}, "devices must be devices of", TypeError),
+)
+def test_divided_training_refuses(changes):
+    network = nn.MLP(1, (2,), 3, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    pinn.train(network, LORENZ, jnp.ones(3), 1.0, **{"devices": DEVICES} | changes)
+
+
+@refusals(
+    ({"units": 33}, "units must be a multiple of devices = 2, got 33"),
+    ({"num_checks": 15}, "num_checks must be a multiple of devices = 2, got 15"),
+)
+def test_divided_bundles_refuse(changes):
+    box = [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]
+    pinn.bundle(LORENZ, box, 1.0, key=jax.random.key(0), devices=DEVICES, **changes)
 
 
 def test_a_script_says_where_it_runs(tmp_path, capsys):

@@ -148,7 +148,7 @@ def test_failed_writes_leave_nothing_and_keep_the_old(tmp_path, run):
             run.figure(name, Broken())
     assert content.startswith(b"\x89PNG")
     assert good.read_bytes() == content
-    assert files(tmp_path) == {"config.json", "figures/plot.png"}
+    assert files(tmp_path) == {"config.json", "figures/plot.pdf", "figures/plot.png"}
 
 
 def test_history_is_read_back(tmp_path, run):
@@ -391,6 +391,22 @@ def test_slug_is_a_plain_file_name(run, label, expected):
 def test_table_refuses_ragged_rows():
     with pytest.raises(ValueError, match="must have 2 cells"):
         experiment.format_table([["a", 1], ["b"]], ["name", "value"])
+
+
+def test_a_table_is_plain_in_files_and_drawn_at_a_terminal(run, monkeypatch, capsys):
+    rows = [["MLP [32] of many units", 7.1e-12], ["GRU", None]]
+    text = run.table(rows, ["network", "eps1"], title="Errors [relative]")
+    assert capsys.readouterr().out == text + "\n\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setenv("TERM", "xterm")
+    assert run.table(rows, ["network", "eps1"], title="Errors [relative]") == text
+    shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)  # without its bold letters
+    assert shown != text + "\n\n" and max(map(len, shown.splitlines())) <= 24
+    for words in ("Errors [relative]", "network", "MLP [32]", "units", "7.1e-12", "GRU"):
+        assert words in shown
+    with pytest.raises(ValueError, match="must have 2 cells"):
+        run.table([["a"]], ["network", "eps1"])
 
 
 def test_a_timed_block_keeps_compiling_apart(run):

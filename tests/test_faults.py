@@ -20,9 +20,7 @@ from physml import experiment, fit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import survival
-
-TIMES = ("date", "command", "seconds", "wall_s")
+import _cuts
 
 
 @pytest.fixture
@@ -118,9 +116,10 @@ def test_a_batch_that_is_too_large_is_told_a_size_that_fits():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fit", "sweep", "march"])
 def test_a_process_that_is_killed(tmp_path, kind):
-    whole = survival.uncut(kind, tmp_path / "whole")
-    killed, answer = survival.survived(kind, 1, tmp_path / "killed", seed=1)
-    assert killed == 1 and answer == whole
+    work = _cuts.Killed(kind)
+    runs = _cuts.cut_runs(work, 1, tmp_path, seed=1)
+    whole = work.answer(tmp_path / "whole")
+    assert sum(run.cuts for run in runs) == 1 and {run.answer for run in runs} == {whole}
 
 
 @pytest.mark.slow
@@ -145,4 +144,4 @@ def test_a_script_that_is_interrupted_goes_on(tmp_path):
     for arguments in (command("cut", "--resume"), command("whole")):
         subprocess.run(arguments, check=True, capture_output=True)
     cut, whole = (json.loads((tmp_path / x / "metrics.json").read_text()) for x in ("cut", "whole"))
-    assert not {key for key in cut if cut[key] != whole[key] and not key.endswith(TIMES)}
+    assert not {key for key in cut if cut[key] != whole[key] and not key.endswith(_cuts.TIMES)}

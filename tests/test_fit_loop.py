@@ -278,10 +278,19 @@ def test_runs_in_another_thread():
     assert outs[0].step == 10
 
 
-def test_progress_bar_shows_the_loss(capsys):
+@pytest.mark.parametrize("where", ["terminal", "notebook", "file"])
+def test_progress_bar_shows_the_loss_to_whom_it_may_reach(where, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: where == "terminal")
+    if where == "notebook":
+        monkeypatch.setitem(sys.modules, "ipykernel", object())
+    else:
+        monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     fit.loop(Walk(), START, num_steps=10, progress=True, chunk=10)
     shown = capsys.readouterr().err
-    assert "10/10" in shown and f"loss={0.9**9:.3g}" in shown
+    if where == "file":
+        assert not shown
+    else:
+        assert "10/10 [00:0" in shown and "step/s" in shown and f"loss={0.9**9:.3g}" in shown
 
 
 def test_progress_may_be_a_callback():

@@ -84,3 +84,10 @@ def test_driven_oscillator_in_its_damping_and_in_time():
     gamma = jnp.array(0.2)
     found = jax.jit(jax.jacrev(curve))(gamma)
     np.testing.assert_allclose(found, jax.jacfwd(exact)(gamma), atol=1e-11)
+
+
+def test_the_start_alone_of_a_system_without_numbers():
+    fall = from_function(lambda t, y, args: jnp.stack([y[1], -9.81 + 0 * y[0]]), 2)
+    solved = jax.jacfwd(lambda start: pinn.solve(fall, start, 3.0, ts=TIMES, max_windows=8).ys)
+    expected = np.stack([[[1.0, t], [0.0, 1.0]] for t in TIMES])
+    np.testing.assert_allclose(solved(jnp.array([1.0, 0.0])), expected, rtol=1e-13, atol=1e-13)

@@ -13,7 +13,7 @@ import scipy.stats
 from helpers import refusals
 
 from physml import pinn, reference
-from physml.pinn.inverse._parameters import free_parameters
+from physml.pinn.collocation import free_parameters
 from physml.pinn.inverse._shooting import weigh
 from physml.pinn.inverse._verdict import CONTRADICTED, residual_tests
 from physml.results import RESULTS
@@ -270,10 +270,11 @@ def test_no_error_is_claimed_across_jumps():
 
 @refusals(
     ({"t0": 0.5}, "ts must lie within the horizon that starts at t0 = 0.5"),
-    ({"ts": LINE[::-1]}, "ts must increase"),
+    ({"ts": LINE[::-1]}, "ts must not decrease"),
     ({"ts": LINE[:4]}, r"ys must have shape \(4, obs\)"),
     ({"ys": np.ones(5)}, r"ys must have shape \(5, obs\)"),
-    ({"ys": np.full((5, 2), np.nan)}, "ys must be finite, got nan"),
+    ({"ys": np.full((5, 2), np.nan)}, "ys must hold observations, got only NaN"),
+    ({"ys": np.full((5, 2), np.inf)}, "ys must be finite, got inf"),
     ({"ys": np.ones((5, 3))}, "got 3 columns"),
     ({"observe": (0,), "ys": np.ones((5, 1))}, "y0 must be given"),
     ({"observe": (0, 2)}, "observe must hold different indices below 2"),

@@ -135,6 +135,16 @@ def test_stiff_relaxation():
     assert int(solution.stats["num_windows"]) < 60
 
 
+@pytest.mark.parametrize("start", [1e-17, 1.2246e-16, -3e-15, 1e-12])
+def test_a_start_that_is_rounding_is_as_good_as_zero(start):
+    """The time in which it changes by its own size is none at all beside t0."""
+    swing = from_function(lambda t, y, args: jnp.stack([y[1], -y[0]]), 2)
+    solution = pinn.solve(swing, jnp.array([start, 1.0]), 5.0, t0=1.3)
+    t = np.asarray(solution.ts) - 1.3
+    expected = np.sin(t) + start * np.cos(t)
+    np.testing.assert_allclose(solution.ys[:, 0], expected, rtol=0, atol=5e-15)
+
+
 @pytest.mark.slow
 def test_tolerance_is_kept_and_saves_windows():
     system, y0 = DrivenOscillator(), jnp.array([1.0, 0.0])

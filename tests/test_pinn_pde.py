@@ -94,6 +94,19 @@ def test_heat(heated):
         heated.derivative("xy", 0.5, 0.1)
 
 
+def test_heat_becomes_a_data_set(heated):
+    xarray = pytest.importorskip("xarray")
+    found = heated.to_xarray(t=[0.05, 0.1], x=np.linspace(0.0, 1.0, 5))
+    assert isinstance(found, xarray.Dataset) and found.u.dims == ("x", "t")
+    assert found.attrs == {"result": "Successful."}
+    points = np.meshgrid(found.x, found.t, indexing="ij")
+    np.testing.assert_allclose(found.u, heated(*points), rtol=1e-12)
+    np.testing.assert_allclose(found.u_error, heated.error_estimate(*points), rtol=1e-12)
+    np.testing.assert_allclose(found.u.sel(x=0.25, t=0.1), heated(0.25, 0.1), rtol=1e-12)
+    with pytest.raises(ValueError, match="coordinates must be x, t, got x"):
+        heated.to_xarray(x=[0.5])
+
+
 def test_tables_are_those_of_the_network():
     tables = with_end_states(axis_functions(48, 20, 2, 26, 1.0, jnp.float64))
     s = np.linspace(-1.0, 1.0, 9)

@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from itertools import pairwise
 
 import jax.numpy as jnp
 import matplotlib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import refusals
 from matplotlib.figure import Figure
+from PIL import Image, ImageSequence
 
 from physml import dynamics, plots
 
@@ -459,3 +461,69 @@ def test_windows_show_samples_and_densities():
     np.testing.assert_allclose(made.get_ydata().sum() * width, 1.0)
     with pytest.raises(ValueError, match="made must"):
         plots.windows(ts, {"truth": ys, "made": ys[:, :4]}, names=("u", "v"))
+
+
+def pictures_of(animation, path):
+    """The pictures of an animation that is saved."""
+    animation.save(path, writer="pillow", dpi=40)
+    with Image.open(path) as saved:
+        return [np.asarray(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(saved)]
+
+
+def test_parting_forecasts_move_and_their_errors_grow(tmp_path):
+    off = PATH + np.exp(TS)[:, None] * 1e-6 * np.std(PATH, axis=0)
+    options = {"names": "xyz", "tail": 2.0, "frames": 5, "lambda1": 1.0}
+    animation = plots.parting_forecasts(TS, PATH, {"MLP": off}, **options)
+    left, right = animation._fig.axes
+    pictures = pictures_of(animation, tmp_path / "parting.gif")
+    assert len(pictures) == 5 and all(np.any(a != b) for a, b in pairwise(pictures))
+    # What is left is the last picture: the last two units of time, and the errors of all.
+    np.testing.assert_allclose(lines(left)["truth"].get_xydata(), PATH[-21:, [0, 2]])
+    np.testing.assert_allclose(lines(left)["MLP"].get_xydata(), off[-21:, [0, 2]])
+    times, errors = right.lines[0].get_data()
+    np.testing.assert_allclose(errors, 1e-6 * np.exp(times), rtol=1e-6)
+    assert times.size == TS.size and right.get_yscale() == "log"
+    assert lyapunov_axis(right).get_xlabel() == "Lyapunov times"
+    (words,) = animation._fig.legends
+    assert [text.get_text() for text in words.get_texts()] == ["truth", "MLP"]
+
+
+def test_windows_march(tmp_path):
+    edges, estimate = [0.0, 2.0, 3.0, 10.0], 1e-9 * np.ones((101, 2))
+    states = PATH[:, :2]
+    animation = plots.marching_windows(TS, states, edges, names="xv", estimate=estimate)
+    upper, lower = animation._fig.axes
+    pictures = pictures_of(animation, tmp_path / "march.gif")
+    assert len(pictures) == 3 and all(np.any(a != b) for a, b in pairwise(pictures))
+    np.testing.assert_array_equal(lines(upper)["x"].get_xydata(), PATH[:, [2, 0]])
+    (window,) = upper.patches
+    assert (window.get_x(), window.get_width()) == (3.0, 7.0)
+    marks = [segment[0, 0] for segment in lower.collections[0].get_segments()]
+    assert marks == edges and lower.get_yscale() == "log"
+    animation._draw_frame(1)  # in the second window nothing is known of the third
+    assert lines(upper)["v"].get_xdata().max() == 3.0 == lower.lines[0].get_xdata().max()
+
+
+@refusals(
+    (lambda: plots.parting_forecasts(TS, PATH, {"MLP": PATH[:-1]}), r"MLP must .*\(100, 3\)"),
+    (lambda: plots.parting_forecasts(TS, PATH, {}, plane=(0, 3)), "plane must be two of the 3"),
+    (lambda: plots.parting_forecasts(TS, PATH, {}, frames=0), "frames must be .*got 0"),
+    (lambda: plots.parting_forecasts(TS, PATH, {}, tail=0.0), "tail must .*got 0"),
+    (lambda: march([0.0, 1.0, 1.0]), r"edges must .* increase, got \[0. 1. 1.\]"),
+    (lambda: march([0.0]), "edges must be two or more"),
+    (lambda: march([0.0, 1.0], estimate=PATH[:-1]), "estimate must have"),
+)
+def test_moving_pictures_that_cannot_be(draw):
+    draw()
+
+
+def march(edges, estimate=PATH):
+    return plots.marching_windows(TS, PATH, edges, names="xyz", estimate=estimate)
+
+
+def test_curves_differ_in_colour_and_in_dashes():
+    values = {f"method {i}": (TS, np.full((101, 2), 1.0 + i)) for i in range(24)}
+    (ax,) = plots.bands(values, xlabel="step", ylabel="loss").axes
+    styles = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
+    assert len(set(styles)) == 24
+    assert all(a != b and c != d for (a, c), (b, d) in pairwise(styles[:12]))

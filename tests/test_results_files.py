@@ -113,6 +113,7 @@ def test_measuring_runs_each_command_and_records_it(names, monkeypatch):
     measure, ran = importlib.import_module("measure"), []
     monkeypatch.setattr(measure.subprocess, "run", lambda words, **_: ran.append(words))
     monkeypatch.setattr(measure.render, "main", lambda check: int(check))
+    monkeypatch.setattr(measure.gallery, "main", lambda page_alone: int(page_alone))
     assert measure.main(names) == 0
     described = render.described()
     commands = described["commands"] if not names else described["long_commands"]

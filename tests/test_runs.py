@@ -101,9 +101,11 @@ def test_runs_are_listed_and_compared(tmp_path, runs, capsys):
     with pytest.raises(ValueError, match="no"), experiment.Run(tmp_path / "c", Config()):
         raise ValueError("no")
     runs.main(runs.Options(below=tmp_path))
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:]}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.strip().splitlines()[2:]}
     assert "complete" in lines["a"] and "mlp.error 0.25, starts 3" in lines["a"]
     assert "failed" in lines["c"] and "ValueError: no" in lines["c"]
     runs.main(runs.Options(compare=(tmp_path / "a", tmp_path / "b")))
-    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()[2:]}
+    lines = {
+        line.split()[0]: line.split() for line in capsys.readouterr().out.strip().splitlines()[2:]
+    }
     assert lines["mlp.error"] == ["mlp.error", "0.25", "0.5", "2"] and "starts" not in lines

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import optax
 import pytest
 import saved_things
@@ -85,6 +86,18 @@ def test_results_of_a_batch_are_kept_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(RESULTS, "_name_to_item", members)
     suspect, fine = int(members["suspect"]._value), int(members["successful"]._value)
     assert physml.load(tmp_path)._value.tolist() == [fine, fine, suspect]
+
+
+def test_priors_are_kept(tmp_path):
+    priors = {"k": dist.TruncatedNormal(1.0, 0.5, low=0.0), "noise": dist.LogNormal(-1.0, 1.0)}
+    assert physml.save(tmp_path, priors) == ()
+    found = physml.load(tmp_path)
+    for name, prior in priors.items():
+        assert found[name].log_prob(0.7) == prior.log_prob(0.7)
+    assert found["noise"].support is priors["noise"].support  # of which there is one
+    physml.load(tmp_path, like=priors)
+    with pytest.raises(ValueError, match=r"1\.0 at \['noise'\]\.scale, got 2\.0"):
+        physml.load(tmp_path, like=priors | {"noise": dist.LogNormal(-1.0, 2.0)})
 
 
 def test_what_is_shared_stays_shared(tmp_path):

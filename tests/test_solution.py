@@ -1,11 +1,13 @@
 """The solution type on a function known in closed form."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
 
+from physml import data
 from physml.results import RESULTS
 from physml.solution import Dense, Solution
 
@@ -83,3 +85,40 @@ def test_is_a_pytree_under_jit_and_vmap():
     batch = jax.vmap(lambda r: circle(radius=r))(radii)
     values = jax.jit(jax.vmap(lambda s: s(0.5)))(batch)
     np.testing.assert_allclose(values[1], circle(radius=2.0)(0.5))
+
+
+def test_becomes_a_frame_and_a_data_set():
+    pytest.importorskip("xarray")  # which brings pandas
+    ts = np.linspace(0.0, 10.0, 4)
+    frame = circle().to_dataframe(ts, names=("x", "y"))
+    assert list(frame.columns) == ["x", "y"] and frame.index.name == "t"
+    np.testing.assert_allclose(frame["y"], 3 * np.sin(ts))
+    np.testing.assert_array_equal(frame.index, ts)
+    assert data.from_dataframe(frame).names == ("x", "y")
+    with_error = circle(lambda t: jnp.full(2, 1e-3) * t).to_xarray()
+    assert list(with_error) == ["y0", "y1", "y0_error", "y1_error"]
+    np.testing.assert_allclose(with_error.y1_error.sel(time=4.0), 4e-3)
+    assert with_error.attrs == {"result": "Successful."}
+    states = data.from_xarray(with_error, columns=["y0", "y1"])
+    np.testing.assert_allclose(states.ys[0], circle().ys)
+
+
+def test_a_frame_ends_where_the_solution_does():
+    pytest.importorskip("pandas")
+    solution = eqx.tree_at(lambda s: s.t1, circle(), jnp.asarray(4.5))
+    assert circle().to_dataframe().index[-1] == 10.0
+    assert solution.to_dataframe().index[-1] == 4.0
+    with pytest.raises(ValueError, match=r"t must lie in \[0\.0, 4\.5\]"):
+        solution.to_dataframe([5.0])
+
+
+@pytest.mark.parametrize("names", [["x"], ["x", "x"], ["t", "x"], ["x", "time"], ["x", "x_error"]])
+def test_names_of_a_frame_are_refused(names):
+    with pytest.raises(ValueError, match="names must be 2 different ones"):
+        circle(lambda t: jnp.zeros(2)).to_dataframe(names=names)
+
+
+def test_a_batch_is_no_frame():
+    batch = jax.vmap(lambda radius: circle(radius=radius))(jnp.ones(3))
+    with pytest.raises(ValueError, match=r"solution must be a single one, got a batch \(3,\)"):
+        batch.to_xarray()

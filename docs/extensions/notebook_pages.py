@@ -1,4 +1,7 @@
-"""The rendered notebooks as pages: copies without badges, which come from the network."""
+"""The rendered notebooks as pages: copies without badges, which come from the network.
+
+Their links to `../docs/` lead to the pages beside them.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +15,8 @@ def _copy(app):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 lines = "".join(cell["source"]).splitlines(keepends=True)
-                cell["source"] = [line for line in lines if not line.startswith("[![")]
+                lines = [line for line in lines if not line.startswith("[![")]
+                cell["source"] = [line.replace("](../docs/", "](../") for line in lines]
         text = json.dumps(notebook, indent=1)
         copy = folder / path.name
         if not copy.exists() or copy.read_text() != text:

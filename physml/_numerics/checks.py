@@ -5,6 +5,7 @@ under `jax.jit` and `jax.vmap` it sees shapes and dtypes.
 """
 
 import functools
+import importlib
 from collections.abc import Collection, Sequence
 from typing import Any, SupportsFloat
 
@@ -324,3 +325,17 @@ def require_key(**values: object) -> None:
             sound = value.shape == () if typed else bare and value.shape in ((2,), (4,))
         if not sound:
             raise TypeError(f"{name} must be a random key such as jax.random.key(0), got {value!r}")
+
+
+def require_installed(module: str, extra: str) -> Any:
+    """A module of a package that physml can do without, imported now.
+
+    Raises:
+        ImportError: it is not installed; the message names the extra that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f'{module} must be installed, got none: pip install "physml[{extra}]"', name=module
+        ) from error

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike, PyTree
 
@@ -89,11 +90,31 @@ def on_first(arrays: PyTree, mesh: Mesh | None) -> PyTree:
     return jax.tree.map(lambda x: x.addressable_data(0), placed(arrays, mesh, WHOLE))
 
 
+def moved_to(places: PyTree[Array], arrays: PyTree[Array]) -> PyTree[Array]:
+    """Arrays on the devices of others: XLA may divide a state otherwise than it was given."""
+    return jax.tree.map(
+        lambda at, x: x if x.sharding == at.sharding else jax.device_put(x, at.sharding),
+        places,
+        arrays,
+    )
+
+
 def held(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
     """Arrays within a program that the compiler must keep so placed, if there is a mesh."""
     if mesh is None:
         return arrays
     return jax.lax.with_sharding_constraint(arrays, NamedSharding(mesh, spec))
+
+
+def mesh_of_rows(x: Array) -> Mesh | None:
+    """The devices among which the rows of an array are divided; None if not, or if it is traced."""
+    place = None if isinstance(x, Tracer) else x.sharding
+    mesh = place.mesh if isinstance(place, NamedSharding) else None
+    if not isinstance(mesh, Mesh) or mesh.size == 1:
+        return None
+    by_rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    divided = x.sharding.is_equivalent_to(by_rows, x.ndim)
+    return Mesh(mesh.devices.ravel(), (AXIS,)) if divided else None
 
 
 def on_host(x: object) -> np.ndarray:
@@ -108,14 +129,20 @@ def of_each(
     function: Callable[[PyTree, PyTree], PyTree], members: PyTree, shared: PyTree, mesh: Mesh | None
 ) -> PyTree:
     """Apply a function to each member, on its device, and to what all members share."""
-    mapped = jax.vmap(function, in_axes=(0, None))
+    return on_each(jax.vmap(function, in_axes=(0, None)), members, shared, mesh)
+
+
+def on_each(
+    function: Callable[[PyTree, PyTree], PyTree], rows: PyTree, shared: PyTree, mesh: Mesh | None
+) -> PyTree:
+    """`function(rows, shared)` on each device of a mesh, for the rows that it has."""
     if mesh is not None:
-        # Without this the compiler would not know that no member needs another one: it would gather
+        # Without this the compiler would not know that no row needs another one: it would gather
         # them for convolutions, and for the end of an optimizer's loop.
-        mapped = jax.shard_map(
-            mapped, mesh=mesh, in_specs=(ROWS, WHOLE), out_specs=ROWS, check_vma=False
+        function = jax.shard_map(
+            function, mesh=mesh, in_specs=(ROWS, WHOLE), out_specs=ROWS, check_vma=False
         )
-    return mapped(members, shared)
+    return function(rows, shared)
 
 
 def joined(parts: Sequence[Array], mesh: Mesh | None) -> Array:

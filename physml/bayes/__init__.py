@@ -18,11 +18,6 @@ from physml.bayes._networks import laplace_network as laplace_network
 from physml.bayes._networks import last_layer as last_layer
 from physml.bayes._networks import linear as linear
 from physml.bayes._networks import sample_network as sample_network
-from physml.bayes._noise import LogNormalNoise as LogNormalNoise
-from physml.bayes._noise import Noise as Noise
-from physml.bayes._noise import NormalNoise as NormalNoise
-from physml.bayes._noise import PoissonNoise as PoissonNoise
-from physml.bayes._noise import StudentNoise as StudentNoise
 from physml.bayes._posterior import Posterior as Posterior
 from physml.bayes._posterior import posterior as posterior
 from physml.bayes.gaussian_processes import RBF as RBF
@@ -51,3 +46,8 @@ from physml.bayes.gaussian_processes import fit_linear_equation as fit_linear_eq
 from physml.bayes.gaussian_processes import fit_stepper as fit_stepper
 from physml.bayes.gaussian_processes import forecast_moments as forecast_moments
 from physml.bayes.gaussian_processes import forecast_samples as forecast_samples
+from physml.noises import LogNormalNoise as LogNormalNoise
+from physml.noises import Noise as Noise
+from physml.noises import NormalNoise as NormalNoise
+from physml.noises import PoissonNoise as PoissonNoise
+from physml.noises import StudentNoise as StudentNoise

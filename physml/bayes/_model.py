@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from physml._numerics.checks import is_concrete
-from physml.bayes._noise import Noise
-from physml.pinn import Identified
+from physml.noises import Noise
+from physml.pinn import FittedExperiment, Identified
 from physml.systems import System
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class EquationModel(eqx.Module):
     field: Any  # the free parameters of the system: field(t, y, p), with bounds
     edges: Float[np.ndarray | Array, " edges"]  # the steps' ends, from t0 on
     rows: np.ndarray  # of the edges that are times of observations
-    ys: Float[Array, "n obs"]
+    ys: Float[Array, "n obs"]  # NaN where nothing was seen
     observe: Callable[[Array], Array]  # (dim,) to (obs,)
     noise: Noise
     priors: Mapping[str, Any]  # by name, with `log_prob` and `support`
@@ -97,10 +97,11 @@ class EquationModel(eqx.Module):
         return total
 
     def log_likelihood(self, q: Float[Array, " q"]) -> Float[Array, "n obs"]:
-        """The log of the density of each observation."""
+        """The log of the density of each observation; zero where nothing was seen."""
         values, scale = self.predict(q)
-        found = self.noise.log_density(values, self.ys, scale)
-        return jnp.where(jnp.isnan(found), -jnp.inf, found)
+        seen = ~jnp.isnan(self.ys)
+        found = self.noise.log_density(values, jnp.where(seen, self.ys, 1.0), scale)
+        return jnp.where(seen, jnp.where(jnp.isnan(found), -jnp.inf, found), 0.0)
 
     def predict(self, q: Float[Array, " q"]) -> tuple[Float[Array, "n obs"], Array]:
         """What is observed, without noise, and the scale of the noise of each observation."""
@@ -160,12 +161,14 @@ def equation_model(
         ValueError: a prior of no unknown, or one that excludes values within the bounds; a jumping
             equation whose times are traced; observations that the noise cannot have given.
     """
-    problem, solution = found.problem, found.solution
-    noise.check(problem.ys)
+    problem, solution = found.problem, _only(found).solution
+    data, starts = problem.data, problem.starts
+    ys = jnp.where(data.seen, data.ys, jnp.nan)
+    noise.check(ys)
     edges, rows = _edges(found.system, solution.ts, solution.t0, substeps)
-    known = problem.start[0] if problem.start_known else None
+    known = starts.guess[0] if starts.held[0] else None
     model = EquationModel(
-        field=problem.field, edges=edges, rows=rows, ys=problem.ys, observe=problem.observe,
+        field=problem.field, edges=edges, rows=rows, ys=ys, observe=data.observers[0],
         noise=noise, priors=dict(priors), normal_prior=problem.prior, known_start=known,
         dim=solution.ys.shape[-1],
     )  # fmt: skip
@@ -177,6 +180,24 @@ def equation_model(
     for name, prior in priors.items():
         _check_prior(model, name, prior)
     return model
+
+
+def _only(found: Identified) -> FittedExperiment:
+    """The experiment of what was identified from one, with a start of its own."""
+    if len(found.experiments) > 1:
+        raise ValueError(f"found must be of one experiment, got {len(found.experiments)}")
+    if found.problem.starts.functions[0] is not None:
+        raise ValueError("found must have a start that is free or known, got one that depends on p")
+    return found.experiments[0]
+
+
+def noise_of(found: Identified) -> Noise:
+    """The noise with which one experiment was identified; its scale is unknown as it was there."""
+    own, likelihood = _only(found), found.problem.data.likelihood
+    if len(likelihood.kinds) > 1 or len({x.is_estimated for x in likelihood.groups}) > 1:
+        raise ValueError("noise must be given where the columns were identified with several")
+    known = likelihood.is_known and likelihood.kinds[0].has_scale
+    return dataclasses.replace(likelihood.kinds[0], scale=own.noise if known else None)
 
 
 def _check_prior(model: EquationModel, name: str, prior: object) -> None:
@@ -238,7 +259,7 @@ def first_point(model: EquationModel, found: Identified) -> tuple[Array, Array]:
     if START in model.sizes:
         values[START] = _inside(model, START, found.y0)
     if NOISE in model.sizes:
-        spread = jnp.std(model.ys, axis=0)
+        spread = jnp.nanstd(model.ys, axis=0)
         scale = model.noise.guess(jax.vmap(model.observe)(found.solution.ys), model.ys)
         values[NOISE] = jnp.maximum(scale, 1e-12 * jnp.where(spread > 0, spread, 1.0))
         sd = values[NOISE] / np.sqrt(2.0 * len(model.ys))

@@ -1,5 +1,6 @@
 """Networks that say how far to trust them: the last layer, all weights, ensembles."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,12 +11,14 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from physml import fit
 from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import require_count, require_finite, require_key
 from physml._numerics.parts import Parts, take_apart
 from physml._types import FeatureNetwork
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
-from physml.bayes._sampler import Mode, run_nuts
+from physml.bayes._sampler import LEAST_DRAWS, Mode, run_nuts
+from physml.results import raise_if_interrupted
 
 _STEPS, _SETTLED = 2000, 1e-12  # of MacKay's iteration, and the relative change that ends it
 
@@ -274,6 +277,8 @@ def sample_network(
     num_chains: int = 2,
     num_draws: int = 500,
     num_warmup: int = 300,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | fit.Callback = False,
 ) -> SampledNetwork:
     """Weights of a small network by the No-U-Turn sampler, about those that it has.
 
@@ -283,47 +288,60 @@ def sample_network(
     Args:
         model, inputs, targets: as for `laplace_network`; a few hundred weights at most.
         key: draws everything.
-        num_chains, num_draws, num_warmup: as for `posterior`.
+        num_chains, num_draws, num_warmup, checkpoint, progress: as for `posterior`.
 
     Raises:
         TypeError, ValueError: as `laplace_network`.
+        KeyboardInterrupt: Ctrl-C was pressed; the draws until then are kept in `checkpoint`.
 
     Source: R. M. Neal, Bayesian Learning for Neural Networks (1996).
     """
     require_key(key=key)
     require_count(num_chains=num_chains, num_warmup=num_warmup)
-    require_count(4, num_draws=num_draws)
+    require_count(LEAST_DRAWS, num_draws=num_draws)
     belief = laplace_network(model, inputs, targets).belief
     network = _Flat.of(model, inputs, targets)
-    sizes = (num_chains, num_warmup, num_draws)
-    weights, outputs, diverged = _sample_network(network, belief, inputs, targets, key, sizes)
-    return SampledNetwork(
-        weights,
-        jnp.max(split_rhat(outputs)),
-        jnp.min(effective_sample_size(outputs)),
-        jnp.sum(diverged),
-        1 / jnp.sqrt(belief.noise_precision[0]),
-        network,
-    )
+    density = _WeightDensity(network, belief, inputs, targets)
+    chains, result = run_nuts(
+        density, density.mode(), key,
+        num_chains=num_chains, num_warmup=num_warmup, num_draws=num_draws, forward=False,
+        checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    raise_if_interrupted(result)
+    rhat, ess = _diagnosed(network, inputs, chains.q)
+    noise = 1 / jnp.sqrt(belief.noise_precision[0])
+    return SampledNetwork(chains.q, rhat, ess, jnp.sum(chains.diverged), noise, network)
 
 
 @eqx.filter_jit
-def _sample_network(network, belief, inputs, targets, key, sizes):
-    alpha, beta = belief.prior_precision[0], belief.noise_precision[0]
-    basis, own = belief.basis, jnp.sqrt(belief.variances[:, 0]) - 1 / jnp.sqrt(alpha)
-    half = (basis * own[None]) @ basis.T + jnp.eye(len(basis), dtype=basis.dtype) / jnp.sqrt(alpha)
+def _diagnosed(network: "_Flat", inputs: Array, weights: Array) -> tuple[Array, Array]:
+    """The worst R-hat, and the least effective sample size, of the outputs at the inputs."""
+    outputs = jax.vmap(jax.vmap(lambda w: network(w, inputs)))(weights)
+    return jnp.max(split_rhat(outputs)), jnp.min(effective_sample_size(outputs))
 
-    def log_density(w: Array) -> Array:
-        error = jnp.sum((network(w, inputs) - targets) ** 2)
+
+class _WeightDensity(eqx.Module):
+    """The log density of a network's weights, with the precisions of its linearised belief."""
+
+    network: "_Flat"
+    belief: LinearBelief
+    inputs: Array
+    targets: Array
+
+    def __call__(self, w: Float[Array, " weights"]) -> Float[Array, ""]:
+        error = jnp.sum((self.network(w, self.inputs) - self.targets) ** 2)
+        alpha, beta = self.belief.prior_precision[0], self.belief.noise_precision[0]
         return -0.5 * (beta * error + alpha * jnp.sum(w**2))
 
-    nothing = jnp.zeros(())
-    mode = Mode(network.weights, half, nothing, nothing, nothing == 0, nothing == 0)
-    names = ("num_chains", "num_warmup", "num_draws")
-    options = dict(zip(names, sizes, strict=True))
-    chains = run_nuts(log_density, mode, key, forward=False, **options)
-    outputs = jax.vmap(jax.vmap(lambda w: network(w, inputs)))(chains.q)
-    return chains.q, outputs, chains.diverged
+    @eqx.filter_jit
+    def mode(self) -> Mode:
+        """The network's own weights, and the linearised belief about them."""
+        basis, alpha = self.belief.basis, self.belief.prior_precision[0]
+        own = jnp.sqrt(self.belief.variances[:, 0]) - 1 / jnp.sqrt(alpha)
+        rest = jnp.eye(len(basis), dtype=basis.dtype) / jnp.sqrt(alpha)
+        nothing = jnp.zeros(())
+        half = (basis * own[None]) @ basis.T + rest
+        return Mode(self.network.weights, half, nothing, nothing, nothing == 0, nothing == 0)
 
 
 @checked

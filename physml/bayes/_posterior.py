@@ -1,5 +1,6 @@
 """Posteriors of an equation's unknowns, by the No-U-Turn sampler or by Laplace's method."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -9,21 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from physml import fit
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import (
     is_concrete,
     require_count,
     require_increasing,
+    require_installed,
     require_key,
     require_one_of,
     require_share,
 )
 from physml._types import Numbers
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
-from physml.bayes._model import EquationModel, at_times, equation_model, first_point
-from physml.bayes._noise import Noise, NormalNoise
-from physml.bayes._sampler import Chains, Mode, draw_normal, find_mode, run_nuts
+from physml.bayes._model import EquationModel, at_times, equation_model, first_point, noise_of
+from physml.bayes._sampler import LEAST_DRAWS, Chains, Mode, draw_normal, find_mode, run_nuts
+from physml.noises import Noise
 from physml.pinn import Identified
 from physml.results import RESULTS, conclude
 
@@ -145,10 +148,9 @@ class Posterior(eqx.Module):
         """What ArviZ reads: draws, statistics of the sampler, log likelihood, observations.
 
         Raises:
-            ImportError: ArviZ is not installed.
+            ImportError: ArviZ is not installed (`pip install "physml[arviz]"`).
         """
-        import arviz
-
+        arviz = require_installed("arviz", "arviz")
         stats = {
             "lp": self.chains.log_density,
             "diverging": self.chains.diverged,
@@ -200,6 +202,8 @@ def posterior(
     num_draws: int = 1000,
     num_warmup: int = 300,
     substeps: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | fit.Callback = False,
     throw: bool = True,
 ) -> Posterior:
     r"""The posterior of what `pinn.identify` has found: parameters, start and scale of the noise.
@@ -219,8 +223,8 @@ def posterior(
         key: draws everything.
         method: "nuts" or "laplace".
         noise: how observations differ from the solution: `NormalNoise`, `LogNormalNoise`,
-            `StudentNoise` or `PoissonNoise`. Unless given, it is normal, with the scale that
-            `identify` was given, or one unknown scale for each column.
+            `StudentNoise` or `PoissonNoise`. Unless given, it is that of `identify`, with the
+            scale that `identify` was given, or one unknown scale for each column.
         priors: by the unknown's name ("y0" for the start, "noise" for the scales), a distribution
             of numpyro or anything with `log_prob`. What is not named is flat, a scale in its
             logarithm. Bounds belong to `identify`; a prior must allow all values within them.
@@ -229,6 +233,10 @@ def posterior(
         substeps: Runge-Kutta steps between two observations. Unless given, the number is doubled
             until the log density does not change by more than 0.01 (never under tracing, where it
             is 1).
+        checkpoint: a folder, for "nuts". The chains are saved there every few seconds beside their
+            work, and the same call goes on from what it finds there: the draws are those of chains
+            that were never cut, bit for bit. With more `num_draws` the chains become longer.
+        progress: of "nuts": show a progress bar, or call a function after each chunk of draws.
         throw: raise if it fails; otherwise `result` says how it ended.
 
     Returns:
@@ -238,10 +246,12 @@ def posterior(
         TypeError, ValueError: arguments of the wrong kind; priors of no unknown, or that exclude
             values within the bounds; observations that the noise cannot have given.
         RuntimeError: no mode was found, or the steps do not resolve the solution.
+        KeyboardInterrupt: Ctrl-C was pressed before each chain had four draws.
 
     Warns:
         UserWarning: the chains have not mixed (R-hat above 1.01) or diverged, or the density is
-            flat in some direction.
+            flat in some direction. After Ctrl-C the chains end with the draws made until then, and
+            the result is `interrupted`.
 
     Source: A. Gelman and others, Bayesian Data Analysis, 3rd ed. (2013), chapters 11 to 13.
 
@@ -258,19 +268,25 @@ def posterior(
     require_key(key=key)
     require_one_of(get_args(Method), method=method)
     require_count(num_chains=num_chains, num_warmup=num_warmup)
-    require_count(4, num_draws=num_draws)
+    require_count(LEAST_DRAWS, num_draws=num_draws)
     if noise is None:
-        known = found.problem.noise is not None
-        noise = NormalNoise(found.noise if known else None)
+        noise = noise_of(found)
     traced = not is_concrete(found.cost)
     if substeps is None:
         substeps = 1 if traced else _enough_substeps(found, noise, priors or {})
     require_count(substeps=substeps)
     model, finer = (equation_model(found, noise, priors or {}, n) for n in (substeps, 2 * substeps))
-    sizes = (num_chains, num_draws, num_warmup)
-    q, half = first_point(model, found)
     with single_threaded_blas():
-        belief = _posterior(model, finer, q, half, key, method, sizes)
+        mode = _find_mode(model, *first_point(model, found))
+        if method == "laplace":
+            chains, ended = draw_normal(mode, key, num_chains, num_draws), RESULTS.successful
+        else:
+            sizes = {"num_chains": num_chains, "num_warmup": num_warmup, "num_draws": num_draws}
+            kept: Any = {"checkpoint": checkpoint, "progress": progress}
+            chains, ended = run_nuts(model.log_density, mode, key, **sizes, **kept)
+        belief = _posterior(model, finer, mode, chains, method)
+    if ended != RESULTS.successful:
+        belief = eqx.tree_at(lambda b: b.result, belief, ended)
     return conclude(belief, belief.result, "bayes.posterior", _in_words(belief), throw=throw)
 
 
@@ -298,27 +314,18 @@ def _solver_errors(
 
 
 @eqx.filter_jit
+def _find_mode(model: EquationModel, q: Float[Array, " q"], half: Float[Array, "q q"]) -> Mode:
+    return find_mode(model.log_density, q, half, _NEWTON_STEPS)
+
+
+@eqx.filter_jit
 def _posterior(
-    model: EquationModel,
-    finer: EquationModel,
-    q: Float[Array, " q"],
-    half: Float[Array, "q q"],
-    key: PRNGKeyArray,
-    method: Method,
-    sizes: tuple[int, int, int],
+    model: EquationModel, finer: EquationModel, mode: Mode, chains: Chains, method: Method
 ) -> Posterior:
-    num_chains, num_draws, num_warmup = sizes
-    mode = find_mode(model.log_density, q, half, _NEWTON_STEPS)
-    if method == "nuts":
-        chains = run_nuts(
-            model.log_density, mode, key,
-            num_chains=num_chains, num_warmup=num_warmup, num_draws=num_draws,
-        )  # fmt: skip
-    else:
-        chains = draw_normal(mode, key, num_chains, num_draws)
+    """The draws in the units of the user, and how far they can be trusted."""
     draws = jax.vmap(jax.vmap(model.constrain))(chains.q)
     rhat = {name: split_rhat(x) for name, x in draws.items()}
-    flat = chains.q.reshape(-1, q.size)
+    flat = chains.q.reshape(-1, mode.q.size)
     some = flat[:: max(len(flat) // _CHECKED, 1)]
     error = jnp.quantile(_solver_errors(model, finer, some), 0.95)
     result = _result(method, mode, chains, rhat, error)

@@ -1,14 +1,15 @@
-"""Trajectories from data frames of any library, none of which is imported."""
+"""Trajectories from data frames of any library, none of which is imported; frames of pandas."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics.calls import require_instance
-from physml.data._tables import Table, find_time, read_trajectories
+from physml._numerics.checks import require_installed
+from physml.data._tables import Table, columns_of, find_time, read_trajectories
 from physml.data._trajectories import Trajectories
 
 
@@ -88,6 +89,33 @@ def from_dataframe(
     return read_trajectories(
         table, time=time, trajectory=trajectory, columns=columns, system=system, dtype=dtype
     )
+
+
+def to_dataframe(trajectories: Trajectories, *, trajectory: str) -> Any:
+    """A data frame of pandas, one state a row, which `from_dataframe` reads back to the last bit.
+
+    Its columns are `trajectory` with the number of each trajectory, "t0" with the starts unless all
+    times count from 0, "t" with the times `ts`, and the state's components by their names.
+
+    >>> trajectories = data.from_arrays([0.0, 0.5], [[1.0], [2.0]], names=("x",))
+    >>> frame = data.to_dataframe(trajectories, trajectory="run")
+    >>> print(frame.to_string(index=False))
+     run   t   x
+       0 0.0 1.0
+       0 0.5 2.0
+
+    Args:
+        trajectories: what is written, num * time rows of dim components.
+        trajectory: the name of the column that says to which trajectory a row belongs.
+
+    Raises:
+        TypeError: arguments of another kind.
+        ValueError: two columns would have one name.
+        ImportError: pandas is not installed (`pip install "physml[frames]"`).
+    """
+    require_instance(Trajectories, trajectories=trajectories)
+    require_instance(str, trajectory=trajectory)
+    return require_installed("pandas", "frames").DataFrame(columns_of(trajectories, trajectory))
 
 
 def _dtype(cells: np.ndarray) -> DTypeLike:

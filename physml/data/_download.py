@@ -4,9 +4,10 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
+
+from physml._numerics.progress import bar as progress_bar
 
 _CHUNK = 1 << 14  # bytes; a download that is cut loses what it had of the last chunk
 _TIMEOUT = 30.0  # seconds without a byte after which a mirror is given up
@@ -68,13 +69,12 @@ def _fetch(urls: Sequence[str], path: Path, sha256: str, progress: bool) -> None
 def _receive(url: str, part: Path, have: int, progress: bool) -> None:
     """Append what a server sends after the first `have` bytes."""
     import pooch
-    from tqdm import tqdm
 
     headers = {"Accept-Encoding": "identity"}  # the file as it is stored, whose checksum is known
     if have:
         headers["Range"] = f"bytes={have}-"
     # A bar without a total counts as false, and pooch would ignore it; pooch sets the true total.
-    bar: Any = tqdm(desc=part.stem, total=1, unit="B", unit_scale=True, disable=not progress)
+    bar = progress_bar(progress, desc=part.stem, total=1, unit="B", unit_scale=True)
     with open(part, "ab") as file, bar, ExitStack() as responses:
         download = pooch.HTTPDownloader(
             bar,

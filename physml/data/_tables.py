@@ -36,6 +36,29 @@ class Table(NamedTuple):
     numbers: Callable[[list[int]], np.ndarray]
 
 
+def columns_of(trajectories: Trajectories, trajectory: str) -> dict[str, np.ndarray]:
+    """The columns of the table that holds trajectories, by their names, a state a row.
+
+    They are the number of the trajectory, "t0" for the starts unless all times count from 0, "t"
+    for the times, and the components.
+
+    Raises:
+        ValueError: two columns would have one name.
+    """
+    num, length, dim = trajectories.ys.shape
+    ts, t0s, ys = map(np.asarray, (trajectories.ts, trajectories.t0s, trajectories.ys))
+    numbers = np.repeat(np.arange(num), length)
+    columns = [(trajectory, numbers), ("t", np.tile(ts, num))]
+    columns += zip(trajectories.names, ys.reshape(-1, dim).T, strict=True)
+    started = bool(t0s.any()) or ts[0] != 0
+    if started:
+        columns.insert(1, (START, np.repeat(t0s, length)))
+    names = [name for name, _ in columns]
+    if len(set(names)) < len(names) or (START in names and not started):
+        raise ValueError(f"names must differ from each other, from t and from t0, got {names}")
+    return dict(columns)
+
+
 class _Columns(NamedTuple):
     """The numbers of the columns of a table, by what they are."""
 

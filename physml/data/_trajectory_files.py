@@ -14,7 +14,7 @@ from jaxtyping import DTypeLike
 from physml._numerics import checks
 from physml._numerics.calls import require_instance
 from physml.data._arguments import checked_names, checked_path
-from physml.data._tables import START, Table, read_trajectories
+from physml.data._tables import Table, columns_of, read_trajectories
 from physml.data._text_tables import COMMENTS, read_table
 from physml.data._trajectories import Trajectories, from_arrays
 from physml.saving import replacing
@@ -51,32 +51,21 @@ def to_csv(path: str | os.PathLike[str], trajectories: Trajectories, *, trajecto
     require_instance(Trajectories, trajectories=trajectories)
     require_instance(str, trajectory=trajectory)
     checks.require_finite("trajectories.ys", trajectories.ys)
-    t0s = trajectories.t0s.tolist()
-    started = any(t0s) or float(trajectories.ts[0]) != 0
-    header = [trajectory, *([START] if started else []), "t", *trajectories.names]
-    _check_header(header)
+    columns = columns_of(trajectories, trajectory)
+    for name in columns:
+        if not name or not name.isprintable() or name != " ".join(name.split()):
+            raise ValueError(
+                f"names must be text on one line, without blanks at its sides, got {name!r}"
+            )
+    if trajectory.startswith(COMMENTS):
+        raise ValueError(f"trajectory must not begin like a comment, got {trajectory!r}")
     with (
         replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for number, (t0, ys) in enumerate(zip(t0s, trajectories.ys.tolist(), strict=True)):
-            first = [number, t0] if started else [number]
-            for t, y in zip(trajectories.ts.tolist(), ys, strict=True):
-                writer.writerow([*first, t, *y])
-
-
-def _check_header(header: list[str]) -> None:
-    for name in header:
-        if header.count(name) > 1 or name == START != header[1]:
-            raise ValueError(f"names must differ from each other, from t and from t0, got {header}")
-        if not name or not name.isprintable() or name != " ".join(name.split()):
-            raise ValueError(
-                f"names must be text on one line, without blanks at its sides, got {name!r}"
-            )
-    if header[0].startswith(COMMENTS):
-        raise ValueError(f"trajectory must not begin like a comment, got {header[0]!r}")
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
 
 
 def from_csv(

@@ -1,7 +1,9 @@
 """What every script can be told, and how a script is run from the command line."""
 
 import dataclasses
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ import jax
 import tyro
 
 from physml.experiment._cache import use_compilation_cache
+from physml.experiment._command import program
 from physml.experiment._places import places
 
 
@@ -45,7 +48,7 @@ class Config:
     debug: bool = False
     """Find an error sooner: nothing is compiled, and a NaN raises where it arises. Far slower."""
     record: Path | None = None
-    """File that gets the numbers too, such as docs/results/NAME.json, which the pages quote."""
+    """File that gets the numbers too, such as those that the documentation quotes."""
 
     def __post_init__(self) -> None:
         for option in ("quick", "debug"):
@@ -53,7 +56,22 @@ class Config:
                 raise ValueError(f"record must be of a full run, got {self.record} with {option}")
 
 
+Options = TypeVar("Options")
 ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def read_options(options: type[Options], about: str | None = None) -> Options:
+    """Options as the command line gives them: an instance of a dataclass.
+
+    `--help` shows `about`, such as the docstring of a script, and then each option with its
+    docstring. Where the command line is wrong, the message says so, and the process exits.
+    """
+    if about and {"-h", "--help"} & set(sys.argv[1:]):
+        # tyro would join the lines of a paragraph, and not wrap them.
+        width = shutil.get_terminal_size().columns
+        paragraphs = about.strip().split("\n\n")
+        print("\n\n".join(textwrap.fill(text, width) for text in paragraphs), end="\n\n")
+    return tyro.cli(options, prog=program(), description="")
 
 
 def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
@@ -64,7 +82,7 @@ def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
     last one says what is kept and how to go on, and the process exits with 130, the code that
     shells give to it.
     """
-    options = tyro.cli(config, description=sys.modules[main.__module__].__doc__)
+    options = read_options(config, sys.modules[main.__module__].__doc__)
     try:
         options = dataclasses.replace(options, **places(options))
         if options.cache:

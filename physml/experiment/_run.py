@@ -23,7 +23,7 @@ from physml.experiment._cache import compilation_cache_is_on
 from physml.experiment._claim import Claim, now
 from physml.experiment._command import PLACES, command
 from physml.experiment._parts import Parts, versions
-from physml.experiment._table import Columns, Rows, format_table
+from physml.experiment._table import Columns, Rows, format_table, print_table
 from physml.experiment._timing import Timing, timed
 
 _CLAIMS = ("metrics.json", "table.txt")  # `NAME.unfinished` as long as the run goes on
@@ -93,7 +93,7 @@ class Run:
                 fitted = row.part(fit, network, data)
                 row["eps1"] = error(fitted)
             run.table(run.take_rows(), {"name": "network", "eps1": "eps1", "seconds": "seconds"})
-            run.figure("attractor", fig)           # figures/attractor.png
+            run.figure("attractor", fig)           # figures/attractor.png and .pdf
             run.history("mlp", fitted.history)     # history/mlp.npz
             run.save_model("mlp", stepper)         # models/mlp
             swept = run.part("widths", sweep, data)  # kept if the run is interrupted
@@ -110,7 +110,7 @@ class Run:
     versions goes on from there if its configuration has `resume` set; without it, it begins anew.
 
     One run at a time has a folder. `run.json` says whose it is, since when, and how it ended:
-    complete, interrupted or failed. `python scripts/runs.py` shows all that there are.
+    complete, interrupted or failed. `python -m physml runs` shows all that there are.
 
     Args:
         out_dir: the folder, made if it is not there.
@@ -244,17 +244,20 @@ class Run:
         return rows
 
     def table(self, rows: Rows, columns: Columns, *, title: str | None = None) -> str:
-        """Print rows as `format_table` does, append them to `table.txt`, and return the text."""
+        """Print rows by `print_table`, append them to `table.txt`, and return that text."""
         text = format_table(rows, columns, title=title)
         self._tables.append(text)
         files.write_text(self._unfinished("table.txt"), "\n\n".join(self._tables) + "\n")
-        print(text, end="\n\n", flush=True)
+        print_table(rows, columns, title=title)
         return text
 
     def figure(self, name: str, fig: Figure, *, dpi: float = 160) -> Path:
-        """Write a figure to `figures/NAME.png` and return the path."""
+        """Write a figure to `figures/NAME.png` and, for print, `NAME.pdf`; return the first."""
         path = self._path("figures", name, ".png")
         files.write(path, lambda temporary: fig.savefig(temporary, format="png", dpi=dpi))
+        undated: dict[str, Any] = {"format": "pdf", "metadata": {"CreationDate": None}}
+        vector = path.with_suffix(".pdf")
+        files.write(vector, lambda temporary: fig.savefig(temporary, dpi=dpi, **undated))
         return path
 
     def history(self, name: str, history: Mapping[str, Numbers]) -> Path:

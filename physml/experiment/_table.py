@@ -1,8 +1,9 @@
-"""Tables as aligned plain text."""
+"""Tables as aligned plain text, and as a terminal shows them."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Rows = Sequence[Sequence[Any]] | Sequence[Mapping[str, Any]]
 Columns = Sequence[str] | Mapping[str, str]
@@ -30,6 +31,55 @@ def format_table(rows: Rows, columns: Columns, *, title: str | None = None) -> s
         MLP      7.1e-12
         GRU            -
     """
+    head, cells, numeric = _cells(rows, columns)
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+
+    def line(words: Sequence[str]) -> str:
+        aligned = (
+            word.rjust(width) if right else word.ljust(width)
+            for word, width, right in zip(words, widths, numeric, strict=True)
+        )
+        return "  ".join(aligned).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([*([title] if title else []), line(head), rule, *map(line, cells)])
+
+
+def print_table(rows: Rows, columns: Columns, *, title: str | None = None) -> None:
+    """Print rows and an empty line: by rich at a terminal, elsewhere as `format_table` does.
+
+    At a terminal, cells are wrapped where the table would be wider than the window. Arguments and
+    errors as for `format_table`.
+    """
+    if not sys.stdout.isatty():
+        print(format_table(rows, columns, title=title), end="\n\n", flush=True)
+        return
+    from rich import box  # takes a moment, and files need it not
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text  # which keeps brackets, where a plain string is markup
+
+    head, cells, numeric = _cells(rows, columns)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, right in zip(head, numeric, strict=True):
+        table.add_column(Text(name), justify="right" if right else "left", vertical="bottom")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console = Console()
+    if title:
+        console.print(Text(title, "bold"))
+    console.print(table)
+
+
+class _Cells(NamedTuple):
+    """A table in words: the columns' names, the cells by rows, which columns hold numbers."""
+
+    head: list[str]
+    cells: list[list[str]]
+    numeric: list[bool]
+
+
+def _cells(rows: Rows, columns: Columns) -> _Cells:
     if isinstance(columns, Mapping):
         found: list[list[Any]] = [[dict(row).get(key) for key in columns] for row in rows]
         columns = list(columns.values())
@@ -39,19 +89,8 @@ def format_table(rows: Rows, columns: Columns, *, title: str | None = None) -> s
         if len(row) != len(columns):
             raise ValueError(f"rows must have {len(columns)} cells for {list(columns)}, got {row}")
     cells = [[_cell(value) for value in row] for row in found]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     numeric = [not any(isinstance(row[i], str) for row in found) for i in range(len(columns))]
-
-    def line(words: Sequence[str]) -> str:
-        aligned = (
-            word.rjust(width) if right else word.ljust(width)
-            for word, width, right in zip(words, widths, numeric, strict=True)
-        )
-        return "  ".join(aligned).rstrip()
-
-    head = [title] if title else []
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([*head, line(columns), rule, *map(line, cells)])
+    return _Cells(list(columns), cells, numeric)
 
 
 def _cell(value: Any) -> str:

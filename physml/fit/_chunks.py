@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 from physml._numerics.calls import answer, ask
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
-from physml._numerics.devices import on_host
+from physml._numerics.devices import moved_to, on_host
 from physml._numerics.parts import as_arrays
 from physml._numerics.shuffle import shuffle_words, shuffled
 
@@ -94,7 +94,7 @@ class Chunks:
         try:
             after, metrics = self._program(*self._arguments(state, first, last))
             rows = {name: on_host(row)[: last - first] for name, row in metrics.items()}
-            return jax.block_until_ready(after), rows
+            return jax.block_until_ready(moved_to(state, after)), rows
         except jax.errors.JaxRuntimeError as error:
             if self._sizes[0] is None or "RESOURCE_EXHAUSTED" not in str(error):
                 raise

@@ -17,6 +17,7 @@ from physml import saving
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml._numerics.interrupt import ctrl_c
+from physml._numerics.progress import bar as progress_bar
 from physml.fit._chunks import Augment, Chunks, Step
 from physml.fit._fit import Fit
 from physml.results import RESULTS
@@ -101,7 +102,8 @@ def loop(
             ends, and the same call goes on from what it finds there: its end, and its whole
             history, are those of a loop that was never cut, bit for bit. One of several processes
             keeps none.
-        progress: True for a progress bar with the loss, or a callback of your own.
+        progress: True for a progress bar with the loss, the rate and the time left, shown at a
+            terminal and in a notebook; or a callback of your own.
         callback: called after each chunk with a `Report`.
 
     Returns:
@@ -338,9 +340,7 @@ def _listening(
     if progress is not True:
         yield listeners
         return
-    from tqdm import tqdm  # only where it is shown
-
-    with tqdm(total=num_steps, initial=start, unit="step") as bar:
+    with progress_bar(total=num_steps, initial=start, unit="step") as bar:
 
         def show(report: Report) -> None:
             losses = {n: m[-1] for n, m in report.metrics.items() if n.endswith(("loss", "losses"))}

@@ -167,13 +167,16 @@ class Projected(NamedTuple):
         held_out = strided[4::5]
         known = np.setdiff1d(np.union1d(strided, self.cover), held_out)
         latents = self.white @ np.asarray(weights) + np.asarray(shift)
+        # The units are drawn for rows that lie evenly over the data's extent: so they are flat over
+        # all of it, also where a latent number is seldom large.
+        extent = jnp.asarray(latents[self.cover])
         inputs, unseen = jnp.asarray(latents[known]), jnp.asarray(latents[held_out])
         targets, truth = (self.white[i] * np.asarray(self.deviations) for i in (known, held_out))
         best: tuple[float, Any] = (np.inf, None)
         least = float(jnp.finfo(shift.dtype).eps)
         for scale, rcond in _DECODERS:
             outputs = self.directions.shape[0]
-            decoder = MLP.frozen(inputs, units, outputs, scale=scale, rngs=nnx.Rngs(key))
+            decoder = MLP.frozen(extent, units, outputs, scale=scale, rngs=nnx.Rngs(key))
             readout = fitting.readout(
                 _with_one(decoder, inputs), targets, rcond=max(rcond, least), refinements=1
             ).weights

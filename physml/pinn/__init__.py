@@ -1,13 +1,26 @@
 """Equations solved by neural networks."""
 
+from physml.pinn.boundary import BoundarySolution as BoundarySolution
+from physml.pinn.boundary import Branch as Branch
+from physml.pinn.boundary import follow_branch as follow_branch
+from physml.pinn.boundary import periodic_orbit as periodic_orbit
+from physml.pinn.boundary import solve_boundary as solve_boundary
 from physml.pinn.collocation import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.collocation import WindowNetworks as WindowNetworks
+from physml.pinn.events import Event as Event
+from physml.pinn.events import EventSolution as EventSolution
+from physml.pinn.events import Roots as Roots
+from physml.pinn.events import find_roots as find_roots
+from physml.pinn.events import solve_events as solve_events
 from physml.pinn.family import Bundle as Bundle
 from physml.pinn.family import bundle as bundle
 from physml.pinn.inverse import Discovery as Discovery
+from physml.pinn.inverse import Experiment as Experiment
+from physml.pinn.inverse import FittedExperiment as FittedExperiment
 from physml.pinn.inverse import Identified as Identified
 from physml.pinn.inverse import Profile as Profile
 from physml.pinn.inverse import discover as discover
+from physml.pinn.inverse import experiments_from_dataframe as experiments_from_dataframe
 from physml.pinn.inverse import identify as identify
 from physml.pinn.inverse import profile as profile
 from physml.pinn.ivp import solve as solve

@@ -1,10 +1,12 @@
-"""Figures of a run: arrays in, a Matplotlib `Figure` out, with no pyplot state.
+"""Figures of a run: arrays in, a Matplotlib `Figure` or animation out, with no pyplot state.
 
 The colours are Okabe and Ito's, which colour-blind readers tell apart. Truth is black; the order of
 the names gives every other curve its colour. With `lambda1`, the leading Lyapunov exponent in
 inverse time units, a second axis counts Lyapunov times, t * lambda1.
 """
 
+from physml.plots._animations import marching_windows as marching_windows
+from physml.plots._animations import parting_forecasts as parting_forecasts
 from physml.plots._beliefs import belief_bands as belief_bands
 from physml.plots._beliefs import marginals as marginals
 from physml.plots._beliefs import predictive as predictive

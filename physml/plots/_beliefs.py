@@ -16,6 +16,7 @@ from physml.plots._common import (
     bare_axes,
     check_shape,
     colour_of,
+    label_time,
     make_panels,
 )
 
@@ -62,6 +63,8 @@ def predictive(
     data: Mapping[str, Series],
     times: Series,
     draws: Mapping[str, Float[Array | np.ndarray, "_draws _times"]],
+    *,
+    time_unit: str | None = None,
 ) -> Figure:
     """Observations, and the median and central bands of 50 % and 95 % of what is predicted.
 
@@ -86,8 +89,7 @@ def predictive(
         ax.plot(ts, dots, ".", color=TRUTH, markersize=6, label="data")
         ax.set_ylabel(name)
         add_legend(ax)
-    axes[-1].set_xlabel("t")
-    axes[-1].set_xlim(times[0], times[-1])
+    label_time(axes, times, time_unit, None)
     axes[-1].locator_params(axis="x", integer=True)
     return fig
 

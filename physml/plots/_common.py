@@ -1,5 +1,6 @@
 """What all figures share: colours, panels, axes, checks of shapes."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from physml._numerics.checks import require_finite
 from physml._types import Numbers
@@ -31,8 +33,12 @@ def colour_of(i: int) -> str:
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Colour and dashes of curve i; no pair repeats before every other has been used."""
-    return {"color": colour_of(i), "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
+    """Colour and dashes of curve i; of 24 curves no two have the same.
+
+    Neighbours differ in both, so that a print without colours tells them apart.
+    """
+    repeats = i // math.lcm(len(PALETTE), len(DASHES))
+    return {"color": colour_of(i), "linestyle": DASHES[(i + repeats) % len(DASHES)]}
 
 
 def check_shape(name: str, values: Numbers, *axes: int | str) -> np.ndarray:
@@ -105,7 +111,8 @@ def write_cell(
     ax.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 
-def draw_semilogy(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
-    ax.plot(x, y, **style)
+def draw_semilogy(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> Line2D:
+    (line,) = ax.plot(x, y, **style)
     if np.any(y > 0):  # a method may be exact; zeros leave gaps, not spikes
         ax.set_yscale("log", nonpositive="mask")
+    return line

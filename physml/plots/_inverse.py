@@ -25,6 +25,8 @@ from physml.plots._common import (
     make_panels,
 )
 
+_MANY = 100  # observations that stand close
+
 
 @checked
 def fit_to_data(
@@ -49,10 +51,11 @@ def fit_to_data(
     """
     ts, times = check_shape("ts", ts, "n"), check_shape("times", times, "m")
     fig, axes = make_panels(len(fit), height=2.0)
+    size = 4 if ts.size > _MANY else 9  # of a dot, in points
     for ax, (name, values) in zip(axes, fit.items(), strict=True):
         if name in data:
             dots = check_shape(f"data {name}", data[name], ts.size)
-            ax.plot(ts, dots, ".", color=FAINT, markersize=4, label="data")
+            ax.plot(ts, dots, ".", color=FAINT, markersize=size, label="data")
         if truth is not None:
             line = check_shape(f"truth {name}", truth[name], times.size)
             ax.plot(times, line, color=TRUTH, linewidth=2.2, label="truth")
@@ -61,6 +64,7 @@ def fit_to_data(
         ax.set_ylabel(name)
         add_legend(ax)
     label_time(axes, times, unit, None)
+    axes[-1].locator_params(axis="x", steps=[1, 2, 5, 10])  # years have no halves
     return fig
 
 

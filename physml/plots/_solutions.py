@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_positive
 from physml.plots._common import (
-    DASHES,
     FAINT,
     SATURATED,
     TRUTH,
@@ -242,7 +241,7 @@ def compare_solutions(
     axes[0].plot(ts, truth, color=FAINT, linewidth=4.0, label=truth_name)
     for i, (label, values) in enumerate(solutions.items()):
         solution = check_shape(label, values, ts.size)
-        axes[0].plot(ts, solution, color=colour_of(i), linestyle=DASHES[i % 4], label=label)
+        axes[0].plot(ts, solution, label=label, **line_style(i))
         draw_semilogy(
             axes[1], ts, np.abs(solution - truth), color=colour_of(i), lw=1.0, label=label
         )
@@ -272,7 +271,7 @@ def phase_portrait(
     ax = bare_axes(fig.add_subplot())
     for i, (label, values) in enumerate(trajectories.items()):
         path = check_shape(label, values, "time", 2)
-        ax.plot(*path.T, color=colour_of(i), linestyle=DASHES[i % 4], linewidth=1.4, label=label)
+        ax.plot(*path.T, linewidth=1.4, label=label, **line_style(i))
         ax.plot(*path[0], color=colour_of(i), marker="o", markersize=5)
     first, second = units or (None, None)
     ax.set(xlabel=axis_label(names[0], first), ylabel=axis_label(names[1], second))

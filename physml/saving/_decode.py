@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 from flax.nnx.pytreelib import PytreeState
 
-from physml.saving._encode import PLAIN, Described, Node, text_of
-from physml.saving._names import find, name_of
+from physml.saving._encode import Described, Node, is_plain, text_of
+from physml.saving._names import find
 
 Own = Callable[[str, str], object]
 """What the user hands in for a name, at a path."""
@@ -174,8 +174,10 @@ class _Decoder:
             defaults = {x.name: x.default for x in declared if x.default is not dataclasses.MISSING}
             names = [x.name for x in declared]
             fields = self._matched(node, fields, names, defaults)
-        elif name_of(kind) not in PLAIN:
+        elif not is_plain(kind):
             raise ValueError(f"thing{path} must be a record, got {node['of']}")
+        elif not fields:  # there is one of its kind, and numpyro asks whether it is that one
+            return kind.__new__(kind)
         return _blank(kind, fields)
 
     def _matched(

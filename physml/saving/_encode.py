@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
+import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,13 +28,25 @@ Node = None | bool | int | float | str | Described
 Stored = jax.Array | np.ndarray | np.generic
 """What becomes an array in the file."""
 
-PLAIN = ("flax.nnx:State", "flax.typing:HashableMapping")
-"""Classes that are no records, but hold everything in their attributes."""
+_PLAIN = ("flax.nnx:State", "flax.typing:HashableMapping")
+_DISTRIBUTIONS = "numpyro.distributions"
+
+
+def is_plain(kind: type) -> bool:
+    """Whether a class is no record, but its things hold everything in their attributes."""
+    name = name_of(kind) or ""
+    return name in _PLAIN or name.startswith(_DISTRIBUTIONS)
 
 
 def text_of(key: Node) -> str:
     """A dict's key in a path."""
     return json.dumps(key) if isinstance(key, dict) else repr(key)
+
+
+def _is_cache(thing: object, name: str, value: object) -> bool:
+    """Whether an attribute of numpyro's is what it has computed, or what was never set."""
+    computed = hasattr(inspect.getattr_static(type(thing), name, None), "__get__")
+    return computed or value is None or isinstance(value, weakref.ref)
 
 
 class Content(NamedTuple):
@@ -135,8 +149,12 @@ class _Encoder:
             record = isinstance(thing, eqx.Module)  # other dataclasses are static as a whole
             static = [x.name for x in declared if x.metadata.get("static") or not record]
             return self._fill({"kind": "record", "of": self._class(thing)}, fields, static, path)
-        if name_of(type(thing)) in PLAIN:
-            return self._fill({"kind": "record", "of": self._class(thing)}, vars(thing), (), path)
+        if is_plain(type(thing)):
+            node, fields = {"kind": "record", "of": self._class(thing)}, vars(thing)
+            if not node["of"].startswith(_DISTRIBUTIONS):
+                return self._fill(node, fields, (), path)
+            fields = {name: x for name, x in fields.items() if not _is_cache(thing, name, x)}
+            return self._fill(node, fields, fields, path)  # with other numbers it is another prior
         return {"kind": "own", "name": self._own(thing)}
 
     def _fill(

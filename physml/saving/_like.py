@@ -40,7 +40,8 @@ def decode_like(saved: Node, arrays: Sequence[np.ndarray], like: object) -> obje
         beside = given.arrays[node["number"]]
         if not isinstance(beside, jax.Array):
             return array[()] if isinstance(beside, np.generic) else array
-        made = jax.device_put(array, beside.sharding)
+        # An array that is bound to a device asks for other programs than one that is not.
+        made = jax.device_put(array, beside.sharding if beside.committed else None)
         if node["kind"] == "key":
             return jax.random.wrap_key_data(made, impl=node["implementation"])
         return made

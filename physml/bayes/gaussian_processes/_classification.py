@@ -23,7 +23,13 @@ from physml.bayes.gaussian_processes._kernels import (
     variances,
 )
 from physml.bayes.gaussian_processes._laplace import Mode, averaged_sigmoid, laplace
-from physml.bayes.gaussian_processes._search import Found, maximise, positive_parameters, verdict
+from physml.bayes.gaussian_processes._search import (
+    Found,
+    maximise,
+    positive_parameters,
+    threads_for,
+    verdict,
+)
 from physml.data import Standardiser
 from physml.results import RESULTS, conclude
 
@@ -182,9 +188,11 @@ def fit_gaussian_classifier(
     arguments = (free, rest, points[searched], signs[:, searched], key, restarts, max_steps)
     program, compile_seconds = compiled(_fit, *arguments)
     begin = time.perf_counter()
-    found = jax.block_until_ready(program(*arguments))
+    with threads_for(len(points[searched])):
+        found = jax.block_until_ready(program(*arguments))
     kernels = eqx.combine(found.parameters, stacked(rest, len(signs)))
-    modes = jax.block_until_ready(_conditioned(kernels, points, signs))
+    with threads_for(len(points)):
+        modes = jax.block_until_ready(_conditioned(kernels, points, signs))
     model = GaussianClassifier(
         kernel=kernels,
         log_likelihood=modes.log_likelihood,

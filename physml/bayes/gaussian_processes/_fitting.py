@@ -15,7 +15,13 @@ from physml._numerics.compiled import compiled
 from physml._types import Numbers
 from physml.bayes.gaussian_processes._gaussian_process import GaussianProcess, Solver, Task
 from physml.bayes.gaussian_processes._kernels import AnyKernel, stacked
-from physml.bayes.gaussian_processes._search import Found, maximise, positive_parameters, verdict
+from physml.bayes.gaussian_processes._search import (
+    Found,
+    maximise,
+    positive_parameters,
+    threads_for,
+    verdict,
+)
 from physml.results import RESULTS, conclude
 
 _FIRST_NOISE = 0.1  # where the search for the noise starts, in standard deviations of the values
@@ -123,10 +129,12 @@ def fit_gaussian_process(
     arguments = (*arguments, restarts, max_steps)
     program, compile_seconds = compiled(_fit, *arguments)
     begin = time.perf_counter()
-    found = jax.block_until_ready(program(*arguments))
+    with threads_for(len(searched.x)):
+        found = jax.block_until_ready(program(*arguments))
     kernels = eqx.combine(found.parameters["kernel"], stacked(rest, len(task.ys)))
     noises = found.parameters["noise"] if task.noise is None else task.noise
-    model = task.conditioned(kernels, noises)
+    with threads_for(len(task.x)):
+        model = jax.block_until_ready(task.conditioned(kernels, noises))
     result, details = verdict(found)
     fitted = GaussianProcessFit(
         model=model,

@@ -10,6 +10,8 @@ from physml.pinn.collocation._jacobian import find_band as find_band
 from physml.pinn.collocation._jacobian import jacobian_of as jacobian_of
 from physml.pinn.collocation._jacobian import largest_real_part as largest_real_part
 from physml.pinn.collocation._jacobian import resolve as resolve
+from physml.pinn.collocation._left_out import left_out as left_out
+from physml.pinn.collocation._left_out import rounding_of as rounding_of
 from physml.pinn.collocation._linearised import ExactNodes as ExactNodes
 from physml.pinn.collocation._linearised import Linearised as Linearised
 from physml.pinn.collocation._linearised import Nodes as Nodes
@@ -22,6 +24,8 @@ from physml.pinn.collocation._linearised import nodes_in as nodes_in
 from physml.pinn.collocation._matrix_free import FEW_COMPONENTS as FEW_COMPONENTS
 from physml.pinn.collocation._matrix_free import MatrixFree as MatrixFree
 from physml.pinn.collocation._matrix_free import apply_linearised as apply_linearised
+from physml.pinn.collocation._parameters import Parameters as Parameters
+from physml.pinn.collocation._parameters import free_parameters as free_parameters
 from physml.pinn.collocation._pieces import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.collocation._pieces import Pieces as Pieces
 from physml.pinn.collocation._pieces import Polynomials as Polynomials

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.quadrature import legendre_transform, piece_at
+from physml._numerics.units import in_units
 from physml.nn import FeatureNetwork
 from physml.solution import Differentiated
 
@@ -94,6 +95,17 @@ class Polynomials(Pieces):
         """The polynomials with given values at each window's start, Gauss points and end."""
         transform = legendre_transform(values.shape[1] - 2, values.dtype)
         return cls(starts, spans, jnp.einsum("np,wpd->wnd", transform, values))
+
+    def truncation(self) -> Float[Array, "windows dim"]:
+        """The next term of each series, guessed from the decay of the last ones.
+
+        The terms are taken in pairs, because every other term of an even or odd function is zero.
+        """
+        last, before = (
+            jnp.max(jnp.abs(self.coefficients[:, pair]), axis=1)
+            for pair in (slice(-2, None), slice(-4, -2))
+        )
+        return last * jnp.minimum(in_units(last, before, 1.0), 1.0)
 
     def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
         coefficients = self.coefficients[index]

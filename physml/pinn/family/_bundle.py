@@ -6,10 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_increasing
+from physml._numerics.devices import ROWS, mesh_of_rows, on_each, on_host, placed
 from physml._numerics.quadrature import piece_at
 from physml._numerics.units import rounding
 from physml._types import Numbers
@@ -119,6 +121,8 @@ class Bundle(eqx.Module):
     ) -> Float[Array, "num time dim"]:
         """Many solutions at the same times, much quicker than one by one.
 
+        Solutions whose starts are divided among devices are computed, and stay, where those lie.
+
         Args:
             ts: increasing times in [t0, t1], shape (time,); not traced.
             y0s: starts, shape (num, dim), or one for all, (dim,); not needed where the box has
@@ -146,7 +150,8 @@ class Bundle(eqx.Module):
         table = np.repeat(edges[:-1, None], places.max() + 1, axis=1)
         table[windows, places] = times
         rows = jnp.asarray(table), jnp.asarray(windows), jnp.asarray(places)
-        ys = _solutions(self, *rows, z)
+        mesh = mesh_of_rows(z)
+        ys = _solutions(self, *rows, placed(z, mesh, ROWS), mesh)
         return jnp.where(inside[:, None, None], ys, jnp.nan)
 
     def basis(self, s: Float[Array, ""]) -> Float[Array, " rank"]:
@@ -206,8 +211,8 @@ class Bundle(eqx.Module):
         slack = 4 * float(jnp.finfo(z.dtype).eps) * jnp.maximum(jnp.abs(self.low), self.high)
         low, high = (jnp.broadcast_to(x, z.shape) for x in (self.low - slack, self.high + slack))
         good = (z >= low) & (z <= high)
-        if is_concrete(good) and not np.all(good):
-            index = tuple(int(i) for i in np.argwhere(~np.asarray(good))[0])
+        if is_concrete(good) and not np.all(on_host(good)):
+            index = tuple(int(i) for i in np.argwhere(~on_host(good))[0])
             names, i = self.equation.system.state_names, index[-1]
             raise ValueError(
                 f"{names[i]} must lie in the box, [{self.low[i]}, {self.high[i]}], got {z[index]}"
@@ -251,13 +256,14 @@ def _solutions(
     windows: Int[Array, " time"],
     places: Int[Array, " time"],
     z: Float[Array, "num inputs"],
+    mesh: Mesh | None,
 ) -> Float[Array, "num time dim"]:
     layers, tables, dim = bundle.layers, bundle.tables, bundle.dim
     half = layers.span / 2
     s = (table - layers.start[:, None]) / half[:, None] - 1
     basis = jax.vmap(jax.vmap(bundle.basis))(s)
 
-    def solve(z: Float[Array, "chunk inputs"]) -> Float[Array, "chunk time dim"]:
+    def solve(z: Float[Array, "chunk inputs"], folded: tuple) -> Float[Array, "chunk time dim"]:
         def advance(z: Array, window: tuple[Layer, Array, Array]) -> tuple[Array, Array]:
             layer, at_times, at_end = window
             units = jnp.tanh(z @ layer.kernel + layer.bias[None])
@@ -265,19 +271,23 @@ def _solutions(
             end = z[:, :dim] + units @ at_end
             return jnp.concatenate([end, z[:, dim:]], axis=1), ys
 
-        ys = jax.lax.scan(advance, z, (layers, at_times, at_end))[1]
+        ys = jax.lax.scan(advance, z, folded)[1]
         return ys[windows, :, places].swapaxes(0, 1)
 
-    num = z.shape[0]
-    chunks = -(-num // _CHUNK)
-    size = -(-num // chunks)
-    rest = jnp.broadcast_to(z[:1], (chunks * size - num, z.shape[1]))
+    def solve_all(z: Float[Array, "num inputs"], folded: tuple) -> Float[Array, "num time dim"]:
+        num = z.shape[0]
+        chunks = -(-num // _CHUNK)
+        size = -(-num // chunks)
+        rest = jnp.broadcast_to(z[:1], (chunks * size - num, z.shape[1]))
+        parts = jnp.concatenate([z, rest]).reshape(chunks, size, -1)
+        ys = jax.lax.map(lambda part: solve(part, folded), parts)
+        return ys.reshape(chunks * size, len(windows), dim)[:num]
+
     with jax.default_matmul_precision("highest"):
         # The functions of time are folded into the readouts once, for all solutions.
         at_times = jnp.einsum("w,wpr,wurd->wupd", half, basis, layers.readout)
         at_end = jnp.einsum("w,r,wurd->wud", half, tables.end, layers.readout)
-        ys = jax.lax.map(solve, jnp.concatenate([z, rest]).reshape(chunks, size, -1))
-    return ys.reshape(chunks * size, len(windows), dim)[:num]
+        return on_each(solve_all, z, (layers, at_times, at_end), mesh)
 
 
 @eqx.filter_jit

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
+from physml._numerics.devices import ROWS, on_host, placed
 from physml.pinn.collocation import Tables, Tolerance
 from physml.pinn.family._box import InputField
 from physml.pinn.family._layers import Cloud, Fitted, Layer, RandomUnits, fit_layer, random_units
@@ -27,6 +30,7 @@ class Task(NamedTuple):
     stops: np.ndarray  # the times that no window crosses; the last one is the end
     draws: np.random.Generator
     units: int
+    mesh: Mesh | None  # the devices among which points of the box are divided
 
     def stop_after(self, t: float) -> float:
         """The next time that no window crosses."""
@@ -123,11 +127,12 @@ def _widest(task: Task, clouds: Clouds, course: Course) -> tuple[_Accepted | Non
     def fit(units: RandomUnits, span: float) -> Fitted:
         start, length = (jnp.asarray(x, dtype) for x in (course.start, span))
         fitted, fresh = (
-            Cloud(jnp.asarray(inputs, dtype), jnp.asarray(basis, dtype))
-            for inputs, basis in zip(clouds, (units.basis, units.fresh_basis), strict=True)
+            placed(Cloud(*(jnp.asarray(x, dtype) for x in pair)), task.mesh, ROWS)
+            for pair in zip(clouds, (units.basis, units.fresh_basis), strict=True)
         )
         first = task.equation, task.tables, task.tolerance, start, length
-        return fit_layer(*first, fitted, fresh, jnp.asarray(course.met, dtype))
+        found = fit_layer(*first, fitted, fresh, jnp.asarray(course.met, dtype))
+        return jax.tree.map(on_host, found)
 
     def even(span: float) -> float:
         """About this span, such that what is left is a whole number of windows."""

@@ -1,6 +1,6 @@
 """One network for the solutions from a whole box of starts and parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
+from physml._numerics.devices import mesh_of
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.collocation import Tolerance, hidden_layer, tabulate
@@ -44,6 +45,7 @@ def bundle(
     num_points: int = 20,
     num_checks: int = 200,
     max_windows: int = 256,
+    devices: Sequence[object] | None = None,
     throw: bool = True,
 ) -> Bundle:
     r"""Trains one network to solve $dy/dt = f(t, y; p)$ from all starts and parameters in a box.
@@ -82,6 +84,8 @@ def bundle(
         num_checks: the number of points of the box where residuals are judged, and solutions
             whose error is sampled at the end.
         max_windows: the number of windows after which training stops.
+        devices: the points of the box are shared out among these, for instance `jax.devices()`.
+            They must divide `units` and `num_checks`. The units are drawn on the host.
         throw: raise if it stops before `t1`; otherwise `result` says why, and the bundle answers
             up to `edges[-1]`.
 
@@ -114,6 +118,9 @@ def bundle(
     tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
     checks.require_count(2, units=units, time_units=time_units, num_points=num_points)
     checks.require_count(num_checks=num_checks, max_windows=max_windows)
+    mesh = mesh_of(devices)
+    if mesh is not None:
+        checks.require_multiple("devices", mesh.size, units=units, num_checks=num_checks)
     stops = stops_of(box, t0, t1)
 
     num_fitted = _POINTS_PER_UNIT * units
@@ -122,7 +129,7 @@ def bundle(
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     time_features = hidden_layer(time_units, box.equation.dim, dtype=dtype)
     tables = tabulate(time_features, num_points, dtype)
-    task = Task(box.equation, tables, tolerance, stops, draws, units)
+    task = Task(box.equation, tables, tolerance, stops, draws, units, mesh)
     clouds = Clouds(points[:num_fitted], points[num_fitted:])
     with single_threaded_blas(), ctrl_c() as interrupted:
         layers, result, stats = march(task, clouds, t0, first_span, max_windows, interrupted)

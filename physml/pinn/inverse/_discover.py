@@ -18,6 +18,7 @@ from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.nn import MLP
 from physml.pinn.inverse import _task as task
+from physml.pinn.inverse._experiments import Experiment, as_experiments
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
 from physml.pinn.inverse._layout import smoother
@@ -28,41 +29,55 @@ _SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from z
 
 
 class Discovery(NamedTuple):
-    """An unknown term, as monomials and as a network.
+    """Unknown terms, as monomials and as networks.
 
     Attributes:
         names: the monomials whose sum is the term, such as `x^3` or `x v^2`.
+        components: in which component's equation each of them stands.
         coefficients: their coefficients, fitted to the data within the equation.
         sd: the coefficients' standard deviations.
-        found: the fit with the monomials; its `system` has the term in place.
-        network: the fit with the term as a network.
-        candidates: by monomial, the coefficients of the sparse regression on the network.
+        found: the fit with the monomials; its `system` has the terms in place.
+        network: the fit with the terms as networks.
+        candidates: by monomial, the coefficients of the sparse regression on the network; for
+            several components a dict for each, by the component's name.
     """
 
     names: tuple[str, ...]
+    components: tuple[int, ...]
     coefficients: Float[np.ndarray, " terms"]
     sd: Float[np.ndarray, " terms"]
     found: Identified
     network: Identified
-    candidates: dict[str, float]
+    candidates: dict[str, Any]
 
     def __str__(self) -> str:
-        terms = zip(self.names, self.coefficients, self.sd, strict=True)
-        return " ".join(f"{value:+.4g} (± {sd:.1g}) {name}" for name, value, sd in terms)
+        terms = zip(self.names, self.coefficients, self.sd, self.components, strict=True)
+        completed: Any = self.found.system
+        lacking = completed.function.components
+        lines: dict[int, list[str]] = {i: [] for i in lacking}
+        for name, value, sd, component in terms:
+            lines[component].append(f"{value:+.4g} (± {sd:.1g}) {name}")
+        if len(lacking) == 1:
+            return " ".join(lines[lacking[0]])
+        variables = self.found.system.state_names
+        return "\n".join(f"d{variables[i]}/dt: {' '.join(words)}" for i, words in lines.items())
 
     @checked
-    def term(self, ys: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """The term at states of shape (n, dim): by the monomials, and by the network, (n,) each."""
+    def term(self, ys: ArrayLike) -> tuple[Float[Array, "n *terms"], Float[Array, "n *terms"]]:
+        """The term at states of shape (n, dim): by the monomials, and by the network.
+
+        Shape (n,) each, or (n, components) if several components lack a term.
+        """
         return _term(self.found, jnp.asarray(ys)), _term(self.network, jnp.asarray(ys))
 
 
 @checked
 def discover(
     system: System,
-    ts: Numbers,
-    ys: Numbers,
+    ts: Numbers | Sequence[Experiment],
+    ys: Numbers | None = None,
     *,
-    component: int,
+    component: int | Sequence[int],
     inputs: Sequence[int] | None = None,
     degree: int = 3,
     threshold: float = 0.1,
@@ -72,17 +87,19 @@ def discover(
     observe: Sequence[int] | None = None,
     **options: Any,
 ) -> Discovery:
-    r"""The term g that an equation lacks, $\dot y_i = f_i(t, y) + g(y)$, from observations.
+    r"""The term g that an equation lacks, $\dot y_i = f_i(t, y) + g_i(y)$, from observations.
 
     First g is a network with a frozen hidden layer, whose readout `identify` finds together with
     the solution. Sequentially thresholded least squares then explains the network's values along
     the solution by few monomials. In the end these are fitted to the data within the equation, and
-    a monomial whose coefficient is not significantly different from zero is left out.
+    a monomial whose coefficient is not significantly different from zero is left out. Several
+    components may lack terms; each then has a network of its own.
 
     Args:
         system: the known part of the right-hand side.
-        ts, ys: the observations, as for `identify`.
-        component: i, whose equation lacks the term.
+        ts, ys: the observations, or several `Experiment`s that see the same components, as for
+            `identify`.
+        component: i, whose equation lacks the term; or several.
         inputs: the components that g depends on, each of them observed; all observed components
             unless given.
         degree: the highest degree of the monomials; the constant is one of them.
@@ -113,96 +130,152 @@ def discover(
     """
     if not isinstance(system, System):
         raise TypeError(f"system must be a System, got {type(system).__name__}")
-    known_args = options.pop("args", None)
+    lacking = tuple(component) if isinstance(component, Sequence) else (component,)
+    known_args, t0 = options.pop("args", None), options.get("t0")
     observe = tuple(range(system.dim)) if observe is None else tuple(observe)
     inputs = observe if inputs is None else tuple(inputs)
     checks.require_count(degree=degree, units=units)
     checks.require_inner_share(threshold=threshold)
     task.require_double("pinn.discover")
-    ts = _check_times(ts)
-    seen = _check_seen(system, ys, component, inputs, observe)
-    size = _typical_slope(ts, ys, component, observe) if size is None else size
-    checks.require_positive(size=size)
-    hidden = _Hidden(MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(key)))
-
-    def fit(features: Callable, weights: np.ndarray, **more: Any) -> Identified:
-        times = np.asarray(ts, float)
-        start = float(times[0] if options.get("t0") is None else options["t0"])
-        completed = from_function(
-            _Completed(system, component, inputs, features, known_args),
-            system.dim,
-            state_names=system.state_names,
-            autonomous=None if system.autonomous else False,
-            args={"weights": jnp.asarray(weights, seen.dtype)},
-            jumps=tuple(system.jump_times(start, float(times[-1]))),
-        )
-        return identify(completed, ts, ys, free=("weights",), observe=observe, **more, **options)
-
+    experiments = as_experiments(ts, ys)
+    seen = _check_seen(system, experiments, lacking, inputs, observe)
+    sizes = [_typical_slope(experiments, i, observe) if size is None else size for i in lacking]
+    for value in sizes:
+        checks.require_positive(size=value)
+    keys = [key] if len(lacking) == 1 else jax.random.split(key, len(lacking))
+    hidden = tuple(
+        _Hidden(MLP.frozen(seen, units, 1, scale=0.5, rngs=nnx.Rngs(own))) for own in keys
+    )
+    options = {"observe": observe, **options}
+    search = _Search(system, lacking, inputs, known_args, experiments, t0, options)
     with warnings.catch_warnings():  # the prior holds this fit off the data, as it should
         warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
-        smooth = fit(hidden, np.zeros(units), prior={"weights": size})
+        prior = dict(zip(search.weights, sizes, strict=True))
+        smooth = search.fit(hidden, [np.zeros(units)] * len(lacking), prior=prior)
     exponents = _exponents(degree, len(inputs))
     coefficients = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
-    candidates = {names[j]: float(coefficients[j]) for j in np.flatnonzero(coefficients)}
-    kept, found = _fit_significant(fit, exponents, coefficients)
-    weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
-    return Discovery(tuple(names[j] for j in kept), weights, sd, found, smooth, candidates)
+    candidates = [{names[j]: float(row[j]) for j in np.flatnonzero(row)} for row in coefficients]
+    variables = [system.state_names[i] for i in lacking]
+    several = dict(zip(variables, candidates, strict=True))
+    equations, kept, found = _fit_significant(search.fit, exponents, coefficients)
+    values, sd = _weights(found)
+    return Discovery(
+        names=tuple(names[j] for j in kept),
+        components=tuple(lacking[i] for i in equations),
+        coefficients=values,
+        sd=sd,
+        found=found,
+        network=smooth,
+        candidates=several if len(lacking) > 1 else candidates[0],
+    )
 
 
-def _check_times(ts: Numbers) -> Array:
-    """The times of the observations: finite, and a vector."""
-    ts = checks.floating_array("ts", ts)
-    checks.require_not_empty(ts=ts)
-    checks.require_finite("ts", ts)
-    if ts.ndim != 1:
-        raise ValueError(f"ts must have shape (n,), got shape {ts.shape}")
-    return ts
+class _Search(NamedTuple):
+    """What is known of an equation that lacks terms, and what was observed."""
+
+    system: System
+    lacking: tuple[int, ...]
+    inputs: tuple[int, ...]
+    known_args: PyTree
+    experiments: Sequence[Experiment]
+    t0: float | None
+    options: dict[str, Any]  # of `identify`
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The names of the terms' weights among the arguments."""
+        single = len(self.lacking) == 1
+        return ("weights",) if single else tuple(f"weights_{i}" for i in self.lacking)
+
+    def fit(
+        self, features: tuple[Callable, ...], first: Sequence[np.ndarray], **more: Any
+    ) -> Identified:
+        """The fit with terms of these features, from these weights."""
+        system, names = self.system, self.weights
+        start = min(x.start_time for x in self.experiments)
+        start = start if self.t0 is None else min(start, self.t0)
+        end = max(float(x.ts[-1]) for x in self.experiments)
+        guess = {n: jnp.asarray(x, jnp.float64) for n, x in zip(names, first, strict=True)}
+        completed = from_function(
+            _Completed(system, self.lacking, names, self.inputs, features, self.known_args),
+            system.dim,
+            state_names=system.state_names,
+            autonomous=None if system.autonomous else False,
+            args=guess,
+            jumps=tuple(system.jump_times(start, end)),
+        )
+        free = tuple(name for name, x in guess.items() if x.size)
+        return identify(completed, self.experiments, free=free, **{**more, **self.options})
 
 
 def _check_seen(
-    system: System, ys: Numbers, component: int, inputs: tuple[int, ...], observe: tuple[int, ...]
+    system: System,
+    experiments: Sequence[Experiment],
+    lacking: tuple[int, ...],
+    inputs: tuple[int, ...],
+    observe: tuple[int, ...],
 ) -> Float[Array, "n inputs"]:
-    """The observed inputs of the term."""
-    if not 0 <= component < system.dim:
-        raise ValueError(f"component must be an index below {system.dim}, got {component}")
+    """The observed inputs of the terms, where all of them were seen."""
+    if not lacking or len(set(lacking)) < len(lacking):
+        raise ValueError(f"component must be one index or several different ones, got {lacking}")
+    for component in lacking:
+        if not isinstance(component, int) or not 0 <= component < system.dim:
+            raise ValueError(f"component must be an index below {system.dim}, got {component!r}")
     if not inputs or not set(inputs) <= set(observe):
         raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
-    if not checks.is_concrete(ys):
-        raise ValueError("ys must not be traced: which terms are found depends on them")
-    ys = checks.floating_array("ys", ys, jnp.float64)
-    if ys.ndim != 2 or ys.shape[1] != len(observe):
-        raise ValueError(f"ys must have shape (n, {len(observe)}), got {ys.shape}")
-    checks.require_finite("ys", ys)
-    seen = ys[:, np.asarray([observe.index(i) for i in inputs])]
-    spans = np.ptp(np.asarray(seen), axis=0)
+    every = []
+    for experiment in experiments:
+        if not checks.is_concrete(experiment.ys):
+            raise ValueError("ys must not be traced: which terms are found depends on them")
+        if experiment.ys.shape[1] != len(observe):
+            raise ValueError(f"ys must have shape (n, {len(observe)}), got {experiment.ys.shape}")
+        if experiment.observe is not None and experiment.observe != observe:
+            raise ValueError(
+                f"observe must be the same in all experiments, {observe}, got {experiment.observe}"
+            )
+        own = np.asarray(experiment.ys)[:, [observe.index(i) for i in inputs]]
+        every.append(own[np.isfinite(own).all(axis=1)])
+    seen = np.concatenate(every)
+    spans = np.ptp(seen, axis=0) if len(seen) else np.zeros(len(inputs))
     if not (spans > 0).all():
         raise ValueError(
             f"ys must vary in every component of inputs, {inputs}, got max - min = {spans}"
         )
-    return seen
+    return jnp.asarray(seen)
 
 
-def _typical_slope(ts: Numbers, ys: Numbers, component: int, observe: tuple[int, ...]) -> float:
+def _typical_slope(
+    experiments: Sequence[Experiment], component: int, observe: tuple[int, ...]
+) -> float:
     """Ten times the root mean square of the component's slope, of smoothed data."""
     if component not in observe:
         raise ValueError(
             "size must be given where the component that lacks the term is not observed, got None"
         )
-    times, values = np.asarray(ts, float), np.asarray(ys, float)[:, [observe.index(component)]]
-    checks.require_increasing("ts", times)
-    if len(times) != len(values):
-        raise ValueError(
-            f"ys must have shape ({len(times)}, obs), a row a time, got {np.shape(ys)}"
-        )
-    smoothed = np.asarray(smoother(times, times)(jnp.asarray(values)))[:, 0]
-    return 10.0 * float(np.sqrt(np.mean(np.gradient(smoothed, times) ** 2)))
+    slopes = []
+    for experiment in experiments:
+        values = np.asarray(experiment.ys)[:, observe.index(component)]
+        own = ~np.isnan(values)
+        times = np.unique(experiment.ts[own])
+        if len(times) > 1:
+            rows, weights = smoother(experiment.ts[own], times)
+            smoothed = np.einsum("ak,ak->a", weights, values[own][rows])
+            slopes.append(np.gradient(smoothed, times))
+    return 10.0 * float(np.sqrt(np.mean(np.concatenate(slopes) ** 2))) if slopes else 0.0
 
 
-def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, " n"]:
-    """The term of a completed equation, at states."""
+def _term(fitted: Identified, ys: Float[Array, "n dim"]) -> Float[Array, "n *terms"]:
+    """The terms of a completed equation, at states."""
     completed: Any = fitted.system
-    return jax.vmap(completed.function.term, (0, None))(ys, fitted.args["weights"])
+    terms = jax.vmap(completed.function.terms, (0, None))(ys, fitted.args)
+    return terms[:, 0] if terms.shape[1] == 1 else terms
+
+
+def _weights(fitted: Identified) -> tuple[Float[np.ndarray, " all"], Float[np.ndarray, " all"]]:
+    """The weights of all terms, one equation after the other, and their standard deviations."""
+    values = [np.asarray(fitted.values[name]) for name in fitted.parameters.names]
+    return np.concatenate(values), np.concatenate([np.asarray(x) for x in fitted.sd.values()])
 
 
 def _regress(
@@ -210,45 +283,52 @@ def _regress(
     exponents: Int[np.ndarray, "terms inputs"],
     inputs: tuple[int, ...],
     threshold: float,
-) -> Float[np.ndarray, " terms"]:
-    """The monomials' coefficients that explain a network's term along its solution."""
-    states = smooth.solution.ys
-    columns = _Monomials(exponents).columns(np.asarray(states)[:, list(inputs)])
-    return _sparse(columns, np.asarray(_term(smooth, states)), threshold)
+) -> Float[np.ndarray, "equations terms"]:
+    """The monomials' coefficients that explain the networks' terms along their solutions."""
+    states = np.concatenate([np.asarray(x.solution.ys) for x in smooth.experiments])
+    columns = _Monomials(exponents).columns(states[:, list(inputs)])
+    values = np.asarray(_term(smooth, jnp.asarray(states))).reshape(len(states), -1)
+    return np.stack([_sparse(columns, term, threshold) for term in values.T])
 
 
 def _fit_significant(
-    fit: Callable[[Callable, np.ndarray], Identified],
+    fit: Callable[[tuple[Callable, ...], Sequence[np.ndarray]], Identified],
     exponents: Int[np.ndarray, "terms inputs"],
-    coefficients: Float[np.ndarray, " terms"],
-) -> tuple[Int[np.ndarray, " kept"], Identified]:
-    """Which monomials are left once the insignificant ones are dropped, and the fit with these."""
-    kept = np.flatnonzero(coefficients)
+    coefficients: Float[np.ndarray, "equations terms"],
+) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " kept"], Identified]:
+    """Which monomials of which equations stay once insignificant ones are dropped, and the fit."""
+    equations, kept = np.nonzero(coefficients)
     while kept.size:
-        found = fit(_Monomials(exponents[kept]), coefficients[kept])
-        weights, sd = np.asarray(found.values["weights"]), np.asarray(found.sd["weights"])
+        own = [kept[equations == i] for i in range(len(coefficients))]
+        features = tuple(_Monomials(exponents[places]) for places in own)
+        first = [row[places] for row, places in zip(coefficients, own, strict=True)]
+        found = fit(features, first)
+        weights, sd = _weights(found)
         weakest = int(np.argmin(np.abs(weights) / sd))
         if abs(weights[weakest]) > _SIGNIFICANT * sd[weakest]:
-            return kept, found
-        kept = np.delete(kept, weakest)
+            return equations, kept, found
+        equations, kept = np.delete(equations, weakest), np.delete(kept, weakest)
     raise RuntimeError("pinn.discover: no monomial is significantly different from zero")
 
 
 class _Completed(eqx.Module):
-    """The right-hand side with a term that is linear in its weights added to one component."""
+    """The right-hand side with terms that are linear in their weights added to components."""
 
     system: System
-    component: int = eqx.field(static=True)
+    components: tuple[int, ...] = eqx.field(static=True)
+    weights: tuple[str, ...] = eqx.field(static=True)  # their names among the arguments
     inputs: tuple[int, ...] = eqx.field(static=True)
-    features: Callable
+    features: tuple[Callable, ...]  # of each component
     known_args: PyTree  # of the system
 
-    def term(self, y: Float[Array, " dim"], weights: Float[Array, " k"]) -> Float[Array, ""]:
-        return self.features(y[np.asarray(self.inputs)]) @ weights
+    def terms(self, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " components"]:
+        seen = y[np.asarray(self.inputs)]
+        pairs = zip(self.features, self.weights, strict=True)
+        return jnp.stack([features(seen) @ args[name] for features, name in pairs])
 
     def __call__(self, t: ArrayLike, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         known = self.system(t, y, self.known_args)
-        return known.at[self.component].add(self.term(y, args["weights"]))
+        return known.at[np.asarray(self.components)].add(self.terms(y, args))
 
 
 class _Hidden(eqx.Module):
@@ -269,7 +349,8 @@ class _Monomials(eqx.Module):
 
     def __call__(self, y: Float[Array, " inputs"]) -> Float[Array, " terms"]:
         rows = [[x**n for x, n in zip(y, row, strict=True)] for row in self.exponents]
-        return jnp.stack([jnp.prod(jnp.stack(row)) for row in rows])
+        products = [jnp.prod(jnp.stack(row)) for row in rows]
+        return jnp.stack(products) if products else jnp.zeros(0, y.dtype)
 
     def columns(self, ys: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, "n terms"]:
         """The monomials' values at many points, on the host."""

@@ -2,27 +2,33 @@
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
 from physml._types import Numbers
-from physml.pinn.collocation import OnDemand, WindowNetworks
+from physml.pinn.collocation import OnDemand, WindowNetworks, free_parameters
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse import _task as task
+from physml.pinn.inverse._experiments import (
+    Experiment,
+    Observe,
+    Start,
+    as_experiments,
+)
 from physml.pinn.inverse._identified import Identified, in_words, summarise
 from physml.pinn.inverse._layout import Layout, Neighbours, lay_out, window_networks
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit, fit_windows
-from physml.pinn.inverse._parameters import free_parameters
+from physml.pinn.inverse._noise_arguments import AnyNoise
 from physml.pinn.inverse._shooting import DataLoss, Scales, ShootingProblem
-from physml.pinn.inverse._task import Noise, Observations, Observe, Unknowns
+from physml.pinn.inverse._task import Observations, Unknowns
 from physml.results import RESULTS, conclude, is_failure
 from physml.solution import Solution
 from physml.systems import System, check_problem
@@ -37,17 +43,18 @@ _PARTS = 4  # windows of the error's estimate in each window
 @checked
 def identify(
     system: System,
-    ts: Numbers,
-    ys: Numbers,
+    ts: Numbers | Sequence[Experiment],
+    ys: Numbers | None = None,
     *,
     free: Sequence[str],
-    y0: Numbers | None = None,
+    y0: Start = None,
     t0: float | None = None,
     args: PyTree = None,
     observe: Observe = None,
-    noise: Noise = None,
+    noise: AnyNoise = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     prior: Mapping[str, float] | None = None,
+    ties: Mapping[str, Callable[[dict[str, Array]], Numbers]] | None = None,
     known_start: bool = False,
     loss: DataLoss = "squares",
     num_windows: int | None = None,
@@ -66,44 +73,57 @@ def identify(
     guesses that are off by half, without data of all components, and through chaos.
 
     It may be called under `jax.jit` and `jax.vmap` with `ys`, `y0`, `noise` and the system's
-    numbers traced, for instance over hundreds of noise draws. Set `num_windows` then, and look at
-    `result`, because nothing is raised.
+    numbers traced, for instance over hundreds of noise draws, or over data sets that are divided
+    among devices. Set `num_windows` then, and look at `result`, because nothing is raised.
 
     Args:
         system: the right-hand side. Its values of the free parameters are the first guess.
-        ts: increasing times of the observations, shape (n,).
-        ys: the observations, shape (n, obs). All is computed in float64, float32 data too.
+        ts: times of the observations, shape (n,), which do not decrease. Or several
+            `Experiment`s, which share the free parameters and have starts of their own; then
+            `y0`, `t0`, `observe`, `noise` and `known_start` count for those that do not say theirs.
+        ys: the observations, shape (n, obs), NaN where nothing was seen; none with `Experiment`s.
+            All is computed in float64, float32 data too.
         free: names of the parameters to find: the system's own, or keys of `args`. Every entry
             of an array is a parameter.
         y0: a guess of the state at `t0`, shape (dim,); not needed where all components are
-            observed.
+            observed. Or a function of the values of the parameters, a dict, that says what the
+            start is.
         t0: the time of the start, at most `ts[0]`, which is the default.
         args: passed on to the right-hand side.
         observe: what is seen of the state: indices of components, or a function from (dim,) to
             (obs,); all components unless given.
-        noise: the standard deviation of the noise: one for all columns, one for each, one for each
-            observation, (n, obs), or a function of the observed values, from (n, obs) to (n, obs),
-            such as `lambda y: 0.1 * y`, whose values count as at least a thousandth of their root
-            mean square. Unless given, one for each column is estimated.
+        noise: a model of `physml.noises`, or one for each column: its scale is estimated for each
+            column unless it is given. Or the standard deviation of normal noise: one for all
+            columns, one for each, one for each observation, (n, obs), or a function of the observed
+            values, from (n, obs) to (n, obs), such as `lambda y: 0.1 * y`, whose values count as
+            at least a thousandth of their root mean square. Unless given, noise is normal, and
+            one for each column is estimated. Experiments that are seen by the same `observe`
+            share what is estimated, except for those with a noise of their own.
         bounds: by name, (low, high), either of which may be infinite: (0, inf) keeps a parameter
             positive.
         prior: by name, the standard deviation of a normal prior about the guess, for parameters
             without bounds.
+        ties: by name, what a parameter is that is not free, as a function of the values of the
+            others, a dict: `{"b": lambda p: p["a"] + p["gap"]}` with `gap` free and positive keeps
+            b above a.
         known_start: y0 is exact, not a guess.
-        loss: "squares"; "huber" or "soft_l1" for data with outliers (iteratively reweighted).
-        num_windows: the number of windows. Unless given, there is one for every ten observations,
-            and the number is doubled until the windows' own error does not show beside the noise,
-            or as long as that helps (never under tracing).
+        loss: "squares"; "huber" or "soft_l1" for data with outliers (iteratively reweighted, for
+            normal noise).
+        num_windows: the number of windows of each experiment. Unless given, there is one for every
+            ten times of observations, and the number is doubled until the windows' own error does
+            not show beside the noise, or as long as that helps (never under tracing).
         units, num_points: tanh units and Gauss points of a window.
         max_steps: Levenberg-Marquardt steps.
         throw: raise if the fit fails; otherwise `result` says how it ended.
 
     Returns:
-        An `Identified`: values, standard deviations, intervals, the system and the solution.
+        An `Identified`: values, standard deviations, intervals, and of each experiment its start,
+        system and solution.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision; times
-            before `t0`; fewer observations than unknowns; bounds that exclude the guess.
+            before `t0`; fewer observations than unknowns; bounds that exclude the guess; numbers
+            that the noise cannot have given.
         RuntimeError: the fit did not converge, or the windows do not resolve the solution.
 
     Warns:
@@ -124,23 +144,28 @@ def identify(
         >>> print(f"{found.values['k']:.2f} ± {found.sd['k']:.2f}")
         1.29 ± 0.01
     """
-    args = getattr(system, "args", None) if args is None else args
     task.require_double("pinn.identify")
-    start = np.zeros(getattr(system, "dim", 0)) if y0 is None else y0
+    experiments = as_experiments(ts, ys)
+    args = getattr(system, "args", None) if args is None else args
+    start = np.zeros(getattr(system, "dim", 0)) if y0 is None or callable(y0) else y0
     start = floating_array("y0", start, jnp.float64)
     system, start = check_problem(system, start, args)
-    data = task.check_observations(ts, ys, start, t0=t0, observe=observe, noise=noise)
-    guess = free_parameters(system, args, free, bounds or {})
-    unknowns = task.check_unknowns(
-        guess, start, data, prior=prior or {}, given=y0 is not None, known=known_start
-    )
+    fixed = [x.fixed for x in experiments]
+    guess = free_parameters(system, args, free, bounds or {}, fixed=fixed, ties=ties)
+    experiments = [
+        x.completed(t0=t0, y0=y0, known_start=known_start, observe=observe) for x in experiments
+    ]
+    data = task.check_observations(experiments, system.dim, noise)
+    unknowns = task.check_unknowns(guess, experiments, data, prior or {})
     require_one_of(shooting.LOSSES, loss=loss)
+    if loss != "squares" and not data.likelihood.is_normal:
+        raise ValueError(f'loss must be "squares" unless the noise is normal, got {loss!r}')
     require_count(max_steps=max_steps, units=units, num_points=num_points)
-    counts = _window_counts(num_windows, len(data.ts))
+    counts = _window_counts(num_windows, experiments)
     network, tables = window_networks(system.dim, units, num_points)
 
-    def fit(count: int) -> Identified:
-        layout, smoothers = lay_out(network, tables, system, data, count)
+    def fit(count: Sequence[int]) -> Identified:
+        layout, smoothers = lay_out(network, tables, guess[0], experiments, data, count)
         with _ONE_AT_A_TIME, single_threaded_blas():
             found = _identify(data, unknowns, layout, smoothers, loss, max_steps)
             return jax.block_until_ready(found)
@@ -161,13 +186,16 @@ def identify(
     return conclude(best, best.result, "pinn.identify", in_words(best), throw=throw)
 
 
-def _window_counts(num_windows: int | None, num_times: int) -> list[int]:
+def _window_counts(
+    num_windows: int | None, experiments: Sequence[Experiment]
+) -> list[tuple[int, ...]]:
     """The numbers of windows that are tried: the given one, or a first one and its doublings."""
     if num_windows is not None:
         require_count(num_windows=num_windows)
-        return [num_windows]
-    first = int(np.clip(num_times // 10, 4, 256))
-    return [first << n for n in range(_MOST_DOUBLINGS + 1)]
+        return [(num_windows,) * len(experiments)]
+    times = (len(np.unique(experiment.ts)) for experiment in experiments)
+    first = [int(np.clip(number // 10, 4, 256)) for number in times]
+    return [tuple(count << n for count in first) for n in range(_MOST_DOUBLINGS + 1)]
 
 
 def _is_better(found: Identified, other: Identified) -> bool:
@@ -189,16 +217,22 @@ def _identify(
 ) -> Identified:
     """One fit; the smoothers give the data at the windows' starts, and at their own times."""
     at_starts, at_data = smoothers
-    states = jnp.broadcast_to(unknowns.start, (len(layout.starts), unknowns.start.size))
-    if data.indices:
-        states = states.at[:, np.asarray(data.indices)].set(at_starts(data.ys))
-    if unknowns.start_given:
-        states = states.at[0].set(unknowns.start)
+    states = unknowns.starts.guess[layout.experiment]
+    first = at_starts(data.ys)
+    least = data.likelihood.least(data.ys, data.seen)
+    for number, ((a, b), rows) in enumerate(zip(layout.own, data.rows, strict=True)):
+        shown = data.shown[number]
+        if shown:
+            lowest = jnp.min(jnp.where(data.seen, least, jnp.inf)[slice(*rows)], axis=0)
+            seen = jnp.maximum(first[a:b], lowest[None])[:, : len(shown)]
+            states = states.at[a:b, np.asarray(shown)].set(seen)
+        if unknowns.given[number]:
+            states = states.at[a].set(unknowns.starts.guess[number])
     states = _off_zero(unknowns, layout, states)
     problem = _shooting_problem(data, unknowns, layout, loss, states, at_data(data.ys))
     fitted = fit_windows(problem, problem.prior[0], states, max_steps)
     problem = dataclasses.replace(problem, scales=fitted.scales)
-    return summarise(problem, fitted, _solution(data.ts, problem, fitted))
+    return summarise(problem, fitted, _solutions(problem, fitted))
 
 
 def _shooting_problem(
@@ -210,31 +244,44 @@ def _shooting_problem(
     smoothed: Float[Array, "n obs"],
 ) -> ShootingProblem:
     """What is fitted, with a first guess of the noise and of all scales."""
-    ys, parameters, dtype = data.ys, unknowns.parameters, data.ys.dtype
-    sizes = jnp.sqrt(jnp.mean(ys**2, axis=0))
-    sizes = jnp.where(sizes > 0, sizes, jnp.max(sizes))
-    sizes = jnp.where(sizes > 0, sizes, 1.0)
-    spreads = jnp.maximum(jnp.std(ys, axis=0), _SMOOTHEST * sizes)
-    first_noise = jnp.sqrt(jnp.mean(jnp.square(ys - smoothed), axis=0))
+    parameters, likelihood, dtype = unknowns.parameters, data.likelihood, data.ys.dtype
+    every = [_sizes(data.ys[slice(*rows)], data.seen[slice(*rows)]) for rows in data.rows]
+    sizes, spreads = (jnp.concatenate(x) for x in zip(*every, strict=True))
+    unit = jnp.where(likelihood.relative(), 1.0, spreads)
+    first = likelihood.scales(smoothed, data.ys, lambda group, *x: group.noise.guess(*x))
     p = parameters.unconstrain(unknowns.values)
-    known = jnp.full(len(unknowns.start), shooting.HARDEST if unknowns.start_known else 0.0, dtype)
+    indices = np.arange(states.shape[1])
     return ShootingProblem(
         field=parameters,
-        observe=data.observe,
         loss=loss,
         num_free=unknowns.count,
         layout=layout,
-        ys=ys,
-        noise=data.noise,
-        first_noise=jnp.maximum(first_noise, _SMOOTHEST * spreads),
+        data=data,
+        held=None,
+        first_scale=jnp.maximum(first, _SMOOTHEST * unit),
         size=sizes,
-        spread=spreads,
+        unit=unit,
         scales=_first_scales(unknowns, layout, states, p),
-        seen=jnp.asarray(np.isin(np.arange(len(unknowns.start)), data.indices)),
+        seen=np.stack([np.isin(indices, shown) for shown in data.shown]),
         prior=(p, jnp.asarray(unknowns.precision, dtype)),
-        start=(unknowns.start, known),
-        start_known=unknowns.start_known,
+        starts=unknowns.starts,
     )
+
+
+def _sizes(
+    ys: Float[Array, "n obs"], seen: Bool[Array, "n obs"]
+) -> tuple[Float[Array, "n obs"], Float[Array, "n obs"]]:
+    """The root mean square of an experiment's columns, and their spread, for each observation."""
+    count = jnp.maximum(jnp.sum(seen, axis=0), 1).astype(ys.dtype)
+
+    def mean(x):
+        return jnp.sum(jnp.where(seen, x, 0.0), axis=0) / count
+
+    sizes = jnp.sqrt(mean(ys**2))
+    sizes = jnp.where(sizes > 0, sizes, jnp.max(sizes))
+    sizes = jnp.where(sizes > 0, sizes, 1.0)
+    spreads = jnp.maximum(jnp.sqrt(mean((ys - mean(ys)[None]) ** 2)), _SMOOTHEST * sizes)
+    return jnp.broadcast_to(sizes[None], ys.shape), jnp.broadcast_to(spreads[None], ys.shape)
 
 
 def _off_zero(
@@ -246,21 +293,30 @@ def _off_zero(
     another, in the whole time, by that one's size.
     """
     parameters, starts = unknowns.parameters, jnp.asarray(layout.starts)
-    p, length = parameters.unconstrain(unknowns.values), 2 * jnp.sum(layout.halves)
-    slopes = jax.vmap(lambda t, y: parameters(t, y, p))(starts, states)
-    by = jax.vmap(jax.jacfwd(lambda t, y: parameters(t, y, p), 1))(starts, states)
-    change, effects = (length * jnp.sqrt(jnp.mean(x**2, axis=0)) for x in (slopes, by))
-    given = jnp.sqrt(jnp.mean(states**2, axis=0))
+    p, lengths = parameters.unconstrain(unknowns.values), _lengths(layout)
+    windows = starts, states, layout.experiment
+    slopes = jax.vmap(lambda t, y, e: parameters(t, y, p, e))(*windows)
+    by = jax.vmap(lambda t, y, e: jax.jacfwd(lambda y: parameters(t, y, p, e))(y))(*windows)
+    change = lengths[:, None] * jnp.sqrt(layout.average(slopes**2))
+    effects = lengths[:, None, None] * jnp.sqrt(layout.average(by**2))
+    given = jnp.sqrt(layout.average(states**2))
     sizes = jnp.where(given > 0, given, jnp.where(jnp.isfinite(change), change, 1.0))
 
     def reach(_, sizes):  # one component further from those that have a size
-        effect = jnp.max(effects * jnp.where(sizes > 0, 1 / sizes, 0.0)[:, None], axis=0)
+        weights = jnp.where(sizes > 0, 1 / sizes, 0.0)[:, :, None]
+        effect = jnp.max(effects * weights, axis=1)
         lost = (sizes == 0) & (effect > 0) & jnp.isfinite(effect)
         return jnp.where(lost, 1 / effect, sizes)
 
-    reached = jax.lax.fori_loop(0, sizes.size, reach, sizes)
-    moved = jnp.where(sizes > 0, states, reached)
-    return moved.at[0].set(states[0]) if unknowns.start_known else moved
+    reached = jax.lax.fori_loop(0, states.shape[1], reach, sizes)
+    moved = jnp.where(sizes[layout.experiment] > 0, states, reached[layout.experiment])
+    firsts = np.asarray(layout.firsts)
+    held = jnp.asarray(unknowns.starts.held)[:, None]
+    return moved.at[firsts].set(jnp.where(held, states[firsts], moved[firsts]))
+
+
+def _lengths(layout: Layout) -> Float[Array, " experiments"]:
+    return jnp.stack([2 * jnp.sum(jnp.asarray(layout.halves[a:b])) for a, b in layout.own])
 
 
 def _first_scales(
@@ -268,9 +324,10 @@ def _first_scales(
 ) -> Scales:
     """The sizes of the guess; a component that is zero takes what its slope gives in all."""
     parameters, precision = unknowns.parameters, unknowns.precision
-    slopes = jax.vmap(lambda t, y: parameters(t, y, p))(jnp.asarray(layout.starts), states)
-    change = 2 * jnp.sum(layout.halves) * jnp.sqrt(jnp.mean(slopes**2, axis=0))
-    y = jnp.sqrt(jnp.mean(states**2, axis=0))
+    windows = jnp.asarray(layout.starts), states, layout.experiment
+    slopes = jax.vmap(lambda t, y, e: parameters(t, y, p, e))(*windows)
+    change = _lengths(layout)[:, None] * jnp.sqrt(layout.average(slopes**2))
+    y = jnp.sqrt(layout.average(states**2))
     y = jnp.where(y > 0, y, change)
     given = jnp.where(p == 0, 1 / jnp.where(precision > 0, precision, 1.0), jnp.abs(p))
     return Scales(
@@ -278,21 +335,21 @@ def _first_scales(
     )
 
 
-def _solution(
-    ts: Float[np.ndarray | Array, " n"], problem: ShootingProblem, fitted: ShootingFit
-) -> Solution:
-    """The fitted networks as a function of time, with its error for the fitted parameters."""
-    point, layout = fitted.point, problem.layout
+def _solutions(problem: ShootingProblem, fitted: ShootingFit) -> list[Solution]:
+    """Each experiment's networks as a function of time, with the error for these parameters."""
+    point, layout, data = fitted.point, problem.layout, problem.data
     starts, spans = jnp.asarray(layout.starts), 2 * jnp.asarray(layout.halves)
     readouts = jnp.einsum("nr,wrd->wnd", layout.tables.readout, point.c)
-    still = jnp.zeros_like(point.s)
-    dense = WindowNetworks(starts, spans, layout.network, point.s, still, readouts)
-    t0, t1, num_windows = starts[0], starts[-1] + spans[-1], len(spans)
-    error = None
-    if not layout.has_jumps:  # the windows of the estimate would not end at the jumps
-        system, args = problem.field.at(point.p)
-        error = OnDemand(system, args, dense, point.s[0], t0, t1, _PARTS * num_windows)
-    stats = {"num_windows": num_windows, "errors": shooting.window_errors(problem, point)}
-    ts = jnp.asarray(ts)
-    states = shooting.states_at_data(problem, point)
-    return Solution(ts, states, t0, t1, dense, RESULTS.successful, stats, error)
+    still, errors = jnp.zeros_like(point.s), shooting.window_errors(problem, point)
+    states, solutions = shooting.states_at_data(problem, point), []
+    for number, (a, b) in enumerate(layout.own):
+        windows = (starts[a:b], spans[a:b], layout.network)
+        dense = WindowNetworks(*windows, point.s[a:b], still[a:b], readouts[a:b])
+        t0, t1, error = starts[a], starts[b - 1] + spans[b - 1], None
+        if not layout.has_jumps[number]:  # the windows of the estimate would not end at the jumps
+            system, args = problem.field.at(point.p, number)
+            error = OnDemand(system, args, dense, point.s[a], t0, t1, _PARTS * (b - a))
+        stats = {"num_windows": b - a, "errors": errors[a:b]}
+        ts, ys = jnp.asarray(data.ts[number]), states[slice(*data.rows[number])]
+        solutions.append(Solution(ts, ys, t0, t1, dense, RESULTS.successful, stats, error))
+    return solutions

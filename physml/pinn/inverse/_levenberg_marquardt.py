@@ -7,6 +7,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from physml.pinn.inverse import _shooting as shooting
@@ -31,13 +32,13 @@ class ShootingStep(NamedTuple):
     p: Float[Array, " p"]
     s: Float[Array, "windows dim"]
     promised: Float[Array, ""]  # decrease of the cost, damping counted as cost
-    triangle: Float[Array, "unknowns unknowns"]  # R of s[0] and p, the later starts eliminated
+    triangle: Float[Array, "unknowns unknowns"]  # R of the starts and p, other windows eliminated
 
 
 def linear_solve(
     problem: ShootingProblem,
     point: ShootingPoint,
-    noise: Array,
+    scale: Array,
     coupling: Array,
     damping: Array,
     *,
@@ -46,42 +47,44 @@ def linear_solve(
 ) -> ShootingStep:
     """Least squares of the linearised problem by QR, eliminating the starts from the last one.
 
+    Where an experiment begins, its start is eliminated without a link to the window before.
+
     Args:
+        scale: of the noise of each observation.
         hold: additional damping, of p alone.
         robust: whether the loss weighs the data; otherwise all count alike.
     """
-    linear, dtype = point.linear, point.p.dtype
-    dim = point.s.shape[1]
+    layout, dtype, dim = problem.layout, point.p.dtype, point.s.shape[1]
     columns = dim + point.p.size + 1
-    r = shooting.standardised(problem, point, noise)
-    root = jnp.where(robust, jnp.sqrt(shooting.weigh(problem.loss, r)[1]), 1.0)
-    data = root[:, :, None] * shooting.data_rows(problem, point, noise)
+    rows = shooting.data_rows(problem, point, scale)
+    root = jnp.where(robust, jnp.sqrt(rows.weight), 1.0)
+    r = root * rows.r
+    data = jnp.concatenate([root[:, :, None] * rows.jacobian, r[:, :, None]], axis=2)
     data = jnp.linalg.qr(data, mode="r")
     data = jnp.pad(data, ((0, 0), (0, max(columns - data.shape[1], 0)), (0, 0)))
-    weight = coupling / problem.scales.y
-    away = -jnp.diag(weight)
-    gaps = weight[None, :, None] * linear.jumps
-    still = jnp.diag(jnp.sqrt(damping) / problem.scales.y)
+    anchors = shooting.anchor_rows(problem, point)
+    away, links, still = _links(problem, point, anchors, coupling, damping)
     beside, below = jnp.zeros((columns, dim), dtype), jnp.zeros((dim, columns), dtype)
 
     def eliminate(later, window):
-        gap, data = window
+        away, link, still, data = window
         # Columns: the later start | the earlier start, p, right-hand side. Householder's QR is
         # accurate where heavy rows come first.
         matrix = jnp.block(
-            [[away, gap], [later[:, :dim], beside, later[:, dim:]], [beside, data], [still, below]]
+            [[away, link], [later[:, :dim], beside, later[:, dim:]], [beside, data], [still, below]]
         )
         triangle = jnp.linalg.qr(matrix, mode="r")
         return triangle[dim:, dim:], triangle[:dim]
 
-    last, eliminated = jax.lax.scan(eliminate, data[-1], (gaps, data[:-1]), reverse=True)
-    anchors = shooting.prior_rows(problem, point)
-    weights = jnp.concatenate([problem.start[1] / problem.scales.y, problem.prior[1]])
+    windows = away, links, still, data[:-1]
+    last, eliminated = jax.lax.scan(eliminate, data[-1], windows, reverse=True)
     steady = jnp.sqrt(damping) + jnp.where(jnp.arange(columns - 1) < dim, 0.0, hold)
-    steady = steady / jnp.concatenate(problem.scales)
-    anchored = jnp.concatenate([jnp.diag(weights), anchors[:, None]], axis=1)
+    steady = steady / jnp.concatenate([problem.scales.y[0], problem.scales.p])
     steady = jnp.pad(jnp.diag(steady), ((0, 0), (0, 1)))
-    triangle = jnp.linalg.qr(jnp.concatenate([anchored, last, steady]), mode="r")
+    prior = shooting.prior_rows(problem, point)
+    priors = jnp.concatenate([jnp.diag(problem.prior[1]), prior[:, None]], axis=1)
+    priors = jnp.pad(priors, ((0, 0), (dim, 0)))
+    triangle = jnp.linalg.qr(jnp.concatenate([anchors[0], priors, last, steady]), mode="r")
     answer = -jax.scipy.linalg.solve_triangular(triangle[:-1, :-1], triangle[:-1, -1])
     first, dp = jnp.split(answer, [dim])
 
@@ -91,21 +94,57 @@ def linear_solve(
         return ds, ds
 
     _, rest = jax.lax.scan(substitute, first, eliminated)
-    now = jnp.sum((root * r) ** 2) + jnp.sum(gaps[:, :, -1] ** 2) + jnp.sum(anchors**2)
     ds = jnp.concatenate([first[None], rest])
-    return ShootingStep(dp, ds, now - triangle[-1, -1] ** 2, triangle[:-1, :-1])
+    # A link is a jump between windows, or holds the start of another experiment.
+    now = jnp.sum(r**2) + jnp.sum(links[:, :, -1] ** 2)
+    now = now + jnp.sum(prior**2) + jnp.sum(anchors[0, :, -1] ** 2)
+    promised = now - triangle[-1, -1] ** 2
+    # The other experiments' starts stand before the first one's and p.
+    others = eliminated[np.asarray(layout.firsts[1:], int) - 1]
+    return ShootingStep(dp, ds, promised, _joined(triangle[:-1, :-1], others))
+
+
+def _links(
+    problem: ShootingProblem,
+    point: ShootingPoint,
+    anchors: Float[Array, "experiments dim columns"],
+    coupling: Array,
+    damping: Array,
+) -> tuple[Array, Array, Array]:
+    """What ties each window but the first: rows of its own start, of what is before, damping."""
+    layout, dim = problem.layout, point.s.shape[1]
+    of_window, sizes = layout.experiment[1:], problem.scales.y[layout.experiment[1:]]
+    weight, follows = coupling / sizes, jnp.asarray(layout.follows)[:, None, None]
+    here = anchors[of_window]
+    away = jnp.where(follows, -jax.vmap(jnp.diag)(weight), here[:, :, :dim])
+    gaps = weight[:, :, None] * point.linear.jumps
+    links = jnp.where(follows, gaps, here.at[:, :, :dim].set(0.0))
+    return away, links, jax.vmap(jnp.diag)(jnp.sqrt(damping) / sizes)
+
+
+def _joined(
+    triangle: Float[Array, "rest rest"], others: Float[Array, "experiments dim columns"]
+) -> Float[Array, "unknowns unknowns"]:
+    """A square root of the information of all starts, in order, then of p."""
+    count, dim, columns = others.shape
+    num_p = triangle.shape[0] - dim
+    starts = jax.scipy.linalg.block_diag(*others[:, :, :dim]) if count else jnp.zeros((0, 0))
+    by_p = others[:, :, 2 * dim : columns - 1].reshape(count * dim, num_p)
+    top = [triangle[:, :dim], jnp.zeros((dim + num_p, count * dim)), triangle[:, dim:]]
+    bottom = [jnp.zeros((count * dim, dim)), starts, by_p]
+    return jnp.block([top, bottom])
 
 
 class ShootingFit(NamedTuple):
     """Where the iteration ended."""
 
     point: ShootingPoint
-    triangle: Float[Array, "unknowns unknowns"]  # R of s[0] and p, undamped, all data alike
+    triangle: Float[Array, "unknowns unknowns"]  # R of starts and p, undamped, all data alike
     cost: Float[Array, ""]  # of data and priors, what was minimised
     converged: Bool[Array, ""]
     num_iterations: Int[Array, ""]
     scales: Scales
-    noise: Float[Array, "rows obs"]
+    scale: Float[Array, "n obs"]  # of the noise of each observation
 
 
 class _Guess(NamedTuple):
@@ -126,7 +165,7 @@ class _Iteration(NamedTuple):
     ventured: Bool[Array, ""]  # whether the last step went uphill from the best point
     cost: Float[Array, ""]
     scales: Scales
-    noise: Float[Array, "rows obs"]
+    scale: Float[Array, "n obs"]  # of the noise
     damping: Float[Array, ""]
     coupling: Float[Array, ""]
     count: Int[Array, ""]
@@ -146,15 +185,14 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
         one = jnp.ones((), s.dtype)
         shapes = jax.eval_shape(lambda: shooting.evaluate(problem, p, s, c, 1))
         nowhere = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        noise_shape = jax.eval_shape(lambda: shooting.estimate_noise(problem, nowhere, one)).shape
-        unknowns = s.shape[1] + p.size
+        unknowns = problem.scales.y.size + p.size
         state = _Iteration(
             guess=_Guess(p, s, c, one, jnp.zeros((unknowns, unknowns), s.dtype)),
             best=nowhere,
             ventured=jnp.asarray(True),  # so that the damping stays
             cost=jnp.inf * one,  # the first guess is accepted
             scales=problem.scales,
-            noise=jnp.broadcast_to(problem.first_noise, noise_shape),
+            scale=problem.first_scale,
             damping=_FIRST_DAMPING * one,
             coupling=_FIRST_COUPLING * one,
             count=jnp.asarray(-1),
@@ -165,10 +203,10 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
             lambda state: ~state.ended, lambda state: _iterate(problem, state, max_steps), state
         )
     problem = dataclasses.replace(problem, scales=state.scales)
-    noise = shooting.estimate_noise(problem, state.best, state.coupling)
-    cost = shooting.data_cost(problem, state.best, noise)
+    scale = shooting.estimate_scale(problem, state.best, state.coupling)
+    cost = shooting.data_cost(problem, state.best, scale)
     triangle, end = state.guess.triangle, (state.converged, state.count)
-    return ShootingFit(state.best, triangle, cost, *end, state.scales, noise)
+    return ShootingFit(state.best, triangle, cost, *end, state.scales, scale)
 
 
 def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _Iteration:
@@ -182,32 +220,32 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     first = state.count < 0
     p, s, readouts, _, _ = state.guess
     trial = shooting.evaluate(problem, p, s, readouts, jnp.where(first, _FIRST_NEWTON_STEPS, 2))
-    cost = shooting.total_cost(problem, trial, state.noise, state.coupling)
+    cost = shooting.total_cost(problem, trial, state.scale, state.coupling)
 
     better = first | (cost < state.cost)
     gain = jnp.abs(state.cost - cost)
     free = state.damping <= _HARMLESS_DAMPING
-    near = free & (gain < _NEAR * problem.ys.size)
-    last = shooting.last_coupling(problem, state.noise)
-    hard = state.coupling >= last
+    near = free & (gain < _NEAR * problem.data.count)
     # In a curved valley a full step climbs its side, and the next step comes down further on. So
     # one step uphill is allowed (the watchdog of Chamberlain et al., Math. Prog. Study 1982).
     ventured = ~better & ~state.ventured & ~near & jnp.isfinite(cost)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, state.best)
+    last = shooting.last_coupling(problem, best, state.scale)
+    hard = state.coupling >= last
     damping = _next_damping(state, cost, better, ventured)
     # At another coupling noise and scales are estimated anew, so the cost is computed anew below.
     harder = near & ~hard
     coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
     coupling = jnp.where(harder, coupling, state.coupling)
-    last_noise = shooting.estimate_noise(problem, best, coupling)
-    noise = jnp.where(first | harder, last_noise, state.noise)
+    last_scale = shooting.estimate_scale(problem, best, coupling)
+    scale = jnp.where(first | harder, last_scale, state.scale)
     scales = shooting.rescale(problem, best, first)
     scales = jax.tree.map(partial(jnp.where, first | harder), scales, state.scales)
     problem = dataclasses.replace(problem, scales=scales)
     exhausted = state.count + 1 >= max_steps
     tolerance = jnp.where(exhausted, _GOOD_ENOUGH, _CONVERGED)
     converged = hard & free & (gain < tolerance * (1 + state.cost))
-    cost = shooting.total_cost(problem, best, noise, coupling)
+    cost = shooting.total_cost(problem, best, scale, coupling)
     ended = converged | exhausted | (damping > _MOST_DAMPING)
     ended = ended | ~jnp.isfinite(cost)
     # At the end the linear problem is that of the covariance: undamped, with all data alike.
@@ -216,19 +254,19 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     step = linear_solve(
         problem,
         point,
-        jnp.where(ended, last_noise, noise),
-        jnp.where(ended, shooting.last_coupling(problem, last_noise), coupling),
+        jnp.where(ended, last_scale, scale),
+        jnp.where(ended, shooting.last_coupling(problem, best, last_scale), coupling),
         jnp.where(ended, 0.0, damping),
         hold=jnp.where(ended | (coupling > _FIRST_COUPLING), 0.0, 1e6),
         robust=~ended,
     )
     return _Iteration(
-        guess=_guess(point, step),
+        guess=_guess(problem, point, step),
         best=best,
         ventured=ventured,
         cost=cost,
         scales=scales,
-        noise=noise,
+        scale=scale,
         damping=damping,
         coupling=coupling,
         count=state.count + 1,
@@ -250,9 +288,16 @@ def _next_damping(state: _Iteration, cost: Array, better: Array, ventured: Array
     return jnp.maximum(state.damping * factor, _LEAST_DAMPING)
 
 
-def _guess(point: ShootingPoint, step: ShootingStep) -> _Guess:
-    """The guess that a step leads to, with the readouts to first order."""
+def _guess(problem: ShootingProblem, point: ShootingPoint, step: ShootingStep) -> _Guess:
+    """The guess that a step leads to, with the readouts to first order.
+
+    A start that is held is put where it belongs: what a step leaves of it is of second order, and
+    would cost so much that only tiny steps were taken.
+    """
     by_s, by_p = jnp.split(point.linear.readouts, [point.s.shape[1]], axis=2)
     change = jnp.einsum("wrd,wd->wr", by_s, step.s) + by_p @ step.p
     readouts = point.c + change.reshape(point.c.shape)
-    return _Guess(point.p + step.p, point.s + step.s, readouts, step.promised, step.triangle)
+    p, s, firsts = point.p + step.p, point.s + step.s, np.asarray(problem.layout.firsts)
+    held = np.asarray(problem.starts.held)[:, None]
+    s = s.at[firsts].set(jnp.where(held, problem.starts.at(problem.field, p), s[firsts]))
+    return _Guess(p, s, readouts, step.promised, step.triangle)

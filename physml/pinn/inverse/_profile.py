@@ -87,7 +87,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
     deviance = np.asarray(costs) - float(found.cost)
     if np.isfinite(found.degrees_of_freedom) and found.problem.loss == "squares":
         # The noise is fitted as well, so D is n times the log of the ratio of the costs.
-        deviance = found.residuals.size * np.log1p(deviance / float(found.cost))
+        deviance = found.problem.data.count * np.log1p(deviance / float(found.cost))
     return Profile(name, np.asarray(values), np.maximum(deviance, 0.0))
 
 
@@ -103,7 +103,7 @@ def _fit_at(
     def at(offset):
         p = point.p.at[index].add(offset * sd)
         prior = mean.at[index].set(p[index]), weight.at[index].set(_EXACT / sd)
-        fixed = dataclasses.replace(problem, prior=prior, noise=found.fitted.noise)
+        fixed = dataclasses.replace(problem, prior=prior, held=found.fitted.scale)
         fitted = fit_windows(fixed, p, point.s, 300)
         return found.parameters.constrain(p)[index], fitted.cost, fitted.converged
 

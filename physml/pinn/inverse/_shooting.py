@@ -9,18 +9,19 @@ Source: H. G. Bock, "Recent advances in parameter identification techniques for 
 Treatment of Inverse Problems in Differential and Integral Equations, Birkhäuser (1983).
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from physml.pinn.collocation import defect, nodes_in
+from physml.noises import Whitened
+from physml.pinn.collocation import Parameters, defect, nodes_in
 from physml.pinn.inverse._layout import Layout
-from physml.pinn.inverse._parameters import Parameters
-from physml.pinn.inverse._task import NoiseModel
+from physml.pinn.inverse._likelihood import Group
+from physml.pinn.inverse._task import Observations, Starts
 
 DataLoss = Literal["squares", "huber", "soft_l1"]
 """How a residual counts: by its square, or less where it is large."""
@@ -29,7 +30,8 @@ LOSSES: tuple[DataLoss, ...] = get_args(DataLoss)
 HARDEST = 1e9  # the weight, in typical states, of what has to hold exactly
 _HUBER = 1.345  # Huber's constant: 95 % efficient if the noise is normal
 _LAST_COUPLING = 1e5  # times the data's size in units of the noise
-_FINEST = 1e-6  # the smallest noise that is estimated, as a share of a column's spread
+# The smallest noise that is estimated, as a share of a column's spread; a relative noise as it is.
+_FINEST = 1e-6
 _KNOWN_FINEST = 1e-8  # the smallest that is given: about what the windows' own error is
 _FIRST_FINEST = 3e-3  # the same at first, over the coupling: exact data would pin the windows
 
@@ -37,22 +39,25 @@ _FIRST_FINEST = 3e-3  # the same at first, over the coupling: exact data would p
 class ShootingProblem(eqx.Module):
     """The equation, the windows and the data; `p` are the free parameters, transformed."""
 
-    field: Parameters  # field(t, y, p); y of shape (dim, *batch)
-    observe: Callable[[Array], Array]  # (dim,) to (obs,)
+    field: Parameters  # field(t, y, p, experiment); y of shape (dim, *batch)
     loss: DataLoss = eqx.field(static=True)
-    num_free: int = eqx.field(static=True)  # unknown numbers: parameters and start
+    num_free: int = eqx.field(static=True)  # unknown numbers: parameters and starts
     layout: Layout
-    ys: Float[Array, "n obs"]
-    noise: NoiseModel  # as given; None where it is estimated
-    first_noise: Float[Array, " obs"]  # a guess of it, by columns
-    size: Float[Array, " obs"]  # of the data, by columns
-    spread: Float[Array, " obs"]  # their standard deviation, of which the least noise is a share
+    data: Observations
+    held: Float[Array, "n obs"] | None  # scales of the noise that are not to change
+    first_scale: Float[Array, "n obs"]  # a guess of the noise's scale
+    size: Float[Array, "n obs"]  # of the data of the same column and experiment
+    unit: Float[Array, "n obs"]  # of the scale: what the least noise is a share of
     scales: "Scales"
-    seen: Bool[Array, " dim"]  # the components whose scales the data give
-    # Rows weight * (unknown - mean) of the least-squares problem; the start's mean / its scale.
+    seen: Bool[np.ndarray | Array, "experiments dim"]  # the components whose scales the data give
+    # Rows weight * (unknown - mean) of the least-squares problem.
     prior: tuple[Float[Array, " p"], Float[Array, " p"]]  # mean, weight
-    start: tuple[Float[Array, " dim"], Float[Array, " dim"]]
-    start_known: bool = eqx.field(static=True)
+    starts: Starts
+
+    @property
+    def ys(self) -> Float[Array, "n obs"]:
+        """The observations; 1 where nothing was seen."""
+        return self.data.ys
 
 
 class Scales(NamedTuple):
@@ -61,7 +66,7 @@ class Scales(NamedTuple):
     Nothing here has a unit of its own, so that data in other units give the same answer.
     """
 
-    y: Float[Array, " dim"]
+    y: Float[Array, "experiments dim"]
     p: Float[Array, " p"]
 
 
@@ -73,12 +78,12 @@ class LinearisedWindows(NamedTuple):
 
     readouts: Float[Array, "windows size inputs"]  # without the value
     jumps: Float[Array, "gaps dim columns"]
-    data: Float[Array, "windows rows columns"]  # as the data are; zero in unused slots
+    data: Float[Array, "windows rows columns"]  # what is observed; zero in unused slots
     newton: Float[Array, " windows"]  # last change of u, in the states' scales
 
     @property
-    def residual(self) -> Float[Array, "windows rows"]:
-        """The residual of the data."""
+    def values(self) -> Float[Array, "windows rows"]:
+        """What is observed, without noise."""
         return self.data[:, :, -1]
 
 
@@ -97,7 +102,7 @@ def evaluate(
     """Solve all windows from their starts s at p, by Newton steps from the readouts c."""
     layout = problem.layout
 
-    def solve(start, half, s, c, basis, rows, used):
+    def solve(start, half, s, c, basis, used, experiment):
         rank, dim = c.shape
         # Only the last step's derivatives count. All steps compute them, so that one step is
         # compiled and not two.
@@ -105,7 +110,7 @@ def evaluate(
         c, readouts, newton = jax.lax.fori_loop(
             0,
             newton_steps,
-            lambda _, carry: _newton(problem, start, half, s, carry[0], p),
+            lambda _, carry: _newton(problem, (start, half, experiment), s, carry[0], p),
             (c, readouts, jnp.zeros((), c.dtype)),
         )
         by = readouts.reshape(rank, dim, -1)
@@ -117,31 +122,51 @@ def evaluate(
         u_by = ahead[None] + half * jnp.einsum("nr,rdk->ndk", basis, by)
 
         def observed(u, u_by):
-            value, tangent = jax.linearize(problem.observe, u)
+            value, tangent = jax.linearize(lambda u: observe(problem, experiment, u), u)
             return value, jax.vmap(tangent, 1, 1)(u_by)
 
         value, value_by = jax.vmap(observed)(u, u_by)
-        data = jnp.concatenate([value_by, (value - problem.ys[rows])[:, :, None]], axis=2)
+        data = jnp.concatenate([value_by, value[:, :, None]], axis=2)
         data = jnp.where(used[:, None, None], data, 0.0).reshape(value.size, -1)
         return c, jnp.concatenate([end_by, end[:, None]], axis=1), readouts, data, newton
 
     c, ends, readouts, data, newton = jax.vmap(solve)(
-        layout.starts, layout.halves, s, c, layout.basis, layout.rows, layout.used
+        layout.starts, layout.halves, s, c, layout.basis, layout.used, layout.experiment
     )
     jumps = ends[:-1].at[:, :, -1].add(-s[1:])
+    jumps = jnp.where(layout.follows[:, None, None], jumps, 0.0)
     return ShootingPoint(p, s, c, LinearisedWindows(readouts, jumps, data, newton))
 
 
-def _newton(problem: ShootingProblem, start, half, s, c, p):
+def observe(
+    problem: ShootingProblem, experiment: Int[ArrayLike, ""], u: Float[Array, " dim"]
+) -> Float[Array, " obs"]:
+    """What an experiment sees of a state, zero in columns that it does not have."""
+    data, width = problem.data, problem.ys.shape[1]
+
+    def widened(observer):
+        def see(u):
+            value = observer(u)
+            return jnp.pad(value, (0, width - value.size))
+
+        return see
+
+    every = [widened(observer) for observer in data.observers]
+    if len(every) == 1:
+        return every[0](u)
+    return jax.lax.switch(jnp.asarray(data.observer)[experiment], every, u)
+
+
+def _newton(problem: ShootingProblem, window, s, c, p):
     """A Gauss-Newton step of one window's readout, and the readout's derivatives."""
-    tables = problem.layout.tables
+    tables, (start, half, experiment) = problem.layout.tables, window
     times = start + half * (tables.points + 1)
     (rank, dim), root = c.shape, jnp.sqrt(tables.weights)
     u = s[:, None] + half * (tables.values @ c).T
-    f, tangent = jax.linearize(lambda u, p: problem.field(times, u, p), u, p)
+    f, tangent = jax.linearize(lambda u, p: problem.field(times, u, p, experiment), u, p)
     eye, eye_p = jnp.eye(dim, dtype=c.dtype), jnp.eye(p.size, dtype=c.dtype)
     # In units of the scales, because least squares add the components' residuals.
-    scale = problem.scales.y
+    scale = problem.scales.y[experiment]
     directions = jnp.broadcast_to(jnp.diag(scale)[:, :, None], (dim, *u.shape))
     f_u = jax.vmap(lambda v: tangent(v, jnp.zeros_like(p)))(directions) / scale[None, :, None]
     f_p = jax.vmap(lambda v: tangent(jnp.zeros_like(u), v))(eye_p) / scale[None, :, None]
@@ -176,86 +201,139 @@ def weigh(loss: DataLoss, r: Array) -> tuple[Array, Array, Array]:
     return r**2, jnp.ones_like(r), jnp.ones_like(r)
 
 
-def standardised(
-    problem: ShootingProblem, point: ShootingPoint, noise: Array
-) -> Float[Array, "windows rows"]:
-    """The residual of the data in standard deviations of the noise; zero in unused slots."""
-    return point.linear.residual / _in_windows(problem, noise)
+class DataRows(NamedTuple):
+    """The data as least squares take them; zero in unused slots and where nothing was seen."""
+
+    jacobian: Float[Array, "windows rows unknowns"]  # without the value
+    r: Float[Array, "windows rows"]  # residuals in standard deviations of the noise
+    cost: Float[Array, "windows rows"]
+    weight: Float[Array, "windows rows"]  # of a loss that outliers hardly move; 1 for squares
 
 
-def data_rows(
-    problem: ShootingProblem, point: ShootingPoint, noise: Array
-) -> Float[Array, "windows rows columns"]:
-    """The linearised data in standard deviations of the noise."""
-    return point.linear.data / _in_windows(problem, noise)[:, :, None]
+def data_rows(problem: ShootingProblem, point: ShootingPoint, scale: Array) -> DataRows:
+    """The linearised data with a scale of the noise for each observation, (n, obs)."""
+    data, linear = problem.data, point.linear
+    kind, ys, scale, seen = (
+        _in_windows(problem, x) for x in (data.likelihood.kind, data.ys, scale, data.seen)
+    )
+    seen = seen & used_rows(problem)
+    r, slope, cost = data.likelihood.whiten(kind, linear.values, ys, scale)
+    weight = jnp.ones_like(r)
+    if problem.loss != "squares":
+        cost, weight, _ = weigh(problem.loss, r)
+    r, slope, cost = (jnp.where(seen, x, 0.0) for x in (r, slope, cost))
+    jacobian = jnp.where(seen[:, :, None], slope[:, :, None] * linear.data[:, :, :-1], 0.0)
+    return DataRows(jacobian, r, cost, weight)
 
 
-def _in_windows(problem: ShootingProblem, x: Array) -> Float[Array, "windows rows"]:
+def _in_windows(problem: ShootingProblem, x: Array | np.ndarray) -> Array:
     """Numbers of the observations, in the order of the rows of the windows' data."""
-    rows = jnp.broadcast_to(x, problem.ys.shape)[problem.layout.rows]
+    rows = jnp.asarray(x)[problem.layout.rows]
     return rows.reshape(len(rows), -1)
 
 
-def residuals(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, "n obs"]:
-    """h(u) - data."""
+def values_at_data(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, "n obs"]:
+    """What is observed, without noise."""
     layout, (n, columns) = problem.layout, problem.ys.shape
-    residual = point.linear.residual.reshape(len(layout.rows), -1, columns)
-    return jnp.zeros((n, columns), residual.dtype).at[layout.rows].add(residual)
+    values = point.linear.values.reshape(len(layout.rows), -1, columns)
+    return jnp.zeros((n, columns), values.dtype).at[layout.rows].add(values)
 
 
-def data_cost(problem: ShootingProblem, point: ShootingPoint, noise: Array) -> Float[Array, ""]:
-    """The loss of the data, and the squares of the priors' rows."""
-    cost = weigh(problem.loss, standardised(problem, point, noise))[0]
-    return jnp.sum(cost) + jnp.sum(prior_rows(problem, point) ** 2)
+def whitened_at_data(
+    problem: ShootingProblem, point: ShootingPoint, scale: Float[Array, "n obs"]
+) -> Whitened:
+    """The observations as least squares take them, where nothing was seen too."""
+    likelihood, values = problem.data.likelihood, values_at_data(problem, point)
+    return likelihood.whiten(jnp.asarray(likelihood.kind), values, problem.ys, scale)
 
 
-def prior_rows(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " unknowns"]:
-    """The priors' rows of the least-squares problem at a point: of the start, then of p."""
-    (start, weight), (mean, precision) = problem.start, problem.prior
-    anchored = weight / problem.scales.y * (point.s[0] - start), precision * (point.p - mean)
-    return jnp.concatenate(anchored)
+def data_cost(problem: ShootingProblem, point: ShootingPoint, scale: Array) -> Float[Array, ""]:
+    """The loss of the data, and the squares of the rows of priors and starts."""
+    cost, anchors = data_rows(problem, point, scale).cost, anchor_rows(problem, point)[..., -1]
+    return jnp.sum(cost) + jnp.sum(prior_rows(problem, point) ** 2) + jnp.sum(anchors**2)
+
+
+def prior_rows(problem: ShootingProblem, point: ShootingPoint) -> Float[Array, " p"]:
+    """The rows of the parameters' priors at a point."""
+    mean, precision = problem.prior
+    return precision * (point.p - mean)
+
+
+def anchor_rows(
+    problem: ShootingProblem, point: ShootingPoint
+) -> Float[Array, "experiments dim columns"]:
+    """The rows that hold the starts that are known, or functions of the parameters, linearised.
+
+    The columns are the derivatives in the start, then in p, then the value; zero of a free start.
+    """
+    starts, field = problem.starts, problem.field
+    first = point.s[np.asarray(problem.layout.firsts)]
+    held = np.asarray(starts.held)[:, None]
+    weight = jnp.where(held, HARDEST, 0.0) / problem.scales.y
+    where, by = starts.at(field, point.p), jnp.zeros((*first.shape, point.p.size), first.dtype)
+    if any(function is not None for function in starts.functions):
+        by = jax.jacfwd(lambda p: starts.at(field, p))(point.p)
+    away = jnp.where(held, first - where, 0.0)
+    own = jnp.broadcast_to(jnp.eye(first.shape[1]), (*first.shape, first.shape[1]))
+    rows = jnp.concatenate([own, -by, away[:, :, None]], axis=2)
+    return weight[:, :, None] * rows
 
 
 def total_cost(
-    problem: ShootingProblem, point: ShootingPoint, noise: Array, coupling: Array
+    problem: ShootingProblem, point: ShootingPoint, scale: Array, coupling: Array
 ) -> Float[Array, ""]:
     """The cost of data and priors, and of the jumps and the windows' last Newton steps."""
-    jumps = point.linear.jumps[:, :, -1] / problem.scales.y[None]
+    jumps = point.linear.jumps[:, :, -1] / problem.scales.y[problem.layout.experiment[1:]]
     gaps = jnp.sum(jumps**2) + jnp.sum(point.linear.newton**2)
-    return data_cost(problem, point, noise) + coupling**2 * gaps
+    return data_cost(problem, point, scale) + coupling**2 * gaps
 
 
-def last_coupling(problem: ShootingProblem, noise: Array) -> Float[Array, ""]:
+def last_coupling(problem: ShootingProblem, point: ShootingPoint, scale: Array) -> Float[Array, ""]:
     """The coupling at which jumps no longer matter."""
-    return jnp.minimum(_LAST_COUPLING * jnp.max(problem.size / jnp.min(noise, axis=0)), HARDEST)
+    slope = whitened_at_data(problem, point, scale).slope
+    precision = jnp.where(problem.data.seen, problem.size * slope, 0.0)
+    return jnp.minimum(_LAST_COUPLING * jnp.max(precision), HARDEST)
 
 
 def used_rows(problem: ShootingProblem) -> Bool[Array, "windows rows"]:
     """Which rows of the residual are data: each observed number of a slot is a row."""
-    return jnp.repeat(problem.layout.used, problem.ys.shape[1], axis=1)
+    return jnp.repeat(jnp.asarray(problem.layout.used), problem.ys.shape[1], axis=1)
 
 
-def estimate_noise(
+def estimate_scale(
     problem: ShootingProblem, point: ShootingPoint, coupling: Array
-) -> Float[Array, "rows obs"]:
-    """The noise's standard deviation: as given, or estimated for each column.
+) -> Float[Array, "n obs"]:
+    """The scale of the noise of each observation: as given, or estimated for each column.
 
     A column that could be fitted exactly by itself would draw all weight to it. Where there are so
     few observations, the columns' ratios stay those of the first guess.
     """
-    residual, (n, columns) = residuals(problem, point), problem.ys.shape
-    if problem.noise is not None:
-        given = problem.noise(problem.ys + residual) if callable(problem.noise) else problem.noise
-        finest = jnp.maximum(_KNOWN_FINEST, _FIRST_FINEST / coupling)
-        return jnp.maximum(given, finest * problem.spread[None])
-    unit = jnp.ones(columns) if n >= 2 * problem.num_free else problem.first_noise
-    axis = 0 if n >= 2 * problem.num_free else None
-    if problem.loss == "squares":
-        share = max(n * columns - problem.num_free, 1) / (n * columns)
-        noise = jnp.sqrt(jnp.mean((residual / unit[None]) ** 2, axis) / share)
-    else:  # the median hardly moves with outliers; of normal noise it is the sd / 1.4826
-        noise = 1.4826 * jnp.median(jnp.abs(residual / unit[None]), axis)
-    return jnp.maximum(unit * noise, _FINEST * problem.spread)[None]
+    if problem.held is not None:
+        return problem.held
+    count = problem.data.count
+
+    def estimate(group: Group, values: Array, ys: Array) -> Array:
+        counts = np.asarray(group.counts, float)
+        first = jnp.max(jnp.where(group.mask, problem.first_scale, 0.0), axis=0)
+        first = jnp.where(first > 0, first, 1.0)
+        if problem.loss == "squares":
+            share = max(count - problem.num_free, 1) / count
+            square = group.noise.guess(values, ys) ** 2 / share
+        else:  # the median hardly moves with outliers; of normal noise it is the sd / 1.4826
+            square = (1.4826 * jnp.nanmedian(jnp.abs(ys - values), axis=0)) ** 2
+        if np.min(counts[counts > 0]) >= 2 * problem.num_free:
+            return jnp.sqrt(square)
+        ratio = jnp.where(counts > 0, counts * square / first**2, 0.0)
+        return first * jnp.sqrt(jnp.sum(ratio) / np.sum(counts))
+
+    likelihood, values = problem.data.likelihood, values_at_data(problem, point)
+    scale = likelihood.scales(values, problem.ys, estimate)
+    known = jnp.maximum(_KNOWN_FINEST, _FIRST_FINEST / coupling)
+    finest = jnp.full_like(scale, known)
+    for group in likelihood.groups:
+        if group.is_estimated:
+            finest = jnp.where(group.mask, _FINEST, finest)
+    return jnp.maximum(scale, finest * problem.unit)
 
 
 def rescale(problem: ShootingProblem, point: ShootingPoint, first: Bool[Array, ""]) -> Scales:
@@ -266,16 +344,20 @@ def rescale(problem: ShootingProblem, point: ShootingPoint, first: Bool[Array, "
     the first guess. A parameter that starts at zero takes the size at which its effect on the
     states is as large as they are.
     """
-    tables, halves = problem.layout.tables, problem.layout.halves
-    y, p = problem.scales
-    u = point.s[:, None] + halves[:, None, None] * (tables.values @ point.c)
-    change = halves[:, None] * jnp.einsum("r,wrd->wd", tables.end, point.c)
-    ends = point.s[0][None] + jnp.cumsum(change, axis=0)
-    size = jnp.sqrt(jnp.maximum(jnp.mean(u**2, axis=(0, 1)), jnp.mean(ends**2, axis=0)))
+    layout, tables, (y, p) = problem.layout, problem.layout.tables, problem.scales
+    halves = jnp.asarray(layout.halves)[:, None]
+    u = point.s[:, None] + halves[:, :, None] * (tables.values @ point.c)
+    change = halves * jnp.einsum("r,wrd->wd", tables.end, point.c)
+    ends = jnp.concatenate(
+        [point.s[a][None] + jnp.cumsum(change[a:b], axis=0) for a, b in layout.own]
+    )
+    squares = (layout.average(x) for x in (jnp.mean(u**2, axis=1), ends**2))
+    size = jnp.sqrt(jnp.maximum(*squares))
     y = jnp.where(~problem.seen & (size > 0) & jnp.isfinite(size), size, y)
-    by = point.linear.readouts.reshape(*point.c.shape, -1)[..., y.size :]
-    by = halves[:, None, None] * jnp.einsum("r,wrdk->wdk", tables.end, by)
-    effect = jnp.max(jnp.sum(jnp.abs(by), axis=0) / y[:, None], axis=0)
+    by = point.linear.readouts.reshape(*point.c.shape, -1)[..., y.shape[1] :]
+    by = halves[:, :, None] * jnp.einsum("r,wrdk->wdk", tables.end, by)
+    by = jnp.abs(by) / y[layout.experiment][:, :, None]
+    effect = jnp.max(jnp.stack([jnp.sum(by[a:b], axis=0) for a, b in layout.own]), axis=(0, 1))
     mean, precision = problem.prior
     lost = first & (mean == 0) & (precision == 0) & ~problem.field.bounded
     return Scales(y, jnp.where(lost & (effect > 0) & jnp.isfinite(effect), 1 / effect, p))
@@ -297,10 +379,11 @@ def window_errors(problem: ShootingProblem, point: ShootingPoint) -> Float[Array
     layout = problem.layout
     num_points = len(layout.fine_basis) - 2
 
-    def largest(start, half, s, c):
+    def largest(start, half, s, c, experiment):
         u = s[:, None] + half * (layout.fine_basis @ c).T
         nodes = nodes_in(start, 2 * half, num_points)
-        missing = defect(lambda t, u: problem.field(t, u, point.p), nodes, u)
-        return jnp.max(jnp.abs(missing) / problem.scales.y[:, None])
+        missing = defect(lambda t, u: problem.field(t, u, point.p, experiment), nodes, u)
+        return jnp.max(jnp.abs(missing) / problem.scales.y[experiment][:, None])
 
-    return jax.vmap(largest)(layout.starts, layout.halves, point.s, point.c)
+    windows = layout.starts, layout.halves, point.s, point.c, layout.experiment
+    return jax.vmap(largest)(*windows)

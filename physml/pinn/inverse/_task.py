@@ -1,5 +1,6 @@
 """Check what a fit is given: the observations of a solution, and what is unknown."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,37 +8,50 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from physml._numerics import checks
 from physml._numerics.calls import answer, ask
 from physml._numerics.parts import as_pytree
-from physml._types import Numbers
-from physml.pinn.inverse._parameters import Parameters
-from physml.systems import System
-
-Observe = Sequence[int] | Callable[[Array], Array] | None
-"""What is seen of a state: indices of components, a function from (dim,) to (obs,), or all."""
-
-
-Noise = Numbers | Callable[[Array], Array] | None
-"""The noise's standard deviation: a number, one for each column or for each observation, or a
-function of the observed values, (n, obs) to (n, obs)."""
-
-
-NoiseModel = Float[Array, "rows obs"] | Callable[[Array], Array] | None
-"""The same, checked: one row for all observations or one for each, or a function."""
+from physml.pinn.collocation import Parameters
+from physml.pinn.inverse._experiments import Experiment, Observe
+from physml.pinn.inverse._likelihood import Likelihood, likelihood_of
+from physml.pinn.inverse._noise_arguments import AnyNoise
 
 
 class Observations(eqx.Module):
-    """Observations of a solution that starts at t0."""
+    """What was observed in all experiments, one after the other."""
 
-    t0: np.floating
-    ts: Float[np.ndarray, " n"]
-    ys: Float[Array, "n obs"]
-    observe: Callable[[Array], Array]  # from (dim,) to (obs,), a pytree
-    indices: tuple[int, ...] = eqx.field(static=True)  # of the components that are seen as they are
-    noise: NoiseModel  # standard deviation, where it is known
+    ts: tuple[Float[np.ndarray | Array, " _"], ...]  # of the experiments
+    rows: tuple[tuple[int, int], ...] = eqx.field(static=True)  # an experiment's, as a range
+    columns: tuple[int, ...] = eqx.field(static=True)  # how many an experiment has
+    ys: Float[Array, "n obs"]  # 1 where nothing was seen
+    seen: Bool[np.ndarray | Array, "n obs"]
+    observers: tuple[Callable[[Array], Array], ...]  # from (dim,) to (obs,), pytrees
+    observer: tuple[int, ...] = eqx.field(static=True)  # which of them an experiment has
+    likelihood: Likelihood
+    shown: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    """The components that an experiment shows as they are, in the order of its columns."""
+    count: int = eqx.field(static=True)  # of observed numbers
+
+
+class Starts(eqx.Module):
+    """The states at the start of all experiments: guesses, or what they are."""
+
+    guess: Float[Array, "experiments dim"]
+    held: tuple[bool, ...] = eqx.field(static=True)  # whether a start is known, or a function
+    functions: tuple[Callable | None, ...]  # of the parameters' values
+
+    def at(self, parameters: Parameters, p: Float[Array, " p"]) -> Float[Array, "experiments dim"]:
+        """The starts at these parameters."""
+        return jnp.stack(
+            [
+                guess
+                if function is None
+                else jnp.asarray(function(parameters.values(p, i)), guess.dtype)
+                for i, (guess, function) in enumerate(zip(self.guess, self.functions, strict=True))
+            ]
+        )
 
 
 class Unknowns(eqx.Module):
@@ -46,9 +60,8 @@ class Unknowns(eqx.Module):
     parameters: Parameters
     values: Float[Array, " p"]  # first guess of the parameters
     precision: Float[np.ndarray, " p"]  # 1 / (standard deviation of the prior); 0 without a prior
-    start: Float[Array, " dim"]  # first guess of the state at t0
-    start_given: bool = eqx.field(static=True)  # otherwise the start is taken from the data
-    start_known: bool = eqx.field(static=True)  # the start is exact, not a guess
+    starts: Starts  # of the experiments
+    given: tuple[bool, ...] = eqx.field(static=True)  # otherwise a start is taken from the data
     count: int = eqx.field(static=True)  # of unknown numbers
 
 
@@ -71,76 +84,65 @@ def require_double(name: str) -> None:
 
 
 def check_observations(
-    ts: Numbers,
-    ys: Numbers,
-    state: Float[Array, " dim"],
-    *,
-    t0: float | None,
-    observe: Observe,
-    noise: Noise,
+    experiments: Sequence[Experiment], dim: int, noise: AnyNoise
 ) -> Observations:
-    """The observations of a state with as many components as `state`, checked."""
-    if not (checks.is_concrete(ts) and checks.is_concrete(t0)):
-        raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
-    ts = np.asarray(ts, float)
-    checks.require_increasing("ts", ts)
-    ys = checks.floating_array("ys", ys, jnp.float64)
-    if ys.ndim != 2 or ys.shape[0] != len(ts):
-        raise ValueError(f"ys must have shape ({len(ts)}, obs), a row a time, got {ys.shape}")
-    checks.require_finite("ys", ys)
-    start = np.float64(ts[0] if t0 is None else t0)
-    if not (np.isfinite(start) and start <= ts[0] and start < ts[-1]):
-        raise ValueError(
-            f"ts must lie within the horizon that starts at t0 = {start} and hold a later time, "
-            f"got {ts[0]} to {ts[-1]}"
-        )
-    observe, indices = _observation(observe, state, ys.shape[1])
-    return Observations(start, ts, ys, observe, indices, _noise_model(noise, ys))
+    """The observations of states of `dim` components, checked.
+
+    Args:
+        noise: of the experiments that do not say theirs.
+    """
+    observers, indices, observer, known = [], [], [], []
+    for experiment in experiments:
+        at = [i for i, other in enumerate(known) if _same(other, experiment.observe)]
+        if not at:
+            known.append(experiment.observe)
+        observer.append(at[0] if at else len(known) - 1)
+        found = _observation(experiment.observe, dim, experiment.ys.shape[1])
+        if not at:
+            observers.append(found[0])
+            indices.append(found[1])
+    ends = np.cumsum([0, *(len(x.ts) for x in experiments)]).tolist()
+    width = max(experiment.ys.shape[1] for experiment in experiments)
+    every = [_widened(x.ys, width, jnp.nan) for x in experiments]
+    seen = np.concatenate([_widened(x.seen, width, False) for x in experiments])
+    ys = jnp.where(seen, jnp.concatenate(every), 1.0)
+    return Observations(
+        ts=tuple(x.ts for x in experiments),
+        rows=tuple(itertools.pairwise(ends)),
+        columns=tuple(x.ys.shape[1] for x in experiments),
+        ys=ys,
+        seen=seen,
+        observers=tuple(observers),
+        observer=tuple(observer),
+        likelihood=likelihood_of(experiments, noise, observer, ys, seen),
+        shown=tuple(
+            indices[i] if x.seen.any(axis=0).all() else ()
+            for i, x in zip(observer, experiments, strict=True)
+        ),
+        count=int(seen.sum()),
+    )
 
 
-def _noise_model(noise: Noise, ys: Float[Array, "n obs"]) -> NoiseModel:
-    if noise is None:
-        return None
-    name, model = "noise", None
-    if callable(noise):
-        name, model = "noise at the observations", as_pytree(noise)
-        noise = _noise_at(model, ys)
-        if noise.shape != ys.shape:
-            raise ValueError(f"{name} must have their shape {ys.shape}, got {noise.shape}")
-    noise = checks.floating_array(name, noise, jnp.float64)
-    if noise.shape not in ((), ys.shape[1:], ys.shape):
-        raise ValueError(
-            f"noise must be a number, {ys.shape[1]}, or an array of the shape of ys, {ys.shape}, "
-            f"got shape {noise.shape}"
-        )
-    checks.require_finite(name, noise)
-    if model is not None:
-        return _AtLeast(model, 1e-3 * jnp.sqrt(jnp.mean(noise**2, axis=0)))
-    checks.require_positive(noise=noise)
-    return jnp.broadcast_to(noise, ys.shape if noise.ndim == 2 else (1, ys.shape[1]))
+def _same(a: Observe, b: Observe) -> bool:
+    """Whether two experiments are seen in the same way."""
+    if a is b:
+        return True
+    return not (a is None or b is None or callable(a) or callable(b)) and list(a) == list(b)
 
 
-@eqx.filter_jit
-def _noise_at(model: Callable, ys: Array) -> Array:
-    return model(ys)
-
-
-class _AtLeast(eqx.Module):
-    """A noise as a function of the value, which is not far below its usual size anywhere."""
-
-    model: Callable
-    least: Float[Array, " obs"]
-
-    def __call__(self, values: Float[Array, "n obs"]) -> Float[Array, "n obs"]:
-        return jnp.maximum(self.model(values), self.least[None])
+def _widened(rows: Any, width: int, empty: float | bool) -> Any:
+    """Observations with empty columns beside them."""
+    xp = np if isinstance(rows, np.ndarray) else jnp
+    beside = ((0, 0), (0, width - rows.shape[1]))
+    return xp.pad(rows, beside, constant_values=empty)
 
 
 def _observation(
-    observe: Observe, state: Float[Array, " dim"], columns: int
+    observe: Observe, dim: int, columns: int
 ) -> tuple[Callable[[Array], Array], tuple[int, ...]]:
     """The observation as a function, and the components that it shows as they are."""
     indices: tuple[int, ...] = ()
-    every = range(state.size)
+    every, state = range(dim), jax.ShapeDtypeStruct((dim,), jnp.float64)
     if not callable(observe):
         indices = tuple(int(i) for i in (every if observe is None else observe))
         if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(every):
@@ -163,37 +165,79 @@ def _observation(
 
 def check_unknowns(
     guess: tuple[Parameters, Float[Array, " p"]],
-    start: Float[Array, " dim"],
+    experiments: Sequence[Experiment],
     data: Observations,
-    *,
     prior: Mapping[str, float],
-    given: bool,
-    known: bool,
 ) -> Unknowns:
     """The unknowns that these data are to determine, checked."""
     parameters, values = guess
-    dim = parameters.system.dim
-    if not given and (known or set(data.indices) != set(range(dim))):
-        raise ValueError("y0 must be given unless all components are observed, got None")
+    dim, several = parameters.system.dim, len(experiments) > 1
     precision = _precisions(parameters, prior)
-    first = start if given else (start, data.ys)
-    if all(checks.is_concrete(x) for x in jax.tree.leaves((parameters, first))):
-        where = "the guess" if given else "the first observation"
-        state = np.array(start)
-        if not given:
-            state[list(data.indices)] = np.asarray(data.ys)[0]
-        slope = _slope(parameters.system, data.t0, state, parameters.args)
-        checks.require_finite(f"the right-hand side at {where}", slope)
-    count = int(np.sum(precision == 0)) + (0 if known else dim)
-    if data.ys.size < count:
+    starts, functions, given = [], [], []
+    for number, experiment in enumerate(experiments):
+        where = f" of experiments[{number}]" if several else ""
+        given.append(experiment.y0 is not None)
+        start = experiment.y0
+        functions.append(None)
+        if callable(start):
+            functions[-1] = as_pytree(start)
+            start = _start_at(parameters, number, functions[-1], values)
+        if not given[-1] and (experiment.known_start or set(data.shown[number]) != set(range(dim))):
+            raise ValueError(
+                f"y0{where} must be given unless all components are observed, got None"
+            )
+        start = floating_start(f"y0{where}", start, dim)
+        _require_finite_slope(parameters, experiment, data.shown[number], start)
+        starts.append(start)
+    held = tuple(bool(x.known_start) or callable(x.y0) for x in experiments)
+    count = int(np.sum(precision == 0)) + dim * (len(held) - sum(held))
+    if data.count < count:
         raise ValueError(
-            f"ys must hold at least as many numbers as are unknown, {count}, got {data.ys.size}"
+            f"ys must hold at least as many numbers as are unknown, {count}, got {data.count}"
         )
-    return Unknowns(parameters, values, precision, start, given, known, count)
+    anchored = Starts(jnp.stack(starts), held, tuple(functions))
+    return Unknowns(parameters, values, precision, anchored, tuple(given), count)
+
+
+def floating_start(name: str, start: Any, dim: int) -> Float[Array, " dim"]:
+    """A state at the start as an array; zeros where none is given."""
+    start = checks.floating_array(name, np.zeros(dim) if start is None else start, jnp.float64)
+    if start.shape != (dim,):
+        raise ValueError(f"{name} must have shape ({dim},), got {start.shape}")
+    checks.require_finite(name, start)
+    return start
 
 
 @eqx.filter_jit
-def _slope(system: System, t: ArrayLike, y: Any, args: PyTree) -> Array:
+def _start_at(parameters: Parameters, number: int, start: Callable, values: Array) -> Array:
+    p = parameters.unconstrain(values)
+    found = ask("y0", "y0(parameters)", start, parameters.values(p, number))
+    return answer("y0", "a state", found, (parameters.system.dim,), jnp.float64)
+
+
+def _require_finite_slope(
+    parameters: Parameters,
+    experiment: Experiment,
+    shown: tuple[int, ...],
+    start: Float[Array, " dim"],
+) -> None:
+    """Raise ValueError unless the right-hand side is finite where the experiment starts."""
+    given = experiment.y0 is not None
+    first = start if given else (start, experiment.ys)
+    if not all(checks.is_concrete(x) for x in jax.tree.leaves((parameters, first))):
+        return
+    where, state = "the guess" if given else "the first observation", np.array(start)
+    if not given:
+        ys = np.asarray(experiment.ys)
+        for column, i in enumerate(shown):
+            state[i] = ys[experiment.seen[:, column], column][0]
+    slope = _slope(parameters, dict(experiment.fixed), experiment.start_time, state)
+    checks.require_finite(f"the right-hand side at {where}", slope)
+
+
+@eqx.filter_jit
+def _slope(parameters: Parameters, fixed: dict[str, Any], t: ArrayLike, y: Any) -> Array:
+    system, args = parameters.having(fixed)
     return system(t, y, args)  # outside jit each operation would be a program of its own
 
 

@@ -9,14 +9,11 @@ from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array, Float
 
 from physml._numerics.quadrature import all_nodes, gauss, interpolation
-from physml._numerics.units import in_units
-from physml.pinn.collocation import Nodes, Tables, VectorField
+from physml.pinn.collocation import Nodes, Tables, VectorField, rounding_of
 
 # A fit's residual is larger at a window's ends than between its points, where the spans are
 # chosen by it: for smooth solutions by less than this factor.
 _AT_ENDS = 64.0
-_GROUP = 4  # Legendre coefficients that are looked at together: single ones may be zero
-_KINK = 6.0  # by less than this the coefficients fall from n / 2 to n if f has a kink
 _NEAR_END = 1 / 32  # of the way from an end to the next Gauss point: at an end f may jump
 _FEW = 16  # of the audit's points, where f does not depend on the time
 
@@ -110,31 +107,6 @@ def between(tables: Tables) -> Float[Array, " between"]:
     return tables.check_points[: tables.points.shape[0] + 1]
 
 
-def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " dim"]:
-    r"""What a window's quadrature of f leaves out, by the decay of its Legendre coefficients.
-
-    A quadrature with n Gauss points is exact up to the degree 2 n. The coefficients of a smooth f
-    decay geometrically: from n to 2 n they fall by the square of what they fall by from n / 2 to n.
-    Those of an f with a kink or a jump hardly decay.
-    """
-    num_points, dtype = rates.shape[1], rates.dtype
-    rule, degrees = gauss(num_points), np.arange(num_points)
-    polynomials = np.polynomial.legendre.legvander(rule.points, num_points - 1)
-    transform = (degrees + 0.5) * polynomials * rule.weights[:, None]
-    coefficients = jnp.abs(rates @ jnp.asarray(transform, dtype))
-    half = num_points // 2
-    middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
-    last = jnp.max(coefficients[:, -_GROUP:], axis=1)
-    fall = jnp.minimum(_KINK * in_units(last, middle, 1.0), 1.0)
-    return nodes.half * jnp.maximum(last - _rounding(rates), 0.0) * fall**2
-
-
-def _rounding(rates: Float[Array, "dim *points"]) -> Float[Array, " dim"]:
-    """What may be the rounding of numbers."""
-    size = jnp.max(jnp.abs(rates), axis=tuple(range(1, rates.ndim)))
-    return 100 * jnp.finfo(rates.dtype).eps * size
-
-
 def beyond(
     field: VectorField,
     nodes: Nodes,
@@ -157,7 +129,9 @@ def beyond(
     expected = rates @ jnp.asarray(interpolation(points, near).T, dtype)
     times = start + nodes.half * jnp.asarray(near + 1, dtype)
     differs = jnp.max(jnp.abs(field(times, u) - expected), axis=1)
-    return nodes.half * gap / 2 * jnp.maximum(differs - _rounding(rates) - _rounding(terms), 0.0)
+    return (
+        nodes.half * gap / 2 * jnp.maximum(differs - rounding_of(rates) - rounding_of(terms), 0.0)
+    )
 
 
 def audit_points(num: int) -> Float[np.ndarray, " num"]:

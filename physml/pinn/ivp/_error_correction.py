@@ -26,9 +26,10 @@ from physml.pinn.collocation import (
     exact_nodes_in,
     iterate,
     largest_real_part,
+    left_out,
     linearise,
 )
-from physml.pinn.ivp._audit import beyond, left_out
+from physml.pinn.ivp._audit import beyond
 from physml.pinn.ivp._jumps import Jump, change_across, jump_in
 from physml.pinn.ivp._march import March
 from physml.pinn.ivp._window import Window, nodal_values
@@ -268,7 +269,7 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
         marched.num_windows,
     )
     polynomials, signed = (Polynomials(starts, windows.span, x) for x in terms)
-    resolution = _truncation(polynomials) + _rounding(windows, carried.values) + carried.unresolved
+    resolution = polynomials.truncation() + _rounding(windows, carried.values) + carried.unresolved
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 
     largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
@@ -287,18 +288,6 @@ def _finer(num_points: int) -> int:
     At the points of the fit a network is right to far more digits than between them.
     """
     return 3 * num_points // 2
-
-
-def _truncation(polynomials: Polynomials) -> Float[Array, "windows dim"]:
-    """The next term of a Legendre series, guessed from the decay of the last ones.
-
-    The terms are taken in pairs, because every other term of an even or odd function is zero.
-    """
-    last, before = (
-        jnp.max(jnp.abs(polynomials.coefficients[:, pair]), axis=1)
-        for pair in (slice(-2, None), slice(-4, -2))
-    )
-    return last * jnp.minimum(in_units(last, before, 1.0), 1.0)
 
 
 def _rounding(

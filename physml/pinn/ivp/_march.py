@@ -189,8 +189,12 @@ def _at_start(
 def _first_span(
     problem: InitialValueProblem, tolerance: Tolerance, course: Course
 ) -> Float[Array, ""]:
-    """A tenth of the time in which some component changes by its own size."""
+    """A tenth of the time in which some component changes by its own size.
+
+    A component may start at what rounding has left of zero, and this time be none at all beside t0.
+    """
     size = tolerance.of(problem.y0) / tolerance.rtol
     slope = jnp.abs(problem.rates(course.t0, problem.y0))
     rate = jnp.max(slope / jnp.where(size > 0, size, jnp.inf))
-    return 0.1 / jnp.maximum(rate, 1 / (course.stops[-1] - course.t0))
+    span = 0.1 / jnp.maximum(rate, 1 / (course.stops[-1] - course.t0))
+    return jnp.maximum(span, 64 * course.shortest(course.t0, span))

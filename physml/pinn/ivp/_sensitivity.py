@@ -60,7 +60,9 @@ def _(primals, tangents):
     def rates(problem):
         return jax.vmap(problem.rates)(times, values[:, :, 1:-1])
 
-    _, rate_changes = eqx.filter_jvp(rates, (problem,), (change,))
+    found, rate_changes = eqx.filter_jvp(rates, (problem,), (change,))
+    if rate_changes is None:  # the start alone changes
+        rate_changes = jnp.zeros_like(found)
 
     def advance(start, window):
         begin, span, values, rate_change = window

@@ -1,5 +1,7 @@
 """The solution of a partial differential equation, as a function of space and time."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import checked, numbers_in, summary
-from physml._numerics.checks import is_concrete
+from physml._numerics.checks import is_concrete, require_installed
 from physml._numerics.quadrature import piece_at
 from physml._types import Numbers
 from physml.pinn.space_time._elements import Basis
@@ -90,6 +92,37 @@ class PDESolution(eqx.Module):
         truncation with random signs; and rounding.
         """
         return self._map(Partial(_error), point)
+
+    @checked
+    def to_xarray(self, **coordinates: Numbers) -> Any:
+        """u and its estimated error on a grid, as the variables of a data set of xarray.
+
+        For example `solution.to_xarray(x=np.linspace(0, 1, 101), t=[0.0, 0.5]).u.plot()`.
+
+        Args:
+            coordinates: for each coordinate its values on the grid, of shape (k,).
+
+        Returns:
+            A data set with "u" and "u_error", which have an axis for each coordinate, in the
+            domain's order, and a last one named "component" if there are several.
+
+        Raises:
+            ValueError: a coordinate is missing, or a value lies outside the domain.
+            ImportError: xarray is not installed (`pip install "physml[frames]"`).
+        """
+        if {*coordinates} != {*self.coordinates}:
+            raise ValueError(
+                f"coordinates must be {', '.join(self.coordinates)}, got {', '.join(coordinates)}"
+            )
+        axes = {name: np.atleast_1d(coordinates[name]) for name in self.coordinates}
+        points = np.meshgrid(*axes.values(), indexing="ij")
+        dims = [*axes, *([] if self.components is None else ["component"])]
+        found = {"u": self(*points), "u_error": self.error_estimate(*points)}
+        return require_installed("xarray", "frames").Dataset(
+            {name: (dims, np.asarray(values)) for name, values in found.items()},
+            coords=axes,
+            attrs={"result": RESULTS[self.result]},
+        )
 
     def _map(self, function: Partial, point: tuple) -> Array:
         if len(point) != len(self.coordinates):

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml import fit
+from physml._numerics.devices import ROWS, WHOLE, held, on_first, placed
 from physml._numerics.parts import take_apart, traced
 from physml.pinn.training._adversarial import Adversarial, game_of
 from physml.pinn.training._network import TrainedNetwork, TrainingResidual
@@ -48,6 +50,7 @@ class DescentStep(eqx.Module):
 
     inner: fit.GradientStep | fit.ProjectionStep | fit.GameStep
     task: CollocationTask
+    mesh: Mesh | None = eqx.field(static=True, default=None)  # among which the points are divided
 
     def __call__(
         self, state: DescentState, batch: None, key: PRNGKeyArray | None
@@ -63,6 +66,7 @@ class DescentStep(eqx.Module):
             return jnp.linalg.norm(problem.equation(model(params), times), axis=1)
 
         times = self.task.points.move(state.times, self.task.span, count, magnitude, keys[0])
+        times = held(times, self.mesh, ROWS)
 
         def terms(params: PyTree[Array]) -> Array:
             return problem.terms(model(params), times)
@@ -70,9 +74,10 @@ class DescentStep(eqx.Module):
         weights = self.task.weights.move(state.weights, count, terms, params, keys[1])
         rows = jnp.broadcast_to(weights["weights"], (times.size, weights["weights"].size))
         step: Any = self.inner  # of states of its own kind
-        inner, metrics = step(state.inner, (times, rows), keys[2])
+        inner, metrics = step(state.inner, (times, held(rows, self.mesh, ROWS)), keys[2])
         metrics = {"loss": metrics["loss"], "weights": weights["weights"]}
         metrics["mean_square"] = jnp.mean(terms(params))
+        inner, weights, metrics = held((inner, weights, metrics), self.mesh, WHOLE)
         return DescentState(inner, times, weights), metrics
 
 
@@ -83,6 +88,7 @@ def descend(
     key: PRNGKeyArray | None,
     progress: bool | fit.Callback,
     checkpoint: str | os.PathLike[str] | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[tuple[fit.Fit, ...], TrainedNetwork, Float[Array, " times"]]:
     """The fits of all stages, the model that the last one left, and its points.
 
@@ -93,6 +99,7 @@ def descend(
         key: for points, weights and networks; each stage folds its number in.
         progress: show a progress bar for each stage.
         checkpoint: a folder for a checkpoint of each stage.
+        mesh: the devices among which the points are divided.
 
     Raises:
         ValueError: an optimizer does not fit the model's weights.
@@ -104,7 +111,7 @@ def descend(
     t0, t1 = task.span
     soft = model.condition == "soft"
     is_condition = jnp.arange((1 + soft) * model.y0.size) >= model.y0.size
-    times = task.points.start(t0, t1, t0.dtype)
+    times = placed(task.points.start(t0, t1, t0.dtype), mesh, ROWS)
     weights = task.weights.start(is_condition, t0.dtype)
     loss = fit.mean_square(task.problem)
     fits = []
@@ -122,8 +129,8 @@ def descend(
             begin = fit.FitState.begin(params, rest, method.init(params), None)
         stage_key = None if key is None else jax.random.fold_in(key, index)
         outcome = fit.loop(
-            DescentStep(inner, task),
-            DescentState(begin, times, weights),
+            DescentStep(inner, task, mesh),
+            DescentState(placed(begin, mesh, WHOLE), times, placed(weights, mesh, WHOLE)),
             num_steps=steps,
             key=stage_key,
             review=lambda state: (state, {}, fit.nonfinite(state.inner)),
@@ -132,7 +139,7 @@ def descend(
         )
         last = outcome.state
         params, rest, times, weights = last.inner.params, last.inner.rest, last.times, last.weights
-        fits.append(replace(outcome, model=parts.merge(params, rest)))
+        fits.append(replace(outcome, model=parts.merge(*on_first((params, rest), mesh))))
         if outcome.result != RESULTS.successful:
             break
-    return tuple(fits), fits[-1].model, times
+    return tuple(fits), fits[-1].model, on_first(times, mesh)

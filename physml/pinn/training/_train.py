@@ -1,6 +1,7 @@
 """Classic training: a whole network made to fulfil the equation by descent on its residual."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from physml import fit
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
+from physml._numerics.devices import mesh_of
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.collocation import Error, estimate
@@ -60,6 +62,7 @@ def train(
     weights: Weights = Fixed(),  # noqa: B008 -- immutable
     stages: Stages | None = None,
     key: PRNGKeyArray | None = None,
+    devices: Sequence[object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | fit.Callback = False,
     throw: bool = True,
@@ -104,6 +107,9 @@ def train(
             Unless given, 50 steps of variable projection, for which the network must have a linear
             last layer named `readout`.
         key: for points, weights and networks that need one.
+        devices: the points are shared out among these, for instance `jax.devices()`, and what each
+            adds to the gradient is added up; each holds the network. They must divide the points. A
+            step of variable projection has its Jacobian divided, but is solved by each device.
         checkpoint: a folder from which the same call goes on, see `fit.gradient`; it holds one for
             each stage.
         progress: show a progress bar for each stage, or call a function after each chunk of it.
@@ -139,6 +145,9 @@ def train(
     ts = checks.check_times(ts, t0, t1, dtype)
     checks.require_one_of(get_args(Condition), condition=condition)
     _check_rules(points, weights, key)
+    mesh = mesh_of(devices)
+    if mesh is not None:
+        checks.require_multiple("devices", mesh.size, **{"points.num": points.num})
     stages = _check_stages(((fit.VariableProjection(), 50),) if stages is None else tuple(stages))
     if scales is None:
         scales = find_scales(system, y0, start, end, args)
@@ -148,7 +157,7 @@ def train(
 
     task = CollocationTask(TrainingResidual(system, args), points, weights, (start, end))
     with single_threaded_blas(), ctrl_c():  # also while a stage is compiled
-        fits, model, times = descend(task, model, stages, key, progress, checkpoint)
+        fits, model, times = descend(task, model, stages, key, progress, checkpoint, mesh)
     solution, details = _judged(task.problem, model, times, ts, end, fits[-1].result)
     if fits[-1].result == RESULTS.nonfinite:
         details = (

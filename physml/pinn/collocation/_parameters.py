@@ -1,15 +1,18 @@
 """The free parameters of a system as one vector without bounds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
 
+from physml._numerics.calls import answer, ask
 from physml._numerics.checks import is_concrete, require_finite
-from physml.systems import System
+from physml._numerics.parts import as_pytree
+from physml.systems import System, Table
 
 
 class Parameters(eqx.Module):
@@ -25,20 +28,46 @@ class Parameters(eqx.Module):
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     low: Float[np.ndarray | Array, "*batch p"]
     high: Float[np.ndarray | Array, "*batch p"]
+    fixed: PyTree  # by name, what the experiments fix, stacked; a dict
+    ties: dict[str, Callable]  # by name, a parameter's value as a function of the others
 
-    def __call__(self, t: ArrayLike, y: Float[Array, "dim *batch"], p: Float[Array, " p"]) -> Array:
-        system, args = self.at(p)
+    def __call__(
+        self,
+        t: ArrayLike,
+        y: Float[Array, "dim *batch"],
+        p: Float[Array, " p"],
+        experiment: int | Array = 0,
+    ) -> Array:
+        system, args = self.at(p, experiment)
         return system(t, y, args)
 
-    def at(self, p: Float[Array, " p"]) -> tuple[System, PyTree]:
-        """The system, and what it gets as `args`, with these parameters."""
-        values = self.split(self.constrain(p))
+    def at(self, p: Float[Array, " p"], experiment: int | Array = 0) -> tuple[System, PyTree]:
+        """The system, and what it gets as `args`, with these parameters in an experiment."""
+        return self.having(self.values(p, experiment))
+
+    def values(self, p: Float[Array, " p"], experiment: int | Array = 0) -> dict[str, Any]:
+        """By name, all that is free, tied, or fixed in an experiment."""
+        values = {**self._fixed(experiment), **self.split(self.constrain(p))}
+        ties = {
+            name: answer("ties", name, ask("ties", f"{name}(parameters)", tie, dict(values)), ())
+            for name, tie in self.ties.items()
+        }
+        return {**values, **ties}
+
+    def _fixed(self, experiment: int | Array) -> dict[str, Any]:
+        return jax.tree.map(lambda x: jnp.asarray(x)[experiment], self.fixed)
+
+    def having(self, values: Mapping[str, Any]) -> tuple[System, PyTree]:
+        """The system and its `args` with these values, and the guess of all else."""
         own = {name: value for name, value in values.items() if name in self.system.parameters}
         system = eqx.tree_at(
-            lambda system: [getattr(system, name) for name in own], self.system, list(own.values())
+            lambda system: [getattr(system, name) for name in own],
+            self.system,
+            list(own.values()),
+            is_leaf=lambda x: x is None,
         )
         rest = {name: value for name, value in values.items() if name not in own}
-        return system, {**self.args, **rest} if rest else self.args
+        return system, {**(self.args or {}), **rest} if rest else self.args
 
     def split(self, flat: Float[Array, "*batch p"]) -> dict[str, Array]:
         """A flat vector's entries by the parameters' names and in their shapes."""
@@ -85,8 +114,15 @@ def free_parameters(
     args: PyTree,
     free: Sequence[str],
     bounds: Mapping[str, tuple[float | int, float | int]],
+    dtype: DTypeLike = jnp.float64,
+    fixed: Sequence[Mapping[str, PyTree]] = ({},),
+    ties: Mapping[str, Callable] | None = None,
 ) -> tuple[Parameters, Float[Array, " p"]]:
-    """The parameters named in `free`, and their values in the system or in `args`.
+    """The parameters named in `free`, and their values in the system or in `args`, in `dtype`.
+
+    Args:
+        fixed: by name, what each experiment fixes.
+        ties: by name, a parameter's value as a function of the others' values, a dict.
 
     Raises:
         ValueError: a name is not that of a numeric parameter, or is given twice; bounds are given
@@ -103,7 +139,7 @@ def free_parameters(
         raise ValueError(f"bounds must name free parameters {tuple(free)}, got {sorted(bounds)}")
     guesses, lows, highs = [], [], []
     for name in free:
-        guess = jnp.asarray(known[name], jnp.float64)
+        guess = jnp.asarray(known[name], dtype)
         low, high = bounds.get(name, (-np.inf, np.inf))
         if not low < high:
             raise ValueError(f"bounds of {name} must be low < high, got ({low}, {high})")
@@ -120,8 +156,52 @@ def free_parameters(
         tuple(jnp.shape(known[name]) for name in free),
         np.concatenate(lows),
         np.concatenate(highs),
+        _stacked(fixed, values, free, dtype),
+        _checked_ties(ties or {}, values, free),
     )
     return parameters, jnp.concatenate(guesses)
+
+
+def _stacked(
+    fixed: Sequence[Mapping[str, PyTree]],
+    values: Mapping[str, PyTree],
+    free: Sequence[str],
+    dtype: DTypeLike,
+) -> dict[str, PyTree]:
+    """What the experiments fix, by name and with an axis of experiments before all others."""
+    names = sorted({name for own in fixed for name in own})
+    if unknown := [name for name in names if name not in values or name in free]:
+        raise ValueError(
+            f"fixed must name parameters out of {sorted(set(values) - set(free))}, which are not "
+            f"free, got {unknown}"
+        )
+    stacked = {}
+    for name in names:
+        every = [own.get(name, values[name]) for own in fixed]
+        if all(isinstance(value, Table) for value in every):
+            longest = max(value.ts.size for value in every)
+            every = [value.padded(longest) for value in every]
+        every = [jax.tree.map(lambda x: jnp.asarray(x, dtype), value) for value in every]
+        kinds = {jax.tree.structure(value) for value in every}
+        shapes = {tuple(map(jnp.shape, jax.tree.leaves(value))) for value in every}
+        if len(kinds) > 1 or len(shapes) > 1:
+            raise ValueError(
+                f"fixed must have values of {name} that are alike in kind and shape in all "
+                f"experiments, got shapes {sorted(shapes)}"
+            )
+        stacked[name] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *every)
+    return stacked
+
+
+def _checked_ties(
+    ties: Mapping[str, Callable], values: Mapping[str, PyTree], free: Sequence[str]
+) -> dict[str, Callable]:
+    if unknown := [name for name in ties if name not in values or name in free]:
+        raise ValueError(
+            f"ties must name parameters out of {sorted(set(values) - set(free))}, which are not "
+            f"free, got {unknown}"
+        )
+    return {name: as_pytree(tie) for name, tie in ties.items()}
 
 
 def _is_numeric(value: object) -> bool:

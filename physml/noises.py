@@ -1,8 +1,12 @@
-"""Noise models: the density of an observation, given the value that the solution has there."""
+"""Noise models: what lies between the values of a solution and their observations.
+
+`pinn.identify` fits by them, `bayes` samples by them.
+"""
 
 import abc
 import math
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +21,24 @@ from physml._numerics.checks import is_concrete, require_positive
 Scale = float | Float[Array | np.ndarray, "..."] | None
 """A known scale: one number, one for each column, or one for each observation, (n, obs)."""
 
+_LEAST = 1e-3  # of an observation that is positive, or of a count: the least value that is likely
+_EM_STEPS = 50
+
+
+class Whitened(NamedTuple):
+    r"""Observations as least squares take them: a step of theirs is one of Fisher's scoring.
+
+    Attributes:
+        r: minus the score of the value, over the root of its information: mean 0, variance 1.
+        slope: the root of the Fisher information of the value, by which r grows with it.
+        cost: minus twice the log of the density, without what does not depend on the value; zero
+            where value and observation agree. Half its derivative is r slope.
+    """
+
+    r: Float[Array, "..."]
+    slope: Float[Array, "..."]
+    cost: Float[Array, "..."]
+
 
 class Noise(eqx.Module):
     """What lies between the solution's values and the observations, all of them independent."""
@@ -25,6 +47,8 @@ class Noise(eqx.Module):
     """The scale where it is known; where it is None there is one for each column to be found."""
 
     has_scale: ClassVar[bool] = True
+    is_relative: ClassVar[bool] = False
+    """Whether the scale has no unit."""
 
     @abc.abstractmethod
     def log_density(
@@ -39,6 +63,13 @@ class Noise(eqx.Module):
         """
 
     @abc.abstractmethod
+    def whiten(self, values: Array, ys: Array, scale: Array) -> Whitened:
+        """Values and observations as least squares take them, of one shape.
+
+        Where a value is impossible, or nearly so, the cost goes on as a parabola.
+        """
+
+    @abc.abstractmethod
     def sample(
         self, key: PRNGKeyArray, values: Float[Array, "n obs"], scale: Array
     ) -> Float[Array, "n obs"]:
@@ -46,10 +77,13 @@ class Noise(eqx.Module):
 
     @abc.abstractmethod
     def guess(self, values: Float[Array, "n obs"], ys: Float[Array, "n obs"]) -> Array:
-        """A scale for each column, (obs,), from the residuals of a fit."""
+        """The likeliest scale of each column, (obs,), from the residuals of a fit.
+
+        An observation that is NaN does not count.
+        """
 
     def check(self, ys: Float[Array, "n obs"]) -> None:
-        """Raise ValueError unless the noise can have given the observations."""
+        """Raise ValueError unless the noise can have given the observations, NaN left aside."""
 
     @property
     def scale_is_unknown(self) -> bool:
@@ -72,11 +106,15 @@ class NormalNoise(_Scaled):
     def log_density(self, values, ys, scale):
         return _normal((ys - values) / scale) - jnp.log(scale)
 
+    def whiten(self, values, ys, scale):
+        r = (values - ys) / scale
+        return Whitened(r, 1 / scale, r**2)
+
     def sample(self, key, values, scale):
         return values + scale * jax.random.normal(key, values.shape, values.dtype)
 
     def guess(self, values, ys):
-        return jnp.sqrt(jnp.mean((ys - values) ** 2, axis=0))
+        return jnp.sqrt(jnp.nanmean((ys - values) ** 2, axis=0))
 
 
 class LogNormalNoise(_Scaled):
@@ -87,18 +125,27 @@ class LogNormalNoise(_Scaled):
 
     scale: Scale = None
 
+    is_relative = True
+
     def log_density(self, values, ys, scale):
         possible = values > 0
         r = (jnp.log(ys) - jnp.log(jnp.where(possible, values, 1.0))) / scale
         return jnp.where(possible, _normal(r) - jnp.log(scale) - jnp.log(ys), -jnp.inf)
 
+    def whiten(self, values, ys, scale):
+        def exact(values):
+            r = (jnp.log(values) - jnp.log(ys)) / scale
+            return Whitened(r, 1 / (scale * values), r**2)
+
+        return _continued(exact, values, _LEAST * ys)
+
     def sample(self, key, values, scale):
         return values * jnp.exp(scale * jax.random.normal(key, values.shape, values.dtype))
 
     def guess(self, values, ys):
-        tiny = 1e-3 * jnp.mean(jnp.abs(values), axis=0, keepdims=True)
+        tiny = _LEAST * jnp.mean(jnp.abs(values), axis=0, keepdims=True)
         ratios = jnp.log(ys) - jnp.log(jnp.maximum(values, tiny))
-        return jnp.sqrt(jnp.mean(ratios**2, axis=0))
+        return jnp.sqrt(jnp.nanmean(ratios**2, axis=0))
 
     def check(self, ys):
         if is_concrete(ys) and np.any(np.asarray(ys) <= 0):
@@ -127,14 +174,29 @@ class StudentNoise(_Scaled):
         r = (ys - values) / scale
         return peak - jnp.log(scale) - (nu + 1) / 2 * jnp.log1p(r**2 / nu)
 
+    def whiten(self, values, ys, scale):
+        nu = jnp.asarray(self.degrees, values.dtype)
+        r = (values - ys) / scale
+        root = jnp.sqrt((nu + 1) / (nu + 3))
+        score = (nu + 1) * r / (nu + r**2)
+        cost = (nu + 1) * jnp.log1p(r**2 / nu)
+        return Whitened(score / root, root / scale, cost)
+
     def sample(self, key, values, scale):
         nu = jnp.asarray(self.degrees, values.dtype)
         return values + scale * jax.random.t(key, nu, values.shape, values.dtype)
 
     def guess(self, values, ys):
         # 1.48 median |r| is the standard deviation of normal residuals, outliers left aside.
-        middle = 1.48 * jnp.median(jnp.abs(ys - values), axis=0)
-        return jnp.maximum(middle, 0.1 * jnp.sqrt(jnp.mean((ys - values) ** 2, axis=0)))
+        squares, nu = (ys - values) ** 2, jnp.asarray(self.degrees, values.dtype)
+        middle = 1.48 * jnp.sqrt(jnp.nanmedian(squares, axis=0))
+        first = jnp.maximum(middle**2, 0.01 * jnp.nanmean(squares, axis=0))
+        first = jnp.where(first > 0, first, 1.0)
+
+        def again(_, square):  # the EM algorithm, which weighs each residual by its size
+            return jnp.nanmean((nu + 1) * squares / (nu + squares / square[None]), axis=0)
+
+        return jnp.sqrt(jax.lax.fori_loop(0, _EM_STEPS, again, first))
 
 
 class PoissonNoise(Noise):
@@ -150,6 +212,14 @@ class PoissonNoise(Noise):
         log = xlogy(ys, mean) - jnp.maximum(values, 0.0) - gammaln(ys + 1)
         return jnp.where(possible, log, -jnp.inf)
 
+    def whiten(self, values, ys, scale):
+        def exact(values):
+            root = jnp.sqrt(values)
+            cost = 2 * (xlogy(ys, ys) - xlogy(ys, values) - ys + values)
+            return Whitened((values - ys) / root, 1 / root, cost)
+
+        return _continued(exact, values, jnp.full_like(values, _LEAST))
+
     def sample(self, key, values, scale):
         return jax.random.poisson(key, jnp.maximum(values, 0.0)).astype(values.dtype)
 
@@ -159,8 +229,16 @@ class PoissonNoise(Noise):
     def check(self, ys):
         if is_concrete(ys):
             counts = np.asarray(ys)
+            counts = counts[~np.isnan(counts)]
             if np.any(counts < 0) or np.any(counts != np.round(counts)):
                 raise ValueError("ys must be counts for Poisson noise, got other numbers")
+
+
+def _continued(exact: Callable[[Array], Whitened], values: Array, least: Array) -> Whitened:
+    """What is exact for values from `least` on, and goes on as a parabola below."""
+    r, slope, cost = exact(jnp.maximum(values, least))
+    below = slope * jnp.minimum(values - least, 0.0)
+    return Whitened(r + below, slope, cost + 2 * r * below + below**2)
 
 
 def _normal(r: ArrayLike) -> Array:

@@ -1,0 +1,212 @@
+"""The roots of functions of the time and the state along a solution."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from physml._numerics.calls import checked
+from physml._numerics.checks import require_count
+from physml.pinn.collocation import CorrectedNetworks
+from physml.pinn.events._event import Event, value
+from physml.solution import Solution
+
+_POINTS = 64  # of a window, at which signs are looked at: twice the degree of its polynomial
+_HALVINGS, _NARROWINGS = 64, 90  # until rounding is reached, from the distance of two such points
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+class Roots(NamedTuple):
+    """The first roots along a solution, by their times.
+
+    Attributes:
+        times: increasing; infinite behind the last root.
+        which: the number of the function whose root it is.
+        rising: whether the function grows there.
+        count: how many roots there are, which may be more than are listed.
+    """
+
+    times: Float[Array, " roots"]
+    which: Int[Array, " roots"]
+    rising: Bool[Array, " roots"]
+    count: Int[Array, ""]
+
+
+@checked
+def find_roots(
+    solution: Solution,
+    root: Callable[..., object],
+    *,
+    args: PyTree = None,
+    direction: int = 0,
+    max_roots: int = 64,
+) -> Roots:
+    """The times at which a function of the time and the state is zero along a solution.
+
+    A root is where the function changes its sign; it is located to rounding. Of two roots between
+    neighbouring points (64 a window of `pinn.solve`; of other solutions 64 between neighbours of
+    `ts`) both are found, because the function is smaller between them. It may be called under
+    `jax.jit` and `jax.vmap`.
+
+    Args:
+        solution: where to look.
+        root: `root(t, y, args)`, a scalar; JAX traces it.
+        args: passed on to `root`.
+        direction: 1 where only a root that grows through zero counts, -1 where only one that falls
+            does, 0 where both do.
+        max_roots: how many roots are listed at most, the first ones; `count` says if there are
+            more.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind or size.
+
+    Example:
+        >>> solution = pinn.solve(systems.DampedOscillator(), jnp.array([1.0, 0.0]), t1=20.0)
+        >>> turns = pinn.find_roots(solution, lambda t, y, args: y[1], direction=-1)
+        >>> int(turns.count), bool(jnp.all(solution(turns.times[: turns.count])[:, 0] > 0))
+        (6, True)
+    """
+    require_count(max_roots=max_roots)
+    event = Event(root, direction=direction)
+    first = jnp.zeros(1, solution.ts.dtype)
+    return locate(solution, (event,), args, solution.t1, first, max_roots)
+
+
+def locate(
+    solution: Solution,
+    events: Sequence[Event],
+    args: PyTree,
+    high: Float[Array, ""],
+    first: Float[Array, " events"],
+    most: int,
+) -> Roots:
+    """The first roots of all events up to the time `high`.
+
+    `first` is the sign of each function right after the start, or zero where its value there tells.
+    """
+    # Of `stats` each solution has other shapes, for which all would be compiled again.
+    bare = eqx.tree_at(lambda s: s.stats, solution, {})
+    return _locate(bare, events, args, high, first, most)
+
+
+@eqx.filter_jit
+def _locate(
+    solution: Solution,
+    events: Sequence[Event],
+    args: PyTree,
+    high: Float[Array, ""],
+    first: Float[Array, " events"],
+    most: int,
+) -> Roots:
+    dense = solution.dense
+
+    def values(t: Array) -> Float[Array, " events"]:
+        y = dense.evaluate(t)
+        return jnp.stack([value(event, t, y, args) for event in events])
+
+    times = _points(solution, high)
+    found = jax.vmap(values)(times)
+    positive = (found >= 0).at[0].set(jnp.where(first == 0, found[0] >= 0, first > 0))
+    flips = positive[1:] != positive[:-1]
+    at, which = jnp.nonzero(flips, size=most, fill_value=0)
+    seen = jnp.arange(most) < jnp.sum(flips)
+    crossings = _Brackets(times[at], times[at + 1], which, positive[at, which], seen)
+    brackets = [crossings, *_hidden(values, times, found, positive, most)]
+    all_of = jax.tree.map(lambda *parts: jnp.concatenate(parts), *brackets)
+    rising = ~all_of.positive
+    directions = jnp.asarray([event.direction for event in events])[all_of.which]
+    counted = all_of.there & ((directions == 0) | ((directions > 0) == rising))
+    roots = jnp.where(counted, _bisect(values, all_of), jnp.inf)
+    order = jnp.argsort(roots)[:most]
+    unseen = jnp.maximum(jnp.sum(flips) - most, 0)
+    return Roots(roots[order], all_of.which[order], rising[order], jnp.sum(counted) + unseen)
+
+
+class _Brackets(NamedTuple):
+    """Intervals that hold a root each."""
+
+    low: Float[Array, " brackets"]
+    high: Float[Array, " brackets"]
+    which: Int[Array, " brackets"]
+    positive: Bool[Array, " brackets"]  # the sign at `low`
+    there: Bool[Array, " brackets"]  # where it is not, the rest means nothing
+
+
+def _points(solution: Solution, high: Float[Array, ""]) -> Float[Array, " points"]:
+    """Increasing times, close to each other where the solution varies fast."""
+    dense, ts = solution.dense, solution.ts
+    if isinstance(dense, CorrectedNetworks):
+        starts, spans = dense.polynomials.starts, dense.polynomials.spans
+    else:
+        edges = jnp.clip(jnp.concatenate([solution.t0[None], ts]), solution.t0, high)
+        starts, spans = edges[:-1], jnp.diff(edges)
+    # Without each window's end, which is the start of the next one.
+    s = jnp.asarray((1 - np.cos(np.pi * np.arange(_POINTS) / _POINTS)) / 2, ts.dtype)
+    times = starts[:, None] + spans[:, None] * s[None]
+    times = jnp.where(jnp.isfinite(starts)[:, None], times, high)
+    return jnp.append(jnp.clip(times, solution.t0, high).reshape(-1), high)
+
+
+def _bisect(values: Callable[[Array], Array], brackets: _Brackets) -> Float[Array, " brackets"]:
+    """The root in each interval, to rounding."""
+
+    def one(bracket: _Brackets) -> Array:
+        def halve(_: Array, interval: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = interval
+            middle = low + (high - low) / 2
+            same = (values(middle)[bracket.which] >= 0) == bracket.positive
+            return jnp.where(same, middle, low), jnp.where(same, high, middle)
+
+        return jax.lax.fori_loop(0, _HALVINGS, halve, (bracket.low, bracket.high))[1]
+
+    return jax.vmap(one)(brackets)
+
+
+def _hidden(
+    values: Callable[[Array], Array],
+    times: Float[Array, " points"],
+    found: Float[Array, "points events"],
+    positive: Bool[Array, "points events"],
+    most: int,
+) -> tuple[_Brackets, _Brackets]:
+    """Two roots between points at which a function has the same sign.
+
+    They are looked for where the function at a point is nearer to zero than at both neighbours, and
+    the parabola through the three goes on for at least half of the way.
+    """
+    size, spans = jnp.abs(found), jnp.diff(times)[:, None]
+    nearer = (size[1:-1] <= size[:-2]) & (size[1:-1] <= size[2:])
+    nearer &= (positive[1:-1] == positive[:-2]) & (positive[1:-1] == positive[2:])
+    slopes = jnp.diff(size, axis=0) / spans
+    twice = spans[:-1] + spans[1:]
+    curvature = jnp.diff(slopes, axis=0) / twice
+    slope = (slopes[:-1] * spans[1:] + slopes[1:] * spans[:-1]) / twice
+    nearer &= (curvature > 0) & (slope**2 >= 2 * curvature * size[1:-1])
+    at, which = jnp.nonzero(nearer, size=most, fill_value=0)
+    there, sign = jnp.arange(most) < jnp.sum(nearer), positive[at + 1, which]
+    low, high = times[at], times[at + 2]
+
+    def nearest(low: Array, high: Array, which: Array, sign: Array) -> Array:
+        def distance(t: Array) -> Array:
+            return jnp.where(sign, 1.0, -1.0) * values(t)[which]
+
+        def narrow(_: Array, interval: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = interval
+            left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+            downhill = distance(left) < distance(right)
+            return jnp.where(downhill, low, left), jnp.where(downhill, right, high)
+
+        low, high = jax.lax.fori_loop(0, _NARROWINGS, narrow, (low, high))
+        return low + (high - low) / 2
+
+    middle = jax.vmap(nearest)(low, high, which, sign)
+    past = (jax.vmap(values)(middle)[jnp.arange(most), which] >= 0) != sign
+    there &= past
+    return (
+        _Brackets(low, middle, which, sign, there),
+        _Brackets(middle, high, which, ~sign, there),
+    )

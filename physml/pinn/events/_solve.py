@@ -1,0 +1,156 @@
+"""Solutions that begin anew where something happens."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from physml._numerics import checks
+from physml._numerics.calls import checked, require_instance, summary
+from physml._numerics.interrupt import ctrl_c
+from physml._types import Numbers
+from physml.pinn.events._course import Course, Happened
+from physml.pinn.events._event import Event, restarted, value
+from physml.pinn.events._legs import join
+from physml.results import RESULTS, conclude
+from physml.solution import Solution
+from physml.systems import System, check_problem
+
+
+class EventSolution(eqx.Module):
+    """A solution, and what happened on its way.
+
+    Attributes:
+        solution: the whole solution; at the time of an event it has the state after it.
+        times: of the events, in their order.
+        which: the number of each event in the sequence that was given.
+        before, after: the states at each event.
+        time_errors: how far each time may be off, as estimated.
+    """
+
+    solution: Solution
+    times: Float[Array, " happened"]
+    which: Int[Array, " happened"]
+    before: Float[Array, "happened dim"]
+    after: Float[Array, "happened dim"]
+    time_errors: Float[Array, " happened"]
+
+    def __call__(self, t: Numbers) -> Float[Array, "*time dim"]:
+        """u(t), see `Solution`."""
+        return self.solution(t)
+
+    def __repr__(self) -> str:
+        if not isinstance(self.times, jax.Array):  # a tree of something else
+            return super().__repr__()
+        facts = {
+            "times": f"{len(self.times)} events",
+            "solution": f"from t = {self.solution.t0} to {self.solution.t1}",
+            "result": RESULTS[self.solution.result],
+        }
+        return summary("EventSolution", facts)
+
+
+@checked
+def solve_events(
+    system: System,
+    y0: Numbers,
+    t1: float,
+    events: Event | Sequence[Event],
+    *,
+    t0: float = 0.0,
+    ts: Numbers | None = None,
+    args: PyTree = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_window: float | None = None,
+    max_events: int = 10_000,
+    throw: bool = True,
+) -> EventSolution:
+    """Solve as `pinn.solve`, and look for events on the way: roots of functions of t and y.
+
+    From each event that has a restart the solution goes on from another state: a ball that bounces,
+    a neuron that fires, a body that sticks. Events are located to rounding on the solution in
+    continuous time, two between neighbouring points too; events that happen at once happen in their
+    order in `events`. An event at `t0` itself does not count.
+
+    The error is carried through the events: one of the state before moves the time of the event,
+    and both change the state after. `solution.error_estimate` and `time_errors` say so. Close to an
+    event, as close as its time is known, the solution may be off by the whole restart.
+
+    A mode, such as sticking and slipping, can be one more component of the state whose derivative
+    is zero, which restarts set, and by which the right-hand side chooses with `jnp.where`.
+
+    Args:
+        system, y0, t1, t0, args, rtol, atol, max_window: see `pinn.solve`.
+        events: what to look for.
+        ts: increasing times in [t0, t1] at which `solution.ys` is wanted; 1001 evenly spaced ones
+            unless given. Rows after a terminal event are NaN.
+        max_events: the number of events with a restart after which to stop.
+        throw: raise if the solution stops before `t1` without a terminal event; otherwise
+            `solution.result` says why.
+
+    Returns:
+        An `EventSolution`.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape, order or precision; y0 and args
+            must not be traced by JAX.
+        RuntimeError: the solution stopped early. Where events follow each other ever faster, as the
+            bounces of a ball that comes to rest, the message says so.
+
+    Example:
+        >>> fall = systems.from_function(lambda t, y, args: jnp.array([y[1], -9.81]), dim=2)
+        >>> floor = pinn.Event(lambda t, y, args: y[0], lambda t, y, args: y * jnp.array([0, -0.9]))
+        >>> ball = pinn.solve_events(fall, jnp.array([1.0, 0.0]), 3.0, floor)
+        >>> print(ball.times.round(6))
+        [0.451524 1.264266 1.995735 2.654057]
+    """
+    t0, t1 = checks.check_interval(t0, t1)
+    system, y = check_problem(system, y0, args)
+    if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, y, args))):
+        raise TypeError(
+            "y0, args and system must not be traced: pinn.find_roots can be, on any solution"
+        )
+    ts = checks.check_times(ts, t0, t1, y.dtype)
+    checks.require_count(max_events=max_events)
+    events = (events,) if isinstance(events, Event) else tuple(events)
+    checks.require_not_empty(events=events)
+    require_instance(Event, **{f"events[{i}]": event for i, event in enumerate(events)})
+    for event in events:
+        _try(event, jnp.asarray(t0, y.dtype), y, args)
+    options = {"rtol": rtol, "atol": atol, "max_window": max_window}
+    course = Course(system, events, args, options, t0, t0, y, t1 - t0, np.zeros((y.size, 0)))
+    result = None
+    with ctrl_c() as interrupted:
+        while result is None and course.t < t1:
+            result = course.go_on(t1)
+            if interrupted():
+                result = RESULTS.interrupted
+            elif result is None and course.restarts >= max_events and course.t < t1:
+                result = RESULTS.max_steps_reached
+    solution = join(course.legs, ts, RESULTS.successful if result is None else result)
+    found = EventSolution(solution, *_columns(course.happened, y))
+    details = (
+        f"The solution has reached t = {course.t} of t1 = {t1} after {len(found.times)} events, "
+        f"{course.restarts} of them with a restart."
+    )
+    return conclude(found, solution.result, "pinn.solve_events", details, throw=throw)
+
+
+def _try(event: Event, t: Array, y: Array, args: PyTree) -> None:
+    """Raise what is wrong with a user's functions before anything is solved."""
+    for function in (value, restarted):
+        jax.eval_shape(lambda t, y, function=function: function(event, t, y, args), t, y)
+
+
+def _columns(happened: list[Happened], like: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """The fields of an `EventSolution`."""
+    times, which, before, after, late = zip(*happened, strict=True) if happened else [()] * 5
+    dtype, shape = like.dtype, (len(happened), like.size)
+    states = (jnp.asarray(np.reshape(rows, shape), dtype) for rows in (before, after))
+    return (
+        jnp.asarray(times, dtype), jnp.asarray(which, int), *states, jnp.asarray(late, dtype)
+    )  # fmt: skip
