@@ -18,6 +18,7 @@ if typing.TYPE_CHECKING:
     from physml import generative as generative
     from physml import neuron as neuron
     from physml import nn as nn
+    from physml import noises as noises
     from physml import pinn as pinn
     from physml import plots as plots
     from physml import reference as reference
