@@ -1,5 +1,9 @@
 """Several experiments with gaps, noises, inputs and ties, against likelihoods by SciPy."""
 
+import os
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +11,10 @@ import pytest
 import scipy.optimize
 import scipy.stats
 from helpers import refusals
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from _pelt_mode import identified_at_mode, mode_by_scipy
 
 import physml
 from physml import bayes, noises, pinn, reference
@@ -325,3 +333,18 @@ def test_a_table_is_linear_or_constant_between_its_rows():
     np.testing.assert_allclose(columns(0.5), [1.0, 2.0])
     np.testing.assert_allclose(line.padded(7)(at), line(at), atol=1e-15)
     np.testing.assert_array_equal(line.padded(7).jump_times(0.5, 9.0), [1.0, 3.0])
+
+
+@pytest.mark.slow
+def test_pelts_end_at_the_mode_of_their_published_posterior():
+    """Lynxes and hares with lognormal noise and the published priors, against SciPy."""
+    root = Path(os.environ.get("PHYSML_DATA") or Path.home() / ".cache" / "physml")
+    path = root / "lynx_hare" / "lynx_hare.csv"
+    if not path.is_file():
+        pytest.skip("PHYSML_DATA names no folder with lynx_hare/lynx_hare.csv")
+    rows = np.genfromtxt(path, delimiter=",", skip_header=1)
+    data = rows[:, 0] - rows[0, 0], rows[:, 1:]
+    mode, scales = mode_by_scipy(*data)
+    with pytest.warns(UserWarning, match="Each resembles the one before it"):
+        found = identified_at_mode(*data, scales)
+    np.testing.assert_allclose(found.estimate, mode, rtol=1e-3)  # their Monte Carlo error
