@@ -101,7 +101,7 @@ class Course:
 
     def _late(self, t: float) -> float:
         """Until when something happens at once with what happens at t."""
-        return t + _TOGETHER * float(np.spacing(np.asarray(abs(t), self.y.dtype)))
+        return t + _TOGETHER * _spacing(t, self.y)
 
     def _first_stop(self, found: list[tuple[float, int]]) -> float | None:
         return next((t for t, which in found if self.events[which].stops), None)
@@ -142,7 +142,7 @@ class Course:
             )
             now = np.asarray(solution.error_estimate(time)) + leg.carried.max(axis=0)
             late = float(np.abs(np.asarray(crossing.delays)) @ now + crossing.rounding)
-            late += float(np.spacing(np.asarray(abs(time), y.dtype)))
+            late += _spacing(time, y)
             self.happened.append(Happened(time, which, np.asarray(y), np.asarray(y), late))
         self.t, self.y = end, solution(end)
 
@@ -152,7 +152,7 @@ class Course:
         crossing = cross(event, self.system, t, self.y, self.args)
         rounding = float(crossing.rounding)
         late = float(np.sum(np.abs(np.asarray(crossing.delays) @ self.errors))) + rounding
-        late += float(np.spacing(np.asarray(abs(self.t), self.y.dtype)))
+        late += _spacing(self.t, self.y)
         after = np.asarray(crossing.after)
         self.happened.append(Happened(self.t, which, np.asarray(self.y), after, late))
         if event.restart is not None:
@@ -161,3 +161,8 @@ class Course:
             self.errors = np.concatenate([moved, jolt], axis=1)
             self.y = crossing.after
             self.restarts += 1
+
+
+def _spacing(t: float, y: Float[Array, " dim"]) -> float:
+    """The rounding of a time in the precision of the states."""
+    return float(jnp.finfo(y.dtype).eps) * abs(t)

@@ -72,12 +72,13 @@ def _changes(
 def _along(
     system: System,
     args: PyTree,
-    start: Float[Array, ""],
-    span: Float[Array, ""],
-    values: Float[Array, "nodes dim"],
+    start: Float[Array | np.ndarray, ""],
+    span: Float[Array | np.ndarray, ""],
+    given: Float[Array | np.ndarray, "nodes dim"],
 ) -> Float[Array, "nodes dim dim"]:
     """The derivative of the values in a window in the first of them."""
-    nodes = nodes_in(start, span, len(values) - 2)
+    values = jnp.asarray(given)
+    nodes = nodes_in(jnp.asarray(start), jnp.asarray(span), len(values) - 2)
     linearised = linearise(lambda t, y: system(t, y, args), nodes, values.T)
     identity = jnp.eye(values.shape[1], dtype=values.dtype)[:, None]
     known = jnp.repeat(identity, len(values) - 1, axis=1)

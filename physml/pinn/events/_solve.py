@@ -150,7 +150,6 @@ def _columns(happened: list[Happened], like: Array) -> tuple[Array, Array, Array
     """The fields of an `EventSolution`."""
     times, which, before, after, late = zip(*happened, strict=True) if happened else [()] * 5
     dtype, shape = like.dtype, (len(happened), like.size)
-    states = (jnp.asarray(np.reshape(rows, shape), dtype) for rows in (before, after))
-    return (
-        jnp.asarray(times, dtype), jnp.asarray(which, int), *states, jnp.asarray(late, dtype)
-    )  # fmt: skip
+    ahead, behind = (jnp.asarray(np.reshape(rows, shape), dtype) for rows in (before, after))
+    numbers = jnp.asarray(which, int)
+    return jnp.asarray(times, dtype), numbers, ahead, behind, jnp.asarray(late, dtype)
