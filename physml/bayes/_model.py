@@ -184,11 +184,12 @@ def equation_model(
 
 def _only(found: Identified) -> FittedExperiment:
     """The experiment of what was identified from one, with a start of its own."""
-    if len(found.experiments) > 1:
+    first, *others = found.experiments
+    if others:
         raise ValueError(f"found must be of one experiment, got {len(found.experiments)}")
     if found.problem.starts.functions[0] is not None:
         raise ValueError("found must have a start that is free or known, got one that depends on p")
-    return found.experiments[0]
+    return first
 
 
 def noise_of(found: Identified) -> Noise:

@@ -136,7 +136,7 @@ def as_experiments(ts: Numbers | Sequence[Experiment], ys: Numbers | None) -> li
         return [Experiment(ts, ys)]
     if ys is not None:
         raise ValueError("ys must be None where ts are experiments, which hold their own")
-    every = [ts] if isinstance(ts, Experiment) else list(ts)
+    every: Any = [ts] if isinstance(ts, Experiment) else list(ts)
     require_instance(Experiment, **{f"ts[{i}]": x for i, x in enumerate(every)})
     return every
 
