@@ -195,10 +195,11 @@ def _only(found: Identified) -> FittedExperiment:
 def noise_of(found: Identified) -> Noise:
     """The noise with which one experiment was identified; its scale is unknown as it was there."""
     own, likelihood = _only(found), found.problem.data.likelihood
-    if len(likelihood.kinds) > 1 or len({x.is_estimated for x in likelihood.groups}) > 1:
+    kind, *others = likelihood.kinds
+    if others or len({x.is_estimated for x in likelihood.groups}) > 1:
         raise ValueError("noise must be given where the columns were identified with several")
-    known = likelihood.is_known and likelihood.kinds[0].has_scale
-    return dataclasses.replace(likelihood.kinds[0], scale=own.noise if known else None)
+    known = likelihood.is_known and kind.has_scale
+    return dataclasses.replace(kind, scale=own.noise if known else None)
 
 
 def _check_prior(model: EquationModel, name: str, prior: object) -> None:

@@ -136,7 +136,8 @@ def as_experiments(ts: Numbers | Sequence[Experiment], ys: Numbers | None) -> li
         return [Experiment(ts, ys)]
     if ys is not None:
         raise ValueError("ys must be None where ts are experiments, which hold their own")
-    every: Any = [ts] if isinstance(ts, Experiment) else list(ts)
+    given: Any = ts
+    every: Any = [ts] if isinstance(ts, Experiment) else list(given)
     require_instance(Experiment, **{f"ts[{i}]": x for i, x in enumerate(every)})
     return every
 
