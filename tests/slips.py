@@ -716,6 +716,6 @@ PASSED_ON = {
     "empty list t of Solution.derivative", "empty t of Solution.error_estimate",
     "empty list t of Solution.error_estimate", "number noise of identify",
     "array noise of identify", "number noise of Experiment", "array noise of Experiment",
-    "nan ys of Experiment",
+    "nan ys of Experiment", "array y0 of Experiment",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

@@ -184,20 +184,22 @@ def equation_model(
 
 def _only(found: Identified) -> FittedExperiment:
     """The experiment of what was identified from one, with a start of its own."""
-    if len(found.experiments) > 1:
+    first, *others = found.experiments
+    if others:
         raise ValueError(f"found must be of one experiment, got {len(found.experiments)}")
     if found.problem.starts.functions[0] is not None:
         raise ValueError("found must have a start that is free or known, got one that depends on p")
-    return found.experiments[0]
+    return first
 
 
 def noise_of(found: Identified) -> Noise:
     """The noise with which one experiment was identified; its scale is unknown as it was there."""
     own, likelihood = _only(found), found.problem.data.likelihood
-    if len(likelihood.kinds) > 1 or len({x.is_estimated for x in likelihood.groups}) > 1:
+    kind, *others = likelihood.kinds
+    if others or len({x.is_estimated for x in likelihood.groups}) > 1:
         raise ValueError("noise must be given where the columns were identified with several")
-    known = likelihood.is_known and likelihood.kinds[0].has_scale
-    return dataclasses.replace(likelihood.kinds[0], scale=own.noise if known else None)
+    known = likelihood.is_known and kind.has_scale
+    return dataclasses.replace(kind, scale=own.noise if known else None)
 
 
 def _check_prior(model: EquationModel, name: str, prior: object) -> None:

@@ -49,7 +49,7 @@ class Table(eqx.Module):
     def __init__(self, ts: Numbers, values: Numbers, rule: Rule = "linear"):
         floating_array("ts", ts, jnp.zeros(()).dtype)
         # On the host where that is possible, also while something else is traced.
-        self.ts = np.asarray(ts, float) if is_concrete(ts) else ts
+        self.ts = np.asarray(ts, float) if is_concrete(ts) else jnp.asarray(ts)
         require_increasing("ts", self.ts)
         self.values = floating_array("values", values)
         if self.values.shape[:1] != self.ts.shape or self.values.ndim > 2:

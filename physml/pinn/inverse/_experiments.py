@@ -91,7 +91,10 @@ class Experiment(eqx.Module):
         if not (y0 is None or callable(y0)):
             y0 = checks.floating_array("y0", y0, jnp.float64)
             checks.require_finite("y0", y0)
+            if y0.ndim != 1 or not y0.size:
+                raise ValueError(f"y0 must have shape (dim,), got {y0.shape}")
         if not (observe is None or callable(observe)):
+            checks.require_not_empty(observe=observe)
             checks.require_count(0, **{f"observe[{i}]": x for i, x in enumerate(observe)})
         if noise is not None:
             noise_parts("noise", noise, ys, self.seen)
@@ -133,7 +136,8 @@ def as_experiments(ts: Numbers | Sequence[Experiment], ys: Numbers | None) -> li
         return [Experiment(ts, ys)]
     if ys is not None:
         raise ValueError("ys must be None where ts are experiments, which hold their own")
-    every = [ts] if isinstance(ts, Experiment) else list(ts)
+    given: Any = ts
+    every: Any = [ts] if isinstance(ts, Experiment) else list(given)
     require_instance(Experiment, **{f"ts[{i}]": x for i, x in enumerate(every)})
     return every
 

@@ -107,12 +107,13 @@ class Identified(eqx.Module):
     fitted: ShootingFit
 
     def _only(self, name: str) -> FittedExperiment:
-        if len(self.experiments) > 1:
+        first, *others = self.experiments
+        if others:
             raise AttributeError(
                 f"each of {len(self.experiments)} experiments has its own {name}: ask for "
                 f"experiments[0].{name}"
             )
-        return self.experiments[0]
+        return first
 
     @property
     def y0(self) -> Float[Array, "*batch dim"]:

@@ -219,7 +219,7 @@ def _identify(
     at_starts, at_data = smoothers
     states = unknowns.starts.guess[layout.experiment]
     first = at_starts(data.ys)
-    least = data.likelihood.least(data.ys, data.seen)
+    least = data.likelihood.least(data.ys, jnp.asarray(data.seen))
     for number, ((a, b), rows) in enumerate(zip(layout.own, data.rows, strict=True)):
         shown = data.shown[number]
         if shown:
@@ -269,10 +269,10 @@ def _shooting_problem(
 
 
 def _sizes(
-    ys: Float[Array, "n obs"], seen: Bool[Array, "n obs"]
+    ys: Float[Array, "n obs"], seen: Bool[np.ndarray | Array, "n obs"]
 ) -> tuple[Float[Array, "n obs"], Float[Array, "n obs"]]:
     """The root mean square of an experiment's columns, and their spread, for each observation."""
-    count = jnp.maximum(jnp.sum(seen, axis=0), 1).astype(ys.dtype)
+    count = jnp.maximum(jnp.sum(jnp.asarray(seen), axis=0), 1).astype(ys.dtype)
 
     def mean(x):
         return jnp.sum(jnp.where(seen, x, 0.0), axis=0) / count

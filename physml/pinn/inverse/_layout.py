@@ -91,15 +91,17 @@ def lay_out(
         halves.append(np.diff(edges) / 2)
         own = slice(*data.rows[number])
         for smoothers, at in ((at_starts, edges[:-1]), (at_data, experiment.ts)):
-            smoothers.append(_smoother_of_columns(experiment.ts, data.seen[own], at, own.start))
+            smoothers.append(
+                _smoother_of_columns(experiment.ts, np.asarray(data.seen)[own], at, own.start)
+            )
     belongs = np.repeat(np.arange(len(starts)), [len(x) for x in starts])
     ends = np.cumsum([0, *map(len, starts)]).tolist()
     starts, halves, pieces = map(np.concatenate, (starts, halves, pieces))
     ts = np.concatenate(data.ts)
-    counts = np.bincount(pieces, minlength=len(starts))
-    slots = np.arange(counts.max())
-    used = slots < counts[:, None]
-    rows = np.where(used, (np.cumsum(counts) - counts)[:, None] + slots, 0)
+    held = np.bincount(pieces, minlength=len(starts))
+    slots = np.arange(held.max())
+    used = slots < held[:, None]
+    rows = np.where(used, (np.cumsum(held) - held)[:, None] + slots, 0)
     s = np.where(used, (ts[rows] - starts[:, None]) / halves[:, None] - 1, 0.0)
     layout = Layout(
         network=network,
@@ -114,8 +116,10 @@ def lay_out(
         own=tuple(itertools.pairwise(ends)),
         has_jumps=tuple(cut),
     )
-    joined = (Neighbours(*map(np.concatenate, zip(*x, strict=True))) for x in (at_starts, at_data))
-    return layout, tuple(joined)
+    first, second = (
+        Neighbours(*map(np.concatenate, zip(*x, strict=True))) for x in (at_starts, at_data)
+    )
+    return layout, (first, second)
 
 
 def _edges(

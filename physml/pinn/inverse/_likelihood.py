@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -141,14 +142,14 @@ def likelihood_of(
         data = ys[rows, :columns], seen[rows, :columns]
         for record, scale, where in noise_parts(name, noise, *data):
             mask = np.zeros(ys.shape, bool)
-            mask[np.ix_(rows, where)] = seen[np.ix_(rows, where)]
+            mask[np.ix_(rows, np.asarray(where))] = seen[np.ix_(rows, np.asarray(where))]
             if not mask.any():
                 continue
             found = [n for n, other in enumerate(kinds) if _alike(other, record)]
             kinds += [] if found else [dataclasses.replace(record, scale=None)]
-            kind[np.ix_(rows, where)] = found[0] if found else len(kinds) - 1
+            kind[np.ix_(rows, np.asarray(where))] = found[0] if found else len(kinds) - 1
             by_value = scale if callable(scale) else None
-            own = noise.scale if isinstance(noise, Noise) else noise
+            own: Any = noise.scale if isinstance(noise, Noise) else noise
             for i in members:
                 by_rows[i] |= callable(noise) or (not is_record(own) and np.ndim(own) == 2)
             if scale is not None and by_value is None:
@@ -159,7 +160,7 @@ def likelihood_of(
                     mask=mask,
                     rows=rows,
                     by_value=by_value,
-                    scale=None if by_value is not None else scale,
+                    scale=None if callable(scale) else scale,
                     counts=tuple(map(int, mask.sum(axis=0))),
                     num_columns=columns,
                 )

@@ -21,7 +21,7 @@ for each column or for each observation, or a function of the observed values, (
 _LEAST_SHARE = 1e-3  # of its usual size that a noise has which is a function of the value
 
 
-def is_record(noise: AnyNoise) -> bool:
+def is_record(noise: Any) -> bool:
     """Whether a noise is one of `physml.noises`, or a sequence of such."""
     if isinstance(noise, Noise):
         return True
