@@ -105,17 +105,18 @@ def cnn(size: Size) -> Figures:
 @jax.enable_x64(False)  # as its script runs
 def digits_grid(size: Size) -> Figures:
     """The lecture's 7 x 7 grid on 8 x 8 digits as one program."""
-    import digits_grid as script  # pyright: ignore[reportMissingImports]
+    import _digit_recipes as recipes
+    from digits_grid import GRID
 
     images = data.digits().scaled()
     train, test = images.split((0.8, 0.2), jax.random.key(0))
     scale = data.Standardiser.fit(train.images)
     train, test = train.transformed(scale), test.transformed(scale)
-    rates, strengths = np.meshgrid(script.GRID, script.GRID, indexing="ij")
+    rates, strengths = np.meshgrid(GRID, GRID, indexing="ij")
     settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
     epochs = size(2, 20, 100)
-    swept = script.fit_many(script.LECTURE, train, epochs, jax.random.key(1), 49, **settings)
-    (accuracy, _), _ = script.scores(swept, test)
+    swept = recipes.fit_many(recipes.LECTURE, train, epochs, jax.random.key(1), 49, **settings)
+    (accuracy, _), _ = recipes.scores(swept, test)
     return {
         "members": 49,
         "steps": swept.step,

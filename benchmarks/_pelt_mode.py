@@ -28,8 +28,9 @@ def mode_by_scipy(ts: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarra
             return [(alpha - beta * z[1]) * z[0], (-gamma + delta * z[0]) * z[1]]
 
         span = (ts[0], ts[-1])
-        tight = {"rtol": 1e-11, "atol": 1e-11}
-        z = scipy.integrate.solve_ivp(rates, span, np.exp(x[4:6]), "DOP853", ts, **tight).y.T
+        z = scipy.integrate.solve_ivp(
+            rates, span, np.exp(x[4:6]), "DOP853", ts, rtol=1e-11, atol=1e-11
+        ).y.T
         r = (np.log(ys) - np.log(np.maximum(z, 1e-9))) * np.exp(-x[6:])
         priors = [(x[:4] - means) / widths, (x[4:6] - START[0]) / START[1]]
         priors.append((x[6:] - SCALE[0]) / SCALE[1])

@@ -119,7 +119,8 @@ class Course:
         """That of the widest window of the last leg: a short one would have to grow first."""
         if not self.legs:
             return None
-        return float(np.max(np.diff(np.asarray(self.legs[-1].solution.stats["edges"]))))
+        edges: np.ndarray = np.asarray(self.legs[-1].solution.stats["edges"])
+        return float(np.diff(edges).max())
 
     def _signs(self) -> Float[Array, " events"]:
         """The sign of each function right after the start, where its value there is rounding."""
@@ -165,4 +166,4 @@ class Course:
 
 def _spacing(t: float, y: Float[Array, " dim"]) -> float:
     """The rounding of a time in the precision of the states."""
-    return float(jnp.finfo(y.dtype).eps) * abs(t)
+    return float(np.finfo(np.asarray(y).dtype).eps) * abs(t)
