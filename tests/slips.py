@@ -681,7 +681,7 @@ REAL = {
     "t", "damping", "peak", "rotation", "component", "largest", "first", "frequency", "y",
     "gravity", "truth of coverage_of_draws", "truth of coverage_of_normals",
     "mean of coverage_of_normals", "omega", "forcing", "omega0", "equation", "condition",
-    "learning_rate of scheduled",
+    "learning_rate of scheduled", "direction of Event", "direction of find_roots",
 }  # fmt: skip
 WITH_ZERO = REAL | {
     "l2", "l1", "noise of Regularised", "weight_decay", "label_smoothing", "dropout", "atol",
@@ -717,5 +717,6 @@ PASSED_ON = {
     "empty list t of Solution.error_estimate", "number noise of identify",
     "array noise of identify", "number noise of Experiment", "array noise of Experiment",
     "nan ys of Experiment", "array y0 of Experiment",
+    "array y0 of identify",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

@@ -9,6 +9,7 @@ import io
 import os
 import pickle
 import re
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -382,13 +383,14 @@ def test_sets_are_downloaded_once(tmp_path, small, serve, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_cache_is_in_the_home_folder(tmp_path, small, serve, monkeypatch, capfd):
+def test_the_cache_is_in_the_home_folder(tmp_path, small, serve, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # the bar is for whom it may reach
     monkeypatch.delenv("PHYSML_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     small(serve(GZ_FILES).url())
     data.mnist(progress=True)
     assert (tmp_path / ".cache/physml/mnist/train-images-idx3-ubyte.gz").is_file()
-    assert "train-images-idx3-ubyte.gz: 100%" in capfd.readouterr().err
+    assert "train-images-idx3-ubyte.gz: 100%" in capsys.readouterr().err
 
 
 def test_without_a_network_it_says_what_to_put_where(tmp_path, small, monkeypatch):

@@ -21,6 +21,7 @@ from physml import (
     fit,
     fourier,
     nn,
+    noises,
     pinn,
     plots,
     reference,
@@ -34,8 +35,8 @@ from physml._types import FeatureNetwork, RecurrentNetwork
 
 ROOMS = {
     "classify": classify, "data": data, "dynamics": dynamics, "fit": fit, "fourier": fourier,
-    "nn": nn, "pinn": pinn, "plots": plots, "reference": reference, "residuals": residuals,
-    "surrogate": surrogate, "systems": systems,
+    "nn": nn, "noises": noises, "pinn": pinn, "plots": plots, "reference": reference,
+    "residuals": residuals, "surrogate": surrogate, "systems": systems,
 }  # fmt: skip
 HOMES = ROOMS | {"nnx": nnx, "numpy": np, "optax": optax, "optimistix": optimistix}
 MADE_BY_CALLING = {  # their names say how they are made
@@ -56,7 +57,12 @@ def classes_in(hint):
         yield hint
 
 
-FUNCTIONS = [x for room in ROOMS.values() for x in vars(room).values() if inspect.isfunction(x)]
+FUNCTIONS = [
+    x
+    for room in ROOMS.values()
+    for x in vars(room).values()
+    if inspect.isfunction(x) and "._numerics" not in x.__module__
+]
 WANTED = {
     kind
     for function in FUNCTIONS

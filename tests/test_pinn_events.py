@@ -120,6 +120,12 @@ def test_roots_of_a_swing(solve):
     assert int(few.count) == 7 and few.times.shape == (2,)
 
 
+def test_a_zero_at_the_start_is_no_root():
+    solution = pinn.solve(swing, [0.0, 1.0], 4.0)
+    found = pinn.find_roots(solution, lambda t, y, args: y[0])
+    np.testing.assert_allclose(found.times[: int(found.count)], [np.pi], rtol=1e-14)
+
+
 @pytest.mark.parametrize("depth", [1e-3, 1e-6, 1e-10])
 def test_two_roots_close_to_each_other(depth):
     solution = pinn.solve(swing, [0.0, 1.0], 10.0)

@@ -106,7 +106,7 @@ def solve_events(
         >>> floor = pinn.Event(lambda t, y, args: y[0], lambda t, y, args: y * jnp.array([0, -0.9]))
         >>> ball = pinn.solve_events(fall, jnp.array([1.0, 0.0]), 3.0, floor)
         >>> print(ball.times.round(6))
-        [0.451524 1.264266 1.995735 2.654057]
+        [0.451524 1.264266 1.995734 2.654056]
     """
     t0, t1 = checks.check_interval(t0, t1)
     system, y = check_problem(system, y0, args)
