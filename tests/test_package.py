@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,10 @@ def test_house_page_names_files_that_exist():
     paths = re.findall(r"`((?:physml|scripts|tests|docs|benchmarks|notebooks)/[^`]*)`", page)
     assert len(paths) > 10
     assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert f"version: {project['version']}" in cited
+    assert f"license: {project['license']}" in cited
