@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import os
+import pty
 import resource
 import signal
 import subprocess
 import sys
+import termios
 import textwrap
 from pathlib import Path
 
@@ -122,6 +125,14 @@ def test_a_process_that_is_killed(tmp_path, kind):
     assert sum(run.cuts for run in runs) == 1 and {run.answer for run in runs} == {whole}
 
 
+def read(terminal):
+    """What a program has written to a terminal by now; nothing once it has ended."""
+    try:
+        return os.read(terminal, 4096).decode()
+    except OSError:  # so Linux says that no program has the terminal
+        return ""
+
+
 @pytest.mark.slow
 def test_a_script_that_is_interrupted_goes_on(tmp_path):
     script = Path(__file__).parents[1] / "scripts" / "lorenz.py"
@@ -129,15 +140,17 @@ def test_a_script_that_is_interrupted_goes_on(tmp_path):
     def command(name, *more):
         return [sys.executable, str(script), "--quick", "--out", str(tmp_path / name), *more]
 
-    with subprocess.Popen(command("cut"), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        shown = ""  # of the first fit's progress bar, until a chunk of steps is made
-        while shown.count("%") < 2:
-            character = process.stderr.read(1)
-            assert character, f"the script ended: {shown}"
-            shown += character
+    terminal, end = pty.openpty()  # a progress bar is shown at a terminal alone
+    termios.tcsetwinsize(end, (24, 80))
+    with subprocess.Popen(command("cut"), stderr=end, stdout=subprocess.DEVNULL) as process:
+        os.close(end)
+        shown = ""
+        while shown.count("%") < 2:  # of the first fit's bar, until a chunk of steps is made
+            shown += read(terminal)
+            assert process.poll() is None, f"the script ended: {shown}"
         process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=300)
+        words = "".join(iter(lambda: read(terminal), "")).replace("\r\n", " ")
+    os.close(terminal)
     assert process.returncode == 130 and "a checkpoint of mlp_trained: the same command" in words
     assert experiment.record_of(tmp_path / "cut")["state"] == "interrupted"
     assert not any((tmp_path / "cut" / name).exists() for name in ("metrics.json", "table.txt"))

@@ -178,6 +178,7 @@ def _stacked(
     stacked = {}
     for name in names:
         every = [own.get(name, values[name]) for own in fixed]
+        given = every
         if all(isinstance(value, Table) for value in every):
             longest = max(value.ts.size for value in every)
             every = [value.padded(longest) for value in every]
@@ -186,8 +187,8 @@ def _stacked(
         shapes = {tuple(map(jnp.shape, jax.tree.leaves(value))) for value in every}
         if len(kinds) > 1 or len(shapes) > 1:
             raise ValueError(
-                f"fixed must have values of {name} that are alike in kind and shape in all "
-                f"experiments, got shapes {sorted(shapes)}"
+                f"fixed must have values of {name} that are alike in shape and kind in all "
+                f"experiments, tables linear or constant, got {', '.join(map(repr, given))}"
             )
         stacked[name] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *every)
     return stacked
