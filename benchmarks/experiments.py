@@ -69,7 +69,7 @@ def measure(run: Run, name: str, case: Case, draws: int, key: jax.Array) -> None
     """One equation: errors against the bound, and how often intervals hold the truth."""
     with run.row(name) as row:
         row["name"], row["draws"] = name.replace("_", " "), draws
-        found = row.part(identify_each, case, case.draw(key, draws))
+        found = row.time(identify_each, case, case.draw(key, draws))
         truth = np.array(list(case.free.values()))
         errors, bound = np.asarray(found.estimate) - truth, case.bound()
         rms = np.sqrt(np.mean(errors**2, axis=0)) / bound
