@@ -91,7 +91,7 @@ def page(said: dict[str, Any]) -> str:
 def made_by(said: dict[str, Any], folder: str, name: str) -> str:
     """The command that makes a figure, or the notebook that holds it."""
     if folder in said["commands"]:
-        return f"<br>`{said['commands'][folder]}` writes `{name}.png`."
+        return f"<br>`{said['commands'][folder]}` writes `figures/{name}.png`."
     return f"<br>Figure {name} of [the notebook](notebooks/{folder}.ipynb)."
 
 
