@@ -113,9 +113,11 @@ def digits_grid(size: Size) -> Figures:
     scale = data.Standardiser.fit(train.images)
     train, test = train.transformed(scale), test.transformed(scale)
     rates, strengths = np.meshgrid(GRID, GRID, indexing="ij")
-    settings = {"rate": rates.ravel(), "l2": strengths.ravel()}
     epochs = size(2, 20, 100)
-    swept = recipes.fit_many(recipes.LECTURE, train, epochs, jax.random.key(1), 49, **settings)
+    swept = recipes.fit_many(
+        recipes.LECTURE, train, epochs, jax.random.key(1), 49,
+        rate=rates.ravel(), l2=strengths.ravel(),
+    )  # fmt: skip
     (accuracy, _), _ = recipes.scores(swept, test)
     return {
         "members": 49,

@@ -79,7 +79,7 @@ class BoundaryProblem(eqx.Module):
         self, states: Float[Array, "states dim"], p: Float[Array, " unknown"]
     ) -> Float[Array, " conditions"]:
         """By how much the conditions are missed: zero where they are met."""
-        given = list(states)
+        given: list[object] = list(states)
         words = ["y0", "y1", "y2"][: len(given)] if len(given) < 4 else ["y0", "...", "yn"]
         if self.free is not None:
             given.append(self.free.split(p[:-1] if self.unknown_period else p))
