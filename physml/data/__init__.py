@@ -1,7 +1,9 @@
 """What models learn from: trajectories on a grid, cut into pairs and windows; labelled images."""
 
-from physml.data._dataframes import from_dataframe as from_dataframe
-from physml.data._dataframes import to_dataframe as to_dataframe
+from physml.data._frames import from_dataframe as from_dataframe
+from physml.data._frames import from_xarray as from_xarray
+from physml.data._frames import to_dataframe as to_dataframe
+from physml.data._frames import to_xarray as to_xarray
 from physml.data._image_sets import cifar10 as cifar10
 from physml.data._image_sets import digits as digits
 from physml.data._image_sets import fashion_mnist as fashion_mnist
@@ -17,5 +19,3 @@ from physml.data._trajectory_files import from_csv as from_csv
 from physml.data._trajectory_files import load_npz as load_npz
 from physml.data._trajectory_files import save_npz as save_npz
 from physml.data._trajectory_files import to_csv as to_csv
-from physml.data._xarray import from_xarray as from_xarray
-from physml.data._xarray import to_xarray as to_xarray

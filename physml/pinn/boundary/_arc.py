@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics.calls import answer, ask
 from physml.pinn.boundary._discretisation import Discretisation, Iterate, Sizes
 from physml.pinn.boundary._linear import Factors, Step
+from physml.pinn.boundary._mesh import Found
 from physml.pinn.boundary._run import Task, finish, make_search
-from physml.pinn.boundary._search import Found
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.results import RESULTS
 

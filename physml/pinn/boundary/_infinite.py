@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from physml.pinn.boundary._discretisation import Iterate
-from physml.pinn.boundary._mesh import interpolate, transform
+from physml.pinn.boundary._mesh import Found, Search, interpolate, transform
 from physml.pinn.boundary._newton import first_step
 from physml.pinn.boundary._problem import BoundaryProblem, Guess
-from physml.pinn.boundary._search import Found, Search
 from physml.results import RESULTS
 
 Array = np.ndarray

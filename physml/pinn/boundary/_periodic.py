@@ -12,9 +12,9 @@ from physml._numerics import checks
 from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.pinn.boundary._infinite import Ends
+from physml.pinn.boundary._mesh import Settings
 from physml.pinn.boundary._problem import Guess, as_guess
 from physml.pinn.boundary._run import Task, check_settings, run, state_problem
-from physml.pinn.boundary._search import Settings
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.systems import System
 

@@ -16,8 +16,8 @@ from physml._types import Numbers
 from physml.pinn.boundary._correction import Corrected, correct, finer
 from physml.pinn.boundary._infinite import Ends, settle
 from physml.pinn.boundary._linear import Step
+from physml.pinn.boundary._mesh import Found, Search, Settings
 from physml.pinn.boundary._problem import BoundaryProblem, Guess, make_programs
-from physml.pinn.boundary._search import Found, Search, Settings
 from physml.pinn.boundary._solution import (
     ILL_POSED,
     BoundarySolution,

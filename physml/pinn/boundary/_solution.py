@@ -11,9 +11,8 @@ from jaxtyping import Array, Complex, Float, PyTree
 from physml._numerics.calls import numbers_in, summary
 from physml._numerics.quadrature import all_nodes
 from physml.pinn.boundary._correction import Corrected
-from physml.pinn.boundary._mesh import transform
+from physml.pinn.boundary._mesh import Found, transform
 from physml.pinn.boundary._problem import BoundaryProblem
-from physml.pinn.boundary._search import Found
 from physml.pinn.collocation import Error, Polynomials
 from physml.results import RESULTS
 from physml.solution import Solution
