@@ -68,6 +68,16 @@ def test_bounces_that_come_to_rest_are_said():
     assert np.isnan(ball.solution.ys[-1]).all()
 
 
+@pytest.mark.parametrize("roundings", [-2, 0, 1, 30])
+def test_an_end_beside_an_event(roundings):
+    """The last leg is so short that the height in it is rounding."""
+    first = np.sqrt(2 / G)
+    ball = pinn.solve_events(fall, [1.0, 0.0], first + roundings * np.spacing(first), floor(0.9))
+    assert ball.solution.result == RESULTS.successful
+    assert abs(ball.solution.ys[-1, 0]) < 1e-13
+    assert roundings <= 0 or len(ball.times) == 1  # where the end comes first, none may be seen
+
+
 def test_a_neuron_that_fires():
     """v' = I - v from 0, back to 0 where it reaches 1: a period of log(I / (I - 1))."""
     neuron = from_function(lambda t, v, current: current - v, 1)

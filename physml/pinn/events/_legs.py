@@ -86,7 +86,7 @@ def _along(
 
 
 def join(legs: list[Leg], ts: Float[Array, " n"], result: RESULTS) -> Solution:
-    """The legs as one solution. It is suspect if a leg is, or few digits of its end are left."""
+    """The legs as one solution, which is suspect if its estimate leaves few digits."""
     counts = [len(leg.carried) for leg in legs]
     size = max(64, 1 << (sum(counts) - 1).bit_length())  # so that few shapes are compiled
     parts = [_without_hidden(leg) for leg in legs]
@@ -109,7 +109,7 @@ def join(legs: list[Leg], ts: Float[Array, " n"], result: RESULTS) -> Solution:
         is_leaf=lambda x: x is None,
     )
     t1 = jnp.asarray(legs[-1].end, ts.dtype)
-    if bool(result == RESULTS.successful) and not _trusted(legs, error, dense):
+    if bool(result == RESULTS.successful) and not _trusted(error, dense):
         result = RESULTS.suspect
     stats = [leg.solution.stats for leg in legs]
     edges = [np.asarray(each["edges"])[:n] for each, n in zip(stats, counts, strict=True)]
@@ -144,12 +144,16 @@ def _without_hidden(leg: Leg) -> tuple[CorrectedNetworks, Error]:
     return eqx.tree_at(lambda d: d.networks.hidden, dense, None), error
 
 
-def _trusted(legs: list[Leg], error: Error, dense: Any) -> bool:
-    """Whether all legs are, and what they have from their starts leaves a third of the digits."""
+def _trusted(error: Error, dense: Any) -> bool:
+    """Whether a third of the digits of each component is right, by its size in the whole.
+
+    In a short leg it may be as small as its rounding.
+    """
     sizes = np.max(np.abs(np.asarray(dense.polynomials.coefficients)), axis=(0, 1))
+    signed = np.abs(np.asarray(error.signed.coefficients)).sum(axis=1)
+    largest = signed + np.asarray(error.resolution)
     few_digits = np.cbrt(np.finfo(sizes.dtype).eps)
-    small = all(bool(np.all(leg.carried <= few_digits * sizes)) for leg in legs)
-    return small and not any(bool(leg.solution.result == RESULTS.suspect) for leg in legs)
+    return bool(np.all(np.isfinite(largest) & (largest <= few_digits * sizes)))
 
 
 @eqx.filter_jit
