@@ -70,12 +70,16 @@ def test_bounces_that_come_to_rest_are_said():
 
 @pytest.mark.parametrize("roundings", [-2, 0, 1, 30])
 def test_an_end_beside_an_event(roundings):
-    """The last leg is so short that the height in it is rounding."""
+    """The last leg is so short that the height in it is rounding.
+
+    One rounding past the impact the height at the end is within its own rounding of zero, and its
+    sign, which differs between processors, decides whether an impact is seen.
+    """
     first = np.sqrt(2 / G)
     ball = pinn.solve_events(fall, [1.0, 0.0], first + roundings * np.spacing(first), floor(0.9))
     assert ball.solution.result == RESULTS.successful
     assert abs(ball.solution.ys[-1, 0]) < 1e-13
-    assert roundings <= 0 or len(ball.times) == 1  # where the end comes first, none may be seen
+    assert len(ball.times) == 1 if roundings > 1 else len(ball.times) <= 1
 
 
 def test_a_neuron_that_fires():
