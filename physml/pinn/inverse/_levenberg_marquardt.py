@@ -16,6 +16,7 @@ from physml.pinn.inverse._shooting import Scales, ShootingPoint, ShootingProblem
 # The coupling weighs jumps in units of a typical state. A jump of 1/3 of it costs 1 at first,
 # which is as good as no condition; `last_coupling` tolerates 1e-5 of the noise.
 _FIRST_COUPLING, _COUPLING_FACTOR = 3.0, 10.0
+_LEAST_COUPLING_FACTOR = 1.5  # by less, a step that fails is not the coupling's fault
 # Damping is the cost of changing a parameter, or a start, by its own size.
 _FIRST_DAMPING, _LEAST_DAMPING, _HARMLESS_DAMPING, _MOST_DAMPING = 1e2, 1e-8, 1.0, 1e12
 _DAMPING_DOWN, _DAMPING_UP = 0.2, 5.0
@@ -168,6 +169,8 @@ class _Iteration(NamedTuple):
     scale: Float[Array, "n obs"]  # of the noise
     damping: Float[Array, ""]
     coupling: Float[Array, ""]
+    reached: Float[Array, ""]  # the coupling at which steps last succeeded
+    settled: Float[Array, ""]  # the damping there
     count: Int[Array, ""]
     converged: Bool[Array, ""]
     ended: Bool[Array, ""]
@@ -195,6 +198,8 @@ def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) ->
             scale=problem.first_scale,
             damping=_FIRST_DAMPING * one,
             coupling=_FIRST_COUPLING * one,
+            reached=_FIRST_COUPLING * one,
+            settled=_FIRST_DAMPING * one,
             count=jnp.asarray(-1),
             converged=jnp.asarray(False),
             ended=jnp.asarray(False),
@@ -234,9 +239,16 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
     hard = state.coupling >= last
     damping = _next_damping(state, cost, better, ventured)
     # At another coupling noise and scales are estimated anew, so the cost is computed anew below.
+    # Where the first steps after that fail, the minimum has moved too far, and half way is enough.
     harder = near & ~hard
+    eased = ~better & ~ventured & ~near & (state.coupling > _LEAST_COUPLING_FACTOR * state.reached)
+    damping = jnp.where(eased, state.settled, damping)
     coupling = jnp.minimum(state.coupling * _COUPLING_FACTOR, last)
-    coupling = jnp.where(harder, coupling, state.coupling)
+    halfway = jnp.sqrt(state.coupling * state.reached)
+    coupling = jnp.where(harder, coupling, jnp.where(eased, halfway, state.coupling))
+    reached = jnp.where(better, state.coupling, state.reached)
+    settled = jnp.where(better, damping, state.settled)
+    harder = harder | eased
     last_scale = shooting.estimate_scale(problem, best, coupling)
     scale = jnp.where(first | harder, last_scale, state.scale)
     scales = shooting.rescale(problem, best, first)
@@ -269,6 +281,8 @@ def _iterate(problem: ShootingProblem, state: _Iteration, max_steps: int) -> _It
         scale=scale,
         damping=damping,
         coupling=coupling,
+        reached=reached,
+        settled=settled,
         count=state.count + 1,
         converged=converged,
         ended=ended,
