@@ -1,0 +1,184 @@
+"""Window after window: spans that follow the error, then the correction and its estimate."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from physml._numerics.compiled import constant
+from physml._numerics.double_double import DoubleDouble, exact
+from physml._numerics.interrupt import ctrl_c
+from physml._numerics.quadrature import radau
+from physml.pinn.collocation import Tolerance
+from physml.pinn.constraints._equation import Equation
+from physml.pinn.constraints._refined import Refined, refine
+from physml.pinn.constraints._window import Guess, Window, fit_window
+from physml.results import RESULTS
+
+Array = np.ndarray
+
+_MOST_GROWTH = 4.0
+_SHRINKS = 0.3  # of a span whose window could not be solved
+_CAUTION = 0.8
+_FIRST_CHANGE = 0.1  # of a component in the first window
+_FIRST_SHARE = 1e-2  # of the whole time, where no component changes at first
+_SHORTEST = 16  # roundings of the time
+
+
+class Settings(NamedTuple):
+    """What a march is held to."""
+
+    tolerance: Tolerance
+    num_points: int
+    first_span: float | None
+    max_window: float
+    max_steps: int
+    max_windows: int
+
+
+class Marched(NamedTuple):
+    """The windows that were accepted, and why there are no more of them.
+
+    Attributes:
+        edges: of the windows.
+        rates: the derivatives at the points of each window.
+        errors: of each window, in units of the tolerance.
+        rejected: how many windows were tried narrower.
+        steps: Newton's, in all windows.
+        result: how the march ended.
+        state, slope: where it stopped, and the derivative there.
+    """
+
+    edges: Float[Array, " edges"]
+    rates: list[Float[Array, "dim points"]]
+    errors: list[float]
+    rejected: int
+    steps: int
+    result: RESULTS
+    state: Float[Array, " dim"]
+    slope: Float[Array, " dim"]
+
+
+def march(
+    equation: Equation, t0: float, t1: float, y0: Array, dy0: Array, settings: Settings
+) -> Marched:
+    """Fit windows from t0 on until t1 is reached or a window cannot be solved."""
+    dtype, num_points = y0.dtype, settings.num_points
+    t, y, slope = float(t0), y0, dy0
+    span = _first_span(t1 - t0, y0, dy0, settings)
+    edges, rates, errors, counts = [t], [], [], [0, 0]
+    seen, last, result = np.abs(y0), None, RESULTS.successful
+    with ctrl_c() as interrupted:
+        while t < t1:
+            if interrupted():
+                result = RESULTS.interrupted
+                break
+            if len(rates) >= settings.max_windows:
+                result = RESULTS.max_steps_reached
+                break
+            span = min(span, settings.max_window, t1 - t)
+            if t1 - t < 1.2 * span:
+                span = t1 - t  # no tiny window is left over
+            end = t1 if span == t1 - t else float(np.asarray(t + span, dtype))
+            if not end - t > _SHORTEST * np.finfo(dtype).eps * max(abs(t), abs(end)):
+                result = RESULTS.window_failed
+                break
+            window = _fit(equation, (t, end - t), y, _guesses(y, slope, last, end - t, num_points),
+                          seen, settings)  # fmt: skip
+            counts[1] += int(window.steps)
+            error = float(window.error)
+            factor = _CAUTION * error ** (-1 / (num_points + 1)) if error > 0 else _MOST_GROWTH
+            if not error <= 1:
+                counts[0] += 1
+                span = (end - t) * (max(factor, _SHRINKS / 2) if np.isfinite(error) else _SHRINKS)
+                continue
+            y, slope = np.asarray(window.values[:, -1]), np.asarray(window.rates[:, -1])
+            seen = np.maximum(seen, np.max(np.abs(window.values), axis=1))
+            last = np.asarray(window.rates), end - t
+            rates.append(last[0])
+            errors.append(error)
+            edges.append(end)
+            span, t = (end - t) * min(max(factor, _SHRINKS), _MOST_GROWTH), end
+    return Marched(np.asarray(edges, dtype), rates, errors, *counts, result, y, slope)
+
+
+def _first_span(whole: float, y0: Array, dy0: Array, settings: Settings) -> float:
+    """A span in which components change by a part of themselves."""
+    if settings.first_span is not None:
+        return settings.first_span
+    moves = (y0 != 0) & (dy0 != 0)
+    shares = np.abs(y0[moves]) / np.abs(dy0[moves])
+    return min(_FIRST_SHARE * whole, float(np.min(_FIRST_CHANGE * shares, initial=np.inf)))
+
+
+def _guesses(
+    y: Array, slope: Array, last: tuple[Array, float] | None, span: float, num_points: int
+) -> list[Guess]:
+    """The continued last window where that is not far, and a state that stays as it is."""
+    points = radau(num_points).points
+    flat = Guess(np.tile(y[:, None], num_points), np.tile(slope[:, None], num_points))
+    if last is None:
+        return [flat]
+    rates, before = last
+    legendre = np.polynomial.legendre
+    terms = np.linalg.solve(legendre.legvander(points, num_points - 1), rates.T)
+    # Only the lowest terms are continued: others grow like powers of the distance.
+    kept, integrals = terms[:3], np.zeros((4, len(y)))
+    integrals = legendre.legint(kept, lbnd=1.0)
+    s = 1 + (points + 1) * span / before
+    continued = Guess(
+        (y[:, None] + before / 2 * legendre.legval(s, integrals)).astype(y.dtype),
+        legendre.legval(s, kept).astype(y.dtype),
+    )
+    return [continued, flat]
+
+
+def _fit(
+    equation: Equation,
+    where: tuple[float, float],
+    y: Array,
+    guesses: list[Guess],
+    seen: Array,
+    settings: Settings,
+) -> Window:
+    """The first fit that succeeds, from one guess after the other."""
+    at = [constant(x, y.dtype) for x in where]
+    steps = 0
+    window = None
+    for guess in guesses:
+        found = fit_window(
+            equation, settings.tolerance, *at, constant(y), jax.tree.map(constant, guess),
+            constant(seen), constant(settings.max_steps),
+        )  # fmt: skip
+        window = jax.tree.map(np.asarray, found)
+        steps += int(window.steps)
+        if np.isfinite(window.error):
+            break
+    assert window is not None
+    return window._replace(steps=np.asarray(steps))
+
+
+class Corrected(NamedTuple):
+    """The solution at the points of all windows, and the error that remains."""
+
+    values: Float[Array, "windows nodes dim"]
+    error: Float[Array, "windows more_nodes dim"]
+    left_out: Float[Array, "windows dim"]
+
+
+def correct(equation: Equation, y0: Array, marched: Marched) -> Corrected:
+    """Solve the windows again, one after the other, and carry the error of that through them."""
+    y: DoubleDouble = exact(constant(y0))
+    error = constant(np.zeros_like(y0))
+    found: list[Refined] = []
+    for start, end, rates in zip(marched.edges, marched.edges[1:], marched.rates, strict=False):
+        window = refine(equation, constant(start), constant(end), y, constant(rates), error)
+        y, last = window.end, window.error[-1]
+        # What is left out has the sign of the error, so that it adds up from window to window.
+        error = last + jnp.where(last < 0, -window.left_out, window.left_out)
+        found.append(jax.tree.map(np.asarray, window))
+    return Corrected(*(np.stack([getattr(x, name) for x in found]) for name in Corrected._fields))
+
+
