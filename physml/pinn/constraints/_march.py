@@ -24,6 +24,7 @@ _SHRINKS = 0.3  # of a span whose window could not be solved
 _CAUTION = 0.8
 _FIRST_CHANGE = 0.1  # of a component in the first window
 _FIRST_SHARE = 1e-2  # of the whole time, where no component changes at first
+_LEAST_SHARE = 1e-10  # a component may be as small as rounding; a rejected span shrinks anyway
 _SHORTEST = 16  # roundings of the time
 
 
@@ -110,7 +111,8 @@ def _first_span(whole: float, y0: Array, dy0: Array, settings: Settings) -> floa
         return settings.first_span
     moves = (y0 != 0) & (dy0 != 0)
     shares = np.abs(y0[moves]) / np.abs(dy0[moves])
-    return min(_FIRST_SHARE * whole, float(np.min(_FIRST_CHANGE * shares, initial=np.inf)))
+    soon = max(float(np.min(_FIRST_CHANGE * shares, initial=np.inf)), _LEAST_SHARE * whole)
+    return min(_FIRST_SHARE * whole, soon)
 
 
 def _guesses(

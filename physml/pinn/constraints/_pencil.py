@@ -78,10 +78,12 @@ def is_regular(matrix: Float[Array, "dim dim"]) -> bool:
     return rank_of(matrix) == len(matrix)
 
 
-def solve(matrix: Float[Array, "dim dim"], known: Float[Array, " dim"]) -> Float[Array, " dim"]:
+def solve(
+    matrix: Float[Array, "dim dim"], known: Float[Array, "dim *many"]
+) -> Float[Array, "dim *many"]:
     """The solution of a regular linear system, with rows and columns balanced."""
     rows, columns = balance(matrix)
-    return columns * np.linalg.solve(rows[:, None] * matrix * columns, rows * known)
+    return (columns * np.linalg.solve(rows[:, None] * matrix * columns, (rows * known.T).T).T).T
 
 
 def _rank(singular: Float[Array, " dim"]) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_finite
 from physml._numerics.compiled import constant
+from physml._numerics.units import ROUNDINGS
 from physml._types import Numbers
 from physml.pinn.constraints._equation import Derivatives, Equation
 from physml.pinn.constraints._pencil import Pencil, is_regular, rank_of, solve, take_apart
@@ -127,18 +128,19 @@ def find_start(
         ValueError: see `consistent_start`.
     """
     y, dy = y0, dy0
-    before, eps = np.inf, np.finfo(y0.dtype).eps
     for number in range(_MOST_STEPS):
         at = _finite(equation.derivatives(t0, y, dy), t0)
         pencil = take_apart(at.by_rate, at.by_state)
         if number == 0:
             _require_lasting_rank(equation, t0, y, dy, pencil.rank)
-        change, rate = _newton(at, pencil, t0, fixed)
-        length = _length(change, y) + _length(rate, dy)
-        if length <= eps or (number > 3 and length >= before and length < eps**0.5):
-            break
-        before = length
-        y, dy = _damped(equation, t0, (y, dy), (change, rate), (at, pencil, fixed))
+        system = _NewtonSystem.at(at, pencil, t0, fixed)
+        change, rate = system.steps(at.missed)
+        y_off, dy_off = system.rounding(at, y, dy)
+        if np.all(np.abs(change) <= y_off):
+            change = np.zeros_like(y)  # a start that fulfils the equations stays as it is
+            if np.all(np.abs(rate) <= dy_off):
+                break
+        y, dy = _damped(equation, t0, (y, dy), (change, rate), system)
     else:
         raise ValueError(
             f"y0 must have a consistent state near it, got none at t0 = {t0}: Newton's method for "
@@ -188,33 +190,58 @@ def _require_lasting_rank(
             )
 
 
-def _newton(
-    at: Derivatives, pencil: Pencil, t0: float, fixed: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The steps of the state and of its derivative."""
-    dim, rank = len(at.missed), pencil.rank
-    if fixed is None:
+class _NewtonSystem(NamedTuple):
+    """The linear equations of a Newton step.
+
+    Attributes:
+        matrix: of the equations, for a step along the columns of the two others.
+        moved: the directions of the derivative.
+        directions: those of the state.
+    """
+
+    matrix: Float[np.ndarray, "dim dim"]
+    moved: Float[np.ndarray, "dim rank"]
+    directions: Float[np.ndarray, "dim free"]
+
+    @classmethod
+    def at(
+        cls, at: Derivatives, pencil: Pencil, t0: float, fixed: np.ndarray | None
+    ) -> "_NewtonSystem":
+        """The equations at a state and a derivative.
+
+        Raises:
+            ValueError: they are singular.
+        """
         directions = pencil.unseen
-    else:
-        if len(fixed) != rank:
-            raise ValueError(
-                f"fixed must be {rank} components, as many as there are differential ones, "
-                f"got {len(fixed)}"
-            )
-        directions = np.delete(np.eye(dim, dtype=at.missed.dtype), fixed, axis=1)
-    matrix = np.concatenate([at.by_rate @ pencil.moved, at.by_state @ directions], axis=1)
-    if not is_regular(matrix):
-        require_index_one(pencil, t0)
-        kept = "those without derivatives" if fixed is None else fixed.tolist()
-        raise ValueError(f"fixed must determine the other components at t = {t0}, got {kept}")
-    found = solve(matrix, -at.missed)
-    return directions @ found[rank:], pencil.moved @ found[:rank]
+        if fixed is not None:
+            if len(fixed) != pencil.rank:
+                raise ValueError(
+                    f"fixed must be {pencil.rank} components, as many as there are differential "
+                    f"ones, got {len(fixed)}"
+                )
+            directions = np.delete(np.eye(len(at.missed), dtype=at.missed.dtype), fixed, axis=1)
+        matrix = np.concatenate([at.by_rate @ pencil.moved, at.by_state @ directions], axis=1)
+        if not is_regular(matrix):
+            require_index_one(pencil, t0)
+            kept = "none" if fixed is None else fixed.tolist()
+            raise ValueError(f"fixed must determine the other components at t = {t0}, got {kept}")
+        return cls(matrix, pencil.moved, directions)
 
+    def steps(self, missed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The steps of the state and of its derivative that take up a miss, or several."""
+        rank, found = self.moved.shape[1], solve(self.matrix, -missed)
+        return self.directions @ found[rank:], self.moved @ found[:rank]
 
-def _length(step: np.ndarray, value: np.ndarray) -> float:
-    """The largest step beside its component, or beside all where that is zero."""
-    size = np.abs(value) + np.abs(step)
-    return float(np.max(np.where(size > 0, np.abs(step) / np.where(size > 0, size, 1.0), 0.0)))
+    def rounding(
+        self, at: Derivatives, y: np.ndarray, dy: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The steps that may be rounding of the equations' terms, or of the values."""
+        eps = np.finfo(y.dtype).eps
+        terms = np.abs(at.by_state) @ np.abs(y) + np.abs(at.by_rate) @ np.abs(dy)
+        steps = self.steps(np.diag(ROUNDINGS * eps * (terms + np.abs(at.missed))))
+        off = (np.abs(step).sum(axis=1) for step in steps)
+        y_off, dy_off = (x + 4 * eps * np.abs(value) for x, value in zip(off, (y, dy), strict=True))
+        return y_off, dy_off
 
 
 def _damped(
@@ -222,10 +249,9 @@ def _damped(
     t0: float,
     start: tuple[np.ndarray, np.ndarray],
     step: tuple[np.ndarray, np.ndarray],
-    context: tuple[Derivatives, Pencil, np.ndarray | None],
+    system: _NewtonSystem,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The start after so much of a Newton step that the next simplified step is shorter."""
-    at, pencil, fixed = context
     units = [np.abs(x) + np.abs(s) for x, s in zip(start, step, strict=True)]
     units = [np.where(unit > 0, unit, 1.0) for unit in units]
 
@@ -237,7 +263,7 @@ def _damped(
         y, dy = (x + share * s for x, s in zip(start, step, strict=True))
         missed = equation.derivatives(t0, y, dy).missed
         if np.isfinite(missed).all():
-            after = _newton(at._replace(missed=missed), pencil, t0, fixed)
+            after = system.steps(missed)
             if norm(after) <= (1 - share / 4) * norm(step) or norm(step) < 1e-6:
                 return y, dy
         share /= 2
