@@ -13,8 +13,8 @@ from physml._numerics.interrupt import ctrl_c
 from physml._numerics.quadrature import radau
 from physml.pinn.collocation import Tolerance
 from physml.pinn.constraints._equation import Equation
-from physml.pinn.constraints._refined import Refined, refine
-from physml.pinn.constraints._window import Guess, Window, fit_window
+from physml.pinn.constraints._refined import Programs, Refined
+from physml.pinn.constraints._window import Guess, Window
 from physml.results import RESULTS
 
 Array = np.ndarray
@@ -37,6 +37,13 @@ class Settings(NamedTuple):
     max_window: float
     max_steps: int
     max_windows: int
+
+
+class Task(NamedTuple):
+    """What is solved, and the programs for it."""
+
+    equation: Equation
+    programs: Programs
 
 
 class Marched(NamedTuple):
@@ -63,12 +70,12 @@ class Marched(NamedTuple):
 
 
 def march(
-    equation: Equation, t0: float, t1: float, y0: Array, dy0: Array, settings: Settings
+    task: Task, interval: tuple[float, float], y0: Array, dy0: Array, settings: Settings
 ) -> Marched:
     """Fit windows from t0 on until t1 is reached or a window cannot be solved."""
     dtype, num_points = y0.dtype, settings.num_points
-    t, y, slope = float(t0), y0, dy0
-    span = _first_span(t1 - t0, y0, dy0, settings)
+    (t, t1), y, slope = interval, y0, dy0
+    span = _first_span(t1 - t, y0, dy0, settings)
     edges, rates, errors, counts = [t], [], [], [0, 0]
     seen, last, result = np.abs(y0), None, RESULTS.successful
     with ctrl_c() as interrupted:
@@ -86,8 +93,8 @@ def march(
             if not end - t > _SHORTEST * np.finfo(dtype).eps * max(abs(t), abs(end)):
                 result = RESULTS.window_failed
                 break
-            window = _fit(equation, (t, end - t), y, _guesses(y, slope, last, end - t, num_points),
-                          seen, settings)  # fmt: skip
+            guesses = _guesses(y, slope, last, end - t, num_points)
+            window = _fit(task, (t, end), y, guesses, seen, settings)
             counts[1] += int(window.steps)
             error = float(window.error)
             factor = _CAUTION * error ** (-1 / (num_points + 1)) if error > 0 else _MOST_GROWTH
@@ -138,28 +145,23 @@ def _guesses(
 
 
 def _fit(
-    equation: Equation,
-    where: tuple[float, float],
+    task: Task,
+    edges: tuple[float, float],
     y: Array,
     guesses: list[Guess],
     seen: Array,
     settings: Settings,
 ) -> Window:
     """The first fit that succeeds, from one guess after the other."""
-    at = [constant(x, y.dtype) for x in where]
-    steps = 0
-    window = None
+    at = np.asarray(edges[0], y.dtype), np.asarray(edges[1], y.dtype)
+    steps, most = 0, np.asarray(settings.max_steps, np.int32)
     for guess in guesses:
-        found = fit_window(
-            equation, settings.tolerance, *at, constant(y), jax.tree.map(constant, guess),
-            constant(seen), constant(settings.max_steps),
-        )  # fmt: skip
-        window = jax.tree.map(np.asarray, found)
+        found = task.programs.fit(task.equation, settings.tolerance, at, y, guess, seen, most)
+        window = Window(*map(np.asarray, found))
         steps += int(window.steps)
         if np.isfinite(window.error):
             break
-    assert window is not None
-    return window._replace(steps=np.asarray(steps))
+    return window._replace(steps=np.asarray(steps))  # pyright: ignore
 
 
 class Corrected(NamedTuple):
@@ -170,17 +172,15 @@ class Corrected(NamedTuple):
     left_out: Float[Array, "windows dim"]
 
 
-def correct(equation: Equation, y0: Array, marched: Marched) -> Corrected:
+def correct(task: Task, y0: Array, marched: Marched) -> Corrected:
     """Solve the windows again, one after the other, and carry the error of that through them."""
     y: DoubleDouble = exact(constant(y0))
     error = constant(np.zeros_like(y0))
     found: list[Refined] = []
     for start, end, rates in zip(marched.edges, marched.edges[1:], marched.rates, strict=False):
-        window = refine(equation, constant(start), constant(end), y, constant(rates), error)
+        window = task.programs.refine(task.equation, (start, end), y, rates, error)
         y, last = window.end, window.error[-1]
         # What is left out has the sign of the error, so that it adds up from window to window.
         error = last + jnp.where(last < 0, -window.left_out, window.left_out)
         found.append(jax.tree.map(np.asarray, window))
     return Corrected(*(np.stack([getattr(x, name) for x in found]) for name in Corrected._fields))
-
-

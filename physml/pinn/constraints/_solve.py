@@ -9,13 +9,14 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
-from physml._numerics.compiled import constant
+from physml._numerics.compiled import constant, once
 from physml._numerics.quadrature import radau
 from physml._types import Numbers
 from physml.pinn.collocation import Error, Polynomials, Tolerance
 from physml.pinn.constraints._equation import Equation
-from physml.pinn.constraints._march import Corrected, Marched, Settings, correct, march
+from physml.pinn.constraints._march import Corrected, Marched, Settings, Task, correct, march
 from physml.pinn.constraints._pencil import Pencil, solve, take_apart
+from physml.pinn.constraints._refined import make_programs
 from physml.pinn.constraints._start import check_equation, find_start
 from physml.results import RESULTS, conclude
 from physml.solution import Solution
@@ -126,8 +127,9 @@ def solve_constrained(
     with single_threaded_blas():
         y, dy, pencil = find_start(equation, t0, given, rate)
         _require_consistent(equation, t0, given, y, pencil)
-        marched = march(equation, t0, t1, y, dy, settings)
-        solution = _solution(equation, y, marched, times, tolerance)
+        task = Task(equation, once(make_programs, equation, tolerance, constant(y), num_points))
+        marched = march(task, (t0, t1), y, dy, settings)
+        solution = _solution(task, y, marched, times, tolerance)
     details = _details(solution, equation, marched, tolerance, t1)
     return conclude(solution, solution.result, "pinn.solve_constrained", details, throw=throw)
 
@@ -152,7 +154,7 @@ def _require_consistent(
 
 
 def _solution(
-    equation: Equation,
+    task: Task,
     y0: np.ndarray,
     marched: Marched,
     ts: Float[Array, " n"],
@@ -161,7 +163,7 @@ def _solution(
     """The windows corrected, judged, and put together for the user."""
     result, count, dtype = marched.result, len(marched.rates), y0.dtype
     if count:
-        corrected = correct(equation, y0, marched)
+        corrected = correct(task, y0, marched)
     else:  # one window of no span
         nothing = np.zeros((1, 2, len(y0)), dtype)
         corrected = Corrected(nothing + y0, nothing, np.full((1, len(y0)), np.inf, dtype))

@@ -8,11 +8,10 @@ algebraic equations hold there.
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
 from physml._numerics.quadrature import interpolation, radau
 from physml._numerics.units import ROUNDINGS, in_units, responses
@@ -75,10 +74,10 @@ def factorise(
     by_state: Float[Array, "points dim dim"],
     by_rate: Float[Array, "points dim dim"],
     half: Float[Array, ""],
-    integrals: Float[Array, "points points"],
 ) -> Factors:
     """The factors of the matrix of Newton's method for the derivatives at the points."""
     points, dim, _ = by_rate.shape
+    integrals = integrals_of(points, half.dtype)
     identity = jnp.eye(points, dtype=half.dtype)
     matrix = jnp.einsum("jil,jk->jikl", by_rate, identity)
     matrix += jnp.einsum("jil,jk->jikl", by_state, half * integrals)
@@ -94,12 +93,10 @@ def factorise(
     return Factors(lu, pivots, rows, columns)
 
 
-@eqx.filter_jit
 def fit_window(
     equation: Equation,
     tolerance: Tolerance,
-    start: Float[Array, ""],
-    span: Float[Array, ""],
+    edges: tuple[Float[Array, ""], Float[Array, ""]],
     y: Float[Array, " dim"],
     guess: Guess,
     seen: Float[Array, " dim"],
@@ -115,14 +112,14 @@ def fit_window(
     Args:
         equation: F.
         tolerance: of the state.
-        start, span: of the window.
+        edges: the start and the end of the window.
         y: the state at its start.
         guess: where Newton's method starts.
         seen: the largest size of each component so far.
         max_steps: of Newton's steps.
     """
     dim, num_points = guess.rates.shape
-    half = span / 2
+    start, half = edges[0], (edges[1] - edges[0]) / 2
     times, integrals = _points(num_points, start, half)
 
     def allowed(u: Array, spoilt: Array) -> Array:
@@ -134,7 +131,7 @@ def fit_window(
         whole = y[:, None] + half * (z @ integrals.T)
         missed = missed + jnp.einsum("pil,lp->ip", by_state, whole - u)
         known = [-missed, *_spoilt(equation, tolerance, times, whole, z)]
-        factors = factorise(by_state, by_rate, half, integrals)
+        factors = factorise(by_state, by_rate, half)
         change = factors.solve(jnp.stack(known, axis=2))
         moved = jnp.max(jnp.abs(half * jnp.einsum("ikc,pk->ipc", change, integrals)), axis=1)
         z = z + change[:, :, 0]
@@ -156,7 +153,7 @@ def fit_window(
     z_between = z @ _to_finer(num_points, more, z.dtype).T
     u_between = y[:, None] + half * (z_between @ integrals.T)
     missed, by_state, by_rate = equation.linearised(times, u_between, z_between)
-    change = factorise(by_state, by_rate, half, integrals).solve(-missed)
+    change = factorise(by_state, by_rate, half).solve(-missed)
     left = jnp.max(jnp.abs(half * (change @ integrals.T)), axis=1)
     error = jnp.max(in_units(left, allowed(u_between, spoilt), jnp.inf))
     sound = (last <= _STEP_TO_STAY) & jnp.all(jnp.isfinite(z)) & jnp.isfinite(error)
@@ -167,10 +164,15 @@ def _points(num_points: int, start: Array, half: Array) -> tuple[Array, Array]:
     """The times of the points, and the integrals up to each of them."""
     rule = radau(num_points)
     times = start + half * (jnp.asarray(rule.points, half.dtype) + 1)
-    return times, jnp.asarray(rule.integrals[:-1].astype(float), half.dtype)
+    return times, integrals_of(num_points, half.dtype)
 
 
-def _to_finer(few: int, many: int, dtype: np.dtype) -> Float[Array, "many few"]:
+def integrals_of(num_points: int, dtype: DTypeLike) -> Float[Array, "points points"]:
+    """W: the integrals from the start to each point, by the values at all of them."""
+    return jnp.asarray(radau(num_points).integrals[:-1].astype(float), dtype)
+
+
+def _to_finer(few: int, many: int, dtype: DTypeLike) -> Float[Array, "many few"]:
     return jnp.asarray(interpolation(radau(few).points, radau(many).points), dtype)
 
 
