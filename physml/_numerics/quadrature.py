@@ -1,4 +1,4 @@
-"""Gauss and Radau quadrature on [-1, 1], polynomials through its points, and pieces of intervals."""
+"""Gauss and Radau quadrature on [-1, 1], polynomials through points, and pieces of intervals."""
 
 import functools
 from collections.abc import Callable

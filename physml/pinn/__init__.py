@@ -8,6 +8,7 @@ from physml.pinn.boundary import solve_boundary as solve_boundary
 from physml.pinn.collocation import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.collocation import WindowNetworks as WindowNetworks
 from physml.pinn.constraints import ConsistentStart as ConsistentStart
+from physml.pinn.constraints import StatesAndRates as StatesAndRates
 from physml.pinn.constraints import consistent_start as consistent_start
 from physml.pinn.constraints import solve_constrained as solve_constrained
 from physml.pinn.events import Event as Event

@@ -27,6 +27,8 @@ class ImplicitSystem(eqx.Module):
         state_names: a short name for each component.
         num_multipliers: how many of the last components start at zero and may be left out of a
             start.
+        num_hidden: how many of the last components a solution leaves out, because they stay zero
+            where the equations agree.
     """
 
     equations: Callable
@@ -34,6 +36,7 @@ class ImplicitSystem(eqx.Module):
     dim: int = eqx.field(static=True)
     state_names: tuple[str, ...] = eqx.field(static=True)
     num_multipliers: int = eqx.field(static=True, default=0)
+    num_hidden: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
         require_count(dim=self.dim)
@@ -181,8 +184,9 @@ def with_invariants(
     The equations are $y' = f(t, y) + G^T m'$ and $g(t, y) = g(t_0, y_0)$, with the derivatives G of
     g in y. If f keeps g, then m stays zero and y is the solution of y' = f(t, y): the multipliers m
     take up what errors would do to g. If f does not keep g, the motion is forced onto the surface,
-    and m says how strongly. m is appended to the state. As its derivative stands in the equations,
-    their index is 1.
+    and m says how strongly. m is appended to the state, and a solution leaves it out: its
+    largest values are `solution.stats["multipliers"]`. As the derivative of m stands in the
+    equations, their index is 1.
 
     Args:
         system: an ordinary differential equation.
@@ -214,7 +218,7 @@ def with_invariants(
         raise ValueError(f"invariants must have shape (held,), got {values.shape}")
     names = (*system.state_names, *(f"m{i}" for i in range(len(values))))
     equations = _Invariant(system, nothing.invariants, values)
-    return ImplicitSystem(equations, args, len(names), names, len(values))
+    return ImplicitSystem(equations, args, len(names), names, len(values), len(values))
 
 
 class _Motion(eqx.Module):
@@ -267,7 +271,7 @@ def constrained_motion(
 
     and as their derivatives stand in the equations, the index is 1. The state is (q, v, l, m). The
     reaction force of the constraint is $-G^T \lambda$ with $\lambda = l'$, so
-    `solution.derivative(t)` has it; m stays zero.
+    `solution.derivative(t)` has it. m stays zero, and a solution leaves it out.
 
     Args:
         force: `F(t, q, v, args)`, a number for each coordinate.
@@ -306,7 +310,7 @@ def constrained_motion(
     k = found.size
     parts = (("q", n), ("v", n), ("l", k), ("m", k))
     names = tuple(f"{name}{i}" for name, count in parts for i in range(count))
-    return ImplicitSystem(equations, args, len(names), names, 2 * k)
+    return ImplicitSystem(equations, args, len(names), names, 2 * k, k)
 
 
 def _system(

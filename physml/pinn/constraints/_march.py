@@ -2,18 +2,14 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from physml._numerics.compiled import constant
-from physml._numerics.double_double import DoubleDouble, exact
 from physml._numerics.interrupt import ctrl_c
 from physml._numerics.quadrature import radau
 from physml.pinn.collocation import Tolerance
 from physml.pinn.constraints._equation import Equation
-from physml.pinn.constraints._refined import Programs, Refined
+from physml.pinn.constraints._refined import Programs, Refined, known
 from physml.pinn.constraints._window import Guess, Window
 from physml.results import RESULTS
 
@@ -57,6 +53,7 @@ class Marched(NamedTuple):
         steps: Newton's, in all windows.
         result: how the march ended.
         state, slope: where it stopped, and the derivative there.
+        spoilt: what tolerated errors of other components may make of each one.
     """
 
     edges: Float[Array, " edges"]
@@ -67,6 +64,7 @@ class Marched(NamedTuple):
     result: RESULTS
     state: Float[Array, " dim"]
     slope: Float[Array, " dim"]
+    spoilt: Float[Array, " dim"]
 
 
 def march(
@@ -78,6 +76,7 @@ def march(
     span = _first_span(t1 - t, y0, dy0, settings)
     edges, rates, errors, counts = [t], [], [], [0, 0]
     seen, last, result = np.abs(y0), None, RESULTS.successful
+    spoilt = np.zeros_like(y0)
     with ctrl_c() as interrupted:
         while t < t1:
             if interrupted():
@@ -104,12 +103,13 @@ def march(
                 continue
             y, slope = np.asarray(window.values[:, -1]), np.asarray(window.rates[:, -1])
             seen = np.maximum(seen, np.max(np.abs(window.values), axis=1))
+            spoilt = np.maximum(spoilt, window.spoilt)
             last = np.asarray(window.rates), end - t
             rates.append(last[0])
             errors.append(error)
             edges.append(end)
             span, t = (end - t) * min(max(factor, _SHRINKS), _MOST_GROWTH), end
-    return Marched(np.asarray(edges, dtype), rates, errors, *counts, result, y, slope)
+    return Marched(np.asarray(edges, dtype), rates, errors, *counts, result, y, slope, spoilt)
 
 
 def _first_span(whole: float, y0: Array, dy0: Array, settings: Settings) -> float:
@@ -133,8 +133,7 @@ def _guesses(
     rates, before = last
     legendre = np.polynomial.legendre
     terms = np.linalg.solve(legendre.legvander(points, num_points - 1), rates.T)
-    # Only the lowest terms are continued: others grow like powers of the distance.
-    kept, integrals = terms[:3], np.zeros((4, len(y)))
+    kept = terms[:3]  # others grow like powers of the distance
     integrals = legendre.legint(kept, lbnd=1.0)
     s = 1 + (points + 1) * span / before
     continued = Guess(
@@ -165,22 +164,25 @@ def _fit(
 
 
 class Corrected(NamedTuple):
-    """The solution at the points of all windows, and the error that remains."""
+    """The solution and its derivative at the points of all windows, and the error that remains."""
 
     values: Float[Array, "windows nodes dim"]
+    rates: Float[Array, "windows points dim"]
     error: Float[Array, "windows more_nodes dim"]
     left_out: Float[Array, "windows dim"]
 
 
 def correct(task: Task, y0: Array, marched: Marched) -> Corrected:
     """Solve the windows again, one after the other, and carry the error of that through them."""
-    y: DoubleDouble = exact(constant(y0))
-    error = constant(np.zeros_like(y0))
+    y, error = known(y0), np.zeros_like(y0)
+    if not marched.rates:  # one window of no span, of which nothing is known
+        nothing = np.zeros((1, 2, len(y0)), y0.dtype)
+        return Corrected(nothing + y0, nothing[:, 1:], nothing, nothing[:, 0] + np.inf)
     found: list[Refined] = []
     for start, end, rates in zip(marched.edges, marched.edges[1:], marched.rates, strict=False):
         window = task.programs.refine(task.equation, (start, end), y, rates, error)
         y, last = window.end, window.error[-1]
         # What is left out has the sign of the error, so that it adds up from window to window.
-        error = last + jnp.where(last < 0, -window.left_out, window.left_out)
-        found.append(jax.tree.map(np.asarray, window))
+        error = last + np.where(last < 0, -window.left_out, window.left_out)
+        found.append(window)
     return Corrected(*(np.stack([getattr(x, name) for x in found]) for name in Corrected._fields))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics import double_double as dd
-from physml._numerics.compiled import compiling, constant, lower
+from physml._numerics.compiled import compiling, lower
 from physml._numerics.double_double import DoubleDouble, add, exact
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import gauss, interpolation, radau
@@ -33,14 +33,16 @@ class Refined(NamedTuple):
 
     Attributes:
         values: at the start and the points.
+        rates: the derivatives at the points.
         error: what is to be added to the solution, at the start and at more points.
         left_out: what these leave out of the error.
         end: the state at the end.
     """
 
-    values: Float[Array, "nodes dim"]
-    error: Float[Array, "more_nodes dim"]
-    left_out: Float[Array, " dim"]
+    values: Float[np.ndarray, "nodes dim"]
+    rates: Float[np.ndarray, "points dim"]
+    error: Float[np.ndarray, "more_nodes dim"]
+    left_out: Float[np.ndarray, " dim"]
     end: DoubleDouble
 
 
@@ -61,10 +63,10 @@ class Programs(NamedTuple):
     def refine(
         self,
         equation: Equation,
-        edges: tuple[Array, Array],
+        edges: tuple[np.ndarray, np.ndarray],
         y: DoubleDouble,
         rates: Float[np.ndarray, "dim points"],
-        error: Float[Array, " dim"],
+        error: Float[np.ndarray, " dim"],
     ) -> Refined:
         r"""Solve a window at half as many points again, and carry the solution's error through it.
 
@@ -82,7 +84,7 @@ class Programs(NamedTuple):
         """
         fine = finer(rates.shape[1])
         to_fine = interpolation(radau(rates.shape[1]).points, radau(fine).points)
-        z = exact(constant(rates @ to_fine.T, rates.dtype))
+        z = known((rates @ to_fine.T).astype(rates.dtype))
         at = self.states(edges, y, z)
         factors = self.factors(equation, at, edges)
         for _ in range(_PASSES):
@@ -91,8 +93,10 @@ class Programs(NamedTuple):
         more = self.between(edges, y, z)
         missed = self.missed(equation, *more)
         found, beyond = self.carry(equation, more, edges, z.hi, missed, error)
-        values = jnp.concatenate([y.hi[:, None], at.states.hi], axis=1)
-        return Refined(values.T, found.T, beyond, jax.tree.map(lambda x: x[:, -1], at.states))
+        values = np.concatenate([y.hi[:, None], at.states.hi], axis=1)
+        end = jax.tree.map(lambda x: np.asarray(x)[:, -1], at.states)
+        rates = np.asarray(z.hi).T
+        return Refined(values.T, rates, np.asarray(found).T, np.asarray(beyond), end)
 
 
 class At(NamedTuple):
@@ -144,7 +148,12 @@ def make_programs(
 def _padded(at: At) -> At:
     """The last point repeated, so that one program finds misses at few points and at many."""
     fill = finer(at.times.hi.size) - at.times.hi.size
-    return jax.tree.map(lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, fill)], "edge"), at)
+    return jax.tree.map(lambda x: np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, fill)], "edge"), at)
+
+
+def known(x: np.ndarray) -> DoubleDouble:
+    """Floats on the host as double-doubles."""
+    return DoubleDouble(x, np.zeros_like(x))  # pyright: ignore[reportArgumentType]
 
 
 def _states(edges: tuple[Array, Array], y: DoubleDouble, z: DoubleDouble) -> At:

@@ -1,29 +1,25 @@
 """An initial value problem with constraints, window after window."""
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.compiled import constant, once
-from physml._numerics.quadrature import radau
 from physml._types import Numbers
-from physml.pinn.collocation import Error, Polynomials, Tolerance
+from physml.pinn.collocation import Tolerance
 from physml.pinn.constraints._equation import Equation
-from physml.pinn.constraints._march import Corrected, Marched, Settings, Task, correct, march
+from physml.pinn.constraints._march import Marched, Settings, Task, correct, march
 from physml.pinn.constraints._pencil import Pencil, solve, take_apart
 from physml.pinn.constraints._refined import make_programs
+from physml.pinn.constraints._solution import put_together
 from physml.pinn.constraints._start import check_equation, find_start
 from physml.results import RESULTS, conclude
 from physml.solution import Solution
 from physml.systems import ImplicitSystem
 
 _DEFAULT_RTOL = (1e-10, 1e-4)  # in float64 and float32
-_INTERPOLATED = 3.0  # the error of a polynomial through nodes, in units of its last term
 _ROUNDINGS = 1e3  # by which a start may miss the equations
 
 
@@ -93,7 +89,8 @@ def solve_constrained(
 
     Returns:
         A `Solution`. `stats` holds `num_windows`, `num_rejected`, `num_iterations`, and for each
-        window its `edges` and `residuals` (in units of the tolerance; 1 is what is accepted).
+        window its `edges` and `residuals` (in units of the tolerance; 1 is what is accepted), and
+        `multipliers`, the largest values of components that the solution leaves out.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision, a start that
@@ -129,7 +126,8 @@ def solve_constrained(
         _require_consistent(equation, t0, given, y, pencil)
         task = Task(equation, once(make_programs, equation, tolerance, constant(y), num_points))
         marched = march(task, (t0, t1), y, dy, settings)
-        solution = _solution(task, y, marched, times, tolerance)
+        corrected = correct(task, y, marched)
+        solution = put_together(marched, corrected, times, tolerance, system.num_hidden)
     details = _details(solution, equation, marched, tolerance, t1)
     return conclude(solution, solution.result, "pinn.solve_constrained", details, throw=throw)
 
@@ -151,101 +149,6 @@ def _require_consistent(
         f"y0 must be consistent, F(t0, y0, y') = 0 for some y', got {given.tolist()}; "
         f"pinn.consistent_start finds {found.tolist()}, which keeps the differential components"
     )
-
-
-def _solution(
-    task: Task,
-    y0: np.ndarray,
-    marched: Marched,
-    ts: Float[Array, " n"],
-    tolerance: Tolerance,
-) -> Solution:
-    """The windows corrected, judged, and put together for the user."""
-    result, count, dtype = marched.result, len(marched.rates), y0.dtype
-    if count:
-        corrected = correct(task, y0, marched)
-    else:  # one window of no span
-        nothing = np.zeros((1, 2, len(y0)), dtype)
-        corrected = Corrected(nothing + y0, nothing, np.full((1, len(y0)), np.inf, dtype))
-    edges = marched.edges if count else np.repeat(marched.edges, 2)
-    dense, error, trusted = _judge(edges, corrected, tolerance)
-    if result == RESULTS.successful and not trusted:
-        result = RESULTS.suspect
-    t1 = constant(edges[-1])
-    return Solution(
-        ts=ts,
-        ys=_values_at(dense, ts, t1),
-        t0=constant(edges[0]),
-        t1=t1,
-        dense=dense,
-        result=result,
-        stats={
-            "num_windows": constant(count),
-            "num_rejected": constant(marched.rejected),
-            "num_iterations": constant(marched.steps),
-            "edges": constant(marched.edges),
-            "residuals": constant(np.asarray(marched.errors, dtype)),
-        },
-        error=error,
-    )
-
-
-def _judge(
-    edges: np.ndarray, corrected: Corrected, tolerance: Tolerance
-) -> tuple[Polynomials, Error, bool]:
-    """The solution in continuous time, the estimate of its error, and whether it can be trusted."""
-    values, error, left_out = corrected
-    eps, spans = np.finfo(values.dtype).eps, np.diff(edges)
-    size = np.max(np.abs(values), axis=1)
-    late = np.maximum(np.abs(edges[:-1]), np.abs(edges[1:]))[:, None]
-    terms = _legendre(values)
-    rounding = 2 * eps * size + 0.5 * eps * late * _slopes(values, spans)
-    resolution = left_out + rounding + _INTERPOLATED * np.max(np.abs(terms[:, -2:]), axis=1)
-    dense = _pieces(edges[:-1], spans, terms)
-    signed = _pieces(edges[:-1], spans, _legendre(error))
-    largest = np.max(np.abs(error), axis=1) + resolution
-    rtol = float(tolerance.rtol)
-    enough = rtol**0.5 * np.max(size, axis=0) + np.max(rounding, axis=0)
-    if tolerance.atol is not None:
-        enough = enough + np.asarray(tolerance.atol)
-    fill = len(dense.starts) - len(spans)
-    resolution = constant(np.pad(resolution, ((0, fill), (0, 0))).astype(values.dtype))
-    return dense, Error(signed, resolution), bool(np.all(largest <= enough))
-
-
-def _nodes(count: int) -> Float[np.ndarray, " nodes"]:
-    """The start of a window, in [-1, 1], and its points."""
-    return np.append(-1.0, radau(count - 1).points) if count > 2 else np.asarray([-1.0, 1.0])
-
-
-def _legendre(values: Float[np.ndarray, "windows nodes dim"]) -> np.ndarray:
-    """The Legendre coefficients of the polynomials through the values."""
-    nodes = _nodes(values.shape[1])
-    inverse = np.linalg.inv(np.polynomial.legendre.legvander(nodes, len(nodes) - 1))
-    return np.einsum("np,kpi->kni", inverse, values)
-
-
-def _slopes(values: np.ndarray, spans: np.ndarray) -> Float[np.ndarray, "windows dim"]:
-    """The largest slope between two nodes of each window."""
-    steps = np.diff(_nodes(values.shape[1]))[:, None] * spans[:, None, None] / 2
-    steps = np.where(steps > 0, steps, 1.0)
-    return np.max(np.abs(np.diff(values, axis=1)) / steps, axis=1)
-
-
-def _pieces(starts: np.ndarray, spans: np.ndarray, terms: np.ndarray) -> Polynomials:
-    """Polynomials in buffers for a power of two of windows, so that few shapes are compiled."""
-    fill, dtype = max(64, 1 << (len(starts) - 1).bit_length()) - len(starts), starts.dtype
-    return Polynomials(
-        constant(np.pad(starts, (0, fill), constant_values=np.inf), dtype),
-        constant(np.pad(np.where(spans > 0, spans, 1.0), (0, fill), constant_values=1.0), dtype),
-        constant(np.pad(terms, ((0, fill), (0, 0), (0, 0))), dtype),
-    )
-
-
-@eqx.filter_jit
-def _values_at(dense: Polynomials, ts: Float[Array, " n"], t1: Array) -> Float[Array, "n dim"]:
-    found = jax.vmap(dense.evaluate)(jnp.minimum(ts, t1))
-    return jnp.where((ts <= t1)[:, None], found, jnp.nan)
 
 
 def _details(

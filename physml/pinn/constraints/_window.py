@@ -1,7 +1,10 @@
 r"""One window: polynomials through Radau points, fitted to the implicit equations.
 
 The unknowns are the derivatives $z_j$ at the points $t_j$. With W the integrals of the points'
-Lagrange polynomials and h the window's span, the state is $y_j = y_0 + \tfrac h2 \sum_k W_{jk} z_k$,
+Lagrange polynomials and h the window's span, the state is
+
+$$y_j = y_0 + \tfrac h2 \sum_k W_{jk} z_k,$$
+
 and the equations are $F(t_j, y_j, z_j) = 0$. The last point is the window's end, so that the
 algebraic equations hold there.
 """
@@ -31,12 +34,14 @@ class Window(NamedTuple):
         rates: z.
         error: of the window alone, in units of the tolerance; infinite where it was not solved.
         steps: Newton's.
+        spoilt: what rounding, and errors that are tolerated in others, make of each component.
     """
 
     values: Float[Array, "dim points"]
     rates: Float[Array, "dim points"]
     error: Float[Array, ""]
     steps: Int[Array, ""]
+    spoilt: Float[Array, " dim"]
 
 
 class Guess(NamedTuple):
@@ -118,7 +123,7 @@ def fit_window(
         seen: the largest size of each component so far.
         max_steps: of Newton's steps.
     """
-    dim, num_points = guess.rates.shape
+    num_points = guess.rates.shape[1]
     start, half = edges[0], (edges[1] - edges[0]) / 2
     times, integrals = _points(num_points, start, half)
 
@@ -157,7 +162,7 @@ def fit_window(
     left = jnp.max(jnp.abs(half * (change @ integrals.T)), axis=1)
     error = jnp.max(in_units(left, allowed(u_between, spoilt), jnp.inf))
     sound = (last <= _STEP_TO_STAY) & jnp.all(jnp.isfinite(z)) & jnp.isfinite(error)
-    return Window(u, z, jnp.where(sound, error, jnp.inf), count)
+    return Window(u, z, jnp.where(sound, error, jnp.inf), count, spoilt)
 
 
 def _points(num_points: int, start: Array, half: Array) -> tuple[Array, Array]:
