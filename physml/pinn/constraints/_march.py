@@ -180,7 +180,8 @@ def correct(task: Task, y0: Array, marched: Marched) -> Corrected:
         return Corrected(nothing + y0, nothing[:, 1:], nothing, nothing[:, 0] + np.inf)
     found: list[Refined] = []
     for start, end, rates in zip(marched.edges, marched.edges[1:], marched.rates, strict=False):
-        window = task.programs.refine(task.equation, (start, end), y, rates, error)
+        edges = np.asarray(start), np.asarray(end)
+        window = task.programs.refine(task.equation, edges, y, rates, error)
         y, last = window.end, window.error[-1]
         # What is left out has the sign of the error, so that it adds up from window to window.
         error = last + np.where(last < 0, -window.left_out, window.left_out)

@@ -137,8 +137,10 @@ def find_start(
         change, rate = system.steps(at.missed)
         y_off, dy_off = system.rounding(at, y, dy)
         if np.all(np.abs(change) <= y_off):
-            change = np.zeros_like(y)  # a start that fulfils the equations stays as it is
+            if np.array_equal(y, y0):  # a start that fulfils the equations stays as it is
+                change = np.zeros_like(y)
             if np.all(np.abs(rate) <= dy_off):
+                y, dy = y + change, dy + rate
                 break
         y, dy = _damped(equation, t0, (y, dy), (change, rate), system)
     else:

@@ -89,11 +89,11 @@ def factorise(
     matrix = matrix.reshape(points * dim, points * dim)
     rows, columns = jnp.ones((2, points * dim), half.dtype)
     for _ in range(_SWEEPS):  # so that no unit of an equation or a component chooses the pivots
-        size = jnp.abs(rows[:, None] * matrix * columns)
+        size = jnp.abs(rows[:, None] * matrix * columns[None])
         largest = jnp.max(size, axis=1), jnp.max(size, axis=0)
         by_row, by_column = (1 / jnp.sqrt(jnp.where(x > 0, x, 1.0)) for x in largest)
         rows, columns = rows * by_row, columns * by_column
-    balanced = rows[:, None] * matrix * columns
+    balanced = rows[:, None] * matrix * columns[None]
     lu, pivots = jax.scipy.linalg.lu_factor(balanced, check_finite=False)
     return Factors(lu, pivots, rows, columns)
 
