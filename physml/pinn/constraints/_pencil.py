@@ -56,7 +56,7 @@ def balance(matrix: Float[Array, "rows columns"]) -> tuple[Array, Array]:
     Source: D. Ruiz, A scaling algorithm to equilibrate both rows and columns norms in matrices,
     RAL-TR-2001-034.
     """
-    rows, columns = np.ones(matrix.shape[0]), np.ones(matrix.shape[1])
+    rows, columns = (np.ones(count, matrix.dtype) for count in matrix.shape)
     if not matrix.size:
         return rows, columns
     for _ in range(_SWEEPS):
