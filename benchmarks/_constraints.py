@@ -66,9 +66,7 @@ def robertson() -> Problem:
         return [*rates(*y)[:2], y[0] + y[1] + y[2] - 1]
 
     truth = [0.2083340149701255e-07, 0.8333360770334713e-13, 0.9999999791665050]
-    reduced = Reduced(
-        lambda t, y: rates(*y), [1.0, 0.0, 0.0], lambda t, y: y, [1e-8, 1e-13, 1.0]
-    )
+    reduced = Reduced(lambda t, y: rates(*y), [1.0, 0.0, 0.0], lambda t, y: y, [1e-8, 1e-13, 1.0])
     system = systems.with_mass(f, np.diag([1.0, 1.0, 0.0]))
     return Problem(
         "Robertson to 1e11", system, [1.0, 0.0, 0.0], None, np.array([1e11]), np.array([truth]),
@@ -101,15 +99,16 @@ def amplifier() -> Problem:
 
     def states(t: float, x: np.ndarray) -> np.ndarray:
         """All voltages, of those of the capacitors: three equations are solved by Newton."""
-        guess = np.array([0.1 * np.sin(200 * np.pi * t), 3.0, x[1], x[2] + 3, 3.0, x[3], 0, 0])
-        y = guess
-        y[1], y[4] = x[1], x[3]  # where the currents of the transistors are small
+        # Newton begins where the currents of the transistors are small.
+        y = np.array([0.0, x[1], x[1], 0.0, x[3], x[3], 0.0, 0.0])
         for _ in range(30):
             y[0], y[3] = y[1] + x[0], y[4] + x[2]
-            found = currents(np, t, y)
+            found, before = currents(np, t, y), y[[1, 4]]
             for i, j, resistance in ((0, 1, 1000.0), (3, 4, 9000.0)):
                 steep = 0.01 * size / 0.026 * np.exp((y[j] - y[j + 1]) / 0.026)
                 y[j] += (found[i] + found[j]) / (1 / resistance + 2 / 9000 + steep)
+            if np.max(np.abs(y[[1, 4]] - before)) < 1e-14:
+                break
         y[0], y[3] = y[1] + x[0], y[4] + x[2]
         second = size * (np.exp((y[4] - y[5]) / 0.026) - 1)
         y[7] = ((6 - x[4]) / 9000 - 0.99 * second) * 4500  # its current and that of y[6] agree

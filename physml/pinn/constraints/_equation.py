@@ -15,10 +15,10 @@ from physml.systems import ImplicitSystem
 class Derivatives(NamedTuple):
     """What the equations miss, F(t, y, y'), and its derivatives in t, y and y'."""
 
-    missed: Float[Array, " dim"]
-    by_time: Float[Array, " dim"]
-    by_state: Float[Array, "dim dim"]
-    by_rate: Float[Array, "dim dim"]
+    missed: Float[np.ndarray, " dim"]
+    by_time: Float[np.ndarray, " dim"]
+    by_state: Float[np.ndarray, "dim dim"]
+    by_rate: Float[np.ndarray, "dim dim"]
 
 
 class Equation(eqx.Module):

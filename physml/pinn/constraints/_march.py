@@ -109,7 +109,9 @@ def march(
             errors.append(error)
             edges.append(end)
             span, t = (end - t) * min(max(factor, _SHRINKS), _MOST_GROWTH), end
-    return Marched(np.asarray(edges, dtype), rates, errors, *counts, result, y, slope, spoilt)
+    return Marched(
+        np.asarray(edges, dtype), rates, errors, counts[0], counts[1], result, y, slope, spoilt
+    )
 
 
 def _first_span(whole: float, y0: Array, dy0: Array, settings: Settings) -> float:

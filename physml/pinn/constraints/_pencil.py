@@ -96,5 +96,7 @@ def _rank(singular: Float[Array, " dim"]) -> int:
 def _is_regular_pencil(by_rate: Array, by_state: Array) -> bool:
     """Whether A + s B is regular for almost all s, at s of three sizes and both signs."""
     first, second = np.max(np.abs(by_rate)), np.max(np.abs(by_state))
-    shares = (first / second if first > 0 and second > 0 else 1.0) * np.array([0.03, -0.3, 0.9, -1.7, 31.0])
+    shares = (first / second if first > 0 and second > 0 else 1.0) * np.array(
+        [0.03, -0.3, 0.9, -1.7, 31.0]
+    )
     return any(is_regular(by_rate + share * by_state) for share in shares)

@@ -37,11 +37,11 @@ class Window(NamedTuple):
         spoilt: what rounding, and errors that are tolerated in others, make of each component.
     """
 
-    values: Float[Array, "dim points"]
-    rates: Float[Array, "dim points"]
-    error: Float[Array, ""]
-    steps: Int[Array, ""]
-    spoilt: Float[Array, " dim"]
+    values: Float[Array | np.ndarray, "dim points"]
+    rates: Float[Array | np.ndarray, "dim points"]
+    error: Float[Array | np.ndarray, ""]
+    steps: Int[Array | np.ndarray, ""]
+    spoilt: Float[Array | np.ndarray, " dim"]
 
 
 class Guess(NamedTuple):
