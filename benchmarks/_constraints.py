@@ -101,12 +101,13 @@ def amplifier() -> Problem:
         """All voltages, of those of the capacitors: three equations are solved by Newton."""
         # Newton begins where the currents of the transistors are small.
         y = np.array([0.0, x[1], x[1], 0.0, x[3], x[3], 0.0, 0.0])
-        for _ in range(30):
+        for _ in range(300):
             y[0], y[3] = y[1] + x[0], y[4] + x[2]
             found, before = currents(np, t, y), y[[1, 4]]
             for i, j, resistance in ((0, 1, 1000.0), (3, 4, 9000.0)):
                 steep = 0.01 * size / 0.026 * np.exp((y[j] - y[j + 1]) / 0.026)
-                y[j] += (found[i] + found[j]) / (1 / resistance + 2 / 9000 + steep)
+                step = (found[i] + found[j]) / (1 / resistance + 2 / 9000 + steep)
+                y[j] += min(step, 0.05)  # a current grows by a factor of e in 0.026 volts
             if np.max(np.abs(y[[1, 4]] - before)) < 1e-14:
                 break
         y[0], y[3] = y[1] + x[0], y[4] + x[2]

@@ -71,7 +71,7 @@ def test_a_mass_matrix_that_depends_on_the_time():
 
 
 def robertson(t, y, args):
-    units, seconds = args
+    units, _ = args
     a, b, c = y / units
     slow, back, fast = 0.04 * a, 1e4 * b * c, 3e7 * b**2
     return jnp.stack([units[0] * (back - slow), units[1] * (slow - back - fast), a + b + c - 1.0])
