@@ -38,6 +38,10 @@ def decay(t, y, args):
     return -args["k"] * y
 
 
+def constrained(t, y, args):
+    return [-y[0] + y[1], y[0] - 2 * y[1], y[2]]
+
+
 def growth(t, y, args):
     return y
 
@@ -99,6 +103,8 @@ def large():
     yield "truths", solve(jnp.stack([y0, 2 * y0]))
     yield "solution", pinn.solve(lorenz, y0, t1=1.0)
     yield "networks", pinn.solve(lorenz, y0, t1=1.0, correct=False)
+    reaction = systems.with_mass(constrained, np.diag([1.0, 0.0, 0.0]))
+    yield "constrained", pinn.solve_constrained(reaction, [1.0, 0.5, 0.0], t1=1.0)
     yield "float32 solution", pinn.solve(lorenz, y0.astype(jnp.float32), t1=1.0)
     solve = jax.vmap(lambda y: pinn.solve(lorenz, y, t1=1.0))
     yield "solutions", solve(jnp.stack([y0, 2 * y0]))

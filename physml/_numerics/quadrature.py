@@ -1,6 +1,7 @@
-"""Gauss-Legendre quadrature on [-1, 1], polynomials through its points, and pieces of intervals."""
+"""Gauss and Radau quadrature on [-1, 1], polynomials through points, and pieces of intervals."""
 
 import functools
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 
 class Quadrature(NamedTuple):
-    """Gauss-Legendre points and weights, and integrals from -1 to each point, then to 1."""
+    """Points and weights, and the integrals from -1 to each point, then to 1."""
 
     points: np.ndarray
     weights: np.ndarray
@@ -26,20 +27,46 @@ def gauss(num_points: int) -> Quadrature:
     integers of many bits: an error of 1e-15 here would be a drift in every window, and one of 1e-17
     would hide the drift that rounding causes.
     """
-    bits = 192
     points, weights = np.polynomial.legendre.leggauss(num_points)
+    degrees = np.arange(num_points)
+
+    def inverse_of(polynomials: np.ndarray) -> np.ndarray:
+        """By discrete orthogonality, up to the points' rounding."""
+        return (degrees + 0.5)[:, None] * polynomials.T * weights
+
+    return _exact_quadrature(points, inverse_of)
+
+
+@functools.cache
+def radau(num_points: int) -> Quadrature:
+    r"""The quadrature by values at the right Radau points, the last of which is the end, 1.
+
+    The points are the zeros of $P_n - P_{n-1}$. Collocation at them forgets errors of algebraic and
+    of strongly damped components. The last two rows of `integrals` are the same.
+
+    Source: E. Hairer, G. Wanner, Solving Ordinary Differential Equations II (1996), IV.5.
+    """
+    polynomial = np.zeros(num_points + 1)
+    polynomial[-2:] = [-1.0, 1.0]
+    points = np.sort(np.polynomial.legendre.legroots(polynomial).real)
+    points[-1] = 1.0
+    return _exact_quadrature(points, np.linalg.inv)
+
+
+def _exact_quadrature(
+    points: Float[np.ndarray, " points"], inverse_of: Callable[[np.ndarray], np.ndarray]
+) -> Quadrature:
+    """The quadrature of given points, and of a function that inverts a matrix nearly."""
+    bits, num_points = 192, len(points)
     x = np.array([int(Fraction(float(point)) * (1 << bits)) for point in points])
     every = [np.full(num_points, 1 << bits), x]
     for n in range(1, num_points):
         every.append(((2 * n + 1) * (x * every[n] >> bits) - n * every[n - 1]) // (n + 1))
     polynomials = np.stack(every[:-1], axis=1)
-    # The inverse by discrete orthogonality, up to the points' rounding; then Newton's iteration.
-    floats = (polynomials / (1 << bits)).astype(float)
-    degrees = np.arange(num_points)
-    inverse = (degrees + 0.5)[:, None] * floats.T * weights
+    inverse = inverse_of((polynomials / (1 << bits)).astype(float))
     inverse = np.vectorize(lambda a: int(Fraction(a) * (1 << bits)), otypes="O")(inverse)
     identity = np.diag(np.full(num_points, 1 << bits, "O"))
-    for _ in range(2):
+    for _ in range(2):  # Newton's iteration
         inverse = inverse @ (2 * identity - (polynomials @ inverse >> bits)) >> bits
     integrals = [x + (1 << bits)]
     integrals += [(every[n + 1] - every[n - 1]) // (2 * n + 1) for n in range(1, num_points)]

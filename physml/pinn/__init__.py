@@ -7,6 +7,10 @@ from physml.pinn.boundary import periodic_orbit as periodic_orbit
 from physml.pinn.boundary import solve_boundary as solve_boundary
 from physml.pinn.collocation import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.collocation import WindowNetworks as WindowNetworks
+from physml.pinn.constraints import ConsistentStart as ConsistentStart
+from physml.pinn.constraints import StatesAndRates as StatesAndRates
+from physml.pinn.constraints import consistent_start as consistent_start
+from physml.pinn.constraints import solve_constrained as solve_constrained
 from physml.pinn.events import Event as Event
 from physml.pinn.events import EventSolution as EventSolution
 from physml.pinn.events import Roots as Roots

@@ -7,6 +7,11 @@ from physml.systems._forcing import FourierSeries as FourierSeries
 from physml.systems._forcing import FunctionForcing as FunctionForcing
 from physml.systems._forcing import SquareWave as SquareWave
 from physml.systems._function import from_function as from_function
+from physml.systems._implicit import ImplicitSystem as ImplicitSystem
+from physml.systems._implicit import constrained_motion as constrained_motion
+from physml.systems._implicit import implicit as implicit
+from physml.systems._implicit import with_invariants as with_invariants
+from physml.systems._implicit import with_mass as with_mass
 from physml.systems._linear import amplitude_response as amplitude_response
 from physml.systems._linear import phase_lag as phase_lag
 from physml.systems._lorenz import Lorenz as Lorenz

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from physml._numerics import double_double as dd
 from physml._numerics.interpreter import in_double_double
-from physml._numerics.quadrature import gauss
+from physml._numerics.quadrature import Quadrature, gauss
 from physml._numerics.units import powers_of_two
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
@@ -65,9 +65,11 @@ def nodes_in(start: Array, span: Array, num_points: int) -> Nodes:
     return Nodes(times, half, jnp.asarray(rule.integrals.astype(float), half.dtype))
 
 
-def exact_nodes_in(start: Array, end: Array, num_points: int) -> ExactNodes:
-    """The nodes of a window in double-double."""
-    rule, dtype, shape = gauss(num_points), start.dtype, (num_points,)
+def exact_nodes_in(
+    start: Array, end: Array, num_points: int, rule_of: Callable[[int], Quadrature] = gauss
+) -> ExactNodes:
+    """The nodes of a window in double-double, at the points of a quadrature."""
+    rule, dtype, shape = rule_of(num_points), start.dtype, (num_points,)
     points = dd.rational(np.array([Fraction(float(x)) + 1 for x in rule.points]), dtype)
     half = jax.tree.map(lambda x: 0.5 * x, dd.two_sum(end, -start))
     times = dd.add(_spread(dd.exact(start), shape), dd.mul(_spread(half, shape), points))
