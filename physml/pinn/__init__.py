@@ -7,6 +7,7 @@ from physml.pinn.boundary import periodic_orbit as periodic_orbit
 from physml.pinn.boundary import solve_boundary as solve_boundary
 from physml.pinn.collocation import CorrectedNetworks as CorrectedNetworks
 from physml.pinn.collocation import WindowNetworks as WindowNetworks
+from physml.pinn.delays import solve_delays as solve_delays
 from physml.pinn.events import Event as Event
 from physml.pinn.events import EventSolution as EventSolution
 from physml.pinn.events import Roots as Roots

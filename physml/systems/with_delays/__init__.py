@@ -1,5 +1,6 @@
 """Systems whose rate of change depends on their past."""
 
+from physml.systems.with_delays._base import Delay as Delay
 from physml.systems.with_delays._base import DelayedSystem as DelayedSystem
 from physml.systems.with_delays._function import delayed as delayed
 from physml.systems.with_delays._known import IkedaDelay as IkedaDelay
