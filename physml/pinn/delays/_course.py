@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.quadrature import all_nodes
 from physml.pinn.collocation import CorrectedNetworks, Error
-from physml.pinn.delays._breaks import Breaks
+from physml.pinn.delays._breaks import Break, Breaks
 from physml.pinn.delays._influence import Influence
 from physml.pinn.delays._past import (
     JETS,
@@ -69,6 +69,7 @@ class Course:
     jumped: WithPast | None = None  # the leg's equation before a time at which f may jump
 
     def __post_init__(self) -> None:
+        self.bounds: dict[int, tuple[Break | None, Break | None]] = {}
         self.changing = [i for i, d in enumerate(self.delayed.delays) if callable(d)]
         self.events = tuple(
             Event(_edge(position, high), direction=1 if high else -1)
@@ -103,7 +104,11 @@ class Course:
     @property
     def slack(self) -> float:
         """The distance of two times that are one but for rounding."""
-        return _TOGETHER * float(np.spacing(self.y.dtype.type(max(abs(self.t), abs(self.t0)))))
+        return _TOGETHER * self._spacing(self.t, self.t0)
+
+    def _spacing(self, *times: float) -> float:
+        """The rounding of the largest of some times, in the precision of the states."""
+        return float(np.spacing(self.y.dtype.type(max(map(abs, times)))))
 
     def _farthest(self, t1: float) -> tuple[float, np.ndarray]:
         """Where the next leg has to end, and the delays at its start."""
@@ -142,11 +147,9 @@ class Course:
         regions, needed = [], []
         for i, delay in enumerate(delays):
             changing, at = i in self.changing, self.t - delay
-            size = self.y.dtype.type(max(abs(self.t), abs(at), delay))
-            at += signs[i] * 4 * _TOGETHER * float(np.spacing(size)) if changing else (
-                (end - self.t) / 2
-            )
-            region = self._region(at, changing)
+            rounding = 4 * _TOGETHER * self._spacing(self.t, at, delay)
+            at += signs[i] * rounding if changing else (end - self.t) / 2
+            region = self._region(i, at, delay)
             regions.append(region)
             if not region.from_history:
                 low, high = (float(region.low), float(region.high))
@@ -159,27 +162,23 @@ class Course:
             self.delayed, self.history, polynomials, tuple(regions), t0, dim, names
         )
 
-    def _region(self, at: float, changing: bool) -> Region:
-        """The region around a time, of a delay that changes or does not."""
-        dtype, kind = self.y.dtype, self.y.dtype.type
-        before, after = self.breaks.around(at)
+    def _region(self, i: int, at: float, delay: float) -> Region:
+        """The region of delay i around a time."""
+        dtype = self.y.dtype
+        before, after = self.bounds[i] = self.breaks.around(at)
         from_history = at < self.t0
         low = -np.inf if before is None else before.time
-        high = min(self.t if after is None else after.time, self.t)
+        high = self.t if after is None else after.time
         if from_history:  # which may jump at its ends: the values inside count
-            high = float(np.nextafter(kind(min(high, self.t0)), kind(-np.inf)))
-            low = float(np.nextafter(kind(low), kind(np.inf))) if np.isfinite(low) else low
+            rounding = self._spacing(0.0 if before is None else low, high, delay)
+            low, high = low + rounding, high - rounding
         below = above = None
-        if changing:
-            zero = np.zeros((JETS, self.y.size))
+        if i in self.changing:
             jets = self._history_jets if from_history else self.pieces.jets
-            below = zero if np.isinf(low) else jets(low, before=False)
-            above = jets(high, before=True) if from_history or self.pieces.starts else zero
-            below, above = jnp.asarray(below, dtype), jnp.asarray(above, dtype)
-        return Region(
-            jnp.asarray(low, dtype), jnp.asarray(high, dtype), jnp.asarray(from_history),
-            below, above,
-        )  # fmt: skip
+            below = np.zeros((JETS, self.y.size)) if np.isinf(low) else jets(low, before=False)
+            below, above = (jnp.asarray(x, dtype) for x in (below, jets(high, before=True)))
+        low, high = jnp.asarray(low, dtype), jnp.asarray(high, dtype)
+        return Region(low, high, jnp.asarray(from_history), below, above)
 
     def _history_jets(self, t: float, *, before: bool) -> Float[np.ndarray, "jets dim"]:
         del before  # t is inside the region
@@ -250,17 +249,12 @@ class Course:
 
     def _cross(self, system: WithPast, which: int) -> int | None:
         """A delay has reached the end of its region: what that makes of the solution here."""
-        i, high = self.changing[which // 2], which % 2 == 1
-        region = system.regions[i]
-        edge = float(region.high if high else region.low)
-        self.crossed = i
-        slack = 2 * float(np.spacing(self.y.dtype.type(edge)))
-        before, after = self.breaks.around(edge - slack)
-        for point in (before, after):
-            if point is not None and abs(point.time - edge) <= slack:
-                self.breaks.add(self.t, point.order + 1)
-                return point.order + 1
-        return None
+        i = self.crossed = self.changing[which // 2]
+        edge = self.bounds[i][which % 2]
+        if edge is None:  # the start of the leg, which is smooth
+            return None
+        self.breaks.add(self.t, edge.order + 1)
+        return edge.order + 1
 
     def _jump(self, before: WithPast, after: WithPast) -> None:
         """Let the errors pass a time at which f jumps, and which is known to rounding only."""
@@ -271,7 +265,7 @@ class Course:
             g_t, g_y = (np.asarray(x) for x in _slopes(delay, i, t, self.y, self.args))
             late = g_y / (1 - g_t - g_y @ old)  # of t - delay, which reaches the edge later
             self.influence.turn(np.eye(len(old)) + np.outer(old - new, late))
-        rounding = float(np.spacing(self.y.dtype.type(abs(self.t))))
+        rounding = self._spacing(self.t)
         self.influence.add(np.diag(np.abs(old - new) * rounding))
 
 
