@@ -93,13 +93,13 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "Events follow each other ever faster, infinitely many in a finite time: let a restart "
         "change to another motion, such as rest."
     )
-    delay_vanished = (
-        "A delay became zero or negative, or the legs between breaking points became too short: the "
-        "solution is good up to the time reached."
-    )
     at_bound = (
         "The likelihood grows up to the bound of a parameter, a factor of a million from its "
         "start: the data do not determine it, or another start is needed."
+    )
+    delay_vanished = (
+        "A delay became zero or negative, or the legs between breaking points became too short: the "
+        "solution is good up to the time reached."
     )
 
 
