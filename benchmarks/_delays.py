@@ -70,9 +70,7 @@ def problems() -> dict[str, Problem]:
         ),
     }  # fmt: skip
     found = {
-        "decay": Problem(
-            "y' = -y(t - 1)", decay, 1.0, 0.0, 20.0, _decay, lambda x, past, m: -past
-        )
+        "decay": Problem("y' = -y(t - 1)", decay, 1.0, 0.0, 20.0, _decay, lambda x, past, m: -past)
     }
     for name, (label, system, history, t1, rate) in known.items():
         tau = float(system.delays[0])

@@ -2,8 +2,8 @@
 
     python benchmarks/delays.py [--out DIR] [--quick]
 
-`_delays.py` states the problems and their truths. Errors are the largest over the interval, relative
-to the largest value; the estimate is the largest one of the same solution, and `least_share` the
+`_delays.py` states the problems and their truths. Errors are the largest over the interval, beside
+the largest value; the estimate is the largest one of the same solution, and `least_share` the
 smallest share of an error that was estimated, where the error is above 1e-14. jitcdde (G. Ansmann,
 Chaos 28 (2018) 043116), where it is installed, gets the same equation and a tolerance, and steps on
 the breaking points; its seconds are without compiling. Ours are the best of three calls after the
@@ -97,7 +97,7 @@ def beside(
         return np.nan, np.nan
     if problem.jitcdde is None:
         return np.nan, np.nan
-    (tau,) = (float(delay) for delay in problem.system.delays)
+    tau = float(problem.system.delays[0])  # pyright: ignore[reportArgumentType]
     rate = problem.jitcdde(jitcdde.y(0), jitcdde.y(0, jitcdde.t - tau), symengine)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a constant past
@@ -123,7 +123,8 @@ def draw(run: Run, t1: float) -> None:
     now, past = (np.asarray(solution(jnp.asarray(t)))[:, 0] for t in (times, times - tau))
     later = times > min(100.0, t1 / 3)  # on the attractor
     figure = plots.phase_portrait(
-        {"Mackey and Glass": np.stack([now[later], past[later]], axis=1)}, names=("x(t)", "x(t - 17)")
+        {"Mackey and Glass": np.stack([now[later], past[later]], axis=1)},
+        names=("x(t)", "x(t - 17)"),
     )
     run.figure("mackey_glass", figure)
 

@@ -98,8 +98,8 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "start: the data do not determine it, or another start is needed."
     )
     delay_vanished = (
-        "A delay became zero or negative, or the legs between breaking points became too short: the "
-        "solution is good up to the time reached."
+        "A delay became zero or negative, or the legs between breaking points became too short: "
+        "the solution is good up to the time reached."
     )
 
 

@@ -60,7 +60,7 @@ def test_an_answer_has_the_units_of_the_question():
 
 
 def test_a_start_beside_its_history():
-    """y(0) = 0 from the history 1: y' jumps at 0 and 1; on [0, 1] y = -t, then -1 + (t - 1)^2 / 2."""
+    """y(0) = 0 from the history 1: -t, and from t = 1 on -1 + (t - 1)^2 / 2."""
     solution = pinn.solve_delays(linear, jnp.ones(1), 2.0, y0=jnp.zeros(1), args=DECAY)
     t = np.linspace(0, 2, 41)
     check(solution, t, np.where(t <= 1, -t, -1 + np.maximum(t - 1, 0) ** 2 / 2), 1e-14)

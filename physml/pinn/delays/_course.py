@@ -158,9 +158,7 @@ class Course:
         dim, t0 = self.y.size, jnp.asarray(self.t0, self.y.dtype)
         polynomials = self.pieces.between(min(lows), max(highs))
         names = tuple(f"y{i}" for i in range(dim))
-        return WithPast(
-            self.delayed, self.history, polynomials, tuple(regions), t0, dim, names
-        )
+        return WithPast(self.delayed, self.history, polynomials, tuple(regions), t0, dim, names)
 
     def _region(self, i: int, at: float, delay: float) -> Region:
         """The region of delay i around a time."""
@@ -202,7 +200,7 @@ class Course:
             if end - found[0] > self.slack:
                 solution = self._solved(system, end)
                 found = self._first_stop(system, solution)
-        return solution, *((None, None) if found is None else found)
+        return (solution, None, None) if found is None else (solution, *found)
 
     def _first_stop(self, system: WithPast, solution: Solution) -> tuple[float, int] | None:
         """The first time at which a delay looks at an end of its region."""
@@ -305,4 +303,6 @@ def _slopes(delay: Any, i: int, t: Array, y: Array, args: PyTree) -> tuple[Array
 def _looks_forward(system: WithPast, t: Array, y: Array, args: PyTree) -> Bool[Array, " delays"]:
     """Whether the times at which the delays look grow."""
     rate = system(t, y, args)
-    return jax.jvp(lambda t, y: system.sees(t, y, args)[0], (t, y), (jnp.ones_like(t), rate))[1] >= 0
+    return (
+        jax.jvp(lambda t, y: system.sees(t, y, args)[0], (t, y), (jnp.ones_like(t), rate))[1] >= 0
+    )

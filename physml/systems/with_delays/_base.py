@@ -2,13 +2,19 @@
 
 import abc
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import require_not_empty, require_positive
-from physml.systems._base import Fact, Parameter, Time, check_parameters
+from physml.systems._base import Parameter, Time, check_parameters
+
+if TYPE_CHECKING:
+    # A type checker would take an AbstractVar for the first argument of every constructor.
+    from typing import ClassVar as Fact
+else:
+    from equinox import AbstractVar as Fact
 
 Delay: TypeAlias = Parameter | Callable[..., object]
 """A positive number, or a function `delay(t, y, args)` of the present time and state."""

@@ -71,4 +71,4 @@ def delayed(
                 f"delays[{i}] must be a number or a function delay(t, y, args), got {delay!r}"
             )
         converted.append(number)
-    return FunctionDelayedSystem(as_pytree(f), tuple(converted), args)
+    return FunctionDelayedSystem(function=as_pytree(f), delays=tuple(converted), args=args)

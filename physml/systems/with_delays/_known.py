@@ -1,19 +1,25 @@
 """Known equations with one delay, each scalar and chaotic at its default parameters."""
 
 import abc
+from typing import TYPE_CHECKING
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from physml.systems._base import Parameter, Time, parameter
 from physml.systems.with_delays._base import DelayedSystem
 
+if TYPE_CHECKING:
+    # A type checker would take an AbstractVar for the first argument of every constructor.
+    from typing import ClassVar as Fact
+else:
+    from equinox import AbstractVar as Fact
+
 
 class _OneDelay(DelayedSystem):
     """An equation for one number that depends on its value one delay ago."""
 
-    tau: eqx.AbstractVar[Parameter]
+    tau: Fact[Parameter]
 
     @property
     def delays(self) -> tuple[Parameter]:
