@@ -83,20 +83,20 @@ def measure(run: Run, name: str, problem: Problem, tolerance: float) -> None:
             "error": float(errors.max()), "estimate": float(estimates.max()),
             "least_share": float(shares.min()) if large.any() else 1.0, "windows": int(windows),
         })  # fmt: skip
-        row["jitcdde_error"], row["jitcdde_seconds"] = beside(problem, times, truth, tolerance)
+        row.metrics(beside(problem, times, truth, tolerance))
 
 
 def beside(
     problem: Problem, times: np.ndarray, truth: np.ndarray, tolerance: float
-) -> tuple[float, float]:
-    """jitcdde's error and seconds; NaN where it is not installed or does not take the delay."""
+) -> dict[str, float]:
+    """jitcdde's error and seconds; none where it is not installed or does not take the delay."""
     try:
         import jitcdde
         import symengine
     except ImportError:
-        return np.nan, np.nan
+        return {}
     if problem.jitcdde is None:
-        return np.nan, np.nan
+        return {}
     tau = float(problem.system.delays[0])  # pyright: ignore[reportArgumentType]
     rate = problem.jitcdde(jitcdde.y(0), jitcdde.y(0, jitcdde.t - tau), symengine)
     with warnings.catch_warnings():
@@ -104,14 +104,15 @@ def beside(
         equation = jitcdde.jitcdde([rate], verbose=False)
         equation.constant_past([problem.history], time=problem.t0)
         equation.set_integration_parameters(rtol=tolerance, atol=tolerance, first_step=1e-3)
-        equation.compile_C()
+        equation.compile_C(simplify=False)
         start = time.perf_counter()
         equation.step_on_discontinuities()
         # It has passed the first breaking points, and answers for later times alone.
         later = times > equation.t
         found = np.array([equation.integrate(t)[0] for t in times[later]])
         seconds = time.perf_counter() - start
-    return float(np.abs(found - truth[later]).max() / np.abs(truth).max()), seconds
+    error = float(np.abs(found - truth[later]).max() / np.abs(truth).max())
+    return {"jitcdde_error": error, "jitcdde_seconds": seconds}
 
 
 def draw(run: Run, t1: float) -> None:
