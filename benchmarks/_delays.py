@@ -58,7 +58,7 @@ def problems() -> dict[str, Problem]:
         "sprott": ("Sprott", systems.SprottDelay(), 0.5, 100.0, lambda x, past, m: m.sin(past)),
         "scroll": (
             "scroll", systems.ScrollDelay(), 0.5, 100.0,
-            lambda x, past, m: -past / 5 + m.tanh(10 * past) / 5,
+            lambda x, past, m: -0.2 * past + 0.2 * m.tanh(10 * past),
         ),
         "circuit": (
             "piecewise circuit", systems.PiecewiseCircuit(), 0.5, 100.0,
