@@ -10,6 +10,8 @@ the breaking points; its seconds are without compiling. Ours are the best of thr
 first.
 """
 
+import contextlib
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
@@ -99,7 +101,11 @@ def beside(
         return {}
     tau = float(problem.system.delays[0])  # pyright: ignore[reportArgumentType]
     rate = problem.jitcdde(jitcdde.y(0), jitcdde.y(0, jitcdde.t - tau), symengine)
-    with warnings.catch_warnings():
+    with (
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),  # else setuptools takes this project for the one to build
+    ):
         warnings.simplefilter("ignore")  # of a constant past
         equation = jitcdde.jitcdde([rate], verbose=False)
         equation.constant_past([problem.history], time=problem.t0)

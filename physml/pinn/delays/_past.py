@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, DTypeLike, Float, PyTree
 from physml._numerics.calls import answer, ask
 from physml._numerics.checks import floating_array
 from physml._numerics.parts import as_pytree
-from physml.pinn.collocation import Polynomials
+from physml.pinn.collocation import CorrectedNetworks, Polynomials
 from physml.solution import Solution
 from physml.systems import DelayedSystem, System
 from physml.systems.with_delays import Delay
@@ -39,7 +39,9 @@ class History(eqx.Module):
 def as_history(history: object) -> History:
     """The history that a user gives: a function, a constant state, or an earlier solution."""
     if isinstance(history, Solution):
-        return History(history.dense.evaluate, None)
+        dense = history.dense  # of networks that were corrected the polynomials say all
+        dense = dense.polynomials if isinstance(dense, CorrectedNetworks) else dense
+        return History(dense.evaluate, None)
     if callable(history):
         return History(as_pytree(history), None)
     return History(None, floating_array("history", history))
