@@ -115,7 +115,7 @@ class Course:
         t, y = jnp.asarray(self.t, self.y.dtype), self.y
         delays = np.asarray(_delays(self.delayed, t, y, self.args), float)
         for i, delay in enumerate(delays):
-            if not (np.isfinite(delay) and delay > self.slack):
+            if not (np.isfinite(delay) and delay > 4 * self.slack):
                 if self.legs:
                     return self.t, delays
                 raise ValueError(
@@ -192,7 +192,9 @@ class Course:
                 break
             if self._first_stop(system, solution) is not None:
                 break
-            end = self.t + (end - self.t) / 2
+            end = self._rounded(self.t + (end - self.t) / 2)
+            if end - self.t <= self.slack:
+                break
             solution = self._solved(system, end)
         found = self._first_stop(system, solution)
         if found is not None and float(solution.t1) - self.t > _NEAR * (found[0] - self.t):
