@@ -68,7 +68,9 @@ def test_a_start_beside_its_history():
 
 def test_a_solution_goes_on_from_an_earlier_one():
     first = pinn.solve_delays(linear, jnp.ones(1), 3.0, args=DECAY)
-    second = pinn.solve_delays(linear, first, 6.0, t0=3.0, args=DECAY, history_jumps=[0.0, 1.0, 2.0])
+    second = pinn.solve_delays(
+        linear, first, 6.0, t0=3.0, args=DECAY, history_jumps=[0.0, 1.0, 2.0]
+    )
     t = np.linspace(3, 6, 31)
     check(second, t, np.array([decayed(x) for x in t]), 1e-14)
 
