@@ -97,6 +97,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The likelihood grows up to the bound of a parameter, a factor of a million from its "
         "start: the data do not determine it, or another start is needed."
     )
+    delay_vanished = (
+        "A delay became zero or negative, or the legs between breaking points became too short: "
+        "the solution is good up to the time reached."
+    )
 
 
 # Diffrax's has no message, and Equinox would warn of another one in the class.

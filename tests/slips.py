@@ -38,6 +38,7 @@ LORENZ, DRIVEN = systems.Lorenz(), systems.DrivenOscillator()
 SQUARE = systems.SquareWave()
 HARMONIC = systems.FourierSeries(a0=1.0, a=jnp.ones(1), b=jnp.ones(1), period=1.0)
 DECAY = systems.from_function(lambda t, y, args: -y, 1)
+DELAYED = systems.delayed(lambda t, y, past, args: -past[0], 1.0)
 MAP = reference.RungeKutta4(LORENZ, 0.05)
 ONES, HISTORY = jnp.ones(3), jnp.ones((2, 3))
 TIMES = np.linspace(0.0, 1.0, 6)
@@ -416,6 +417,11 @@ CALLS = {
     pinn.Event: {
         "root": lambda t, y, args: y[0] - 0.5, "restart": None, "terminal": False, "direction": 0,
     },
+    pinn.solve_delays: {
+        "system": DELAYED, "history": [1.0], "t1": 1.5, "t0": 0.0, "y0": None, "ts": None,
+        "history_jumps": (), "rtol": None, "atol": None, "max_window": None, "max_legs": 10,
+        "throw": True,
+    },
     pinn.solve_events: {
         "system": DECAY, "y0": [1.0], "t1": 1.0, "t0": 0.0, "ts": None, "args": None,
         "events": pinn.Event(lambda t, y, args: y[0] - 0.5), "rtol": None, "atol": None,
@@ -668,6 +674,13 @@ CALLS = {
         "f": lambda t, y, args: -y, "dim": 2, "state_names": None, "period": None,
         "autonomous": None, "box": None, "symmetry": None, "lyapunov_exponents": None, "jumps": (),
     },
+    systems.delayed: {"f": lambda t, y, past, args: -past[0], "delays": 1.0},
+    systems.MackeyGlass: {"beta": 0.2, "gamma": 0.1, "n": 10.0, "tau": 17.0},
+    systems.IkedaDelay: {"mu": -20.0, "c": 1.0, "x0": 0.0, "tau": 2.0},
+    systems.SprottDelay: {"tau": 5.1},
+    systems.ScrollDelay: {"alpha": 0.2, "beta": 0.2, "tau": 10.0},
+    systems.PiecewiseCircuit: {"alpha": 1.0, "beta": 1.0, "c": 2.24, "tau": 4.9},
+    systems.VossDelay: {"alpha": 3.24, "tau": 13.28},
     systems.with_parameters: {"system": LORENZ, "rho": (20.0, 30.0)},
     systems.System.__call__: {"self": LORENZ, "t": 0.0, "y": ONES, "args": None},
 }  # fmt: skip

@@ -11,6 +11,7 @@ from physml.pinn.constraints import ConsistentStart as ConsistentStart
 from physml.pinn.constraints import StatesAndRates as StatesAndRates
 from physml.pinn.constraints import consistent_start as consistent_start
 from physml.pinn.constraints import solve_constrained as solve_constrained
+from physml.pinn.delays import solve_delays as solve_delays
 from physml.pinn.events import Event as Event
 from physml.pinn.events import EventSolution as EventSolution
 from physml.pinn.events import Roots as Roots

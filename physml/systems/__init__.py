@@ -27,3 +27,11 @@ from physml.systems._parametric import with_parameters as with_parameters
 from physml.systems._problem import check_problem as check_problem
 from physml.systems._rossler import Rossler as Rossler
 from physml.systems._table import Table as Table
+from physml.systems.with_delays import DelayedSystem as DelayedSystem
+from physml.systems.with_delays import IkedaDelay as IkedaDelay
+from physml.systems.with_delays import MackeyGlass as MackeyGlass
+from physml.systems.with_delays import PiecewiseCircuit as PiecewiseCircuit
+from physml.systems.with_delays import ScrollDelay as ScrollDelay
+from physml.systems.with_delays import SprottDelay as SprottDelay
+from physml.systems.with_delays import VossDelay as VossDelay
+from physml.systems.with_delays import delayed as delayed

@@ -1,0 +1,74 @@
+"""A system with delays from a user's own right-hand side."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from physml._numerics.calls import answer, ask, checked
+from physml._numerics.parts import as_pytree
+from physml._types import Numbers
+from physml.systems._base import Time, as_parameter
+from physml.systems.with_delays._base import Delay, DelayedSystem
+
+
+class FunctionDelayedSystem(DelayedSystem):
+    """A system whose right-hand side is a user's function; made by `delayed`."""
+
+    function: Callable
+    delays: tuple[Delay, ...]
+    args: PyTree
+
+    def rate(
+        self,
+        t: Time,
+        y: Float[Array, " dim"],
+        delayed: Float[Array, "delays dim"],
+        args: PyTree,
+    ) -> Array:
+        args = self.args if args is None else args
+        form = "f(t, y, delayed_ys, args)"
+        dy = ask("f", form, self.function, t, y, delayed, args)
+        return answer("f", "dy/dt", dy, y.shape, y.dtype)
+
+
+@checked
+def delayed(
+    f: Callable[[Any, Array, Array, PyTree], Numbers],
+    delays: Delay | Sequence[Delay],
+    *,
+    args: PyTree = None,
+) -> FunctionDelayedSystem:
+    r"""A system with delays, $\dot y = f(t, y(t), y(t - \tau_1), y(t - \tau_2), \dots)$.
+
+    Args:
+        f: `f(t, y, delayed_ys, args)` returns dy/dt for one state `y` of shape (dim,);
+            `delayed_ys` has shape (delays, dim). JAX traces it. It gets no delayed rates of change:
+            neutral equations are not of this kind.
+        delays: one or several, each a positive number in units of time, or a function
+            `delay(t, y, args)` whose value is positive along the solution.
+        args: any pytree, the last argument of `f` and of the delays where the caller gives none.
+
+    Raises:
+        TypeError: `f` or a delay is of another kind.
+        ValueError: there is no delay, or one is not positive and finite.
+
+    Example:
+        >>> decay = systems.delayed(lambda t, y, past, args: -past[0], 1.0)
+        >>> decay.delays
+        (1.0,)
+    """
+    single = callable(delays) or np.ndim(delays) == 0  # pyright: ignore[reportArgumentType]
+    each = (delays,) if single else tuple(delays)  # pyright: ignore[reportArgumentType]
+    converted = []
+    for i, delay in enumerate(each):
+        number = as_parameter(delay)
+        if callable(delay):
+            number = as_pytree(delay)
+        elif isinstance(delay, bool) or np.ndim(number) != 0 or isinstance(number, str):
+            raise TypeError(
+                f"delays[{i}] must be a number or a function delay(t, y, args), got {delay!r}"
+            )
+        converted.append(number)
+    return FunctionDelayedSystem(function=as_pytree(f), delays=tuple(converted), args=args)
