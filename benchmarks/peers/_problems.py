@@ -169,16 +169,16 @@ def _rows(task: str, *names: str, **tasks: str) -> dict[str, tuple[str, str]]:
     return rows | {row: (row.split("_")[0], other) for row, other in tasks.items()}
 
 
-NETWORKS = ("deepxde", "neurodiffeq", "jinns", "pina")
+FORWARD = ("deepxde", "neurodiffeq", "jinns", "pina")
 INTEGRATORS = ("diffrax", "scipy", "heyoka")
 PROBLEMS = {
     "oscillator": Problem(
         "Driven oscillator to t = 20", oscillator, worst_component,
-        _rows("oscillator", *NETWORKS, *INTEGRATORS),
+        _rows("oscillator", *FORWARD, *INTEGRATORS),
     ),
     "lorenz_short": Problem(
         "Lorenz to t = 3", lorenz(3.0), worst_component,
-        _rows("lorenz", *NETWORKS, *INTEGRATORS),
+        _rows("lorenz", *FORWARD, *INTEGRATORS),
     ),
     "lorenz_long": Problem(
         "Lorenz to t = 20", lorenz(20.0), worst_component, _rows("lorenz", *INTEGRATORS)

@@ -15,8 +15,10 @@ With --only the other problems are left out. After an interruption --resume cont
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from physml import experiment
 from physml.experiment import Run
 
 ROWS = Path(__file__).with_name("rows")
+NETWORKS = ("deepxde", "neurodiffeq", "jinns", "pina", "anypinn")
 GRACE = 120.0  # seconds of importing, compiling and evaluating, on top of a limit
 COLUMNS = {
     "name": "", "better": "better in", "error": "error", "vpt_mean": "valid for",
@@ -78,7 +81,9 @@ def main(config: Config) -> dict[str, Any]:
                     row.metrics(found)
                     if found is not own:
                         row.metrics(beside(found, own))
-            rows = [{"better": "", "setting": "", **row} for row in run.take_rows()]
+            found = run.take_rows()
+            run.metrics(best(found), prefix=name)
+            rows = [{"better": "", "setting": "", **row} for row in found]
             used = {key for row in rows for key in row}
             columns = {key: words for key, words in COLUMNS.items() if key in used}
             run.table(rows, columns, title=problem.title)
@@ -159,6 +164,32 @@ def beside(found: dict[str, Any], own: dict[str, Any]) -> dict[str, float | str]
     if figures["seconds_ratio"] < 1.0:
         better.append("time")
     return figures | {"better": " and ".join(better) or "neither"}
+
+
+def best(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Error and seconds in words: ours, Diffrax's, and those of the most accurate peers."""
+    known = [row for row in rows if "error" in row and np.isfinite(row["error"])]
+
+    def least(wanted: Callable[[str], bool], named: bool) -> str | None:
+        chosen = [row for row in known if wanted(str(row["name"]))]
+        if not chosen:
+            return None
+        row = min(chosen, key=lambda row: row["error"])
+        words = f"{shown(row['error'], '.0e')} in {shown(row['seconds'], '.2g')} s"
+        return f"{words} ({row['name']})" if named else words
+
+    found = {
+        "in_words.physml": least(lambda name: name == "physml", False),
+        "in_words.diffrax": least(lambda name: name == "diffrax", False),
+        "in_words.networks": least(lambda name: name in NETWORKS, True),
+        "in_words.others": least(lambda name: name not in {"physml", "diffrax", *NETWORKS}, True),
+    }
+    return {key: words for key, words in found.items() if words is not None}
+
+
+def shown(number: float, form: str) -> str:
+    """A number as on paper, 4e-15 and not 4.0e-15, 1e-5 and not 1e-05."""
+    return re.sub(r"e(-?)\+?0*(\d)", r"e\1\2", format(number, form))
 
 
 if __name__ == "__main__":

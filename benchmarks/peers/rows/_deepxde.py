@@ -58,9 +58,7 @@ def forward(rates, scale, points=400):
         def residual(t, y):
             parts = [y[:, i : i + 1] for i in range(len(scale))]
             right = rates(t, parts)
-            return [
-                (dde.grad.jacobian(y, t, i=i) - right[i]) / scale[i] for i in range(len(scale))
-            ]
+            return [(dde.grad.jacobian(y, t, i=i) - right[i]) / scale[i] for i in range(len(scale))]
 
         net = network(1, len(scale))
         net.apply_feature_transform(lambda t: 2.0 * t / t1 - 1.0)
@@ -88,9 +86,7 @@ def inverse(data, limit):
         right = [sigma * (v - u), u * (rho - w) - v, u * v - beta * w]
         return [(dde.grad.jacobian(y, t, i=i) - right[i]) / scale[i] for i in range(3)]
 
-    seen = [
-        dde.icbc.PointSetBC(ts[:, None], ys[:, i : i + 1], component=i) for i in range(3)
-    ]
+    seen = [dde.icbc.PointSetBC(ts[:, None], ys[:, i : i + 1], component=i) for i in range(3)]
     net = network(1, 3)
     net.apply_feature_transform(
         lambda t: torch.cat([torch.sin(k * np.pi * t / t1) for k in range(1, 9)] + [t / t1], dim=1)
@@ -120,9 +116,7 @@ def pelts(data, limit):
         ]
 
     observed = np.log(ys)
-    seen = [
-        dde.icbc.PointSetBC(ts[:, None], observed[:, i : i + 1], component=i) for i in range(2)
-    ]
+    seen = [dde.icbc.PointSetBC(ts[:, None], observed[:, i : i + 1], component=i) for i in range(2)]
     net = network(1, 2)
     net.apply_feature_transform(
         lambda t: torch.cat([torch.sin(k * np.pi * t / t1) for k in range(1, 9)] + [t / t1], dim=1)

@@ -27,9 +27,7 @@ def forward(rates, scale, points):
         def residual(*u_and_t):
             *parts, t = u_and_t
             right = rates(t, [s * u for s, u in zip(scale, parts, strict=True)])
-            return [
-                diff(u, t) - f / s for u, f, s in zip(parts, right, scale, strict=True)
-            ]
+            return [diff(u, t) - f / s for u, f, s in zip(parts, right, scale, strict=True)]
 
         start = time.perf_counter()
         nets = [FCNN(1, 1, hidden_units=(32, 32, 32)) for _ in scale]
