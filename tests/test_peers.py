@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks" / "peers"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "peers"))
 
 import _environments as environments
 import _problems as problems
 import run as peers
 
-PROBLEMS = problems.PROBLEMS
+ROOT, PROBLEMS = Path(__file__).parents[1], problems.PROBLEMS
 
 
 def row(tmp_path, text, limit=20.0):

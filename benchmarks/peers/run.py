@@ -131,8 +131,9 @@ def answered(
         return {"setting": f"ran past its limit of {limit + GRACE:.0f} seconds"}
     if done.returncode != 0 or not said.is_file():
         print(done.stderr[-3000:], file=sys.stderr)
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"setting": plain(f"breaks with {lines[-1]}")}
+        errors = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt)\b.*", done.stderr, flags=re.M)
+        what = errors[-1] if errors else f"exit code {done.returncode}"
+        return {"setting": plain(f"breaks with {what}")}
     figures = json.loads(said.read_text(encoding="utf-8"))
     with np.load(answer) as file:
         values = file["answer"]

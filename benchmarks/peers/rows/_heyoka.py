@@ -39,7 +39,6 @@ def many(data, limit):
     padded = np.concatenate([starts, np.repeat(starts[-1:], count * width - len(starts), axis=0)])
     groups = padded.reshape(count, width, 3).transpose(0, 2, 1)  # (group, component, lane)
     solver = hy.taylor_adaptive_batch(equations(lorenz), np.ascontiguousarray(groups[0]), tol=1e-10)
-    grid = np.repeat(ts[:, None], width, axis=1)
     compiling = time.perf_counter() - start
 
     def begin(solver, i):
@@ -49,7 +48,7 @@ def many(data, limit):
 
     def solve():
         found = hy.ensemble_propagate_grid_batch(
-            solver, grid, count, begin, algorithm="thread", max_workers=CORES
+            solver, ts, count, begin, algorithm="thread", max_workers=CORES
         )
         states = np.stack([each[1] for each in found])  # (group, time, component, lane)
         return states.transpose(0, 3, 1, 2).reshape(-1, len(ts), 3)[: len(starts)]

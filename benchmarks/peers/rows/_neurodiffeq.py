@@ -15,6 +15,17 @@ torch.manual_seed(0)
 torch.set_num_threads(CORES)
 
 
+class Net(torch.nn.Module):
+    """A network of time brought to [-1, 1]."""
+
+    def __init__(self, t1):
+        super().__init__()
+        self.net, self.t1 = FCNN(1, 1, hidden_units=(32, 32, 32)), t1
+
+    def forward(self, t):
+        return self.net(2.0 * t / self.t1 - 1.0)
+
+
 class Ended(Exception):
     """The time is up."""
 
@@ -30,7 +41,7 @@ def forward(rates, scale, points):
             return [diff(u, t) - f / s for u, f, s in zip(parts, right, scale, strict=True)]
 
         start = time.perf_counter()
-        nets = [FCNN(1, 1, hidden_units=(32, 32, 32)) for _ in scale]
+        nets = [Net(t1) for _ in scale]
         generator = Generator1D(points, 0.0, t1, method="equally-spaced-noisy")
         solver = None
         for share, make in (

@@ -1,9 +1,5 @@
 """numpyro's rows: the model as one writes it with `odeint`, by the No-U-Turn sampler."""
 
-import os
-
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "")
-
 import jax
 
 jax.config.update("jax_enable_x64", True)

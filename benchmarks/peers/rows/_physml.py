@@ -9,8 +9,18 @@ import numpy as np
 from _row import best_of, serve
 from flax import nnx
 
-from physml import bayes, dynamics, experiment, nn, noises, pinn, reference, surrogate, systems
-from physml.data import Trajectories
+from physml import (
+    bayes,
+    data,
+    dynamics,
+    experiment,
+    nn,
+    noises,
+    pinn,
+    reference,
+    surrogate,
+    systems,
+)
 
 LORENZ = systems.Lorenz()
 
@@ -23,16 +33,16 @@ def timed(compute):
 
 
 def solve(system):
-    def task(data, limit):
-        ts, y0 = data["ts"], jnp.asarray(data["y0"])
+    def task(given, limit):
+        ts, y0 = given["ts"], jnp.asarray(given["y0"])
         answer, times = best_of(lambda: np.asarray(pinn.solve(system, y0, t1=ts[-1])(ts)))
         return answer, times | {"setting": "pinn.solve(system, y0, t1), its defaults"}
 
     return task
 
 
-def many(data, limit):
-    starts, ts = jnp.asarray(data["starts"]), data["ts"]
+def many(given, limit):
+    starts, ts = jnp.asarray(given["starts"]), given["ts"]
     answer, times = best_of(
         lambda: np.asarray(reference.trajectories_from(LORENZ, starts, ts).ys), times=3
     )
@@ -40,8 +50,8 @@ def many(data, limit):
 
 
 def forecast(symmetry):
-    def task(data, limit):
-        train = Trajectories(data["train_ts"], data["train"])
+    def task(given, limit):
+        train = data.from_arrays(given["train_ts"], given["train"])
 
         def fit():
             inputs = surrogate.network_inputs(train)
@@ -50,7 +60,7 @@ def forecast(symmetry):
             return surrogate.fit_readout(network, train, refinements=0, **options).step_map
 
         step_map, times = timed(fit)
-        answer = dynamics.rollout(step_map, data["history"], int(data["steps"]))
+        answer = dynamics.rollout(step_map, given["history"], int(given["steps"]))
         said = "MLP with 300 frozen tanh units, readout by least squares"
         said += ", the equations' symmetry built in" if symmetry else ", no symmetry"
         return np.asarray(answer), times | {"setting": said}
@@ -58,12 +68,12 @@ def forecast(symmetry):
     return task
 
 
-def inverse(data, limit):
+def inverse(given, limit):
     names = ("sigma", "rho", "beta")
-    guess = systems.Lorenz(*data["guess"][:3])
+    guess = systems.Lorenz(*given["guess"][:3])
     found, times = timed(
         lambda: pinn.identify(
-            guess, data["ts"], data["ys"], free=names, y0=data["guess"][3:],
+            guess, given["ts"], given["ys"], free=names, y0=given["guess"][3:],
             bounds={name: (0.0, np.inf) for name in names},
         )
     )  # fmt: skip
@@ -71,12 +81,12 @@ def inverse(data, limit):
     return answer, times | {"setting": "pinn.identify, noise unknown, intervals with it"}
 
 
-def pelts(data, limit):
+def pelts(given, limit):
     names = ("alpha", "beta", "gamma", "delta")
-    guess = systems.LotkaVolterra(**dict(zip(names, data["guess"], strict=True)))
+    guess = systems.LotkaVolterra(**dict(zip(names, given["guess"], strict=True)))
     found, times = timed(
         lambda: pinn.identify(
-            guess, data["ts"], data["ys"], free=names, noise=noises.LogNormalNoise(),
+            guess, given["ts"], given["ys"], free=names, noise=noises.LogNormalNoise(),
             bounds={name: (0.0, np.inf) for name in names},
         )
     )  # fmt: skip
@@ -84,21 +94,21 @@ def pelts(data, limit):
     return answer, times | {"setting": "pinn.identify with lognormal noise of unknown scale"}
 
 
-def process(data, limit):
+def process(given, limit):
     def fit():
         return bayes.fit_gaussian_process(
-            1.0 * bayes.RBF(), data["x"], data["y"][:, None], jax.random.key(0), restarts=0
+            1.0 * bayes.RBF(), given["x"], given["y"][:, None], jax.random.key(0), restarts=0
         )
 
     found, times = timed(fit)
-    mean, variance = found.model(data["at"]), found.model.variance(data["at"])
+    mean, variance = found.model(given["at"]), found.model.variance(given["at"])
     answer = np.stack([np.ravel(mean), np.ravel(variance)])
     said = "fit_gaussian_process, RBF, noise found, one start"
     return answer, times | {"setting": said}
 
 
-def burgers(data, limit):
-    viscosity = float(data["viscosity"])
+def burgers(given, limit):
+    viscosity = float(given["viscosity"])
 
     def residual(u, x, t):
         return u.t(x, t) + u(x, t) * u.x(x, t) - viscosity * u.xx(x, t)
@@ -107,7 +117,9 @@ def burgers(data, limit):
     start = {("t", 0.0): lambda u, x, t: u(x, t) + jnp.sin(jnp.pi * x)}
     domain = {"x": (-1.0, 1.0), "t": (0.0, 1.0)}
     solution, times = timed(lambda: pinn.pde(residual, domain, start | ends))
-    return np.asarray(solution(data["x"], data["t"])), times | {"setting": "pinn.pde, its defaults"}
+    return np.asarray(solution(given["x"], given["t"])), times | {
+        "setting": "pinn.pde, its defaults"
+    }
 
 
 TASKS = {

@@ -52,13 +52,13 @@ def forward(rates, names, scale, points):
             ]
             return torch.cat(rows, dim=1)
 
-        class Problem(TimeDependentProblem):
-            output_variables = list(names)
-            temporal_domain = CartesianDomain({"t": [0.0, t1]})
-            domains = {"D": CartesianDomain({"t": [0.0, t1]})}
-            conditions = {"equation": Condition(domain="D", equation=Equation(residual))}
-
-        problem = Problem()
+        domain = CartesianDomain({"t": [0.0, t1]})
+        condition = Condition(domain="D", equation=Equation(residual))
+        parts = {
+            "output_variables": list(names), "temporal_domain": domain,
+            "domains": {"D": domain}, "conditions": {"equation": condition},
+        }  # fmt: skip
+        problem = type("Problem", (TimeDependentProblem,), parts)()
         problem.discretise_domain(n=points, mode="grid", domains=["D"])
         model = Hard(y0, [float(s) for s in scale], t1, list(names))
         start = time.perf_counter()

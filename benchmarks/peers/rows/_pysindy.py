@@ -11,7 +11,7 @@ def forecast(data, limit):
 
     def fit():
         model = pysindy.SINDy(
-            optimizer=pysindy.STLSQ(threshold=0.1),
+            optimizer=pysindy.STLSQ(threshold=0.1, alpha=0.0),
             feature_library=pysindy.PolynomialLibrary(degree=2),
             differentiation_method=pysindy.FiniteDifference(order=8),
         )

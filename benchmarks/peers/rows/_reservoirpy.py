@@ -1,11 +1,9 @@
 """reservoirpy's rows: an echo state network and a next-generation reservoir."""
 
 import numpy as np
-import reservoirpy
 from _row import once, serve
 from reservoirpy.nodes import NVAR, Reservoir, Ridge
 
-reservoirpy.verbosity(0)
 WARMUP = 100
 
 
@@ -24,6 +22,7 @@ def echo_state(data, limit):
 
     def fit():
         features, targets = [], []
+        nodes.initialize(train[0])
         for series in train:
             nodes.reset()
             states = nodes.run(series[:-1])
@@ -49,7 +48,7 @@ def echo_state(data, limit):
 
 def next_generation(data, limit):
     train, history, undo = standardised(data)
-    nodes = NVAR(delay=2, order=3, strides=1)
+    nodes = NVAR(delay=2, order=2, strides=1)
 
     def fit():
         features, targets = [], []
@@ -70,7 +69,7 @@ def next_generation(data, limit):
             step = nodes.step(states[-1]) @ weights + offset
             states.append(np.clip(states[-1] + np.ravel(step), -1e3, 1e3))
         answer.append(states)
-    said = "next-generation reservoir, two states, order 3, ridge 1e-9, increments"
+    said = "next-generation reservoir, two states, order 2, ridge 1e-9, increments"
     return undo(np.asarray(answer)), times | {"setting": said}
 
 
