@@ -50,7 +50,7 @@ class Config(experiment.Config):
     out: Path = Path("results/benchmark_peers")
     only: tuple[str, ...] = ()
     """Problems by name; all unless given."""
-    limit: float = 60.0
+    limit: float = 40.0
     """Seconds for which a network is trained (5 if quick)."""
     quick: bool = False
     """Small batches and short training."""

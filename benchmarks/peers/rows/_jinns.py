@@ -39,7 +39,7 @@ def variables(**names):
 
 
 # What the line search is given, by the names that jinns has for it.
-EXTRA = variables(value="train_loss_value", grad="grads", loss="loss", batch="batch")
+EXTRA = variables(value="train_loss_value", grad_pt="grads", loss="loss", batch="batch")
 EXTRA |= {"value_fn": callback_loss, "grad_fn": callback_slope}
 
 
