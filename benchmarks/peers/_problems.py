@@ -173,14 +173,15 @@ INTEGRATORS = ("diffrax", "scipy", "heyoka")
 PROBLEMS = {
     "oscillator": Problem(
         "Driven oscillator to t = 20", oscillator, worst_component,
-        _rows("oscillator", *FORWARD, *INTEGRATORS),
+        _rows("oscillator", *FORWARD, *INTEGRATORS, diffrax_landing="oscillator_landing"),
     ),
     "lorenz_short": Problem(
         "Lorenz to t = 3", lorenz(3.0), worst_component,
-        _rows("lorenz", *FORWARD, *INTEGRATORS),
+        _rows("lorenz", *FORWARD, *INTEGRATORS, diffrax_landing="lorenz_landing"),
     ),
     "lorenz_long": Problem(
-        "Lorenz to t = 20", lorenz(20.0), worst_component, _rows("lorenz", *INTEGRATORS)
+        "Lorenz to t = 20", lorenz(20.0), worst_component,
+        _rows("lorenz", *INTEGRATORS, diffrax_landing="lorenz_landing"),
     ),
     "batch": Problem(
         "1000 trajectories of Lorenz, 800 steps each", batch, one_step,

@@ -179,11 +179,14 @@ def best(rows: list[dict[str, Any]]) -> dict[str, str]:
         words = f"{shown(row['error'], '.0e')} in {shown(row['seconds'], '.2g')} s"
         return f"{words} ({row['name']})" if named else words
 
+    def other(name: str) -> bool:
+        return not name.startswith(("physml", "diffrax")) and name not in NETWORKS
+
     found = {
         "in_words.physml": least(lambda name: name == "physml", False),
-        "in_words.diffrax": least(lambda name: name == "diffrax", False),
+        "in_words.diffrax": least(lambda name: name.startswith("diffrax"), False),
         "in_words.networks": least(lambda name: name in NETWORKS, True),
-        "in_words.others": least(lambda name: name not in {"physml", "diffrax", *NETWORKS}, True),
+        "in_words.others": least(other, True),
     }
     return {key: words for key, words in found.items() if words is not None}
 
