@@ -50,7 +50,7 @@ def many(data, limit):
         found = hy.ensemble_propagate_grid_batch(
             solver, ts, count, begin, algorithm="thread", max_workers=CORES
         )
-        states = np.stack([each[1] for each in found])  # (group, time, component, lane)
+        states = np.stack([each[-1] for each in found])  # (group, time, component, lane)
         return states.transpose(0, 3, 1, 2).reshape(-1, len(ts), 3)[: len(starts)]
 
     answer, times = best_of(solve, times=3)
