@@ -193,7 +193,7 @@ def best(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 def shown(number: float, form: str) -> str:
     """A number as on paper, 4e-15 and not 4.0e-15, 1e-5 and not 1e-05."""
-    return re.sub(r"e(-?)\+?0*(\d)", r"e\1\2", format(number, form))
+    return re.sub(r"e(-?)\+?0*(\d)", r"e\1\2", format(number, form)).removesuffix("e0")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,12 @@
 """AnyPINN's rows: its Lorenz and Lotka-Volterra examples on our data, in float64."""
 
+import typing
+
+import typing_extensions
+
+if not hasattr(typing, "override"):  # Python 3.11 has not what AnyPINN takes from there
+    setattr(typing, "override", typing_extensions.override)  # noqa: B010
+
 import datetime
 import time
 import warnings
