@@ -1,5 +1,6 @@
 """The peers' benchmark judges answers rightly, and a row without figures says why."""
 
+import json
 import re
 import sys
 import tomllib
@@ -103,6 +104,22 @@ def test_the_best_peer_is_the_most_accurate_one():
         "in_words.others": "1e-15 in 3e-5 s (heyoka)",
         "in_words.networks": "1e-3 in 60 s (jinns)",
     }
+
+
+def test_some_problems_are_measured_anew_and_the_others_kept(tmp_path):
+    record = tmp_path / "record.json"
+    new = {"limit": 40.0, "pelts.a.error": 3.0, "date": "today", "wall_s": 10.0, "command": "new"}
+    with pytest.raises(ValueError, match="record must be of a run with the same limit"):
+        peers.renew(record, ["pelts"], new)
+    old = {"limit": 40.0, "pelts.a.error": 1.0, "pelts.gone.error": 1.0, "batch.a.error": 2.0}
+    record.write_text(json.dumps(old | {"date": "before", "wall_s": 100.0, "command": "old"}))
+    peers.renew(record, ["pelts"], new)
+    found = json.loads(record.read_text())
+    assert list(found) == sorted(found)
+    assert found == {
+        "limit": 40.0, "pelts.a.error": 3.0, "pelts.date": "today", "batch.a.error": 2.0,
+        "date": "before", "wall_s": 110.0, "command": "old",
+    }  # fmt: skip
 
 
 def test_every_row_is_in_a_table_and_has_an_environment_and_a_task():

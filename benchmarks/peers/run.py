@@ -10,7 +10,8 @@ include compiling, where a library compiles; then a first call has been made. Er
 row are compared with those of this package from the same run, and `better` says where the peer
 wins. A row without figures says why.
 
-With --only the other problems are left out. After an interruption --resume continues the run.
+With --only the other problems are left out; a file to --record in keeps what it says of them, and
+gets the date of the new figures. After an interruption --resume continues the run.
 """
 
 import json
@@ -18,8 +19,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ class Config(experiment.Config):
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
     limit = min(5.0, config.limit) if config.quick else config.limit
-    with Run(config.out, config) as run:
+    partial = replace(config, record=None) if config.only else config
+    with Run(config.out, partial) as run:
         run.metrics({"limit": limit})
         for name in config.only or PROBLEMS:
             problem, own = PROBLEMS[name], None
@@ -87,7 +89,31 @@ def main(config: Config) -> dict[str, Any]:
             used = {key for row in rows for key in row}
             columns = {key: words for key, words in COLUMNS.items() if key in used}
             run.table(rows, columns, title=problem.title)
-        return run.metrics({})
+        metrics = run.metrics({})
+    if config.only and config.record is not None:
+        renew(config.record, config.only, metrics)
+    return metrics
+
+
+def renew(record: Path, only: Sequence[str], metrics: Mapping[str, Any]) -> None:
+    """Replace the figures of some problems in the file of a run of all.
+
+    Raises:
+        ValueError: there is no such file, or it is of another limit.
+    """
+    old = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    if old.get("limit") != metrics["limit"]:
+        raise ValueError(f"record must be of a run with the same limit, got {record}")
+
+    def belongs(key: str) -> bool:
+        return key.split(".")[0] in only
+
+    new = {key: value for key, value in old.items() if not belongs(key)}
+    new |= {key: value for key, value in metrics.items() if belongs(key)}
+    new |= {f"{name}.date": metrics["date"] for name in only}
+    new["wall_s"] = round(old["wall_s"] + metrics["wall_s"], 3)
+    text = json.dumps(dict(sorted(new.items())), indent=2) + "\n"
+    record.write_text(text, encoding="utf-8")
 
 
 def measure(
