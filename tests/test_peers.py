@@ -69,14 +69,16 @@ def test_what_pip_does_not_find_is_said(tmp_path, monkeypatch):
     assert not (tmp_path / "peer" / "requirements.txt").exists()  # it is tried again
 
 
-@pytest.mark.parametrize("name", ["scipy", "diffrax", "physml"])
-def test_rows_solve_the_oscillator(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "largest"), [("scipy", 1e-11), ("diffrax", 1e-10), ("physml", 1e-13)]
+)
+def test_rows_solve_the_oscillator(name, largest, tmp_path):
     """These packages are there without an environment of their own."""
     data = problems.oscillator(0, True)
     script = peers.ROWS / f"_{name}.py"
     problem = PROBLEMS["oscillator"]
     found = peers.answered(sys.executable, script, "oscillator", problem, data, tmp_path, 60.0)
-    assert found["error"] < 1e-11 and found["seconds"] > 0 and re.match(r"\d", found["version"])
+    assert found["error"] < largest and found["seconds"] > 0 and re.match(r"\d", found["version"])
 
 
 def test_comparisons_say_where_a_peer_is_better():
