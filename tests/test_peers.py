@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "peers"))
 
 import _environments as environments
-import _problems as problems
+import _peer_problems as problems
 import run as peers
 
 ROOT, PROBLEMS = Path(__file__).parents[1], problems.PROBLEMS

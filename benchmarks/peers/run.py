@@ -30,7 +30,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import numpy as np
 from _environments import NotInstalled, interpreter
-from _problems import PROBLEMS, Problem, drawn
+from _peer_problems import PROBLEMS, Problem, drawn
 
 from physml import experiment
 from physml.experiment import Run
