@@ -21,6 +21,7 @@ from physml._types import Residual
 from physml.data import Trajectories, Windows
 from physml.reference import FlowMap
 from physml.results import RESULTS
+from physml.surrogate._design import Design
 from physml.surrogate._rows import cast, rows_of, unknown_increments
 from physml.surrogate._stepper import Matrix, Network, Stepper
 from physml.systems import System
@@ -200,37 +201,6 @@ def fit_readout(
     return StepperFit(_refit(stepper, train, warmup, rcond, refinements, field), stepper, None)
 
 
-class _Design(eqx.Module):
-    """The readout's inputs of a block of rows, and 1; of one parity if there is a symmetry.
-
-    A row that comes with a direction of the state gives the derivative along that direction.
-    """
-
-    stepper: Stepper
-    parity: Float[Array, ""]
-
-    def __call__(self, rows: tuple[Array, ...]) -> Float[Array, "rows columns"]:
-        if self.stepper.recurrent:
-            return self._combined(rows)
-        ys, t0s, counts, *directions = rows
-
-        def columns(ys: Array) -> Array:
-            features = jax.vmap(lambda y, t0, k: self.stepper.features((), y, t0, k)[1])
-            return self._combined(features(ys, t0s, counts))
-
-        if not directions:
-            return columns(ys)
-        values, slopes = jax.jvp(columns, (ys,), tuple(directions))
-        along = jnp.any(directions[0] != 0, axis=1, keepdims=True)
-        return jnp.where(along, slopes, values)
-
-    def _combined(self, features: tuple[Array, ...]) -> Array:
-        if len(features) == 1:
-            return jnp.pad(features[0], ((0, 0), (0, 1)), constant_values=1.0)
-        combined = 0.5 * (features[0] + self.parity * features[1])
-        return jnp.pad(combined, ((0, 0), (0, 1)), constant_values=0.5 * (1 + self.parity))
-
-
 def _refit(
     stepper: Stepper,
     train: Trajectories,
@@ -257,7 +227,7 @@ def _refit(
     def work(index: np.ndarray, rows_: slice) -> None:
         parity = parities[index[0]]
         targets = increments if mirrored is None else 0.5 * (increments + parity * mirrored)
-        design = _Design(stepper, jnp.asarray(parity, dtype))
+        design = Design(stepper, jnp.asarray(parity, dtype))
         fitted = fitting.readout(
             design, targets, inputs=rows, rcond=rcond, equilibrate=True, refinements=refinements
         )
