@@ -1,12 +1,17 @@
 """Noise in the rows of trajectories: how large it is, and what local polynomials remove of it."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import scipy.signal
 from jaxtyping import Array, Float
 
-from physml._numerics.checks import check_scale, require_finite
+from physml._numerics.checks import require_finite, require_not_negative
+from physml._types import Numbers
+
+Noise = Literal["auto"] | Numbers
+"""The standard deviation of each column's noise: one, one for each column, or "auto"."""
 
 MAX_ORDER = 10
 """Differences of this order reduce a resolved motion to nothing: each order divides it by ten."""
@@ -19,11 +24,17 @@ RESOLVED = 1e-6
 
 DEGREE = 4
 LEAST_ROWS = 12
+ENOUGH_ROWS = 200_000
+"""From so many rows the noise is known to half a per cent; more would cost time alone."""
 
 
 def noise_of(ys: Float[Array, "num time dim"]) -> Float[np.ndarray, " dim"]:
-    """The standard deviation of white noise in each column; 0 where none is seen."""
-    rows = np.asarray(ys, float)
+    """The standard deviation of white noise in each column; 0 where none is seen.
+
+    A column that no window smooths without harm has motion that the grid does not resolve, of which
+    nothing can be said.
+    """
+    rows = np.asarray(ys[:: max(1, ys.shape[0] * ys.shape[1] // ENOUGH_ROWS)], float)
     _require_rows(rows)
     centred = rows - rows.mean(axis=(0, 1))
     spread = np.sqrt((centred**2).mean(axis=(0, 1)))
@@ -35,8 +46,12 @@ def noise_of(ys: Float[Array, "num time dim"]) -> Float[np.ndarray, " dim"]:
         estimates.append(np.sqrt(square / math.comb(2 * order, order)))
     last, before = estimates[-1], estimates[-2]
     # What motion is left shrinks from order to order; the noise does not.
-    seen = (last >= STEADY * before) & (last > max(RESOLVED, _rounding(ys)) * spread)
-    return np.where(seen, np.minimum.reduce(estimates), 0.0)
+    largest = np.abs(rows).max(axis=(0, 1))
+    floor = np.maximum(RESOLVED * spread, 100 * float(np.finfo(np.asarray(ys).dtype).eps) * largest)
+    seen = (last >= STEADY * before) & (last > floor)
+    noise = np.where(seen, np.minimum.reduce(estimates), 0.0)
+    _, windows = smooth(rows, noise)
+    return np.where(np.asarray(windows) > 1, noise, 0.0)  # a map's orbit looks like noise too
 
 
 def smooth(
@@ -66,26 +81,27 @@ def smooth(
     return rows.astype(np.asarray(ys).dtype), tuple(chosen)
 
 
-def check_noise(noise: object, ys: Float[Array, "num time dim"]) -> Float[np.ndarray, " dim"]:
+def check_noise(noise: Noise, ys: Float[Array, "num time dim"]) -> Float[np.ndarray, " dim"]:
     """The noise of each column: estimated for "auto", otherwise what the user says."""
+    dim = ys.shape[-1]
     if isinstance(noise, str):
         if noise != "auto":
             raise ValueError(f'noise must be "auto" or numbers, got {noise!r}')
         return noise_of(ys)
     values = np.asarray(noise)
-    if values.dtype.kind in "fiu" and values.ndim <= 1 and not values.any():
-        return np.zeros(ys.shape[-1])
-    return np.asarray(check_scale(noise, ys.shape[-1]), float)
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f'noise must be "auto" or numbers, got {noise!r}')
+    if values.shape not in ((), (dim,)):
+        raise ValueError(f"noise must be one number or {dim}, got shape {values.shape}")
+    require_finite("noise", values)
+    require_not_negative(noise=values)
+    return np.broadcast_to(np.asarray(values, float), (dim,)).copy()
 
 
 def _windows(time: int) -> list[int]:
     """Odd windows, each about a sixth longer than the one before, up to half of the rows."""
     lengths = 7 * 1.16 ** np.arange(40)
     return sorted({2 * int(x / 2) + 1 for x in lengths if x < time / 2})
-
-
-def _rounding(ys: Array) -> float:
-    return 100 * float(np.finfo(np.asarray(ys).dtype).eps)
 
 
 def _require_rows(rows: np.ndarray) -> None:

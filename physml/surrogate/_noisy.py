@@ -37,12 +37,15 @@ MAX_STEPS = 12
 TOLERANCE = 2e-4
 """The smallest gain of the mean log-likelihood for which another step is worth its time."""
 
-CUTOFFS = tuple(10.0 ** -np.arange(1.0, 10.1, 0.5))
+CUTOFFS = tuple(10.0 ** -np.arange(1.0, 10.1))
 """Shares of the largest singular value below which directions of the readout are left out."""
 
-MOST_UNKNOWNS = 600
+MARGIN = 1e-3
+"""By so much more of the mean -2 log-likelihood further directions must explain."""
+
+MOST_UNKNOWNS = 450
 ROWS_PER_UNKNOWN = 20
-FACTORS = tuple(10.0 ** np.arange(0.5, -2.1, -0.5))
+FACTORS = tuple(10.0 ** np.arange(1.0, -4.1, -1.0))
 """Multiples of Q among which each step takes the likeliest."""
 
 LEAST_Q = 1e-8
@@ -70,6 +73,11 @@ class Basis(eqx.Module):
     @property
     def size(self) -> int:
         return sum(m * n for m, n in self.shapes)
+
+    def kept(self, fewer: "Basis") -> np.ndarray:
+        """Which of the unknowns another basis of fewer directions has too."""
+        pairs = zip(self.shapes, fewer.shapes, strict=True)
+        return np.concatenate([np.arange(m * n) < k * n for (m, n), (k, _) in pairs])
 
     def rows(self, y: Array, t0: Array, count: Array) -> Float[Array, "dim unknowns"]:
         """B(y), whose columns are directions of theta."""
@@ -114,7 +122,12 @@ class Refined(NamedTuple):
 
 
 def refine(
-    stepper: Stepper, noisy: Trajectories, smoothed: Trajectories, noise: np.ndarray
+    stepper: Stepper,
+    noisy: Trajectories,
+    smoothed: Trajectories,
+    noise: np.ndarray,
+    warmup: int = 0,
+    rcond: float | None = None,
 ) -> Refined:
     """The readout and the states that explain the noisy rows best.
 
@@ -123,16 +136,19 @@ def refine(
         noisy: the rows as they were observed.
         smoothed: a first guess of the states.
         noise: the standard deviation of each column's noise.
+        warmup: rows left out at the start of each trajectory.
+        rcond: the cut-off of the features' singular values, chosen unless given.
     """
     spread = np.asarray(noisy.ys).std(axis=(0, 1))
     least = float(jnp.finfo(noisy.ys.dtype).eps) ** 0.5
     R = jnp.diag(jnp.asarray(np.maximum(noise, least * spread) ** 2))
-    counts = jnp.arange(noisy.ys.shape[1] - 1, dtype=jnp.int32)
-    rows = Rows(noisy.ys, noisy.t0s + noisy.ts[0], counts)
+    counts = jnp.arange(warmup, noisy.ys.shape[1] - 1, dtype=jnp.int32)
+    rows = Rows(noisy.ys[:, warmup:], noisy.t0s + noisy.ts[0], counts)
+    path = smoothed.ys[:, warmup:]
     with single_threaded_blas():
         held = np.arange(len(noisy)) % 5 == 4 if len(noisy) >= 5 else np.ones(len(noisy), bool)
-        basis = _chosen_basis(stepper, rows, smoothed.ys, R, held)
-        return _iterate(basis, rows, smoothed.ys, R)
+        cutoffs = CUTOFFS if rcond is None else (rcond,)
+        return _iterate(_chosen_basis(stepper, rows, path, R, held, cutoffs), rows, path, R)
 
 
 def _iterate(basis: Basis, rows: Rows, path: Array, R: Array) -> Refined:
@@ -161,57 +177,69 @@ def _candidates(Q: Array, R: Array) -> Array:
 
 
 def _chosen_basis(
-    stepper: Stepper, rows: Rows, path: Array, R: Array, held: np.ndarray
+    stepper: Stepper,
+    rows: Rows,
+    path: Array,
+    R: Array,
+    held: np.ndarray,
+    cutoffs: tuple[float, ...],
 ) -> Basis:
-    """As many directions as explain best the rows of trajectories that are held out."""
-    num, time, dim = path.shape
+    """As few directions as explain the rows of trajectories that are held out as well as more."""
+    parts = _directions(stepper, rows, path)
     learnt = ~held if not held.all() else held
-    most = min(MOST_UNKNOWNS, int(learnt.sum()) * (time - 1) * dim // ROWS_PER_UNKNOWN)
-    parts = [Rows(rows.ys[kept], rows.t0s[kept], rows.counts) for kept in (learnt, held)]
-    best, sizes = None, set()
-    for basis in _bases(stepper, rows, path):
-        if basis.size in sizes or (basis.size > most and best is not None):
-            continue
-        sizes.add(basis.size)
-        theta, Q = _one_step_fit(basis, parts[0], path[learnt])
-        linear = _linearised(basis, theta, parts[1], path[held])
-        scores = _scores(linear, parts[1].ys - path[held], R, _candidates(Q, R))
-        score = float(np.min(np.where(np.isfinite(scores), scores, np.inf)))
-        if best is None or score < best[0]:
-            best = score, basis
-    return best[1]  # pyright: ignore[reportOptionalSubscript]
+    data = [Rows(rows.ys[kept], rows.t0s[kept], rows.counts) for kept in (learnt, held)]
+    most = min(MOST_UNKNOWNS, path[learnt, 1:].size // ROWS_PER_UNKNOWN)
+    while len(cutoffs) > 1 and _basis(stepper, parts, cutoffs[-1]).size > most:
+        cutoffs = cutoffs[:-1]
+    whole = _basis(stepper, parts, cutoffs[-1])
+    triangle = np.asarray(_one_step_triangle(whole, data[0], path[learnt]))
+    scores = []
+    for cutoff in cutoffs:  # all in one program: the directions left out have theta = 0
+        kept = np.flatnonzero(whole.kept(_basis(stepper, parts, cutoff)))
+        theta = np.zeros(whole.size, path.dtype)
+        theta[kept] = np.linalg.lstsq(triangle[:, kept], triangle[:, -1])[0]
+        Q = _one_step_error(whole, jnp.asarray(theta), data[0], path[learnt])
+        linear = _linearised(whole, jnp.asarray(theta), data[1], path[held])
+        found = _scores(linear, data[1].ys - path[held], R, _candidates(Q, R))
+        scores.append(np.nanmin(np.append(np.asarray(found), np.inf)))
+    good = np.flatnonzero(np.asarray(scores) <= min(scores) + MARGIN)
+    return _basis(stepper, parts, cutoffs[good[0]])
 
 
-def _bases(stepper: Stepper, rows: Rows, path: Array) -> list[Basis]:
-    """Bases of ever more directions: left out are singular values below one cut-off each."""
+def _directions(
+    stepper: Stepper, rows: Rows, path: Array
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each parity: singular values of the features, combinations of these, and sides."""
     dim, dtype = path.shape[2], path.dtype
     num, steps = path.shape[0], len(rows.counts)
     stride = max(1, num * steps // 20_000)
     ys = path[:, :-1].reshape(-1, dim)[::stride]
     t0s, counts = jnp.repeat(rows.t0s, steps)[::stride], jnp.tile(rows.counts, num)[::stride]
-    scale = np.asarray(stepper.scale)
-    one = np.eye(dim)
+    scale, one = np.asarray(stepper.scale), np.eye(dim)
     S = None if stepper.symmetry is None else np.asarray(stepper.symmetry, float)
     parts = []
     for parity in (1.0,) if S is None else (1.0, -1.0):
         design = np.asarray(_design(stepper, jnp.asarray(parity, dtype), ys, t0s, counts))
         norms = np.linalg.norm(design, axis=0)
         norms = np.where(norms > 0, norms, 1.0)
-        triangle = np.linalg.qr(design / norms, mode="r")
-        _, values, vt = np.linalg.svd(triangle)
-        # Of a combination's weights each has unit mean square over the rows.
+        _, values, vt = np.linalg.svd(np.linalg.qr(design / norms, mode="r"))
+        # Each combination of the features has unit mean square over the rows.
         mixes = vt.T / norms[:, None] / np.where(values > 0, values, 1.0) * len(design) ** 0.5
         side = one if S is None else 0.5 * (one + parity * S)
         u, s, _ = np.linalg.svd(side * scale[None, :] / scale[:, None])
         parts.append((values, mixes, scale[:, None] * u[:, s > 1e-6]))
+    return parts
+
+
+def _basis(
+    stepper: Stepper, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], cutoff: float
+) -> Basis:
+    """The directions whose singular values exceed a share of the largest."""
     largest = max(values[0] for values, _, _ in parts)
-    found = []
-    for cutoff in CUTOFFS:
-        kept = [max(1, int((values > cutoff * largest).sum())) for values, _, _ in parts]
-        mixes = [jnp.asarray(mix[:, :k], dtype) for (_, mix, _), k in zip(parts, kept, strict=True)]
-        sides = [jnp.asarray(side, dtype) for _, _, side in parts]
-        found.append(Basis(stepper, tuple(mixes), tuple(sides)))
-    return found
+    kept = [max(1, int((values > cutoff * largest).sum())) for values, _, _ in parts]
+    dtype = stepper.scale.dtype
+    mixes = [jnp.asarray(mix[:, :k], dtype) for (_, mix, _), k in zip(parts, kept, strict=True)]
+    return Basis(stepper, tuple(mixes), tuple(jnp.asarray(part[2], dtype) for part in parts))
 
 
 @eqx.filter_jit
