@@ -22,6 +22,9 @@ STEADY = 0.9
 RESOLVED = 1e-6
 """Noise below this share of a column's spread is not told from the rounding of a solver."""
 
+LARGEST = 0.5
+"""A column with more noise than this share of its spread holds no motion that could be learned."""
+
 DEGREE = 4
 LEAST_ROWS = 12
 ENOUGH_ROWS = 200_000
@@ -31,8 +34,8 @@ ENOUGH_ROWS = 200_000
 def noise_of(ys: Float[Array, "num time dim"]) -> Float[np.ndarray, " dim"]:
     """The standard deviation of white noise in each column; 0 where none is seen.
 
-    A column that no window smooths without harm has motion that the grid does not resolve, of which
-    nothing can be said.
+    The orbit of a map looks like noise too, and so does motion that the grid does not resolve: no
+    window smooths it without harm, or the estimate is as large as the spread. Both count as none.
     """
     rows = np.asarray(ys[:: max(1, ys.shape[0] * ys.shape[1] // ENOUGH_ROWS)], float)
     _require_rows(rows)
@@ -49,13 +52,14 @@ def noise_of(ys: Float[Array, "num time dim"]) -> Float[np.ndarray, " dim"]:
     largest = np.abs(rows).max(axis=(0, 1))
     floor = np.maximum(RESOLVED * spread, 100 * float(np.finfo(np.asarray(ys).dtype).eps) * largest)
     seen = (last >= STEADY * before) & (last > floor)
-    noise = np.where(seen, np.minimum.reduce(estimates), 0.0)
+    noise = np.minimum.reduce(estimates)
+    noise = np.where(seen & (noise < LARGEST * spread), noise, 0.0)
     _, windows = smooth(rows, noise)
-    return np.where(np.asarray(windows) > 1, noise, 0.0)  # a map's orbit looks like noise too
+    return np.where(np.asarray(windows) > 1, noise, 0.0)
 
 
 def smooth(
-    ys: Float[Array, "num time dim"], noise: Float[np.ndarray, " dim"]
+    ys: Float[Array | np.ndarray, "num time dim"], noise: Float[np.ndarray, " dim"]
 ) -> tuple[Float[np.ndarray, "num time dim"], tuple[int, ...]]:
     r"""The rows smoothed, and the window of each column (1 where nothing was removed).
 
@@ -85,12 +89,8 @@ def check_noise(noise: Noise, ys: Float[Array, "num time dim"]) -> Float[np.ndar
     """The noise of each column: estimated for "auto", otherwise what the user says."""
     dim = ys.shape[-1]
     if isinstance(noise, str):
-        if noise != "auto":
-            raise ValueError(f'noise must be "auto" or numbers, got {noise!r}')
         return noise_of(ys)
     values = np.asarray(noise)
-    if values.dtype.kind not in "fiu":
-        raise TypeError(f'noise must be "auto" or numbers, got {noise!r}')
     if values.shape not in ((), (dim,)):
         raise ValueError(f"noise must be one number or {dim}, got shape {values.shape}")
     require_finite("noise", values)

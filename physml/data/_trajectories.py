@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from physml._numerics import checks
-from physml._numerics.calls import require_instance, summary
+from physml._numerics.calls import checked, require_instance, summary
 from physml._types import Numbers
 from physml.data._arguments import (
     Index,
@@ -151,8 +151,8 @@ class Trajectories(eqx.Module):
         standard deviation $\sigma$ have the mean square $\binom{2d}{d} \sigma^2$ (Rice, Ann.
         Statist. 12, 1984, for d = 1). Noise is seen where the last two of up to ten orders agree.
         Below a millionth of a column's spread, and below the rounding of its dtype, none is
-        reported, nor where the grid does not resolve the motion (a map's orbit, less than some
-        twenty rows in the shortest period), which then cannot be told from noise.
+        reported, nor above half of the spread, nor where the grid does not resolve the motion (a
+        map's orbit, ten rows in the shortest period), which then cannot be told from noise.
 
         >>> ts = np.linspace(0.0, 10.0, 2001)
         >>> noise = 0.01 * np.random.default_rng(0).standard_normal(ts.shape)
@@ -164,6 +164,7 @@ class Trajectories(eqx.Module):
         """
         return noise_of(self.ys)
 
+    @checked
     def smoothed(self, noise: Noise = "auto") -> "Trajectories":
         """The trajectories with as much noise removed as local polynomials remove.
 

@@ -172,8 +172,8 @@ def _iterate(basis: Basis, rows: Rows, path: Array, R: Array) -> Refined:
 
 
 def _candidates(Q: Array, R: Array) -> Array:
-    each = jnp.asarray(FACTORS, Q.dtype)[:, None] * jnp.diag(Q)
-    return jax.vmap(jnp.diag)(jnp.maximum(each, LEAST_Q * jnp.diag(R)))
+    each = jnp.asarray(FACTORS, Q.dtype)[:, None] * jnp.diag(Q)[None]
+    return jax.vmap(jnp.diag)(jnp.maximum(each, LEAST_Q * jnp.diag(R)[None]))
 
 
 def _chosen_basis(
@@ -266,8 +266,9 @@ def _one_step_triangle(basis: Basis, rows: Rows, path: Array) -> Array:
         B = jax.vmap(basis.rows, (0, None, 0))(xs[:-1], t0, rows.counts)
         zero = jnp.zeros(basis.size, xs.dtype)
         known = jax.vmap(lambda y, k: basis.increment(zero, y, t0, k))(xs[:-1], rows.counts)
-        wanted = (xs[1:] - xs[:-1] - known) / basis.stepper.scale
-        return _merged(triangle, B / basis.stepper.scale[:, None], wanted), None
+        scale = basis.stepper.scale
+        wanted = (xs[1:] - xs[:-1] - known) / scale[None]
+        return _merged(triangle, B / scale[None, :, None], wanted), None
 
     empty = jnp.zeros((basis.size + 1, basis.size + 1), path.dtype)
     return jax.lax.scan(absorb, empty, (path, rows.t0s))[0]
