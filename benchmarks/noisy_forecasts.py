@@ -38,6 +38,7 @@ from physml.step_maps import StepMap
 CASES = (("lorenz", 0.01), ("lorenz", 0.1), ("halvorsen", 0.01), ("halvorsen", 0.05))
 UNITS, SCALE = 100, 0.06
 AHEAD = 100  # rows that the validation forecasts
+RIDGES = (1e-10, 1e-8, 1e-6, 1e-4)  # of the reservoir
 COLUMNS = {
     "system": "system", "noise": "noise", "name": "rows", "vpt_mean": "valid for, Lyapunov times",
     "vpt_median": "median", "vpt_p5": "worst 5 %", "states_error": "error of the rows / noise",
@@ -155,7 +156,7 @@ def methods(
         assert fitted.states is not None
         return fitted.step_map, fitted.states
 
-    yield "reservoir", lambda: (next_generation(rows[~held], rows[held], 2), rows)
+    yield "reservoir", lambda: (next_generation(rows[~held], rows[held], 2, RIDGES), rows)
     yield "as_they_are", lambda: single_steps(rows)
     yield "smoothed", lambda: single_steps(rows.smoothed())
     yield "together", together

@@ -1,4 +1,4 @@
-"""Noise in trajectories: how much is found, what smoothing removes, and maps fitted in spite of it."""
+"""Noise in trajectories: how much is found, what smoothing removes, maps fitted in spite of it."""
 
 import warnings
 
@@ -24,8 +24,9 @@ def disturbed(clean: Trajectories, share: float, seed: int = 0) -> Trajectories:
     return data.from_arrays(clean.ts, ys + share * ys.std(axis=(0, 1)) * draws)
 
 
-def distance(part: Trajectories, whole: Trajectories) -> float:
+def distance(part: Trajectories | None, whole: Trajectories | None) -> float:
     """Root mean square difference, in spreads of the whole."""
+    assert part is not None and whole is not None
     apart = np.asarray(part.ys - whole.ys) / np.asarray(whole.ys).std(axis=(0, 1))
     return float(np.sqrt((apart**2).mean()))
 
@@ -103,7 +104,9 @@ def test_smoothing_scales_with_each_column(noisy):
     units = np.array([1e-8, 1.0, 1e9])
     scaled = data.from_arrays(TS, np.asarray(noisy.ys) * units)
     np.testing.assert_allclose(scaled.noise(), noisy.noise() * units, rtol=1e-10)
-    np.testing.assert_allclose(np.asarray(scaled.smoothed().ys) / units, noisy.smoothed().ys, rtol=1e-9)
+    np.testing.assert_allclose(
+        np.asarray(scaled.smoothed().ys) / units, noisy.smoothed().ys, rtol=1e-9
+    )
 
 
 def test_a_polynomial_survives_smoothing_up_to_the_ends():
@@ -129,9 +132,9 @@ def test_the_answer_scales_with_each_column(noisy, fitted):
     again = surrogate.fit_readout(
         network_for(noisy), scaled, symmetry=LORENZ.symmetry, noise="auto"
     )
-    assert distance(
-        data.from_arrays(TS, np.asarray(again.states.ys) / units), fitted.states
-    ) < 0.02 * distance(noisy, fitted.states)
+    assert again.states is not None
+    states = data.from_arrays(TS, np.asarray(again.states.ys) / units)
+    assert distance(states, fitted.states) < 0.02 * distance(noisy, fitted.states)
 
 
 def test_clean_rows_are_fitted_as_ever(clean):
@@ -167,6 +170,7 @@ def test_a_known_part_and_a_drive_are_kept(noisy):
     """A driven oscillator of which the spring is known: the map is linear, so it is found."""
     system = systems.DrivenOscillator()
     spring = systems.from_function(lambda t, y, _: jnp.stack([y[1], -y[0]]), dim=2)
+    assert system.period is not None
     period = float(system.period)
     ts = np.linspace(0.0, 20.0, 401)
     starts = np.random.default_rng(0).uniform(-2.0, 2.0, (8, 2))
@@ -186,6 +190,7 @@ def test_a_recurrent_network_is_fitted_to_smoothed_rows(noisy):
     inputs = surrogate.network_inputs(noisy)
     network = nn.RNN.frozen("simple", inputs, 20, 3, rngs=nnx.Rngs(0))
     found = surrogate.fit_readout(network, noisy, warmup=20, noise="auto")
+    assert found.states is not None
     np.testing.assert_array_equal(found.states.ys, noisy.smoothed().ys)
 
 
@@ -193,6 +198,7 @@ def test_rows_before_the_warm_up_are_only_smoothed(noisy):
     found = surrogate.fit_readout(
         network_for(noisy, 10), noisy, warmup=200, noise="auto", rcond=1e-4
     )
+    assert found.states is not None
     np.testing.assert_array_equal(found.states.ys[:, :200], noisy.smoothed().ys[:, :200])
     assert not np.array_equal(found.states.ys[:, 200:], noisy.smoothed().ys[:, 200:])
 

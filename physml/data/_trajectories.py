@@ -156,7 +156,8 @@ class Trajectories(eqx.Module):
 
         >>> ts = np.linspace(0.0, 10.0, 2001)
         >>> noise = 0.01 * np.random.default_rng(0).standard_normal(ts.shape)
-        >>> data.from_arrays(ts, np.stack([np.sin(ts), np.cos(ts) + noise], axis=1)).noise().round(3)
+        >>> ys = np.stack([np.sin(ts), np.cos(ts) + noise], axis=1)
+        >>> data.from_arrays(ts, ys).noise().round(3)
         array([0.  , 0.01])
 
         Raises:

@@ -1,4 +1,4 @@
-"""The design matrix of a step map's readout: features of rows, of one parity if there is a symmetry."""
+"""The design matrix of a step map's readout: features of rows, of one parity with a symmetry."""
 
 import equinox as eqx
 import jax
