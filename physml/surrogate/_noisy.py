@@ -127,8 +127,8 @@ def _chosen_basis(
     learnt = ~held if not held.all() else held
     data = [Rows(rows.ys[kept], rows.t0s[kept], rows.counts) for kept in (learnt, held)]
     most = min(MOST_UNKNOWNS, path[learnt, 1:].size // ROWS_PER_UNKNOWN)
-    while len(cutoffs) > 1 and basis_above(stepper, parts, cutoffs[-1]).size > most:
-        cutoffs = cutoffs[:-1]
+    fit = [cut for cut in cutoffs if basis_above(stepper, parts, cut).size <= most]
+    cutoffs = fit or list(cutoffs[:1])
     whole = basis_above(stepper, parts, cutoffs[-1])
     triangle = np.asarray(_one_step_triangle(whole, data[0], path[learnt]))
     scores = []

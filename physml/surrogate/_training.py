@@ -148,7 +148,9 @@ def fit(
     trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))
     wanted = refit and not bool(training.result == RESULTS.interrupted)
     if not wanted:
-        return StepperFit(trained, trained, training, levels, None if levels is None else smooth)
+        if levels is None:
+            return StepperFit(trained, trained, training)
+        return StepperFit(trained, trained, training, jnp.asarray(levels), smooth)
     if levels is None:
         step_map = _refit(trained, train, warmup, rcond, refinements)
         return StepperFit(step_map, trained, training)
