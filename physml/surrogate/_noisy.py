@@ -128,7 +128,7 @@ def _chosen_basis(
     data = [Rows(rows.ys[kept], rows.t0s[kept], rows.counts) for kept in (learnt, held)]
     most = min(MOST_UNKNOWNS, path[learnt, 1:].size // ROWS_PER_UNKNOWN)
     fit = [cut for cut in cutoffs if basis_above(stepper, parts, cut).size <= most]
-    cutoffs = fit or list(cutoffs[:1])
+    cutoffs = tuple(fit) or cutoffs[:1]
     whole = basis_above(stepper, parts, cutoffs[-1])
     triangle = np.asarray(_one_step_triangle(whole, data[0], path[learnt]))
     scores = []
