@@ -157,7 +157,7 @@ def methods(
     def trained(network: Any, rate: float, **options: Any) -> surrogate.StepperFit:
         schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
         adam = optax.adamw(schedule, weight_decay=0.1, mask=nn.hidden_kernels)
-        options = {"batch_size": 512, "refit": False} | options
+        options = {"batch_size": 512, "refit": False, "noise": 0.0} | options
         return surrogate.fit(
             network, train, optimizer=adam, steps=steps, key=key, symmetry=symmetry, **options
         )
@@ -191,7 +191,9 @@ def methods(
             inputs = surrogate.network_inputs(smooth)
             frozen = nn.MLP.frozen(inputs, 100, 3, scale=0.06, rngs=nnx.Rngs(key))
             for cutoff in 10.0 ** -np.arange(2, 11, 2):
-                fitted = surrogate.fit_readout(frozen, smooth, symmetry=symmetry, rcond=cutoff)
+                fitted = surrogate.fit_readout(
+                    frozen, smooth, symmetry=symmetry, rcond=cutoff, noise=0.0
+                )
                 chosen = f"{window} rows, {cutoff:.0e}" if window else f"{cutoff:.0e}"
                 candidates[chosen] = fitted.step_map
         best = min(candidates, key=lambda chosen: forecast_error(candidates[chosen]))

@@ -81,6 +81,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     noise_contradicted = (
         "The residuals are not those of the noise that is assumed, so the intervals may be wrong."
     )
+    noisy = (
+        "The rows are noisy, which biases what is fitted to single steps: take the noise out with "
+        'noise="auto", or take the rows as they are with noise=0.'
+    )
     not_mixed = (
         "The chains have not mixed: they differ (R-hat above 1.01), or more than one draw in a "
         "thousand diverged. Draw more, or give the unknowns priors or other bounds."
@@ -109,7 +113,8 @@ RESULTS._index_to_message[int(RESULTS.successful._value)] = "Successful."
 _GOOD = (RESULTS.successful, RESULTS.early_stopped)
 _DOUBTFUL = (
     *(RESULTS.interrupted, RESULTS.suspect, RESULTS.misfit, RESULTS.unidentifiable),
-    *(RESULTS.noise_unknown, RESULTS.noise_contradicted, RESULTS.not_mixed, RESULTS.at_bound),
+    *(RESULTS.noise_unknown, RESULTS.noise_contradicted, RESULTS.noisy, RESULTS.not_mixed),
+    RESULTS.at_bound,
 )
 
 

@@ -9,6 +9,7 @@ from physml.data._image_sets import digits as digits
 from physml.data._image_sets import fashion_mnist as fashion_mnist
 from physml.data._image_sets import mnist as mnist
 from physml.data._images import Images as Images
+from physml.data._noise import Noise as Noise
 from physml.data._standardiser import Standardiser as Standardiser
 from physml.data._trajectories import Pairs as Pairs
 from physml.data._trajectories import Trajectories as Trajectories

@@ -15,12 +15,15 @@ from physml import fit as fitting
 from physml import residuals
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
-from physml._numerics.checks import require_count, require_share
+from physml._numerics.checks import require_count, require_finite, require_share
 from physml._numerics.devices import for_each_chunk, num_cores
 from physml._types import Residual
-from physml.data import Trajectories, Windows
+from physml.data import Noise, Trajectories, Windows
+from physml.data._noise import LEAST_ROWS, check_noise
 from physml.reference import FlowMap
-from physml.results import RESULTS
+from physml.results import RESULTS, conclude
+from physml.surrogate._design import Design
+from physml.surrogate._noisy import refine
 from physml.surrogate._rows import cast, rows_of, unknown_increments
 from physml.surrogate._stepper import Matrix, Network, Stepper
 from physml.systems import System
@@ -34,11 +37,16 @@ class StepperFit(eqx.Module):
         before_refit: the step map before least squares fitted its readout.
         training: what `fit.gradient` returned: the history, the result, the seconds; None from
             `fit_readout`, which does not train.
+        noise: the standard deviation of the noise in each column that was taken out of the data;
+            None if the data were taken as they are.
+        states: the data without their noise, as the map explains them; None likewise.
     """
 
     step_map: Stepper
     before_refit: Stepper
     training: fitting.Fit | None
+    noise: Float[Array, " dim"] | None = None
+    states: Trajectories | None = None
 
     @property
     def result(self) -> RESULTS:
@@ -66,6 +74,7 @@ def fit(
     warmup: int = 0,
     rcond: float | None = None,
     refinements: int = 1,
+    noise: Noise | None = None,
     patience: int | None = None,
     devices: Sequence[object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -99,6 +108,8 @@ def fit(
         period: the period of the drive, often `system.period`.
         refit: whether to refit the readout as `fit_readout` does.
         warmup, rcond, refinements: see `fit_readout`.
+        noise: the noise to take out of the data, see `fit_readout`. The network is trained on
+            smoothed rows, and validated on such.
         patience: validations without improvement before training stops.
         devices: among these each batch is divided, see `fit.gradient`.
         checkpoint: a folder from which the same call goes on, see `fit.gradient`.
@@ -108,7 +119,10 @@ def fit(
         TypeError, ValueError: as `Stepper.create`, `fit.gradient` and `fit_readout`; or the
             trajectories do not hold a window.
     """
-    start = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
+    levels, smooth = _without_noise(noise, train, "surrogate.fit")
+    start = Stepper.create(network, smooth, symmetry=symmetry, known=known, period=period)
+    if levels is not None and valid is not None:
+        valid = valid.smoothed(levels)
     require_count(1, (train.ys.shape[1] - 1, "the steps of train"), length=length)
     _check_refit(warmup, train, rcond, refinements)
     dtype = network.readout.kernel[...].dtype
@@ -119,7 +133,7 @@ def fit(
     training = fitting.gradient(
         fitting.mean_square(residual),
         cast(start, dtype),
-        windows(train),
+        windows(smooth),
         optimizer=optimizer,
         steps=steps,
         epochs=epochs,
@@ -133,8 +147,15 @@ def fit(
     )
     trained = eqx.tree_at(lambda s: s.network, start, cast(training.model.network, train.ys.dtype))
     wanted = refit and not bool(training.result == RESULTS.interrupted)
-    step_map = _refit(trained, train, warmup, rcond, refinements) if wanted else trained
-    return StepperFit(step_map, trained, training)
+    if not wanted:
+        if levels is None:
+            return StepperFit(trained, trained, training)
+        return StepperFit(trained, trained, training, jnp.asarray(levels), smooth)
+    if levels is None:
+        step_map = _refit(trained, train, warmup, rcond, refinements)
+        return StepperFit(step_map, trained, training)
+    step_map, states = _refit_noisy(trained, train, smooth, levels, warmup, rcond, refinements)
+    return StepperFit(step_map, trained, training, jnp.asarray(levels), states)
 
 
 @checked
@@ -149,6 +170,7 @@ def fit_readout(
     warmup: int = 0,
     rcond: float | None = None,
     refinements: int = 1,
+    noise: Noise | None = None,
 ) -> StepperFit:
     r"""Fit a network's readout by least squares; its hidden part stays as it is.
 
@@ -185,50 +207,76 @@ def fit_readout(
             unless given. Smooth features have singular values down to rounding, and the smallest
             of them carry the last digits.
         refinements: how often the fit is repeated on its residual, see `fit.readout`.
+        noise: the noise to take out of the data: "auto", which estimates it (and finds none in
+            clean data, which are then fitted as ever), or its standard deviation, one or one for
+            each column; 0 takes the rows as they are. By default the rows are taken as they are,
+            with a warning if they are noisy. One-step least squares on noisy rows has noise in
+            its inputs, which biases the map. With this argument the states become unknowns too:
+            the readout and the states are fitted together, so that the map explains the rows over
+            many steps (a Kalman smoother within Gauss-Newton), with as many combinations of the
+            features as trajectories that are held out need. A recurrent network is fitted to
+            smoothed rows, see `Trajectories.smoothed`.
 
     Raises:
         TypeError, ValueError: as `Stepper.create`; or the warm-up leaves no step, or a field is
-            given with a period, a known part or a network that has a memory.
+            given with a period, a known part, noise or a network that has a memory; or `noise` is
+            asked for where `Trajectories.smoothed` refuses.
     """
-    stepper = Stepper.create(network, train, symmetry=symmetry, known=known, period=period)
+    levels, smooth = _without_noise(noise, train, "surrogate.fit_readout")
+    stepper = Stepper.create(network, smooth, symmetry=symmetry, known=known, period=period)
     _check_refit(warmup, train, rcond, refinements)
-    if field is not None and (period or known is not None or stepper.recurrent):
+    unfit = period or known is not None or stepper.recurrent or levels is not None
+    if field is not None and unfit:
         raise ValueError(
-            "field must be None for a driven system, a known part or a network with a memory, "
-            f"got {type(field).__name__}"
+            "field must be None for a driven system, a known part, a network with a memory or "
+            f"data whose noise is taken out, got {type(field).__name__}"
         )
+    if levels is not None:
+        step_map, states = _refit_noisy(stepper, train, smooth, levels, warmup, rcond, refinements)
+        return StepperFit(step_map, stepper, None, jnp.asarray(levels), states)
     return StepperFit(_refit(stepper, train, warmup, rcond, refinements, field), stepper, None)
 
 
-class _Design(eqx.Module):
-    """The readout's inputs of a block of rows, and 1; of one parity if there is a symmetry.
+def _without_noise(
+    noise: Noise | None, train: Trajectories, name: str
+) -> tuple[np.ndarray | None, Trajectories]:
+    """The noise of each column that is to be taken out, and the smoothed rows, or None and all."""
+    require_finite("train.ys", train.ys)
+    if noise is None:
+        noisy = train.ys.shape[1] >= LEAST_ROWS and train.noise()
+        if np.any(noisy):
+            shares = noisy / np.asarray(train.ys).std(axis=(0, 1))
+            said = ", ".join(f"{x:.2g}" for x in 100 * shares)
+            conclude(None, RESULTS.noisy, name, f"Found: {said} % of the spread.", throw=False)
+        return None, train
+    levels = check_noise(noise, train.ys)
+    return (levels, train.smoothed(levels)) if levels.any() else (None, train)
 
-    A row that comes with a direction of the state gives the derivative along that direction.
-    """
 
-    stepper: Stepper
-    parity: Float[Array, ""]
+def _refit_noisy(
+    stepper: Stepper,
+    train: Trajectories,
+    smooth: Trajectories,
+    noise: np.ndarray,
+    warmup: int,
+    rcond: float | None,
+    refinements: int,
+) -> tuple[Stepper, Trajectories]:
+    """The map of noisy rows, and the states it explains them by."""
+    if stepper.recurrent:
+        return _refit(stepper, smooth, warmup, rcond, refinements), smooth
+    found = refine(stepper, train, smooth, noise, warmup, rcond)
+    ys = smooth.ys.at[:, warmup:].set(found.states)
+    return _with_weights(stepper, found.weights), eqx.tree_at(lambda t: t.ys, smooth, ys)
 
-    def __call__(self, rows: tuple[Array, ...]) -> Float[Array, "rows columns"]:
-        if self.stepper.recurrent:
-            return self._combined(rows)
-        ys, t0s, counts, *directions = rows
 
-        def columns(ys: Array) -> Array:
-            features = jax.vmap(lambda y, t0, k: self.stepper.features((), y, t0, k)[1])
-            return self._combined(features(ys, t0s, counts))
-
-        if not directions:
-            return columns(ys)
-        values, slopes = jax.jvp(columns, (ys,), tuple(directions))
-        along = jnp.any(directions[0] != 0, axis=1, keepdims=True)
-        return jnp.where(along, slopes, values)
-
-    def _combined(self, features: tuple[Array, ...]) -> Array:
-        if len(features) == 1:
-            return jnp.pad(features[0], ((0, 0), (0, 1)), constant_values=1.0)
-        combined = 0.5 * (features[0] + self.parity * features[1])
-        return jnp.pad(combined, ((0, 0), (0, 1)), constant_values=0.5 * (1 + self.parity))
+def _with_weights(stepper: Stepper, weights: np.ndarray) -> Stepper:
+    """The stepper with another readout: a matrix and a bias, in units of the increments."""
+    weights = weights / np.asarray(stepper.scale)
+    network = nnx.clone(stepper.network)
+    network.readout.kernel[...] = jnp.asarray(weights[:-1])
+    network.readout.bias[...] = jnp.asarray(weights[-1])  # pyright: ignore[reportOptionalSubscript]
+    return eqx.tree_at(lambda s: s.network, stepper, network)
 
 
 def _refit(
@@ -257,7 +305,7 @@ def _refit(
     def work(index: np.ndarray, rows_: slice) -> None:
         parity = parities[index[0]]
         targets = increments if mirrored is None else 0.5 * (increments + parity * mirrored)
-        design = _Design(stepper, jnp.asarray(parity, dtype))
+        design = Design(stepper, jnp.asarray(parity, dtype))
         fitted = fitting.readout(
             design, targets, inputs=rows, rcond=rcond, equilibrate=True, refinements=refinements
         )
@@ -265,12 +313,7 @@ def _refit(
 
     with single_threaded_blas():  # each parity on a core of its own
         for_each_chunk(work, len(parities), 1, num_cores())
-    weights = sum(found[i] for i in range(len(parities)))
-    weights = weights / np.asarray(stepper.scale)
-    network = nnx.clone(stepper.network)
-    network.readout.kernel[...] = jnp.asarray(weights[:-1])
-    network.readout.bias[...] = jnp.asarray(weights[-1])  # pyright: ignore[reportOptionalSubscript]
-    return eqx.tree_at(lambda s: s.network, stepper, network)
+    return _with_weights(stepper, np.sum([found[i] for i in range(len(parities))], axis=0))
 
 
 @eqx.filter_jit
