@@ -7,11 +7,6 @@ from physml.systems._forcing import FourierSeries as FourierSeries
 from physml.systems._forcing import FunctionForcing as FunctionForcing
 from physml.systems._forcing import SquareWave as SquareWave
 from physml.systems._function import from_function as from_function
-from physml.systems._implicit import ImplicitSystem as ImplicitSystem
-from physml.systems._implicit import constrained_motion as constrained_motion
-from physml.systems._implicit import implicit as implicit
-from physml.systems._implicit import with_invariants as with_invariants
-from physml.systems._implicit import with_mass as with_mass
 from physml.systems._linear import amplitude_response as amplitude_response
 from physml.systems._linear import phase_lag as phase_lag
 from physml.systems._lorenz import Lorenz as Lorenz
@@ -27,6 +22,11 @@ from physml.systems._parametric import with_parameters as with_parameters
 from physml.systems._problem import check_problem as check_problem
 from physml.systems._rossler import Rossler as Rossler
 from physml.systems._table import Table as Table
+from physml.systems.constrained import ImplicitSystem as ImplicitSystem
+from physml.systems.constrained import constrained_motion as constrained_motion
+from physml.systems.constrained import implicit as implicit
+from physml.systems.constrained import with_invariants as with_invariants
+from physml.systems.constrained import with_mass as with_mass
 from physml.systems.with_delays import DelayedSystem as DelayedSystem
 from physml.systems.with_delays import IkedaDelay as IkedaDelay
 from physml.systems.with_delays import MackeyGlass as MackeyGlass

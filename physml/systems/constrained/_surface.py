@@ -1,6 +1,6 @@
-"""Systems with constraints: implicit equations, mass matrices, invariants, motion on a surface."""
+"""Motion that stays where numbers keep their values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -11,144 +11,8 @@ from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import floating_array, require_count, require_finite
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
-from physml.systems._base import System, Time
-
-
-class ImplicitSystem(eqx.Module):
-    r"""An implicit system of differential and algebraic equations, $F(t, y, y') = 0$.
-
-    Made by `implicit`, `with_mass`, `with_invariants` and `constrained_motion`, solved by
-    `pinn.solve_constrained`.
-
-    Attributes:
-        equations: F, called as `equations(t, y, dy, args)`.
-        args: what F gets where the caller gives none.
-        dim: the number of components and of equations.
-        state_names: a short name for each component.
-        num_multipliers: how many of the last components start at zero and may be left out of a
-            start.
-        num_hidden: how many of the last components a solution leaves out, because they stay zero
-            where the equations agree.
-    """
-
-    equations: Callable
-    args: PyTree
-    dim: int = eqx.field(static=True)
-    state_names: tuple[str, ...] = eqx.field(static=True)
-    num_multipliers: int = eqx.field(static=True, default=0)
-    num_hidden: int = eqx.field(static=True, default=0)
-
-    def __check_init__(self):
-        require_count(dim=self.dim)
-        if len(self.state_names) != self.dim:
-            raise ValueError(f"state_names must be {self.dim} names, got {self.state_names}")
-
-    @checked
-    def __call__(
-        self, t: Time, y: Float[Array, " dim"], dy: Float[Array, " dim"], args: PyTree = None
-    ) -> Float[Array, " dim"]:
-        """What the equations miss at one time, F(t, y, y'); zero where they hold.
-
-        Args:
-            t: the time.
-            y, dy: the state and its time derivative.
-            args: passed on to the equations; the system's own unless given.
-
-        Raises:
-            ValueError: `y` or the answer does not have `dim` components.
-        """
-        if y.shape != (self.dim,):
-            raise ValueError(f"y must have shape ({self.dim},), got {y.shape}")
-        args = self.args if args is None else args
-        missed = ask("F", "F(t, y, dy, args)", self.equations, t, y, dy, args)
-        return answer("F", "F(t, y, y')", missed, y.shape, y.dtype)
-
-
-@checked
-def implicit(
-    equations: Callable[[Array, Array, Array, PyTree], Numbers],
-    dim: int,
-    *,
-    state_names: Sequence[str] | None = None,
-    args: PyTree = None,
-) -> ImplicitSystem:
-    """A system of equations F(t, y, y') = 0, differential or algebraic.
-
-    Args:
-        equations: `F(t, y, dy, args)` of one state `y` and its derivative `dy`, both of shape
-            (dim,); it returns `dim` numbers, zero where the equations hold.
-        dim: the number of components and of equations.
-        state_names: their names; by default `y0, y1, ...`.
-        args: any pytree, the last argument of F where the caller gives none.
-
-    Raises:
-        TypeError: F cannot be called.
-        ValueError: there is not one name for each component.
-
-    Example:
-        >>> circle = systems.implicit(lambda t, y, dy, args: dy**2 + y**2 - 1.0, dim=1)
-    """
-    return _system(equations, dim, state_names, args)
-
-
-class _Mass(eqx.Module):
-    """The equations M y' - f."""
-
-    f: Callable
-    mass: Callable | Array
-
-    def __call__(self, t: Array, y: Array, dy: Array, args: PyTree) -> Array:
-        rates = answer("f", "dy/dt", ask("f", "f(t, y, args)", self.f, t, y, args), y.shape)
-        mass = self.mass
-        if not isinstance(mass, jax.Array):
-            mass = ask("mass", "mass(t, y, args)", mass, t, y, args)
-        shape = (y.size, y.size)
-        return answer("mass", "a matrix", mass, shape, y.dtype) @ dy - rates
-
-
-@checked
-def with_mass(
-    f: Callable[..., Numbers],
-    mass: Numbers | Callable[..., Numbers],
-    dim: int | None = None,
-    *,
-    state_names: Sequence[str] | None = None,
-    args: PyTree = None,
-) -> ImplicitSystem:
-    r"""A system with a mass matrix, $M(t, y)\, y' = f(t, y)$; M may be singular.
-
-    Args:
-        f: `f(t, y, args)` returns `dim` numbers; a `System` will do.
-        mass: M, of shape (dim, dim), or a function `mass(t, y, args)` that returns it.
-        dim: the number of components; needed only where neither `f` nor `mass` says it.
-        state_names: their names; by default the system's own, or `y0, y1, ...`.
-        args: any pytree, the last argument of both functions where the caller gives none.
-
-    Raises:
-        TypeError: a function cannot be called, or the mass does not hold numbers.
-        ValueError: the mass is not a finite square matrix, or `dim` is missing or contradicts it.
-
-    Example:
-        One differential equation, x' = -x + z, and one algebraic, 0 = x - 2 z:
-
-        >>> mixed = systems.with_mass(
-        ...     lambda t, y, args: [-y[0] + y[1], y[0] - 2 * y[1]], [[1.0, 0.0], [0.0, 0.0]]
-        ... )
-    """
-    known = [dim] if dim is not None else []
-    if isinstance(f, System):
-        known.append(f.dim)
-        state_names = f.state_names if state_names is None else state_names
-    if not callable(mass):
-        mass = floating_array("mass", mass)
-        require_finite("mass", mass)
-        if mass.ndim != 2 or mass.shape[0] != mass.shape[1]:
-            raise ValueError(f"mass must be a square matrix, got shape {mass.shape}")
-        known.append(len(mass))
-    if len(set(known)) != 1:
-        raise ValueError(f"dim must be one number, given by f, mass or dim, got {known}")
-    own = as_pytree(mass) if callable(mass) else mass
-    return _system(_Mass(as_pytree(f), own), known[0], state_names, args)
+from physml.systems._base import System
+from physml.systems.constrained._base import ImplicitSystem
 
 
 class _Invariant(eqx.Module):
@@ -311,11 +175,3 @@ def constrained_motion(
     parts = (("q", n), ("v", n), ("l", k), ("m", k))
     names = tuple(f"{name}{i}" for name, count in parts for i in range(count))
     return ImplicitSystem(equations, args, len(names), names, 2 * k, k)
-
-
-def _system(
-    equations: Callable, dim: int, state_names: Sequence[str] | None, args: PyTree
-) -> ImplicitSystem:
-    require_count(dim=dim)
-    names = tuple(f"y{i}" for i in range(dim)) if state_names is None else tuple(state_names)
-    return ImplicitSystem(as_pytree(equations), args, dim, names)
