@@ -1,0 +1,92 @@
+"""The form in which a user writes states and runs time, and the solvers' own beside it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from physml._numerics import checks
+from physml.systems.states._structure import Structure
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a user writes a problem that the solvers see as real vectors and growing times.
+
+    Attributes:
+        structure: of the states; None for vectors of real numbers.
+        backwards: whether the time falls, from t0 to an earlier t1.
+    """
+
+    structure: Structure | None = None
+    backwards: bool = False
+
+    def time(self, t: Any) -> Any:
+        """The solvers' time for the user's, or the user's for the solvers'."""
+        return -t if self.backwards else t
+
+    def state(self, y: Float[Array, "*batch dim"]) -> PyTree:
+        """The user's state."""
+        return y if self.structure is None else self.structure.unravel(y)
+
+    def tolerances(self, rtol: Any, atol: Any) -> tuple[Any, Any]:
+        """Tolerances as numbers, or `atol` as one for each component: see `Structure.spread`.
+
+        A relative tolerance has no unit: of several the least counts for all.
+        """
+        if self.structure is None:
+            return rtol, atol
+        rtol, atol = (self.structure.spread(*x) for x in (("rtol", rtol), ("atol", atol)))
+        return rtol if np.ndim(rtol) == 0 else float(np.min(rtol)), atol
+
+    def times(self, ts: object, name: str = "ts") -> Any:
+        """The solvers' times for the user's, which fall where time runs backwards.
+
+        Raises:
+            ValueError: they do not.
+        """
+        if not self.backwards or ts is None:
+            return ts
+        given = np.asarray(ts) if checks.is_concrete(ts) else ts
+        if np.ndim(given) == 1 and checks.is_concrete(given):
+            steps = np.diff(given)
+            if (steps >= 0).any():
+                i = int(np.argmax(steps >= 0))
+                raise ValueError(
+                    f"{name} must decrease where time runs backwards, got {name}[{i}] = {given[i]} "
+                    f"then {name}[{i + 1}] = {given[i + 1]}"
+                )
+        return -given
+
+    def reader(self, function: Callable[..., object]) -> Callable[..., object]:
+        """A user's function of t, y and args as one of the solvers' t and y."""
+        return function if self == Form() else _Reader(self, function)
+
+    def writer(self, function: Callable[..., object], name: str) -> Callable[..., object]:
+        """As `reader`, of a function that returns a state."""
+        return function if self == Form() else _Writer(self, function, name)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Hashable, so that another one for the same function compiles nothing."""
+
+    form: Form
+    function: Callable[..., object]
+
+    def __call__(self, t: Array, y: Array, args: PyTree) -> object:
+        return self.function(self.form.time(t), self.form.state(y), args)
+
+
+@dataclass(frozen=True)
+class _Writer(_Reader):
+    name: str
+
+    def __call__(self, t: Array, y: Array, args: PyTree) -> object:
+        found = super().__call__(t, y, args)
+        structure = self.form.structure
+        if structure is None:
+            return found
+        return structure.ravel_answer(self.name, "a state", found, y.dtype)
