@@ -24,3 +24,6 @@ from physml.systems._problem import check_problem as check_problem
 from physml.systems._problem import enter as enter
 from physml.systems._rossler import Rossler as Rossler
 from physml.systems._table import Table as Table
+from physml.systems.states import from_residual as from_residual
+from physml.systems.states import higher_order as higher_order
+from physml.systems.states import second_order as second_order

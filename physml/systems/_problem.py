@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, Literal, Var
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.checks import floating_array, require_finite
+from physml._numerics.checks import floating_array, is_concrete, require_finite
 from physml._numerics.compiled import constant
 from physml._types import Numbers
 from physml.systems._base import System
@@ -72,6 +73,12 @@ def enter(
     if structure is not None:
         assert isinstance(system, FunctionSystem)
         _require_leaves(system, structure, start, args)
+    check = getattr(getattr(system, "function", None), "check_start", None)
+    known = (t0, start, args, getattr(system, "args", None))
+    if check is not None and all(map(is_concrete, jax.tree.leaves(known))):
+        own = args if args is not None else getattr(system, "args", None)
+        start = jnp.asarray(start)
+        check(t0, start if structure is None else structure.unravel(start), own)
     if backwards:
         system = Reversed.of(system, t0)
     return Problem(*check_problem(system, start, args), Form(structure, backwards))

@@ -32,6 +32,13 @@ class Structure:
     shapes: tuple[tuple[int, ...], ...]
     is_complex: tuple[bool, ...]
 
+    @classmethod
+    def of(cls, state: PyTree) -> "Structure":
+        """The structure of a tree of arrays."""
+        leaves, tree = jax.tree.flatten(state)
+        shapes = tuple(jnp.shape(leaf) for leaf in leaves)
+        return cls(tree, shapes, tuple(bool(jnp.iscomplexobj(leaf)) for leaf in leaves))
+
     @property
     def dim(self) -> int:
         """The number of components."""
@@ -122,7 +129,7 @@ class Structure:
             parts.append(_components(answer(name, leaf_what, leaf, shape, kind)))
         return jnp.concatenate(parts)
 
-    def spread(self, name: str, value: Any) -> Any:
+    def spread(self, name: str, value: Any, of: str = "y0") -> Any:
         """A number for all components, or a tree of numbers like the state, as one for each.
 
         A leaf may be one number for all that the state has there. The two components of a complex
@@ -138,7 +145,7 @@ class Structure:
             leaves = self.tree.flatten_up_to(value)
         except ValueError:
             raise ValueError(
-                f"{name} must be a number or have the structure of y0, {self.words}, "
+                f"{name} must be a number or have the structure of {of}, {self.words}, "
                 f"got {_words_of(value)}"
             ) from None
         parts = []
@@ -200,11 +207,11 @@ def take_apart_state(name: str, state: PyTree) -> tuple[Structure, Float[Array, 
             array = floating_array(where, leaf, dtype)
         require_finite(where, array)
         found.append(array)
-    shapes = tuple(x.shape for x in found)
-    structure = Structure(tree, shapes, tuple(bool(jnp.iscomplexobj(x)) for x in found))
+    state_of_arrays = jax.tree.unflatten(tree, found)
+    structure = Structure.of(state_of_arrays)
     if structure.dim == 0:
         raise ValueError(f"{name} must hold numbers, got {_words_of(state)}")
-    return structure, structure.ravel(jax.tree.unflatten(tree, found))
+    return structure, structure.ravel(state_of_arrays)
 
 
 def _is_leaf(node: object) -> bool:
