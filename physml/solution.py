@@ -193,7 +193,9 @@ class Solution(eqx.Module):
             )
         reached = self.ts >= self.t1 if self.t1 < self.t0 else self.ts <= self.t1
         times = np.atleast_1d(self.ts[reached] if t is None else np.asarray(t))
-        functions = [self.dense.evaluate] if self.error is None else [self.dense.evaluate, self.error]
+        functions = (
+            [self.dense.evaluate] if self.error is None else [self.dense.evaluate, self.error]
+        )
         values = [self._map(function, times) for function in functions]
         arrays = np.concatenate([np.asarray(value).T for value in values])
         return times, dict(zip(found, arrays, strict=True))
@@ -302,6 +304,4 @@ def _mirrored(solution: Solution, dense: Dense, error: Callable | None) -> Solut
     """The solution with the other sign of the time, in which these are its functions."""
     stats = {name: -x if name == "edges" else x for name, x in solution.stats.items()}
     ts, t0, t1 = -solution.ts, -solution.t0, -solution.t1
-    return dataclasses.replace(
-        solution, ts=ts, t0=t0, t1=t1, dense=dense, error=error, stats=stats
-    )
+    return dataclasses.replace(solution, ts=ts, t0=t0, t1=t1, dense=dense, error=error, stats=stats)

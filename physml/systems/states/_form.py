@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics import checks
+from physml._numerics.calls import ask
 from physml.systems.states._structure import Structure
 
 
@@ -60,33 +61,46 @@ class Form:
                 )
         return -given
 
-    def reader(self, function: Callable[..., object]) -> Callable[..., object]:
+    def reader(self, name: str, function: Callable[..., object]) -> "Reader":
         """A user's function of t, y and args as one of the solvers' t and y."""
-        return function if self == Form() else _Reader(self, function)
+        return Reader(self, name, function)
 
-    def writer(self, function: Callable[..., object], name: str) -> Callable[..., object]:
+    def writer(self, name: str, function: Callable[..., object]) -> "Reader":
         """As `reader`, of a function that returns a state."""
-        return function if self == Form() else _Writer(self, function, name)
+        return _Writer(self, name, function)
+
+    def observer(self, function: Callable[..., object]) -> Callable[[Array], object]:
+        """What a user's function sees of a state, as a function of the solvers' vector."""
+        return _Observer(self, function)
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Hashable, so that another one for the same function compiles nothing."""
-
+class _Observer:
     form: Form
     function: Callable[..., object]
 
-    def __call__(self, t: Array, y: Array, args: PyTree) -> object:
-        return self.function(self.form.time(t), self.form.state(y), args)
+    def __call__(self, y: Array) -> object:
+        return ask("observe", "observe(y)", self.function, self.form.state(y))
 
 
 @dataclass(frozen=True)
-class _Writer(_Reader):
+class Reader:
+    """Hashable, so that another one for the same function compiles nothing."""
+
+    form: Form
     name: str
+    function: Callable[..., object]
 
     def __call__(self, t: Array, y: Array, args: PyTree) -> object:
-        found = super().__call__(t, y, args)
-        structure = self.form.structure
+        """What the user's function answers."""
+        called = f"{self.name}(t, y, args)"
+        return ask(self.name, called, self.function, self.form.time(t), self.form.state(y), args)
+
+
+@dataclass(frozen=True)
+class _Writer(Reader):
+    def __call__(self, t: Array, y: Array, args: PyTree) -> object:
+        found, structure = super().__call__(t, y, args), self.form.structure
         if structure is None:
             return found
         return structure.ravel_answer(self.name, "a state", found, y.dtype)

@@ -58,7 +58,9 @@ def _constant(literal: Literal) -> Any:
     dtype = literal.aval.dtype  # pyright: ignore[reportAttributeAccessIssue]
     if not jnp.issubdtype(dtype, np.complexfloating):
         return literal.val
-    re, im = (jnp.asarray(x, _real_dtype(dtype)) for x in (np.real(literal.val), np.imag(literal.val)))
+    re, im = (
+        jnp.asarray(x, _real_dtype(dtype)) for x in (np.real(literal.val), np.imag(literal.val))
+    )
     zero_re, zero_im = not np.any(np.real(literal.val)), not np.any(np.imag(literal.val))
     return Pair(None if zero_re and not zero_im else re, None if zero_im else im)
 

@@ -65,7 +65,9 @@ class Structure:
             path = jax.tree_util.keystr(path, simple=True, separator=".")
             for index in np.ndindex(shape):
                 at = f"[{','.join(map(str, index))}]" if index else ""
-                found += [f"{path or 'y'}{at}{part}" for part in ((".re", ".im") if pair else ("",))]
+                found += [
+                    f"{path or 'y'}{at}{part}" for part in ((".re", ".im") if pair else ("",))
+                ]
         return tuple(found)
 
     def ravel(self, state: PyTree) -> Float[Array, " dim"]:
@@ -89,12 +91,8 @@ class Structure:
     def sizes(self, vector: Float[Array, "*batch dim"]) -> Float[Array, "*batch numbers"]:
         """The absolute value of each number; that of a complex one from its two components."""
         parts = []
-        for part, pair in zip(
-            self._split(vector, self._counts()), self.is_complex, strict=True
-        ):
-            parts.append(
-                jnp.hypot(part[..., ::2], part[..., 1::2]) if pair else jnp.abs(part)
-            )
+        for part, pair in zip(self._split(vector, self._counts()), self.is_complex, strict=True):
+            parts.append(jnp.hypot(part[..., ::2], part[..., 1::2]) if pair else jnp.abs(part))
         return jnp.concatenate(parts, axis=-1)
 
     def unravel_sizes(self, vector: Float[Array, "*batch dim"]) -> PyTree:
