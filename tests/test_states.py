@@ -32,7 +32,7 @@ def kepler(t, y, mu):
 
 
 def ellipse(t, eccentricity):
-    """Where a body of mu = 1 and semi-major axis 1 is, by Kepler's equation, from its pericentre."""
+    """Where a body of mu = 1 and semi-major axis 1 is, by Kepler's equation."""
     anomaly = t + 0.0
     for _ in range(60):
         missing = anomaly - eccentricity * np.sin(anomaly) - t

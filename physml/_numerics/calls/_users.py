@@ -84,7 +84,7 @@ def answer(
     shape: tuple[int, ...] | None = None,
     dtype: DTypeLike | None = None,
 ) -> Array:
-    """The value that a user's function returned, as an array of numbers: real unless `dtype` is not.
+    """The value that a user's function returned, as an array: real unless `dtype` is not.
 
     Args:
         name: what the function is called in messages.

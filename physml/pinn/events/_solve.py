@@ -142,8 +142,8 @@ def solve_events(
     solution, states = as_written(solution, form), map(form.state, states)
     found = EventSolution(solution, form.time(times), which, *states, late)
     details = (
-        f"The solution has reached t = {form.time(course.t)} of t1 = {form.time(t1)} after {len(found.times)} events, "
-        f"{course.restarts} of them with a restart."
+        f"The solution has reached t = {form.time(course.t)} of t1 = {form.time(t1)} after "
+        f"{len(found.times)} events, {course.restarts} of them with a restart."
     )
     return conclude(found, solution.result, "pinn.solve_events", details, throw=throw)
 

@@ -274,8 +274,9 @@ def _not_unique(solution: Solution, problem: InitialValueProblem, form: Form) ->
     if not steep.any():
         return ""
     return (
-        f" At t = {form.time(times[np.argmax(steep)]):.6g} the right-hand side has no finite derivative in y: "
-        "it is not Lipschitz there, and more than one solution may start from there."
+        f" At t = {form.time(times[np.argmax(steep)]):.6g} the right-hand side has no finite "
+        "derivative in y: it is not Lipschitz there, and more than one solution may start from "
+        "there."
     )
 
 

@@ -50,7 +50,7 @@ class Solved(eqx.Module):
 
     def check_start(self, t: Array, state: tuple, args: PyTree) -> None:
         """Raise ValueError unless the residual can be solved for the highest derivative."""
-        structure, residual, start = self._equation(t, state, args)
+        _, residual, start = self._equation(t, state, args)
         _, solved, regular = solve_for(residual, start)
         if not bool(solved):
             what = "x" + "'" * self.order

@@ -86,7 +86,7 @@ def _step(function: Callable[[Array], Array], state: _State) -> _State:
 
 
 def _is_regular(matrix: Float[Array, "dim dim"]) -> Bool[Array, ""]:
-    """Whether a matrix with units is regular beyond rounding: the pivots of its rows in one size."""
+    """Whether a matrix is regular beyond rounding, once its rows and columns have one unit."""
 
     def scaled(matrix: Array, axis: int) -> Array:
         size = jnp.max(jnp.abs(matrix), axis=axis, keepdims=True)

@@ -1,6 +1,5 @@
 """A system that runs backwards in time."""
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree

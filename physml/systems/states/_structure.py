@@ -137,7 +137,7 @@ class Structure:
             ValueError: the tree is another one than the state's, or a leaf has another shape.
             TypeError: a leaf holds no real numbers.
         """
-        if value is None or np.ndim(value) == 0 and not isinstance(value, dict | tuple):
+        if value is None or (np.ndim(value) == 0 and not isinstance(value, dict | tuple)):
             return value
         try:
             leaves = self.tree.flatten_up_to(value)
