@@ -118,7 +118,7 @@ def solve(
     return solution
 
 
-def _is_backwards(ts: object, t0: object) -> bool:
+def _is_backwards(ts: Any, t0: Any) -> bool:
     """Whether times that are known fall from the start to the end."""
     if not (is_concrete(ts) and is_concrete(t0)) or np.ndim(ts) != 1 or np.ndim(t0) != 0:
         return False

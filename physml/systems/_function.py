@@ -55,7 +55,7 @@ class FunctionSystem(System):
         if structure is None:
             return answer("f", "dy/dt", self.rates(t, y, args), y.shape, y.dtype)
 
-        def single(t: Array, y: Array) -> Array:
+        def single(t: Any, y: Any) -> Array:
             dy = self.rates(t, structure.unravel(y), args)
             return structure.ravel_answer("f", "dy/dt", dy, y.dtype)
 

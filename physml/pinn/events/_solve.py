@@ -138,9 +138,10 @@ def solve_events(
             elif result is None and course.restarts >= max_events and course.t < t1:
                 result = RESULTS.max_steps_reached
     solution = join(course.legs, ts, RESULTS.successful if result is None else result)
-    times, which, *states, late = _columns(course.happened, y)
-    solution, states = as_written(solution, form), map(form.state, states)
-    found = EventSolution(solution, form.time(times), which, *states, late)
+    times, which, before, after, late = _columns(course.happened, y)
+    before, after = form.state(before), form.state(after)
+    solution = as_written(solution, form)
+    found = EventSolution(solution, form.time(times), which, before, after, late)
     details = (
         f"The solution has reached t = {form.time(course.t)} of t1 = {form.time(t1)} after "
         f"{len(found.times)} events, {course.restarts} of them with a restart."

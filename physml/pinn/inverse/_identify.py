@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -156,11 +156,13 @@ def identify(
         system, y0, form = enter(system, y0, args)
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None or callable(y0) else y0
     start = floating_array("y0", start, jnp.float64)
-    system, start = check_problem(system, start, args)
+    system, start = check_problem(system, start, args)  # pyright: ignore[reportArgumentType]
     fixed = [x.fixed for x in experiments]
     guess = free_parameters(system, args, free, bounds or {}, fixed=fixed, ties=ties)
     experiments = [
-        x.completed(t0=t0, y0=y0, known_start=known_start, observe=observe).seen_by(form)
+        x.completed(t0=t0, y0=cast(Start, y0), known_start=known_start, observe=observe).seen_by(
+            form
+        )
         for x in experiments
     ]
     data = task.check_observations(experiments, system.dim, noise)

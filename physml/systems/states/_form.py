@@ -42,7 +42,7 @@ class Form:
         rtol, atol = (self.structure.spread(*x) for x in (("rtol", rtol), ("atol", atol)))
         return rtol if np.ndim(rtol) == 0 else float(np.min(rtol)), atol
 
-    def times(self, ts: object, name: str = "ts") -> Any:
+    def times(self, ts: Any, name: str = "ts") -> Any:
         """The solvers' times for the user's, which fall where time runs backwards.
 
         Raises:

@@ -24,8 +24,9 @@ class Pair(NamedTuple):
 
     def parts(self) -> tuple[Array, Array]:
         """Both parts as arrays."""
-        re = jnp.zeros_like(self.im) if self.re is None else self.re
-        return re, jnp.zeros_like(self.re) if self.im is None else self.im
+        one: Any = self.im if self.re is None else self.re
+        zero = jnp.zeros_like(one)
+        return zero if self.re is None else self.re, zero if self.im is None else self.im
 
     def joined(self) -> Array:
         """The complex array."""
@@ -38,7 +39,7 @@ def by_pairs(function: Callable[..., Array]) -> Callable[..., Array]:
     Operations that have no rule here (a square root, an FFT, a whole loop) remain complex.
     """
 
-    def evaluate(*args: Array) -> Array:
+    def evaluate(*args: Any) -> Array:
         closed = jax.make_jaxpr(function)(*args)
         (result,) = _interpret(closed.jaxpr, closed.consts, args)
         return result
@@ -178,7 +179,8 @@ def _div(a: Pair, b: Pair, **_: object) -> Pair:
 
 def _abs(a: Pair, **_: object) -> Array:
     if a.im is None or a.re is None:
-        return jnp.abs(a.re if a.im is None else a.im)
+        one: Any = a.re if a.im is None else a.im
+        return jnp.abs(one)
     size = _scale(a)
     square = (a.re / size) ** 2 + (a.im / size) ** 2
     there = square > 0  # at zero the derivative counts as zero, as JAX's does

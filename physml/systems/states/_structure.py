@@ -28,7 +28,7 @@ class Structure:
         is_complex: whether a leaf is complex.
     """
 
-    tree: jax.tree_util.PyTreeDef
+    tree: Any  # a PyTreeDef
     shapes: tuple[tuple[int, ...], ...]
     is_complex: tuple[bool, ...]
 
@@ -228,7 +228,7 @@ def _as_numbers(name: str, leaf: Any) -> tuple[Any, DTypeLike | None]:
         raise TypeError(f"{name} must hold numbers, got {shown(leaf)}")
     if not (typed or traced) or array.dtype.kind in "iu":
         return array, None
-    return array, np.zeros(0, array.dtype).real.dtype
+    return array, jnp.finfo(array.dtype).dtype
 
 
 def _precision(name: str, own: dict[str, DTypeLike | None]) -> DTypeLike:
@@ -247,7 +247,7 @@ def _components(leaf: Array) -> Float[Array, " components"]:
     return jnp.ravel(leaf)
 
 
-def _words(tree: jax.tree_util.PyTreeDef, leaves: list[str]) -> str:
+def _words(tree: Any, leaves: list[str]) -> str:
     return str(jax.tree.unflatten(tree, [_Bare(text) for text in leaves]))
 
 
