@@ -64,7 +64,7 @@ def solve(
         rtol, atol: relative and absolute tolerance of a step. Default in float64 1e-13, with
             `stiff` 1e-10; in float32 3e-6 and 1e-5. With `atol`, in the units of the state, it
             is `atol + rtol |y|` that is kept; without, `rtol` refers to what a component has been
-            in this step and the last ones, whatever its unit. For a state that is a tree they may
+            in this step and the last ones, whatever its unit. They may$
             be trees like it, of which `rtol` counts by its least.
         stiff: use the implicit solver.
         certify: solve again by an independent code (SciPy's DOP853 or Radau), so that the
@@ -99,7 +99,7 @@ def solve(
             f"{form.time(ts[-1])}, got {form.time(start)}"
         )
     defaults = _DEFAULT_STIFF_RTOL if stiff else _DEFAULT_RTOL
-    tolerances = check_tolerances(*form.tolerances(rtol, atol), dtype, defaults)
+    tolerances = check_tolerances(*form.tolerances(rtol, atol, y0.size), dtype, defaults)
     require_count(max_steps=max_steps)
     if certify and not (concrete and all(is_concrete(x) for x in jax.tree.leaves((system, y0)))):
         raise ValueError("certify must be False under jit and vmap, got True: it runs SciPy")

@@ -126,7 +126,7 @@ def solve_events(
     events = tuple(event.seen_by(form) for event in events)
     for event in events:
         _try(event, jnp.asarray(t0, y.dtype), y, args)
-    rtol, atol = form.tolerances(rtol, atol)
+    rtol, atol = form.tolerances(rtol, atol, y.size)
     options = {"rtol": rtol, "atol": atol, "max_window": max_window}
     course = Course(system, events, args, options, t0, t0, y, t1 - t0, np.zeros((y.size, 0)))
     result = None

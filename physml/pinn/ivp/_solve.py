@@ -111,8 +111,8 @@ def solve(
             `rtol` refers to the largest value of a component so far, whatever its unit. Give it
             where small values mean nothing. For digits of what has fallen by many powers of ten,
             solve on from a later time; `error_estimate` beside the value says whether they are
-            there. For a state that is a tree they may be trees like it, of which `rtol` counts by
-            its least.
+            there. They may be written as a state is, with one for each number; of `rtol` the least
+            counts.
         units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
@@ -151,7 +151,7 @@ def solve(
     backwards = checks.is_backwards(t0, t1)
     system, y0, form = enter(system, y0, args, t0=t0, backwards=backwards)
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
-    dtype, rtols = y0.dtype, form.tolerances(rtol, atol)
+    dtype, rtols = y0.dtype, form.tolerances(rtol, atol, y0.size)
     tolerance = Tolerance(*checks.check_tolerances(*rtols, dtype, _DEFAULT_RTOL))
     ts = checks.check_times(form.times(ts), t0, t1, dtype)
     checks.require_count(2, units=units, num_points=num_points)

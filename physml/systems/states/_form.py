@@ -32,14 +32,13 @@ class Form:
         """The user's state."""
         return y if self.structure is None else self.structure.unravel(y)
 
-    def tolerances(self, rtol: Any, atol: Any) -> tuple[Any, Any]:
+    def tolerances(self, rtol: Any, atol: Any, dim: int) -> tuple[Any, Any]:
         """Tolerances as numbers, or `atol` as one for each component: see `Structure.spread`.
 
         A relative tolerance has no unit: of several the least counts for all.
         """
-        if self.structure is None:
-            return rtol, atol
-        rtol, atol = (self.structure.spread(*x) for x in (("rtol", rtol), ("atol", atol)))
+        structure = Structure.of(np.zeros(dim)) if self.structure is None else self.structure
+        rtol, atol = (structure.spread(*x) for x in (("rtol", rtol), ("atol", atol)))
         return rtol if np.ndim(rtol) == 0 else float(np.min(rtol)), atol
 
     def times(self, ts: Any, name: str = "ts") -> Any:
