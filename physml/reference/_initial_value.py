@@ -64,8 +64,8 @@ def solve(
         rtol, atol: relative and absolute tolerance of a step. Default in float64 1e-13, with
             `stiff` 1e-10; in float32 3e-6 and 1e-5. With `atol`, in the units of the state, it
             is `atol + rtol |y|` that is kept; without, `rtol` refers to what a component has been
-            in this step and the last ones, whatever its unit. They may$
-            be trees like it, of which `rtol` counts by its least.
+            in this step and the last ones, whatever its unit. They may be written as a state is,
+            with one for each number; of `rtol` the least counts.
         stiff: use the implicit solver.
         certify: solve again by an independent code (SciPy's DOP853 or Radau), so that the
             solution has an error estimate, the difference, and `valid_until`.
