@@ -123,7 +123,7 @@ def _is_backwards(ts: Any, t0: Any) -> bool:
     if not (is_concrete(ts) and is_concrete(t0)) or np.ndim(ts) != 1 or np.ndim(t0) != 0:
         return False
     times = np.asarray(ts)
-    first = times[:1] if t0 is None else t0
+    first = t0 if times.size == 1 and t0 is not None else times[:1]
     return bool(np.any(times[-1:] < first))
 
 

@@ -151,12 +151,12 @@ class Structure:
             leaves, self._paths(), self.shapes, self.is_complex, strict=True
         ):
             name_here = name + jax.tree_util.keystr(path)
-            numbers = np.asarray(floating_array(name_here, leaf, float))
+            numbers = floating_array(name_here, leaf)
             if numbers.shape not in ((), shape):
                 raise ValueError(f"{name_here} must have shape () or {shape}, got {numbers.shape}")
-            numbers = np.broadcast_to(numbers, shape).ravel()
-            parts.append(np.repeat(numbers, 2) if pair else numbers)
-        return np.concatenate(parts)
+            numbers = jnp.broadcast_to(numbers, shape).ravel()
+            parts.append(jnp.repeat(numbers, 2) if pair else numbers)
+        return jnp.concatenate(parts)
 
     def _counts(self) -> list[int]:
         return [
