@@ -55,7 +55,7 @@ def enter(
     structure = None
     if not isinstance(system, System):
         if not callable(system):
-            check_problem(system, y0, args)
+            raise TypeError(f"system must be a System or a function, got {type(system).__name__}")
         structure, start = take_apart_state("y0", y0)
         system = from_function(system, like=structure)
         structure = system.structure
@@ -69,7 +69,7 @@ def enter(
                 f"shape ({system.dim},), got {found.words}"
             )
     else:
-        start = y0
+        start = floating_array("y0", y0)
     if structure is not None:
         assert isinstance(system, FunctionSystem)
         _require_leaves(system, structure, start, args)

@@ -78,7 +78,7 @@ class _Observer:
     form: Form
     function: Callable[..., object]
 
-    def __call__(self, y: Array) -> object:
+    def __call__(self, y: Any) -> object:
         return ask("observe", "observe(y)", self.function, self.form.state(y))
 
 
@@ -90,7 +90,7 @@ class Reader:
     name: str
     function: Callable[..., object]
 
-    def __call__(self, t: Array, y: Array, args: PyTree) -> object:
+    def __call__(self, t: Any, y: Any, args: PyTree) -> object:
         """What the user's function answers."""
         called = f"{self.name}(t, y, args)"
         return ask(self.name, called, self.function, self.form.time(t), self.form.state(y), args)
@@ -98,7 +98,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class _Writer(Reader):
-    def __call__(self, t: Array, y: Array, args: PyTree) -> object:
+    def __call__(self, t: Any, y: Any, args: PyTree) -> object:
         found, structure = super().__call__(t, y, args), self.form.structure
         if structure is None:
             return found

@@ -22,13 +22,13 @@ class HigherOrder(eqx.Module):
     order: int = eqx.field(static=True)
     takes_args: bool = eqx.field(static=True)
 
-    def __call__(self, t: Array, y: Any, args: PyTree = None) -> Any:
+    def __call__(self, t: Any, y: Any, args: PyTree = None) -> Any:
         """(x', x'', ...), the last of them from the function."""
         state = _entries(y, self.order)
         highest = _asked(self, "f", t, state, args)
         return (*state[1:], highest) if self.order > 1 else highest
 
-    def check_start(self, t: Array, y: Any, args: PyTree) -> None:
+    def check_start(self, t: Any, y: Any, args: PyTree) -> None:
         """Raise ValueError where the equation has no highest derivative at the start."""
         if isinstance(self.function, Solved):
             self.function.check_start(t, _entries(y, self.order), args)
@@ -42,13 +42,13 @@ class Solved(eqx.Module):
     takes_args: bool = eqx.field(static=True)
     guess: PyTree
 
-    def __call__(self, t: Array, *state_and_args: Any) -> Any:
+    def __call__(self, t: Any, *state_and_args: Any) -> Any:
         """The highest derivative, in the structure of x; NaN where there is none."""
         *state, args = state_and_args
         structure, residual, start = self._equation(t, tuple(state), args)
         return structure.unravel(solve_for(residual, start)[0])
 
-    def check_start(self, t: Array, state: tuple, args: PyTree) -> None:
+    def check_start(self, t: Any, state: tuple, args: PyTree) -> None:
         """Raise ValueError unless the residual can be solved for the highest derivative."""
         _, residual, start = self._equation(t, state, args)
         _, solved, regular = solve_for(residual, start)
@@ -62,14 +62,14 @@ class Solved(eqx.Module):
             raise ValueError(f"F must be solvable for {what} at the start, got one where {why}")
 
     def _equation(
-        self, t: Array, state: tuple, args: PyTree
+        self, t: Any, state: tuple, args: PyTree
     ) -> tuple[Structure, Callable[[Array], Array], Float[Array, " dim"]]:
         """The structure of x, the residual of a highest derivative as a vector, and the guess."""
         structure = Structure.of(state[0])
         vectors = tuple(structure.ravel(x) for x in state)
         dtype = vectors[0].dtype
 
-        def residual(highest: Array) -> Array:
+        def residual(highest: Any) -> Array:
             x = (*map(structure.unravel, vectors), structure.unravel(highest))
             found = _asked(self, "F", t, x, args)
             return structure.ravel_answer("F", "a residual", found, dtype)
@@ -90,7 +90,7 @@ def _entries(y: Any, order: int) -> tuple:
     return tuple(y)
 
 
-def _asked(of: HigherOrder | Solved, name: str, t: Array, state: tuple, args: PyTree) -> Any:
+def _asked(of: HigherOrder | Solved, name: str, t: Any, state: tuple, args: PyTree) -> Any:
     """What a user's function returns for t, x, x', ..., and args if it takes them."""
     count = of.order + isinstance(of, Solved)
     if of.takes_args:

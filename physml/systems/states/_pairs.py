@@ -22,7 +22,7 @@ class Pair(NamedTuple):
     re: Any
     im: Any
 
-    def parts(self) -> tuple[Array, Array]:
+    def parts(self) -> tuple[Any, Any]:
         """Both parts as arrays."""
         one: Any = self.im if self.re is None else self.re
         zero = jnp.zeros_like(one)
@@ -108,7 +108,7 @@ def _has_complex(inner: Any) -> bool:
     )
 
 
-def _bind(equation: JaxprEqn, inputs: list[Array], **changes: object) -> list[Array]:
+def _bind(equation: JaxprEqn, inputs: list[Any], **changes: object) -> list[Any]:
     params = equation.primitive.get_bind_params(equation.params | changes)
     out = equation.primitive.bind(*inputs, **params)
     return list(out) if equation.primitive.multiple_results else [out]
@@ -118,7 +118,7 @@ def _by_parts(equation: JaxprEqn, inputs: list[Any]) -> Pair:
     """A linear operation that does not multiply, such as a reshape, on both parts."""
     own = [x for x in inputs if isinstance(x, Pair)]
 
-    def part(which: int) -> Array | None:
+    def part(which: int) -> Any:
         if all(x[which] is None for x in own):
             return None
         parts = [x.parts()[which] if isinstance(x, Pair) else x for x in inputs]
@@ -160,7 +160,7 @@ def _mul(a: Pair, b: Pair, multiply: Callable = _product, **_: object) -> Pair:
     return Pair(re, im)
 
 
-def _scale(a: Pair) -> Array:
+def _scale(a: Pair) -> Any:
     """The larger part's absolute value, so that squares neither overflow nor vanish."""
     re, im = a.parts()
     size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(re), jnp.abs(im)))
@@ -177,7 +177,7 @@ def _div(a: Pair, b: Pair, **_: object) -> Pair:
     return Pair(*(None if x is None else x / square for x in above))
 
 
-def _abs(a: Pair, **_: object) -> Array:
+def _abs(a: Pair, **_: object) -> Any:
     if a.im is None or a.re is None:
         one: Any = a.re if a.im is None else a.im
         return jnp.abs(one)
