@@ -14,7 +14,7 @@ from physml._numerics.compiled import constant
 from physml._types import Numbers
 from physml.systems._base import System
 from physml.systems._function import FunctionSystem, from_function
-from physml.systems.states import Form, Reversed, Structure, take_apart_state
+from physml.systems.states import Form, HigherOrder, Reversed, Structure, take_apart_state
 
 
 class Problem(NamedTuple):
@@ -70,18 +70,24 @@ def enter(
             )
     else:
         start = floating_array("y0", y0)
-    if structure is not None:
-        assert isinstance(system, FunctionSystem)
-        _require_leaves(system, structure, start, args)
-    check = getattr(getattr(system, "function", None), "check_start", None)
-    known = (t0, start, args, getattr(system, "args", None))
-    if check is not None and all(map(is_concrete, jax.tree.leaves(known))):
-        own = args if args is not None else getattr(system, "args", None)
-        start = jnp.asarray(start)
-        check(t0, start if structure is None else structure.unravel(start), own)
-    if backwards:
-        system = Reversed.of(system, t0)
-    return Problem(*check_problem(system, start, args), Form(structure, backwards))
+    solved = Reversed.of(system, t0) if backwards else system
+    problem = Problem(*check_problem(solved, start, args), Form(structure, backwards))
+    if isinstance(system, FunctionSystem):
+        if structure is not None:
+            _require_leaves(system, structure, problem.y0, args)
+        _require_solvable(system, problem.y0, args, t0)
+    return problem
+
+
+def _require_solvable(
+    system: FunctionSystem, y0: Float[Array, " dim"], args: PyTree, t0: float
+) -> None:
+    """Raise ValueError where an implicit equation has no right-hand side at the start."""
+    args = system.args if args is None else args
+    known = all(map(is_concrete, jax.tree.leaves((system.function, y0, args, t0))))
+    if isinstance(system.function, HigherOrder) and known:
+        state = y0 if system.structure is None else system.structure.unravel(y0)
+        system.function.check_start(t0, state, args)
 
 
 def _require_leaves(
