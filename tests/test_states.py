@@ -250,7 +250,7 @@ def test_back_along_an_arc(solver):
 
 def test_back_over_jumps():
     """y' is +1 or -1 by turns, from a jump and over one."""
-    square = systems.SquareWave(amplitude=1.0, period=2.0)
+    square = systems.SquareWave(low=-1.0, high=1.0, period=2.0, width=1.0, centre=0.5)
     for jump in square.jump_times(0.0, 4.0):
         before, after = square(jump - 0.25), square(jump + 0.25)
         assert float(before) == -float(after)
