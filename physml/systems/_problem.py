@@ -35,7 +35,7 @@ def enter(
     y0: PyTree,
     args: PyTree,
     *,
-    t0: float = 0.0,
+    t0: Any = 0.0,
     backwards: bool = False,
 ) -> Problem:
     """The problem that a user states, for solvers of real vectors and growing times.
@@ -69,7 +69,7 @@ def enter(
             )
     else:
         start = floating_array("y0", y0)
-    solved = Reversed.of(system, t0) if backwards else system
+    solved = Reversed.of(system, float(t0)) if backwards else system
     problem = Problem(*check_problem(solved, start, args), Form(structure, backwards))
     if isinstance(system, FunctionSystem):
         if structure is not None:
@@ -79,14 +79,15 @@ def enter(
 
 
 def _require_solvable(
-    system: FunctionSystem, y0: Float[Array, " dim"], args: PyTree, t0: float
+    system: FunctionSystem, y0: Float[Array, " dim"], args: PyTree, t0: Any
 ) -> None:
     """Raise ValueError where an implicit equation has no right-hand side at the start."""
     args = system.args if args is None else args
     known = all(map(is_concrete, jax.tree.leaves((system.function, y0, args, t0))))
     if isinstance(system.function, HigherOrder) and known:
-        state = y0 if system.structure is None else system.structure.unravel(y0)
-        system.function.check_start(t0, state, args)
+        with jax.ensure_compile_time_eval():  # also while something else is traced
+            state = y0 if system.structure is None else system.structure.unravel(y0)
+            system.function.check_start(t0, state, args)
 
 
 def _require_leaves(
