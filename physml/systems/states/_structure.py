@@ -240,7 +240,7 @@ def _precision(name: str, own: dict[str, DTypeLike | None]) -> DTypeLike:
     return next(iter(first), jnp.zeros(()).dtype)
 
 
-def _components(leaf: Array) -> Float[Array, " components"]:
+def _components(leaf: Any) -> Float[Array, " components"]:
     """A leaf's numbers one after the other, a complex one as its two parts."""
     if jnp.iscomplexobj(leaf):
         leaf = jnp.stack([jnp.real(leaf), jnp.imag(leaf)], axis=-1)
