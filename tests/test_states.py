@@ -80,7 +80,9 @@ def test_complex_amplitudes_keep_their_norm(levels):
 def test_what_is_not_holomorphic():
     """z' = conj(z) + |z|^2 is x' = x + x^2 + y^2, y' = -y."""
     start = 0.1 + 0.2j
-    ours = reference.solve(lambda t, z: jnp.conj(z) + jnp.abs(z) ** 2, start, TURN[:21])
+    ours = reference.solve(
+        lambda t, z: jnp.conj(z) + (jnp.abs(z) ** 2).astype(complex), start, TURN[:21]
+    )
     theirs = solve_ivp(
         lambda t, y: [y[0] + y[0] ** 2 + y[1] ** 2, -y[1]], (0.0, 1.0), [0.1, 0.2],
         method="DOP853", t_eval=TURN[:21], rtol=1e-13, atol=1e-15,

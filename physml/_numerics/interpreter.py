@@ -199,7 +199,7 @@ _RULES: dict[str, Rule] = {
     "sinh": lambda x, **_: _hyperbolic(x)[0],
     "cosh": lambda x, **_: _hyperbolic(x)[1],
     "tanh": lambda x, **_: _tanh(x),
-    "reduce_sum": lambda x, axes, **_: _sum(x, axes),
+    "reduce_sum": lambda x, axes, **_: _sum(x, tuple(map(int, axes))),
     "dot_general": lambda a, b, dimension_numbers, **_: _dot(a, b, dimension_numbers),
     "convert_element_type": lambda x, new_dtype, **_: _converted(x, new_dtype),
 }
