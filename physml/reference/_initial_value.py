@@ -263,7 +263,7 @@ class _Method(eqx.Module):
     args: PyTree
     jumps: Float[Array, " jumps"] | None
     rtol: Float[Array, ""]
-    atol: Float[Array, ""] | None
+    atol: Float[Array, "*dim"] | None
     stiff: bool = eqx.field(static=True)
     floor: Float[Array, "*dim"] | None = None  # `atol` of the implicit solver's equations
 
