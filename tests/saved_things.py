@@ -46,6 +46,10 @@ def growth(t, y, args):
     return y
 
 
+def turning(t, y):
+    return {"z": 1j * y["z"]}
+
+
 def misfit(model, batch, key):
     return model(batch) - batch**2
 
@@ -105,6 +109,7 @@ def large():
     yield "networks", pinn.solve(lorenz, y0, t1=1.0, correct=False)
     reaction = systems.with_mass(constrained, np.diag([1.0, 0.0, 0.0]))
     yield "constrained", pinn.solve_constrained(reaction, [1.0, 0.5, 0.0], t1=1.0)
+    yield "tree backwards", pinn.solve(turning, {"z": 1.0 + 0j}, t1=0.0, t0=1.0)
     yield "float32 solution", pinn.solve(lorenz, y0.astype(jnp.float32), t1=1.0)
     solve = jax.vmap(lambda y: pinn.solve(lorenz, y, t1=1.0))
     yield "solutions", solve(jnp.stack([y0, 2 * y0]))
@@ -165,7 +170,7 @@ def heavy():
     yield "bundle", pinn.bundle(systems.DrivenOscillator(), box, 1.0, **options)
 
 
-OWN = {"heat": heat, "decay": decay, "growth": growth}
+OWN = {"heat": heat, "decay": decay, "growth": growth, "turning": turning}
 """What `load` is handed for them."""
 
 
@@ -199,7 +204,7 @@ def _answers(thing):
             return thing(ROWS), thing.inverse(ROWS)
         case data.Images() | data.Trajectories():
             return thing[0]
-        case Solution() if thing.ys.ndim == 3:
+        case Solution() if thing.t0.ndim:
             return jax.vmap(lambda s: asked(s, jnp.linspace(0.05, 0.3, 3, dtype=s.ts.dtype)))(thing)
         case Solution():
             return asked(thing, TIMES.astype(thing.ts.dtype))

@@ -364,7 +364,7 @@ SHORT = systems.from_function(lambda t, y, args: y[:1], 2)
     ),
     (
         lambda: systems.from_function(3.0, 2),
-        "f must be a function of 3 arguments, got 3.0",
+        "f must be a function, got 3.0",
         TypeError,
     ),
     (

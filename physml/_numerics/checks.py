@@ -192,11 +192,19 @@ def require_uniform(name: str, times: np.ndarray) -> None:
         )
 
 
+def is_backwards(t0: SupportsFloat, t1: SupportsFloat) -> bool:
+    """Whether t1 is known to be earlier than t0."""
+    if not (is_concrete(t0) and is_concrete(t1)):
+        return False
+    return bool(np.isfinite(float(t0)) and np.isfinite(float(t1)) and float(t1) < float(t0))
+
+
 def check_interval(t0: SupportsFloat, t1: SupportsFloat) -> tuple[float, float]:
     """Both ends of an interval of time as floats.
 
     Raises:
-        ValueError: they are traced, not finite, or t1 is not after t0.
+        ValueError: they are traced, not finite, or t1 is not after t0. Where time runs backwards
+            the solvers hand in both with the other sign.
     """
     if not (is_concrete(t0) and is_concrete(t1)):
         raise ValueError(f"t0 and t1 must not be traced, got {t0} and {t1}")
@@ -226,15 +234,22 @@ def check_times(ts: object, t0: float, t1: float, dtype: DTypeLike) -> Float[Arr
 
 
 def check_tolerances(
-    rtol: float | None, atol: float | None, dtype: DTypeLike, defaults: tuple[float, float]
+    rtol: Any, atol: Any, dtype: DTypeLike, defaults: tuple[float, float]
 ) -> tuple[Array, Array | None]:
     """Tolerances as arrays; `defaults` are the relative ones for float64 and float32.
+
+    The absolute one may be an array, one for each component.
 
     There is no default for the absolute one, because it has the unit of the state.
 
     Raises:
+        TypeError: one is no number, or a tree for a state that is a vector.
         ValueError: the dtype does not allow `rtol`, or `atol` is negative.
     """
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        number = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+        if value is not None and (isinstance(value, bool) or not number):
+            raise TypeError(f"{name} must be a number, got {value!r}")
     double = dtype == jnp.float64
     rtol = defaults[0 if double else 1] if rtol is None else rtol
     require_positive(rtol=rtol)
@@ -246,7 +261,7 @@ def check_tolerances(
         )
     if atol is None:
         return constant(rtol, dtype), None
-    if not 0 <= atol < np.inf:
+    if not np.all((0 <= np.asarray(atol)) & (np.asarray(atol) < np.inf)):
         raise ValueError(f"atol must be finite and not negative, got {atol}")
     return constant(rtol, dtype), constant(atol, dtype)
 

@@ -1,5 +1,9 @@
 """One accurate solution of an initial value problem, by Diffrax."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import diffrax
 import equinox as eqx
 import jax
@@ -14,8 +18,8 @@ from physml._numerics.units import in_units, rounding, seen_on_the_way
 from physml._types import Numbers
 from physml.reference._certificate import certificate
 from physml.results import RESULTS, conclude
-from physml.solution import Dense, Solution
-from physml.systems import System, check_problem
+from physml.solution import Dense, Solution, as_written
+from physml.systems import System, enter
 
 # In float64 and float32: what the method reaches before round-off dominates.
 _DEFAULT_RTOL, _DEFAULT_STIFF_RTOL = (1e-13, 3e-6), (1e-10, 1e-5)
@@ -24,14 +28,14 @@ _LOOKS = 8  # at the right-hand side, to see what rounding leaves of it
 
 @checked
 def solve(
-    system: System,
-    y0: Numbers,
+    system: System | Callable[..., Any],
+    y0: PyTree,
     ts: Numbers,
     *,
     t0: Numbers | None = None,
     args: PyTree = None,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float | PyTree | None = None,
+    atol: float | PyTree | None = None,
     stiff: bool = False,
     certify: bool = False,
     max_steps: int = 65536,
@@ -49,15 +53,19 @@ def solve(
     states.
 
     Args:
-        system: the right-hand side.
-        y0: the state at `t0`, shape (dim,); its dtype is the solution's.
-        ts: increasing times at which `solution.ys` is wanted.
-        t0: the time of `y0`, at most `ts[0]`, which is the default.
+        system: the right-hand side: a system, or a function `f(t, y, args)` or `f(t, y)`.
+        y0: the state at `t0`, shape (dim,); its dtype is the solution's. For a function, or a
+            system made by `systems.from_function(f, like=...)`, also a dict, a tuple, a named
+            tuple, an array of any shape or complex numbers: states are written so everywhere.
+        ts: increasing times at which `solution.ys` is wanted; or decreasing ones, for which the
+            solver runs backwards in time.
+        t0: the time of `y0`, `ts[0]` by default, which it must not be past.
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance of a step. Default in float64 1e-13, with
             `stiff` 1e-10; in float32 3e-6 and 1e-5. With `atol`, in the units of the state, it
             is `atol + rtol |y|` that is kept; without, `rtol` refers to what a component has been
-            in this step and the last ones, whatever its unit.
+            in this step and the last ones, whatever its unit. They may be written as a state is,
+            with one for each number; of `rtol` the least counts.
         stiff: use the implicit solver.
         certify: solve again by an independent code (SciPy's DOP853 or Radau), so that the
             solution has an error estimate, the difference, and `valid_until`.
@@ -75,34 +83,48 @@ def solve(
         >>> solution.ys.shape, solution(3.7).round(4)
         ((201, 2), Array([-0.8481,  0.5298], dtype=float64))
     """
-    system, y0 = check_problem(system, y0, args)
+    backwards = _is_backwards(ts, t0)
+    first = float(np.asarray(ts)[0] if t0 is None else np.asarray(t0)) if backwards else 0.0
+    system, y0, form = enter(system, y0, args, t0=first, backwards=backwards)
     dtype = y0.dtype
-    ts = times_in(dtype, "ts", ts)
-    start = ts[0] if t0 is None else jnp.asarray(t0, dtype)
+    ts = times_in(dtype, "ts", form.times(ts))
+    start = ts[0] if t0 is None else form.time(jnp.asarray(t0, dtype))
     if start.ndim:
         raise ValueError(f"t0 must be a number, got shape {start.shape}")
     concrete = is_concrete(ts) and is_concrete(start)
     if concrete and not (jnp.isfinite(start) and start <= ts[0] and start < ts[-1]):
+        how = ("at least", "more") if backwards else ("at most", "less")
         raise ValueError(
-            f"t0 must be at most ts[0] = {ts[0]} and less than ts[-1] = {ts[-1]}, got {start}"
+            f"t0 must be {how[0]} ts[0] = {form.time(ts[0])} and {how[1]} than ts[-1] = "
+            f"{form.time(ts[-1])}, got {form.time(start)}"
         )
     defaults = _DEFAULT_STIFF_RTOL if stiff else _DEFAULT_RTOL
-    tolerances = check_tolerances(rtol, atol, dtype, defaults)
+    tolerances = check_tolerances(*form.tolerances(rtol, atol, y0.size), dtype, defaults)
     require_count(max_steps=max_steps)
     if certify and not (concrete and all(is_concrete(x) for x in jax.tree.leaves((system, y0)))):
         raise ValueError("certify must be False under jit and vmap, got True: it runs SciPy")
     jumps = None if system.autonomous else _jumps(system, start, ts, concrete)
 
     method = _Method(system, args, jumps, *tolerances, stiff)
-    solution = _integrate(method, y0, start, ts, max_steps)
-    if is_concrete(solution.t1):
-        solution = _trim(solution)
-    details = _last_state(solution)
+    solved = _integrate(method, y0, start, ts, max_steps)
+    if is_concrete(solved.t1):
+        solved = _trim(solved)
+    solution = as_written(solved, form)
+    details = _last_state(solution, stiff)
     solution = conclude(solution, solution.result, "reference.solve", details, throw=throw)
     if certify:
-        error = certificate(system, solution, args, tolerances, stiff, jumps)
-        solution = eqx.tree_at(lambda s: s.error, solution, error, is_leaf=lambda x: x is None)
+        error = certificate(system, solved, args, tolerances, stiff, jumps)
+        solution = as_written(dataclasses.replace(solved, error=error), form)
     return solution
+
+
+def _is_backwards(ts: Any, t0: Any) -> bool:
+    """Whether times that are known fall from the start to the end."""
+    if not (is_concrete(ts) and is_concrete(t0)) or np.ndim(ts) != 1 or np.ndim(t0) != 0:
+        return False
+    times = np.asarray(ts)
+    first = t0 if times.size == 1 and t0 is not None else times[:1]
+    return bool(np.any(times[-1:] < first))
 
 
 @checked
@@ -241,7 +263,7 @@ class _Method(eqx.Module):
     args: PyTree
     jumps: Float[Array, " jumps"] | None
     rtol: Float[Array, ""]
-    atol: Float[Array, ""] | None
+    atol: Float[Array, "*dim"] | None
     stiff: bool = eqx.field(static=True)
     floor: Float[Array, "*dim"] | None = None  # `atol` of the implicit solver's equations
 
@@ -376,12 +398,10 @@ def _trim(solution: Solution) -> Solution:
     )
 
 
-def _last_state(solution: Solution) -> str:
+def _last_state(solution: Solution, stiff: bool) -> str:
     """Where a failed solve stopped, in words; nothing for one that succeeded or is traced."""
     if not is_concrete(solution.t1) or solution.result == RESULTS.successful:
         return ""
-    assert isinstance(solution.dense, _Steps)
-    stiff = solution.dense.method.stiff
     remedies = (
         (RESULTS.diverged, "End ts before it" + ("." if stiff else ", or try stiff=True.")),
         (RESULTS.nonfinite, "End ts before it, or mend the right-hand side there."),

@@ -19,7 +19,9 @@ from physml.systems._oscillator import DrivenOscillator as DrivenOscillator
 from physml.systems._oscillator import Oscillator as Oscillator
 from physml.systems._parametric import ParametricSystem as ParametricSystem
 from physml.systems._parametric import with_parameters as with_parameters
+from physml.systems._problem import Problem as Problem
 from physml.systems._problem import check_problem as check_problem
+from physml.systems._problem import enter as enter
 from physml.systems._rossler import Rossler as Rossler
 from physml.systems._table import Table as Table
 from physml.systems.constrained import ImplicitSystem as ImplicitSystem
@@ -27,6 +29,9 @@ from physml.systems.constrained import constrained_motion as constrained_motion
 from physml.systems.constrained import implicit as implicit
 from physml.systems.constrained import with_invariants as with_invariants
 from physml.systems.constrained import with_mass as with_mass
+from physml.systems.states import from_residual as from_residual
+from physml.systems.states import higher_order as higher_order
+from physml.systems.states import second_order as second_order
 from physml.systems.with_delays import DelayedSystem as DelayedSystem
 from physml.systems.with_delays import IkedaDelay as IkedaDelay
 from physml.systems.with_delays import MackeyGlass as MackeyGlass

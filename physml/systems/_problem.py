@@ -1,16 +1,111 @@
 """The check of an initial value problem, as users hand it in."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.extend.core import Jaxpr, Literal, Var
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.checks import floating_array, require_finite
+from physml._numerics.checks import floating_array, is_concrete, require_finite
 from physml._numerics.compiled import constant
 from physml._types import Numbers
 from physml.systems._base import System
+from physml.systems._function import FunctionSystem, from_function
+from physml.systems.states import Form, HigherOrder, Reversed, Structure, take_apart_state
+
+
+class Problem(NamedTuple):
+    """An initial value problem as the solvers see it: a vector of real numbers, time that grows.
+
+    Attributes:
+        system: the right-hand side.
+        y0: the start.
+        form: how the user writes states and time.
+    """
+
+    system: System
+    y0: Float[Array, " dim"]
+    form: Form
+
+
+def enter(
+    system: System | Callable[..., Any],
+    y0: PyTree,
+    args: PyTree,
+    *,
+    t0: Any = 0.0,
+    backwards: bool = False,
+) -> Problem:
+    """The problem that a user states, for solvers of real vectors and growing times.
+
+    A right-hand side `f(t, y, args)` or `f(t, y)` becomes a system of states like y0. What is a
+    vector of real numbers passes as it is.
+
+    Args:
+        system, y0, args: as the user gives them.
+        t0: the user's time of y0; used where time runs backwards.
+        backwards: whether it does.
+
+    Raises:
+        TypeError, ValueError: as `check_problem`, of states of any structure.
+    """
+    structure = None
+    if not isinstance(system, System):
+        if not callable(system):
+            raise TypeError(f"system must be a System or a function, got {type(system).__name__}")
+        structure, start = take_apart_state("y0", y0)
+        system = from_function(system, like=structure)
+        structure = system.structure
+    elif isinstance(system, FunctionSystem) and system.structure is not None:
+        found, start = take_apart_state("y0", y0)
+        if found == system.structure:
+            structure = found
+        elif not (found.is_vector and found.dim == system.dim):
+            raise ValueError(
+                f"y0 must have the structure of the system's states, {system.structure.words}, or "
+                f"shape ({system.dim},), got {found.words}"
+            )
+    else:
+        start = floating_array("y0", y0)
+    solved = Reversed.of(system, float(t0)) if backwards else system
+    problem = Problem(*check_problem(solved, start, args), Form(structure, backwards))
+    if isinstance(system, FunctionSystem):
+        if structure is not None:
+            _require_leaves(system, structure, problem.y0, args)
+        _require_solvable(system, problem.y0, args, t0)
+    return problem
+
+
+def _require_solvable(
+    system: FunctionSystem, y0: Float[Array, " dim"], args: PyTree, t0: Any
+) -> None:
+    """Raise ValueError where an implicit equation has no right-hand side at the start."""
+    args = system.args if args is None else args
+    known = all(map(is_concrete, jax.tree.leaves((system.function, y0, args, t0))))
+    if isinstance(system.function, HigherOrder) and known:
+        with jax.ensure_compile_time_eval():  # also while something else is traced
+            state = y0 if system.structure is None else system.structure.unravel(y0)
+            system.function.check_start(t0, state, args)
+
+
+def _require_leaves(
+    system: FunctionSystem, structure: Structure, y0: Float[Array, " dim"], args: PyTree
+) -> None:
+    """`_require_components` of each array of a state."""
+    args = system.args if args is None else args
+    state = jax.eval_shape(structure.unravel, y0)
+    traced = jax.make_jaxpr(lambda t, state: system.rates(t, state, args))(
+        jax.ShapeDtypeStruct((), y0.dtype), state
+    )
+    arrays = traced.jaxpr.invars[1:]
+    lengths = {x: shape[0] for x, shape in zip(arrays, structure.shapes, strict=True) if shape}
+    paths = jax.tree_util.tree_leaves_with_path(state)
+    names = {
+        x: "y" + jax.tree_util.keystr(path) for x, (path, _) in zip(arrays, paths, strict=True)
+    }
+    _require_components(traced.jaxpr, lengths, {}, names)
 
 
 def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Array]:
@@ -56,16 +151,20 @@ _ON_NUMBERS = {
 }
 
 
-def _require_components(jaxpr: Jaxpr, lengths: dict, numbers: dict) -> None:
+def _require_components(
+    jaxpr: Jaxpr, lengths: dict, numbers: dict, names: dict | None = None
+) -> None:
     """Raise ValueError if a right-hand side takes a component that the state does not have.
 
     JAX would take the last component for it.
 
     Args:
         jaxpr: the right-hand side.
-        lengths: of those variables that are the state.
+        lengths: of those variables that are the state, or arrays of it.
         numbers: the values of variables that are known.
+        names: of the arrays, for the message; y unless given.
     """
+    names = {} if names is None else names
 
     def known(variable: Literal | Var) -> Any:
         return variable.val if isinstance(variable, Literal) else numbers.get(variable)
@@ -78,9 +177,10 @@ def _require_components(jaxpr: Jaxpr, lengths: dict, numbers: dict) -> None:
         elif name == "dynamic_slice" and not isinstance(inputs[0], Literal):
             count, index = lengths.get(inputs[0]), values[1]
             if count is not None and index is not None and not 0 <= int(index) < count:
+                name = names.get(inputs[0], "y")
                 raise ValueError(
-                    f"the right-hand side must use the components y[0] to y[{count - 1}], "
-                    f"got y[{index - count * (index < 0)}]"
+                    f"the right-hand side must use the components {name}[0] to "
+                    f"{name}[{count - 1}], got {name}[{index - count * (index < 0)}]"
                 )
         elif "jaxpr" in equation.params and hasattr(equation.params["jaxpr"], "jaxpr"):
             inner = equation.params["jaxpr"].jaxpr
@@ -89,4 +189,5 @@ def _require_components(jaxpr: Jaxpr, lengths: dict, numbers: dict) -> None:
                 inner,
                 {a: lengths[b] for a, b in pairs if not isinstance(b, Literal) and b in lengths},
                 {a: known(b) for a, b in pairs if known(b) is not None},
+                {a: names[b] for a, b in pairs if not isinstance(b, Literal) and b in names},
             )

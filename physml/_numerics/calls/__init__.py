@@ -4,7 +4,10 @@ from physml._numerics.calls._checked import Dataclass as Dataclass
 from physml._numerics.calls._checked import checked as checked
 from physml._numerics.calls._checked import require_fields as require_fields
 from physml._numerics.calls._checked import require_instance as require_instance
+from physml._numerics.calls._text import listed as listed
 from physml._numerics.calls._text import numbers_in as numbers_in
+from physml._numerics.calls._text import shown as shown
 from physml._numerics.calls._text import summary as summary
 from physml._numerics.calls._users import answer as answer
 from physml._numerics.calls._users import ask as ask
+from physml._numerics.calls._users import takes as takes

@@ -84,7 +84,7 @@ def answer(
     shape: tuple[int, ...] | None = None,
     dtype: DTypeLike | None = None,
 ) -> Array:
-    """The value that a user's function returned, as an array of real numbers.
+    """The value that a user's function returned, as an array: real unless `dtype` is not.
 
     Args:
         name: what the function is called in messages.
@@ -109,10 +109,11 @@ def answer(
         raise TypeError(
             f"{name} must return {wanted}, as an array or a list of numbers, got {got}"
         ) from None
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+    allowed = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) and not allowed:
         raise TypeError(
-            f"{name} must return real numbers, got {array.dtype}: "
-            "write the real and the imaginary part as two components"
+            f"{name} must return real numbers for {what}, got {array.dtype}: start from complex "
+            "numbers, or write the real and the imaginary part as two components"
         )
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name} must return {wanted}, got shape {array.shape}")
@@ -142,13 +143,13 @@ def _explained(
             "Write y.at[0].set(value), or jnp.stack([a, b])",
         )
         return _TRACED.format(name=name, what=what, remedy=remedy, where=where)
-    if not _takes(function, form) and "argument" in message:
+    if not takes(function, form) and "argument" in message:
         return f"{name} must be called as {form}, got a function with {_parameters(function)}"
     return None
 
 
-def _takes(function: Callable[..., object], form: str) -> bool:
-    """Whether a function takes as many arguments as the form has."""
+def takes(function: Callable[..., object], form: str) -> bool:
+    """Whether a function takes as many arguments as the form has, such as "f(t, y, args)"."""
     count = form.count(",") + 1
     try:
         inspect.signature(function).bind(*range(count))

@@ -1,7 +1,7 @@
 """What an event is, and what it does to a state and to the error of that state."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics.calls import answer, ask, require_fields
 from physml._numerics.checks import require_one_of
 from physml.systems import System
+from physml.systems.states import Form
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Event:
     Args:
         root: `root(t, y, args)`, a scalar that changes its sign where the event happens; JAX traces
             it, and it should have a derivative there.
-        restart: `restart(t, y, args)`, the state from which the solution goes on.
+        restart: `restart(t, y, args)`, the state from which the solution goes on, written as y is.
         terminal: whether the solution ends at the event.
         direction: 1 where only a root that grows through zero counts, -1 where only one that falls
             does, 0 where both do.
@@ -49,6 +50,13 @@ class Event:
     def stops(self) -> bool:
         """Whether the solution cannot go on as if nothing had happened."""
         return self.terminal or self.restart is not None
+
+    def seen_by(self, form: Form) -> "Event":
+        """The event of the solvers' times and states, for functions of the user's."""
+        if form == Form():
+            return self
+        restart = None if self.restart is None else form.writer("restart", self.restart)
+        return replace(self, root=form.reader("root", self.root), restart=restart)
 
     def counts(self, rising: bool) -> bool:
         """Whether a root that passes zero in this direction is this event."""

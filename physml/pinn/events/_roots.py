@@ -13,7 +13,7 @@ from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
 from physml.pinn.collocation import CorrectedNetworks
 from physml.pinn.events._event import Event, value
-from physml.solution import Solution
+from physml.solution import Solution, as_solved
 
 _POINTS = 64  # of a window, at which signs are looked at: twice the degree of its polynomial
 _HALVINGS, _NARROWINGS = 64, 90  # until rounding is reached, from the distance of two such points
@@ -24,9 +24,10 @@ class Roots(NamedTuple):
     """The first roots along a solution, by their times.
 
     Attributes:
-        times: increasing; infinite behind the last root.
+        times: increasing, and infinite behind the last root; decreasing, and minus infinity, where
+            the solution runs backwards.
         which: the number of the function whose root it is.
-        rising: whether the function grows there.
+        rising: whether the function grows there, along the way that the solution goes.
         count: how many roots there are, which may be more than are listed.
     """
 
@@ -55,7 +56,8 @@ def find_roots(
 
     Args:
         solution: where to look.
-        root: `root(t, y, args)`, a scalar; JAX traces it.
+        root: `root(t, y, args)`, a scalar of the time and a state as the solution has it; JAX
+            traces it.
         args: passed on to `root`.
         direction: 1 where only a root that grows through zero counts, -1 where only one that falls
             does, 0 where both do.
@@ -72,9 +74,11 @@ def find_roots(
         (9, 2.13914)
     """
     require_count(max_roots=max_roots)
-    event = Event(root, direction=direction)
+    solution, form = as_solved(solution)
+    event = Event(root, direction=direction).seen_by(form)
     first = jnp.zeros(1, solution.ts.dtype)
-    return locate(solution, (event,), args, solution.t1, first, max_roots)
+    found = locate(solution, (event,), args, solution.t1, first, max_roots)
+    return found._replace(times=form.time(found.times))
 
 
 def locate(

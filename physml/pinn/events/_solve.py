@@ -1,12 +1,13 @@
 """Solutions that begin anew where something happens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from physml._numerics import checks
 from physml._numerics.calls import checked, require_instance, summary
@@ -16,8 +17,8 @@ from physml.pinn.events._course import Course, Happened
 from physml.pinn.events._event import Event, restarted, value
 from physml.pinn.events._legs import join
 from physml.results import RESULTS, conclude
-from physml.solution import Solution
-from physml.systems import System, check_problem
+from physml.solution import Solution, as_written
+from physml.systems import System, enter
 
 
 class EventSolution(eqx.Module):
@@ -27,18 +28,18 @@ class EventSolution(eqx.Module):
         solution: the whole solution; at the time of an event it has the state after it.
         times: of the events, in their order.
         which: the number of each event in the sequence that was given.
-        before, after: the states at each event.
+        before, after: the states at each event, written as the start was.
         time_errors: how far each time may be off, as estimated.
     """
 
     solution: Solution
     times: Float[Array, " happened"]
     which: Int[Array, " happened"]
-    before: Float[Array, "happened dim"]
-    after: Float[Array, "happened dim"]
+    before: PyTree[Shaped[Array, "..."]]
+    after: PyTree[Shaped[Array, "..."]]
     time_errors: Float[Array, " happened"]
 
-    def __call__(self, t: Numbers) -> Float[Array, "*time dim"]:
+    def __call__(self, t: Numbers) -> PyTree[Shaped[Array, "..."]]:
         """u(t), see `Solution`."""
         return self.solution(t)
 
@@ -55,16 +56,16 @@ class EventSolution(eqx.Module):
 
 @checked
 def solve_events(
-    system: System,
-    y0: Numbers,
+    system: System | Callable[..., Any],
+    y0: PyTree,
     t1: float,
     events: Event | Sequence[Event],
     *,
     t0: float = 0.0,
     ts: Numbers | None = None,
     args: PyTree = None,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float | PyTree | None = None,
+    atol: float | PyTree | None = None,
     max_window: float | None = None,
     max_events: int = 10_000,
     throw: bool = True,
@@ -84,9 +85,11 @@ def solve_events(
     is zero, which restarts set, and by which the right-hand side chooses with `jnp.where`.
 
     Args:
-        system, y0, t1, t0, args, rtol, atol, max_window: see `pinn.solve`.
-        events: what to look for.
-        ts: increasing times in [t0, t1] at which `solution.ys` is wanted; 1001 evenly spaced ones
+        system, y0, t1, t0, args, rtol, atol, max_window: see `pinn.solve`. Functions of events see
+            states as y0 is written.
+        events: what to look for. Where time runs backwards, events happen in the order of the way,
+            and their direction is that along the way.
+        ts: times from t0 to t1 at which `solution.ys` is wanted; 1001 evenly spaced ones
             unless given. Rows after a terminal event are NaN.
         max_events: the number of events with a restart after which to stop.
         throw: raise if the solution stops before `t1` without a terminal event; otherwise
@@ -108,19 +111,22 @@ def solve_events(
         >>> print(ball.times.round(6))
         [0.451524 1.264266 1.995734 2.654056]
     """
-    t0, t1 = checks.check_interval(t0, t1)
-    system, y = check_problem(system, y0, args)
+    backwards = checks.is_backwards(t0, t1)
+    system, y, form = enter(system, y0, args, t0=t0, backwards=backwards)
+    t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, y, args))):
         raise TypeError(
             "y0, args and system must not be traced: pinn.find_roots can be, on any solution"
         )
-    ts = checks.check_times(ts, t0, t1, y.dtype)
+    ts = checks.check_times(form.times(ts), t0, t1, y.dtype)
     checks.require_count(max_events=max_events)
     events = (events,) if isinstance(events, Event) else tuple(events)
     checks.require_not_empty(events=events)
     require_instance(Event, **{f"events[{i}]": event for i, event in enumerate(events)})
+    events = tuple(event.seen_by(form) for event in events)
     for event in events:
         _try(event, jnp.asarray(t0, y.dtype), y, args)
+    rtol, atol = form.tolerances(rtol, atol, y.size)
     options = {"rtol": rtol, "atol": atol, "max_window": max_window}
     course = Course(system, events, args, options, t0, t0, y, t1 - t0, np.zeros((y.size, 0)))
     result = None
@@ -132,10 +138,13 @@ def solve_events(
             elif result is None and course.restarts >= max_events and course.t < t1:
                 result = RESULTS.max_steps_reached
     solution = join(course.legs, ts, RESULTS.successful if result is None else result)
-    found = EventSolution(solution, *_columns(course.happened, y))
+    times, which, before, after, late = _columns(course.happened, y)
+    before, after = form.state(before), form.state(after)
+    solution = as_written(solution, form)
+    found = EventSolution(solution, form.time(times), which, before, after, late)
     details = (
-        f"The solution has reached t = {course.t} of t1 = {t1} after {len(found.times)} events, "
-        f"{course.restarts} of them with a restart."
+        f"The solution has reached t = {form.time(course.t)} of t1 = {form.time(t1)} after "
+        f"{len(found.times)} events, {course.restarts} of them with a restart."
     )
     return conclude(found, solution.result, "pinn.solve_events", details, throw=throw)
 

@@ -12,6 +12,7 @@ from physml._numerics import checks
 from physml._numerics.calls import checked, require_instance
 from physml._types import Numbers
 from physml.pinn.inverse._noise_arguments import AnyNoise, noise_parts
+from physml.systems.states import Form
 
 Observe = Sequence[int] | Callable[[Array], Array] | None
 """What is seen of a state: indices of components, a function from (dim,) to (obs,), or all."""
@@ -123,6 +124,13 @@ class Experiment(eqx.Module):
             fixed=self.fixed,
             seen=self.seen,
         )
+
+    def seen_by(self, form: Form) -> "Experiment":
+        """The experiment of vectors, where `observe` is a function of states in a user's form."""
+        if form.structure is None or not callable(self.observe):
+            return self
+        observe = form.observer(self.observe)
+        return eqx.tree_at(lambda x: x.observe, self, observe, is_leaf=lambda x: x is self.observe)
 
 
 def as_experiments(ts: Numbers | Sequence[Experiment], ys: Numbers | None) -> list[Experiment]:

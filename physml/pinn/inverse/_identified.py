@@ -1,5 +1,6 @@
 """Identified parameters, with their covariance, intervals and a verdict."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -22,8 +23,9 @@ from physml.pinn.inverse._verdict import (
     tests_of_experiments,
 )
 from physml.results import RESULTS
-from physml.solution import Solution
+from physml.solution import Solution, as_written
 from physml.systems import System
+from physml.systems.states import Form
 
 _SHARE = 0.1  # of a direction without any effect, from which an unknown counts as part of it
 
@@ -105,6 +107,15 @@ class Identified(eqx.Module):
     stats: dict[str, Array]
     problem: ShootingProblem
     fitted: ShootingFit
+
+    def as_written(self, form: Form) -> "Identified":
+        """What was found, with solutions whose states are as the user writes them."""
+        if form == Form():
+            return self
+        fitted = tuple(
+            dataclasses.replace(x, solution=as_written(x.solution, form)) for x in self.experiments
+        )
+        return dataclasses.replace(self, experiments=fitted)
 
     def _only(self, name: str) -> FittedExperiment:
         first, *others = self.experiments

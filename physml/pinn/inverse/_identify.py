@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -31,7 +32,8 @@ from physml.pinn.inverse._shooting import DataLoss, Scales, ShootingProblem
 from physml.pinn.inverse._task import Observations, Unknowns
 from physml.results import RESULTS, conclude, is_failure
 from physml.solution import Solution
-from physml.systems import System, check_problem
+from physml.systems import System, check_problem, enter
+from physml.systems.states import Form
 
 _DOUBLINGS, _MOST_DOUBLINGS = 3, 6  # the most where each one brings the solution nearer
 _SMOOTHEST = 1e-5  # the smallest first guess of the noise, as a share of a column's spread
@@ -42,12 +44,12 @@ _PARTS = 4  # windows of the error's estimate in each window
 
 @checked
 def identify(
-    system: System,
+    system: System | Callable[..., Any],
     ts: Numbers | Sequence[Experiment],
     ys: Numbers | None = None,
     *,
     free: Sequence[str],
-    y0: Start = None,
+    y0: Start | PyTree = None,
     t0: float | None = None,
     args: PyTree = None,
     observe: Observe = None,
@@ -77,7 +79,8 @@ def identify(
     among devices. Set `num_windows` then, and look at `result`, because nothing is raised.
 
     Args:
-        system: the right-hand side. Its values of the free parameters are the first guess.
+        system: the right-hand side. Its values of the free parameters are the first guess. Or a
+            function `f(t, y, args)`, with the guess in `args`, of states like y0.
         ts: times of the observations, shape (n,), which do not decrease. Or several
             `Experiment`s, which share the free parameters and have starts of their own; then
             `y0`, `t0`, `observe`, `noise` and `known_start` count for those that do not say theirs.
@@ -87,7 +90,8 @@ def identify(
             of an array is a parameter.
         y0: a guess of the state at `t0`, shape (dim,); not needed where all components are
             observed. Or a function of the values of the parameters, a dict, that says what the
-            start is.
+            start is. A state may be written as for `solve`; `observe` and the solution then have it
+            so, and `y0` and `y0_sd` of what is found are vectors of its numbers.
         t0: the time of the start, at most `ts[0]`, which is the default.
         args: passed on to the right-hand side.
         observe: what is seen of the state: indices of components, or a function from (dim,) to
@@ -147,13 +151,19 @@ def identify(
     task.require_double("pinn.identify")
     experiments = as_experiments(ts, ys)
     args = getattr(system, "args", None) if args is None else args
+    form = Form(getattr(system, "structure", None))
+    if not (y0 is None or callable(y0)) and not (isinstance(system, System) and form == Form()):
+        system, y0, form = enter(system, y0, args)
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None or callable(y0) else y0
     start = floating_array("y0", start, jnp.float64)
-    system, start = check_problem(system, start, args)
+    system, start = check_problem(system, start, args)  # pyright: ignore[reportArgumentType]
     fixed = [x.fixed for x in experiments]
     guess = free_parameters(system, args, free, bounds or {}, fixed=fixed, ties=ties)
     experiments = [
-        x.completed(t0=t0, y0=y0, known_start=known_start, observe=observe) for x in experiments
+        x.completed(t0=t0, y0=cast(Start, y0), known_start=known_start, observe=observe).seen_by(
+            form
+        )
+        for x in experiments
     ]
     data = task.check_observations(experiments, system.dim, noise)
     unknowns = task.check_unknowns(guess, experiments, data, prior or {})
@@ -170,9 +180,12 @@ def identify(
             found = _identify(data, unknowns, layout, smoothers, loss, max_steps)
             return jax.block_until_ready(found)
 
+    def told(best: Identified, details: str = "", throw: bool = throw) -> Identified:
+        return conclude(best.as_written(form), best.result, "pinn.identify", details, throw=throw)
+
     best = fit(counts[0])
     if not is_concrete(best.cost):  # among many traced fits one that failed is no error
-        return conclude(best, best.result, "pinn.identify", throw=False)
+        return told(best, throw=False)
     for doublings, count in enumerate(counts[1:], start=1):
         if best.stats["coarseness"] < 1 and not is_failure(best.result):
             break
@@ -183,7 +196,7 @@ def identify(
             break
         if doublings >= _DOUBLINGS and not (helped and best.result == RESULTS.unresolved):
             break
-    return conclude(best, best.result, "pinn.identify", in_words(best), throw=throw)
+    return told(best, in_words(best))
 
 
 def _window_counts(

@@ -1,5 +1,8 @@
 """An initial value problem solved by networks, window after window."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -25,8 +28,9 @@ from physml.pinn.ivp._programs import Ended, Task, in_one_program, in_programs
 from physml.pinn.ivp._room import for_stiff
 from physml.pinn.ivp._sensitivity import differentiable
 from physml.results import RESULTS, conclude
-from physml.solution import Solution
-from physml.systems import System, check_problem
+from physml.solution import Solution, as_written
+from physml.systems import System, enter
+from physml.systems.states import Form
 
 # For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
@@ -34,15 +38,15 @@ _DEFAULT_RTOL = (1e-10, 1e-4)
 
 @checked
 def solve(
-    system: System,
-    y0: Numbers,
+    system: System | Callable[..., Any],
+    y0: PyTree,
     t1: float,
     *,
     t0: float = 0.0,
     ts: Numbers | None = None,
     args: PyTree = None,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float | PyTree | None = None,
+    atol: float | PyTree | None = None,
     units: int = 40,
     num_points: int = 30,
     key: PRNGKeyArray | None = None,
@@ -93,19 +97,22 @@ def solve(
     errors (the driven oscillator over 20 time units: relative L2 below 1e-6).
 
     Args:
-        system: the right-hand side.
-        y0: the state at `t0`, shape (dim,); its dtype is the solution's.
-        t1: the end; later than `t0`.
+        system: the right-hand side: a system, or a function `f(t, y, args)` or `f(t, y)`.
+        y0: the state at `t0`, shape (dim,); its dtype is the solution's. For a function, or a
+            system made by `systems.from_function(f, like=...)`, also a dict, a tuple, a named
+            tuple, an array of any shape or complex numbers: states are written so everywhere.
+        t1: the end. If it is earlier than `t0`, the solution runs backwards in time.
         t0: the time of `y0`.
-        ts: increasing times in [t0, t1] at which `solution.ys` is wanted; 1001 evenly spaced ones
-            unless given. `solution(t)` answers at any other time.
+        ts: times from t0 to t1, in this order, at which `solution.ys` is wanted; 1001 evenly spaced
+            ones unless given. `solution(t)` answers at any other time.
         args: passed on to the right-hand side.
         rtol, atol: relative and absolute tolerance. Default 1e-10 in float64 and 1e-4 in
             float32. With `atol`, in the units of the state, `atol + rtol |u|` is allowed; without,
             `rtol` refers to the largest value of a component so far, whatever its unit. Give it
             where small values mean nothing. For digits of what has fallen by many powers of ten,
             solve on from a later time; `error_estimate` beside the value says whether they are
-            there.
+            there. They may be written as a state is, with one for each number; of `rtol` the least
+            counts.
         units: the number of tanh units of the hidden layer.
         num_points: the number of Gauss points in a window.
         key: draws the hidden layer at random; without one it is deterministic.
@@ -141,11 +148,12 @@ def solve(
         >>> bool(jnp.all(solution.error_estimate(1.7) < 1e-12))
         True
     """
-    t0, t1 = checks.check_interval(t0, t1)
-    system, y0 = check_problem(system, y0, args)
-    dtype = y0.dtype
-    tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
-    ts = checks.check_times(ts, t0, t1, dtype)
+    backwards = checks.is_backwards(t0, t1)
+    system, y0, form = enter(system, y0, args, t0=t0, backwards=backwards)
+    t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
+    dtype, rtols = y0.dtype, form.tolerances(rtol, atol, y0.size)
+    tolerance = Tolerance(*checks.check_tolerances(*rtols, dtype, _DEFAULT_RTOL))
+    ts = checks.check_times(form.times(ts), t0, t1, dtype)
     checks.require_count(2, units=units, num_points=num_points)
     checks.require_count(max_steps=max_steps, max_windows=max_windows)
     if first_span is not None:
@@ -172,9 +180,10 @@ def solve(
         if float(solution.t1) == float(solution.t0) and _all_concrete(problem):
             checks.require_finite("the right-hand side at t0", problem.rates(solution.t0, y0))
         solution = _trim(solution)
-        details = _details(solution, held, tolerance, t1)
+        details = _details(solution, held, tolerance, t1, form)
     if not _all_concrete(problem):
         solution = differentiable(solution, problem)
+    solution = as_written(solution, form)
     return conclude(solution, solution.result, "pinn.solve", details, throw=throw)
 
 
@@ -255,7 +264,7 @@ def _trim(solution: Solution) -> Solution:
     return eqx.tree_at(lambda s: (s.dense, s.stats, s.error), solution, (dense, stats, error))
 
 
-def _not_unique(solution: Solution, problem: InitialValueProblem) -> str:
+def _not_unique(solution: Solution, problem: InitialValueProblem, form: Form) -> str:
     """A sentence, if an infinite estimate comes from where f has no finite derivative."""
     edges = solution.stats["edges"]
     lost = ~np.isfinite(np.asarray(solution.error_estimate(edges))).all(axis=1)
@@ -265,25 +274,27 @@ def _not_unique(solution: Solution, problem: InitialValueProblem) -> str:
     if not steep.any():
         return ""
     return (
-        f" At t = {times[np.argmax(steep)]:.6g} the right-hand side has no finite derivative in y: "
-        "it is not Lipschitz there, and more than one solution may start from there."
+        f" At t = {form.time(times[np.argmax(steep)]):.6g} the right-hand side has no finite "
+        "derivative in y: it is not Lipschitz there, and more than one solution may start from "
+        "there."
     )
 
 
 def _details(
-    solution: Solution, problem: InitialValueProblem, tolerance: Tolerance, t1: float
+    solution: Solution, problem: InitialValueProblem, tolerance: Tolerance, t1: float, form: Form
 ) -> str:
     """What the message says of a solution that is suspect, or that ends before t1."""
     result = jax.tree.map(np.asarray, solution.result)  # whose comparisons compile nothing
     if result == RESULTS.suspect:
         until, _ = solution.valid_until(float(tolerance.rtol) ** 0.5)
         return (
-            f"By the estimate, half of the digits asked for are right until t = {until:.6g} of "
-            f"{solution.t1:.6g}; see solution.error_estimate.{_not_unique(solution, problem)}"
+            f"By the estimate, half of the digits asked for are right until t = "
+            f"{form.time(until):.6g} of {form.time(solution.t1):.6g}; see solution.error_estimate."
+            f"{_not_unique(solution, problem, form)}"
         )
     full = result == RESULTS.max_steps_reached
     return (
-        f"The march stopped at t = {solution.t1}, before t1 = {t1}, after "
+        f"The march stopped at t = {form.time(solution.t1)}, before t1 = {form.time(t1)}, after "
         f"{solution.stats['num_windows']} windows{', that is max_windows' if full else ''}."
         + ("" if result == RESULTS.nonfinite else tolerance.advice)
     )
