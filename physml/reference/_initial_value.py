@@ -19,7 +19,7 @@ from physml._types import Numbers
 from physml.reference._certificate import certificate
 from physml.results import RESULTS, conclude
 from physml.solution import Dense, Solution, as_written
-from physml.systems import System, enter
+from physml.systems import System, flatten_problem
 
 # In float64 and float32: what the method reaches before round-off dominates.
 _DEFAULT_RTOL, _DEFAULT_STIFF_RTOL = (1e-13, 3e-6), (1e-10, 1e-5)
@@ -85,7 +85,7 @@ def solve(
     """
     backwards = _is_backwards(ts, t0)
     first = float(np.asarray(ts)[0] if t0 is None else np.asarray(t0)) if backwards else 0.0
-    system, y0, form = enter(system, y0, args, t0=first, backwards=backwards)
+    system, y0, form = flatten_problem(system, y0, args, t0=first, backwards=backwards)
     dtype = y0.dtype
     ts = times_in(dtype, "ts", form.times(ts))
     start = ts[0] if t0 is None else form.time(jnp.asarray(t0, dtype))

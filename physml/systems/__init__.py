@@ -19,9 +19,9 @@ from physml.systems._oscillator import DrivenOscillator as DrivenOscillator
 from physml.systems._oscillator import Oscillator as Oscillator
 from physml.systems._parametric import ParametricSystem as ParametricSystem
 from physml.systems._parametric import with_parameters as with_parameters
-from physml.systems._problem import Problem as Problem
+from physml.systems._problem import FlatProblem as FlatProblem
 from physml.systems._problem import check_problem as check_problem
-from physml.systems._problem import enter as enter
+from physml.systems._problem import flatten_problem as flatten_problem
 from physml.systems._rossler import Rossler as Rossler
 from physml.systems._table import Table as Table
 from physml.systems.constrained import ImplicitSystem as ImplicitSystem

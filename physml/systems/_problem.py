@@ -16,7 +16,7 @@ from physml.systems._function import FunctionSystem, from_function
 from physml.systems.states import Form, HigherOrder, Reversed, Structure, take_apart_state
 
 
-class Problem(NamedTuple):
+class FlatProblem(NamedTuple):
     """An initial value problem as the solvers see it: a vector of real numbers, time that grows.
 
     Attributes:
@@ -30,14 +30,14 @@ class Problem(NamedTuple):
     form: Form
 
 
-def enter(
+def flatten_problem(
     system: System | Callable[..., Any],
     y0: PyTree,
     args: PyTree,
     *,
     t0: Any = 0.0,
     backwards: bool = False,
-) -> Problem:
+) -> FlatProblem:
     """The problem that a user states, for solvers of real vectors and growing times.
 
     A right-hand side `f(t, y, args)` or `f(t, y)` becomes a system of states like y0. What is a
@@ -70,7 +70,7 @@ def enter(
     else:
         start = floating_array("y0", y0)
     solved = Reversed.of(system, float(t0)) if backwards else system
-    problem = Problem(*check_problem(solved, start, args), Form(structure, backwards))
+    problem = FlatProblem(*check_problem(solved, start, args), Form(structure, backwards))
     if isinstance(system, FunctionSystem):
         if structure is not None:
             _require_leaves(system, structure, problem.y0, args)

@@ -32,7 +32,7 @@ from physml.pinn.inverse._shooting import DataLoss, Scales, ShootingProblem
 from physml.pinn.inverse._task import Observations, Unknowns
 from physml.results import RESULTS, conclude, is_failure
 from physml.solution import Solution
-from physml.systems import System, check_problem, enter
+from physml.systems import System, check_problem, flatten_problem
 from physml.systems.states import Form
 
 _DOUBLINGS, _MOST_DOUBLINGS = 3, 6  # the most where each one brings the solution nearer
@@ -153,7 +153,7 @@ def identify(
     args = getattr(system, "args", None) if args is None else args
     form = Form(getattr(system, "structure", None))
     if not (y0 is None or callable(y0)) and not (isinstance(system, System) and form == Form()):
-        system, y0, form = enter(system, y0, args)
+        system, y0, form = flatten_problem(system, y0, args)
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None or callable(y0) else y0
     start = floating_array("y0", start, jnp.float64)
     system, start = check_problem(system, start, args)  # pyright: ignore[reportArgumentType]

@@ -29,7 +29,7 @@ from physml.pinn.ivp._room import for_stiff
 from physml.pinn.ivp._sensitivity import differentiable
 from physml.results import RESULTS, conclude
 from physml.solution import Solution, as_written
-from physml.systems import System, enter
+from physml.systems import System, flatten_problem
 from physml.systems.states import Form
 
 # For float64 and float32: near the smallest residual that a window can reach.
@@ -149,7 +149,7 @@ def solve(
         True
     """
     backwards = checks.is_backwards(t0, t1)
-    system, y0, form = enter(system, y0, args, t0=t0, backwards=backwards)
+    system, y0, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     dtype, rtols = y0.dtype, form.tolerances(rtol, atol, y0.size)
     tolerance = Tolerance(*checks.check_tolerances(*rtols, dtype, _DEFAULT_RTOL))
