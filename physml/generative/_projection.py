@@ -20,6 +20,7 @@ from physml.generative._separable import distant_rows, unexplained
 from physml.nn import MLP, Autoencoder
 
 _NARROW, _SCALE = 40, 0.01  # the units with which it is found, and their slope
+_STARTS = 4  # from which it is sought
 _ROWS = 400  # from which the projection is learned
 _COVER = 2000  # that cover the data's extent, for the decoder
 _MOST = 6000  # more for the decoder, as they come
@@ -65,7 +66,7 @@ def fit_projection(
 
     Gradient descent on an autoencoder leaves a relative error of 1e-3 or so. Here the encoder is a
     projection W of the data on `latent` numbers of unit covariance, found by Levenberg and
-    Marquardt's method from a random one,
+    Marquardt's method from several starts,
 
     $$\min_W \min_C \|\phi(Y W)\, C - Y\|^2,$$
 
@@ -153,17 +154,26 @@ class Projected(NamedTuple):
     def sought(
         self, residual: Callable[..., Array], latent: int, key: PRNGKeyArray, max_steps: int
     ) -> fitting.Fit:
-        """The projection with the least residual on rows that cover the data."""
-        # Near the principal components there may be a minimum that is no good one.
-        start = jax.random.normal(key, (self.white.shape[1], latent), self.scale.dtype)
+        """The projection with the least residual on rows that cover the data, from several starts.
+
+        Every other start is near the principal components, the rest are random. For some data there
+        are minima that are no good ones near the former, for some near a few of the latter.
+        """
         white = jnp.asarray(self.white[self.cover[:_ROWS]])
         deviations = self.deviations / jnp.linalg.norm(self.deviations)
         method = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-16)
         batch = (white, white * deviations[None])
-        with warnings.catch_warnings():
-            # With too few latent numbers the search need not settle; its result says so.
-            warnings.simplefilter("ignore")
-            return fitting.least_squares(residual, start, batch, method=method, max_steps=max_steps)
+        nearest = jnp.eye(white.shape[1], latent, dtype=self.scale.dtype)
+        fits = []
+        for n, one in enumerate(jax.random.split(key, _STARTS)):
+            start = jax.random.normal(one, nearest.shape, nearest.dtype)
+            start = start if n % 2 else nearest + 0.1 * start
+            with warnings.catch_warnings():
+                # With too few latent numbers the search need not settle; its result says so.
+                warnings.simplefilter("ignore")
+                options: dict[str, Any] = {"method": method, "max_steps": max_steps}
+                fits.append(fitting.least_squares(residual, start, batch, **options))
+        return min(fits, key=lambda fit: float(fit.history["loss"][-1]))
 
     def decoded(
         self,
