@@ -52,9 +52,9 @@ def frozen_inputs(
     """Weights and biases of `units` random ridges made for the data.
 
     Unit j computes w_j . (x - c_j): w_ij = scale_i * n_ij / sd_i with n standard normal and sd_i
-    the standard deviation of component i; one scale is that of every component. With centres "data", c_j is a row of the data drawn at random
-    (with replacement), so that the units bend where the data are; with "mean" it is the data's
-    mean. The bias is -w_j . c_j.
+    the standard deviation of component i; one scale is that of every component. With centres
+    "data", c_j is a row of the data drawn at random (with replacement), so that the units bend
+    where the data are; with "mean" it is the data's mean. The bias is -w_j . c_j.
 
     Raises:
         ValueError: the scale is not positive, or neither one number nor one for each component; or
