@@ -76,8 +76,8 @@ def fit_projection(
     in which the data are simple. The decoder that stays has more units, and its readout is fitted
     by SVD. Its scale is chosen among several by the error on every fifth row, which is held out.
     Its units are as curved along each direction as the data are: where a latent number is one more
-    than the data need, they depend on it linearly, and the decoder has the accuracy that the units
-    give it in fewer numbers.
+    than the data need, they depend on it about linearly, and the decoder is nearly as accurate as
+    with one number less.
 
     The encoder keeps the data apart only if they are a graph over some plane. Where they are not,
     or are noisy, `fit_autoencoder` does better, with hidden layers in the encoder.
@@ -85,7 +85,7 @@ def fit_projection(
     Args:
         train: the data, as rows of numbers. float64 is where it pays.
         latent: the latent numbers.
-        key: for the frozen units.
+        key: for the frozen units and the starts.
         units: of the decoder.
         narrow: the units with which the projection is found.
         scale: the slope of these over one standard deviation of a latent number.
