@@ -211,7 +211,9 @@ class Projected(NamedTuple):
             decoder = MLP.frozen(extent, units, outputs, **options)
             (layer,) = decoder.hidden
             layer.kernel[...] = turn @ layer.kernel[...]
-            layer.bias[...] = layer.bias[...] - shift @ layer.kernel[...]
+            bias = layer.bias
+            assert bias is not None
+            bias[...] = bias[...] - shift @ layer.kernel[...]
             readout = fitting.readout(
                 _with_one(decoder, latents[known]),
                 states[known],
