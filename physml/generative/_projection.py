@@ -25,7 +25,7 @@ _ROWS = 400  # from which the projection is learned
 _COVER = 2000  # that cover the data's extent, for the decoder
 _MOST = 6000  # more for the decoder, as they come
 # The decoders that are tried: the scale of their features, the share of their singular values that
-# is left out, and whether the features are flat where the data are.
+# is left out, and whether the features are as curved along each direction as the data are.
 _DECODERS = (
     (0.01, 1e-15, True),
     (0.03, 1e-15, True),
