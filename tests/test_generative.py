@@ -11,6 +11,7 @@ from flax import nnx
 from helpers import Map, linear, refusals
 
 from physml import data, dynamics, generative, nn, reference, systems
+from physml.generative._projection import FlatUnits
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -77,13 +78,29 @@ def test_the_last_layer_is_that_of_least_squares():
 def test_a_projection_codes_a_surface_to_many_digits():
     rows = surface()
     errors = [1.0]
-    for latent in (1, 2):
+    for latent in (1, 2, 3):
         fitted = generative.fit_projection(rows[:500], latent, key=KEY, units=100, restarts=1)
         errors.append(float(fitted.codec.relative_error(rows[500:])))
     assert errors[2] < 1e-8 < 1e-2 < errors[1]
+    assert errors[3] < 10 * errors[2]  # one number more does not make the decoder worse
     assert generative.principal_components(rows, 2).relative_error(rows) > 1e-2
     found = generative.latent_dimension(errors)
     assert found.dimension == 2 and found.drop > 1e6
+
+
+def test_flat_units_see_how_curved_data_are():
+    """The Hessians of a quadratic map, in closed form: no other function has constant ones."""
+    rng = np.random.default_rng(3)
+    latents, turn = rng.normal(size=(300, 3)), np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    a, b, c = (latents @ turn).T
+    targets = np.stack([a**2, 0.1 * a * b + c, 0.02 * b**2 - c, a + b], axis=1)
+    flat = FlatUnits.drawn(KEY, 3, jnp.float64)
+    sizes, axes = flat.curvature(latents, targets)
+    # The sum of the squared Hessians is diagonal: 4 + 0.01, 0.01 + 0.0016 and nothing.
+    np.testing.assert_allclose(sizes, [1, (0.0116 / 4.01) ** 0.5, 0], atol=1e-3)
+    np.testing.assert_allclose(np.abs(turn.T @ axes), np.eye(3), atol=1e-2)
+    sizes, _ = flat.curvature(latents, np.zeros((300, 4)))
+    np.testing.assert_array_equal(sizes, 1)
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e12])

@@ -167,6 +167,16 @@ def test_frozen_weights_are_in_units_of_the_data(scale):
     np.testing.assert_allclose(weights.mean(axis=1), 0, atol=0.06 * scale)
 
 
+def test_frozen_weights_may_have_a_scale_for_each_component():
+    scales = jnp.array([0.5, 1e-3, 2.0])
+    net = nn.MLP.frozen(DATA, 4000, 1, scale=scales, rngs=nnx.Rngs(0))
+    weights = dense(net.hidden[0])[0] * np.asarray(DATA).std(axis=0)[:, None]
+    np.testing.assert_allclose(weights.std(axis=1), scales, rtol=0.04)
+    for wrong in (jnp.ones(2), jnp.ones((3, 1)), jnp.array([1.0, 0.0, 1.0])):
+        with pytest.raises(ValueError, match=r"^scale must"):
+            nn.MLP.frozen(DATA, 8, 1, scale=wrong, rngs=nnx.Rngs(0))
+
+
 def test_frozen_scale_is_a_quarter_unless_given():
     given_scale = nn.MLP.frozen(DATA, 8, 2, scale=0.25, rngs=nnx.Rngs(3))
     default = nn.MLP.frozen(DATA, 8, 2, rngs=nnx.Rngs(3))

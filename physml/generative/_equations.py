@@ -17,7 +17,7 @@ from physml._numerics.calls import checked, summary
 from physml._numerics.checks import require_count, require_share
 from physml.data import Trajectories
 from physml.generative._codec import Codec
-from physml.generative._projection import Projected
+from physml.generative._projection import FlatUnits, Projected
 from physml.generative._separable import distant_rows, unexplained
 from physml.nn import MLP, Autoencoder
 from physml.results import raise_if_interrupted
@@ -165,7 +165,8 @@ def discover_equations(
     weights, shift = model
     z, dz = _latents(weights, shift, rows)
     lost = dz - library(z, powers) @ coefficients
-    made, _ = projected.decoded(weights, shift, units, key)
+    flat = FlatUnits.drawn(key, weights.shape[1], weights.dtype)
+    made, _ = projected.decoded(weights, shift, flat, units, key)
     system = from_function(Polynomials(powers, coefficients), weights.shape[1])
     residual = float(jnp.linalg.norm(lost) / jnp.linalg.norm(dz))
     return LatentEquations(made, system, powers, coefficients, residual)

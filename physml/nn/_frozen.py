@@ -43,19 +43,27 @@ def check_rows(data: Array) -> Float[Array, "rows dim"]:
 
 
 def frozen_inputs(
-    data: Float[Array, "rows dim"], units: int, scale: float, centres: Centres, rngs: nnx.Rngs
+    data: Float[Array, "rows dim"],
+    units: int,
+    scale: float | Float[Array, " dim"],
+    centres: Centres,
+    rngs: nnx.Rngs,
 ) -> tuple[Float[Array, "dim units"], Float[Array, " units"]]:
     """Weights and biases of `units` random ridges made for the data.
 
-    Unit j computes w_j . (x - c_j): w_ij = scale * n_ij / sd_i with n standard normal and sd_i the
-    standard deviation of component i. With centres "data", c_j is a row of the data drawn at random
-    (with replacement), so that the units bend where the data are; with "mean" it is the data's
-    mean. The bias is -w_j . c_j.
+    Unit j computes w_j . (x - c_j): w_ij = scale_i * n_ij / sd_i with n standard normal and sd_i
+    the standard deviation of component i; one scale is that of every component. With centres
+    "data", c_j is a row of the data drawn at random (with replacement), so that the units bend
+    where the data are; with "mean" it is the data's mean. The bias is -w_j . c_j.
 
     Raises:
-        ValueError: the scale is not positive, or the centres are unknown.
+        ValueError: the scale is not positive, or neither one number nor one for each component; or
+            the centres are unknown.
     """
     checks.require_positive(scale=scale)
+    if jnp.shape(scale) not in ((), data.shape[1:]):
+        shape = data.shape[1:]
+        raise ValueError(f"scale must be one number or have shape {shape}, got {jnp.shape(scale)}")
     checks.require_one_of(get_args(Centres), centres=centres)
     return _ridges(data, units, scale, centres, rngs.params(), rngs.params())
 
@@ -65,7 +73,8 @@ def _ridges(
     data: Array, units: int, scale: Array, centres: Centres, key: Array, row_key: Array
 ) -> tuple[Array, Array]:
     normal = jax.random.normal(key, (data.shape[1], units), data.dtype)
-    weights = scale * normal / data.std(axis=0)[:, None]
+    scales = jnp.broadcast_to(jnp.asarray(scale, data.dtype), data.shape[1:])
+    weights = scales[:, None] * normal / data.std(axis=0)[:, None]
     if centres == "mean":
         return weights, -data.mean(axis=0) @ weights
     rows = jax.random.choice(row_key, data, (units,))

@@ -82,7 +82,7 @@ class MLP(nnx.Module):
         units: int,
         out_features: int,
         *,
-        scale: float = 0.25,
+        scale: float | Float[Array, " dim"] = 0.25,
         centres: Centres = "data",
         activation: str | Activation = "tanh",
         readout_init: nnx.Initializer = nnx.initializers.zeros_init(),  # noqa: B008 -- a pure function
@@ -91,7 +91,7 @@ class MLP(nnx.Module):
         """One hidden layer of frozen random features, made for `data`, and a readout to be fitted.
 
         Feature j is activation(w_j . (x - c_j)), with w_ij normal of standard deviation
-        `scale` / sd_i, sd_i that of the data's component i, and c_j a random row of the data, or
+        `scale_i` / sd_i, sd_i that of the data's component i, and c_j a random row of the data, or
         the data's mean. The hidden weights are `Frozen`, so only the readout is an `nnx.Param`.
         Such networks are known as random-feature networks or extreme learning machines (Huang, Zhu,
         Siew, Neurocomputing 70, 2006). Small scales make smooth features, which fit smooth maps far
@@ -101,7 +101,8 @@ class MLP(nnx.Module):
             data: the network's inputs, standardised or not; the weights take its dtype.
             units: the number of features.
             out_features: the number of outputs.
-            scale: the slope of a feature over one standard deviation of the data.
+            scale: the slope of a feature over one standard deviation of the data, one for all
+                components or one for each.
             centres: "data" or "mean". Use the mean with `nn.fourier`: 600 such features of scale
                 0.2 to 0.3 represent a smooth map to the rounding of float64.
             activation: a name in `ACTIVATIONS` or a function of an array, elementwise.
@@ -110,7 +111,8 @@ class MLP(nnx.Module):
 
         Raises:
             ValueError: as the constructor; or the data are no matrix with rows, not finite or
-                constant in a component, the scale is not positive or the centres are unknown.
+                constant in a component, the scale is not positive or has another shape, or the
+                centres are unknown.
         """
         data = check_rows(data)
         model = cls(
