@@ -208,7 +208,8 @@ def test_residuals_solved_by_networks():
 
 def test_where_the_residual_becomes_singular_the_solution_ends():
     ramp = systems.from_residual(lambda t, x, v, a: (t - 0.5) * a + v + 1)
-    solution = reference.solve(ramp, (0.0, 1.0), [0.0, 1.0], throw=False, max_steps=4000)
+    with pytest.warns(UserWarning, match=r"reference\.solve: .* stopped at t = 0\.4"):
+        solution = reference.solve(ramp, (0.0, 1.0), [0.0, 1.0], throw=False, max_steps=1000)
     assert solution.result != RESULTS.successful
     assert 0.45 < float(solution.t1) <= 0.5
 
@@ -272,7 +273,7 @@ def test_back_over_jumps():
 
 def test_time_dependent_and_backwards_by_networks():
     """y' = 3 t^2 y is exp(t^3)."""
-    back = pinn.solve(lambda t, y: 3 * t**2 * y, [np.e], -0.5, t0=1.0)
+    back = pinn.solve(lambda t, y: 3 * t**2 * y, [np.e], -0.4, t0=1.0)
     np.testing.assert_allclose(back.ys[:, 0], np.exp(np.asarray(back.ts) ** 3), rtol=1e-14)
     roots = pinn.find_roots(back, lambda t, y, args: y[0] - jnp.exp(t * 0.25))
     times = np.asarray(roots.times)

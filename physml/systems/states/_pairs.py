@@ -36,7 +36,7 @@ class Pair(NamedTuple):
 def by_pairs(function: Callable[..., Array]) -> Callable[..., Array]:
     """A function of real arrays with a real result, which computes no complex number inside.
 
-    Operations that have no rule here (a square root, an FFT, a whole loop) remain complex.
+    Operations that have no rule here (a square root, an FFT, a scatter, a whole loop) remain complex.
     """
 
     def evaluate(*args: Any) -> Array:
@@ -272,6 +272,6 @@ _RULES: dict[str, Callable[..., Any]] = {
 
 _SHARED = (
     *("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "copy", "rev", "pad"),
-    *("slice", "dynamic_slice", "dynamic_update_slice", "gather", "scatter", "scatter-add"),
+    *("slice", "dynamic_slice", "dynamic_update_slice", "gather"),
     *("concatenate", "select_n", "reduce_sum", "cumsum"),
 )
