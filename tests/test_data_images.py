@@ -24,9 +24,9 @@ from helpers import refusals
 from PIL import Image
 
 from physml import data
-from physml.data import _image_sets as image_sets
 from physml.data._download import fetch
-from physml.data._image_files import parse_cifar, parse_idx
+from physml.data.images import _sets as image_sets
+from physml.data.images._files import parse_cifar, parse_idx
 
 REAL = os.environ.get("PHYSML_DATA", "")
 

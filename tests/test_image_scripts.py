@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 from physml import classify, data, nn
-from physml.data import _image_sets as image_sets
+from physml.data.images import _sets as image_sets
 from physml.experiment import Run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -11,8 +11,8 @@ import numpy as np
 
 from physml.data._arguments import checked_path
 from physml.data._download import fetch
-from physml.data._image_files import parse_cifar, parse_idx
-from physml.data._images import Images
+from physml.data.images._files import parse_cifar, parse_idx
+from physml.data.images._images import Images
 
 Folder = str | os.PathLike[str] | None
 

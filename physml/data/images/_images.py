@@ -20,8 +20,8 @@ from physml.data._arguments import (
     checked_path,
     require_arrays,
 )
-from physml.data._image_arrays import checked_labels, checked_pixels
-from physml.data._image_folders import read_folder
+from physml.data.images._arrays import checked_labels, checked_pixels
+from physml.data.images._folders import read_folder
 
 Pixels = UInt8[Array, "n height width channels"] | Float[Array, "n height width channels"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from physml.data._image_arrays import checked_labels, checked_pixels
+from physml.data.images._arrays import checked_labels, checked_pixels
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff")
 """The endings of the files that `Images.from_folder` reads."""
