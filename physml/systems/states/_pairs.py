@@ -36,8 +36,7 @@ class Pair(NamedTuple):
 def by_pairs(function: Callable[..., Array]) -> Callable[..., Array]:
     """A function of real arrays with a real result, which computes no complex number inside.
 
-    Operations that have no rule here (a square root, an FFT, a scatter, a whole loop) remain
-    complex.
+    Operations without a rule here (a square root, an FFT, a scatter, a loop) remain complex.
     """
 
     def evaluate(*args: Any) -> Array:
