@@ -93,8 +93,8 @@ def beside(
 ) -> dict[str, float]:
     """jitcdde's error and seconds; none where it is not installed or does not take the delay."""
     try:
-        import jitcdde
-        import symengine
+        import jitcdde  # pyright: ignore[reportMissingImports]
+        import symengine  # pyright: ignore[reportMissingImports]
     except ImportError:
         return {}
     if problem.jitcdde is None:

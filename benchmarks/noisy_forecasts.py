@@ -107,7 +107,7 @@ class Judge:
         system, self.num = SYSTEMS[name], 20 if quick else 100
         starts = reference.attractor_starts(system, key, self.num)
         self.test = reference.trajectories_from(system, starts, DT * np.arange(1501)).ys
-        self.scale = np.asarray(data.Standardiser.fit(self.test).std)
+        self.scale = jnp.asarray(data.Standardiser.fit(self.test).std)
         flow = reference.FlowMap(system=system, dt=DT, substeps=1)
         steps = 2000 if quick else 20_000
         found = dynamics.lyapunov_spectrum(flow, self.test[:10, :1], steps, num=1, every=10)

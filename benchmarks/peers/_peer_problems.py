@@ -95,7 +95,7 @@ def forecast(seed: int, quick: bool) -> Data:
 
 def valid_time(given: Data, hidden: Data, answer: np.ndarray) -> dict[str, float]:
     """Valid prediction times in Lyapunov times; `error` grows as they shrink."""
-    truth = hidden["truth"]
+    truth = jnp.asarray(hidden["truth"])
     scale = truth.reshape(-1, 3).std(axis=0)
     held = dynamics.valid_prediction_time(jnp.asarray(answer), truth, DT, scale=scale)
     times = np.asarray(held.times) * LORENZ.lambda1

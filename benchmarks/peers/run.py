@@ -141,7 +141,7 @@ def answered(
     for path in (answer, said):
         path.unlink(missing_ok=True)
     given = {key: value for key, value in data.items() if key not in problem.hidden}
-    np.savez(folder / "data.npz", **given)
+    np.savez(folder / "data.npz", **given)  # pyright: ignore[reportArgumentType]
     # A cache on the disk would leave nothing of the compiling that the table shows.
     kept = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
     root = str(Path(__file__).parents[2])
