@@ -213,7 +213,7 @@ def test_float32_data_stay_float32():
 
 
 @refusals(
-    ({"system": lambda t, y, a: y}, "system", TypeError),
+    ({"system": "lorenz"}, "system", TypeError),
     ({"y0": [1.0]}, r"y0 must have shape \(2,\), got \(1,\)"),
     ({"y0": 1.0}, "y0 must have shape"),
     ({"y0": [1.0, np.nan]}, r"y0 must be finite, got nan at index \(1,\)"),

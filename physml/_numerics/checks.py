@@ -250,6 +250,8 @@ def check_tolerances(
         number = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
         if value is not None and (isinstance(value, bool) or not number):
             raise TypeError(f"{name} must be a number, got {value!r}")
+        if value is not None and np.ndim(value) == 0 and value != value:
+            raise ValueError(f"{name} must be a number, got {value}")
     double = dtype == jnp.float64
     rtol = defaults[0 if double else 1] if rtol is None else rtol
     require_positive(rtol=rtol)
