@@ -695,6 +695,7 @@ REAL = {
     "gravity", "truth of coverage_of_draws", "truth of coverage_of_normals",
     "mean of coverage_of_normals", "omega", "forcing", "omega0", "equation", "condition",
     "learning_rate of scheduled", "direction of Event", "direction of find_roots",
+    "x0 of IkedaDelay",
 }  # fmt: skip
 WITH_ZERO = REAL | {
     "l2", "l1", "noise of Regularised", "weight_decay", "label_smoothing", "dropout", "atol",
@@ -730,6 +731,6 @@ PASSED_ON = {
     "empty list t of Solution.error_estimate", "number noise of identify",
     "array noise of identify", "number noise of Experiment", "array noise of Experiment",
     "nan ys of Experiment", "array y0 of Experiment",
-    "array y0 of identify",
+    "array y0 of identify", "number delays of delayed", "array delays of delayed",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

@@ -5,6 +5,7 @@ from physml.data._frames import from_xarray as from_xarray
 from physml.data._frames import to_dataframe as to_dataframe
 from physml.data._frames import to_xarray as to_xarray
 from physml.data._noise import Noise as Noise
+from physml.data._noise import noise_levels as noise_levels
 from physml.data._standardiser import Standardiser as Standardiser
 from physml.data._trajectories import Pairs as Pairs
 from physml.data._trajectories import Trajectories as Trajectories

@@ -4,9 +4,9 @@ import math
 from typing import Literal
 
 import numpy as np
-import scipy.signal
 from jaxtyping import Array, Float
 
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_finite, require_not_negative
 from physml._types import Numbers
 
@@ -69,6 +69,8 @@ def smooth(
     estimated without the truth (Mallows' $C_p$, Technometrics 15, 1973): the mean square of what
     is removed, plus $2 \sigma^2 h_0 - \sigma^2$ with $h_0$ the filter's weight of the row itself.
     """
+    import scipy.signal  # takes a moment, and few need it
+
     rows = np.array(ys, float)
     _require_rows(rows)
     chosen = []
@@ -85,10 +87,25 @@ def smooth(
     return rows.astype(np.asarray(ys).dtype), tuple(chosen)
 
 
-def check_noise(noise: Noise, ys: Float[Array, "num time dim"]) -> Float[np.ndarray, " dim"]:
-    """The noise of each column: estimated for "auto", otherwise what the user says."""
+@checked
+def noise_levels(
+    ys: Float[Array, "num time dim"], noise: Noise | None = None
+) -> Float[np.ndarray, " dim"]:
+    """The standard deviation of the white noise in each column of trajectories' rows.
+
+    Args:
+        ys: the rows.
+        noise: what is known of it, one number or one a column; "auto" estimates it, as
+            `Trajectories.noise` does; None does too, and says 0 where rows are too few to tell.
+
+    Raises:
+        ValueError: the noise is negative, not finite or of another shape; with "auto", there are
+            fewer than 12 rows.
+    """
     dim = ys.shape[-1]
-    if isinstance(noise, str):
+    if noise is None and ys.shape[1] < LEAST_ROWS:
+        return np.zeros(dim)
+    if noise is None or isinstance(noise, str):
         return noise_of(ys)
     values = np.asarray(noise)
     if values.shape not in ((), (dim,)):

@@ -19,7 +19,7 @@ from physml.data._arguments import (
     checked_times,
     require_arrays,
 )
-from physml.data._noise import Noise, check_noise, noise_of, smooth
+from physml.data._noise import Noise, noise_levels, noise_of, smooth
 
 
 class Pairs(NamedTuple):
@@ -183,7 +183,7 @@ class Trajectories(eqx.Module):
             TypeError, ValueError: there are fewer than 12 rows, or NaN or infinities among them;
                 `noise` is neither "auto" nor numbers of at least 0, one or one a column.
         """
-        levels = check_noise(noise, self.ys)
+        levels = noise_levels(self.ys, noise)
         if not levels.any():
             return self
         ys, _ = smooth(self.ys, levels)

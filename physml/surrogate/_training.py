@@ -18,8 +18,7 @@ from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_finite, require_share
 from physml._numerics.devices import for_each_chunk, num_cores
 from physml._types import Residual
-from physml.data import Noise, Trajectories, Windows
-from physml.data._noise import LEAST_ROWS, check_noise
+from physml.data import Noise, Trajectories, Windows, noise_levels
 from physml.reference import FlowMap
 from physml.results import RESULTS, conclude
 from physml.surrogate._design import Design
@@ -243,13 +242,13 @@ def _without_noise(
     """The noise of each column that is to be taken out, and the smoothed rows, or None and all."""
     require_finite("train.ys", train.ys)
     if noise is None:
-        noisy = train.ys.shape[1] >= LEAST_ROWS and train.noise()
+        noisy = noise_levels(train.ys)
         if np.any(noisy):
             shares = noisy / np.asarray(train.ys).std(axis=(0, 1))
             said = ", ".join(f"{x:.2g}" for x in 100 * shares)
             conclude(None, RESULTS.noisy, name, f"Found: {said} % of the spread.", throw=False)
         return None, train
-    levels = check_noise(noise, train.ys)
+    levels = noise_levels(train.ys, noise)
     return (levels, train.smoothed(levels)) if levels.any() else (None, train)
 
 

@@ -27,8 +27,10 @@ EXAMPLES = {  # by the name that users write: this module stands below all rooms
     "solution.Solution": "pinn.solve(system, y0, t1)",
     "step_maps.StepMap": "reference.FlowMap(system, dt) or surrogate.fit(...).step_map",
     "surrogate.Stepper": "surrogate.Stepper.create(network, train)",
+    "systems.DelayedSystem": "systems.delayed(f, delays)",
     "systems.Forcing": "systems.SquareWave()",
     "systems.FourierSeries": "fourier.coefficients(force, n)",
+    "systems.ImplicitSystem": "systems.implicit(equations, dim)",
     "systems.System": "systems.from_function(f, dim)",
 }
 _DESCRIBED = {  # what is asked of a network, because no user imports these classes

@@ -47,7 +47,7 @@ class MackeyGlass(_OneDelay):
 
     beta: Parameter = parameter(0.2)
     gamma: Parameter = parameter(0.1)
-    n: Parameter = parameter(10.0)
+    n: Parameter = parameter(10.0, positive=True)
     tau: Parameter = parameter(17.0, positive=True)
 
     def change(self, x: Array, past: Array) -> Array:
