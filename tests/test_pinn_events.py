@@ -33,7 +33,7 @@ def test_a_ball_that_loses_speed():
     times, speeds = bounces(len(ball.times), 0.9)
     assert len(times) == 6
     errors = np.abs(np.asarray(ball.times) - times)
-    assert errors.max() < 1e-14
+    assert errors.max() < 2e-14  # a few roundings of the first speed come back in every flight
     assert np.all(errors <= 10 * np.asarray(ball.time_errors))
     np.testing.assert_allclose(ball.before[:, 1], -speeds, rtol=1e-13)
     np.testing.assert_allclose(ball.after[:, 1], 0.9 * speeds, rtol=1e-13)

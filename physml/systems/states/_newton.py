@@ -44,7 +44,9 @@ def solve_for(
         # A last step outside of the loop, where double-double arithmetic sees it.
         a = last.a - jnp.linalg.solve(jax.jacfwd(function)(last.a), function(last.a))
         found = last.done & last.regular & jnp.all(jnp.isfinite(a))
-        return jnp.where(found, a, jnp.nan), (found, last.regular)
+        # As numbers, because older versions of JAX have no derivative of what else comes out.
+        said = found.astype(a.dtype), last.regular.astype(a.dtype)
+        return jnp.where(found, a, jnp.nan), said
 
     def solve_linear(linear: Callable, known: Array) -> Array:
         return jnp.linalg.solve(jax.jacfwd(linear)(jnp.zeros_like(known)), known)
@@ -52,7 +54,7 @@ def solve_for(
     root, (found, regular) = jax.lax.custom_root(
         function, jax.lax.stop_gradient(start), find, solve_linear, has_aux=True
     )
-    return root, found, regular
+    return root, found > 0, regular > 0
 
 
 def _step(function: Callable[[Array], Array], state: _State) -> _State:
