@@ -21,6 +21,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 import numpy as np
 from _boundary import Problem, problems
+from _each_problem import measure_each
 
 from physml import experiment
 from physml.experiment import TIMES, Run, best_of
@@ -39,23 +40,14 @@ class Config(experiment.Config):
 
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
-    every = problems()
-    names = list(every)[:2] if config.quick else list(every)
+    columns = {
+        "name": "problem", "number": "number", "error": "error", "estimate": "estimate",
+        **TIMES, "scipy_error": "solve_bvp", "scipy_seconds": "its seconds",
+    }  # fmt: skip
+    title = "pinn with its defaults, float64, beside solve_bvp"
     with Run(config.out, config) as run:
-        for name in names:
-            measure(run, name, every[name], 1e-6 if config.quick else config.tolerance)
-        rows = run.take_rows()
-        columns = {
-            "name": "problem", "number": "number", "error": "error", "estimate": "estimate",
-            **TIMES, "scipy_error": "solve_bvp", "scipy_seconds": "its seconds",
-        }  # fmt: skip
-        run.table(rows, columns, title="pinn with its defaults, float64, beside solve_bvp")
-        run.metrics({
-            "worst_error": max(row["error"] for row in rows),
-            "worst_factor": max(row["factor"] for row in rows),
-            "slowest_seconds": max(row["seconds"] for row in rows),
-        })  # fmt: skip
-        return run.metrics({})
+        rows = measure_each(run, config, problems(), measure, columns, title)
+        return run.metrics({"worst_factor": max(row["factor"] for row in rows)})
 
 
 def measure(run: Run, name: str, problem: Problem, tolerance: float) -> None:

@@ -25,6 +25,7 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 import jax.numpy as jnp
 import numpy as np
 from _delays import Problem, problems
+from _each_problem import measure_each
 
 from physml import experiment, pinn, plots, systems
 from physml.experiment import TIMES, Run, best_of
@@ -43,24 +44,15 @@ class Config(experiment.Config):
 
 def main(config: Config) -> dict[str, Any]:
     """Run the benchmark, write its folder, and return its metrics."""
-    every = problems()
-    names = list(every)[:2] if config.quick else list(every)
+    columns = {
+        "name": "equation", "error": "error", "estimate": "estimate", **TIMES,
+        "jitcdde_error": "jitcdde", "jitcdde_seconds": "its seconds",
+    }  # fmt: skip
+    title = "pinn.solve_delays with its defaults, float64"
     with Run(config.out, config) as run:
-        for name in names:
-            measure(run, name, every[name], 1e-6 if config.quick else config.tolerance)
-        rows = run.take_rows()
-        columns = {
-            "name": "equation", "error": "error", "estimate": "estimate", **TIMES,
-            "jitcdde_error": "jitcdde", "jitcdde_seconds": "its seconds",
-        }  # fmt: skip
-        run.table(rows, columns, title="pinn.solve_delays with its defaults, float64")
+        rows = measure_each(run, config, problems(), measure, columns, title)
         draw(run, 300.0 if config.quick else 1500.0)
-        run.metrics({
-            "worst_error": max(row["error"] for row in rows),
-            "least_share": min(row["least_share"] for row in rows),
-            "slowest_seconds": max(row["seconds"] for row in rows),
-        })  # fmt: skip
-        return run.metrics({})
+        return run.metrics({"least_share": min(row["least_share"] for row in rows)})
 
 
 def measure(run: Run, name: str, problem: Problem, tolerance: float) -> None:

@@ -1,10 +1,11 @@
-"""What ends early, also in a vmapped batch: loops with their last member, work that none needs."""
+"""Functions over batches, and what ends early in them: loops, work that no member needs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 _GROUP = 64  # rows
 
@@ -71,3 +72,14 @@ def map_used(
     used = largest_of_batch(count)
     start = jnp.zeros_like(used), results
     return jax.lax.while_loop(lambda carry: carry[0] * size < used, advance, start)[1]
+
+
+def over_batch(
+    single: Callable[[Any, Array], Array], t: ArrayLike, y: Float[Array, "dim *batch"]
+) -> Array:
+    """A function of one time and state over the trailing axes of y, and over those of t if any."""
+    for axis in range(1, y.ndim):
+        # The last vmap is the outermost: it takes the last axis.
+        t_axis = axis - 1 if jnp.ndim(t) > 0 else None
+        single = jax.vmap(single, in_axes=(t_axis, axis), out_axes=-1)
+    return single(t, y)

@@ -2,11 +2,10 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
@@ -215,14 +214,3 @@ class AutonomousSystem(System):
 def per_member(value: Parameter, y: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
     """A number that does not depend on the state, once for each member of a batch."""
     return jnp.broadcast_to(jnp.asarray(value, y.dtype), y.shape[1:])
-
-
-def over_batch(
-    single: Callable[[Time, Array], Array], t: Time, y: Float[Array, "dim *batch"]
-) -> Array:
-    """A function of one time and state over the trailing axes of y, and over those of t if any."""
-    for axis in range(1, y.ndim):
-        # The last vmap is the outermost: it takes the last axis.
-        t_axis = axis - 1 if jnp.ndim(t) > 0 else None
-        single = jax.vmap(single, in_axes=(t_axis, axis), out_axes=-1)
-    return single(t, y)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.batch import over_batch
 from physml._numerics.calls import answer, ask, checked, takes
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.parts import as_pytree
@@ -19,7 +20,6 @@ from physml.systems._base import (
     Time,
     as_parameter,
     as_tuple,
-    over_batch,
     times_within,
 )
 from physml.systems.states import Structure, by_pairs, take_apart_state

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.batch import over_batch
 from physml._numerics.calls import checked
-from physml.systems._base import Parameter, System, Time, as_tuple, over_batch
+from physml.systems._base import Parameter, System, Time, as_tuple
 
 
 class ParametricSystem(System):

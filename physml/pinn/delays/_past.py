@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, DTypeLike, Float, PyTree
 
+from physml._numerics.batch import over_batch
 from physml._numerics.calls import answer, ask
 from physml._numerics.checks import floating_array
 from physml._numerics.parts import as_pytree
@@ -118,16 +119,17 @@ class WithPast(System):
         return answer("f", "dy/dt", self.delayed.rate(t, y, seen, args), y.shape, y.dtype)
 
     def vector_field(self, t: Array, y: Float[Array, "dim *batch"], args: PyTree) -> Array:
-        single, t = self._single, jnp.asarray(t, y.dtype)
-        for axis in range(1, y.ndim):
-            t_axis = axis - 1 if t.ndim > 0 else None
-            single = jax.vmap(single, in_axes=(t_axis, axis, None), out_axes=-1)
-        return single(t, y, args)
+        return over_batch(lambda t, y: self._single(t, y, args), jnp.asarray(t, y.dtype), y)
 
     def divergence(
         self, t: Array, y: Float[Array, "dim *batch"], args: PyTree = None
     ) -> Float[Array, "*batch"]:
-        raise NotImplementedError("a leg of a solution with delays has no divergence")
+        """The trace of the Jacobian, where the past stays as it is."""
+
+        def trace(t: Array, y: Array) -> Array:
+            return jnp.trace(jax.jacfwd(self._single, argnums=1)(t, y, args))
+
+        return over_batch(trace, jnp.asarray(t, y.dtype), y)
 
     def fixed_points(self) -> Float[Array, "0 dim"]:
         return jnp.zeros((0, self.dim))
