@@ -40,10 +40,11 @@ def test_the_estimate_is_the_error(lorenz):
     solution, truth = lorenz
     error = np.abs(np.asarray(solution.ys) - truth)
     estimate = solution.error_estimate(solution.ts)
-    assert error[-1].max() > 1e-9
+    # How much is left to find differs a thousandfold with the processor's rounding.
+    assert error[-1].max() > 1e-11
     assert coverage(estimate, error, above=1e-12) > 0.95
     # And not by its size alone: where it is well above rounding, it is right to a few per cent.
-    np.testing.assert_allclose(np.asarray(estimate)[-100:], error[-100:], rtol=0.05, atol=1e-9)
+    np.testing.assert_allclose(np.asarray(estimate)[-100:], error[-100:], rtol=0.05, atol=5e-11)
 
 
 def test_what_is_subtracted_is_the_error_of_the_networks(lorenz):
