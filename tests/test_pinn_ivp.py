@@ -58,6 +58,20 @@ def test_lorenz_to_t20(lorenz):
     assert np.all(np.asarray(solution.stats["residuals"]) <= 1.0)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_smooth_solutions_are_right_to_a_rounding(dtype):
+    """A fall, whose Legendre terms end, and a decay, whose terms do not, also between the points."""
+    g, k, starts = (np.asarray(x, dtype) for x in (9.81, 0.7, [1.0, 0.3, 1.0]))
+    fall = from_function(lambda t, y, args: jnp.stack([y[1], -g + 0 * y[0], -k * y[2]]), 3)
+    solution = pinn.solve(fall, starts, 3.0, ts=np.array([3.0], dtype))
+    t = np.random.default_rng(0).uniform(0, 3, 400).astype(dtype)
+    long, (y, v, _), g, k = (np.asarray(x, np.longdouble) for x in (t, starts, g, k))
+    truth = np.stack([y + v * long - g * long**2 / 2, v - g * long, np.exp(-k * long)], axis=1)
+    errors = np.abs(np.asarray(solution(t)) - truth) / np.abs(truth).max(axis=0)
+    assert errors.max() < 2 * np.finfo(dtype).eps
+    assert np.all(errors.max(axis=0) <= np.asarray(solution.error_estimate(t)).max(axis=0))
+
+
 def test_networks_fulfil_the_equation_between_their_points(lorenz):
     solution, _ = lorenz
     times = jax.random.uniform(jax.random.key(0), (500,), maxval=20.0)

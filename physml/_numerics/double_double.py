@@ -133,21 +133,25 @@ def dot(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     return jax.lax.scan(add_product, exact(jnp.zeros(shape, a.hi.dtype)), (a, b))[0]
 
 
-def matmul(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
+def matmul(a: DoubleDouble, b: DoubleDouble, *, digits: float = 1.65) -> DoubleDouble:
     """The product of two matrices, to some 2^-85 of the largest entries of each row and column.
 
     Each factor is cut into slices of so few bits that the platform's own matrix multiplication of
     two of them is exact, and so is the sum of all products of one order of magnitude.
 
+    Args:
+        a, b: the factors.
+        digits: those of the result in units of a float's; fewer cost less.
+
     Source: K. Ozaki, T. Ogita, S. Oishi, S. M. Rump, Error-free transformations of matrix
     multiplication by using fast routines of matrix multiplication, Numer. Algorithms 59 (2012) 95.
     """
     (rows, length), columns = a.hi.shape, b.hi.shape[1]
-    digits = jnp.finfo(a.hi.dtype).nmant + 1
+    held = jnp.finfo(a.hi.dtype).nmant + 1
     num, bits = next(
         (num, bits)
         for num in itertools.count(2)
-        if (bits := (digits - 1 - (num * length - 1).bit_length()) // 2) * num >= 1.65 * digits
+        if (bits := (held - 1 - (num * length - 1).bit_length()) // 2) * num >= digits * held
     )
     left = _slices(a, 1, bits, num).reshape(num * rows, length)
     right = jnp.moveaxis(_slices(b, 0, bits, num), 0, 1).reshape(length, num * columns)

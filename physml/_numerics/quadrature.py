@@ -10,6 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
+from physml._numerics.double_double import DoubleDouble, exact, matmul
+
+_BITS = 192  # behind the point of integers that stand for numbers in [-1, 1]
+_OF_A_ROUNDING = 1.15  # the digits of a sum in which the rounding of its terms does not show
+
 
 class Quadrature(NamedTuple):
     """Points and weights, and the integrals from -1 to each point, then to 1."""
@@ -57,23 +62,33 @@ def _exact_quadrature(
     points: Float[np.ndarray, " points"], inverse_of: Callable[[np.ndarray], np.ndarray]
 ) -> Quadrature:
     """The quadrature of given points, and of a function that inverts a matrix nearly."""
-    bits, num_points = 192, len(points)
-    x = np.array([int(Fraction(float(point)) * (1 << bits)) for point in points])
-    every = [np.full(num_points, 1 << bits), x]
-    for n in range(1, num_points):
-        every.append(((2 * n + 1) * (x * every[n] >> bits) - n * every[n - 1]) // (n + 1))
-    polynomials = np.stack(every[:-1], axis=1)
-    inverse = inverse_of((polynomials / (1 << bits)).astype(float))
-    inverse = np.vectorize(lambda a: int(Fraction(a) * (1 << bits)), otypes="O")(inverse)
+    bits, num_points = _BITS, len(points)
+    every = _legendre_at(points, num_points + 1)
+    polynomials, x = every[:, :-1], every[:, 1]
+    inverse = _integers(inverse_of((polynomials / (1 << bits)).astype(float)))
     identity = np.diag(np.full(num_points, 1 << bits, "O"))
     for _ in range(2):  # Newton's iteration
         inverse = inverse @ (2 * identity - (polynomials @ inverse >> bits)) >> bits
     integrals = [x + (1 << bits)]
-    integrals += [(every[n + 1] - every[n - 1]) // (2 * n + 1) for n in range(1, num_points)]
+    integrals += [(every[:, n + 1] - every[:, n - 1]) // (2 * n + 1) for n in range(1, num_points)]
     last = [[2 << bits, *[0] * (num_points - 1)]]
     integrals = np.concatenate([np.stack(integrals, axis=1), last]) @ inverse >> bits
     rational = np.vectorize(lambda a: Fraction(a, 1 << bits), otypes="O")(integrals)
     return Quadrature(points, rational[-1].astype(float), rational)
+
+
+def _integers(numbers: Float[np.ndarray, "*shape"]) -> np.ndarray:
+    """Numbers in units of the last bit."""
+    return np.vectorize(lambda a: int(Fraction(float(a)) * (1 << _BITS)), otypes="O")(numbers)
+
+
+def _legendre_at(points: Float[np.ndarray, " points"], num_terms: int) -> np.ndarray:
+    """The values of Legendre polynomials, (points, terms), in units of the last bit."""
+    x = _integers(points)
+    every = [np.full(len(x), 1 << _BITS), x]
+    for n in range(1, num_terms - 1):
+        every.append(((2 * n + 1) * (x * every[n] >> _BITS) - n * every[n - 1]) // (n + 1))
+    return np.stack(every, axis=1)
 
 
 def all_nodes(num_points: int) -> Float[np.ndarray, " nodes"]:
@@ -91,10 +106,45 @@ def interpolation(
     return np.where(np.any(same, axis=1, keepdims=True), same, matrix)  # these must not change
 
 
-def legendre_transform(num_points: int, dtype: DTypeLike) -> Float[Array, "terms nodes"]:
+def legendre_transform(num_points: int, dtype: DTypeLike) -> DoubleDouble:
     """The matrix from values at the start, Gauss points and the end to Legendre coefficients."""
-    values = np.polynomial.legendre.legvander(all_nodes(num_points), num_points + 1)
-    return jnp.asarray(np.linalg.inv(values), dtype)
+    hi, lo = to_legendre(tuple(all_nodes(num_points)))
+    leading = hi.astype(dtype)
+    rest = (hi - leading + lo).astype(dtype)
+    return DoubleDouble(*jax.lax.optimization_barrier((jnp.asarray(leading), jnp.asarray(rest))))
+
+
+@functools.cache
+def to_legendre(
+    nodes: tuple[float, ...],
+) -> tuple[Float[np.ndarray, "terms nodes"], Float[np.ndarray, "terms nodes"]]:
+    """The matrix from values at nodes to Legendre coefficients, rounded, and what rounding left.
+
+    Its entries have 29 digits. By an inverse in floats a line would have high terms, which come to
+    ten roundings at the ends of a window.
+    """
+    polynomials = _legendre_at(np.array(nodes), len(nodes))
+    inverse = np.linalg.inv((polynomials / (1 << _BITS)).astype(float))
+    identity = np.diag(np.full(len(nodes), 1 << _BITS, "O"))
+    missing = identity - (polynomials @ _integers(inverse) >> _BITS)
+    rest = inverse @ (missing / (1 << _BITS)).astype(float)  # Newton's iteration
+    rounded = inverse + rest
+    return rounded, rest - (rounded - inverse)
+
+
+def legendre_coefficients(
+    values: Float[Array, "windows nodes dim"],
+) -> Float[Array, "windows terms dim"]:
+    """The Legendre coefficients of polynomials through values at windows' starts, points and ends.
+
+    They have as many digits as a float holds. A product of floats would leave noise in the high
+    terms that is several roundings of the largest value.
+    """
+    num_windows, num_nodes, dim = values.shape
+    columns = values.swapaxes(0, 1).reshape(num_nodes, num_windows * dim)
+    transform = legendre_transform(num_nodes - 2, values.dtype)
+    found = matmul(transform, exact(columns), digits=_OF_A_ROUNDING).hi
+    return found.reshape(num_nodes, num_windows, dim).swapaxes(0, 1)
 
 
 def piece_at(starts: Float[Array | np.ndarray, " pieces"], t: Float[ArrayLike, "*shape"]) -> Any:

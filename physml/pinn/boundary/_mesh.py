@@ -1,12 +1,11 @@
 """Meshes of windows that adapt, and the search for a solution on them by Newton's method."""
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from physml._numerics.quadrature import all_nodes, piece_at
+from physml._numerics.quadrature import all_nodes, piece_at, to_legendre
 from physml.pinn.boundary._discretisation import Discretisation, Iterate
 from physml.pinn.boundary._newton import Ended, newton
 from physml.pinn.boundary._problem import BoundaryProblem, Guess, Programs
@@ -174,11 +173,9 @@ def even_mesh(stops: Float[Array, " stops"], count: int) -> Float[Array, " edges
     return np.concatenate([*pieces, stops[-1:]]).astype(stops.dtype)
 
 
-@functools.cache
 def transform(num_points: int) -> Float[Array, "terms nodes"]:
     """The matrix from values at a window's nodes to Legendre coefficients."""
-    nodes = all_nodes(num_points)
-    return np.linalg.inv(np.polynomial.legendre.legvander(nodes, num_points + 1))
+    return to_legendre(tuple(all_nodes(num_points)))[0]
 
 
 def fullness(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, PyTree
 
 from physml._numerics.calls import numbers_in, summary
-from physml._numerics.quadrature import all_nodes
+from physml._numerics.quadrature import all_nodes, legendre_coefficients
 from physml.pinn.boundary._correction import Corrected
 from physml.pinn.boundary._mesh import Found, transform
 from physml.pinn.boundary._problem import BoundaryProblem
@@ -156,17 +156,19 @@ def _largest_slopes(values: np.ndarray, spans: np.ndarray) -> Float[np.ndarray, 
 def _buffers(
     times: np.ndarray, values: np.ndarray, error: np.ndarray, resolution: np.ndarray
 ) -> tuple[Array, ...]:
-    """Starts, spans, coefficients of the solution and its error, and the resolution.
+    """Starts, spans, values of the solution, its error's coefficients, and the resolution.
 
     They have room for a power of two of windows, so that few shapes are compiled.
     """
     count = len(values)
     fill = max(64, 1 << (count - 1).bit_length()) - count
     matrix = transform(values.shape[1] - 2)
-    terms = (np.einsum("np,kpi->kni", matrix, x).astype(values.dtype) for x in (values, error))
+    signed = np.einsum("np,kpi->kni", matrix, error).astype(values.dtype)
     starts = np.pad(times[:-1], (0, fill), constant_values=np.inf)
     spans = np.pad(np.diff(times), (0, fill), constant_values=1.0)
-    padded = (np.pad(x, [(0, fill)] + [(0, 0)] * (x.ndim - 1)) for x in (*terms, resolution))
+    padded = (
+        np.pad(x, [(0, fill)] + [(0, 0)] * (x.ndim - 1)) for x in (values, signed, resolution)
+    )
     return tuple(jnp.asarray(x, values.dtype) for x in (starts, spans, *padded))
 
 
@@ -175,7 +177,8 @@ def _finish(
     buffers: tuple[Array, ...], ts: Float[Array, " n"]
 ) -> tuple[Polynomials, Polynomials, Array, Array]:
     """The solution, its error, the resolution with what the polynomials leave out, and `ys`."""
-    starts, spans, terms, error, resolution = buffers
+    starts, spans, values, error, resolution = buffers
+    terms = legendre_coefficients(values)
     polynomials = Polynomials(starts, spans, terms)
     signed = Polynomials(starts, spans, error)
     ys = jax.vmap(polynomials.evaluate)(ts)

@@ -35,7 +35,8 @@ class Pieces(Differentiated):
     def piece(self, t: Float[Array, ""]) -> tuple[Int[Array, ""], Float[Array, " dim"]]:
         """The window that t lies in, and u(t)."""
         index = piece_at(self.starts, t)
-        s = (t - self.starts[index]) / (self.spans[index] / 2) - 1
+        half = self.spans[index] / 2
+        s = (t - self.starts[index] - half) / half  # at most one rounding, and that of a division
         with jax.default_matmul_precision("highest"):
             return index, self.in_window(index, s)
 
@@ -93,7 +94,7 @@ class Polynomials(Pieces):
         values: Float[Array, "windows nodes dim"],
     ) -> "Polynomials":
         """The polynomials with given values at each window's start, Gauss points and end."""
-        transform = legendre_transform(values.shape[1] - 2, values.dtype)
+        transform = legendre_transform(values.shape[1] - 2, values.dtype).hi
         return cls(starts, spans, jnp.einsum("np,wpd->wnd", transform, values))
 
     def truncation(self) -> Float[Array, "windows dim"]:
@@ -116,7 +117,7 @@ class Polynomials(Pieces):
 
         degrees = jnp.arange(coefficients.shape[0]).astype(s.dtype)
         _, terms = jax.lax.scan(step, (jnp.zeros_like(s), jnp.ones_like(s)), degrees)
-        return terms @ coefficients
+        return coefficients[0] + terms[1:] @ coefficients[1:]  # the largest comes last
 
 
 class CorrectedNetworks(Differentiated):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics.compiled import constant
-from physml._numerics.quadrature import radau
+from physml._numerics.quadrature import radau, to_legendre
 from physml.pinn.collocation import Error, Polynomials, Tolerance
 from physml.pinn.constraints._march import Corrected, Marched
 from physml.results import RESULTS
@@ -108,8 +108,7 @@ def _legendre(
     nodes: Float[np.ndarray, " nodes"], values: Float[np.ndarray, "windows nodes dim"]
 ) -> Float[np.ndarray, "windows terms dim"]:
     """The Legendre coefficients of the polynomials through the values."""
-    inverse = np.linalg.inv(np.polynomial.legendre.legvander(nodes, len(nodes) - 1))
-    return np.einsum("np,kpi->kni", inverse, values).astype(values.dtype)
+    return np.einsum("np,kpi->kni", to_legendre(tuple(nodes))[0], values).astype(values.dtype)
 
 
 def _pieces(

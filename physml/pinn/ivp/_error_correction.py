@@ -9,7 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch, map_used, where_needed
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.quadrature import all_nodes, interpolation, legendre_transform
+from physml._numerics.quadrature import (
+    all_nodes,
+    interpolation,
+    legendre_coefficients,
+    legendre_transform,
+)
 from physml._numerics.units import ROUNDINGS, in_units
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
@@ -262,13 +267,16 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     windows, num_points = marched.windows, carried.values.shape[1] - 2
     used = jnp.arange(windows.start.shape[0]) < marched.num_windows
     starts = jnp.where(used, windows.start, jnp.inf)
-    transform = legendre_transform(num_points, carried.values.dtype)
-    terms = map_used(
-        lambda found: [jnp.einsum("np,wpd->wnd", transform, x) for x in found],
-        [carried.values, carried.corrections],
+    transform = legendre_transform(num_points, carried.values.dtype).hi
+    terms, errors = map_used(
+        lambda found: (
+            legendre_coefficients(found[0]),
+            jnp.einsum("np,wpd->wnd", transform, found[1]),
+        ),
+        (carried.values, carried.corrections),
         marched.num_windows,
     )
-    polynomials, signed = (Polynomials(starts, windows.span, x) for x in terms)
+    polynomials, signed = (Polynomials(starts, windows.span, x) for x in (terms, errors))
     resolution = polynomials.truncation() + _rounding(windows, carried.values) + carried.unresolved
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 

@@ -48,7 +48,7 @@ def _(primals, tangents):
     _, change, _ = tangents
     coefficients = _of_problem(polynomials, problem, t0)
     num_points = coefficients.shape[1] - 2
-    transform = legendre_transform(num_points, coefficients.dtype)
+    transform = legendre_transform(num_points, coefficients.dtype).hi
     # Unused windows have a span of zero, and a state at which f is finite.
     used = jnp.isfinite(polynomials.starts)
     starts = jnp.where(used, polynomials.starts, t0)
