@@ -60,7 +60,7 @@ def test_lorenz_to_t20(lorenz):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_smooth_solutions_are_right_to_a_rounding(dtype):
-    """A fall, whose Legendre terms end, and a decay, whose terms do not, also between the points."""
+    """A fall, whose Legendre terms end, and a decay, whose terms do not, at any time."""
     g, k, starts = (np.asarray(x, dtype) for x in (9.81, 0.7, [1.0, 0.3, 1.0]))
     fall = from_function(lambda t, y, args: jnp.stack([y[1], -g + 0 * y[0], -k * y[2]]), 3)
     solution = pinn.solve(fall, starts, 3.0, ts=np.array([3.0], dtype))

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float
 from physml._numerics.double_double import DoubleDouble, exact, matmul
 
 _BITS = 192  # behind the point of integers that stand for numbers in [-1, 1]
+_COLUMNS = 4096  # of a product in double-double, which needs room for some ten floats for each
 _OF_A_ROUNDING = 1.15  # the digits of a sum in which the rounding of its terms does not show
 
 
@@ -140,11 +141,13 @@ def legendre_coefficients(
     They have as many digits as a float holds. A product of floats would leave noise in the high
     terms that is several roundings of the largest value.
     """
-    num_windows, num_nodes, dim = values.shape
-    columns = values.swapaxes(0, 1).reshape(num_nodes, num_windows * dim)
+    _, num_nodes, dim = values.shape
     transform = legendre_transform(num_nodes - 2, values.dtype)
-    found = matmul(transform, exact(columns), digits=_OF_A_ROUNDING).hi
-    return found.reshape(num_nodes, num_windows, dim).swapaxes(0, 1)
+
+    def in_window(values: Float[Array, "nodes dim"]) -> Float[Array, "terms dim"]:
+        return matmul(transform, exact(values), digits=_OF_A_ROUNDING).hi
+
+    return jax.lax.map(in_window, values, batch_size=max(1, _COLUMNS // dim))
 
 
 def piece_at(starts: Float[Array | np.ndarray, " pieces"], t: Float[ArrayLike, "*shape"]) -> Any:
