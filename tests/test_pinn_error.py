@@ -72,7 +72,7 @@ def test_driven_oscillator_to_rounding():
     system, y0 = DrivenOscillator(), jnp.array([1.0, 0.0])
     solution = pinn.solve(system, y0, 100.0)
     exact = system.exact(solution.ts, y0)
-    np.testing.assert_allclose(solution.ys, exact, atol=5e-15)
+    np.testing.assert_allclose(solution.ys, exact, atol=2e-15)
     assert float(jnp.max(solution.error_estimate(solution.ts))) < 1e-14
     raw = jax.vmap(solution.dense.networks.evaluate)(solution.ts)
     assert coverage(jnp.abs(raw - solution.ys), jnp.abs(raw - exact), above=1e-13) > 0.95
@@ -88,7 +88,10 @@ def test_truncation_and_rounding_are_part_of_the_estimate(rtol, dtype, t1):
     exact = np.asarray(system.exact(solution.ts.astype(jnp.float64), y0))
     error = np.abs(np.asarray(solution.ys, np.float64) - exact).max(axis=0)
     estimate = np.asarray(solution.error_estimate(solution.ts)).max(axis=0)
-    assert np.all((estimate < 3 * error) & (estimate > error / 3))
+    # It counts half a rounding of the time too, which the closed form at the same time has not.
+    slopes = np.abs(np.asarray(solution.derivative(solution.ts))).max(axis=0)
+    late = np.finfo(dtype).eps / 2 * t1 * slopes
+    assert np.all((estimate - late < 3 * error) & (estimate > error / 3))
 
 
 @pytest.mark.slow
