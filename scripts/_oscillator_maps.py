@@ -55,7 +55,7 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
             worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
             row["max_err"], row["median_err"] = worst.max(), jnp.median(worst)
         if problem == "duffing":
-            portraits |= {"truth": truth[0], WORDS[name]: ys[0]}
+            portraits |= {"truth": truth[0], WORDS[name].removeprefix("Duffing, "): ys[0]}
     run.save_model("maps", models)
     run.table(
         run.take_rows(),

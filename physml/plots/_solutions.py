@@ -111,8 +111,10 @@ def forecast_series(
         ax.set(ylabel=axis_label(name, unit), ylim=(low - pad, high + pad))
         moment = (divergence or {}).get(label)
         if moment is not None and moment < ts[-1]:
-            time = f"t = {moment:.1f}" if lambda1 is None else f"{moment * lambda1:.1f} LT"
-            ax.axvline(moment, color=colour_of(i), linewidth=1.4, label=f"diverges at {time}")
+            words = f"diverges at t = {moment:.1f}"
+            if lambda1 is not None:
+                words = f"diverges after {moment * lambda1:.1f}\nLyapunov times"
+            ax.axvline(moment, color=colour_of(i), linewidth=1.4, label=words)
             ax.axvspan(moment, ts[-1], color=colour_of(i), alpha=0.07, linewidth=0)
         add_legend(ax)
     label_time(axes, ts, time_unit, lambda1)
@@ -262,7 +264,8 @@ def phase_portrait(
     """Trajectories in the plane of two coordinates, each with a dot where it starts.
 
     Args:
-        trajectories: each (time, 2).
+        trajectories: each (time, 2). The first of several is drawn wide, so that it is seen where
+            others lie on it.
 
     Raises:
         ValueError: if an array is not (time, 2).
@@ -271,7 +274,8 @@ def phase_portrait(
     ax = bare_axes(fig.add_subplot())
     for i, (label, values) in enumerate(trajectories.items()):
         path = check_shape(label, values, "time", 2)
-        ax.plot(*path.T, linewidth=1.4, label=label, **line_style(i))
+        width = 1.4 if i or len(trajectories) == 1 else 3.5
+        ax.plot(*path.T, linewidth=width, label=label, **line_style(i))
         ax.plot(*path[0], color=colour_of(i), marker="o", markersize=5)
     first, second = units or (None, None)
     ax.set(xlabel=axis_label(names[0], first), ylabel=axis_label(names[1], second))
