@@ -354,6 +354,8 @@ def test_belief_bands_are_two_standard_deviations():
     assert titles[:3] == ["last layer", "ensemble", "Laplace"]
     heights = fig.axes[0].collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(np.max(heights[:, 1] - np.sin(heights[:, 0])), 0.196)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["", "", "x", "x"]
+    assert fig.axes[0].get_legend_handles_labels()[1] == ["mean", "95 %", "truth", "data"]
 
 
 def test_climate_shows_densities_spectra_and_the_return_map():
