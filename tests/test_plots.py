@@ -223,7 +223,8 @@ def test_phase_portrait():
     np.testing.assert_array_equal(lines(ax)["exact"].get_xydata(), PATH[:, :2])
     (start,) = [line for line in ax.lines if line.get_marker() == "o"]
     np.testing.assert_array_equal(start.get_xydata(), PATH[:1, :2])
-    (ax,) = plots.phase_portrait({"truth": PATH[:, :2], "MLP": PATH[:, :2]}).axes
+    (ax,) = plots.phase_portrait({"MLP": PATH[:, :2]}, truth=PATH[1:, :2]).axes
+    np.testing.assert_array_equal(lines(ax)["truth"].get_xydata(), PATH[1:, :2])
     assert lines(ax)["truth"].get_linewidth() > 2 * lines(ax)["MLP"].get_linewidth()
 
 
@@ -264,6 +265,7 @@ def test_partial_sums():
     (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv must have"),
     (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"a must .*\(101,\)"),
     (lambda: plots.phase_portrait({"exact": PATH}), r"exact must .*\(101, 3\)"),
+    (lambda: plots.phase_portrait({}, truth=PATH), r"truth must .*\(101, 3\)"),
     (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term must have"),
 )
 def test_shapes_that_do_not_fit(draw):
@@ -354,7 +356,8 @@ def test_belief_bands_are_two_standard_deviations():
     assert titles[:3] == ["last layer", "ensemble", "Laplace"]
     heights = fig.axes[0].collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(np.max(heights[:, 1] - np.sin(heights[:, 0])), 0.196)
-    assert [ax.get_xlabel() for ax in fig.axes] == ["", "", "x", "x"]
+    assert [ax.get_xlabel() for ax in fig.axes] == ["", "", "x", ""]
+    assert [ax.get_visible() for ax in fig.axes] == [True] * 3 + [False]
     assert fig.axes[0].get_legend_handles_labels()[1] == ["mean", "95 %", "truth", "data"]
 
 

@@ -131,5 +131,7 @@ def belief_bands(
         ax.set_title(name, fontsize=10)
         ax.set(xlabel=xlabel, ylabel=ylabel)
         ax.label_outer()
+    for ax in np.ravel(axes)[len(bands) :]:
+        ax.set_visible(False)
     add_legend_above(fig, np.ravel(axes)[0])
     return fig

@@ -258,24 +258,27 @@ def compare_solutions(
 def phase_portrait(
     trajectories: Mapping[str, Trajectory],
     *,
+    truth: Trajectory | None = None,
     names: Sequence[str] = ("x", "v"),
     units: Sequence[str] | None = None,
 ) -> Figure:
     """Trajectories in the plane of two coordinates, each with a dot where it starts.
 
     Args:
-        trajectories: each (time, 2). The first of several is drawn wide, so that it is seen where
-            others lie on it.
+        trajectories: each (time, 2).
+        truth: (time, 2), drawn wide and grey below the others.
 
     Raises:
         ValueError: if an array is not (time, 2).
     """
     fig = Figure(figsize=(6.4, 4.6), layout="constrained")
     ax = bare_axes(fig.add_subplot())
+    if truth is not None:
+        path = check_shape("truth", truth, "time", 2)
+        ax.plot(*path.T, color=FAINT, linewidth=4.0, label="truth")
     for i, (label, values) in enumerate(trajectories.items()):
         path = check_shape(label, values, "time", 2)
-        width = 1.4 if i or len(trajectories) == 1 else 3.5
-        ax.plot(*path.T, linewidth=width, label=label, **line_style(i))
+        ax.plot(*path.T, linewidth=1.4, label=label, **line_style(i))
         ax.plot(*path[0], color=colour_of(i), marker="o", markersize=5)
     first, second = units or (None, None)
     ax.set(xlabel=axis_label(names[0], first), ylabel=axis_label(names[1], second))
