@@ -462,6 +462,7 @@ def test_windows_show_samples_and_densities():
     ts, ys = np.linspace(0.0, 1.0, 5), np.random.default_rng(0).normal(size=(40, 5, 2))
     fig = plots.windows(ts, {"truth": ys, "made": 0.5 * ys}, names=("u", "v"), bins=10, shown=3)
     assert len(fig.axes) == 6
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["truth", "", "made", "", "", ""]
     curves = fig.axes[2].lines  # the first component of the second sample
     assert len(curves) == 3
     np.testing.assert_allclose(curves[1].get_ydata(), 0.5 * ys[1, :, 0])
