@@ -23,6 +23,7 @@ extensions = [
     "mentions",
     "notebook_pages",
     "signatures",
+    "table_numbers",
 ]
 exclude_patterns = ["build", "extensions"]
 nitpicky = True  # a reference written by hand must lead somewhere; see extensions/mentions.py

@@ -149,7 +149,7 @@ frozen = surrogate.fit_readout(
     trajectories,
     symmetry=lorenz.symmetry,
 ).step_map
-plots.loss_curves({"trained": trained.training.history})
+plots.loss_curves({"MLP": trained.training.history})
 
 # %% [markdown]
 # ## How good is one step, and how long is a forecast?

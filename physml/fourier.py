@@ -102,7 +102,7 @@ def coefficients(
     period: float | None = None,
     jumps: Sequence[float] = (),
 ) -> FourierSeries:
-    r"""The series of any periodic force, by quadrature of the integrals over one period,
+    r"""The series of any periodic force, by quadrature of the integrals over one period.
 
     $$a_k = \frac{2}{\tau} \int_0^\tau F(t) \cos k\omega t \, dt, \qquad
     b_k = \frac{2}{\tau} \int_0^\tau F(t) \sin k\omega t \, dt.$$

@@ -90,8 +90,8 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "thousand diverged. Draw more, or give the unknowns priors or other bounds."
     )
     not_positive_definite = (
-        "The kernel's matrix is not positive definite: the kernel is none, or points coincide that "
-        "need more noise."
+        "The kernel's matrix is not positive definite: the function is no kernel, or points "
+        "coincide that need more noise."
     )
     accumulated = (
         "Events follow each other ever faster, infinitely many in a finite time: let a restart "

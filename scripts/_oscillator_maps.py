@@ -43,7 +43,7 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
         "duffing_mlp": ("duffing", lambda x: nn.MLP.frozen(x, units, 2, scale=0.03, rngs=rngs)),
     }
 
-    models, portraits = {}, {}
+    models, portraits, true_path = {}, {}, None
     for name, (problem, make) in fits.items():
         train, test = parts[problem]
         period = float(problems[problem].period)
@@ -55,7 +55,7 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
             worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
             row["max_err"], row["median_err"] = worst.max(), jnp.median(worst)
         if problem == "duffing":
-            portraits |= {"truth": truth[0], WORDS[name]: ys[0]}
+            true_path, portraits[WORDS[name].removeprefix("Duffing, ")] = truth[0], ys[0]
     run.save_model("maps", models)
     run.table(
         run.take_rows(),
@@ -63,7 +63,7 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
         title="Next-step maps, hidden part frozen and readout by least squares,\n"
         "over 20 time units from 50 starts and phases never seen, float64",
     )
-    run.figure("duffing", plots.phase_portrait(portraits))
+    run.figure("duffing", plots.phase_portrait(portraits, truth=true_path))
 
 
 def learn(make: Callable, train: data.Trajectories, **options: Any) -> surrogate.Stepper:

@@ -25,7 +25,7 @@ class Subject:
     @property
     def forecast(self) -> str:
         """What the score of a forecast means."""
-        return "max |x error|" if self.lambda1 is None else "valid time [LT]"
+        return "max |x error|" if self.lambda1 is None else "valid time [Lyapunov times]"
 
     def pairs(self, part: str, num: int | None = None) -> tuple[jax.Array, jax.Array]:
         """Rows to train on, float32."""

@@ -25,6 +25,7 @@ from _study_subjects import SUBJECTS
 from physml import experiment, plots
 from physml.experiment import Run, slug
 
+ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU"}  # in words; the others are words
 Optimizer = Callable[[optax.Schedule], optax.GradientTransformation]
 OPTIMIZERS: dict[str, tuple[Optimizer, bool, tuple[float, ...]]] = {  # in batches?, rates
     "gradient descent": (optax.sgd, False, (0.1, 0.3, 1.0)),
@@ -52,7 +53,10 @@ def shapes(study: Study) -> None:
     study.heat_map("width_depth", np.reshape(eps1, (len(widths), len(depths))), **axes)
 
     activations = ("relu",) if study.quick else ("sigmoid", "relu", "gelu", "sin")
-    others = {name: (adams, study.sweep(name, adams, activation=name)) for name in activations}
+    others = {
+        ACTIVATIONS.get(name, name): (adams, study.sweep(name, adams, activation=name))
+        for name in activations
+    }
     study.report("activation", {"tanh": (adams, results[32, 2]), **others})
 
 
@@ -108,7 +112,8 @@ def vanishing_gradients(study: Study) -> None:
     norms = {}
     for activation, depth in itertools.product(("sigmoid", "tanh", "relu"), (4, 16)):
         found = study.subject.gradient_norms(depth, activation, keys)
-        norms[f"{activation}, {depth} layers"] = np.arange(1, depth + 2), found
+        label = f"{ACTIVATIONS.get(activation, activation)}, {depth} layers"
+        norms[label] = np.arange(1, depth + 2), found
         first_to_last = np.median(found[0] / found[-2])
         study.run.metrics({f"{study.subject.name}.gradient.{activation}_{depth}": first_to_last})
     figure = plots.bands(

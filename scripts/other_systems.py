@@ -1,6 +1,6 @@
 """Next-step surrogates of other systems, all by one loop and one call.
 
-The systems are Rossler, Thomas (a user's own function), Lorenz-96 with eight sites, the Lorenz
+The systems are Rössler, Thomas (a user's own function), Lorenz-96 with eight sites, the Lorenz
 system for all rho from 20 to 35 at once, the Duffing oscillator, the driven oscillator over 20,000
 steps in both precisions, and predators and prey from a user's own data file. Each map is an MLP
 with a frozen hidden layer and a readout by least squares. Of the system it is told only what the

@@ -64,8 +64,9 @@ def test_forecast_series_marks_the_divergence():
     assert mlp.get_ylabel() == "x [m]" and rnn.get_xlabel() == "t [s]"
     np.testing.assert_array_equal(lines(gru)["GRU"].get_ydata(), -WAVE)
     np.testing.assert_array_equal(lines(gru)["truth"].get_ydata(), WAVE)
-    assert legend(gru) == ["truth", "GRU", "diverges at 2.0 LT"]
-    np.testing.assert_array_equal(lines(gru)["diverges at 2.0 LT"].get_xdata(), [2.5, 2.5])
+    words = "diverges after 2.0\nLyapunov times"
+    assert legend(gru) == ["truth", "GRU", words]
+    np.testing.assert_array_equal(lines(gru)[words].get_xdata(), [2.5, 2.5])
     assert legend(mlp) == ["truth", "MLP"] and legend(rnn) == ["truth", "RNN"]
     assert lyapunov_axis(mlp).get_xlabel() == "Lyapunov times"
     fig.draw_without_rendering()
@@ -145,12 +146,14 @@ def test_loss_curves_of_a_fit():
     }
     (ax,) = plots.loss_curves({"MLP": fitted, "PINN": {"loss": np.ones(7)}}, xlabel="epoch").axes
     assert ax.get_yscale() == "log" and ax.get_xlabel() == "epoch"
-    assert legend(ax) == ["MLP, train", "MLP, valid", "PINN, train"]
-    train, valid = lines(ax)["MLP, train"], lines(ax)["MLP, valid"]
+    assert legend(ax) == ["MLP, training", "MLP, validation", "PINN, training"]
+    train, valid = lines(ax)["MLP, training"], lines(ax)["MLP, validation"]
     np.testing.assert_array_equal(train.get_data(), (fitted["step"], fitted["loss"]))
     np.testing.assert_array_equal(valid.get_data(), (fitted["valid_step"], fitted["valid_loss"]))
-    np.testing.assert_array_equal(lines(ax)["PINN, train"].get_xdata(), np.arange(1, 8))
+    np.testing.assert_array_equal(lines(ax)["PINN, training"].get_xdata(), np.arange(1, 8))
     assert train.get_color() == valid.get_color() and train.get_linestyle() != valid.get_linestyle()
+    (ax,) = plots.loss_curves({"PINN": {"loss": np.ones(7)}}).axes
+    assert legend(ax) == ["PINN"]  # nothing to tell the training from
 
 
 def test_heat_map_shows_numbers_and_what_diverged():
@@ -220,6 +223,9 @@ def test_phase_portrait():
     np.testing.assert_array_equal(lines(ax)["exact"].get_xydata(), PATH[:, :2])
     (start,) = [line for line in ax.lines if line.get_marker() == "o"]
     np.testing.assert_array_equal(start.get_xydata(), PATH[:1, :2])
+    (ax,) = plots.phase_portrait({"MLP": PATH[:, :2]}, truth=PATH[1:, :2]).axes
+    np.testing.assert_array_equal(lines(ax)["truth"].get_xydata(), PATH[1:, :2])
+    assert lines(ax)["truth"].get_linewidth() > 2 * lines(ax)["MLP"].get_linewidth()
 
 
 def test_partial_sums():
@@ -241,9 +247,9 @@ def test_partial_sums():
     (lambda: plots.compare_solutions(TS, WAVE, {"RK4": WAVE[:5]}), "RK4 must have"),
     (lambda: plots.convergence({"Adam": (np.ones(2), np.ones(3), np.ones(3))}), "of Adam must"),
     (lambda: plots.work_precision({"ours": [(1.0, 0.0)]}), "ours must have positive"),
-    (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "train curve of 'MLP'"),
-    (lambda: plots.loss_curves({"MLP": {}}), "train curve of 'MLP' must have values"),
-    (lambda: plots.loss_curves({"MLP": VALID_CUT}), "valid curve of 'MLP' must have shape"),
+    (lambda: plots.loss_curves({"MLP": {"loss": np.ones((3, 2))}}), "training curve of 'MLP'"),
+    (lambda: plots.loss_curves({"MLP": {}}), "training curve of 'MLP' must have values"),
+    (lambda: plots.loss_curves({"MLP": VALID_CUT}), "validation curve of 'MLP' must have shape"),
     (lambda: heat_map(np.ones((2, 3)), [1], [1, 2, 3]), r"shape \(1, 3\), got \(2, 3\)"),
     (lambda: heat_map(np.zeros((1, 1)), [1], [1]), "values must be positive .*, got 0"),
     (lambda: plots.image_grid(np.ones((3, 8, 8, 2))), r"images must .* got 3 of \(8, 8, 2\)"),
@@ -259,6 +265,7 @@ def test_partial_sums():
     (lambda: plots.feature_maps(PIXELS[0], {"conv": np.ones((4, 0, 3))}), "conv must have"),
     (lambda: plots.bands({"a": (TS, WAVE)}, xlabel="", ylabel=""), r"a must .*\(101,\)"),
     (lambda: plots.phase_portrait({"exact": PATH}), r"exact must .*\(101, 3\)"),
+    (lambda: plots.phase_portrait({}, truth=PATH), r"truth must .*\(101, 3\)"),
     (lambda: plots.partial_sums(TS, WAVE, {"1 term": WAVE[:3]}), "1 term must have"),
 )
 def test_shapes_that_do_not_fit(draw):
@@ -349,6 +356,9 @@ def test_belief_bands_are_two_standard_deviations():
     assert titles[:3] == ["last layer", "ensemble", "Laplace"]
     heights = fig.axes[0].collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(np.max(heights[:, 1] - np.sin(heights[:, 0])), 0.196)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["", "", "x", ""]
+    assert [ax.get_visible() for ax in fig.axes] == [True] * 3 + [False]
+    assert fig.axes[0].get_legend_handles_labels()[1] == ["mean", "95 %", "truth", "data"]
 
 
 def test_climate_shows_densities_spectra_and_the_return_map():
@@ -401,15 +411,15 @@ def test_confusion_matrix_has_counts_and_the_recall_of_each_class():
 
 def test_accuracy_curves_of_training_and_validation():
     (ax,) = plots.accuracy_curves({"CNN": ([1, 2], [0.5, 0.9], [0.6, 0.7])}).axes
-    assert legend(ax) == ["CNN, train", "CNN, valid"] and ax.get_xlabel() == "epoch"
-    np.testing.assert_array_equal(lines(ax)["CNN, valid"].get_xydata(), [[1, 0.6], [2, 0.7]])
+    assert legend(ax) == ["CNN, training", "CNN, validation"] and ax.get_xlabel() == "epoch"
+    np.testing.assert_array_equal(lines(ax)["CNN, validation"].get_xydata(), [[1, 0.6], [2, 0.7]])
 
 
 def test_reliability_leaves_out_empty_bins_and_gives_the_calibration_error():
     curve = [0.2, np.nan, 0.9], [0.4, np.nan, 0.8], [1, 0, 3]
     upper, lower = plots.reliability({"CNN": curve}).axes
     (line,) = (line for label, line in lines(upper).items() if label.startswith("CNN"))
-    assert line.get_label() == "CNN, error 0.12"  # 0.25 * 0.2 + 0.75 * 0.1
+    assert line.get_label() == "CNN, calibration error 0.12"  # 0.25 * 0.2 + 0.75 * 0.1
     np.testing.assert_allclose(line.get_xydata(), [[0.2, 0.4], [0.9, 0.8]])
     np.testing.assert_allclose(lower.lines[0].get_xydata(), [[0.2, 0.25], [0.9, 0.75]])
 
@@ -452,6 +462,7 @@ def test_windows_show_samples_and_densities():
     ts, ys = np.linspace(0.0, 1.0, 5), np.random.default_rng(0).normal(size=(40, 5, 2))
     fig = plots.windows(ts, {"truth": ys, "made": 0.5 * ys}, names=("u", "v"), bins=10, shown=3)
     assert len(fig.axes) == 6
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["truth", "", "made", "", "", ""]
     curves = fig.axes[2].lines  # the first component of the second sample
     assert len(curves) == 3
     np.testing.assert_allclose(curves[1].get_ydata(), 0.5 * ys[1, :, 0])

@@ -8,6 +8,8 @@ from sphinx.util import logging
 
 _LOG = logging.getLogger(__name__)
 _OPERATORS = re.compile(r"\\arg(?![a-z])")  # which the converter does not know
+# The glyphs of primes are raised by themselves: as superscripts they are too high and hardly seen.
+_PRIMES = re.compile(r"<msup>(<mi>[^<]*</mi>)<mi>(&#x0203[2-4];)</mi></msup>")
 
 
 def inline(self, node):
@@ -25,7 +27,7 @@ def _converted(node, display):
     mathml = convert(latex, display=display)
     for unknown in re.findall(r"\\\w+", mathml):
         _LOG.warning("%s in %r has no MathML", unknown, latex, location=node)
-    return mathml
+    return _PRIMES.sub(r'\1<mo lspace="0" rspace="0">\2</mo>', mathml)
 
 
 def setup(app):

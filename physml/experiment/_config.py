@@ -42,7 +42,7 @@ class Config:
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Where to run: by default the best that JAX finds."""
     processes: str | None = None
-    """Run as one of several processes: HOST:PORT,COUNT,NUMBER, or "launcher" where one says it."""
+    """Run as one of several processes: HOST:PORT,COUNT,NUMBER, or "launcher" under Slurm or MPI."""
     resume: bool = False
     """Go on with what an interrupted run of the same options has left in the folder."""
     debug: bool = False

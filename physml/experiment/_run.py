@@ -26,7 +26,7 @@ from physml.experiment._parts import Parts, versions
 from physml.experiment._table import Columns, Rows, format_table, print_table
 from physml.experiment._timing import Timing, timed
 
-_CLAIMS = ("metrics.json", "table.txt")  # `NAME.unfinished` as long as the run goes on
+_COMPLETED = ("metrics.json", "table.txt")  # `NAME.unfinished` as long as the run goes on
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class Run:
             self._interrupted = stack.enter_context(script())
             self._parts.begin(resume=getattr(self.config, "resume", False))
             stack.push(self._leave)
-            for name in _CLAIMS:  # what an earlier run has left
+            for name in _COMPLETED:  # what an earlier run has left
                 (self.out_dir / name).unlink(missing_ok=True)
                 self._unfinished(name).unlink(missing_ok=True)
             files.write_json(self.out_dir / "config.json", config)
@@ -182,9 +182,9 @@ class Run:
 
     def _finish(self) -> None:
         """Give metrics and table their names, which say that they are complete."""
-        for claim in _CLAIMS:
-            if self._unfinished(claim).exists():
-                os.replace(self._unfinished(claim), self.out_dir / claim)
+        for name in _COMPLETED:
+            if self._unfinished(name).exists():
+                os.replace(self._unfinished(name), self.out_dir / name)
         self._parts.clear()
         if record := getattr(self.config, "record", None):
             record.parent.mkdir(parents=True, exist_ok=True)

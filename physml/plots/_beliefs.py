@@ -101,6 +101,9 @@ def belief_bands(
     grid: Series,
     truth: Series,
     bands: Mapping[str, tuple[Series, Series]],
+    *,
+    xlabel: str = "x",
+    ylabel: str = "y",
 ) -> Figure:
     """A curve learned from noisy points by several methods, a panel each, with 95 % bands.
 
@@ -120,10 +123,15 @@ def belief_bands(
         mean, sd = (check_shape(name, column, grid.size) for column in columns)
         bare_axes(ax)
         away = 1.96 * sd
-        ax.fill_between(grid, mean - away, mean + away, color=colour_of(i), alpha=0.3, linewidth=0)
-        ax.plot(grid, mean, color=colour_of(i), linewidth=1.4, label="mean, 95 %")
+        pale = {"color": colour_of(i), "alpha": 0.3, "linewidth": 0}
+        ax.plot(grid, mean, color=colour_of(i), linewidth=1.4, label="mean")
+        ax.fill_between(grid, mean - away, mean + away, label="95 %", **pale)
         ax.plot(grid, truth, color=TRUTH, linewidth=1.0, linestyle="--", label="truth")
         ax.plot(x, y, ".", color=TRUTH, markersize=3, label="data")
         ax.set_title(name, fontsize=10)
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        ax.label_outer()
+    for ax in np.ravel(axes)[len(bands) :]:
+        ax.set_visible(False)
     add_legend_above(fig, np.ravel(axes)[0])
     return fig

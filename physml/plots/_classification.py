@@ -94,9 +94,10 @@ def accuracy_curves(curves: Curves, *, title: str | None = None) -> Figure:
     fig, (ax,) = make_panels(1, height=4.0)
     for i, (model, columns) in enumerate(curves.items()):
         epochs, train, valid = check_columns(model, columns)
-        colour = colour_of(i)
-        ax.plot(epochs, train, color=colour, linewidth=1.1, alpha=0.7, label=f"{model}, train")
-        ax.plot(epochs, valid, color=colour, linewidth=2.0, linestyle="--", label=f"{model}, valid")
+        thin = {"color": colour_of(i), "linewidth": 1.1, "alpha": 0.7}
+        dashed = {"color": colour_of(i), "linewidth": 2.0, "linestyle": "--"}
+        ax.plot(epochs, train, label=f"{model}, training", **thin)
+        ax.plot(epochs, valid, label=f"{model}, validation", **dashed)
     ax.set(xlabel="epoch", ylabel="accuracy", title=title or "")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.margins(x=0.01)
@@ -132,7 +133,7 @@ def reliability(curves: Curves, *, title: str | None = None) -> Figure:
         x, y, shares = confidence[there], accuracy[there], counts[there] / counts.sum()
         style = {**line_style(i), "marker": "o", "markersize": 5}
         error = np.sum(shares * np.abs(y - x))
-        upper.plot(x, y, label=f"{model}, error {error:.2g}", linewidth=1.6, **style)
+        upper.plot(x, y, label=f"{model}, calibration error {error:.2g}", linewidth=1.6, **style)
         lower.plot(x, shares, linewidth=1.0, **style)
     percent = PercentFormatter(1.0)
     upper.set(ylabel="right answers", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title or "")

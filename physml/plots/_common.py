@@ -22,8 +22,8 @@ TRUTH = "#000000"
 FAINT = "#B0B0B0"
 SATURATED = 10.0  # standard deviations; two unrelated states are about 1.4 apart
 LOSS_STYLES: dict[str, dict[str, Any]] = {  # training losses are noisy: thin and pale
-    "train": {"linewidth": 0.8, "alpha": 0.6},
-    "valid": {"linewidth": 2.0, "linestyle": "--"},
+    "training": {"linewidth": 0.8, "alpha": 0.6},
+    "validation": {"linewidth": 2.0, "linestyle": "--"},
 }
 DASHES = ("-", "--", "-.", ":")  # for lines that may lie on each other
 

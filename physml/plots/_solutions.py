@@ -111,8 +111,10 @@ def forecast_series(
         ax.set(ylabel=axis_label(name, unit), ylim=(low - pad, high + pad))
         moment = (divergence or {}).get(label)
         if moment is not None and moment < ts[-1]:
-            time = f"t = {moment:.1f}" if lambda1 is None else f"{moment * lambda1:.1f} LT"
-            ax.axvline(moment, color=colour_of(i), linewidth=1.4, label=f"diverges at {time}")
+            words = f"diverges at t = {moment:.1f}"
+            if lambda1 is not None:
+                words = f"diverges after {moment * lambda1:.1f}\nLyapunov times"
+            ax.axvline(moment, color=colour_of(i), linewidth=1.4, label=words)
             ax.axvspan(moment, ts[-1], color=colour_of(i), alpha=0.07, linewidth=0)
         add_legend(ax)
     label_time(axes, ts, time_unit, lambda1)
@@ -256,6 +258,7 @@ def compare_solutions(
 def phase_portrait(
     trajectories: Mapping[str, Trajectory],
     *,
+    truth: Trajectory | None = None,
     names: Sequence[str] = ("x", "v"),
     units: Sequence[str] | None = None,
 ) -> Figure:
@@ -263,12 +266,16 @@ def phase_portrait(
 
     Args:
         trajectories: each (time, 2).
+        truth: (time, 2), drawn wide and grey below the others.
 
     Raises:
         ValueError: if an array is not (time, 2).
     """
     fig = Figure(figsize=(6.4, 4.6), layout="constrained")
     ax = bare_axes(fig.add_subplot())
+    if truth is not None:
+        path = check_shape("truth", truth, "time", 2)
+        ax.plot(*path.T, color=FAINT, linewidth=4.0, label="truth")
     for i, (label, values) in enumerate(trajectories.items()):
         path = check_shape(label, values, "time", 2)
         ax.plot(*path.T, linewidth=1.4, label=label, **line_style(i))

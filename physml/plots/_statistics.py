@@ -126,7 +126,8 @@ def windows(
             low, high = truth[..., d].min(), truth[..., d].max()
             curves, density = bare_axes(panels[i, d]), bare_axes(panels[-1, d])
             curves.plot(ts, ys[:shown, :, d].T, linewidth=0.9, **style)
-            curves.set(ylabel=f"{name}, {label}" if d == 0 else name, ylim=(low, high))
+            curves.set(ylabel=name, ylim=(low, high))
+            curves.set_title(label if d == 0 else "", loc="left", fontsize=10)
             counts, edges = np.histogram(ys[..., d], bins, (low, high))
             middle, width = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0]
             heights = counts / (ys[..., d].size * width)

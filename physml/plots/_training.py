@@ -36,6 +36,8 @@ def loss_curves(
 ) -> Figure:
     """Losses against the step on a log scale: training solid, validation dashed.
 
+    Where no model has a validation loss, the legend has the names of the models alone.
+
     Args:
         histories: for each model what `fit.gradient` recorded: "loss" (n,) and, if they are there,
             its "step" (n,), else 1..n, and "valid_loss" (m,) with its "valid_step" (m,).
@@ -45,18 +47,20 @@ def loss_curves(
     """
     fig, axes = make_panels(1, height=4.0)
     ax = axes[0]
+    validated = any("valid_loss" in history for history in histories.values())
     for i, (model, history) in enumerate(histories.items()):
         loss = np.asarray(history.get("loss", ()))
         steps = np.asarray(history.get("step", np.arange(1, loss.size + 1)))
-        curves = {"train": (steps, loss)}
+        curves = {"training": (steps, loss)}
         if "valid_loss" in history:
-            curves["valid"] = np.asarray(history["valid_step"]), np.asarray(history["valid_loss"])
+            at, values = np.asarray(history["valid_step"]), np.asarray(history["valid_loss"])
+            curves["validation"] = at, values
         for name, (at, curve) in curves.items():
             check_shape(f"{name} curve of {model!r}", curve, at.size)
             if not curve.size:
                 raise ValueError(f"{name} curve of {model!r} must have values, got none")
-            style = LOSS_STYLES[name]
-            draw_semilogy(ax, at, curve, color=colour_of(i), label=f"{model}, {name}", **style)
+            label = f"{model}, {name}" if validated else model
+            draw_semilogy(ax, at, curve, color=colour_of(i), label=label, **LOSS_STYLES[name])
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.01)
     add_legend(ax)

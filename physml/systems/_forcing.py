@@ -108,7 +108,9 @@ class Cosine(Forcing):
 
 
 class FourierSeries(Forcing):
-    r"""A periodic force by its Fourier coefficients, $\omega = 2\pi/\tau$,
+    r"""A periodic force by its Fourier coefficients.
+
+    With $\omega = 2\pi/\tau$,
 
     $$F(t) = \frac{a_0}{2} + \sum_{n=1}^{N} a_n \cos n\omega t + b_n \sin n\omega t.$$
 

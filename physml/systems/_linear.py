@@ -97,7 +97,7 @@ def free_motion(
 def propagate(
     t: Float[Array, "*times"], state: Float[Array, "2"], gamma: Parameter, omega0: Parameter
 ) -> Float[Array, "*times 2"]:
-    r"""The free oscillator's state (x, v) a time later,
+    r"""The free oscillator's state (x, v) a time later.
 
     $$\begin{pmatrix} x \\ v \end{pmatrix}(t) = \begin{pmatrix} c + \gamma s & s \\
     -\omega_0^2 s & c - \gamma s \end{pmatrix} \begin{pmatrix} x \\ v \end{pmatrix}(0).$$

@@ -29,6 +29,7 @@ from anypinn.lightning import PINNModule
 from anypinn.lightning.callbacks import DataScaling
 from anypinn.problems import ODEHyperparameters, ODEInverseProblem, ODEProperties
 from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
 warnings.filterwarnings("ignore")
 torch.set_default_dtype(torch.float64)
@@ -46,6 +47,9 @@ class Observed(PINNDataModule):
     def gen_data(self, config):
         return self.seen
 
+    def train_dataloader(self):  # the package's own starts processes, which costs more than a step
+        return DataLoader(self.pinn_ds, batch_size=None)
+
 
 def identify(rates, names, scale):
     def task(data, limit):
@@ -61,6 +65,7 @@ def identify(rates, names, scale):
             fields_config=MLPConfig(
                 in_dim=1, out_dim=1, hidden_layers=[64, 128, 128, 64], activation="tanh",
                 output_activation=None,
+                encode=torch.Tensor.double,  # the initial time is float32 whatever is set
             ),
             params_config=ScalarConfig(init_value=1.0),
             scheduler=ReduceLROnPlateauConfig(
