@@ -8,9 +8,7 @@ window's edge is put, and the march begins again: its own search then finds the 
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -23,7 +21,7 @@ from physml.pinn.ivp._window import Window
 
 # Times in the whole interval. A state seldom crosses something so narrow, and what depends on the
 # state alone is smooth more often than not: there fewer have to do.
-_TIMES, _TIMES_OF_STATES = 1 << 14, 1 << 11
+_TIMES, _TIMES_OF_STATES = 1 << 13, 1 << 11
 _MOST_NUMBERS = 1 << 21  # components times times
 _TOLERANCES = 100.0  # what a residual must change u by
 _MEDIANS = 1000.0  # and how far it must stand out in its window, where rounding may be large
@@ -35,53 +33,56 @@ def stepped_over(
 ) -> Float[np.ndarray, " times"]:
     """Times, one in each pulse of f that the march has not met.
 
-    It looks at the windows in which its times lie closer than the points of their audits.
+    It looks at the windows in which its times lie twice as close as the points of their audits.
     """
-    timed = depends_on_time(problem.rates, marched.t, marched.y)
+    timed = once(_depends_on_time, problem, marched.t, marched.y)
     most = min(_TIMES if timed else _TIMES_OF_STATES, _MOST_NUMBERS // problem.y0.size)
-    windows = jax.tree.map(np.asarray, _used(marched))
-    numbers = most * windows.span / max(np.sum(windows.span), np.finfo(windows.span.dtype).tiny)
-    wide = np.flatnonzero(numbers > num_looked_at(tables, timed))
+    span = np.asarray(marched.windows.span)[: int(marched.num_windows)]
+    numbers = most * span / max(np.sum(span), np.finfo(span.dtype).tiny)
+    wide = np.flatnonzero(numbers > 2 * num_looked_at(tables, timed))
     if not len(wide):
         return np.zeros(0)
     # Powers of two, so that few programs are compiled and windows share their tables.
-    numbers = 1 << np.ceil(np.log2(np.maximum(numbers, 1.0))).astype(int)
-    samples = {number: _samples(tables, int(number)) for number in np.unique(numbers[wide])}
-    looks = [_look(windows, int(i), samples[numbers[i]]) for i in wide]
-    times, states, slopes = (np.concatenate(x, axis=-1) for x in zip(*looks, strict=True))
-    residual = np.abs(slopes - _rates(problem, times, states))
-    size = np.maximum(np.asarray(marched.seen.size), np.max(np.abs(states), axis=1))
-    allowed = float(tolerance.rtol) * size + (0.0 if tolerance.atol is None else tolerance.atol)
-    found, ends = [], np.cumsum(numbers[wide])
-    for i, end in zip(wide, ends, strict=True):
-        some = slice(end - numbers[i], end)
+    numbers = 1 << np.rint(np.log2(numbers[wide])).astype(int)
+    found = []
+    for number in np.unique(numbers):
+        chosen = wide[numbers == number]
+        windows = Window(*(np.asarray(rows)[chosen] for rows in marched.windows))
+        times, states, slopes = _look(tables, windows, int(number))
+        residual = np.abs(slopes - _rates(problem, times, states))
+        size = np.maximum(np.asarray(marched.seen.size), np.max(np.abs(states), axis=(0, 1)))
+        allowed = float(tolerance.rtol) * size + (0.0 if tolerance.atol is None else tolerance.atol)
         with np.errstate(divide="ignore", invalid="ignore"):
-            change = windows.span[i] * residual[:, some] / np.reshape(allowed, (-1, 1))
-        change = np.where(residual[:, some] > 0, change, 0.0)
-        change = np.max(np.where(np.isnan(change), np.inf, change), axis=0)
-        above = change > max(_TOLERANCES, _MEDIANS * np.median(change))
-        found += _peaks(times[some], np.where(above, change, 0.0))
+            change = windows.span[:, None, None] * residual / allowed
+        change = np.max(np.where(residual == 0, 0.0, change), axis=-1)
+        change = np.where(np.isnan(change), np.inf, change)
+        medians = np.median(change, axis=1, keepdims=True)
+        change = np.where(change > np.maximum(_TOLERANCES, _MEDIANS * medians), change, 0.0)
+        found += _peaks(times.ravel(), change.ravel())
     return np.sort([time for _, time in sorted(found, reverse=True)[:_MOST_EDGES]])
 
 
-def _used(marched: March) -> Window:
-    """The windows that there are."""
-    return jax.tree.map(lambda rows: rows[: int(marched.num_windows)], marched.windows)
+def _depends_on_time(problem: InitialValueProblem, t: Array, y: Array) -> bool:
+    return depends_on_time(problem.rates, t, y)
 
 
-class _Samples(NamedTuple):
-    """Scaled times, increasing, and the basis functions and their slopes at them."""
+def _look(
+    tables: Tables, windows: Window, number: int
+) -> tuple[
+    Float[np.ndarray, "windows times"],
+    Float[np.ndarray, "windows times dim"],
+    Float[np.ndarray, "windows times dim"],
+]:
+    """Times in some windows, increasing, the networks' values at them, and their slopes.
 
-    points: np.ndarray
-    values: np.ndarray
-    slopes: np.ndarray
-
-
-def _samples(tables: Tables, number: int) -> _Samples:
-    """The basis is nearly the polynomial through its values at the Gauss points."""
+    The basis is nearly the polynomial through its values at the Gauss points.
+    """
     points, matrix = _evenly(number, tables.points.shape[0])
-    values, slopes = (np.asarray(x).T @ matrix.T for x in (tables.values, tables.slopes))
-    return _Samples(points, values, slopes)
+    values, slopes = (matrix @ np.asarray(x) for x in (tables.values, tables.slopes))
+    half, slope = windows.span[:, None, None] / 2, windows.slope[:, None]
+    moved = half * (slope * (points + 1)[:, None] + values @ windows.coefficients)
+    times = windows.start[:, None] + half[..., 0] * (points + 1)
+    return times, windows.y[:, None] + moved, slope + slopes @ windows.coefficients
 
 
 @functools.cache
@@ -90,20 +91,14 @@ def _evenly(number: int, num_points: int) -> tuple[np.ndarray, np.ndarray]:
     return points, interpolation(gauss(num_points).points, points)
 
 
-def _look(windows: Window, i: int, at: _Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times in a window, the network's values, and its slopes."""
-    half, slope, coefficients = windows.span[i] / 2, windows.slope[i], windows.coefficients[i]
-    states = half * (np.outer(slope, at.points + 1) + coefficients.T @ at.values)
-    slopes = slope[:, None] + coefficients.T @ at.slopes
-    return windows.start[i] + half * (at.points + 1), windows.y[i][:, None] + states, slopes
-
-
 def _rates(problem: InitialValueProblem, times: np.ndarray, states: np.ndarray) -> np.ndarray:
     """f, in an array of a power of two of times, so that few shapes are compiled."""
-    fill = (1 << (len(times) - 1).bit_length()) - len(times)
-    times, states = np.pad(times, (0, fill), "edge"), np.pad(states, ((0, 0), (0, fill)), "edge")
-    rates = once(_compile_rates, problem, times, states)(problem, times, states)
-    return np.asarray(rates)[:, : len(rates[0]) - fill]
+    dim, count = states.shape[-1], times.size
+    fill = (1 << (count - 1).bit_length()) - count
+    flat = np.pad(times.ravel(), (0, fill), "edge")
+    columns = np.pad(states.reshape(count, dim).T, ((0, 0), (0, fill)), "edge")
+    rates = once(_compile_rates, problem, flat, columns)(problem, flat, columns)
+    return np.asarray(rates)[:, :count].T.reshape(states.shape)
 
 
 def _compile_rates(*args: object) -> Callable[..., Array]:
