@@ -217,13 +217,11 @@ def after_pulse(f, start, times, centre, width):
 @pytest.mark.parametrize("start", [0.0, 1e-20, 1.0])
 @pytest.mark.parametrize("f", [smooth_pulse, flat_pulse])
 def test_pulses_in_time_from_any_start(f, start):
-    """Windows of fifty widths meet a pulse; a wide one, and a smooth one of 0.1, need no help."""
+    """Windows of fifty widths meet a pulse; one of 1/6000 of the interval needs no help."""
     for centre, width, max_window in (
         (77.7, 0.1, 5.0), (500.3, 0.1, 5.0), (500.3, 1.0, 50.0), (500.3, 10.0, None),
         (500.3, 0.1, None),
     ):  # fmt: skip
-        if f is flat_pulse and (max_window, width) == (None, 0.1):
-            continue
         shape = jnp.asarray(centre), jnp.asarray(width)
         solution = pinn.solve(
             from_function(f, 1), [start], 600.0, args=shape, max_window=max_window
@@ -235,6 +233,32 @@ def test_pulses_in_time_from_any_start(f, start):
         assert np.max(error) < 1e-12 and np.max(estimate) < 1e-10
         assert np.all((error < 3e-13) | (estimate > error / 10))
         assert int(solution.stats["num_windows"]) < 500
+
+
+def test_pulses_in_a_solution_at_rest():
+    """One window would hold the whole interval; neither pulse touches a point of its audit."""
+
+    def f(t, y, _):
+        at = t[..., None] - jnp.array([300.3, 777.7])
+        return jnp.sum(jnp.exp(-((at / 0.03) ** 2) / 2) / 0.03, axis=-1) - 0.1 * y
+
+    solution = pinn.solve(from_function(f, 1), [0.0], 1000.0)
+    times = np.append(np.linspace(0.0, 1000.0, 101), np.linspace(777.6, 777.8, 21))
+    exact = sum(after_pulse(smooth_pulse, 0.0, times, centre, 0.03) for centre in (300.3, 777.7))
+    error = np.abs(solution(times)[:, 0] - exact)
+    assert np.max(error) < 1e-12
+    assert np.all((error < 3e-13) | (solution.error_estimate(times)[:, 0] > error / 10))
+
+
+@pytest.mark.slow
+def test_a_narrow_bump_that_the_state_crosses():
+    solution = pinn.solve(
+        from_function(lambda t, y, _: jnp.where((y > 50.2) & (y < 50.3), 21.0, 1.0), 1), [0.0], 99.0
+    )
+    times = np.linspace(0.0, 99.0, 991)
+    into = np.clip(times - 50.2, 0.0, 0.1 / 21)
+    np.testing.assert_allclose(solution(times)[:, 0], times + 20 * into, atol=1e-11)
+    assert solution.result == RESULTS.successful
 
 
 @pytest.mark.slow  # compiles the same program as the test above

@@ -79,7 +79,7 @@ def audit(
     start, span, y = place.start, place.span, place.y
     half, eps = span / 2, jnp.finfo(y.dtype).eps
     num, many = between(tables).shape[0], tables.check_points.shape[0]
-    count = many if depends_on_time(field, start, y) else min(num + _FEW, many)
+    count = num_looked_at(tables, depends_on_time(field, start, y))
     points, values = tables.check_points[:count], tables.check_values[:count]
     u = y[:, None] + half * (jnp.outer(slope, points + 1) + coefficients @ values.T)
     left, right = jnp.minimum(place.margins, span / 4)
@@ -100,6 +100,12 @@ def audit(
         span * (residual * jnp.asarray(counts[None], residual.dtype)),
         span * jnp.max(jnp.abs(moved - rates[:, some]), axis=1),
     )
+
+
+def num_looked_at(tables: Tables, timed: bool) -> int:
+    """The number of an audit's points, by whether f depends on the time."""
+    many = tables.check_points.shape[0]
+    return many if timed else min(between(tables).shape[0] + _FEW, many)
 
 
 def between(tables: Tables) -> Float[Array, " between"]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
@@ -42,6 +43,11 @@ class Course(NamedTuple):
     stops: Float[Array, " stops"]
     first_span: Float[Array, ""] | None
     max_window: Float[Array, ""]
+
+    def with_stops(self, times: Float[np.ndarray, " times"]) -> "Course":
+        """The course with more times that no window crosses."""
+        stops = np.unique(np.append(np.asarray(self.stops), times.astype(self.stops.dtype)))
+        return self._replace(stops=jnp.asarray(stops[stops > np.asarray(self.t0)]))
 
     def shortest(self, t: Float[Array, ""], span: Float[Array, ""]) -> Float[Array, ""]:
         """The shortest span that a window near t may have: some roundings of the time.

@@ -15,7 +15,10 @@ from physml.pinn.collocation import Tables, Tolerance
 from physml.pinn.ivp._error_correction import Carried, Corrected, carry_error, judge
 from physml.pinn.ivp._march import Course, InitialValueProblem, Limits, March, march
 from physml.pinn.ivp._room import for_stiff, grow, room_at_first
+from physml.pinn.ivp._stepped_over import stepped_over
 from physml.results import RESULTS
+
+_MOST_TURNS = 4  # in which pulses are met that the march had stepped over
 
 
 class Task(NamedTuple):
@@ -52,28 +55,32 @@ def in_programs(task: Task, ts: Float[Array, " n"], correct: bool) -> tuple[Marc
 
     They have nothing in them that only stiff windows need. That is compiled when the first stiff
     window comes. Nor do they have room for `max_windows` windows of many components: the march goes
-    on in buffers of four times the size, by programs of their own, where they are full.
+    on in buffers of four times the size, by programs of their own, where they are full. A march
+    that has stepped over a pulse of the right-hand side begins again with an edge in it.
     """
     most = task.limits.max_windows
     plain = task = _with_room(task, min(most, room_at_first(task.problem.y0.size)))
     march, carry, end = once(_begin_to_compile, task, ts, correct)
     with single_threaded_blas():  # entered here, since loading BLAS takes as long as some compiling
-        marched, implicit, grown = march(task, None, False), False, False
+        marched, implicit, reshaped, turns = march(task, None, False), False, False, _MOST_TURNS
         while True:
             room = task.limits.max_windows
             if marched.stiff:
                 tables = for_stiff(task.problem, task.tables, marched)
                 implicit, task = True, task._replace(tables=tables)
             elif int(marched.num_windows) == room < most and marched.t < task.course.stops[-1]:
-                grown, task = True, _with_room(task, min(most, 4 * room))
+                reshaped, task = True, _with_room(task, min(most, 4 * room))
                 marched = grow(marched, task.limits.max_windows)
+            elif turns and len(times := stepped_over(*task[:3], marched)):
+                reshaped, turns, marched = True, turns - 1, None
+                task = task._replace(course=task.course.with_stops(times))
             else:
                 break
             march = once(_compile_march, task, marched, implicit)
             marched = march(task, marched, implicit)
         fitting = task.problem, plain.tables, task.tolerance
         plain = task._replace(tables=plain.tables)
-        if grown:
+        if reshaped:
             carry, end = once(_compile_rest, plain, ts, correct, marched)
         carried = carry(*fitting, marched, correct, None, False)
         if carried.stiff:
