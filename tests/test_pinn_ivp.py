@@ -58,6 +58,16 @@ def test_lorenz_to_t20(lorenz):
     assert np.all(np.asarray(solution.stats["residuals"]) <= 1.0)
 
 
+def test_a_solution_is_evaluated_on_the_devices_where_times_are(lorenz):
+    solution, _ = lorenz
+    mesh = jax.sharding.Mesh(jax.devices(), ("rows",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    times = jnp.linspace(0.0, 20.0, 500)
+    found = solution(jax.device_put(times, rows))
+    assert {shard.data.shape for shard in found.addressable_shards} == {(250, 3)}
+    np.testing.assert_array_equal(found, solution(times))
+
+
 def test_networks_fulfil_the_equation_between_their_points(lorenz):
     solution, _ = lorenz
     times = jax.random.uniform(jax.random.key(0), (500,), maxval=20.0)
