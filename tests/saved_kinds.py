@@ -99,7 +99,7 @@ def settings_of_fits():
 def equations():
     """Boundary values, events, delays, constraints, and what is written in other ways."""
     rod = systems.from_function(arch, 2, args={"strength": 2.0})
-    options = dict(parameter="strength", within=(1.8, 2.2), max_points=8, throw=False)
+    options = dict(parameter="strength", within=(1.9, 2.1))
     yield "branch", pinn.follow_branch(rod, held, 0.0, 1.0, **options)
     yield "boundary", pinn.solve_boundary(rod, held, 0.0, 1.0)
     yield "orbit", pinn.periodic_orbit(systems.VanDerPol(), [2.0, 0.0], 6.6)
