@@ -444,7 +444,7 @@ NOT_KEPT = {
     "physml.saving:Keeper",
     *map("physml.fit:{}".format, ("GradientStep", "GameStep", "ProjectionStep", "Report")),  # loops
     "physml.pinn.training:Adversarial",  # it holds optimizers, which are closures
-    "physml.systems:FlatProblem",  # what solvers make of a problem
+    *("physml.systems:FlatProblem", "physml.systems.states:Form"),  # what solvers make of a problem
 }
 
 
