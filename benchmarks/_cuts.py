@@ -18,7 +18,6 @@ from physml import experiment
 
 WORKER = Path(__file__).with_name("_survival.py")
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-CUTS_A_RUN = 4
 LONGEST = 1.5  # seconds of work before a kill
 TIMES = tuple(
     """date command seconds seconds_t20 wall_s _s speedup diffrax_ratio_t20 batch_ratio
@@ -28,7 +27,13 @@ TIMES = tuple(
 
 
 class Work(Protocol):
-    """What a process does in a folder, where it goes on from what is there."""
+    """What a process does in a folder, where it goes on from what is there.
+
+    Attributes:
+        cuts_a_run: how often one run is cut at most.
+    """
+
+    cuts_a_run: int
 
     def cut(self, folder: Path, rng: np.random.Generator) -> bool:
         """Let a process work, and cut it; whether it had not ended before."""
@@ -51,7 +56,7 @@ def cut_runs(work: Work, cuts: int, folder: Path, seed: int) -> list[Found]:
     rng, found = np.random.default_rng(seed), []
     while (left := cuts - sum(run.cuts for run in found)) > 0:
         place, count = folder / f"run_{len(found)}", 0
-        while count < min(left, CUTS_A_RUN) and work.cut(place, rng):
+        while count < min(left, work.cuts_a_run) and work.cut(place, rng):
             count += 1
         found.append(Found(count, work.answer(place)))
     return found
@@ -59,6 +64,8 @@ def cut_runs(work: Work, cuts: int, folder: Path, seed: int) -> list[Found]:
 
 class Killed:
     """A kind of work of `_survival.py`, and SIGKILL; its answer is a checksum of all it found."""
+
+    cuts_a_run = 4
 
     def __init__(self, kind: str):
         self._kind = kind
@@ -89,19 +96,25 @@ class Killed:
 class Interrupted:
     """A script with `--quick`, and Ctrl-C at any moment from its start; its answer is its figures.
 
+    A run is resumed and interrupted again until it has ended, so that the moments lie in all parts
+    of the script, and what many interrupts leave together is compared.
+
     Attributes:
         faults: what was wrong after a Ctrl-C, in words.
         longest_wait: the most seconds between a Ctrl-C and the end of the process.
     """
 
+    cuts_a_run = 1000  # of which no run gets so many: it goes on, and ends
+
     def __init__(self, name: str):
         self.faults: list[str] = []
         self.longest_wait = 0.0
         self._name = name
-        self._seconds = np.inf  # that a whole run takes, once programs are compiled
+        self._seconds = np.inf  # that a run takes which nobody interrupts
 
     def cut(self, folder: Path, rng: np.random.Generator) -> bool:
-        moment, begin = rng.uniform(0.0, self._seconds), time.perf_counter()
+        moment, resumed = rng.uniform(0.0, self._seconds), folder.exists()
+        begin = time.perf_counter()
         process = self._started(folder)
         try:
             process.communicate(timeout=moment)
@@ -110,7 +123,7 @@ class Interrupted:
         pressed = time.perf_counter()
         _, words = process.communicate()
         if (folder / "metrics.json").exists():  # the script had all it wanted
-            self._seconds = min(self._seconds, time.perf_counter() - begin)
+            self._took(resumed, begin)
             return False
         self.longest_wait = max(self.longest_wait, time.perf_counter() - pressed)
         self._look(folder, process.returncode, words)
@@ -118,13 +131,22 @@ class Interrupted:
 
     def answer(self, folder: Path) -> dict[str, Any]:
         if not (folder / "metrics.json").exists():
-            begin, process = time.perf_counter(), self._started(folder)
+            resumed, begin = folder.exists(), time.perf_counter()
+            process = self._started(folder)
             _, words = process.communicate()
-            if process.returncode != 0:
+            if process.returncode != 0 and not resumed:
                 raise RuntimeError(f"{self._name}.py failed: {words}")
-            self._seconds = min(self._seconds, time.perf_counter() - begin)
+            if process.returncode != 0:
+                self.faults.append(f"{self._name}.py failed when resumed: {words[-2000:]}")
+                return {}
+            self._took(resumed, begin)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         return {key: value for key, value in metrics.items() if not key.endswith(TIMES)}
+
+    def _took(self, resumed: bool, begin: float) -> None:
+        """Note how long a whole run takes; the first one compiles what the next ones do not."""
+        if not resumed:
+            self._seconds = min(self._seconds, time.perf_counter() - begin)
 
     def _started(self, folder: Path) -> subprocess.Popen:
         return _start(

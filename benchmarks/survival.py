@@ -53,7 +53,7 @@ class Config(experiment.Config):
     scripts: tuple[str, ...] = ()
     """Which scripts get it; all unless given. MNIST and CIFAR-10 are downloaded if need be."""
     flips: int = 150
-    """Bits that are flipped, in all saved things together."""
+    """Bits that are flipped, in all saved things together; without, checkpoints are not timed."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -63,12 +63,14 @@ def main(config: Config) -> dict[str, Any]:
     if config.quick:
         scripts, interrupts = scripts[:1], 1
     with Run(config.out, config) as run, tempfile.TemporaryDirectory() as folder:
-        killed(run, Path(folder), kills, config.seed)
+        if kills:
+            killed(run, Path(folder), kills, config.seed)
         if interrupts:
             interrupted(run, Path(folder), scripts, interrupts, config.seed)
-        flipped(run, Path(folder), flips, config.seed)
-        steps = 500 if config.quick else 4000
-        run.metrics({"checkpoint_share": checkpoint_share(Path(folder), steps)})
+        if flips:
+            flipped(run, Path(folder), flips, config.seed)
+            steps = 500 if config.quick else 4000
+            run.metrics({"checkpoint_share": checkpoint_share(Path(folder), steps)})
         return run.metrics({})
 
 

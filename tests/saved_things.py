@@ -10,16 +10,17 @@ import numpy as np
 import optax
 from flax import nnx
 
-from physml import data, fit, nn, pinn, reference, surrogate, systems
-from physml.solution import Solution
-from physml.step_maps import StepMap
-
 if __name__ == "__main__":  # before the first array
     jax.config.update("jax_enable_x64", True)
 
+import saved_kinds
+from saved_kinds import ROWS, decay, lorenz_trajectories, rngs
+
+from physml import bayes, classify, data, fit, generative, nn, pinn, reference, surrogate, systems
+from physml.solution import Solution
+from physml.step_maps import StepMap
+
 TIMES = jnp.linspace(0.05, 0.95, 7)
-ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)))
-STARTS = np.random.default_rng(1).normal(size=(4, 3)) + 5.0
 
 
 def heat(u, x, t):
@@ -32,10 +33,6 @@ def start(u, x, t):
 
 def edge(u, x, t):
     return u(x, t)
-
-
-def decay(t, y, args):
-    return -args["k"] * y
 
 
 def constrained(t, y, args):
@@ -52,14 +49,6 @@ def turning(t, y):
 
 def misfit(model, batch, key):
     return model(batch) - batch**2
-
-
-def rngs():
-    return nnx.Rngs(0)
-
-
-def lorenz_trajectories():
-    return reference.trajectories_from(systems.Lorenz(), STARTS, 0.05 * np.arange(21))
 
 
 def small():
@@ -90,7 +79,16 @@ def small():
     yield "diffrax step", reference.RungeKutta4(systems.Rossler(), 0.05)
     yield "standardiser", data.Standardiser.fit(ROWS)
     pixels = np.random.default_rng(0).uniform(size=(4, 6, 6, 1))
-    yield "images", data.Images.from_arrays(pixels, [0, 1, 0, 1])
+    images = data.Images.from_arrays(pixels, [0, 1, 0, 1])
+    yield "images", images
+    yield "autoencoder", nn.Autoencoder.dense(3, (4,), 2, rngs=rngs())
+    yield "variational", nn.Variational(nn.Autoencoder.dense(3, (), 2, rngs=rngs()), rngs=rngs())
+    yield "decoder", nn.ImageDecoder(3, (4, 4, 1), (3,), rngs=rngs())
+    yield "kernels", saved_kinds.settings_of_processes()
+    yield "settings", saved_kinds.settings_of_fits()
+    yield "pairs", data.Pairs(ROWS, ROWS, ROWS[:, 0])
+    yield "windows", data.Windows(ROWS[None], ROWS[:1, 0])
+    yield "evaluation", classify.evaluate(np.full((4, 2), 0.5), images)
 
 
 def large():
@@ -170,8 +168,11 @@ def heavy():
     yield "bundle", pinn.bundle(systems.DrivenOscillator(), box, 1.0, **options)
 
 
-OWN = {"heat": heat, "decay": decay, "growth": growth, "turning": turning}
+OWN = {"heat": heat, "growth": growth, "turning": turning} | saved_kinds.OWN
 """What `load` is handed for them."""
+
+MORE = (saved_kinds.equations, saved_kinds.statistics, saved_kinds.beliefs, saved_kinds.made)
+"""What else there is to save."""
 
 
 def answers(thing):
@@ -217,7 +218,8 @@ def _answers(thing):
         case fit.Fit():
             return thing.model(jnp.ones((3, 1))), thing.history
         case pinn.Identified():
-            return _answers(thing.solution), thing.values, thing.intervals()
+            solutions = [_answers(run.solution) for run in thing.experiments]
+            return solutions, thing.values, thing.intervals()
         case pinn.Discovery():
             return thing.term(jnp.ones((2, 1))), _answers(thing.found), thing.coefficients
         case pinn.PDESolution():
@@ -229,8 +231,23 @@ def _answers(thing):
         case pinn.Bundle():
             asked_at = 0.7, jnp.ones(2), {"gamma": 0.2}
             return thing(*asked_at), thing.error_estimate(*asked_at)
+        case bayes.NetworkBelief() | bayes.SampledNetwork() | generative.Codec():
+            return thing, _answer_of(thing)
+        case pinn.EventSolution():
+            return thing, _answers(thing.solution)
+        case classify.Evaluation():
+            return vars(thing)
         case _:
             return thing
+
+
+def _answer_of(thing):
+    """What a belief predicts, and what a code gives back."""
+    match thing:
+        case generative.Codec():
+            return thing(ROWS[:, : thing.mean.shape[0]])
+        case _:
+            return thing.predict(jnp.ones((2, 1)))
 
 
 def asked(solution, times):

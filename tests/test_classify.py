@@ -113,6 +113,19 @@ def test_members_are_the_models_alone(stacked):
         np.testing.assert_allclose(members[i], expected, rtol=1e-12)
 
 
+def test_images_on_two_devices_are_classified_there(net, stacked):
+    mesh = jax.sharding.Mesh(jax.devices(), ("rows",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    images = jnp.asarray(IMAGES.images[:22])
+    divided = jax.device_put(images, rows)
+    net = jax.device_put(net, jax.devices()[0])  # as a model that is tied to its device
+    for predict, model in ((classify.logits, net), (classify.member_probabilities, stacked)):
+        found = predict(model, divided, batch_size=4)
+        assert {shard.data.shape[-2] for shard in found.addressable_shards} == {11}
+        expected = predict(model, images, batch_size=4)
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
+
+
 def test_a_sweep_has_a_strength_for_each_model():
     strengths = jnp.array([0.0, 0.1])
     start = network(layers=(Dense(5),))

@@ -72,6 +72,16 @@ def test_smooth_solutions_are_right_to_a_rounding(dtype):
     assert np.all(errors <= np.asarray(solution.error_estimate(t)))
 
 
+def test_a_solution_is_evaluated_on_the_devices_where_times_are(lorenz):
+    solution, _ = lorenz
+    mesh = jax.sharding.Mesh(jax.devices(), ("rows",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    times = jnp.linspace(0.0, 20.0, 500)
+    found = solution(jax.device_put(times, rows))
+    assert {shard.data.shape for shard in found.addressable_shards} == {(250, 3)}
+    np.testing.assert_array_equal(found, solution(times))
+
+
 def test_networks_fulfil_the_equation_between_their_points(lorenz):
     solution, _ = lorenz
     times = jax.random.uniform(jax.random.key(0), (500,), maxval=20.0)

@@ -81,6 +81,11 @@ def placed(arrays: PyTree, mesh: Mesh | None, spec: PartitionSpec) -> PyTree:
     return jax.tree.map(put, arrays)
 
 
+def placed_as(values: np.ndarray, like: Array) -> Array:
+    """Numbers where an array lies; JAX may move them to other devices only if it may move that."""
+    return jax.device_put(values, like.sharding if like.committed else None)
+
+
 def on_first(arrays: PyTree, mesh: Mesh | None) -> PyTree:
     """Arrays from the devices of a mesh on its first one, or on the first of this process."""
     if mesh is None:

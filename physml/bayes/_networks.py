@@ -1,22 +1,20 @@
 """Networks that say how far to trust them: the last layer, all weights, ensembles."""
 
 import os
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from physml import fit
-from physml._numerics.calls import answer, ask, checked
+from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_finite, require_key
-from physml._numerics.parts import Parts, take_apart
 from physml._types import FeatureNetwork
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
+from physml.bayes._flat import Flat, LastLayerRows, LinearisedRows
 from physml.bayes._sampler import LEAST_DRAWS, Mode, run_nuts
 from physml.results import raise_if_interrupted
 
@@ -154,7 +152,7 @@ class NetworkBelief(eqx.Module):
     """
 
     belief: LinearBelief
-    _rows: Callable[[Array], tuple[Array, Array]]  # inputs to features, and what they are added to
+    _rows: LastLayerRows | LinearisedRows  # inputs to features, and what they are added to
     _outputs: int = eqx.field(static=True)
 
     @property
@@ -198,14 +196,7 @@ def last_layer(
         >>> bool(sd[1, 0] > 10 * sd[0, 0])
         True
     """
-    graph, state = nnx.split(network)
-
-    def rows(x: Array) -> tuple[Array, Array]:
-        features = ask("network.features", "features(x)", nnx.merge(graph, state).features, x)
-        features = answer("network.features", "features", features)
-        features = jnp.concatenate([features, jnp.ones_like(features[:, :1])], axis=1)
-        return features, jnp.zeros((len(x), targets.shape[1]), features.dtype)
-
+    rows = LastLayerRows(*nnx.split(network), targets.shape[1])
     return NetworkBelief(linear(rows(inputs)[0], targets), rows, targets.shape[1])
 
 
@@ -229,16 +220,10 @@ def laplace_network(
     Source: A. Immer, M. Korzepa, M. Bauer, "Improving predictions of Bayesian neural nets via
     local linearization", AISTATS (2021), arXiv 2008.08400.
     """
-    network = _Flat.of(model, inputs, targets)
+    network = Flat.of(model, inputs, targets)
     jacobian = network.jacobian(inputs)
     goal = (targets - network(network.weights, inputs)).reshape(-1) + jacobian @ network.weights
-
-    def rows(x: Array) -> tuple[Array, Array]:
-        features = network.jacobian(x)
-        offset = network(network.weights, x).reshape(-1) - features @ network.weights
-        return features, offset.reshape(len(x), -1)
-
-    return NetworkBelief(linear(jacobian, goal[:, None]), rows, targets.shape[1])
+    return NetworkBelief(linear(jacobian, goal[:, None]), LinearisedRows(network), targets.shape[1])
 
 
 class SampledNetwork(eqx.Module):
@@ -256,7 +241,7 @@ class SampledNetwork(eqx.Module):
     ess: Float[Array, ""]
     num_divergent: Array
     noise: Float[Array, ""]
-    _network: "_Flat"
+    _network: Flat
 
     @checked
     def predict(self, inputs: Float[Array, "rows inputs"]) -> Prediction:
@@ -300,7 +285,7 @@ def sample_network(
     require_count(num_chains=num_chains, num_warmup=num_warmup)
     require_count(LEAST_DRAWS, num_draws=num_draws)
     belief = laplace_network(model, inputs, targets).belief
-    network = _Flat.of(model, inputs, targets)
+    network = Flat.of(model, inputs, targets)
     density = _WeightDensity(network, belief, inputs, targets)
     chains, result = run_nuts(
         density, density.mode(), key,
@@ -314,7 +299,7 @@ def sample_network(
 
 
 @eqx.filter_jit
-def _diagnosed(network: "_Flat", inputs: Array, weights: Array) -> tuple[Array, Array]:
+def _diagnosed(network: Flat, inputs: Array, weights: Array) -> tuple[Array, Array]:
     """The worst R-hat, and the least effective sample size, of the outputs at the inputs."""
     outputs = jax.vmap(jax.vmap(lambda w: network(w, inputs)))(weights)
     return jnp.max(split_rhat(outputs)), jnp.min(effective_sample_size(outputs))
@@ -323,7 +308,7 @@ def _diagnosed(network: "_Flat", inputs: Array, weights: Array) -> tuple[Array, 
 class _WeightDensity(eqx.Module):
     """The log density of a network's weights, with the precisions of its linearised belief."""
 
-    network: "_Flat"
+    network: Flat
     belief: LinearBelief
     inputs: Array
     targets: Array
@@ -362,34 +347,3 @@ def ensemble(models: PyTree, inputs: Float[Array, "rows inputs"]) -> Prediction:
     outputs = jax.vmap(lambda model: model(inputs))(models)
     mean = jnp.mean(outputs, axis=0)
     return Prediction(mean, jnp.std(outputs, axis=0, ddof=1), jnp.zeros_like(mean))
-
-
-class _Flat(eqx.Module):
-    """A network as a function of one vector of weights and rows of inputs."""
-
-    weights: Float[Array, " weights"]
-    rest: PyTree
-    parts: Parts
-    join: Callable = eqx.field(static=True)
-
-    @classmethod
-    def of(cls, model: PyTree, inputs: Array, targets: Array) -> "_Flat":
-        parts, params, rest = take_apart(model, nnx.Param)
-        weights, join = ravel_pytree(params)
-        network = cls(weights, rest, parts, join)
-        shape = jax.eval_shape(network, weights, inputs).shape
-        if shape != targets.shape:
-            raise ValueError(
-                f"targets must have the shape of the outputs {shape}, got {targets.shape}"
-            )
-        return network
-
-    def __call__(self, weights: Array, inputs: Array) -> Float[Array, "rows outputs"]:
-        model = self.parts.merge(self.join(weights), self.rest)
-        return answer("model", "outputs", ask("model", "model(x)", model, inputs))
-
-    def jacobian(self, inputs: Array) -> Float[Array, "rows_outputs weights"]:
-        """The derivatives of all outputs of all rows in the weights."""
-        of_row = jax.jacrev(lambda w, x: self(w, x[None])[0])
-        found = jax.vmap(of_row, in_axes=(None, 0))(self.weights, inputs)
-        return found.reshape(-1, self.weights.size)

@@ -6,10 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, require_count
+from physml._numerics.devices import WHOLE, mesh_of_rows, on_each, placed
 from physml.classify._objective import Classifier, Pixels, blocked_logits, check_batch_size
 from physml.data import Images
 from physml.fit import Augment
@@ -23,6 +25,7 @@ def logits(
     """The logits of images, by the model in evaluation mode.
 
     Dropout is off and batch normalisation uses its running statistics; the model is not changed.
+    Images that are divided among devices are classified where they lie.
 
     Args:
         model: an `nnx.Module`, or a pytree that holds one, called with images.
@@ -36,7 +39,7 @@ def logits(
             `batch_size` below one.
     """
     check_batch_size(batch_size)
-    return _logits(model, _floats(images), batch_size)
+    return _where_they_lie(_logits, model, _floats(images), batch_size)
 
 
 @checked
@@ -102,7 +105,7 @@ def member_probabilities(
 
 
 def _averaged(
-    predict: Callable[[Classifier, Array, int | None], Array],
+    predict: "_Predict",
     model: Classifier,
     images: Images | Pixels,
     batch_size: int | None,
@@ -114,12 +117,42 @@ def _averaged(
     if (augment is None, key is None) != (views == 1, views == 1):
         raise ValueError(f"augment and key must be given if views is more than 1, got {views}")
     check_batch_size(batch_size)
-    total = predict(model, _floats(images), batch_size)
+    total = _where_they_lie(predict, model, _floats(images), batch_size)
     if augment is None or key is None:
         return total
     for view_key in jax.random.split(key, views - 1):
-        total = total + predict(model, _floats(augment(images, view_key)), batch_size)
+        view = _floats(augment(images, view_key))
+        total = total + _where_they_lie(predict, model, view, batch_size)
     return total / views
+
+
+_Predict = Callable[[Classifier, Array, int | None], Array]
+
+
+def _where_they_lie(
+    predict: _Predict, model: Classifier, images: Array, batch_size: int | None
+) -> Array:
+    """A prediction by each device for the images that it has, where they are divided."""
+    mesh = mesh_of_rows(images)
+    if mesh is None:
+        return predict(model, images, batch_size)
+    arrays, static = eqx.partition(model, eqx.is_array)
+    return _divided(predict, placed(arrays, mesh, WHOLE), static, images, batch_size, mesh)
+
+
+@eqx.filter_jit
+def _divided(
+    predict: _Predict,
+    arrays: Classifier,
+    static: Classifier,
+    images: Array,
+    batch_size: int | None,
+    mesh: Mesh,
+) -> Array:
+    def rows(images: Array, arrays: Classifier) -> Array:  # before an axis of models, if any
+        return jnp.moveaxis(predict(eqx.combine(arrays, static), images, batch_size), -2, 0)
+
+    return jnp.moveaxis(on_each(rows, images, arrays, mesh), 0, -2)
 
 
 @eqx.filter_jit

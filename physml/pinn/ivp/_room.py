@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from physml._numerics.compiled import compiling, lower, once
+from physml._numerics.devices import placed_as
 from physml.pinn.collocation import FEW_COMPONENTS, Tables, find_band, with_implicit
 from physml.pinn.ivp._march import InitialValueProblem, March
 
@@ -29,7 +30,7 @@ def grow(marched: March, num_windows: int) -> March:
     def longer(x: Array) -> Array:
         rows = np.zeros((num_windows, *x.shape[1:]), x.dtype)
         rows[: len(x)] = x
-        return jax.device_put(rows, x.sharding)
+        return placed_as(rows, x)
 
     return eqx.tree_at(lambda m: m.windows, marched, jax.tree.map(longer, marched.windows))
 

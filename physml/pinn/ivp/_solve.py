@@ -13,6 +13,7 @@ from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.compiled import constant
+from physml._numerics.devices import placed_as
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
@@ -257,7 +258,7 @@ def _trim(solution: Solution) -> Solution:
     hidden = dense.networks.hidden  # the one part without a leading axis of windows
     buffers = eqx.tree_at(lambda d: d.networks.hidden, dense, None), solution.error
     # On the host, where nothing has to be compiled.
-    dense, error = jax.tree.map(lambda x: jax.device_put(np.asarray(x)[:size], x.sharding), buffers)
+    dense, error = jax.tree.map(lambda x: placed_as(np.asarray(x)[:size], x), buffers)
     dense = eqx.tree_at(lambda d: d.networks.hidden, dense, hidden, is_leaf=lambda x: x is None)
     stats = dict(solution.stats)
     stats["edges"] = constant(np.asarray(stats["edges"])[: count + 1])
