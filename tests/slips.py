@@ -346,7 +346,7 @@ CALLS = {
         "network": mlp(1 + 2, 5), "critic": mlp(5, 2), "train": ROWS, "labels": np.arange(3) % 2,
         "latent": 1, "optimizers": (ADAM, ADAM), "key": KEY, "steps": 1,
         "objective": generative.Wasserstein(), "residual": None, "residual_weight": 1.0,
-        "batch_size": 2, "turns": 1, "memory": 0.9, "progress": False, "callback": None,
+        "bounds": None, "batch_size": 2, "turns": 1, "memory": 0.9, "progress": False, "callback": None,
     },
     generative.frechet_distance: {"real": ROWS.T, "made": ROWS.T},
     generative.Generator.__call__: {"self": GENERATOR, "z": ROWS[:, :1], "labels": None},
