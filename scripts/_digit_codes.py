@@ -45,7 +45,7 @@ class Codes:
     """Digits, and the codes that are fitted to them, all with an equal number of steps."""
 
     def __init__(self, run: Run, config: DigitsConfig, key: jax.Array):
-        images = config.digits(key).scaled(jnp.float32)
+        images = config.images(key).scaled(jnp.float32)
         parts = images.split((0.7, 0.1, 0.2), key)
         self.train, self.held, self.test = (part.images for part in parts)
         self.run, self.key, self.size = run, key, MNIST if config.mnist else SMALL

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import jax
 
-from physml import data, experiment
+from physml import experiment
+from physml.data import Images, digits, mnist
 
 FEW = 2000  # images of a quick look, and for scores that compare all pairs
 
@@ -19,11 +20,11 @@ class DigitsConfig(experiment.Config):
     data: Path | None = None
     """Folder with MNIST's four files; without it a cache, to which 12 MB are downloaded."""
 
-    def digits(self, key: jax.Array) -> data.Images:
+    def images(self, key: jax.Array) -> Images:
         """The images, before anything is split off; few if quick."""
         if not self.mnist:
-            return data.digits()
-        images, _ = data.mnist(self.data, progress=True)
+            return digits()
+        images, _ = mnist(self.data, progress=True)
         if self.quick:
             images, _ = images.split((FEW / len(images), 1 - FEW / len(images)), key)
         return images
