@@ -25,6 +25,6 @@ class DigitsConfig(experiment.Config):
         if not self.mnist:
             return digits()
         images, _ = mnist(self.data, progress=True)
-        if self.quick:
+        if self.quick and len(images) > FEW:
             images, _ = images.split((FEW / len(images), 1 - FEW / len(images)), key)
         return images
