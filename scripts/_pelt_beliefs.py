@@ -55,20 +55,23 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
     bands = dict(zip(names, np.moveaxis(np.asarray(seen), -1, 0), strict=True))
     figure = plots.predictive(ts + 1900, data, times + 1900, bands, time_unit="year")
     run.figure("pelts_prediction", figure)
-    if not config.quick:
-        compare(run, ts, ys, belief, key)
+    compare(run, ts, ys, belief, key)
 
 
 def compare(
     run: experiment.Run, ts: np.ndarray, ys: np.ndarray, belief: bayes.Posterior, key: jax.Array
 ) -> None:
     """Does it help if hares alone would grow to a limit?"""
-    found = run.part("limit", pelts.identify, pelts.with_limit(), ts, ys)
-    noise, priors = bayes.LogNormalNoise(), pelts.PRIORS | pelts.PRIOR_OF_LIMIT
-    options: dict[str, Any] = {"key": key, "noise": noise, "priors": priors}
-    options["checkpoint"] = run.checkpoint("limit.posterior")
-    other = run.part("limit.posterior", bayes.posterior, found, **options)
-    rows = bayes.compare({"Lotka-Volterra": belief, "with a limit": other})
+
+    def computed() -> list[bayes.Comparison]:
+        """The rows alone, as a part of a run holds no equation of one's own."""
+        found = pelts.identify(pelts.with_limit(), ts, ys)
+        options: dict[str, Any] = {"key": key, "noise": bayes.LogNormalNoise()}
+        options |= {"priors": pelts.PRIORS | pelts.PRIOR_OF_LIMIT}
+        other = bayes.posterior(found, checkpoint=run.checkpoint("compare"), **options)
+        return bayes.compare({"Lotka-Volterra": belief, "with a limit": other})
+
+    rows = run.part("compare", computed)
     for row in rows:
         figures = {"elpd": row.elpd, "log_evidence": row.log_evidence, "pareto_k": row.pareto_k}
         run.metrics(figures, prefix=f"compare.{row.name.replace(' ', '_')}")

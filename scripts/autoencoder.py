@@ -5,7 +5,8 @@ Champion and others do (PNAS 116, 2019). Codes of one to five latent numbers sho
 enough; principal components need six. A network with matrices between encoder and decoder, trained
 with weight decay, stops at these six. The latent numbers are then stepped by a fitted map, and by
 sparse equations that are found for them; both forecast the field. Last, four codes of equal size
-for the 8 x 8 digits, samples of the variational one, and digits upside down, which do not fit.
+for the 8 x 8 digits or MNIST, samples of the variational one, digits upside down, which do not fit,
+and the error for several numbers.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _digit_codes import compare_codes
+from _digit_images import DigitsConfig
 from flax import nnx
 
 from physml import data, dynamics, experiment, generative, nn, plots, reference, surrogate, systems
@@ -33,7 +35,7 @@ FORECASTS = {"vpt_mean": "mean", "vpt_median": "median", "vpt_p5": "5 %", "eps1"
 
 
 @dataclass(frozen=True)
-class Config(experiment.Config):
+class Config(DigitsConfig):
     """Options of the experiment."""
 
     out: Path = Path("results/autoencoder")
@@ -52,7 +54,7 @@ def main(config: Config) -> dict[str, object]:
         lifted = data.from_arrays(states.ts, generative.legendre_lift(states.ys))
         codec = lift(run, config, lifted, keys[1])
         forecast(run, config, codec, lifted, keys[2])
-        compare_codes(run, keys[3], config.latent, steps=100 if config.quick else 3000)
+        compare_codes(run, keys[3], config.latent, config)
         return run.metrics({})
 
 

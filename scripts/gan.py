@@ -18,19 +18,18 @@ jax.config.update("jax_enable_x64", True)  # before anything is computed
 
 from _adversarial_solver import compare_solvers
 from _digit_generators import compare_digits
+from _digit_images import DigitsConfig
 from _window_generators import compare_windows
 
-from physml import data, experiment
+from physml import experiment
 from physml.experiment import Run
 
 
 @dataclass(frozen=True)
-class Config(experiment.Config):
+class Config(DigitsConfig):
     """Options of the experiment."""
 
     out: Path = Path("results/gan")
-    mnist: Path | None = None
-    """Folder of MNIST, for its digits in place of those of 8 x 8 pixels."""
 
 
 def main(config: Config) -> dict[str, object]:
@@ -38,8 +37,7 @@ def main(config: Config) -> dict[str, object]:
     with Run(config.out, config) as run:
         keys = jax.random.split(jax.random.key(config.seed), 3)
         compare_windows(run, keys[0], config.quick)
-        images = data.digits() if config.mnist is None else data.mnist(config.mnist)[0]
-        compare_digits(run, keys[1], images, config.quick)
+        compare_digits(run, keys[1], config)
         compare_solvers(run, keys[2], config.quick)
         return run.metrics({})
 

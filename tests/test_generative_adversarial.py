@@ -111,6 +111,21 @@ def test_the_class_that_is_asked_for_is_made():
         np.testing.assert_allclose(made.mean(axis=0), rows[labels == label].mean(axis=0), atol=1.0)
 
 
+def test_a_generator_keeps_within_bounds():
+    # Half of the numbers lie on a bound, as pixels that are black do.
+    rows = np.clip(PLANE, 0.0, 3.0)
+    options = {"latent": 2, "optimizers": OPTIMIZERS, "key": KEY, "memory": None, "steps": 300}
+    options |= {"objective": generative.Relativistic(0.3), "bounds": (0.0, 3.0)}
+    made = generative.fit_adversarial(*players(), rows, **options).generator
+    found = made.sample(1000, KEY)
+    assert 0.0 <= found.min() and found.max() <= 3.0
+    np.testing.assert_allclose(found.mean(axis=0), rows.mean(axis=0), atol=0.3)
+    # The outputs of the network, through the logistic function and nothing else.
+    outputs = made.network(jnp.ones((1, 2)))
+    np.testing.assert_allclose(made(jnp.ones((1, 2))), 3 / (1 + np.exp(-outputs)), rtol=1e-12)
+    assert "from 0 to 3" in repr(made)
+
+
 def test_a_generator_that_pays_a_residual_obeys_the_equation():
     rows = np.stack([PLANE[:, 0], 2 * PLANE[:, 0] + 0.1 * PLANE[:, 1]], axis=1)
 
@@ -188,6 +203,8 @@ def test_coverage_finds_a_generator_that_has_collapsed():
     ({"batch_size": 513}, "batch_size must be at most 512"),
     ({"turns": 5}, "batch_size must be at most 102"),
     ({"residual_weight": -1.0}, "residual_weight must .*not.*negative"),
+    ({"bounds": (1.0, 0.0)}, "bounds must be two finite numbers, the lower one first"),
+    ({"bounds": (0.0, 3.0)}, "bounds must hold the data, -.* got .0.0, 3.0."),
     ({"train": np.ones((9, 2))}, "train must have rows that differ"),
     ({"train": PLANE[:1]}, "train must have 2 rows or more"),
     ({"labels": np.arange(512) - 1}, "labels must be from 0 to"),

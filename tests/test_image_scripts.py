@@ -107,6 +107,36 @@ def test_cifar10_without_a_mistake(tmp_path):
     assert figures == {"net_confusion", "net_filters", "net_maps"}
 
 
+def test_codes_of_mnist(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    config = script("autoencoder").Config(tmp_path / "run", quick=True, mnist=True, data=folder)
+    with Run(config.out, config) as run:
+        script("_digit_codes").compare_codes(run, jax.random.key(0), 4, config)
+        metrics = run.metrics({})
+    codes = {f"digits.{name}.{key}" for name in ("pca", "dense", "vae", "conv") for key in CODE}
+    swept = {f"digits.{name}_{size}.rel_err" for name in ("pca", "dense") for size in (2, 4)}
+    figures = {"reconstructions", "samples", "interpolation", "digits_latent_size"}
+    check(config.out, metrics, codes | swept, figures)
+    # One number of principal components more cannot make the error larger.
+    assert metrics["digits.pca_4.rel_err"] < metrics["digits.pca_2.rel_err"] < 1
+    assert metrics["digits.pca_4.rel_err"] == metrics["digits.pca.rel_err"]
+    assert metrics["digits.dense_4.rel_err"] == metrics["digits.dense.rel_err"] < 1
+
+
+CODE = ("rel_err", "flagged", "flagged_normal")
+
+
+def test_generators_of_mnist(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    config = script("gan").Config(tmp_path / "run", quick=True, mnist=True, data=folder)
+    with Run(config.out, config) as run:
+        script("_digit_generators").compare_digits(run, jax.random.key(0), config)
+        metrics = run.metrics({})
+    keys = {f"digits.frechet_{name}" for name in ("gan", "vae", "conditional", "floor")}
+    check(config.out, metrics, keys | {"digits.test.nearest", "digits.gan.recall"}, {"digits"})
+    assert metrics["digits.frechet_floor"] < metrics["digits.frechet_gan"]
+
+
 @pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir(), reason="needs the files of MNIST")
 def test_mnist_of_the_published_files(tmp_path):
     mnist = script("mnist")

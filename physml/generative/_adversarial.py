@@ -34,7 +34,8 @@ class Generator(eqx.Module):
     r"""Data from noise: $x = m + s\, G(z, c)$ with z from the standard normal distribution.
 
     m and s normalise the training data as in a `Codec`; c is the class that is asked for, if there
-    are classes, as a row of zeros with a one.
+    are classes, as a row of zeros with a one. With bounds a and b, such as those of an image's
+    pixels, $x = a + (b - a)\, \sigma(G(z, c))$ instead, $\sigma$ the logistic function.
 
     Attributes:
         network: G, from `latent` + `classes` numbers to a row of the data.
@@ -42,6 +43,7 @@ class Generator(eqx.Module):
         scale: s.
         latent: how many numbers z has.
         classes: how many classes there are, 0 if data have none.
+        bounds: a and b, between which all numbers lie, or None.
     """
 
     network: nnx.Module
@@ -49,6 +51,11 @@ class Generator(eqx.Module):
     scale: Float[Array, ""]
     latent: int = eqx.field(static=True)
     classes: int = eqx.field(static=True)
+    bounds: tuple[float, float] | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.bounds is not None:
+            _check_bounds(self.bounds)
 
     def __repr__(self) -> str:
         facts = {
@@ -57,6 +64,8 @@ class Generator(eqx.Module):
             "latent": self.latent,
             "classes": self.classes or "none",
         }
+        if self.bounds is not None:
+            facts["all numbers"] = "from {:g} to {:g}".format(*self.bounds)
         return summary("Generator", facts)
 
     @checked
@@ -74,7 +83,7 @@ class Generator(eqx.Module):
         if z.shape[1] != self.latent:
             raise ValueError(f"z must have {self.latent} columns, got {z.shape[1]}")
         codes = checked_labels(labels, len(z), self.classes, z.dtype)
-        x = self.scale * _made(self.network, z, codes, self.mean.shape)
+        x = self.scale * _made(self.network, z, codes, (self.mean, self.scale), self.bounds)
         return x + jnp.broadcast_to(self.mean, x.shape)
 
     @checked
@@ -123,6 +132,7 @@ def fit_adversarial(
     objective: Objective = Wasserstein(),  # noqa: B008 -- immutable
     residual: RowsResidual | None = None,
     residual_weight: float = 1.0,
+    bounds: tuple[float, float] | None = None,
     batch_size: int = 128,
     turns: int = 1,
     memory: float | None = 0.999,
@@ -158,6 +168,8 @@ def fit_adversarial(
         residual: of rows in the data's own unit, with a row of numbers or a number for each, such
             as `residuals.defects` of windows.
         residual_weight: how much it weighs.
+        bounds: what all numbers of the data lie between, such as the (0, 1) of black and white. A
+            network whose outputs have no bounds needs many steps to learn where pixels are black.
         batch_size: rows in a batch.
         turns: steps of the critic before each step of the generator.
         memory: see `fit.game`: the generator that comes back has the mean weights.
@@ -165,8 +177,9 @@ def fit_adversarial(
 
     Raises:
         TypeError, ValueError: as `fit.game`; data with fewer than two rows, not finite or all the
-            same; labels that are not one for each row or negative; or networks that do not take or
-            give such rows.
+            same; labels that are not one for each row or negative; bounds that are not two numbers,
+            the lower one first, or do not hold the data; or networks that do not take or give such
+            rows.
     """
     train = checked_rows("train", train)
     require_count(latent=latent, turns=turns)
@@ -176,11 +189,14 @@ def fit_adversarial(
         raise ValueError("train must have rows that differ, got rows that are all the same")
     require_count(1, (len(train) // turns, "the rows of train by turns"), batch_size=batch_size)
     require_not_negative(residual_weight=residual_weight)
+    if bounds is not None:
+        _check_bounds(bounds, train)
     dtype = _dtype(network)
     codes = checked_labels(labels, len(train), classes, dtype)
     data = (((train - mean[None]) / scale).astype(dtype), codes)
     unit = (mean.astype(dtype), scale.astype(dtype))
-    game = _Game(objective, residual, jnp.asarray(residual_weight, dtype), unit, latent)
+    weight = jnp.asarray(residual_weight, dtype)
+    game = _Game(objective, residual, weight, unit, latent, bounds)
     _check_networks(game, network, critic, data)
     training = fitting.game(
         (game.of_generator, game.of_critic),
@@ -198,7 +214,7 @@ def fit_adversarial(
         state=state,
     )
     made, judge = training.model
-    generator = Generator(cast(made, train.dtype), mean, scale, latent, classes)
+    generator = Generator(cast(made, train.dtype), mean, scale, latent, classes, bounds)
     return AdversarialFit(generator, judge, training)
 
 
@@ -210,6 +226,7 @@ class _Game(eqx.Module):
     residual_weight: Array
     unit: tuple[Array, Array]  # mean and scale
     latent: int = eqx.field(static=True)
+    bounds: tuple[float, float] | None = eqx.field(static=True)
 
     def of_generator(
         self, generator: PyTree, critic: PyTree, batch: Batch, key: PRNGKeyArray | None
@@ -250,11 +267,23 @@ class _Game(eqx.Module):
         assert key is not None
         real, codes = batch
         z = jax.random.normal(key, (len(real), self.latent), real.dtype)
-        return _made(generator, z, codes, real.shape[1:])
+        return _made(generator, z, codes, self.unit, self.bounds)
 
 
-def _made(network: Callable[[Array], Array], z: Array, codes: Array, row: tuple[int, ...]) -> Array:
-    return network(jnp.concatenate([z, codes], axis=1)).reshape(len(z), *row)
+def _made(
+    network: Callable[[Array], Array],
+    z: Array,
+    codes: Array,
+    unit: tuple[Array, Array],
+    bounds: tuple[float, float] | None,
+) -> Array:
+    """Normalised rows."""
+    mean, scale = unit
+    outputs = network(jnp.concatenate([z, codes], axis=1)).reshape(len(z), *mean.shape)
+    if bounds is None:
+        return outputs
+    low, high = ((end - mean) / scale for end in bounds)
+    return low[None] + (high - low)[None] * jax.nn.sigmoid(outputs)
 
 
 def _scores(critic: Callable[[Array], Array], rows: Array, codes: Array) -> Array:
@@ -282,6 +311,17 @@ def checked_labels(labels: Labels | None, rows: int, classes: int, dtype: DTypeL
             f"labels must be from 0 to {classes - 1}, got {found.min()} to {found.max()}"
         )
     return jax.nn.one_hot(labels, classes, dtype=dtype)
+
+
+def _check_bounds(bounds: tuple[float, float], train: Array | None = None) -> None:
+    """Raise a ValueError unless the bounds are two numbers, the lower one first, and hold data."""
+    if np.shape(bounds) != (2,) or not np.isfinite(bounds).all() or not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds must be two finite numbers, the lower one first, got {bounds}")
+    if train is None:
+        return
+    least, most = float(train.min()), float(train.max())
+    if least < bounds[0] or most > bounds[1]:
+        raise ValueError(f"bounds must hold the data, {least:g} to {most:g}, got {bounds}")
 
 
 def _dtype(network: nnx.Module) -> jnp.dtype:
