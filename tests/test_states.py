@@ -15,8 +15,9 @@ from scipy.integrate import solve_ivp
 
 import physml
 from physml import pinn, reference, systems
+from physml._numerics.interpreter import by_pairs
 from physml.results import RESULTS
-from physml.systems.states import Structure, by_pairs, take_apart_state
+from physml.systems.states import Structure, take_apart_state
 
 TURN = np.linspace(0.0, 2.0, 41)
 

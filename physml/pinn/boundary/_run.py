@@ -27,7 +27,9 @@ from physml.pinn.boundary._solution import (
 )
 from physml.pinn.collocation import free_parameters
 from physml.results import RESULTS, conclude
-from physml.systems import System, check_problem
+from physml.solution import as_written
+from physml.systems import System, flatten_problem
+from physml.systems.states import Form
 
 _DEFAULT_RTOL = (1e-10, 1e-4)  # in float64 and float32
 
@@ -43,6 +45,7 @@ class Task(NamedTuple):
         at: the conditions' times.
         settings: of the search.
         period: of a periodic solution, or a guess of it; None for any other.
+        form: how the user writes a state.
     """
 
     problem: BoundaryProblem
@@ -52,6 +55,7 @@ class Task(NamedTuple):
     at: Float[np.ndarray, " states"]
     settings: Settings
     period: float | None = None
+    form: Form = Form()
 
 
 def check_settings(
@@ -90,7 +94,8 @@ def state_problem(
     (system, args, names), (guess, t, dtype) = equation, start
     args = getattr(system, "args", None) if args is None else args
     args = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, args)
-    system, _ = check_problem(system, guess(np.asarray(t)).astype(dtype), args)
+    first = guess(np.asarray(t)).astype(dtype)
+    system, _, _ = flatten_problem(system, first, args)
     free, unknown = None, np.zeros(0, dtype)
     if len(names):
         free, values = free_parameters(system, args, names, {}, dtype)
@@ -168,7 +173,7 @@ def finish(
         **unknown_numbers(problem, corrected),
         **({} if task.period is None else periodic_facts(task.period, problem, corrected)),
     )
-    return solution, words
+    return as_written(solution, task.form), words
 
 
 def _search(search: Search, task: Task) -> tuple[Found, Float[np.ndarray, " dim"]]:
