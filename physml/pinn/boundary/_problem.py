@@ -114,11 +114,20 @@ class WrittenConditions(eqx.Module):
             given = jax.tree.unflatten(tree, leaves)
             written = [x if isinstance(x, dict) else self.structure.unravel(x) for x in given]
             found = ask("conditions", called(given), self.conditions, *written)
+            what = "numbers, zero where they are met"
             if found is None:
-                answer("conditions", "numbers that are zero where they are met", found)
-            return Structure.of(found).ravel(found)
+                answer("conditions", what, found)
+            numbers = [
+                answer("conditions", what, x, None, _dtype_of(x)) for x in jax.tree.leaves(found)
+            ]
+            return Structure.of(numbers).ravel(numbers)
 
         return by_pairs(of_leaves)(*leaves)
+
+
+def _dtype_of(number: object) -> DTypeLike | None:
+    """That of a complex number, which conditions may return; None of anything else."""
+    return number.dtype if isinstance(number, Array) and jnp.iscomplexobj(number) else None
 
 
 def written(conditions: Callable, structure: Structure | None) -> Callable:
