@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -309,7 +310,7 @@ def test_complex_states_and_conditions():
     """z' = i z with z(1) = i."""
     found = pinn.solve_boundary(
         lambda t, y: {"z": 1j * y["z"]}, lambda a, b: {"end": b["z"] - 1j}, 0.0, 1.0,
-        guess=lambda t: {"z": 1.0 + 0j * t},
+        guess=lambda t: {"z": jax.lax.complex(jnp.ones_like(t), t)},
     )  # fmt: skip
     ts = np.linspace(0.0, 1.0, 11)
     error = np.abs(found(ts)["z"] - 1j * np.exp(1j * (ts - 1)))
@@ -346,3 +347,12 @@ def test_refusals_of_states_as_written(wrong):
     heated = systems.second_order(lambda t, u, v: -jnp.exp(u))
     options = {"conditions": lambda a, b: (a[0], b[0]), "guess": (0.0, 0.0)} | wrong
     pinn.solve_boundary(heated, t0=0.0, t1=1.0, **options)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
+def test_traced_arguments_are_refused_with_the_remedy(transform):
+    def end(k):
+        return pinn.solve_boundary(SPRING, lambda a, b: [a[0] - k, b[0]], 0.0, 1.0)(0.5)[0]
+
+    with pytest.raises(ValueError, match=r"must not be traced, .*: call it outside of jax\.jit"):
+        transform(end)(1.0)

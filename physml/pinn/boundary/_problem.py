@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from physml._numerics.calls import answer, ask
-from physml._numerics.checks import floating_array, require_finite
+from physml._numerics.checks import floating_array, require_finite, require_untraced
 from physml._numerics.compiled import compiling, lower
 from physml._numerics.double_double import DoubleDouble
 from physml._numerics.interpreter import by_pairs, in_double_double
@@ -257,6 +257,7 @@ def take_apart_guess(
     Raises:
         TypeError, ValueError: there is no guess for a function; as `Structure.ravel_rows`.
     """
+    require_untraced("a boundary value problem", guess)
     structure = getattr(system, "structure", None)
     if not isinstance(system, System):
         if not callable(system):

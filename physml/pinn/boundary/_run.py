@@ -92,6 +92,7 @@ def state_problem(
         period: the guess of an unknown period.
     """
     (system, args, names), (guess, t, dtype) = equation, start
+    checks.require_untraced("a boundary value problem", (system, args, conditions))
     args = getattr(system, "args", None) if args is None else args
     args = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, args)
     first = guess(np.asarray(t)).astype(dtype)
@@ -112,7 +113,9 @@ def state_problem(
         unknown_period=period is not None,
         t0=constant(t, dtype),
     )
-    jax.eval_shape(problem.misses, jnp.zeros((num_states, system.dim), dtype), jnp.asarray(unknown))
+    states, p = jnp.zeros((num_states, system.dim), dtype), jnp.asarray(unknown)
+    rates = problem.rates, jnp.zeros(1, dtype), states[:1].T, p
+    checks.require_untraced("a boundary value problem", (), (problem.misses, states, p), rates)
     return problem, unknown
 
 

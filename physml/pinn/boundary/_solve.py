@@ -59,8 +59,9 @@ def solve_boundary(
     out, to twice as far each time, until the solution does not change any more; the solution is
     known up to `solution.t1`.
 
-    It runs on the host, with compiled calls for the equation: it cannot be used in `jax.jit` or
-    `jax.grad`.
+    It runs on the host, with compiled calls for the equation: it cannot be used in `jax.jit`,
+    `jax.grad` or `jax.vmap`. Call it once for each value; a derivative is a difference of two
+    solutions.
 
     Args:
         system: the right-hand side: a system, or a function `f(t, y, args)` or `f(t, y)`, for which
