@@ -255,7 +255,10 @@ def test_states_as_written():
     with pytest.raises(ValueError, match="y0 must have corners of one structure"):
         pinn.bundle(lambda t, y: y, [{"x": 0.5}, {"y": 1.0}], 1.0, **options)
 
-    wave = from_function(lambda t, z, args: 1j * args["w"] * z, like=1j, args={"w": 1.0})
+    def turn(t, z, args):
+        return jax.lax.complex(0.0, args["w"]) * z
+
+    wave = from_function(turn, like=1j, args={"w": 1.0})
     turning = pinn.bundle(wave, 1.0 + 0j, 1.0, parameters={"args.w": (0.5, 1.5)}, **options)
     value = turning(0.7, None, {"args.w": 1.2})
     assert value.dtype == complex and abs(value - np.exp(0.84j)) < 1e-6

@@ -204,7 +204,7 @@ def _scatter_add(
     return x
 
 
-_RULES: dict[str, Rule] = {
+_RULES: dict[str, Callable[..., DoubleDouble | Complex]] = {
     "complex": lambda re, im, **_: Complex(re, im),
     "real": lambda x, **_: x.re,
     "imag": lambda x, **_: x.im,

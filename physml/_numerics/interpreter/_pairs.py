@@ -107,7 +107,7 @@ def _of_equation(equation: JaxprEqn, inputs: list[Any]) -> list[Any]:
     if is_complex and name in _SHARED:
         return _by_parts(equation, inputs)
     if name == "complex":
-        return [Pair(*inputs)]
+        return [Pair(*map(jnp.asarray, inputs))]
     if name == "convert_element_type" and jnp.issubdtype(params["new_dtype"], np.complexfloating):
         return [Pair(jnp.asarray(inputs[0], _real_dtype(params["new_dtype"])), None)]
     inputs = [x.joined() if isinstance(x, Pair) else x for x in inputs]

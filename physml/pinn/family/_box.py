@@ -59,9 +59,11 @@ def check_box(
     args: PyTree,
 ) -> Box:
     """The box, with every static fact checked."""
-    vectors = isinstance(system, System) and getattr(system, "structure", None) is None
-    find = _vector_corners if vectors else _corners
-    system, corners, structure = find(system, y0, args)
+    if isinstance(system, System) and getattr(system, "structure", None) is None:
+        system, corners = _vector_corners(system, y0, args)
+        structure = None
+    else:
+        system, corners, structure = _corners(system, y0, args)
     low, high = (np.asarray(corner) for corner in corners)
     require_finite("y0", corners)
     if not np.all(low <= high):
@@ -80,7 +82,7 @@ def check_box(
 
 def _vector_corners(
     system: System, y0: PyTree, args: PyTree
-) -> tuple[System, Float[Array, "2 dim"], None]:
+) -> tuple[System, Float[Array, "2 dim"]]:
     """The system and the corners of the starts, of a system whose states are vectors."""
     corners = floating_array("y0", y0)
     if corners.ndim == 1:
@@ -90,7 +92,7 @@ def _vector_corners(
             f"y0 must be one start, ({system.dim},), or corners (low, high), (2, {system.dim}); "
             f"got shape {np.shape(y0)}"
         )
-    return check_problem(system, corners[0], args)[0], corners, None
+    return check_problem(system, corners[0], args)[0], corners
 
 
 def _corners(

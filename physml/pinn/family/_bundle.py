@@ -205,8 +205,8 @@ class Bundle(eqx.Module):
                 raise ValueError("y0 must be given: the box holds more than one start")
             parts = [self.low[:dim]]
         else:
-            given = y0 if self.structure is None else self.structure.ravel_rows("y0", y0)
-            parts = [jnp.asarray(given, dtype)]
+            starts = y0 if self.structure is None else self.structure.ravel_rows("y0", y0)
+            parts = [jnp.asarray(starts, dtype)]
         parts += [jnp.asarray(given[name], dtype) for name in self.names]
         most = 1 if batched else 0
         sizes = {part.shape[0] for part in parts[1:] if part.ndim == 1}
