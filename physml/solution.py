@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -275,7 +275,10 @@ def _valid_until(
     return times[jnp.maximum(num_good - 1, 0)], num_good == times.shape[0]
 
 
-def as_written(solution: Solution, form: Form) -> Solution:
+Kind = TypeVar("Kind", bound=Solution)
+
+
+def as_written(solution: Kind, form: Form) -> Kind:
     """A solver's solution, of vectors and a time that grows, in the form in which users write."""
     if form.backwards:
         error = solution.error
@@ -300,7 +303,7 @@ def as_solved(solution: Solution) -> tuple[Solution, Form]:
     return solution, form
 
 
-def _mirrored(solution: Solution, dense: Dense, error: Callable | None) -> Solution:
+def _mirrored(solution: Kind, dense: Dense, error: Callable | None) -> Kind:
     """The solution with the other sign of the time, in which these are its functions."""
     stats = {name: -x if name == "edges" else x for name, x in solution.stats.items()}
     ts, t0, t1 = -solution.ts, -solution.t0, -solution.t1

@@ -91,13 +91,65 @@ def test_what_does_not_round_loses_nothing_and_what_has_no_rule_a_rounding():
     found = jax.jit(in_double_double(shuffled))(x)
     assert rationals(found) == [rationals(x)[1], -rationals(x)[1], rationals(x)[2]]
 
-    def looped(x):
-        return jax.lax.scan(lambda y, _: (jax.scipy.special.erf(y), None), x, length=2)[0]
-
-    hi, lo = jax.jit(in_double_double(looped))(x)
-    value, change = jax.jvp(looped, (x.hi,), (x.lo,))
+    hi, lo = jax.jit(in_double_double(jax.scipy.special.erf))(x)
+    value, change = jax.jvp(jax.scipy.special.erf, (x.hi,), (x.lo,))
     np.testing.assert_allclose(hi, value, rtol=1e-15)
     np.testing.assert_allclose((hi - value) + lo, change, rtol=1e-6)
+
+
+def joined(x):
+    return jax.lax.complex(*jnp.split(x, 2))
+
+
+def parts(z):
+    return jnp.concatenate([z.real, z.imag])
+
+
+REPEATED = jnp.array([0, 0, 2])
+# What gives z back, if each operation is right to all digits.
+IDENTITIES = {
+    "square root": lambda z: jnp.sqrt(z) ** 2,
+    "reciprocal root": lambda z: 1.0 / jax.lax.rsqrt(z) ** 2,
+    "power": lambda z: (z ** (0.5 + 0.5j)) ** (1.0 - 1.0j),
+    "exponential": lambda z: jnp.exp(jnp.log(z)),
+    "near one": lambda z: jnp.log1p(jnp.expm1(z)),
+    "tangents": lambda z: z + jnp.tan(z) * jnp.cos(z) - jnp.sin(z),
+    "hyperbolic": lambda z: z + jnp.tanh(z) * jnp.cosh(z) - jnp.sinh(z),
+    "logistic": lambda z: -jnp.log(1.0 / jax.lax.logistic(z) - 1.0),
+    "sign": lambda z: jnp.sign(z) * jnp.abs(z).astype(complex),
+    "transform": lambda z: jnp.fft.ifft(jnp.fft.fft(z)),
+    "in a plane": lambda z: jnp.fft.ifft2(jnp.fft.fft2(z.reshape(3, 2))).ravel(),
+    "of real numbers": lambda z: jax.lax.complex(jnp.fft.irfft(jnp.fft.rfft(z.real)), z.imag),
+    "split": lambda z: jnp.concatenate(jnp.split(z, 3)),
+    "scan": lambda z: jax.lax.scan(lambda c, x: (c + x, (c + x) - c), 0j * z[0], z)[1],
+    "while": lambda z: jax.lax.while_loop(
+        lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * (1 + 2j) / (1 + 2j)), (0, z)
+    )[1],
+    "cond": lambda z: jax.lax.cond(z[0].real > 0, lambda x: x / 3 * 3, lambda x: 2 * x, z),
+    "scatter": lambda z: z.at[REPEATED].add(1e5 * z[:3]).at[REPEATED].add(-1e5 * z[:3]),
+}
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_complex_numbers_and_loops_in_all_digits(name):
+    def function(x):
+        return parts(IDENTITIES[name](joined(x)))
+
+    x = jnp.asarray(np.random.default_rng(2).uniform(0.2, 1.2, 12))
+    lo = 1e-17 * x[::-1]  # digits that a float would lose
+    found = rationals(jax.jit(in_double_double(function))(DoubleDouble(x, lo)))
+    for value, truth in zip(found, rationals(DoubleDouble(x, lo)), strict=True):
+        assert abs(value - truth) < 2e-24
+
+
+def test_a_transform_against_its_sum():
+    x = jnp.asarray(np.random.default_rng(3).normal(size=4))
+    exact_in = [Fraction(float(v)) for v in x]
+    found = jax.jit(in_double_double(lambda x: parts(jnp.fft.rfft(x))))(exact(x))
+    a, b, c, d = exact_in
+    truth = [a + b + c + d, a - c, a - b + c - d, 0, d - b, 0]
+    for value, expected in zip(rationals(found), truth, strict=True):
+        assert abs(value - expected) < 1e-24
 
 
 def test_float32():

@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -293,3 +294,65 @@ def test_branches_that_cross():
 def test_refusals(wrong):
     arguments = {"system": SPRING, "conditions": ZERO_ENDS, "t0": 0.0, "t1": 1.0} | wrong
     pinn.solve_boundary(**arguments)
+
+
+def test_states_as_written():
+    heated = systems.second_order(lambda t, u, v: -jnp.exp(u))
+    found = pinn.solve_boundary(heated, lambda a, b: (a[0], b[0]), 0.0, 1.0, guess=(0.0, 0.0))
+    plain = pinn.solve_boundary(bratu(), ZERO_ENDS, 0.0, 1.0)
+    np.testing.assert_allclose(found(0.5)[0], plain(0.5)[0], rtol=1e-14)
+    assert "states" in repr(found) and found.ys[1].shape == (1001,)
+    again = pinn.solve_boundary(heated, lambda a, b: (a[0], b[0]), 0.0, 1.0, guess=found)
+    np.testing.assert_allclose(again(0.3)[1], found(0.3)[1], rtol=1e-13)
+
+
+def test_complex_states_and_conditions():
+    """z' = i z with z(1) = i."""
+    found = pinn.solve_boundary(
+        lambda t, y: {"z": 1j * y["z"]}, lambda a, b: {"end": b["z"] - 1j}, 0.0, 1.0,
+        guess=lambda t: {"z": jax.lax.complex(jnp.ones_like(t), t)},
+    )  # fmt: skip
+    ts = np.linspace(0.0, 1.0, 11)
+    error = np.abs(found(ts)["z"] - 1j * np.exp(1j * (ts - 1)))
+    estimate = found.error_estimate(ts)["z"]
+    assert np.max(estimate) < 1e-13 and np.all(error < 10 * np.max(estimate))
+
+
+@pytest.mark.slow
+def test_orbits_and_branches_of_states_as_written():
+    def oscillator(t, y):
+        return {"x": y["v"], "v": (1 - y["x"] ** 2) * y["v"] - y["x"]}
+
+    orbit = pinn.periodic_orbit(oscillator, {"x": 2.0, "v": 0.0}, 6.6)
+    assert abs(orbit.period - 6.6632868593231) < 1e-12 and set(orbit(1.0)) == {"x", "v"}
+
+    def heated(t, y, p):
+        return {"u": y["v"], "v": -p["strength"] * jnp.exp(y["u"])}
+
+    branch = pinn.follow_branch(
+        heated, lambda a, b, p: {"left": a["u"], "right": b["u"]}, 0.0, 1.0,
+        parameter="strength", within=(0.5, 4.0), guess={"u": 0.0, "v": 0.0},
+        args={"strength": 1.0},
+    )  # fmt: skip
+    assert abs(branch.folds[0].parameters["strength"] - 3.513830719125) < 1e-10
+
+
+@refusals(
+    ({"guess": None}, "guess must be given where the system is a function", TypeError),
+    ({"conditions": lambda a, b: (a[0],)}, "conditions must return 2 numbers"),
+    ({"conditions": lambda a, b: None}, "conditions must return numbers", TypeError),
+    ({"conditions": lambda a, b: "no"}, "conditions must return numbers", TypeError),
+)
+def test_refusals_of_states_as_written(wrong):
+    heated = systems.second_order(lambda t, u, v: -jnp.exp(u))
+    options = {"conditions": lambda a, b: (a[0], b[0]), "guess": (0.0, 0.0)} | wrong
+    pinn.solve_boundary(heated, t0=0.0, t1=1.0, **options)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
+def test_traced_arguments_are_refused_with_the_remedy(transform):
+    def end(k):
+        return pinn.solve_boundary(SPRING, lambda a, b: [a[0] - k, b[0]], 0.0, 1.0)(0.5)[0]
+
+    with pytest.raises(ValueError, match=r"must not be traced, .*: call it outside of jax\.jit"):
+        transform(end)(1.0)

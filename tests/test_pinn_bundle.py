@@ -236,3 +236,30 @@ def test_a_small_residual_on_a_repelling_solution_gets_a_verdict():
         trained = pinn.bundle(system, [1.0], 2.0, parameters=ranges, units=60, key=KEY)
     assert trained.result == RESULTS.suspect
     assert float(trained.stats["error_max"]) > 1e-3
+
+
+def test_states_as_written():
+    """A spring in a dictionary, and a complex amplitude with a free frequency."""
+    options = dict(key=KEY, units=60, num_checks=20)
+    box = [{"x": 0.5, "v": -1.0}, {"x": 1.5, "v": 1.0}]
+    spring = pinn.bundle(lambda t, y: {"x": y["v"], "v": -y["x"]}, box, 1.0, **options)
+    start, ts = {"x": 1.0, "v": 0.5}, jnp.array([0.3, 0.9])
+    found, error = spring(0.9, start), spring.error_estimate(0.9, start)
+    truth = np.cos(0.9) + 0.5 * np.sin(0.9)
+    assert abs(found["x"] - truth) < 10 * error["x"] < 1e-6
+    rows = spring.solutions(ts, {"x": jnp.array([1.0, 0.7]), "v": jnp.array([0.5, 0.0])})
+    np.testing.assert_allclose(rows["x"][0, 1], found["x"], rtol=1e-10)
+    np.testing.assert_allclose(rows["x"][1], 0.7 * np.cos(ts), atol=1e-6)
+    with pytest.raises(ValueError, match=r"must have the structure .*'v': .*, got .*'q'"):
+        spring(0.9, {"q": 1.0})
+    with pytest.raises(ValueError, match="y0 must have corners of one structure"):
+        pinn.bundle(lambda t, y: y, [{"x": 0.5}, {"y": 1.0}], 1.0, **options)
+
+    def turn(t, z, args):
+        return jax.lax.complex(0.0, args["w"]) * z
+
+    wave = from_function(turn, like=1j, args={"w": 1.0})
+    turning = pinn.bundle(wave, 1.0 + 0j, 1.0, parameters={"args.w": (0.5, 1.5)}, **options)
+    value = turning(0.7, None, {"args.w": 1.2})
+    assert value.dtype == complex and abs(value - np.exp(0.84j)) < 1e-6
+    assert turning.solutions(ts, None, {"args.w": jnp.ones(3)}).shape == (3, 2)

@@ -348,3 +348,15 @@ def test_single_precision():
     error = np.abs(np.asarray(solution.ys) - truth)
     assert error.max() < 1e-6
     assert np.all(error <= 10 * np.asarray(solution.error_estimate(solution.ts)))
+
+
+def test_traced_arguments_are_refused_with_the_remedy():
+    def end(k):
+        mixed = with_mass(lambda t, y, args: [-k * y[0], y[0] + y[1] - 1], np.diag([1.0, 0.0]))
+        return pinn.solve_constrained(mixed, [0.5, 0.5], 1.0)(1.0)[0]
+
+    for transform in (jax.jit, jax.grad):  # k is closed over
+        with pytest.raises(
+            ValueError, match=r"must not be traced, .*: call it outside of jax\.jit"
+        ):
+            transform(end)(1.0)

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -211,3 +212,17 @@ def test_known_systems(system, expected):
     found = system.rate(0.0, jnp.array([0.5]), jnp.array([[0.8]]), None)
     np.testing.assert_allclose(found, [expected], rtol=1e-14)
     assert system.delays == (system.tau,)
+
+
+def test_traced_arguments_are_refused_with_the_remedy():
+    def end(k, delay=1.0):
+        decay = systems.delayed(lambda t, y, past, args: -args * past[0], delay)
+        return pinn.solve_delays(decay, [1.0], 2.0, args=k)(1.0)[0]
+
+    for transform in (jax.jit, jax.grad):
+        with pytest.raises(
+            ValueError, match=r"must not be traced, .*: call it outside of jax\.jit"
+        ):
+            transform(end)(1.0)
+    with pytest.raises(ValueError, match=r"delays\[0\] must not be traced"):
+        jax.grad(end, argnums=1)(1.0, 1.0)

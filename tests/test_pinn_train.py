@@ -212,3 +212,20 @@ def test_traced_problems_are_refused():
 def test_bad_input(change):
     arguments = {"network": network(), "system": decay, "y0": [1.0], "t1": 1.0, "args": 1.0}
     pinn.train(**(arguments | change))
+
+
+def test_states_as_written_and_back_in_time():
+    """z' = i z of a complex number, from 0 back to -2."""
+    options = dict(ts=[0.0, -1.0, -2.0], points=pinn.Even(40))
+    training = pinn.train(
+        network(2), lambda t, y: {"z": 1j * y["z"]}, {"z": 1.0 + 0j}, -2.0, **options
+    )
+    solution = training.solution
+    np.testing.assert_allclose(solution.ys["z"], np.exp([0j, -1j, -2j]), atol=1e-6)
+    error = np.abs(solution(-1.5)["z"] - np.exp(-1.5j))
+    assert error < 10 * solution.error_estimate(-1.5)["z"] < 1e-5
+    with pytest.raises(ValueError, match=r"scales\.state must be a number or have"):
+        pinn.train(
+            network(2), lambda t, y: {"z": 1j * y["z"]}, {"z": 1.0 + 0j}, -2.0,
+            scales=pinn.Scales(1.0, {"x": 1.0}),
+        )  # fmt: skip

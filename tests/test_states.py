@@ -15,8 +15,9 @@ from scipy.integrate import solve_ivp
 
 import physml
 from physml import pinn, reference, systems
+from physml._numerics.interpreter import by_pairs
 from physml.results import RESULTS
-from physml.systems.states import Structure, by_pairs, take_apart_state
+from physml.systems.states import Structure, take_apart_state
 
 TURN = np.linspace(0.0, 2.0, 41)
 
@@ -503,3 +504,31 @@ def test_modules_are_right_hand_sides():
 
     slope = jax.grad(at_end)(jnp.asarray(4.0))
     np.testing.assert_allclose(slope, -np.sin(2.0) / 4, rtol=1e-10)
+
+
+def shifted(t, z):
+    """i z, by a loop whose sums lose three digits of a float."""
+    return 1j * jax.lax.fori_loop(0, 2, lambda i, c: c + jnp.where(i == 0, 1e3, -1e3), z)
+
+
+K = np.where(np.fft.fftfreq(8, 1 / 8) == -4, 0.0, np.fft.fftfreq(8, 1 / 8))
+RING = 2 * np.pi * np.arange(8) / 8
+
+
+def carried(t, u):
+    """-u_x of a wave on a ring, by Fourier transforms of a large mean."""
+    return -jnp.fft.ifft(1j * K * jnp.fft.fft(u + 1e3)).real
+
+
+@pytest.mark.parametrize(
+    ("f", "y0", "truth"),
+    [
+        (shifted, 1.0 + 0.5j, lambda t: (1.0 + 0.5j) * np.exp(1j * t)),
+        (carried, np.sin(RING), lambda t: np.sin(RING - t[:, None])),
+    ],
+)
+def test_what_rounds_in_the_right_hand_side_is_corrected(f, y0, truth):
+    solution = pinn.solve(f, jnp.asarray(y0), t1=2.0)
+    ts = np.linspace(0.0, 2.0, 51)
+    error, estimate = np.abs(solution(ts) - truth(ts)), solution.error_estimate(ts)
+    assert np.max(estimate) < 2e-14 and np.all(error < 10 * np.max(estimate))

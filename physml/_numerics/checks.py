@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from physml._numerics.compiled import constant
 from physml._numerics.devices import on_host
@@ -22,6 +22,25 @@ from physml._numerics.devices import on_host
 def is_concrete(value: object) -> bool:
     """Whether the numbers in an array can be read now (it is not traced)."""
     return not isinstance(value, Tracer)
+
+
+def require_untraced(solver: str, given: PyTree, *calls: tuple[Any, ...]) -> None:
+    """Raise ValueError where JAX traces what a solver gets that runs on the host.
+
+    Args:
+        solver: its name.
+        given: its arguments.
+        calls: functions, each with examples of its arguments, that may close over traced values.
+    """
+    leaves = [*jax.tree.leaves(given), jnp.negative(1.0)]  # of which jax.jit traces the last, too
+    if all(map(is_concrete, leaves)):  # of other arguments the functions may not even be called
+        leaves = [x for f, *examples in calls for x in jax.make_jaxpr(f)(*examples).consts]
+    if not all(map(is_concrete, leaves)):
+        raise ValueError(
+            f"the arguments of {solver} must not be traced, because it runs on the host: call it "
+            "outside of jax.jit, jax.grad and jax.vmap, once for each value (a derivative is a "
+            "difference of two solutions), got a traced value"
+        )
 
 
 def floating_array(name: str, value: object, dtype: DTypeLike | None = None) -> Array:

@@ -166,6 +166,13 @@ def matmul(a: DoubleDouble, b: DoubleDouble, *, digits: float = 1.65) -> DoubleD
     return total
 
 
+def exactly_summable(x: DoubleDouble, count: int) -> Float[Array, "num rows columns"]:
+    """Arrays that add up to the rows of x; sums of up to `count` numbers of one are exact."""
+    digits = jnp.finfo(x.hi.dtype).nmant + 1
+    bits = max(digits - 1 - count.bit_length(), 1)
+    return _slices(x, 1, bits, -(-2 * digits // bits))
+
+
 def _slices(x: DoubleDouble, axis: int, bits: int, num: int) -> Float[Array, "num *shape"]:
     """Arrays that add up to x, each of whole multiples of a smaller power of two than the last."""
     digits = jnp.finfo(x.hi.dtype).nmant + 1

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics.batch import over_batch
 from physml._numerics.calls import answer, ask, checked, takes
 from physml._numerics.checks import require_count, require_positive
+from physml._numerics.interpreter import by_pairs
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.systems._base import (
@@ -22,7 +23,7 @@ from physml.systems._base import (
     as_tuple,
     times_within,
 )
-from physml.systems.states import Structure, by_pairs, take_apart_state
+from physml.systems.states import Structure, take_apart_state
 
 
 class FunctionSystem(System):

@@ -13,6 +13,7 @@ from physml._numerics.calls import answer, ask
 from physml.pinn.boundary._discretisation import Discretisation, Iterate, Sizes
 from physml.pinn.boundary._linear import Factors, Step
 from physml.pinn.boundary._mesh import Found
+from physml.pinn.boundary._problem import called
 from physml.pinn.boundary._run import Task, finish, make_search
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.results import RESULTS
@@ -46,8 +47,7 @@ class OnArc(eqx.Module):
 
     def __call__(self, *given: PyTree) -> Array:
         *states, parameters = given
-        form = f"conditions({', '.join(f'y{k}' for k in range(len(states)))}, parameters)"
-        found = ask("conditions", form, self.conditions, *given)
+        found = ask("conditions", called(given), self.conditions, *given)
         dim, unknown = self.states.shape[1], self.unknown.size
         what = f"{dim + unknown - 1} numbers, one for each component and each parameter in free"
         rows = answer("conditions", what, found, None, self.step.dtype)

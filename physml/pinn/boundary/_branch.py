@@ -1,6 +1,7 @@
 """Branches of solutions: a boundary value problem followed in one of its parameters."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,14 +12,14 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked, summary
-from physml._types import Numbers
 from physml.pinn.boundary._arc import FIRST_STEP, Arc, OnArc
 from physml.pinn.boundary._infinite import Ends
-from physml.pinn.boundary._problem import as_guess
+from physml.pinn.boundary._problem import as_guess, take_apart_guess, written
 from physml.pinn.boundary._run import Task, check_settings, state_problem
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.results import RESULTS, conclude
 from physml.systems import System
+from physml.systems.states import Form
 
 _LONGEST_STEP = 0.1
 _EASY = 4  # Newton's steps up to which the next step along the arc is longer
@@ -61,14 +62,14 @@ class Branch(eqx.Module):
 
 @checked
 def follow_branch(
-    system: System,
-    conditions: Callable[..., Numbers],
+    system: System | Callable[..., Any],
+    conditions: Callable[..., PyTree],
     t0: float,
     t1: float,
     *,
     parameter: str,
     within: tuple[float, float],
-    guess: Numbers | Callable[[Array], Numbers] | None = None,
+    guess: PyTree | Callable[[Array], PyTree] = None,
     backwards: bool = False,
     free: Sequence[str] = (),
     args: PyTree = None,
@@ -91,13 +92,12 @@ def follow_branch(
     equations are singular there, its error cannot be estimated, and its own result is `suspect`.
 
     Args:
-        system: the right-hand side.
+        system, guess: as for `solve_boundary`; the guess is that of the first solution.
         conditions: `conditions(y0, y1, parameters)`, zero where they are met, of the states at `t0`
             and `t1` and a dictionary of the parameter and those in `free`.
         t0, t1: the interval.
         parameter: the name of the parameter: the system's own, or a key of `args`. It is a number.
         within: the range of the parameter; the branch ends where it leaves it.
-        guess: of the first solution, as for `solve_boundary`.
         backwards: begin with falling values of the parameter.
         free: names of other unknown parameters, each with a condition more.
         args, rtol, atol, num_points, max_windows, max_steps: as for `solve_boundary`.
@@ -130,18 +130,22 @@ def follow_branch(
     if not within[0] < within[1]:
         raise ValueError(f"within must be low < high, got {within}")
     checks.require_count(2, max_points=max_points)
-    start, dtype = as_guess(guess, getattr(system, "dim", 0), (t0, t1))
+    system, guess, structure = take_apart_guess(system, guess, t0)
+    start, dtype = as_guess(guess, system.dim, (t0, t1))
     settings = check_settings(rtol, atol, num_points, max_windows, max_steps, dtype)
     names = (*free, parameter)
-    nowhere = jnp.zeros((2, getattr(system, "dim", 0)), dtype), jnp.zeros(len(names), dtype)
-    conditions = OnArc(conditions, names, *nowhere, *nowhere, jnp.zeros((), dtype))
+    nowhere = jnp.zeros((2, system.dim), dtype), jnp.zeros(len(names), dtype)
+    conditions = OnArc(
+        written(conditions, structure), names, *nowhere, *nowhere, jnp.zeros((), dtype)
+    )
     equation, given = (system, args, names), (start, t0, dtype)
     problem, unknown = state_problem(equation, conditions, given, num_states=2)
     if len(unknown) != len(names):
         raise ValueError(f"parameter and free must be single numbers, got {len(unknown)} in all")
     if not within[0] <= unknown[-1] <= within[1]:
         raise ValueError(f"within must hold {parameter} = {unknown[-1]}, got {within}")
-    task = Task(problem, start, unknown, Ends(t0, t1), np.array([t0, t1]), settings)
+    ends, at, form = Ends(t0, t1), np.array([t0, t1]), Form(structure)
+    task = Task(problem, start, unknown, ends, at, settings, form=form)
     with single_threaded_blas():
         arc = Arc(task, conditions, within[1] - within[0])
         branch, words = _follow(arc, within, -1.0 if backwards else 1.0, max_points)

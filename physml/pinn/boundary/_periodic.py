@@ -1,6 +1,7 @@
 """Periodic orbits: a boundary value problem whose length may be unknown."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,10 +14,11 @@ from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.pinn.boundary._infinite import Ends
 from physml.pinn.boundary._mesh import Settings
-from physml.pinn.boundary._problem import Guess, as_guess
+from physml.pinn.boundary._problem import Guess, as_guess, take_apart_guess
 from physml.pinn.boundary._run import Task, check_settings, run, state_problem
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.systems import System
+from physml.systems.states import Form
 
 _STATES = 400  # in a period of the guess, where it is looked at
 _PERIODS = 2.4  # that a state runs for
@@ -47,8 +49,8 @@ class _ClosedAndFixed(eqx.Module):
 
 @checked
 def periodic_orbit(
-    system: System,
-    guess: Numbers | Callable[[Array], Numbers],
+    system: System | Callable[..., Any],
+    guess: PyTree | Callable[[Array], PyTree],
     period: float,
     *,
     t0: float = 0.0,
@@ -69,7 +71,7 @@ def periodic_orbit(
     of the driving force's.
 
     Args:
-        system: the right-hand side.
+        system: the right-hand side: a system, or a function `f(t, y, args)` or `f(t, y)`.
         guess: a state near the orbit, from which the system runs, and the part of its trajectory
             that nearly closes is the guess; or states at even times from t0 to t0 + period, shape
             (times, dim); or a function of the time, such as a solution that has come near the
@@ -96,12 +98,14 @@ def periodic_orbit(
     checks.require_positive(period=period)
     checks.require_finite("t0", t0)
     t0, period = float(t0), float(period)
-    start, dtype = as_guess(guess, getattr(system, "dim", 0), (t0, t0 + period))
+    system, guess, structure = take_apart_guess(system, guess, t0)
+    start, dtype = as_guess(guess, system.dim, (t0, t0 + period))
     settings = check_settings(rtol, atol, num_points, max_windows, max_steps, dtype)
     if not callable(guess) and np.ndim(guess) == 1:
         states, period = _recurrence(system, args, start(np.asarray(t0)), t0, period)
         start, _ = as_guess(states, system.dim, (t0, t0 + period))
     task = _task(system, args, start, (t0, period), dtype, settings)
+    task = task._replace(form=Form(structure))
     return run(task, ts, "pinn.periodic_orbit", throw=throw)
 
 

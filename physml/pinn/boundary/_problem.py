@@ -1,7 +1,8 @@
 """A boundary value problem with its guess, and the programs that evaluate it."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,14 +11,16 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from physml._numerics.calls import answer, ask
-from physml._numerics.checks import floating_array, require_finite
+from physml._numerics.checks import floating_array, require_finite, require_untraced
 from physml._numerics.compiled import compiling, lower
 from physml._numerics.double_double import DoubleDouble
-from physml._numerics.interpreter import in_double_double
+from physml._numerics.interpreter import by_pairs, in_double_double
+from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.pinn.collocation import Parameters, exact_defect, exact_nodes_in, left_out
 from physml.solution import Solution
-from physml.systems import System
+from physml.systems import System, from_function
+from physml.systems.states import Structure, take_apart_state
 
 Guess = Callable[[Float[np.ndarray, "*times"]], Float[np.ndarray, "*times dim"]]
 
@@ -80,18 +83,63 @@ class BoundaryProblem(eqx.Module):
     ) -> Float[Array, " conditions"]:
         """By how much the conditions are missed: zero where they are met."""
         given: list[object] = list(states)
-        words = ["y0", "y1", "y2"][: len(given)] if len(given) < 4 else ["y0", "...", "yn"]
         if self.free is not None:
             given.append(self.free.split(p[:-1] if self.unknown_period else p))
-            words.append("parameters")
-        form = f"conditions({', '.join(words)})"
-        found = ask("conditions", form, self.conditions, *given)
+        found = ask("conditions", called(given), self.conditions, *given)
         what = f"{self.dim + self.num_unknown} numbers, one for each component"
         what += " and each free parameter" * (self.num_unknown > 0)
         found = answer("conditions", what, found, None, self.dtype)
         if found.shape != (self.dim + self.num_unknown,):
             raise ValueError(f"conditions must return {what}, got shape {found.shape}")
         return found
+
+
+class WrittenConditions(eqx.Module):
+    """A user's conditions on states that are no vectors, as conditions on vectors.
+
+    The answers may be any tree of numbers; a complex one is two conditions.
+
+    Attributes:
+        conditions: of states as the user writes them, and of the free parameters by name.
+        structure: of the states.
+    """
+
+    conditions: Callable
+    structure: Structure = eqx.field(static=True)
+
+    def __call__(self, *given: PyTree) -> Float[Array, " conditions"]:
+        leaves, tree = jax.tree.flatten(given)
+
+        def of_leaves(*leaves: Array) -> Array:
+            given = jax.tree.unflatten(tree, leaves)
+            written = [x if isinstance(x, dict) else self.structure.unravel(x) for x in given]
+            found = ask("conditions", called(given), self.conditions, *written)
+            what = "numbers, zero where they are met"
+            if found is None:
+                answer("conditions", what, found)
+            numbers = [
+                answer("conditions", what, x, None, _dtype_of(x)) for x in jax.tree.leaves(found)
+            ]
+            return Structure.of(numbers).ravel(numbers)
+
+        return by_pairs(of_leaves)(*leaves)
+
+
+def _dtype_of(number: object) -> DTypeLike | None:
+    """That of a complex number, which conditions may return; None of anything else."""
+    return number.dtype if isinstance(number, Array) and jnp.iscomplexobj(number) else None
+
+
+def written(conditions: Callable, structure: Structure | None) -> Callable:
+    """Conditions on states as the user writes them, as conditions on vectors."""
+    return conditions if structure is None else WrittenConditions(as_pytree(conditions), structure)
+
+
+def called(given: Sequence[object]) -> str:
+    """How conditions are called: with vectors, and a dictionary of parameters if any are free."""
+    num = sum(not isinstance(x, dict) for x in given)
+    words = ["y0", "y1", "y2"][:num] if num < 4 else ["y0", "...", "yn"]
+    return f"conditions({', '.join(words + ['parameters'] * (len(given) - num))})"
 
 
 class Programs(NamedTuple):
@@ -193,6 +241,68 @@ def _exact_conditions(
     """By how much the conditions are missed; the arguments come as double-doubles."""
     in_full = in_double_double(problem.misses)
     return in_full(DoubleDouble(states, states_rest), DoubleDouble(p, p_rest)).hi
+
+
+def take_apart_guess(
+    system: System | Callable[..., Any], guess: Any, t0: float
+) -> tuple[System, Any, Structure | None]:
+    """The system, the guess in vectors, and the structure of the states as the user writes them.
+
+    Args:
+        system: a system, or a right-hand side `f(t, y, args)` or `f(t, y)`, whose states are like
+            the guess.
+        guess: as for `as_guess`, of states that may be no vectors.
+        t0: a time at which a guess that is a function is known.
+
+    Raises:
+        TypeError, ValueError: there is no guess for a function; as `Structure.ravel_rows`.
+    """
+    require_untraced("a boundary value problem", guess)
+    structure = getattr(system, "structure", None)
+    if not isinstance(system, System):
+        if not callable(system):
+            raise TypeError(f"system must be a System or a function, got {type(system).__name__}")
+        if guess is None:
+            raise TypeError("guess must be given where the system is a function, got None")
+        structure = _structure_of(guess, t0)
+        system = from_function(system, like=structure)
+        structure = system.structure
+    if structure is None:
+        return system, guess, None
+    if isinstance(guess, Solution):
+        if guess.structure != structure:
+            found = "vectors" if guess.structure is None else guess.structure.words
+            raise ValueError(f"guess must have the structure {structure.words}, got {found}")
+        ys = jax.vmap(structure.ravel)(guess.ys)
+        guess = dataclasses.replace(guess, ys=ys, structure=None)
+    elif callable(guess):
+        guess = _InVectors(guess, structure)
+    elif guess is not None:
+        guess = structure.ravel_rows("guess", guess)
+    return system, guess, structure
+
+
+def _structure_of(guess: Any, t0: float) -> Structure:
+    """The structure of the states that a guess stands for; rows of numbers are many vectors."""
+    if isinstance(guess, Solution) and guess.structure is not None:
+        return guess.structure
+    if callable(guess):
+        guess = ask("guess", "guess(t)", guess, jnp.asarray(t0, jnp.zeros(()).dtype))
+    elif not isinstance(guess, dict | tuple) and np.ndim(guess) == 2:
+        guess = guess[0]
+    return take_apart_state("guess", guess)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _InVectors:
+    """A user's guess, a function of the time, as one whose states are vectors."""
+
+    guess: Callable
+    structure: Structure
+
+    def __call__(self, t: Array) -> Float[Array, " dim"]:
+        found = ask("guess", "guess(t)", self.guess, t)
+        return self.structure.ravel_answer("guess", "a state", found, t.dtype)
 
 
 def as_guess(

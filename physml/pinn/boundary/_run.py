@@ -27,7 +27,9 @@ from physml.pinn.boundary._solution import (
 )
 from physml.pinn.collocation import free_parameters
 from physml.results import RESULTS, conclude
-from physml.systems import System, check_problem
+from physml.solution import as_written
+from physml.systems import System, flatten_problem
+from physml.systems.states import Form
 
 _DEFAULT_RTOL = (1e-10, 1e-4)  # in float64 and float32
 
@@ -43,6 +45,7 @@ class Task(NamedTuple):
         at: the conditions' times.
         settings: of the search.
         period: of a periodic solution, or a guess of it; None for any other.
+        form: how the user writes a state.
     """
 
     problem: BoundaryProblem
@@ -52,6 +55,7 @@ class Task(NamedTuple):
     at: Float[np.ndarray, " states"]
     settings: Settings
     period: float | None = None
+    form: Form = Form()
 
 
 def check_settings(
@@ -88,9 +92,11 @@ def state_problem(
         period: the guess of an unknown period.
     """
     (system, args, names), (guess, t, dtype) = equation, start
+    checks.require_untraced("a boundary value problem", (system, args, conditions))
     args = getattr(system, "args", None) if args is None else args
     args = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, args)
-    system, _ = check_problem(system, guess(np.asarray(t)).astype(dtype), args)
+    first = guess(np.asarray(t)).astype(dtype)
+    system, _, _ = flatten_problem(system, first, args)
     free, unknown = None, np.zeros(0, dtype)
     if len(names):
         free, values = free_parameters(system, args, names, {}, dtype)
@@ -107,7 +113,9 @@ def state_problem(
         unknown_period=period is not None,
         t0=constant(t, dtype),
     )
-    jax.eval_shape(problem.misses, jnp.zeros((num_states, system.dim), dtype), jnp.asarray(unknown))
+    states, p = jnp.zeros((num_states, system.dim), dtype), jnp.asarray(unknown)
+    rates = problem.rates, jnp.zeros(1, dtype), states[:1].T, p
+    checks.require_untraced("a boundary value problem", (), (problem.misses, states, p), rates)
     return problem, unknown
 
 
@@ -168,7 +176,7 @@ def finish(
         **unknown_numbers(problem, corrected),
         **({} if task.period is None else periodic_facts(task.period, problem, corrected)),
     )
-    return solution, words
+    return as_written(solution, task.form), words
 
 
 def _search(search: Search, task: Task) -> tuple[Found, Float[np.ndarray, " dim"]]:

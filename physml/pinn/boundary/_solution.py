@@ -43,9 +43,10 @@ class BoundarySolution(Solution):
     multipliers: Complex[Array, " dim"] | None = None
 
     def __repr__(self) -> str:
-        if not isinstance(self.ys, jax.Array):  # a tree of something else
+        if not isinstance(self.t0, jax.Array):  # a tree of something else
             return super().__repr__()
-        facts: dict[str, object] = {"t0": self.t0, "t1": self.t1}
+        states = {} if self.structure is None else {"states": self.structure.words}
+        facts: dict[str, object] = {**states, "t0": self.t0, "t1": self.t1}
         for name, value in self.parameters.items():
             facts[name] = _with_error(value, self.parameter_errors[name])
         if self.period is not None and self.period_error is not None:
@@ -54,7 +55,7 @@ class BoundarySolution(Solution):
             facts["multipliers"] = ", ".join(f"{x:.4g}" for x in np.asarray(self.multipliers))
         facts["error"] = "see error_estimate(t), valid_until(rtol)"
         facts |= {**numbers_in(self.stats), "result": RESULTS[self.result]}
-        return summary(f"BoundarySolution with {self.ys.shape[-1]} components", facts)
+        return summary(f"BoundarySolution with {self._dim} components", facts)
 
 
 def _with_error(value: Array, error: Array) -> object:

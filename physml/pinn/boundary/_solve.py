@@ -1,6 +1,7 @@
 """A boundary value problem, solved in all windows at once."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -9,20 +10,21 @@ from physml._numerics import checks
 from physml._numerics.calls import checked
 from physml._types import Numbers
 from physml.pinn.boundary._infinite import Ends, time_scale
-from physml.pinn.boundary._problem import as_guess
+from physml.pinn.boundary._problem import as_guess, take_apart_guess, written
 from physml.pinn.boundary._run import Task, check_settings, run, state_problem
 from physml.pinn.boundary._solution import BoundarySolution
 from physml.systems import System
+from physml.systems.states import Form
 
 
 @checked
 def solve_boundary(
-    system: System,
-    conditions: Callable[..., Numbers],
+    system: System | Callable[..., Any],
+    conditions: Callable[..., PyTree],
     t0: float,
     t1: float,
     *,
-    guess: Numbers | Callable[[Array], Numbers] | None = None,
+    guess: PyTree | Callable[[Array], PyTree] = None,
     free: Sequence[str] = (),
     at: Numbers | None = None,
     ts: Numbers | None = None,
@@ -57,17 +59,22 @@ def solve_boundary(
     out, to twice as far each time, until the solution does not change any more; the solution is
     known up to `solution.t1`.
 
-    It runs on the host, with compiled calls for the equation: it cannot be used in `jax.jit` or
-    `jax.grad`.
+    It runs on the host, with compiled calls for the equation: it cannot be used in `jax.jit`,
+    `jax.grad` or `jax.vmap`. Call it once for each value; a derivative is a difference of two
+    solutions.
 
     Args:
-        system: the right-hand side. Its values of the free parameters are the first guess.
+        system: the right-hand side: a system, or a function `f(t, y, args)` or `f(t, y)`, for which
+            a guess must be given. Its values of the free parameters are the first guess.
         conditions: `conditions(y0, y1)` of the states at `t0` and `t1`, zero where they are met;
             with free parameters `conditions(y0, y1, parameters)`, of a dictionary by name. It
             returns as many numbers as there are components and free parameters.
         t0, t1: the interval; t1 is later.
         guess: a state; states at even times from t0 to t1, shape (times, dim); or a function of the
-            time, such as another solution. Zero unless given. Its dtype is the solution's.
+            time, such as another solution. Zero unless given. Its dtype is the solution's. For a
+            function, or a system made by `systems.from_function(f, like=...)`, states may be
+            written as for `pinn.solve`: the solution has such states, and `conditions` gets them;
+            what it returns may then be any tree, and a complex number counts as two.
         free: names of the parameters to find: the system's own, or keys of `args`. Every entry of
             an array is a parameter.
         at: increasing times in [t0, t1]: `conditions` gets the states at these times instead.
@@ -108,12 +115,16 @@ def solve_boundary(
     """
     ends = _check_ends(t0, t1)
     at = _check_at(at, ends)
-    start, dtype = as_guess(guess, getattr(system, "dim", 0), (ends.t0, ends.t1))
+    system, guess, structure = take_apart_guess(system, guess, ends.middle)
+    start, dtype = as_guess(guess, system.dim, (ends.t0, ends.t1))
     settings = check_settings(rtol, atol, num_points, max_windows, max_steps, dtype)
     if settling is not None:
         checks.require_positive(settling=settling)
     problem, unknown = state_problem(
-        (system, args, free), conditions, (start, ends.middle, dtype), num_states=len(at)
+        (system, args, free),
+        written(conditions, structure),
+        (start, ends.middle, dtype),
+        num_states=len(at),
     )
     if ends.infinite:
         if settling is None:
@@ -123,7 +134,7 @@ def solve_boundary(
                 "settling must be given where f at the guess has no time scale, got None"
             )
         ends = ends.at_first(settling)
-    task = Task(problem, start, unknown, ends, at, settings)
+    task = Task(problem, start, unknown, ends, at, settings, form=Form(structure))
     return run(task, ts, "pinn.solve_boundary", throw=throw)
 
 

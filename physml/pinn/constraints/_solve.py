@@ -1,5 +1,6 @@
 """An initial value problem with constraints, window after window."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -60,8 +61,9 @@ def solve_constrained(
     leg up to it and another from `consistent_start` on. A window costs the factorisation of a
     matrix of all its points: a system should have at most some 50 components.
 
-    It runs on the host, with compiled calls for the equations: it cannot be used in `jax.jit` or
-    `jax.grad`.
+    It runs on the host, with compiled calls for the equations: it cannot be used in `jax.jit`,
+    `jax.grad` or `jax.vmap`. Call it once for each value; a derivative is a difference of two
+    solutions.
 
     Args:
         system: the equations, from `systems.implicit`, `with_mass`, `with_invariants` or
@@ -110,7 +112,13 @@ def solve_constrained(
         [0.36787944 0.18393972]
     """
     t0, t1 = checks.check_interval(t0, t1)
+    checks.require_untraced("pinn.solve_constrained", (system, y0, dy0, args))
     equation, given, rate = check_equation(system, y0, dy0, t0, args)
+    checks.require_untraced(
+        "pinn.solve_constrained",
+        given,
+        (equation.single, jnp.asarray(t0, given.dtype), given, given),
+    )
     dtype = given.dtype
     tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
     times = checks.check_times(ts, t0, t1, dtype)

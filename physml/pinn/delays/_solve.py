@@ -58,6 +58,10 @@ def solve_delays(
     Equations whose right-hand side takes delayed derivatives (neutral ones) are not of this kind.
     Nor may a delay become zero; one that is very small costs a leg for each of its lengths.
 
+    It runs on the host, with compiled calls for the legs: it cannot be used in `jax.jit`,
+    `jax.grad` or `jax.vmap`. Call it once for each value; a derivative is a difference of two
+    solutions.
+
     Args:
         system: the right-hand side and its delays, see `systems.delayed`.
         history: the states before `t0`: a function history(t) that JAX traces, a constant state of
@@ -89,10 +93,10 @@ def solve_delays(
     """
     require_instance(DelayedSystem, system=system)
     t0, t1 = checks.check_interval(t0, t1)
-    past, y = _start(history, y0, t0)
     args = getattr(system, "args", None) if args is None else args
-    if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, past, y, args))):
-        raise TypeError("history, y0, args and system must not be traced by JAX")
+    checks.require_untraced("pinn.solve_delays", (system, history, y0, args))
+    past, y = _start(history, y0, t0)
+    checks.require_untraced("pinn.solve_delays", (past, y))
     ts = checks.check_times(ts, t0, t1, y.dtype)
     checks.require_count(max_legs=max_legs)
     jumps = sorted(float(time) for time in history_jumps)

@@ -1,7 +1,7 @@
 """The box of starts and parameters that a bundle answers for."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,8 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import floating_array, require_finite
-from physml._types import Numbers
-from physml.systems import ParametricSystem, System, check_problem, with_parameters
+from physml.systems import (
+    ParametricSystem,
+    System,
+    check_problem,
+    flatten_problem,
+    with_parameters,
+)
+from physml.systems.states import Structure, take_apart_state
 
 
 class InputField(eqx.Module):
@@ -34,11 +40,12 @@ class InputField(eqx.Module):
 
 
 class Box(NamedTuple):
-    """What is solved, and the corners of the box of its inputs."""
+    """What is solved, the corners of the box of its inputs, and how the user writes a state."""
 
     equation: InputField
     low: Float[np.ndarray, " inputs"]
     high: Float[np.ndarray, " inputs"]
+    structure: Structure | None
 
     def at(self, shares: Float[np.ndarray, "num inputs"]) -> Float[np.ndarray, "num inputs"]:
         """Points of the box from those of the unit cube."""
@@ -46,19 +53,17 @@ class Box(NamedTuple):
 
 
 def check_box(
-    system: System, y0: Numbers, parameters: Mapping[str, tuple[float, float]] | None, args: PyTree
+    system: System | Callable[..., Any],
+    y0: PyTree,
+    parameters: Mapping[str, tuple[float, float]] | None,
+    args: PyTree,
 ) -> Box:
     """The box, with every static fact checked."""
-    corners = floating_array("y0", y0)
-    dim = getattr(system, "dim", None)
-    if corners.ndim == 1:
-        corners = jnp.stack([corners, corners])
-    if corners.shape != (2, dim) and isinstance(system, System):
-        raise ValueError(
-            f"y0 must be one start, ({dim},), or corners (low, high), (2, {dim}); "
-            f"got shape {np.shape(y0)}"
-        )
-    system, _ = check_problem(system, corners[0], args)
+    if isinstance(system, System) and getattr(system, "structure", None) is None:
+        system, corners = _vector_corners(system, y0, args)
+        structure = None
+    else:
+        system, corners, structure = _corners(system, y0, args)
     low, high = (np.asarray(corner) for corner in corners)
     require_finite("y0", corners)
     if not np.all(low <= high):
@@ -72,7 +77,50 @@ def check_box(
         low, high = np.concatenate([low, ranges[0]]), np.concatenate([high, ranges[1]])
     if np.all(low == high):
         raise ValueError("y0 or parameters must vary, got one point: use pinn.solve for one start")
-    return Box(InputField(system, args), low, high)
+    return Box(InputField(system, args), low, high, structure)
+
+
+def _vector_corners(
+    system: System, y0: PyTree, args: PyTree
+) -> tuple[System, Float[Array, "2 dim"]]:
+    """The system and the corners of the starts, of a system whose states are vectors."""
+    corners = floating_array("y0", y0)
+    if corners.ndim == 1:
+        corners = jnp.stack([corners, corners])
+    if corners.shape != (2, system.dim):
+        raise ValueError(
+            f"y0 must be one start, ({system.dim},), or corners (low, high), (2, {system.dim}); "
+            f"got shape {np.shape(y0)}"
+        )
+    return check_problem(system, corners[0], args)[0], corners
+
+
+def _corners(
+    system: System | Callable[..., Any], y0: PyTree, args: PyTree
+) -> tuple[System, Float[Array, "2 dim"], Structure | None]:
+    """The same where a state may be written in any way, and what its structure is."""
+    low, high = y0 if _is_pair(system, y0) else (y0, y0)
+    (first, _), (second, end) = (take_apart_state("y0", corner) for corner in (low, high))
+    if first != second:
+        raise ValueError(
+            f"y0 must have corners of one structure, got {first.words} and {second.words}"
+        )
+    flat = flatten_problem(system, low, args)
+    return flat.system, jnp.stack([flat.y0, end.astype(flat.y0.dtype)]), flat.form.structure
+
+
+def _is_pair(system: System | Callable[..., Any], y0: PyTree) -> bool:
+    """Whether starts are two corners: a list of two states, or an array with an axis of them."""
+    if isinstance(y0, dict | tuple):
+        return False
+    if isinstance(y0, list) and any(isinstance(x, dict | tuple) for x in y0):
+        return len(y0) == 2
+    shape = np.shape(y0)
+    structure = getattr(system, "structure", None)
+    if structure is None:
+        return len(shape) > 1 and shape[0] == 2
+    bare = structure.shapes[0] if len(structure.shapes) == 1 else None
+    return shape != bare and shape[:1] == (2,) and shape[1:] in (bare, (structure.dim,))
 
 
 def stops_of(box: Box, t0: float, t1: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Shaped
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_increasing
@@ -20,6 +20,7 @@ from physml.pinn.collocation import Polynomials, Tables
 from physml.pinn.family._box import InputField
 from physml.pinn.family._layers import Layer, linearised_error
 from physml.results import RESULTS
+from physml.systems.states import Structure
 
 Parameters = Mapping[str, Numbers] | None
 """A value for each parameter's name; None for a bundle without parameters."""
@@ -47,6 +48,7 @@ class Bundle(eqx.Module):
         result: `RESULTS.successful`; `RESULTS.suspect` where the residual is small but the sampled
             error is not; or, where the training stopped before `t1` and the bundle answers up to
             the last of `edges`, `RESULTS.window_failed` or `RESULTS.max_steps_reached`.
+        structure: how a start is written, and how the answers are; None for vectors.
         stats: `num_windows`, `num_rejected`, `residuals` (of the windows, in units of the
             tolerance, at points that were not trained on), and over a sample of the box
             `error_median` and `error_max`: the largest error in time as `error_estimate` has it,
@@ -62,6 +64,7 @@ class Bundle(eqx.Module):
     time_features: FeatureNetwork
     result: RESULTS
     stats: dict[str, PyTree]
+    structure: Structure | None = eqx.field(static=True, default=None)
 
     @property
     def dim(self) -> int:
@@ -75,13 +78,14 @@ class Bundle(eqx.Module):
 
     @checked
     def __call__(
-        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
-    ) -> Float[Array, " dim"]:
+        self, t: ArrayLike, y0: PyTree = None, parameters: Parameters = None
+    ) -> PyTree[Shaped[Array, "..."]]:
         """u(t), of shape (dim,), for one time, start and set of parameters.
 
         Args:
             t: a time in [t0, t1].
-            y0: the state at t0, shape (dim,); not needed where the box has only one.
+            y0: the state at t0, shape (dim,) or written like those of the box; not needed where the
+                box has only one. The answer is written like it.
             parameters: a number for each of `names`.
 
         Raises:
@@ -92,33 +96,33 @@ class Bundle(eqx.Module):
 
     @checked
     def derivative(
-        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
-    ) -> Float[Array, " dim"]:
+        self, t: ArrayLike, y0: PyTree = None, parameters: Parameters = None
+    ) -> PyTree[Shaped[Array, "..."]]:
         """du/dt of the network: arguments and errors as for `bundle(t, y0, parameters)`."""
         return self._answer(_derivative, t, y0, parameters)
 
     @checked
     def residual(
-        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
-    ) -> Float[Array, " dim"]:
+        self, t: ArrayLike, y0: PyTree = None, parameters: Parameters = None
+    ) -> PyTree[Shaped[Array, "..."]]:
         """du/dt - f(t, u): arguments and errors as for `bundle(t, y0, parameters)`."""
         return self._answer(_residual, t, y0, parameters)
 
     @checked
     def error_estimate(
-        self, t: ArrayLike, y0: Numbers | None = None, parameters: Parameters = None
-    ) -> Float[Array, " dim"]:
+        self, t: ArrayLike, y0: PyTree = None, parameters: Parameters = None
+    ) -> PyTree[Shaped[Array, "..."]]:
         """The absolute error of u(t) per component: its residual along the linearised flow.
 
         To first order in the residual; it costs about as much as an integrator. Arguments and
         errors as for `bundle(t, y0, parameters)`.
         """
-        return self._answer(_error, t, y0, parameters)
+        return self._answer(_error, t, y0, parameters, sizes=True)
 
     @checked
     def solutions(
-        self, ts: Numbers, y0s: Numbers | None = None, parameters: Parameters = None
-    ) -> Float[Array, "num time dim"]:
+        self, ts: Numbers, y0s: PyTree = None, parameters: Parameters = None
+    ) -> PyTree[Shaped[Array, "num time ..."]]:
         """Many solutions at the same times, much quicker than one by one.
 
         Solutions whose starts are divided among devices are computed, and stay, where those lie.
@@ -126,7 +130,8 @@ class Bundle(eqx.Module):
         Args:
             ts: increasing times in [t0, t1], shape (time,); not traced.
             y0s: starts, shape (num, dim), or one for all, (dim,); not needed where the box has
-                only one.
+                only one. Starts that are no vectors have the axis of length num in front of each
+                array, and so have the solutions, with the axis of times after it.
             parameters: for each of `names` one number, or one for each solution, shape (num,).
 
         Raises:
@@ -152,7 +157,8 @@ class Bundle(eqx.Module):
         rows = jnp.asarray(table), jnp.asarray(windows), jnp.asarray(places)
         mesh = mesh_of_rows(z)
         ys = _solutions(self, *rows, placed(z, mesh, ROWS), mesh)
-        return jnp.where(inside[:, None, None], ys, jnp.nan)
+        ys = jnp.where(inside[:, None, None], ys, jnp.nan)
+        return ys if self.structure is None else self.structure.unravel(ys)
 
     def basis(self, s: Float[Array, ""]) -> Float[Array, " rank"]:
         """The functions of time of a window, at s in [-1, 1]."""
@@ -160,9 +166,18 @@ class Bundle(eqx.Module):
         return (at - start) @ self.tables.readout
 
     def _answer(
-        self, function: Callable, t: ArrayLike, y0: Numbers | None, parameters: Parameters
-    ) -> Float[Array, " dim"]:
-        """A function of the time and the inputs; NaN outside the box and outside [t0, t1]."""
+        self,
+        function: Callable,
+        t: ArrayLike,
+        y0: PyTree,
+        parameters: Parameters,
+        *,
+        sizes: bool = False,
+    ) -> PyTree[Shaped[Array, "..."]]:
+        """A function of the time and the inputs; NaN outside the box and outside [t0, t1].
+
+        With `sizes` its values are absolute ones, such as errors.
+        """
         t = jnp.asarray(t, self.low.dtype)
         if t.ndim != 0:
             raise ValueError(f"t must be a scalar (vmap, or use solutions), got shape {t.shape}")
@@ -172,10 +187,13 @@ class Bundle(eqx.Module):
                 raise ValueError(f"t must lie in [{edges[0]}, {edges[-1]}], got {t}")
         z = self._join(y0, parameters, batched=False)
         inside = (t >= self.edges[0]) & (t <= self.edges[-1]) & self._inside(z)
-        return jnp.where(inside, function(self, t, z), jnp.nan)
+        found = jnp.where(inside, function(self, t, z), jnp.nan)
+        if self.structure is None:
+            return found
+        return self.structure.unravel_sizes(found) if sizes else self.structure.unravel(found)
 
     def _join(
-        self, y0: Numbers | None, parameters: Parameters, batched: bool
+        self, y0: PyTree, parameters: Parameters, batched: bool
     ) -> Float[Array, "*batch inputs"]:
         given, dtype, dim = dict(parameters or {}), self.low.dtype, self.dim
         if set(given) != set(self.names):
@@ -185,8 +203,10 @@ class Bundle(eqx.Module):
         if y0 is None:
             if is_concrete(self.low) and np.any(self.low[:dim] != self.high[:dim]):
                 raise ValueError("y0 must be given: the box holds more than one start")
-            y0 = self.low[:dim]
-        parts = [jnp.asarray(y0, dtype)]
+            parts = [self.low[:dim]]
+        else:
+            starts = y0 if self.structure is None else self.structure.ravel_rows("y0", y0)
+            parts = [jnp.asarray(starts, dtype)]
         parts += [jnp.asarray(given[name], dtype) for name in self.names]
         most = 1 if batched else 0
         sizes = {part.shape[0] for part in parts[1:] if part.ndim == 1}

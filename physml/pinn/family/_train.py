@@ -1,6 +1,7 @@
 """One network for the solutions from a whole box of starts and parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,7 +14,6 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.devices import mesh_of
 from physml._numerics.interrupt import ctrl_c
-from physml._types import Numbers
 from physml.pinn.collocation import Tolerance, hidden_layer, tabulate
 from physml.pinn.family._box import Box, check_box, spread, stops_of
 from physml.pinn.family._bundle import Bundle, sampled_errors
@@ -30,8 +30,8 @@ _POINTS_PER_UNIT = 6
 
 @checked
 def bundle(
-    system: System,
-    y0: Numbers,
+    system: System | Callable[..., Any],
+    y0: PyTree,
     t1: float,
     *,
     key: PRNGKeyArray,
@@ -67,9 +67,11 @@ def bundle(
     for very narrow windows.
 
     Args:
-        system: the right-hand side.
+        system: the right-hand side: a system, or a function `f(t, y, args)` or `f(t, y)`.
         y0: corners (low, high) of the box of starts, shape (2, dim), or one start for all,
-            shape (dim,). Its dtype is the solutions'.
+            shape (dim,). Its dtype is the solutions'. For a function, or a system made by
+            `systems.from_function(f, like=...)`, one state written as for `pinn.solve`, or a list
+            of two, `[low, high]`; the bundle is then called with such starts and answers so.
         t1: the end; later than `t0`.
         key: draws the hidden units.
         parameters: by name, the range (low, high) of each parameter that the network takes; as
@@ -151,6 +153,7 @@ def bundle(
         time_features=time_features,
         result=result,
         stats=stats,
+        structure=box.structure,
     )
     sample = jnp.asarray(box.at(draws.random((num_checks, len(box.low)))), dtype)
     with single_threaded_blas():

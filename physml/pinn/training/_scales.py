@@ -21,10 +21,13 @@ _MAX_STEPS = 2000
 
 
 class Scales(eqx.Module):
-    """The units of time, a number, and of the state, a number or one for each component."""
+    """The units of time, a number, and of the state, a number or one for each component.
+
+    For states that are no vectors, those of `train` may be a tree like a state.
+    """
 
     time: float | Array
-    state: float | Array
+    state: PyTree
 
     def checked(self, like: Float[Array, " dim"]) -> "Scales":
         """As arrays of the shape and dtype of a state.

@@ -1,7 +1,8 @@
 """Classic training: a whole network made to fulfil the equation by descent on its residual."""
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
@@ -26,8 +27,8 @@ from physml.pinn.training._points import Even, Points
 from physml.pinn.training._scales import Scales, find_scales
 from physml.pinn.training._weights import Fixed, Weights
 from physml.results import RESULTS, conclude
-from physml.solution import Solution
-from physml.systems import System, check_problem
+from physml.solution import Solution, as_written
+from physml.systems import System, flatten_problem
 
 _SUSPECT = 0.1  # of the solution's size: a larger error is not small
 _MISSED = 0.01  # of the state's unit: an initial condition missed by more is not met
@@ -49,8 +50,8 @@ class Training(NamedTuple):
 @checked
 def train(
     network: nnx.Module,
-    system: System,
-    y0: Numbers,
+    system: System | Callable[..., Any],
+    y0: PyTree,
     t1: float,
     *,
     t0: float = 0.0,
@@ -87,17 +88,19 @@ def train(
 
     Args:
         network: turns (..., 1) into (..., dim); it is not changed. Its weights have the dtype of
-            `y0`.
-        system: the right-hand side.
-        y0: the state at `t0`, shape (dim,).
-        t1: the end; later than `t0`.
+            `y0`. Where a state is no vector, its outputs are the state's numbers one after the
+            other, a complex one as its real and its imaginary part.
+        system: the right-hand side: a system, or a function `f(t, y, args)` or `f(t, y)`.
+        y0: the state at `t0`, shape (dim,), or written as for `pinn.solve`; the solution's states
+            are written like it.
+        t1: the end. If it is earlier than `t0`, the solution runs backwards in time.
         t0: the time of `y0`.
-        ts: increasing times in [t0, t1] at which `solution.ys` is wanted; 1001 even ones unless
-            given.
+        ts: times from t0 to t1, in this order, at which `solution.ys` is wanted; 1001 even ones
+            unless given.
         args: passed on to the right-hand side.
         condition: "hard", the initial condition is built in, or "soft", it is a term of the loss.
         scales: the units of time and state that the network sees; found by `find_scales` unless
-            given.
+            given. The state's may be written as a state is.
         points: where the residual is taken: `Even(num)`, `Resampled(num, ...)`, or your own
             subclass of `Points`.
         weights: of the loss's terms: `Fixed(...)`, `GradientNorm(...)`, `RandomLookback(...)`, or
@@ -135,14 +138,15 @@ def train(
         >>> bool(training.solution.error_estimate(5.0).max() < 1e-9)
         True
     """
-    t0, t1 = checks.check_interval(t0, t1)
-    system, y0 = check_problem(system, y0, args)
+    backwards = checks.is_backwards(t0, t1)
+    system, y0, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
+    t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     dtype = y0.dtype
     start, end, middle = (jnp.asarray(t, dtype) for t in (t0, t1, (t0 + t1) / 2))
     if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, y0, args))):
         raise ValueError("system, y0 and args must not be traced: training runs on the host")
     checks.require_finite("the right-hand side at t0", system(start, y0, args))
-    ts = checks.check_times(ts, t0, t1, dtype)
+    ts = checks.check_times(form.times(ts), t0, t1, dtype)
     checks.require_one_of(get_args(Condition), condition=condition)
     _check_rules(points, weights, key)
     mesh = mesh_of(devices)
@@ -151,6 +155,9 @@ def train(
     stages = _check_stages(((fit.VariableProjection(), 50),) if stages is None else tuple(stages))
     if scales is None:
         scales = find_scales(system, y0, start, end, args)
+    else:
+        state = form.spread("scales.state", scales.state, y0.size)
+        scales = dataclasses.replace(scales, state=state)
     model = TrainedNetwork(network, y0, start, middle, scales.checked(y0), condition)
     _check_network(model)
     _check_adversaries(model, stages, key)
@@ -164,6 +171,7 @@ def train(
             f"The loss was not finite at step {fits[-1].nonfinite_step} of stage {len(fits)} "
             f"(before: {fits[-1].history['loss'][-1:]}). A smaller learning rate may help."
         )
+    solution = as_written(solution, form)
     return conclude(Training(solution, fits), solution.result, "pinn.train", details, throw=throw)
 
 

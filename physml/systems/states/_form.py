@@ -37,9 +37,13 @@ class Form:
 
         A relative tolerance has no unit: of several the least counts for all.
         """
-        structure = Structure.of(np.zeros(dim)) if self.structure is None else self.structure
-        rtol, atol = (structure.spread(*x) for x in (("rtol", rtol), ("atol", atol)))
+        rtol, atol = (self.spread(*x, dim) for x in (("rtol", rtol), ("atol", atol)))
         return rtol if np.ndim(rtol) == 0 else float(np.min(rtol)), atol
+
+    def spread(self, name: str, value: Any, dim: int) -> Any:
+        """A number, or one for each component of a state: see `Structure.spread`."""
+        structure = Structure.of(np.zeros(dim)) if self.structure is None else self.structure
+        return structure.spread(name, value)
 
     def times(self, ts: Any, name: str = "ts") -> Any:
         """The solvers' times for the user's, which fall where time runs backwards.

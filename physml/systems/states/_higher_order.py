@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import ask, checked, takes
 from physml._numerics.checks import require_count
+from physml._numerics.interpreter import by_pairs
 from physml._numerics.parts import as_pytree
 from physml.systems.states._newton import solve_for
-from physml.systems.states._pairs import by_pairs
 from physml.systems.states._structure import Structure
 
 

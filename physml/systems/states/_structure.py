@@ -1,5 +1,6 @@
 """How the numbers of a state lie in a vector of real numbers: dicts, tuples, arrays, complex."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +75,24 @@ class Structure:
         """The vector of a state of this structure."""
         leaves = self.tree.flatten_up_to(state)
         return jnp.concatenate([_components(leaf) for leaf in leaves])
+
+    def ravel_rows(self, name: str, states: PyTree) -> Float[Array, "*num dim"]:
+        """The vector of a state as a user has written it, or of several with an axis in front.
+
+        Raises:
+            TypeError, ValueError: as `take_apart_state`; or the structure is another one.
+        """
+        found, numbers = take_apart_state(name, states)
+        if found == self:
+            return numbers
+        nums = {shape[:1] for shape in found.shapes}
+        single = dataclasses.replace(found, shapes=tuple(shape[1:] for shape in found.shapes))
+        if single != self or len(nums) != 1 or () in nums:
+            raise ValueError(
+                f"{name} must have the structure {self.words}, or the same with an axis of states "
+                f"in front, got {found.words}"
+            )
+        return jax.vmap(self.ravel)(found.unravel(numbers))
 
     def unravel(self, vector: Float[Array, "*batch dim"]) -> PyTree:
         """The states of vectors; the leaves have the shapes (*batch, *shape)."""

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import answer, ask, checked
+from physml._numerics.checks import is_concrete
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.systems._base import Time, as_parameter
@@ -52,7 +53,7 @@ def delayed(
 
     Raises:
         TypeError: `f` or a delay is of another kind.
-        ValueError: there is no delay, or one is not positive and finite.
+        ValueError: there is no delay, or one is not positive and finite, or traced.
 
     Example:
         >>> decay = systems.delayed(lambda t, y, past, args: -past[0], 1.0)
@@ -66,6 +67,8 @@ def delayed(
         number = as_parameter(delay)
         if callable(delay):
             number = as_pytree(delay)
+        elif not is_concrete(delay):
+            raise ValueError(f"delays[{i}] must not be traced, because legs end by it, got {delay}")
         elif isinstance(delay, bool) or np.ndim(number) != 0 or isinstance(number, str):
             raise TypeError(
                 f"delays[{i}] must be a number or a function delay(t, y, args), got {delay!r}"

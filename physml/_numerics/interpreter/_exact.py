@@ -1,6 +1,7 @@
 """Evaluate a JAX function in double-double by interpreting its jaxpr."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,9 @@ from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 
 from physml._numerics import double_double as dd
 from physml._numerics.double_double import DoubleDouble, add, div, exact, fast_two_sum, mul, neg
+from physml._numerics.interpreter._fourier import Complex, transform
+from physml._numerics.interpreter._loops import LOOPS, called_by, run_loop
+from physml._numerics.interpreter._pairs import by_pairs, has_complex
 
 Axes = tuple[int, ...]
 Rule = Callable[..., DoubleDouble]
@@ -18,14 +22,18 @@ def in_double_double(function: Callable[..., Array]) -> Callable[..., DoubleDoub
     """A function of double-doubles that computes what a function of float arrays does.
 
     It evaluates the function's operations one by one. Those that round (sums, products, quotients,
-    powers, dot products, elementary functions) have rules in double-double. All others (a reshape,
-    a maximum, a special function, a whole loop) are evaluated at the leading parts, and their
-    derivative adds the effect of the trailing parts. So an operation that does not round loses
-    nothing, and one without a rule loses no more than a float's rounding.
+    powers, dot products, elementary functions, Fourier transforms) have rules in double-double,
+    and loops and branches are run in it. All others (a reshape, a maximum, a special function) are
+    evaluated at the leading parts, and their derivative adds the effect of the trailing parts. So
+    an operation that does not round loses nothing, and one without a rule loses no more than a
+    float's rounding. Complex numbers are computed by their parts, see `by_pairs`.
     """
 
     def evaluate(*args: DoubleDouble) -> DoubleDouble:
-        closed = jax.make_jaxpr(function)(*(x.hi for x in args))
+        floats = [x.hi for x in args]
+        closed = jax.make_jaxpr(function)(*floats)
+        if has_complex(closed):
+            closed = jax.make_jaxpr(by_pairs(function))(*floats)
         (result,) = _interpret(closed.jaxpr, [_lift(x) for x in closed.consts], args)
         return result
 
@@ -34,7 +42,9 @@ def in_double_double(function: Callable[..., Array]) -> Callable[..., DoubleDoub
 
 def _lift(x: PyTree) -> PyTree:
     """A float as a double-double, anything else as it is."""
-    if isinstance(x, DoubleDouble) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+    if isinstance(x, DoubleDouble | Complex) or not jnp.issubdtype(
+        jnp.result_type(x), jnp.floating
+    ):
         return x
     return exact(jnp.asarray(x))
 
@@ -43,12 +53,12 @@ def _interpret(jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list[PyTree]:
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
     for equation in jaxpr.eqns:
         inputs = [_lift(x.val) if isinstance(x, Literal) else values[x] for x in equation.invars]
-        inner = next((equation.params[k] for k in _CALLS if k in equation.params), None)
-        rule = _RULES.get(equation.primitive.name)
-        if inner is not None and equation.primitive.name not in _LOOPS:
-            jaxpr_of = getattr(inner, "jaxpr", inner)
-            outputs = _interpret(jaxpr_of, [_lift(x) for x in getattr(inner, "consts", ())], inputs)
-        elif rule is not None and isinstance(inputs[0], DoubleDouble):
+        inner, rule = called_by(equation), _RULES.get(equation.primitive.name)
+        if inner is not None:
+            outputs = _called(inner, inputs)
+        elif equation.primitive.name in LOOPS:
+            outputs = run_loop(equation, inputs, _called, _lift)
+        elif rule is not None and isinstance(inputs[0], DoubleDouble | Complex):
             outputs = [rule(*inputs, **equation.params)]
         else:
             outputs = _to_first_order(equation, inputs)
@@ -56,12 +66,15 @@ def _interpret(jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list[PyTree]:
     return [_lift(x.val) if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
 
 
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # the parameters that hold a called function
-_LOOPS = ("scan", "while", "cond")
+def _called(inner: Any, inputs: Sequence) -> list[PyTree]:
+    """The outputs of a function that is called, of a jaxpr with or without constants."""
+    consts = [_lift(x) for x in getattr(inner, "consts", ())]
+    return _interpret(getattr(inner, "jaxpr", inner), consts, inputs)
 
 
 def _to_first_order(equation: JaxprEqn, inputs: list[PyTree]) -> list[PyTree]:
     """The operation at the leading parts, plus its derivative times the trailing ones."""
+    inputs = [jax.lax.complex(x.re.hi, x.im.hi) if isinstance(x, Complex) else x for x in inputs]
     is_float = [isinstance(x, DoubleDouble) for x in inputs]
 
     def apply(floats: list[Array]) -> list[Array]:
@@ -175,7 +188,28 @@ def _reciprocal(x: DoubleDouble) -> DoubleDouble:
     return div(exact(jnp.ones_like(x.hi)), x)
 
 
-_RULES: dict[str, Rule] = {
+def _scatter_add(
+    x: DoubleDouble, indices: Array, updates: DoubleDouble, *, dimension_numbers: Any, **params: Any
+) -> DoubleDouble:
+    """x with updates added in places, of which several may be the same.
+
+    The updates are cut into slices so short that the sums of each are exact.
+    """
+    options = {k: params[k] for k in ("indices_are_sorted", "unique_indices", "mode")}
+    flat = jax.tree.map(lambda part: part.reshape(1, -1), updates)
+    for part in dd.exactly_summable(flat, max(updates.hi.size, 1)):
+        zero, part = jnp.zeros_like(x.hi), part.reshape(updates.hi.shape)
+        total = jax.lax.scatter_add(zero, indices, part, dimension_numbers, **options)
+        x = add(x, exact(total))
+    return x
+
+
+_RULES: dict[str, Callable[..., DoubleDouble | Complex]] = {
+    "complex": lambda re, im, **_: Complex(re, im),
+    "real": lambda x, **_: x.re,
+    "imag": lambda x, **_: x.im,
+    "fft": lambda x, fft_type, fft_lengths, **_: transform(x, fft_type, fft_lengths),
+    "scatter-add": _scatter_add,
     "add": _together(add),
     "add_any": _together(add),
     "sub": _together(lambda a, b: add(a, neg(b))),

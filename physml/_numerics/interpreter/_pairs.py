@@ -6,6 +6,7 @@ complex one by its real and imaginary part. So its derivatives are those in both
 is holomorphic or not, and double-double arithmetic sees real operations.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from jaxtyping import Array
+
+from physml._numerics.interpreter._loops import LOOPS, called_by, run_loop
 
 
 class Pair(NamedTuple):
@@ -36,7 +39,8 @@ class Pair(NamedTuple):
 def by_pairs(function: Callable[..., Array]) -> Callable[..., Array]:
     """A function of real arrays with a real result, which computes no complex number inside.
 
-    Operations without a rule here (a square root, an FFT, a scatter, a loop) remain complex.
+    Operations without a rule here (a Fourier transform, linear algebra) remain complex, between
+    numbers that are joined before them and taken apart after them.
     """
 
     def evaluate(*args: Any) -> Array:
@@ -79,33 +83,54 @@ def _interpret(jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list[Any]:
     return [read(x) for x in jaxpr.outvars]
 
 
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # the parameters that hold a called function
-_LOOPS = ("scan", "while", "cond")
+def _called(inner: Any, inputs: Sequence[Any]) -> list[Any]:
+    """The outputs of a function that is called, of a jaxpr with or without constants."""
+    return _interpret(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
+
+
+def _settled(value: Any) -> Any:
+    """A pair with both parts, in which a number may turn out whatever it begins with."""
+    return Pair(*value.parts()) if isinstance(value, Pair) else value
 
 
 def _of_equation(equation: JaxprEqn, inputs: list[Any]) -> list[Any]:
     name, params = equation.primitive.name, equation.params
     is_complex = any(isinstance(x, Pair) for x in inputs)
-    inner = next((params[key] for key in _CALLS if key in params), None)
-    if inner is not None and name not in _LOOPS and (is_complex or _has_complex(inner)):
-        return _interpret(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
+    inner = called_by(equation)
+    inside = is_complex or any(has_complex(x) for x in _inner(equation))
+    if inner is not None and inside:
+        return _called(inner, inputs)
+    if name in LOOPS and inside:
+        return run_loop(equation, inputs, _called, _settled)
     if is_complex and name in _RULES:
         return [_RULES[name](*inputs, **params)]
     if is_complex and name in _SHARED:
-        return [_by_parts(equation, inputs)]
+        return _by_parts(equation, inputs)
     if name == "complex":
-        return [Pair(*inputs)]
+        return [Pair(*map(jnp.asarray, inputs))]
     if name == "convert_element_type" and jnp.issubdtype(params["new_dtype"], np.complexfloating):
-        return [Pair(inputs[0].astype(_real_dtype(params["new_dtype"])), None)]
+        return [Pair(jnp.asarray(inputs[0], _real_dtype(params["new_dtype"])), None)]
     inputs = [x.joined() if isinstance(x, Pair) else x for x in inputs]
     return [_apart(x) for x in _bind(equation, inputs)]
 
 
-def _has_complex(inner: Any) -> bool:
+def has_complex(inner: Any) -> bool:
+    """Whether a jaxpr, with or without constants, computes a complex number somewhere."""
     jaxpr = getattr(inner, "jaxpr", inner)
     return any(
-        jnp.issubdtype(x.aval.dtype, np.complexfloating) for e in jaxpr.eqns for x in e.outvars
+        any(jnp.issubdtype(x.aval.dtype, np.complexfloating) for x in e.outvars)
+        or any(has_complex(x) for x in _inner(e))
+        for e in jaxpr.eqns
     )
+
+
+def _inner(equation: JaxprEqn) -> list[Any]:
+    """The jaxprs that an equation calls, once or in turns or as branches."""
+    inner, params = called_by(equation), equation.params
+    keys = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr")}
+    name = equation.primitive.name
+    loops = params["branches"] if name == "cond" else [params[key] for key in keys.get(name, ())]
+    return [*loops, *([] if inner is None else [inner])]
 
 
 def _bind(equation: JaxprEqn, inputs: list[Any], **changes: object) -> list[Any]:
@@ -114,17 +139,17 @@ def _bind(equation: JaxprEqn, inputs: list[Any], **changes: object) -> list[Any]
     return list(out) if equation.primitive.multiple_results else [out]
 
 
-def _by_parts(equation: JaxprEqn, inputs: list[Any]) -> Pair:
+def _by_parts(equation: JaxprEqn, inputs: list[Any]) -> list[Pair]:
     """A linear operation that does not multiply, such as a reshape, on both parts."""
     own = [x for x in inputs if isinstance(x, Pair)]
 
-    def part(which: int) -> Any:
+    def part(which: int) -> list[Any]:
         if all(x[which] is None for x in own):
-            return None
+            return [None] * len(equation.outvars)
         parts = [x.parts()[which] if isinstance(x, Pair) else x for x in inputs]
-        return _bind(equation, parts)[0]
+        return _bind(equation, parts)
 
-    return Pair(part(0), part(1))
+    return [Pair(*parts) for parts in zip(part(0), part(1), strict=True)]
 
 
 def _real_dtype(dtype: Any) -> np.dtype:
@@ -219,8 +244,82 @@ def _cosh(a: Pair, **_: object) -> Pair:
     return Pair(jnp.cosh(re) * jnp.cos(im), jnp.sinh(re) * jnp.sin(im))
 
 
+def _sqrt(a: Pair, **_: object) -> Pair:
+    """The principal root, without cancellation: the larger part first, the other from it."""
+    re, im = a.parts()
+    square = (_abs(a) + jnp.abs(re)) / 2
+    there = square > 0  # at zero the derivative counts as zero
+    large = jnp.sqrt(jnp.where(there, square, 1.0))
+    small = jnp.where(there, jnp.abs(im) / (2 * large), 0.0)
+    large = jnp.where(there, large, 0.0)
+    sign = jnp.where(jnp.signbit(im), -1.0, 1.0).astype(im.dtype)
+    right = re >= 0
+    return Pair(jnp.where(right, large, small), sign * jnp.where(right, small, large))
+
+
+def _one(a: Pair) -> Pair:
+    return Pair(jnp.ones_like(a.parts()[0]), None)
+
+
+def _rsqrt(a: Pair, **_: object) -> Pair:
+    return _div(_one(a), _sqrt(a))
+
+
+def _tanh(a: Pair, **_: object) -> Pair:
+    """From tanh and tan of the parts, which do not overflow."""
+    re, im = (jnp.tanh(a.parts()[0]), jnp.tan(a.parts()[1]))
+    return _div(Pair(re, im), Pair(jnp.ones_like(re), re * im))
+
+
+def _tan(a: Pair, **_: object) -> Pair:
+    re, im = (jnp.tan(a.parts()[0]), jnp.tanh(a.parts()[1]))
+    return _div(Pair(re, im), Pair(jnp.ones_like(re), -re * im))
+
+
+def _log1p(a: Pair, **_: object) -> Pair:
+    re, im = a.parts()
+    return Pair(jnp.log1p(re * (2 + re) + im**2) / 2, jnp.arctan2(im, 1 + re))
+
+
+def _expm1(a: Pair, **_: object) -> Pair:
+    re, im = a.parts()
+    return Pair(jnp.expm1(re) * jnp.cos(im) - 2 * jnp.sin(im / 2) ** 2, jnp.exp(re) * jnp.sin(im))
+
+
+def _logistic(a: Pair, **_: object) -> Pair:
+    return _div(_one(a), _add(_one(a), _exp(_neg(a))))
+
+
+def _pow(a: Pair, b: Any, **_: object) -> Pair:
+    exponent = b if isinstance(b, Pair) else Pair(jnp.asarray(b, a.parts()[0].dtype), None)
+    re, im = a.parts()
+    there = (re != 0) | (im != 0)
+    inside = Pair(jnp.where(there, re, 1.0), jnp.where(there, im, 0.0))
+    power = _exp(_mul(exponent, _log(inside))).parts()
+    at_zero = jnp.where(exponent.parts()[0] == 0, 1.0, 0.0).astype(re.dtype)
+    return Pair(jnp.where(there, power[0], at_zero), jnp.where(there, power[1], 0.0))
+
+
+def _sign(a: Pair, **_: object) -> Pair:
+    size = _abs(a)
+    there = size > 0
+    size = jnp.where(there, size, 1.0)
+    return Pair(*(jnp.where(there, x / size, 0.0) for x in a.parts()))
+
+
+def _eq(a: Pair, b: Pair, **_: object) -> Array:
+    return (a.parts()[0] == b.parts()[0]) & (a.parts()[1] == b.parts()[1])
+
+
+def _scatter(function: Callable, a: Pair, indices: Array, b: Pair, **params: Any) -> Pair:
+    keys = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+    options = {key: params[key] for key in keys}
+    parts = zip(a.parts(), b.parts(), strict=True)
+    return Pair(*(function(x, indices, y, **options) for x, y in parts))
+
+
 def _integer_pow(a: Pair, y: int, **_: object) -> Pair:
-    one = Pair(jnp.ones_like(a.parts()[0]), None)
+    one = _one(a)
     result, base, left = one, a, abs(y)
     while left:
         result = _mul(result, base) if left % 2 else result
@@ -266,12 +365,25 @@ _RULES: dict[str, Callable[..., Any]] = {
     "cos": _cos,
     "sinh": _sinh,
     "cosh": _cosh,
+    "sqrt": _sqrt,
+    "rsqrt": _rsqrt,
+    "pow": _pow,
+    "tan": _tan,
+    "tanh": _tanh,
+    "log1p": _log1p,
+    "expm1": _expm1,
+    "logistic": _logistic,
+    "sign": _sign,
+    "eq": _eq,
+    "ne": lambda a, b, **_: ~_eq(a, b),
+    "scatter": functools.partial(_scatter, jax.lax.scatter),
+    "scatter-add": functools.partial(_scatter, jax.lax.scatter_add),
     "dot_general": _dot_general,
     "convert_element_type": _convert,
 }
 
 _SHARED = (
     *("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "copy", "rev", "pad"),
-    *("slice", "dynamic_slice", "dynamic_update_slice", "gather"),
+    *("split", "slice", "dynamic_slice", "dynamic_update_slice", "gather"),
     *("concatenate", "select_n", "reduce_sum", "cumsum"),
 )

@@ -1,0 +1,87 @@
+"""Loops and branches of a jaxpr, of values that stand for its arrays."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import JaxprEqn
+
+Interpret = Callable[[Any, Sequence[Any]], list[Any]]
+"""The outputs of a jaxpr, of values that stand for its inputs."""
+
+LOOPS = ("scan", "while", "cond")
+
+
+def called_by(equation: JaxprEqn) -> Any:
+    """The jaxpr of the function that an equation calls once; None where it calls none."""
+    if equation.primitive.name in LOOPS:
+        return None
+    keys = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    return next((equation.params[key] for key in keys if key in equation.params), None)
+
+
+def run_loop(
+    equation: JaxprEqn, inputs: list[Any], interpret: Interpret, settle: Callable[[Any], Any]
+) -> list[Any]:
+    """The outputs of one of `LOOPS`.
+
+    Args:
+        equation: the loop.
+        inputs: of it.
+        interpret: of a body.
+        settle: gives a value the one form that it has in every turn and in every branch.
+    """
+    inputs = [settle(x) for x in inputs]
+
+    def settled(jaxpr: Any, values: Sequence[Any]) -> list[Any]:
+        return [settle(x) for x in interpret(jaxpr, values)]
+
+    return {"scan": _scan, "while": _while, "cond": _cond}[equation.primitive.name](
+        equation, inputs, settled
+    )
+
+
+def _scan(equation: JaxprEqn, inputs: list[Any], interpret: Interpret) -> list[Any]:
+    params = equation.params
+    body = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
+
+    def stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+        # What is sliced or stacked has an axis more outside; JAX's versions name them differently.
+        pairs = zip(outside, inside, strict=True)
+        return sum(len(a.aval.shape) > len(b.aval.shape) for a, b in pairs)
+
+    num_carried = len(body.outvars) - stacked(equation.outvars, body.outvars)
+    first_slice = len(inputs) - stacked(equation.invars, body.invars)
+    constants, rest = inputs[: first_slice - num_carried], inputs[first_slice - num_carried :]
+
+    def step(carried: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
+        out = interpret(params["jaxpr"], [*constants, *carried, *slices])
+        return out[:num_carried], out[num_carried:]
+
+    carried, rows = jax.lax.scan(
+        step,
+        rest[:num_carried],
+        rest[num_carried:],
+        length=params["length"],
+        reverse=params["reverse"],
+    )
+    return [*carried, *rows]
+
+
+def _while(equation: JaxprEqn, inputs: list[Any], interpret: Interpret) -> list[Any]:
+    params = equation.params
+    of_test, of_body = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    tests, bodies, start = inputs[:of_test], inputs[of_test:of_body], inputs[of_body:]
+    return jax.lax.while_loop(
+        lambda values: interpret(params["cond_jaxpr"], [*tests, *values])[0],
+        lambda values: interpret(params["body_jaxpr"], [*bodies, *values]),
+        start,
+    )
+
+
+def _cond(equation: JaxprEqn, inputs: list[Any], interpret: Interpret) -> list[Any]:
+    branches = [
+        lambda *values, branch=branch: interpret(branch, values)
+        for branch in equation.params["branches"]
+    ]
+    return jax.lax.switch(inputs[0], branches, *inputs[1:])
