@@ -104,22 +104,25 @@ def axis_functions(
 
     The state is the value and the derivatives below the order m, the highest in the equation. The
     m-th derivatives of the latter functions are the leading left singular vectors of those of the
-    features, orthonormal on [-1, 1]. The lower derivatives are their integrals, on a grid that
-    resolves tanh to rounding: a readout would take small differences of large numbers.
+    features, orthonormal on [-1, 1]. The lower derivatives are their integrals: a readout of the
+    features would take small differences of large numbers.
     """
     with jax.ensure_compile_time_eval():  # constants, whatever is traced around them
         hidden = hidden_layer(units, 1, slope=slope, dtype=dtype)
         fine, weights, _ = gauss(_FINE)
         s = jnp.asarray(fine, dtype)
         features = np.asarray(_derivative(hidden, order, s), np.float64)
-    root = np.sqrt(weights)[:, None]
-    left, singular, _ = np.linalg.svd(root * features, full_matrices=False)
-    rank = min(rank, int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0])))
-    # Without the highest degrees, which are rounding, there is room for the integrals.
-    series = np.zeros((order + 1, _FINE, order + rank), np.longdouble)
-    degrees = np.arange(_FINE - order)[:, None]
+    # In orthonormal Legendre polynomials. Degrees that the features do not have are rounding, and
+    # the collocation points would not resolve them; there must also be room for the integrals.
     legendre = np.polynomial.legendre.legvander(fine, _FINE - order - 1)
-    series[order, :-order, order:] = (degrees + 0.5) * (legendre.T @ (root * left[:, :rank]))
+    legendre = legendre * np.sqrt(np.arange(_FINE - order) + 0.5)
+    terms = legendre.T @ (weights[:, None] * features)
+    sizes, eps = np.abs(terms).max(axis=1), float(jnp.finfo(dtype).eps)
+    degrees = np.arange(1 + np.flatnonzero(sizes > 8 * eps * sizes.max())[-1])
+    left, singular, _ = np.linalg.svd(terms[degrees], full_matrices=False)
+    rank = min(rank, int(np.sum(singular > 50 * eps * singular[0])))
+    series = np.zeros((order + 1, _FINE, order + rank), np.longdouble)
+    series[order, degrees, order:] = np.sqrt(degrees + 0.5)[:, None] * left[:, :rank]
     for i in reversed(range(order)):
         series[i] = np.polynomial.legendre.legint(series[i + 1, :-1], lbnd=-1, axis=0)
         series[i, 0, i] += 1.0

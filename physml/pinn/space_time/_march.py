@@ -18,6 +18,7 @@ _SHORTEST = 1e-13  # window or element, relative to the whole interval
 # Measured on many equations: the change of u that would remove the residual is larger than the
 # error, and at the end of a window a part of the error has decayed.
 _LOCAL_SHARE, _END_SHARE, _RESIDUAL_SHARE = 0.2, 0.1, 0.003
+_APART = 16.0  # times larger errors of equations without a derivative along the elements
 
 Edges = Float[np.ndarray, "_edges"]
 Coefficients = Float[np.ndarray, "_elements *_across _along _components"]
@@ -68,6 +69,8 @@ class March:
         self.max_elements, self.max_steps = max_elements, max_steps
         self.halves = halving(space.functions[space.problem.axis])
         self.checks, self.bumps = space.checks(), space.bumps()
+        joins = any(derivative[space.problem.axis] for derivative in space.problem.derivatives)
+        self.apart = 1.0 if joins else _APART
         self.slabs: list[Slab] = []
         self.defects: list[float] = []
         self.num_rejected = self.num_iterations = 0
@@ -282,7 +285,7 @@ class March:
         shown = self.space.problem.components or 1
         own = np.where(self.sizes > 0, self.units, 0.0)[:shown]  # of zeros there is no error yet
         own = np.resize(own, shape[-1])
-        for i, size in enumerate(_END_SHARE * local):
+        for i, size in enumerate(_END_SHARE * self.apart * local):
             signs = self.random.standard_normal((2, shape[-1]))
             units = size * own * (2 / span) ** (np.arange(shape[-1]) // shown)  # of derivatives
             noise[i] = (self.bumps @ signs) * units
@@ -311,7 +314,7 @@ class March:
         shown = self.space.problem.components or 1
         sizes, doubts = (self._largest(np.asarray(x)[: shape[0]])[:, :shown] for x in fitted[:2])
         eps = float(jnp.finfo(self.space.problem.dtype).eps)
-        local = _LOCAL_SHARE * defect.local[:, None] * self.units[:shown]
+        local = _LOCAL_SHARE * self.apart * defect.local[:, None] * self.units[:shown]
         errors = doubts + local + 2 * eps * sizes
         flat = np.asarray(fitted.coefficients)[: shape[0]]
         # Behind u come its derivatives in t.
