@@ -211,6 +211,9 @@ def brusselator() -> Problem:
 def schroedinger() -> Problem:
     """i h_t + h_xx / 2 + |h|^2 h = 0 from 2 sech x: two solitons that stay together.
 
+    The ends have the values of the solution on the whole line. Joined as a ring of length 10, the
+    start would have a jump of 0.05 in its slope, which this equation never smooths.
+
     Source: J. Satsuma, N. Yajima, Prog. Theor. Phys. Suppl. 55 (1974) 284.
     """
 
