@@ -63,8 +63,9 @@ class AxisFunctions(NamedTuple):
 
     @property
     def basis(self) -> Basis:
-        """The functions themselves."""
-        return Basis(jnp.asarray(self.series[0].astype(float), self.dtype))
+        """The functions themselves, without the degrees that none of them has."""
+        terms = np.flatnonzero(self.series[0].any(axis=1))[-1] + 1
+        return Basis(jnp.asarray(self.series[0, :terms].astype(float), self.dtype))
 
     def at(self, s: Float[np.ndarray, " at"]) -> Float[np.ndarray, "derivatives at functions"]:
         """All derivatives at any points."""
