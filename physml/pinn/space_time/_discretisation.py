@@ -13,8 +13,10 @@ from physml.pinn.space_time._jets import Derivative, Field, PointResidual
 from physml.pinn.space_time._problem import PDEProblem
 
 # Units, functions kept of them, collocation points and the sharpest slope: for the coordinate
-# that is cut into elements, for t, and for others, where one layer spans the whole interval.
+# that is cut into elements, for t, and for others, where one layer spans the whole interval. Without
+# t fewer elements with sharper functions do.
 _ELEMENT = (48, 20, 26, 0.7)
+_STEADY = (48, 20, 26, 1.0)
 _TIME = (48, 16, 20, 0.7)
 _WHOLE = (96, 30, 38, 2.0)
 _CAPACITY = 32  # elements in the smallest buffers; then 128, so that few shapes are compiled
@@ -181,7 +183,8 @@ def _source(problem: PDEProblem, derivative: Derivative) -> tuple[Derivative, in
 
 def _functions(problem: PDEProblem, index: int) -> AxisFunctions:
     """The functions of one coordinate."""
-    settings = _ELEMENT if index == problem.axis else _WHOLE
+    element = _STEADY if problem.time is None else _ELEMENT
+    settings = element if index == problem.axis else _WHOLE
     units, rank, num_points, slope = _TIME if index == problem.time else settings
     order = 1 if index == problem.time else problem.orders[index]
     functions = elements.axis_functions(units, rank, order, num_points, slope, problem.dtype)

@@ -19,7 +19,8 @@ _SHORTEST = 1e-13  # window or element, relative to the whole interval
 # error, and at the end of a window a part of the error has decayed.
 _LOCAL_SHARE, _END_SHARE, _RESIDUAL_SHARE = 0.2, 0.1, 0.003
 _UNMOVED = 16.0  # a window of half the length divides the residual in t by 2^16, if t limits it
-_APART = 16.0  # times larger errors of equations without a derivative along the elements
+# Times larger errors of equations with no derivative along the elements, or only the first.
+_APART = {0: 16.0, 1: 4.0}
 
 Edges = Float[np.ndarray, "_edges"]
 Coefficients = Float[np.ndarray, "_elements *_across _along _components"]
@@ -72,8 +73,8 @@ class March:
         self.max_elements, self.max_steps = max_elements, max_steps
         self.halves = halving(space.functions[space.problem.axis])
         self.checks, self.bumps = space.checks(), space.bumps()
-        joins = any(derivative[space.problem.axis] for derivative in space.problem.derivatives)
-        self.apart = 1.0 if joins else _APART
+        highest = max(derivative[space.problem.axis] for derivative in space.problem.derivatives)
+        self.apart = _APART.get(highest, 1.0)
         self.slabs: list[Slab] = []
         self.defects: list[float] = []
         self.num_rejected = self.num_iterations = 0
