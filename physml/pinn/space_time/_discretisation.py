@@ -13,8 +13,8 @@ from physml.pinn.space_time._jets import Derivative, Field, PointResidual
 from physml.pinn.space_time._problem import PDEProblem
 
 # Units, functions kept of them, collocation points and the sharpest slope: for the coordinate
-# that is cut into elements, for t, and for others, where one layer spans the whole interval. Without
-# t fewer elements with sharper functions do.
+# that is cut into elements (with t and without), for t, and for others, where one layer spans the
+# whole interval.
 _ELEMENT = (48, 20, 26, 0.7)
 _STEADY = (48, 20, 26, 1.0)
 _TIME = (48, 16, 20, 0.7)
