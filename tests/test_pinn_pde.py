@@ -7,6 +7,7 @@ import pytest
 from helpers import assert_same_leaves, refusals
 
 from physml import pinn, reference
+from physml.pinn.collocation import hidden_layer
 from physml.pinn.space_time._elements import axis_functions, halving, with_end_states
 from physml.results import RESULTS
 
@@ -107,7 +108,17 @@ def test_heat_becomes_a_data_set(heated):
         heated.to_xarray(x=[0.5])
 
 
-def test_tables_are_those_of_the_network():
+def test_functions_are_combinations_of_the_hidden_layer():
+    functions = axis_functions(48, 20, 2, 64, 0.7, jnp.float64)
+    hidden = hidden_layer(48, 1, slope=0.7, dtype=jnp.float64)
+    bend = jax.jacfwd(jax.jacfwd(lambda s: hidden.features(s[None])))
+    features = np.asarray(jax.vmap(bend)(jnp.asarray(functions.points)))
+    bends = functions.at(functions.points)[2][:, 2:12]
+    readout = np.linalg.lstsq(features, bends)[0]
+    np.testing.assert_allclose(features @ readout, bends, atol=1e-8)
+
+
+def test_derivatives_belong_to_each_other_and_neighbours_join():
     tables = with_end_states(axis_functions(48, 20, 2, 26, 1.0, jnp.float64))
     s = np.linspace(-1.0, 1.0, 9)
     values, slopes = (jax.vmap(f)(jnp.asarray(s)) for f in (tables.basis, jax.jacfwd(tables.basis)))
@@ -116,8 +127,10 @@ def test_tables_are_those_of_the_network():
     coefficients = np.linalg.lstsq(tables.at(tables.points)[0], target)[0]
     np.testing.assert_allclose(values @ coefficients, np.sin(2.0 * s + 0.3), atol=1e-11)
     np.testing.assert_allclose(slopes @ coefficients, 2.0 * np.cos(2.0 * s + 0.3), atol=1e-9)
+    np.testing.assert_allclose(tables.at(s)[1], slopes, atol=2e-14)
+    # A jump of 4e-14 at the edges once moved the shock of Burgers' equation by 4e-13.
     ends = tables.at(np.array([-1.0, 1.0]))[:2].swapaxes(0, 1).reshape(4, -1)
-    np.testing.assert_allclose(ends, np.eye(22)[-4:], atol=1e-11)
+    np.testing.assert_allclose(ends, np.eye(22)[-4:], atol=1e-16)
     for half, shift in zip(halving(tables), (-0.5, 0.5), strict=True):
         moved = tables.at(s)[0] @ half @ coefficients
         np.testing.assert_allclose(moved, np.sin(2.0 * (s / 2 + shift) + 0.3), atol=1e-11)
@@ -143,6 +156,7 @@ def test_tables_are_those_of_the_network():
     ({"conditions": {("x", 0.5): zero}}, "must name faces"),
     ({"conditions": {("t", 0.1): zero}}, "must name faces"),
     ({"conditions": {("x", 0.0): heat}}, "lower derivatives than the equation"),
+    ({"residual": lambda u, x, t: u.t(x, t) + u(x, t)}, "must name no face of x, in which"),
     ({"periodic": "y"}, "periodic must name"),
     ({"periodic": "x"}, "which is periodic"),
     ({"rtol": 0.0}, "rtol must be positive"),
@@ -214,6 +228,20 @@ def test_a_system_and_the_order_of_coordinates():
     check_estimate(solution, truth, t, x)
 
 
+def test_a_reaction_without_a_derivative_in_space():
+    """u_t = u - u^3 at each x by itself: no condition on the ends, and a closed form."""
+
+    def equation(u, x, t):
+        return u.t(x, t) - u(x, t) + u(x, t) ** 3
+
+    start = {("t", 0.0): lambda u, x, t: u(x, t) - jnp.sin(x)}
+    solution = pinn.pde(equation, {"x": (0.0, 1.0), "t": (0.0, 1.0)}, start, elements=2)
+    x, t = grid(solution, 21, 11)
+    truth = np.sin(x) * np.exp(t) / np.sqrt(1 + np.sin(x) ** 2 * np.expm1(2 * t))
+    assert relative_l2(solution(x, t), truth) < 2e-13
+    check_estimate(solution, truth, x, t)
+
+
 @pytest.mark.slow
 def test_burgers_shock():
     viscosity = 0.01 / np.pi
@@ -223,10 +251,10 @@ def test_burgers_shock():
 
     domain, ends = {"x": (-1.0, 1.0), "t": (0.0, 0.5)}, {("x", -1.0): zero, ("x", 1.0): zero}
     start = {("t", 0.0): lambda u, x, t: u(x, t) + jnp.sin(jnp.pi * x)}
-    solution = pinn.pde(equation, domain, start | ends, rtol=1e-8)
+    solution = pinn.pde(equation, domain, start | ends)
     x, t = grid(solution, 257, 51)
     truth = reference.cole_hopf(x, t, viscosity)
-    assert relative_l2(solution(x, t), truth) < 1e-9
+    assert relative_l2(solution(x, t), truth) < 8e-14
     check_estimate(solution, truth, x, t)
     lengths = np.diff(np.asarray(solution.edges)[-1])
     assert np.nanmin(lengths) < 0.05 < np.nanmax(lengths[np.isfinite(lengths)])

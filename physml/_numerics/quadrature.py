@@ -150,6 +150,17 @@ def legendre_coefficients(
     return jax.lax.map(in_window, values, batch_size=max(1, _COLUMNS // dim))
 
 
+def legendre_polynomials(s: Float[Array, ""], terms: int) -> Float[Array, " terms"]:
+    """The first Legendre polynomials at a point, by their recurrence."""
+
+    def step(carry: tuple[Array, Array], n: Array) -> tuple[tuple[Array, Array], Array]:
+        last, current = carry
+        return (current, ((2 * n + 1) * s * current - n * last) / (n + 1)), current
+
+    degrees = jnp.arange(terms).astype(s.dtype)
+    return jax.lax.scan(step, (jnp.zeros_like(s), jnp.ones_like(s)), degrees)[1]
+
+
 def piece_at(starts: Float[Array | np.ndarray, " pieces"], t: Float[ArrayLike, "*shape"]) -> Any:
     """The index of the last piece that starts at or before t; of the first if none does.
 

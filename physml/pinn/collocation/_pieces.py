@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
-from physml._numerics.quadrature import legendre_transform, piece_at
+from physml._numerics.quadrature import legendre_polynomials, legendre_transform, piece_at
 from physml._numerics.units import in_units
 from physml.nn import FeatureNetwork
 from physml.solution import Differentiated
@@ -110,13 +110,7 @@ class Polynomials(Pieces):
 
     def in_window(self, index: Int[Array, ""], s: Float[Array, ""]) -> Float[Array, " dim"]:
         coefficients = self.coefficients[index]
-
-        def step(carry: PyTree, n: Array) -> tuple[PyTree, Array]:
-            last, current = carry
-            return (current, ((2 * n + 1) * s * current - n * last) / (n + 1)), current
-
-        degrees = jnp.arange(coefficients.shape[0]).astype(s.dtype)
-        _, terms = jax.lax.scan(step, (jnp.zeros_like(s), jnp.ones_like(s)), degrees)
+        terms = legendre_polynomials(s, coefficients.shape[0])
         return coefficients[0] + terms[1:] @ coefficients[1:]  # the largest comes last
 
 

@@ -66,6 +66,11 @@ def _check_count(problem: PDEProblem, index: int, count: int) -> None:
     elif name in problem.periodic:
         if count:
             raise ValueError(f"conditions must name no face of {name}, which is periodic")
+    elif not any(derivative[index] for derivative in problem.derivatives):
+        if count:
+            raise ValueError(
+                f"conditions must name no face of {name}, in which the equation has no derivative"
+            )
     elif not count:
         raise ValueError(f"conditions must name a face of {name}, which is not periodic")
     elif problem.components is None and order > 1 and count != order:

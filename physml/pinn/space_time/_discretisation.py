@@ -13,9 +13,11 @@ from physml.pinn.space_time._jets import Derivative, Field, PointResidual
 from physml.pinn.space_time._problem import PDEProblem
 
 # Units, functions kept of them, collocation points and the sharpest slope: for the coordinate
-# that is cut into elements, for t, and for others, where one layer spans the whole interval.
-_ELEMENT = (48, 20, 26, 1.0)
-_TIME = (48, 16, 20, 1.0)
+# that is cut into elements (with t and without), for t, and for others, where one layer spans the
+# whole interval.
+_ELEMENT = (48, 20, 26, 0.7)
+_STEADY = (48, 20, 26, 1.0)
+_TIME = (48, 16, 20, 0.7)
 _WHOLE = (96, 30, 38, 2.0)
 _CAPACITY = 32  # elements in the smallest buffers; then 128, so that few shapes are compiled
 
@@ -30,7 +32,7 @@ class Discretisation:
     def __init__(self, problem: PDEProblem):
         self.problem = problem
         self.functions = tuple(_functions(problem, i) for i in range(problem.dim))
-        sizes = [functions.fine.shape[2] for functions in self.functions]
+        sizes = [functions.num_functions for functions in self.functions]
         self.num_along = sizes.pop(problem.axis)
         self.across = tuple(sizes)
         self.numbers = np.arange(int(np.prod(sizes))).reshape(sizes)  # as in flat coefficients
@@ -70,8 +72,8 @@ class Discretisation:
         functions = self.functions[self.problem.axis]
         s, order = functions.points, functions.order
         shapes = np.stack([(1 - s**2) ** order, 2 * s * (1 - s**2) ** order], axis=1)
-        inner = functions.fine.shape[2] - 2 * order
-        bumps = np.zeros((functions.fine.shape[2], 2))
+        inner = functions.num_functions - 2 * order
+        bumps = np.zeros((functions.num_functions, 2))
         bumps[:inner] = np.linalg.lstsq(functions.at(s)[0, :, :inner], shapes)[0]
         return bumps
 
@@ -181,7 +183,8 @@ def _source(problem: PDEProblem, derivative: Derivative) -> tuple[Derivative, in
 
 def _functions(problem: PDEProblem, index: int) -> AxisFunctions:
     """The functions of one coordinate."""
-    settings = _ELEMENT if index == problem.axis else _WHOLE
+    element = _STEADY if problem.time is None else _ELEMENT
+    settings = element if index == problem.axis else _WHOLE
     units, rank, num_points, slope = _TIME if index == problem.time else settings
     order = 1 if index == problem.time else problem.orders[index]
     functions = elements.axis_functions(units, rank, order, num_points, slope, problem.dtype)

@@ -1,7 +1,5 @@
 """Frozen hidden layers on an interval, as orthonormal functions with their derivatives."""
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -10,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
-from physml._numerics.quadrature import gauss
+from physml._numerics.quadrature import gauss, legendre_polynomials
 from physml.nn import MLP
 from physml.pinn.collocation import hidden_layer
 
@@ -19,28 +17,17 @@ _FINE = 64
 
 
 class Basis(eqx.Module):
-    r"""Functions of s in [-1, 1]: a frozen hidden layer, beside it a polynomial, and a readout.
+    """Functions of s in [-1, 1], combinations of a frozen hidden layer, as Legendre series.
 
-    $b(s) = ((1, s + 1, \ldots, (s + 1)^{m - 1} / (m - 1)!, \phi_1(s), \phi_2(s), \ldots) K) M$
-
-    K is as large as a readout of tanh has to be, and M is not. Keeping K and M apart confines the
-    rounding of K to functions that hardly count; the product K M would spread it to all.
+    A readout of the layer would take small differences of large numbers.
     """
 
-    hidden: MLP  # its readout is not used
-    kernel: Float[Array, "inputs rank"]
-    mixing: Float[Array, "rank functions"]
-    order: int = eqx.field(static=True)  # m above
+    series: Float[Array, "terms functions"]
 
     def __call__(self, s: Float[Array, ""]) -> Float[Array, " functions"]:
         """All functions at one point."""
         with jax.default_matmul_precision("highest"):
-            polynomial, term = [], jnp.ones_like(s)
-            for i in range(self.order):
-                polynomial.append(term)
-                term = term * (s + 1) / (i + 1)
-            features = self.hidden.features(s[None]).astype(s.dtype)
-            return jnp.concatenate([jnp.stack(polynomial), features]) @ self.kernel @ self.mixing
+            return legendre_polynomials(s, self.series.shape[0]) @ self.series
 
 
 class AxisTable(eqx.Module):
@@ -52,22 +39,42 @@ class AxisTable(eqx.Module):
 
 
 class AxisFunctions(NamedTuple):
-    """The functions of one axis, with their derivatives in s up to the order m."""
+    """The functions of one axis, with their derivatives in s up to the order m.
 
-    basis: Basis
-    fine: Float[np.ndarray, "derivatives fine functions"]  # on a grid that determines them
+    The series are in NumPy's `longdouble`: the derivatives belong to each other, and neighbours
+    join, to the last digit of the tables. Jumps of 1e-14 at edges would move a shock by 1e-12.
+    """
+
+    series: np.ndarray  # of Legendre polynomials: (derivatives, terms, functions)
     points: Float[np.ndarray, " points"]  # of Gauss-Legendre quadrature, for the residual
     weights: Float[np.ndarray, " points"]
     checks: Float[np.ndarray, " checks"]  # between the points, where the residual is judged
+    dtype: DTypeLike
 
     @property
     def order(self) -> int:
         """$m$."""
-        return self.basis.order
+        return len(self.series) - 1
+
+    @property
+    def num_functions(self) -> int:
+        """How many functions there are."""
+        return self.series.shape[2]
+
+    @property
+    def basis(self) -> Basis:
+        """The functions themselves, without the degrees that none of them has."""
+        terms = np.flatnonzero(self.series[0].any(axis=1))[-1] + 1
+        return Basis(jnp.asarray(self.series[0, :terms].astype(float), self.dtype))
 
     def at(self, s: Float[np.ndarray, " at"]) -> Float[np.ndarray, "derivatives at functions"]:
         """All derivatives at any points."""
-        return np.polynomial.legendre.legvander(s, _FINE - 1) @ _to_legendre() @ self.fine
+        return self.exactly_at(s).astype(float)
+
+    def exactly_at(self, s: Float[np.ndarray, " at"]) -> np.ndarray:
+        """All derivatives at any points, in `longdouble`."""
+        s = np.asarray(s, np.longdouble)
+        return np.polynomial.legendre.legvander(s, self.series.shape[1] - 1) @ self.series
 
     def at_points(self) -> AxisTable:
         """The table at the collocation points."""
@@ -88,7 +95,7 @@ class AxisFunctions(NamedTuple):
 
     def _table(self, s: Float[np.ndarray, " at"], weights: Float[np.ndarray, " at"]) -> AxisTable:
         arrays = s, weights, self.at(s)
-        return AxisTable(*(jnp.asarray(x, self.basis.kernel.dtype) for x in arrays))
+        return AxisTable(*(jnp.asarray(x, self.dtype) for x in arrays))
 
 
 def axis_functions(
@@ -98,36 +105,31 @@ def axis_functions(
 
     The state is the value and the derivatives below the order m, the highest in the equation. The
     m-th derivatives of the latter functions are the leading left singular vectors of those of the
-    features, orthonormal on [-1, 1]. The lower derivatives are their integrals, on a grid that
-    resolves tanh to rounding: a readout would take small differences of large numbers.
+    features, orthonormal on [-1, 1]. The lower derivatives are their integrals: a readout of the
+    features would take small differences of large numbers.
     """
     with jax.ensure_compile_time_eval():  # constants, whatever is traced around them
         hidden = hidden_layer(units, 1, slope=slope, dtype=dtype)
-        fine, weights, rational = gauss(_FINE)
-        integrals = rational[:-1].astype(float)
-        s = jnp.asarray(np.append(-1.0, fine), dtype)
-        features = np.asarray(_derivatives(hidden, order, s), np.float64)
-    # Take off the highest degrees, which are rounding, so that the grid also resolves integrals.
-    low = np.polynomial.legendre.legvander(fine, _FINE - 1 - order)
-    low = low @ _to_legendre()[: _FINE - order]
-    root = np.sqrt(weights)[:, None]
-    left, singular, right = np.linalg.svd(root * features[order, 1:], full_matrices=False)
-    rank = min(rank, int(np.sum(singular > 50 * float(jnp.finfo(dtype).eps) * singular[0])))
-    readout = right[:rank].T / singular[:rank]
-    kernel = np.zeros((order + units, order + rank))
-    kernel[:order, :order] = np.eye(order)
-    kernel[:order, order:], kernel[order:, order:] = -features[:order, 0] @ readout, readout
-
-    values = np.zeros((order + 1, _FINE, order + rank))
-    values[order, :, order:] = low @ (left[:, :rank] / root)
+        fine, weights, _ = gauss(_FINE)
+        s = jnp.asarray(fine, dtype)
+        features = np.asarray(_derivative(hidden, order, s), np.float64)
+    # In orthonormal Legendre polynomials. Degrees that the features do not have are rounding, and
+    # the collocation points would not resolve them; there must also be room for the integrals.
+    legendre = np.polynomial.legendre.legvander(fine, _FINE - order - 1)
+    legendre = legendre * np.sqrt(np.arange(_FINE - order) + 0.5)
+    terms = legendre.T @ (weights[:, None] * features)
+    sizes, eps = np.abs(terms).max(axis=1), float(jnp.finfo(dtype).eps)
+    degrees = np.arange(1 + np.flatnonzero(sizes > 8 * eps * sizes.max())[-1])
+    left, singular, _ = np.linalg.svd(terms[degrees], full_matrices=False)
+    rank = min(rank, int(np.sum(singular > 50 * eps * singular[0])))
+    series = np.zeros((order + 1, _FINE, order + rank), np.longdouble)
+    series[order, degrees, order:] = np.sqrt(degrees + 0.5)[:, None] * left[:, :rank]
     for i in reversed(range(order)):
-        values[i] = integrals @ values[i + 1]
-        values[i, :, i] += 1.0
+        series[i] = np.polynomial.legendre.legint(series[i + 1, :-1], lbnd=-1, axis=0)
+        series[i, 0, i] += 1.0
     points, weights, _ = gauss(num_points)
     edges = np.concatenate([[-1.0], points, [1.0]])
-    arrays = [jnp.asarray(x, dtype) for x in (kernel, np.eye(order + rank))]
-    basis = Basis(hidden, *arrays, order=order)
-    return AxisFunctions(basis, values, points, weights, (edges[1:] + edges[:-1]) / 2)
+    return AxisFunctions(series, points, weights, (edges[1:] + edges[:-1]) / 2, dtype)
 
 
 def with_end_states(functions: AxisFunctions) -> AxisFunctions:
@@ -146,7 +148,14 @@ def with_end_states(functions: AxisFunctions) -> AxisFunctions:
     change[:order, rank - order : rank] = np.eye(order)
     change[order:, rank - order : rank] = -inverse @ polynomial
     change[order:, rank:] = inverse
-    return _combined(functions, change)
+    exact = np.asarray(change, np.longdouble)
+    states = functions.exactly_at(np.array([-1.0, 1.0]))[:order].swapaxes(0, 1)
+    states = states.reshape(2 * order, -1)
+    for _ in range(2):
+        missed = states @ exact
+        missed[:, -2 * order :] -= np.eye(2 * order)
+        exact = exact - exact[:, -2 * order :] @ missed
+    return _combined(functions, exact)
 
 
 def with_equal_ends(functions: AxisFunctions) -> AxisFunctions:
@@ -161,7 +170,7 @@ def halving(functions: AxisFunctions) -> np.ndarray:
 
     For functions `with_end_states`. The halves keep the states at their ends, so that they join.
     """
-    order, num_functions = functions.order, functions.fine.shape[2]
+    order, num_functions = functions.order, functions.num_functions
     num_bubbles = num_functions - 2 * order
     root = np.sqrt(functions.weights)[:, None]
     top = root * functions.at(functions.points)[order]
@@ -176,31 +185,19 @@ def halving(functions: AxisFunctions) -> np.ndarray:
     return halves
 
 
-@functools.cache
-def _to_legendre() -> np.ndarray:
-    """The map from values on the fine grid to Legendre coefficients."""
-    points, weights, _ = gauss(_FINE)
-    degrees = np.arange(_FINE)[:, None]
-    return (degrees + 0.5) * np.polynomial.legendre.legvander(points, _FINE - 1).T * weights
-
-
 def _combined(functions: AxisFunctions, change: np.ndarray) -> AxisFunctions:
-    mixing = np.asarray(functions.basis.mixing, np.float64) @ change
-    mixing = jnp.asarray(mixing, functions.basis.mixing.dtype)
-    basis = Basis(functions.basis.hidden, functions.basis.kernel, mixing, functions.order)
-    return functions._replace(basis=basis, fine=functions.fine @ change)
+    return functions._replace(series=functions.series @ change)
 
 
 @eqx.filter_jit
-def _derivatives(
+def _derivative(
     hidden: MLP, order: int, s: Float[Array, " points"]
-) -> Float[Array, "derivatives points units"]:
-    """Derivatives 0 to `order` of the features."""
+) -> Float[Array, "points units"]:
+    """The derivative of the features of this order."""
 
     def function(s: Array) -> Array:
         return hidden.features(s[None]).astype(s.dtype)
 
-    functions: list[Callable[[Array], Array]] = [function]
     for _ in range(order):
-        functions.append(jax.jacfwd(functions[-1]))
-    return jnp.stack([jax.vmap(f)(s) for f in functions])
+        function = jax.jacfwd(function)
+    return jax.vmap(function)(s)

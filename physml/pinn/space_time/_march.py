@@ -18,6 +18,9 @@ _SHORTEST = 1e-13  # window or element, relative to the whole interval
 # Measured on many equations: the change of u that would remove the residual is larger than the
 # error, and at the end of a window a part of the error has decayed.
 _LOCAL_SHARE, _END_SHARE, _RESIDUAL_SHARE = 0.2, 0.1, 0.003
+_UNMOVED = 16.0  # a window of half the length divides the residual in t by 2^16, if t limits it
+# Times larger errors of equations with no derivative along the elements, or only the first.
+_APART = {0: 16.0, 1: 4.0}
 
 Edges = Float[np.ndarray, "_edges"]
 Coefficients = Float[np.ndarray, "_elements *_across _along _components"]
@@ -39,6 +42,7 @@ class Stand(NamedTuple):
     t: float
     span: float  # of the next window
     num_failed: int  # tries of it
+    across: float  # the residual in t of the last try that failed
     edges: Edges
     state: Coefficients
     doubt: Coefficients  # about the state
@@ -53,6 +57,7 @@ class Defect(NamedTuple):
     along: Float[np.ndarray, " elements"]  # between the points of each element
     across: float  # between the points in t, or in another coordinate
     local: Float[np.ndarray, " elements"]  # the larger of both, whatever an element's length
+    shares: Float[np.ndarray, " elements"]  # the part of each element in `across`
 
     @property
     def worst(self) -> float:
@@ -68,6 +73,8 @@ class March:
         self.max_elements, self.max_steps = max_elements, max_steps
         self.halves = halving(space.functions[space.problem.axis])
         self.checks, self.bumps = space.checks(), space.bumps()
+        highest = max(derivative[space.problem.axis] for derivative in space.problem.derivatives)
+        self.apart = _APART.get(highest, 1.0)
         self.slabs: list[Slab] = []
         self.defects: list[float] = []
         self.num_rejected = self.num_iterations = 0
@@ -120,7 +127,7 @@ class March:
             if not converged:
                 return RESULTS.nonlinear_divergence
             span = whole / 16 if first_span is None else min(first_span, whole)
-            stand = Stand(float(t), float(span), 0, edges, state, doubt)
+            stand = Stand(float(t), float(span), 0, np.inf, edges, state, doubt)
         equations = self.space.equations()
         while stand.t < t1:
             if interrupted():
@@ -146,7 +153,7 @@ class March:
         later[1 + place] = (0, space.across[place] - 1)
         end = space.functions[space.time].at(np.array([1.0]))[0, 0]
 
-        t, span, num_failed, edges, state, doubt = stand
+        t, span, num_failed, across, edges, state, doubt = stand
         left = t1 - t
         span = left if span > 0.99 * left else min(span, left / 2)
         box = space.box(edges, t, span)
@@ -156,6 +163,7 @@ class March:
         none = defect.across <= 1e-12 * self.rtol
         ratio = 1e12 if none else self.rtol / defect.across
         factor = float(np.clip(0.9 * ratio ** (1 / len(end)), 0.25, 4.0))
+        bad = self._unmoved(defect, across, len(edges))
         if defect.worst <= self.rtol:
             self._keep(t, span, edges, fitted, start.shape, defect)
             state, doubt = (
@@ -163,20 +171,46 @@ class March:
                 for x in (fitted.coefficients, fitted.doubt)
             )
             doubt = doubt + self._noise(doubt.shape, defect.local, span)
+            if bad is not None:
+                edges, state, doubt = self._split_both(edges, state, doubt, bad)
+                factor = max(factor, 2.0)
             reached = t1 if span == left else t + span
-            return Stand(float(reached), span * factor, 0, edges, state, doubt)
+            return Stand(float(reached), span * factor, 0, np.inf, edges, state, doubt)
         self.num_rejected += 1
         coarse = defect.across <= max(defect.along.max(), self.rtol)
         if coarse and np.isfinite(defect.worst):
             if len(edges) > self.max_elements:
                 return None
-            bad = defect.along > self.rtol
-            edges, both = self._split(edges, np.concatenate([state, doubt], axis=-1), bad)
-            state, doubt = np.split(both, 2, axis=-1)
-            return Stand(t, span, num_failed, edges, state, doubt)
+            edges, state, doubt = self._split_both(edges, state, doubt, defect.along > self.rtol)
+            return Stand(t, span, num_failed, across, edges, state, doubt)
+        if bad is not None:
+            edges, state, doubt = self._split_both(edges, state, doubt, bad)
+            return Stand(t, 2 * span, 0, np.inf, edges, state, doubt)
         # A solution that is not smooth answers slowly to a shorter window.
         num_failed += 1
-        return Stand(t, span * min(factor, 0.5**num_failed), num_failed, edges, state, doubt)
+        factor = min(factor, 0.5**num_failed)
+        return Stand(t, span * factor, num_failed, defect.across, edges, state, doubt)
+
+    def _unmoved(
+        self, defect: Defect, before: float, num_edges: int
+    ) -> Bool[np.ndarray, " elements"] | None:
+        """The elements to be halved because a shorter window left the residual in t as it was.
+
+        What the elements do not resolve appears in t too, as fast motions of what they hold. At the
+        start it may be a kink, which small elements do not cure.
+        """
+        if not self.slabs or not np.isfinite(defect.worst) or not defect.across > before / _UNMOVED:
+            return None
+        bad = defect.shares > 0.1 * defect.across
+        return bad if num_edges + bad.sum() <= self.max_elements else None
+
+    def _split_both(
+        self, edges: Edges, state: Coefficients, doubt: Coefficients, bad: np.ndarray
+    ) -> tuple[Edges, Coefficients, Coefficients]:
+        """Halve elements with their state and the doubt about it."""
+        edges, both = self._split(edges, np.concatenate([state, doubt], axis=-1), bad)
+        state, doubt = np.split(both, 2, axis=-1)
+        return edges, state, doubt
 
     def _initial(self, edges: Edges) -> tuple[Edges, Coefficients, Coefficients, bool]:
         """Returns (edges, coefficients, doubt, converged) of the initial state."""
@@ -282,7 +316,7 @@ class March:
         shown = self.space.problem.components or 1
         own = np.where(self.sizes > 0, self.units, 0.0)[:shown]  # of zeros there is no error yet
         own = np.resize(own, shape[-1])
-        for i, size in enumerate(_END_SHARE * local):
+        for i, size in enumerate(_END_SHARE * self.apart * local):
             signs = self.random.standard_normal((2, shape[-1]))
             units = size * own * (2 / span) ** (np.arange(shape[-1]) // shown)  # of derivatives
             noise[i] = (self.bumps @ signs) * units
@@ -291,12 +325,14 @@ class March:
     def _judge(self, fitted: FittedSlab, box: Box, free: Int[np.ndarray, "*free"]) -> Defect:
         lengths = np.diff(np.asarray(box.edges, np.float64))[: int(box.count)]
         if not fitted.converged:
-            return Defect(np.full(len(lengths), np.inf), np.inf, np.full(len(lengths), np.inf))
+            infinite = np.full(len(lengths), np.inf)
+            return Defect(infinite, np.inf, infinite, infinite)
         worst = self._defects(self.checks, box, fitted.coefficients, free.ravel())
         raw = np.nan_to_num(np.asarray(worst, np.float64)[:, : len(lengths)], nan=np.inf)
         # An element counts by its share of the domain, as in the L2 norm.
         worst = raw * np.sqrt(lengths / lengths.sum())
-        return Defect(worst[0], float(worst[1:].max(initial=0.0)), raw.max(axis=0))
+        shares = worst[1:].max(axis=0, initial=0.0)
+        return Defect(worst[0], float(shares.max()), raw.max(axis=0), shares)
 
     def _keep(
         self,
@@ -311,7 +347,7 @@ class March:
         shown = self.space.problem.components or 1
         sizes, doubts = (self._largest(np.asarray(x)[: shape[0]])[:, :shown] for x in fitted[:2])
         eps = float(jnp.finfo(self.space.problem.dtype).eps)
-        local = _LOCAL_SHARE * defect.local[:, None] * self.units[:shown]
+        local = _LOCAL_SHARE * self.apart * defect.local[:, None] * self.units[:shown]
         errors = doubts + local + 2 * eps * sizes
         flat = np.asarray(fitted.coefficients)[: shape[0]]
         # Behind u come its derivatives in t.

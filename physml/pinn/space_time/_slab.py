@@ -71,7 +71,7 @@ def fit_slab(
     def unfinished(state: tuple) -> Array:
         *_, size, last, count = state
         stalled = (size > 0.5 * last) & (count > 2) & (size < 1e-6)
-        return (count < max_steps) & (size > 0.1 * accuracy) & ~stalled
+        return (count < max_steps) & (size > 0.01 * accuracy) & ~stalled
 
     tiny = jnp.finfo(start.dtype).tiny
     accuracy = (1e3 * float(jnp.finfo(start.dtype).eps)) ** 0.5
