@@ -19,6 +19,7 @@ from physml.pinn.space_time._jets import PointResidual
 from physml.pinn.space_time._march import March
 from physml.pinn.space_time._problem import PDEProblem, make_problem
 from physml.pinn.space_time._solution import PDESolution
+from physml.pinn.space_time.boxes import BoxSolution, solve_box
 from physml.results import RESULTS, conclude
 
 _DEFAULT_RTOL = (1e-10, 1e-3)  # in float64 and float32
@@ -41,7 +42,7 @@ def pde(
     dtype: DTypeLike | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     throw: bool = True,
-) -> PDESolution:
+) -> PDESolution | BoxSolution:
     r"""Solves a partial differential equation by neural networks, to many digits.
 
     The equation is a residual, zero where u solves it, written with u and its derivatives as
@@ -136,10 +137,15 @@ def pde(
         raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
     problem = make_problem(residual, domain, periodic, components, dtype)
     problem = problem._replace(conditions=checked_conditions(problem, conditions))
-    if checkpoint is not None and problem.time is None:
-        raise ValueError(f"checkpoint must be None for an equation without t, got {checkpoint!r}")
+    if checkpoint is not None and (problem.time is None or problem.dim > 2):
+        raise ValueError(
+            f"checkpoint must be None unless the coordinates are one of space and t, got "
+            f"{checkpoint!r}"
+        )
     if rtol is None:
         rtol = _DEFAULT_RTOL[0 if problem.dtype == jnp.float64 else 1]
+    if problem.dim > 2:
+        return _on_a_box(problem, rtol, (first_span, max_windows, max_steps), throw)
     limits = rtol, max_elements, max_steps
     with single_threaded_blas():
         if problem.time is None:
@@ -159,6 +165,32 @@ def pde(
     result, details = _verdict(march, solution, reach)
     solution = eqx.tree_at(lambda s: s.result, solution, result)
     return conclude(solution, result, "pinn.pde", details, throw=throw)
+
+
+def _on_a_box(
+    problem: PDEProblem, rtol: float, limits: tuple[float | None, int, int], throw: bool
+) -> BoxSolution:
+    """A problem of two coordinates of space and t."""
+    solution, stop, sizes = solve_box(problem, rtol, *limits)
+    result, details = stop
+    if result == RESULTS.successful:
+        defects, reach = condition_defects(solution, problem, sizes)
+        stats = solution.stats | {"condition_defects": defects}
+        solution = eqx.tree_at(lambda s: s.stats, solution, stats)
+        if missed := _missed(defects, reach, rtol):
+            result, details = RESULTS.unresolved, missed
+    solution = eqx.tree_at(lambda s: s.result, solution, result)
+    return conclude(solution, result, "pinn.pde", details, throw=throw)
+
+
+def _missed(defects: Mapping[str, float], reach: Mapping[str, float], rtol: float) -> str:
+    """What is said of conditions that are not met; nothing if all are."""
+    missed = [
+        f"{face} is missed by {size:.2g}"
+        for face, size in defects.items()
+        if not size <= np.sqrt(rtol) * reach[face]
+    ]
+    return f"The conditions are not met: {', '.join(missed)}." if missed else ""
 
 
 def _even(problem: PDEProblem, elements: int) -> np.ndarray:
@@ -190,13 +222,8 @@ def _verdict(
     """
     problem, result = march.space.problem, solution.result
     if result == RESULTS.successful:
-        missed = [
-            f"{face} is missed by {size:.2g}"
-            for face, size in solution.stats["condition_defects"].items()
-            if not size <= np.sqrt(march.rtol) * reach[face]
-        ]
-        if missed:
-            return RESULTS.unresolved, f"The conditions are not met: {', '.join(missed)}."
+        if missed := _missed(solution.stats["condition_defects"], reach, march.rtol):
+            return RESULTS.unresolved, missed
         until = march.trusted_until()
         if until is None:
             return result, ""
