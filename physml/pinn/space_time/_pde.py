@@ -58,6 +58,15 @@ def pde(
     problem, each row in units of u. Gauss-Newton finds the readouts, by orthogonal triangulation.
     An equation of a higher order in t is solved as a system of first order.
 
+    With two coordinates of space and t, u is the tensor product of polynomials (of waves where it
+    is periodic) through its values on a grid. The conditions on the faces fix the values there, and
+    `solve` carries the others through time, by networks in windows. The grid gets finer until its
+    last coefficients are below `rtol` at all times; the error of the grid is estimated from a
+    coarser one. Then `elements` and `max_elements` do not count, the equation must be linear in its
+    highest derivative in t and of at most second order in a coordinate that is not periodic, and
+    conditions in space must be linear in u. An initial value with a kink, or one that contradicts
+    the conditions on the faces, is refused before the march.
+
     The residual is judged between the collocation points, as the change of u that would remove
     it. Where this is above `rtol` times the largest value of an unknown so far, of each its own,
     elements are halved if it is large along them, and the window is narrowed if it is large in t.
@@ -72,8 +81,8 @@ def pde(
             such; the point's coordinates are scalars in the order of `domain`. Derivatives up to
             the fourth order are found.
         domain: the interval (low, high) of each coordinate, by its name, a single letter; "t" is
-            time, and at most two are possible. Put the one in which u is sharpest first; without t
-            the other one is tried as well.
+            time, and at most two others are possible. Put the one in which u is sharpest first;
+            without t the other one is tried as well.
         conditions: residuals on the faces ("x", low) and ("x", high), and on ("t", low) for the
             initial values. Those in time must return as many numbers as the order in t asks for
             (u and u.t for the wave equation). Derivatives must be of a lower order than those of
@@ -88,8 +97,9 @@ def pde(
         max_windows: the number of windows after which the march stops.
         max_steps: Gauss-Newton steps after which a window is tried narrower.
         dtype: float64 or float32; JAX's default float unless given.
-        checkpoint: a folder. A march through time is saved there every few seconds beside its work,
-            and the same call goes on from what it finds there, to the same solution bit for bit.
+        checkpoint: a folder. A march in one coordinate of space and t is saved there every few
+            seconds beside its work, and the same call goes on from what it finds there, to the same
+            solution bit for bit.
         throw: raise if the equation is not solved to tolerance everywhere; otherwise warn, and
             `solution.result` says why: `window_failed`, `unresolved` (`max_elements`),
             `max_steps_reached` (`max_windows`), `nonlinear_divergence` or `nonfinite`. The
@@ -100,9 +110,10 @@ def pde(
             half of the digits asked for are right (`RESULTS.suspect`).
 
     Returns:
-        A `PDESolution`, with `error_estimate`. `stats` holds `num_windows`, `num_rejected`,
-        `num_iterations`; for each window `num_elements` and `residuals` (in units of the
-        tolerance: accepted up to 1);
+        A `PDESolution`, with `error_estimate`, or a `BoxSolution`, which is called in the same way,
+        for two coordinates of space and t; its `stats` have `num_points`. `stats` holds
+        `num_windows`, `num_rejected`, `num_iterations`; for each window `num_elements` and
+        `residuals` (in units of the tolerance: accepted up to 1);
         `initial_defect` and `condition_defects`, by how much u misses the conditions.
 
     Raises:

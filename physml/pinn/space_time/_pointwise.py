@@ -1,7 +1,7 @@
 """A function of named coordinates on a box: u, its derivatives and its error at any points."""
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -16,18 +16,24 @@ from physml._types import Numbers
 from physml.pinn.space_time._jets import Field, PointResidual, stacked
 from physml.results import RESULTS
 
+if TYPE_CHECKING:
+    # A type checker would take an AbstractVar for the first argument of every constructor.
+    from typing import ClassVar as Fact
+else:
+    from equinox import AbstractVar as Fact
+
 _BATCH = 4096  # points evaluated together; each gathers the readout of its element
 
 
 class Pointwise(eqx.Module):
     """u(x, t) or u(x, y, t), known in a box: what the solutions of partial equations share."""
 
-    coordinates: eqx.AbstractVar[str]
-    equation: eqx.AbstractVar[PointResidual]
-    components: eqx.AbstractVar[int | None]
-    domain: eqx.AbstractVar[Float[Array, "dim 2"]]
-    result: eqx.AbstractVar[RESULTS]
-    stats: eqx.AbstractVar[dict[str, PyTree]]
+    coordinates: Fact[str]
+    equation: Fact[PointResidual]
+    components: Fact[int | None]
+    domain: Fact[Float[Array, "dim 2"]]
+    result: Fact[RESULTS]
+    stats: Fact[dict[str, PyTree]]
 
     def __repr__(self) -> str:
         if not (isinstance(self.domain, jax.Array) and is_concrete(self.domain)):

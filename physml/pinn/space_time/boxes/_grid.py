@@ -60,7 +60,7 @@ def make_grid(problem: PDEProblem, sizes: tuple[int, ...]) -> Grid:
             without u, or do not determine the values on the faces.
     """
     axes = tuple(
-        grid_axis(*map(float, problem.intervals[i]), problem.coordinates[i] in problem.periodic, n)
+        grid_axis(*_ends(problem, i), problem.coordinates[i] in problem.periodic, n)
         for i, n in zip(space_of(problem), sizes, strict=True)
     )
     places = np.meshgrid(*(axis.points for axis in axes), indexing="ij")
@@ -91,6 +91,11 @@ def make_grid(problem: PDEProblem, sizes: tuple[int, ...]) -> Grid:
         raise ValueError("conditions must determine u on the faces, got some that leave it free")
     inverse = -(right.T / singular) @ left.T / units
     return Grid(axes, points, free, fixed, inverse @ matrix[:, free], inverse, tuple(faces))
+
+
+def _ends(problem: PDEProblem, index: int) -> tuple[float, float]:
+    low, high = problem.intervals[index]
+    return float(low), float(high)
 
 
 def condition_slopes(

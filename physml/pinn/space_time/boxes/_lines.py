@@ -102,7 +102,8 @@ class Lines:
     def require_constant_faces(self) -> None:
         """Raise ValueError if the conditions on the faces change with t."""
         given = jax.jit(lambda t: self._faces(t)[0])
-        times = jnp.linspace(*map(float, self.problem.intervals[self.time]), 5)
+        t0, t1 = self.problem.intervals[self.time]
+        times = jnp.linspace(t0, t1, 5)
         start, *later = (np.asarray(given(t)) for t in times)
         if any(not np.array_equal(start, other) for other in later):
             raise ValueError("conditions on the faces of space must not change with t")

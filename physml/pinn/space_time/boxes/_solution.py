@@ -60,6 +60,8 @@ class BoxSolution(Pointwise):
         in_time = jnp.zeros(lines.components * len(lines.grid.points), t.dtype)
         in_time = in_time.at[free].set(self.in_time.error(t)[: len(free)])
         in_time = in_time.reshape(lines.components, -1).max(axis=1)
-        in_space = jax.vmap(lambda errors: jnp.interp(t, self.times, errors), 1)(self.errors)
+        later = jnp.searchsorted(self.times, t)
+        beside = jnp.stack([later - 1, later]).clip(0, len(self.times) - 1)
+        in_space = self.errors[beside].max(axis=0)
         error = in_time + in_space
         return error[0] if self.components is None else error

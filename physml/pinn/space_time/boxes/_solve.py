@@ -165,14 +165,14 @@ def _march(lines: Lines, rtol: float, sizes: np.ndarray | None, options: dict) -
     times = np.unique(np.concatenate([np.linspace(t0, reached, _TIMES), edges]))
     times = times[(times >= t0) & (times <= reached)]
     values = np.asarray(_values_at(lines, solution, jnp.asarray(times, problem.dtype)), float)
-    sizes = np.abs(values).max(axis=(0, 2, 3))
-    scaled = values / np.where(sizes > 0, sizes, 1.0)[:, None, None]
+    found = np.abs(values).max(axis=(0, 2, 3))
+    scaled = values / np.where(found > 0, found, 1.0)[:, None, None]
     tails, needed = [], []
     for i, axis in enumerate(lines.grid.axes):
         along = np.moveaxis(scaled, 2 + i, -1)
         tails.append(axis.tail(along))
         needed.append(_points_needed(axis, along, rtol))
-    return _Marched(lines, solution, times, values, sizes, tuple(tails), tuple(needed))
+    return _Marched(lines, solution, times, values, found, tuple(tails), tuple(needed))
 
 
 @eqx.filter_jit
@@ -253,13 +253,14 @@ def _solution(
     domain[lines.time, 1] = float(in_time.t1)
     counts = {name: in_time.stats[f"num_{name}"] for name in ("windows", "rejected", "iterations")}
     return BoxSolution(
-        problem.coordinates,
-        problem.residual,
-        problem.components,
-        lines,
-        *(jnp.asarray(domain, problem.dtype),),
-        in_time,
-        *(jnp.asarray(x, problem.dtype) for x in (times, errors)),
+        coordinates=problem.coordinates,
+        equation=problem.residual,
+        components=problem.components,
+        lines=lines,
+        domain=jnp.asarray(domain, problem.dtype),
+        in_time=in_time,
+        times=jnp.asarray(times, problem.dtype),
+        errors=jnp.asarray(errors, problem.dtype),
         result=stop.result,
         stats={
             **{f"num_{name}": int(count) for name, count in counts.items()},
