@@ -73,6 +73,7 @@ def cooled():
     return pinn.pde(heat, SQUARE, {("t", 0.0): given(cooling), **faces(zero)})
 
 
+@pytest.mark.slow
 def test_heat_in_a_square(cooled):
     check(cooled, cooling, 1e-11)
     point = 0.3, 0.6, 0.07

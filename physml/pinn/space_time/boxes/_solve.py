@@ -81,21 +81,27 @@ def solve_box(
         if resolved or fine.solution.result == RESULTS.max_steps_reached:
             break
         sizes = _grown(fine, rtol)
-        lines = Lines(problem, make_grid(problem, sizes))
-        if lines.dim > _MOST_STATES:
-            return *_ended(problem, fine, coarse, _unresolved(fine)), fine.sizes
-        coarse = fine
-    if coarse is None and fine.solution.result == RESULTS.successful:
+        if _num_states(problem, sizes) > _MOST_STATES:
+            return *_ended(rtol, fine, coarse, _unresolved(fine)), fine.sizes
+        lines, coarse = Lines(problem, make_grid(problem, sizes)), fine
+    complete = coarse is not None and coarse.solution.result == RESULTS.successful
+    if fine.solution.result == RESULTS.successful and not complete:
         fewer = tuple(n - _FEWER for n in fine.lines.grid.shape)
         coarse = _march(Lines(problem, make_grid(problem, fewer)), rtol, fine.sizes, options)
+    return *_ended(rtol, fine, coarse, _verdict(fine)), fine.sizes
+
+
+def _num_states(problem: PDEProblem, sizes: tuple[int, ...]) -> int:
+    """The numbers that a grid has, those on the faces too."""
+    return problem.stages * (problem.components or 1) * int(np.prod(sizes))
+
+
+def _verdict(fine: _Marched) -> Stop:
+    """How the march on the last grid ended."""
+    reached, t1 = float(fine.solution.t1), fine.lines.problem.intervals[fine.lines.time, 1]
+    words = "See solution.error_estimate." if reached == t1 else f"It stopped at t = {reached:.6g}."
     result = fine.solution.result
-    return *_ended(problem, fine, coarse, Stop(result, _words(fine, problem))), fine.sizes
-
-
-def _words(fine: _Marched, problem: PDEProblem) -> str:
-    if fine.solution.result == RESULTS.successful:
-        return ""
-    return f"It stopped at t = {float(fine.solution.t1):.6g}. "
+    return Stop(result, "" if result == RESULTS.successful else words)
 
 
 def _unresolved(fine: _Marched) -> Stop:
@@ -123,7 +129,7 @@ def _first_grid(problem: PDEProblem, rtol: float) -> tuple[Lines, Stop | None]:
             n + 4 * (tail > rtol) + n // 4 * (tail > rtol)
             for n, tail in zip(lines.grid.shape, tails, strict=True)
         )
-        if problem.stages * lines.components * int(np.prod(grown)) > _MOST_STATES:
+        if _num_states(problem, grown) > _MOST_STATES:
             words = f"{max(lines.grid.shape)} points in a coordinate do not resolve the start: "
             return lines, Stop(RESULTS.unresolved, f"{words}it has a kink, or is too sharp.")
         sizes = grown
@@ -208,12 +214,14 @@ def _grown(fine: _Marched, rtol: float) -> tuple[int, ...]:
 
 
 def _ended(
-    problem: PDEProblem, fine: _Marched, coarse: _Marched | None, stop: Stop
+    rtol: float, fine: _Marched, coarse: _Marched | None, stop: Stop
 ) -> tuple[BoxSolution, Stop]:
     """The solution on the last grid, with the estimate of what the grid leaves out."""
     errors = np.full((len(fine.times), len(fine.sizes)), np.inf)
     if coarse is not None:
         errors = _space_errors(fine, coarse)
+    if stop.result == RESULTS.successful and np.any(errors > np.sqrt(rtol) * fine.sizes):
+        stop = Stop(RESULTS.suspect, "See solution.error_estimate.")
     return _solution(fine.lines, fine.solution, fine.times, errors, stop), stop
 
 
