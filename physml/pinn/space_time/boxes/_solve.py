@@ -23,7 +23,7 @@ _MOST_STATES = 1600  # a window costs some forty factorisations of matrices of t
 _TIMES = 17  # even ones, beside the edges of windows, at which space is looked at
 _SAMPLE = 25  # points of a coordinate at which two grids are compared
 _SAFETY = 3.0  # of the estimate in space
-_ROUNDINGS = 8  # of the largest value of u
+_ROUNDINGS = 2  # of the largest value of u, for each point of a coordinate
 
 
 class Stop(NamedTuple):
@@ -125,10 +125,8 @@ def _first_grid(problem: PDEProblem, rtol: float) -> tuple[Lines, Stop | None]:
         tails = [a.tail(np.moveaxis(scaled, 2 + i, -1)) for i, a in enumerate(lines.grid.axes)]
         if max(tails) <= rtol:
             break
-        grown = tuple(
-            n + 4 * (tail > rtol) + n // 4 * (tail > rtol)
-            for n, tail in zip(lines.grid.shape, tails, strict=True)
-        )
+        counts = zip(lines.grid.shape, tails, strict=True)
+        grown = tuple(n + n // 3 if tail > rtol else n for n, tail in counts)
         if _num_states(problem, grown) > _MOST_STATES:
             words = f"{max(lines.grid.shape)} points in a coordinate do not resolve the start: "
             return lines, Stop(RESULTS.unresolved, f"{words}it has a kink, or is too sharp.")
@@ -238,8 +236,8 @@ def _space_errors(fine: _Marched, coarse: _Marched) -> Float[np.ndarray, "times 
         found.append(values)
     gaps = np.abs(found[0] - found[1]).max(axis=(2, 3))
     share = min(1.0, max(fine.tails) / max(*coarse.tails, 1e-300))
-    eps = float(jnp.finfo(dtype).eps)
-    return _SAFETY * share * gaps + _ROUNDINGS * eps * np.abs(fine.values).max(axis=(2, 3))
+    rounding = _ROUNDINGS * max(fine.lines.grid.shape) * float(jnp.finfo(dtype).eps)
+    return _SAFETY * share * gaps + rounding * np.abs(fine.values).max(axis=(2, 3))
 
 
 def _unmoved(lines: Lines, stop: Stop) -> BoxSolution:
