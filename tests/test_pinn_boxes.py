@@ -7,7 +7,9 @@ import pytest
 from helpers import refusals
 
 from physml import pinn
+from physml.pinn.space_time._jets import taylor
 from physml.pinn.space_time.boxes._axis import grid_axis
+from physml.pinn.space_time.boxes._jet_field import JetField
 from physml.results import RESULTS
 
 SQUARE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "t": (0.0, 0.1)}
@@ -66,6 +68,24 @@ def test_tables_of_an_axis(periodic):
     functions = jax.jit(jax.vmap(axis.functions))(jnp.asarray(x))
     np.testing.assert_allclose(functions @ axis.modes, axis.at(x), atol=1e-12)
     assert axis.tail(np.ones(axis.size)) < 1e-14
+
+
+def test_a_table_of_derivatives_is_differentiated_as_the_polynomial_is():
+    derivatives = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 0), (2, 0, 0))
+    jet = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)))
+    point = jnp.array([0.3, -0.4, 2.0])
+
+    def flux(u):
+        def own(x, y, t):
+            return u(x, y, t) ** 3 * u.x(x, y, t) + y * u.y(x, y, t)
+
+        return jax.jacfwd(own)(*point), u.t(*point), u.xx(*point), jax.jacrev(u.x, 1)(*point)
+
+    found = flux(JetField("xyt", derivatives, jet))
+    for value, wanted in zip(found, flux(taylor("xyt", derivatives, jet, point)), strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-12)
+    with pytest.raises(AttributeError, match="u.z"):
+        _ = JetField("xyt", derivatives, jet).z
 
 
 @pytest.fixture(scope="module")

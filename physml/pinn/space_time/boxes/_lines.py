@@ -6,9 +6,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from physml.pinn.space_time._jets import stacked, taylor
+from physml.pinn.space_time._jets import stacked
 from physml.pinn.space_time._problem import PDEProblem
 from physml.pinn.space_time.boxes._grid import Grid, condition_rows, space_of, whole_point
+from physml.pinn.space_time.boxes._jet_field import JetField
 
 _NEWTON_STEPS = 20  # for the initial values; they are mostly given as they are
 _SINGULAR = 1e-10  # of the factors of the highest derivatives in t, relative to the largest
@@ -32,6 +33,8 @@ class Lines:
         self._tops = np.array([d[self.time] == problem.stages for d in problem.derivatives])
         self._order = np.argsort(np.concatenate([grid.free, grid.fixed]))
         self._rows = self._row_order(args)
+        self._constant_faces = self._if_faces_rest()
+        self._inverses = None if args is not None else self._if_factors_rest()
 
     @property
     def dim(self) -> int:
@@ -42,10 +45,18 @@ class Lines:
         t = jnp.asarray(t, y.dtype)
         values = self.values(t, y)
         places = jnp.asarray(self.grid.points, y.dtype)
-        missing, factors = jax.vmap(lambda jet, place: self._equation(t, place, jet, args))(
-            self._jets(values), places
-        )
-        top = _solve(factors[:, self._rows], -missing[:, self._rows])
+        jets, zero = self._jets(values), jnp.zeros(self.components, y.dtype)
+        if self._inverses is not None:
+            missing = jax.vmap(lambda jet, place: self._residual(t, place, jet, zero, args))(
+                jets, places
+            )
+            inverses = jnp.asarray(self._inverses, y.dtype)
+            top = -jnp.sum(inverses * missing[:, None, :], axis=2)
+        else:
+            missing, factors = jax.vmap(lambda jet, place: self._equation(t, place, jet, args))(
+                jets, places
+            )
+            top = _solve(factors[:, self._rows], -missing[:, self._rows])
         return jnp.concatenate([value.T.ravel()[self.grid.free] for value in (*values[1:], top)])
 
     def values(self, t: Array, y: Float[Array, " states"]) -> Array:
@@ -101,12 +112,37 @@ class Lines:
 
     def require_constant_faces(self) -> None:
         """Raise ValueError if the conditions on the faces change with t."""
-        given = jax.jit(lambda t: self._faces(t)[0])
-        t0, t1 = self.problem.intervals[self.time]
-        times = jnp.linspace(t0, t1, 5)
-        start, *later = (np.asarray(given(t)) for t in times)
-        if any(not np.array_equal(start, other) for other in later):
+        if self._constant_faces is None:
             raise ValueError("conditions on the faces of space must not change with t")
+
+    def _if_faces_rest(self) -> np.ndarray | None:
+        """What the conditions return for u = 0, if that is the same at all times."""
+        self._constant_faces = None
+        given = jax.jit(lambda t: self._faces(t)[0])
+        first, *others = (np.asarray(given(t)) for t in self._times)
+        return first if all(np.array_equal(first, other) for other in others) else None
+
+    def _if_factors_rest(self) -> np.ndarray | None:
+        """The inverse of what multiplies the highest derivatives in t, if that never changes."""
+        random = np.random.default_rng(0)
+        shape = len(self._times), len(self.problem.derivatives), self.components
+        jets = jnp.asarray(random.uniform(0.5, 1.5, shape), self.problem.dtype)
+        places = jnp.asarray(self.grid.points, self.problem.dtype)
+        ask = jax.jit(
+            jax.vmap(lambda t, jet, place: self._equation(t, place, jet, None)[1], (None, None, 0))
+        )
+        first, *others = (
+            np.asarray(ask(*at, places)) for at in zip(self._times, jets, strict=True)
+        )
+        if all(np.array_equal(first, other) for other in others):
+            return np.linalg.inv(first)
+        return None
+
+    @property
+    def _times(self) -> Float[Array, " times"]:
+        """Some times in general position."""
+        t0, t1 = self.problem.intervals[self.time]
+        return jnp.asarray(t0 + (t1 - t0) * np.array([0.0, 0.137, 0.411, 0.773, 1.0]))
 
     def free(self, values: Float[np.ndarray, "stages points components"]) -> np.ndarray:
         """The state that has these values."""
@@ -114,6 +150,9 @@ class Lines:
 
     def _faces(self, t: Array) -> list[Array]:
         """What the conditions return for u = 0, and the derivatives of that in t."""
+        if self._constant_faces is not None:
+            given = jnp.asarray(self._constant_faces, t.dtype)
+            return [given, *[jnp.zeros_like(given)] * (self.problem.stages - 1)]
 
         def given(t: Array) -> Array:
             rows = [jnp.zeros(0, t.dtype)]
@@ -164,7 +203,7 @@ class Lines:
         every = [top if is_top else own for is_top, own in zip(self._tops, jet, strict=True)]
         own = jnp.stack(every)
         own = own[:, 0] if problem.components is None else own
-        u = taylor(problem.coordinates, problem.derivatives, own, point)
+        u = JetField(problem.coordinates, problem.derivatives, own)
         return stacked(problem.residual(u, *point, *([] if args is None else [args])))
 
     def _row_order(self, args: PyTree) -> np.ndarray:
