@@ -84,7 +84,7 @@ def test_a_table_of_derivatives_is_differentiated_as_the_polynomial_is():
     found = flux(JetField("xyt", derivatives, jet))
     for value, wanted in zip(found, flux(taylor("xyt", derivatives, jet, point)), strict=True):
         np.testing.assert_allclose(value, wanted, rtol=1e-12)
-    with pytest.raises(AttributeError, match="u.z"):
+    with pytest.raises(AttributeError, match=r"u\.z"):
         _ = JetField("xyt", derivatives, jet).z
 
 
