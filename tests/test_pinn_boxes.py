@@ -211,7 +211,12 @@ def test_two_substances_whose_equations_are_mixed():
 @pytest.mark.parametrize(
     ("start", "top", "words"),
     [
-        (lambda x, y: jnp.sin(jnp.pi * x) * jnp.abs(y - 0.3), zero, "kink"),
+        pytest.param(
+            lambda x, y: jnp.sin(jnp.pi * x) * jnp.abs(y - 0.3),
+            zero,
+            "kink",
+            marks=pytest.mark.slow,
+        ),
         (lambda x, y: 0.0 * x, lambda u, *point: u(*point) - 1.0, "miss the conditions"),
     ],
     ids=["kink", "corner"],
