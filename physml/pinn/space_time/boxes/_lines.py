@@ -151,8 +151,8 @@ class Lines:
     def _faces(self, t: Array) -> list[Array]:
         """What the conditions return for u = 0, and the derivatives of that in t."""
         if self._constant_faces is not None:
-            given = jnp.asarray(self._constant_faces, t.dtype)
-            return [given, *[jnp.zeros_like(given)] * (self.problem.stages - 1)]
+            held = jnp.asarray(self._constant_faces, t.dtype)
+            return [held, *[jnp.zeros_like(held)] * (self.problem.stages - 1)]
 
         def given(t: Array) -> Array:
             rows = [jnp.zeros(0, t.dtype)]
