@@ -95,7 +95,7 @@ def cooled():
 
 @pytest.mark.slow
 def test_heat_in_a_square(cooled):
-    check(cooled, cooling, 1e-11)
+    check(cooled, cooling, 1e-11, high=50.0)  # both are near rounding
     point = 0.3, 0.6, 0.07
     np.testing.assert_allclose(
         cooled.derivative("xy", *point),
