@@ -486,6 +486,15 @@ CALLS = {
         "periodic": (), "components": None, "rtol": None, "elements": 2, "max_elements": 8,
         "first_span": None, "max_windows": 20, "max_steps": 12, "dtype": None, "throw": True,
     },
+    pinn.on_grid: {
+        "residual": lambda u, x, t, args: u.t(x, t) - args["k"] * u.xx(x, t),
+        "domain": {"x": (0.0, 1.0), "t": (0.0, 0.1)},
+        "conditions": {
+            ("t", 0.0): lambda u, x, t: u(x, t) - jnp.sin(jnp.pi * x),
+            ("x", 0.0): at_end, ("x", 1.0): at_end,
+        },
+        "args": {"k": 1.0}, "points": 6, "periodic": (), "components": None,
+    },
     pinn.train: {
         "network": mlp(1, 3), "system": LORENZ, "y0": ONES, "t1": 0.1, "t0": 0.0, "ts": None,
         "condition": "hard", "scales": None, "points": pinn.Even(20), "weights": pinn.Fixed(),

@@ -47,6 +47,7 @@ SLOW = {  # what compiles for more than two seconds
     "physml.pinn.inverse._discover.discover",
     "physml.pinn.inverse._identify.identify",
     "physml.pinn.space_time._pde.pde",
+    "physml.pinn.space_time.boxes._on_grid.on_grid",
     "physml.pinn.training._train.train",
 }
 

@@ -144,7 +144,7 @@ def test_derivatives_belong_to_each_other_and_neighbours_join():
     ({"residual": lambda u, x, t: u.xxxxx(x, t)}, "of at most order 4"),
     ({"domain": {"x": (0.0, 1.0), "t": (0.1, 0.1)}}, r"domain\['t'\]"),
     ({"domain": {"x": (0.0, np.inf), "t": (0.0, 1.0)}}, r"domain\['x'\]"),
-    ({"domain": UNIT | {"y": (0.0, 1.0)}}, "at most two"),
+    ({"domain": UNIT | {"y": (0.0, 1.0), "z": (0.0, 1.0)}}, "at most two"),
     ({"domain": {"t": (0.0, 1.0)}}, "coordinate of space"),
     ({"domain": {"time": (0.0, 1.0)}}, "single letters"),
     ({"conditions": ENDS}, "conditions at t = 0.0 must return 1"),

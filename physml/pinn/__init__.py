@@ -29,7 +29,10 @@ from physml.pinn.inverse import experiments_from_dataframe as experiments_from_d
 from physml.pinn.inverse import identify as identify
 from physml.pinn.inverse import profile as profile
 from physml.pinn.ivp import solve as solve
+from physml.pinn.space_time import BoxSolution as BoxSolution
+from physml.pinn.space_time import OnGrid as OnGrid
 from physml.pinn.space_time import PDESolution as PDESolution
+from physml.pinn.space_time import on_grid as on_grid
 from physml.pinn.space_time import pde as pde
 from physml.pinn.training import Adversarial as Adversarial
 from physml.pinn.training import Even as Even

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array
 
 from physml.pinn.space_time._jets import Field, PointResidual, derivatives_in, stacked, taylor
+from physml.pinn.space_time._pointwise import Pointwise
 from physml.pinn.space_time._problem import PDECondition, PDEProblem, points_inside
-from physml.pinn.space_time._solution import PDESolution
 
 Face = tuple[str, float]
 """A face of the domain: the name of a coordinate and one end of its interval."""
@@ -81,7 +81,7 @@ def _check_count(problem: PDEProblem, index: int, count: int) -> None:
 
 
 def condition_defects(
-    solution: PDESolution, problem: PDEProblem, sizes: np.ndarray
+    solution: Pointwise, problem: PDEProblem, sizes: np.ndarray
 ) -> tuple[dict[str, float], dict[str, float]]:
     """How much u misses each condition, and how far the condition could change.
 
@@ -103,7 +103,7 @@ def condition_defects(
     ]
 
     @eqx.filter_jit
-    def missed(solution: PDESolution, points: list, units: list) -> list:
+    def missed(solution: Pointwise, points: list, units: list) -> list:
         ask = partial(_ask_condition, solution.field, problem)
         return [
             jax.vmap(partial(ask, condition), in_axes=(None, 0))(unit, where)

@@ -19,9 +19,10 @@ from physml.pinn.space_time._jets import PointResidual
 from physml.pinn.space_time._march import March
 from physml.pinn.space_time._problem import PDEProblem, make_problem
 from physml.pinn.space_time._solution import PDESolution
+from physml.pinn.space_time.boxes import BoxSolution, solve_box
 from physml.results import RESULTS, conclude
 
-_DEFAULT_RTOL = {True: (1e-13, 1e-3), False: (1e-10, 1e-3)}  # with t? in float64 and float32
+_DEFAULT_RTOL = {True: (1e-13, 1e-3), False: (1e-10, 1e-3)}  # in slabs? in float64 and float32
 
 
 @checked
@@ -41,7 +42,7 @@ def pde(
     dtype: DTypeLike | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     throw: bool = True,
-) -> PDESolution:
+) -> PDESolution | BoxSolution:
     r"""Solves a partial differential equation by neural networks, to many digits.
 
     The equation is a residual, zero where u solves it, written with u and its derivatives as
@@ -57,6 +58,15 @@ def pde(
     problem, each row in units of u. Gauss-Newton finds the readouts, by orthogonal triangulation.
     An equation of a higher order in t is solved as a system of first order.
 
+    With two coordinates of space and t, u is the tensor product of polynomials (of waves where it
+    is periodic) through its values on a grid. The conditions on the faces fix the values there, and
+    `solve` carries the others through time, by networks in windows. The grid gets finer until its
+    last coefficients are below `rtol` at all times; the error of the grid is estimated from a
+    coarser one. Then `elements` and `max_elements` do not count, the equation must be linear in its
+    highest derivative in t and of at most second order in a coordinate that is not periodic, and
+    conditions in space must be linear in u. An initial value with a kink, or one that contradicts
+    the conditions on the faces, is refused before the march.
+
     The residual is judged between the collocation points, as the change of u that would remove
     it. Where this is above `rtol` times the largest value of an unknown so far, of each its own,
     elements are halved if it is large along them, and the window is narrowed if it is large in t.
@@ -71,8 +81,8 @@ def pde(
             such; the point's coordinates are scalars in the order of `domain`. Derivatives up to
             the fourth order are found.
         domain: the interval (low, high) of each coordinate, by its name, a single letter; "t" is
-            time, and at most two are possible. Put the one in which u is sharpest first; without t
-            the other one is tried as well.
+            time, and at most two others are possible. Put the one in which u is sharpest first;
+            without t the other one is tried as well.
         conditions: residuals on the faces ("x", low) and ("x", high), and on ("t", low) for the
             initial values. Those in time must return as many numbers as the order in t asks for
             (u and u.t for the wave equation). Derivatives must be of a lower order than those of
@@ -87,8 +97,9 @@ def pde(
         max_windows: the number of windows after which the march stops.
         max_steps: Gauss-Newton steps after which a window is tried narrower.
         dtype: float64 or float32; JAX's default float unless given.
-        checkpoint: a folder. A march through time is saved there every few seconds beside its work,
-            and the same call goes on from what it finds there, to the same solution bit for bit.
+        checkpoint: a folder. A march in one coordinate of space and t is saved there every few
+            seconds beside its work, and the same call goes on from what it finds there, to the same
+            solution bit for bit.
         throw: raise if the equation is not solved to tolerance everywhere; otherwise warn, and
             `solution.result` says why: `window_failed`, `unresolved` (`max_elements`),
             `max_steps_reached` (`max_windows`), `nonlinear_divergence` or `nonfinite`. The
@@ -99,9 +110,10 @@ def pde(
             half of the digits asked for are right (`RESULTS.suspect`).
 
     Returns:
-        A `PDESolution`, with `error_estimate`. `stats` holds `num_windows`, `num_rejected`,
-        `num_iterations`; for each window `num_elements` and `residuals` (in units of the
-        tolerance: accepted up to 1);
+        A `PDESolution`, with `error_estimate`, or a `BoxSolution`, which is called in the same way,
+        for two coordinates of space and t; its `stats` have `num_points`. `stats` holds
+        `num_windows`, `num_rejected`, `num_iterations`; for each window `num_elements` and
+        `residuals` (in units of the tolerance: accepted up to 1);
         `initial_defect` and `condition_defects`, by how much u misses the conditions.
 
     Raises:
@@ -136,10 +148,16 @@ def pde(
         raise ValueError(f"rtol must be positive and less than 1, got {rtol}")
     problem = make_problem(residual, domain, periodic, components, dtype)
     problem = problem._replace(conditions=checked_conditions(problem, conditions))
-    if checkpoint is not None and problem.time is None:
-        raise ValueError(f"checkpoint must be None for an equation without t, got {checkpoint!r}")
+    if checkpoint is not None and (problem.time is None or problem.dim > 2):
+        raise ValueError(
+            f"checkpoint must be None unless the coordinates are one of space and t, got "
+            f"{checkpoint!r}"
+        )
     if rtol is None:
-        rtol = _DEFAULT_RTOL[problem.time is not None][0 if problem.dtype == jnp.float64 else 1]
+        in_slabs = problem.time is not None and problem.dim == 2
+        rtol = _DEFAULT_RTOL[in_slabs][0 if problem.dtype == jnp.float64 else 1]
+    if problem.dim > 2:
+        return _on_a_box(problem, rtol, (first_span, max_windows, max_steps), throw)
     limits = rtol, max_elements, max_steps
     with single_threaded_blas():
         if problem.time is None:
@@ -159,6 +177,32 @@ def pde(
     result, details = _verdict(march, solution, reach)
     solution = eqx.tree_at(lambda s: s.result, solution, result)
     return conclude(solution, result, "pinn.pde", details, throw=throw)
+
+
+def _on_a_box(
+    problem: PDEProblem, rtol: float, limits: tuple[float | None, int, int], throw: bool
+) -> BoxSolution:
+    """A problem of two coordinates of space and t."""
+    solution, stop, sizes = solve_box(problem, rtol, *limits)
+    result, details = stop
+    if result == RESULTS.successful:
+        defects, reach = condition_defects(solution, problem, sizes)
+        stats = solution.stats | {"condition_defects": defects}
+        solution = eqx.tree_at(lambda s: s.stats, solution, stats)
+        if missed := _missed(defects, reach, rtol):
+            result, details = RESULTS.unresolved, missed
+    solution = eqx.tree_at(lambda s: s.result, solution, result)
+    return conclude(solution, result, "pinn.pde", details, throw=throw)
+
+
+def _missed(defects: Mapping[str, float], reach: Mapping[str, float], rtol: float) -> str:
+    """What is said of conditions that are not met; nothing if all are."""
+    missed = [
+        f"{face} is missed by {size:.2g}"
+        for face, size in defects.items()
+        if not size <= np.sqrt(rtol) * reach[face]
+    ]
+    return f"The conditions are not met: {', '.join(missed)}." if missed else ""
 
 
 def _even(problem: PDEProblem, elements: int) -> np.ndarray:
@@ -190,13 +234,8 @@ def _verdict(
     """
     problem, result = march.space.problem, solution.result
     if result == RESULTS.successful:
-        missed = [
-            f"{face} is missed by {size:.2g}"
-            for face, size in solution.stats["condition_defects"].items()
-            if not size <= np.sqrt(march.rtol) * reach[face]
-        ]
-        if missed:
-            return RESULTS.unresolved, f"The conditions are not met: {', '.join(missed)}."
+        if missed := _missed(solution.stats["condition_defects"], reach, march.rtol):
+            return RESULTS.unresolved, missed
         until = march.trusted_until()
         if until is None:
             return result, ""

@@ -11,8 +11,8 @@ from jaxtyping import DTypeLike
 from physml._numerics.checks import require_count, require_one_of
 from physml.pinn.space_time._jets import Derivative, PointResidual, derivatives_in
 
-# In the unit square, in general position.
-_POINTS = np.array([[0.31, 0.57], [0.67, 0.23], [0.13, 0.83]])
+# In the unit cube, in general position.
+_POINTS = np.array([[0.31, 0.57, 0.43], [0.67, 0.23, 0.71], [0.13, 0.83, 0.37]])
 
 
 class PDECondition(NamedTuple):
@@ -119,6 +119,6 @@ def _intervals(domain: Mapping[str, tuple[float, float]]) -> np.ndarray:
             raise ValueError(f"domain[{name!r}] must be finite with low < high, got {interval}")
     if not set(domain) - {"t"}:
         raise ValueError(f"domain must have a coordinate of space, got {dict(domain)}")
-    if len(domain) > 2:
-        raise ValueError(f"domain must have at most two coordinates, got {dict(domain)}")
+    if len(set(domain) - {"t"}) > 2:
+        raise ValueError(f"domain must have at most two coordinates of space, got {dict(domain)}")
     return np.array([[float(low), float(high)] for low, high in domain.values()])
