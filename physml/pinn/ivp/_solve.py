@@ -121,8 +121,8 @@ def solve(
             turns (..., 1) into (..., units), such as `nn.MLP(1, (32, 32), dim, ...)`.
         first_span: the span of the first window in units of time; found from f unless given.
         max_window: the widest window in units of time. A pulse in time is met if it lasts about a
-            hundredth of a window or, where nothing is traced, a three-thousandth of t1 - t0; windows
-            of fifty times its width meet a shorter one.
+            hundredth of a window or, where nothing is traced, a three-thousandth of t1 - t0.
+            Windows of fifty times its width meet a shorter one.
         max_steps: Gauss-Newton steps, where those are needed, after which a window is
             tried narrower.
         max_windows: the number of windows after which the march stops.

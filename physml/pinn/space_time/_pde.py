@@ -89,7 +89,8 @@ def pde(
             the equation.
         periodic: coordinates of space in which u is periodic.
         components: the length of the vector u(x, t) of a system; u is a scalar unless given.
-        rtol: relative tolerance. Default 1e-13 in float64, 1e-10 without t, and 1e-3 in float32.
+        rtol: relative tolerance. Default 1e-13 in float64, but 1e-10 without t and in two
+            coordinates of space and t; 1e-3 in float32.
         elements: the number of elements at the start.
         max_elements: the largest number of elements.
         first_span: the span of the first window in units of time; a sixteenth of the whole unless
