@@ -174,7 +174,7 @@ def test_traced_problems_are_refused():
 
 
 @refusals(
-    ({"t1": -1.0}, "t1 must be finite and later than t0"),
+    ({"t1": 0.0}, "t1 must be finite and later than t0"),
     ({"y0": [1.0, 2.0]}, r"y0 must have shape \(1,\)"),
     ({"y0": jnp.ones(1, jnp.float32)}, "float32, the dtype of y0"),
     ({"network": network(2)}, r"network must turn \(..., 1\) into \(..., 1\)"),

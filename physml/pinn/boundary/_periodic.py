@@ -98,6 +98,8 @@ def periodic_orbit(
     checks.require_positive(period=period)
     checks.require_finite("t0", t0)
     t0, period = float(t0), float(period)
+    if guess is None:
+        raise TypeError("guess must be given, got None")
     system, guess, structure = take_apart_guess(system, guess, t0)
     start, dtype = as_guess(guess, system.dim, (t0, t0 + period))
     settings = check_settings(rtol, atol, num_points, max_windows, max_steps, dtype)

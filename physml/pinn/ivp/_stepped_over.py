@@ -44,6 +44,7 @@ def stepped_over(
         return np.zeros(0)
     # Powers of two, so that few programs are compiled and windows share their tables.
     numbers = 1 << np.rint(np.log2(numbers[wide])).astype(int)
+    atol = 0.0 if tolerance.atol is None else np.asarray(tolerance.atol)
     found = []
     for number in np.unique(numbers):
         chosen = wide[numbers == number]
@@ -51,7 +52,7 @@ def stepped_over(
         times, states, slopes = _look(tables, windows, int(number))
         residual = np.abs(slopes - _rates(problem, times, states))
         size = np.maximum(np.asarray(marched.seen.size), np.max(np.abs(states), axis=(0, 1)))
-        allowed = float(tolerance.rtol) * size + (0.0 if tolerance.atol is None else tolerance.atol)
+        allowed = float(tolerance.rtol) * size + atol
         with np.errstate(divide="ignore", invalid="ignore"):
             change = windows.span[:, None, None] * residual / allowed
         change = np.max(np.where(residual == 0, 0.0, change), axis=-1)
@@ -95,8 +96,9 @@ def _rates(problem: InitialValueProblem, times: np.ndarray, states: np.ndarray) 
     """f, in an array of a power of two of times, so that few shapes are compiled."""
     dim, count = states.shape[-1], times.size
     fill = (1 << (count - 1).bit_length()) - count
-    flat = np.pad(times.ravel(), (0, fill), "edge")
-    columns = np.pad(states.reshape(count, dim).T, ((0, 0), (0, fill)), "edge")
+    dtype = problem.y0.dtype
+    flat = np.pad(times.ravel(), (0, fill), "edge").astype(dtype)
+    columns = np.pad(states.reshape(count, dim).T, ((0, 0), (0, fill)), "edge").astype(dtype)
     rates = once(_compile_rates, problem, flat, columns)(problem, flat, columns)
     return np.asarray(rates)[:, :count].T.reshape(states.shape)
 

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml.pinn.space_time._jets import stacked
@@ -225,8 +224,10 @@ class Lines:
         sizes = np.linalg.svd(factors, compute_uv=False)
         if not sizes[-1] > _SINGULAR * sizes[0]:
             raise ValueError(f"residual must determine u.{letters} of each component")
+        from scipy.linalg import lu_factor  # here, because it takes time to load
+
         order = np.arange(self.components)
-        for i, other in enumerate(scipy.linalg.lu_factor(factors)[1]):
+        for i, other in enumerate(lu_factor(factors)[1]):
             order[[i, other]] = order[[other, i]]
         return order
 
