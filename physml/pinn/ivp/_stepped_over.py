@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from physml._numerics.compiled import compiling, lower, once
 from physml._numerics.quadrature import gauss, interpolation
@@ -48,13 +48,12 @@ def stepped_over(
     found = []
     for number in np.unique(numbers):
         chosen = wide[numbers == number]
-        windows = Window(*(np.asarray(rows)[chosen] for rows in marched.windows))
-        times, states, slopes = _look(tables, windows, int(number))
+        times, states, slopes = _look(tables, marched.windows, chosen, int(number))
         residual = np.abs(slopes - _rates(problem, times, states))
         size = np.maximum(np.asarray(marched.seen.size), np.max(np.abs(states), axis=(0, 1)))
         allowed = float(tolerance.rtol) * size + atol
         with np.errstate(divide="ignore", invalid="ignore"):
-            change = windows.span[:, None, None] * residual / allowed
+            change = span[chosen, None, None] * residual / allowed
         change = np.max(np.where(residual == 0, 0.0, change), axis=-1)
         change = np.where(np.isnan(change), np.inf, change)
         medians = np.median(change, axis=1, keepdims=True)
@@ -68,7 +67,7 @@ def _depends_on_time(problem: InitialValueProblem, t: Array, y: Array) -> bool:
 
 
 def _look(
-    tables: Tables, windows: Window, number: int
+    tables: Tables, windows: Window, chosen: Int[np.ndarray, " windows"], number: int
 ) -> tuple[
     Float[np.ndarray, "windows times"],
     Float[np.ndarray, "windows times dim"],
@@ -80,10 +79,11 @@ def _look(
     """
     points, matrix = _evenly(number, tables.points.shape[0])
     values, slopes = (matrix @ np.asarray(x) for x in (tables.values, tables.slopes))
-    half, slope = windows.span[:, None, None] / 2, windows.slope[:, None]
-    moved = half * (slope * (points + 1)[:, None] + values @ windows.coefficients)
-    times = windows.start[:, None] + half[..., 0] * (points + 1)
-    return times, windows.y[:, None] + moved, slope + slopes @ windows.coefficients
+    names = "start", "span", "y", "slope", "coefficients"
+    start, span, y, slope, terms = (np.asarray(getattr(windows, x))[chosen] for x in names)
+    slope, half = slope[:, None], span[:, None] / 2
+    moved = half[..., None] * (slope * (points + 1)[:, None] + values @ terms)
+    return start[:, None] + half * (points + 1), y[:, None] + moved, slope + slopes @ terms
 
 
 @functools.cache
