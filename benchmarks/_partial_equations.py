@@ -53,10 +53,15 @@ def problems() -> dict[str, Problem]:
     }
 
 
+def _at_the_wall(k: float) -> float:
+    """Zero where a wave cos(kx) meets u_x = -u at one."""
+    return k * np.sin(k) - np.cos(k)
+
+
 def robin() -> Problem:
     """Heat that leaves at one end as u_x = -u; the other end is insulated."""
     roots = [
-        float(scipy.optimize.brentq(lambda m: m * np.sin(m) - np.cos(m), *ends, xtol=1e-16))
+        float(np.asarray(scipy.optimize.brentq(_at_the_wall, *ends, xtol=1e-16)))
         for ends in ((0.5, 1.5), (3.0, 4.0))
     ]
 
@@ -294,7 +299,7 @@ def kuramoto_sivashinsky() -> Problem:
             steps=4000 * 2**finer,
         )
         waves = np.exp(1j * np.outer(x, q)) * np.where(q > 0, 2, 1)
-        return (waves @ found.T).real
+        return np.real(waves @ found.T)
 
     return Problem(
         "Kuramoto and Sivashinsky",

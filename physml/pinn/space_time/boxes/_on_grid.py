@@ -82,7 +82,7 @@ def on_grid(
     In space, u is the polynomial (in periodic coordinates the trigonometric one) through its
     values at Chebyshev-Lobatto points; the equation holds at the points, and the values on the
     faces follow from the conditions (the method of lines). What is left is a system of ordinary
-    differential equations, whose parameters `pinn.identify` finds with their intervals:
+    differential equations, whose parameters `pinn.identify` finds with their intervals::
 
         grid = pinn.on_grid(residual, domain, conditions, args={"diffusivity": 1.0})
         found = pinn.identify(
