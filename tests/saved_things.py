@@ -31,8 +31,20 @@ def start(u, x, t):
     return u(x, t) - jnp.sin(jnp.pi * x)
 
 
-def edge(u, x, t):
-    return u(x, t)
+def edge(u, *point):
+    return u(*point)
+
+
+def conducting(u, x, t, args):
+    return u.t(x, t) - args["k"] * u.xx(x, t)
+
+
+def plate(u, x, y, t):
+    return u.t(x, y, t) - u.xx(x, y, t) - u.yy(x, y, t)
+
+
+def hill(u, x, y, t):
+    return u(x, y, t) - jnp.sin(jnp.pi * x) * jnp.sin(jnp.pi * y)
 
 
 def constrained(t, y, args):
@@ -163,12 +175,19 @@ def heavy():
             {("t", 0.0): start, ("x", 0.0): edge, ("x", 1.0): edge},
         ),
     )
+    square = {"x": (0.0, 1.0), "y": (0.0, 1.0), "t": (0.0, 0.05)}
+    faces = {(name, end): edge for name in "xy" for end in (0.0, 1.0)}
+    yield "plate", pinn.pde(plate, square, {("t", 0.0): hill} | faces, rtol=1e-3)
+    faces = {("x", end): edge for end in (0.0, 1.0)}
+    rod = {"x": (0.0, 1.0), "t": (0.0, 1.0)}, {("t", 0.0): start} | faces
+    yield "rod", pinn.on_grid(conducting, *rod, args={"k": 1.0}, points=6)
     box = jnp.array([[0.5, 0.5], [1.5, 1.5]])
     options = dict(parameters={"gamma": (0.1, 0.3)}, key=jax.random.key(0))
     yield "bundle", pinn.bundle(systems.DrivenOscillator(), box, 1.0, **options)
 
 
 OWN = {"heat": heat, "growth": growth, "turning": turning} | saved_kinds.OWN
+OWN |= {"plate": plate, "hill": hill, "edge": edge, "start": start, "conducting": conducting}
 """What `load` is handed for them."""
 
 MORE = (saved_kinds.equations, saved_kinds.statistics, saved_kinds.beliefs, saved_kinds.made)
@@ -228,6 +247,10 @@ def _answers(thing):
                 thing.derivative("xx", 0.5, 0.1),
                 thing.error_estimate(0.3, 0.1),
             )
+        case pinn.BoxSolution():
+            return thing(0.3, 0.4, 0.02), thing.error_estimate(0.3, 0.4, 0.02)
+        case pinn.OnGrid():
+            return thing.system(0.0, thing.start), thing.at(x=[0.3])(thing.start)
         case pinn.Bundle():
             asked_at = 0.7, jnp.ones(2), {"gamma": 0.2}
             return thing(*asked_at), thing.error_estimate(*asked_at)

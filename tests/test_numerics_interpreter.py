@@ -142,6 +142,16 @@ def test_complex_numbers_and_loops_in_all_digits(name):
         assert abs(value - truth) < 2e-24
 
 
+def test_products_with_nothing():
+    """A right-hand side may have parts without components."""
+    x = jnp.arange(1.0, 4.0)
+    found = in_double_double(lambda x: jnp.append(jnp.zeros((0, 3)) @ x, x))(exact(x))
+    np.testing.assert_array_equal(found.hi, x)
+    np.testing.assert_array_equal(
+        in_double_double(lambda x: x + jnp.zeros((3, 0)) @ x[:0])(exact(x)).hi, x
+    )
+
+
 def test_a_transform_against_its_sum():
     x = jnp.asarray(np.random.default_rng(3).normal(size=4))
     exact_in = [Fraction(float(v)) for v in x]

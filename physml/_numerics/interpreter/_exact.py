@@ -1,5 +1,6 @@
 """Evaluate a JAX function in double-double by interpreting its jaxpr."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,8 +115,8 @@ def _dot(a: DoubleDouble, b: DoubleDouble, dimension_numbers: tuple) -> DoubleDo
         x = jnp.transpose(x, (*contract, *batch, *free))
         sizes = x.shape[len(contract) :]
         num = len(batch)
-        shape = (-1, *sizes[:num], *(1,) * before, *sizes[num:], *(1,) * after)
-        return x.reshape(shape)
+        shape = (*sizes[:num], *(1,) * before, *sizes[num:], *(1,) * after)
+        return x.reshape(math.prod(x.shape[: len(contract)]), *shape)
 
     left = jax.tree.map(lambda x: arranged(x, contract_a, batch_a, 0, others), a)
     right = jax.tree.map(lambda x: arranged(x, contract_b, batch_b, own, 0), b)

@@ -1,5 +1,8 @@
 """A partial equation by the method of lines: the values on a grid, and how they change with t."""
 
+import functools
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,26 +17,51 @@ _NEWTON_STEPS = 20  # for the initial values; they are mostly given as they are
 _SINGULAR = 1e-10  # of the factors of the highest derivatives in t, relative to the largest
 
 
+@dataclass(frozen=True, eq=False)
 class Lines:
     """The right-hand side of the values on a grid, `lines(t, y, args)`.
 
     The state has the free values of u, and behind them those of its derivatives in t below the
     order of the equation.
 
+    Attributes:
+        problem: the equation, which has t.
+        grid: where u is known.
+        args: parameters like those that the residual is given; None if it takes none.
+
     Raises:
         ValueError: the equation is not linear in its highest derivatives in t, or does not
             determine them.
     """
 
-    def __init__(self, problem: PDEProblem, grid: Grid, args: PyTree = None):
-        assert problem.time is not None
-        self.problem, self.grid, self.time = problem, grid, problem.time
-        self.components = problem.components or 1
-        self._tops = np.array([d[self.time] == problem.stages for d in problem.derivatives])
-        self._order = np.argsort(np.concatenate([grid.free, grid.fixed]))
-        self._rows = self._row_order(args)
-        self._constant_faces = self._if_faces_rest()
-        self._inverses = None if args is not None else self._if_factors_rest()
+    problem: PDEProblem
+    grid: Grid
+    args: PyTree = None
+
+    def __post_init__(self):
+        _ = self._rows, self._constant_faces, self._inverses  # what is wrong is said here
+
+    @property
+    def time(self) -> int:
+        """The index of t."""
+        assert self.problem.time is not None
+        return self.problem.time
+
+    @property
+    def components(self) -> int:
+        """The number of components of u."""
+        return self.problem.components or 1
+
+    @functools.cached_property
+    def _tops(self) -> np.ndarray:
+        """Which derivatives are the highest in t."""
+        problem = self.problem
+        return np.array([d[self.time] == problem.stages for d in problem.derivatives])
+
+    @functools.cached_property
+    def _order(self) -> np.ndarray:
+        """The places of all values behind the free ones and the fixed ones."""
+        return np.argsort(np.concatenate([self.grid.free, self.grid.fixed]))
 
     @property
     def dim(self) -> int:
@@ -114,15 +142,26 @@ class Lines:
         if self._constant_faces is None:
             raise ValueError("conditions on the faces of space must not change with t")
 
-    def _if_faces_rest(self) -> np.ndarray | None:
+    @functools.cached_property
+    def _constant_faces(self) -> np.ndarray | None:
         """What the conditions return for u = 0, if that is the same at all times."""
-        self._constant_faces = None
-        given = jax.jit(lambda t: self._faces(t)[0])
-        first, *others = (np.asarray(given(t)) for t in self._times)
+        with jax.ensure_compile_time_eval():  # a solution that was loaded may be asked in a program
+            first, *others = (np.asarray(jax.jit(self._given)(t)) for t in self._times)
         return first if all(np.array_equal(first, other) for other in others) else None
 
-    def _if_factors_rest(self) -> np.ndarray | None:
+    @functools.cached_property
+    def _inverses(self) -> np.ndarray | None:
         """The inverse of what multiplies the highest derivatives in t, if that never changes."""
+        if self.args is not None:
+            return None
+        with jax.ensure_compile_time_eval():
+            first, *others = self._factors()
+        if all(np.array_equal(first, other) for other in others):
+            return np.linalg.inv(first)
+        return None
+
+    def _factors(self) -> list[np.ndarray]:
+        """What multiplies the highest derivatives in t, for some values of u at some times."""
         random = np.random.default_rng(0)
         shape = len(self._times), len(self.problem.derivatives), self.components
         jets = jnp.asarray(random.uniform(0.5, 1.5, shape), self.problem.dtype)
@@ -130,12 +169,7 @@ class Lines:
         ask = jax.jit(
             jax.vmap(lambda t, jet, place: self._equation(t, place, jet, None)[1], (None, None, 0))
         )
-        first, *others = (
-            np.asarray(ask(*at, places)) for at in zip(self._times, jets, strict=True)
-        )
-        if all(np.array_equal(first, other) for other in others):
-            return np.linalg.inv(first)
-        return None
+        return [np.asarray(ask(*at, places)) for at in zip(self._times, jets, strict=True)]
 
     @property
     def _times(self) -> Float[Array, " times"]:
@@ -152,22 +186,22 @@ class Lines:
         if self._constant_faces is not None:
             held = jnp.asarray(self._constant_faces, t.dtype)
             return [held, *[jnp.zeros_like(held)] * (self.problem.stages - 1)]
-
-        def given(t: Array) -> Array:
-            rows = [jnp.zeros(0, t.dtype)]
-            for condition, points in self.grid.faces:
-                jet = jnp.zeros((len(condition.derivatives), self.components), t.dtype)
-
-                def at(place: Array, condition=condition, jet=jet) -> Array:
-                    return condition_rows(self.problem, condition, jet, place, t)
-
-                rows.append(jax.vmap(at)(jnp.asarray(points, t.dtype)).ravel())
-            return jnp.concatenate(rows)
-
-        functions = [given]
+        functions = [self._given]
         for _ in range(self.problem.stages - 1):
             functions.append(jax.jacfwd(functions[-1]))
         return [function(t) for function in functions]
+
+    def _given(self, t: Array) -> Array:
+        """What the conditions return for u = 0."""
+        rows = [jnp.zeros(0, t.dtype)]
+        for condition, points in self.grid.faces:
+            jet = jnp.zeros((len(condition.derivatives), self.components), t.dtype)
+
+            def at(place: Array, condition=condition, jet=jet) -> Array:
+                return condition_rows(self.problem, condition, jet, place, t)
+
+            rows.append(jax.vmap(at)(jnp.asarray(points, t.dtype)).ravel())
+        return jnp.concatenate(rows)
 
     def _jets(self, values: Float[Array, "stages points components"]) -> Array:
         """The derivatives of u at all points, (points, derivatives, components).
@@ -205,7 +239,8 @@ class Lines:
         u = JetField(problem.coordinates, problem.derivatives, own)
         return stacked(problem.residual(u, *point, *([] if args is None else [args])))
 
-    def _row_order(self, args: PyTree) -> np.ndarray:
+    @functools.cached_property
+    def _rows(self) -> np.ndarray:
         """The order of the residual's rows in which elimination meets no zero."""
         problem = self.problem
         letters = "t" * problem.stages
@@ -217,9 +252,11 @@ class Lines:
         jet, top = (jnp.asarray(random.uniform(0.5, 1.5, s)) for s in (shape, shape[1:]))
         place = jnp.asarray(self.grid.points[len(self.grid.points) // 2])
         at = jnp.asarray(problem.intervals[self.time, 0]), place, jet
-        rows, factors = map(np.asarray, self._equation(*at, args))
+        with jax.ensure_compile_time_eval():
+            rows, factors = map(np.asarray, self._equation(*at, self.args))
+            expected = np.asarray(self._residual(*at, top, self.args))
         linear = rows + factors @ np.asarray(top)
-        if not np.allclose(linear, self._residual(*at, top, args), rtol=1e-9):
+        if not np.allclose(linear, expected, rtol=1e-9):
             raise ValueError(f"residual must be linear in u.{letters}")
         sizes = np.linalg.svd(factors, compute_uv=False)
         if not sizes[-1] > _SINGULAR * sizes[0]:

@@ -196,9 +196,9 @@ def _points_needed(axis: GridAxis, along: np.ndarray, rtol: float) -> float:
     last = max(sizes[-2:].max(), 1e-300)
     middle = max(sizes[axis.size // 2 - 1 : axis.size // 2 + 1].max(), 1e-300)
     if last <= rtol:
-        return axis.size
+        return float(axis.size)
     decay = np.log(middle / last) / (axis.size - 1.5 - axis.size // 2)
-    return axis.size + np.log(last / rtol) / decay if decay > 0 else np.inf
+    return float(axis.size + np.log(last / rtol) / decay) if decay > 0 else np.inf
 
 
 def _grown(fine: _Marched, rtol: float) -> tuple[int, ...]:
