@@ -125,6 +125,10 @@ IDENTITIES = {
     "while": lambda z: jax.lax.while_loop(
         lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * (1 + 2j) / (1 + 2j)), (0, z)
     )[1],
+    "while, each its own turns": lambda z: (
+        jax.vmap(lambda z: jax.lax.while_loop(lambda c: jnp.abs(c) < 100, lambda c: 2 * c, z))(z)
+        / (2.0 ** jnp.ceil(jnp.log2(100 / jnp.abs(z)))).astype(complex)
+    ),
     "cond": lambda z: jax.lax.cond(z[0].real > 0, lambda x: x / 3 * 3, lambda x: 2 * x, z),
     "scatter": lambda z: z.at[REPEATED].add(1e5 * z[:3]).at[REPEATED].add(-1e5 * z[:3]),
 }

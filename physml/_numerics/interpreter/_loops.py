@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 Interpret = Callable[[Any, Sequence[Any]], list[Any]]
@@ -72,11 +73,25 @@ def _while(equation: JaxprEqn, inputs: list[Any], interpret: Interpret) -> list[
     params = equation.params
     of_test, of_body = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     tests, bodies, start = inputs[:of_test], inputs[of_test:of_body], inputs[of_body:]
-    return jax.lax.while_loop(
-        lambda values: interpret(params["cond_jaxpr"], [*tests, *values])[0],
-        lambda values: interpret(params["body_jaxpr"], [*bodies, *values]),
-        start,
-    )
+
+    def test(values: list[Any]) -> jax.Array:
+        return interpret(params["cond_jaxpr"], [*tests, *values])[0]
+
+    def turn(values: list[Any]) -> list[Any]:
+        after = interpret(params["body_jaxpr"], [*bodies, *values])
+        goes_on = test(values)
+        if goes_on.ndim == 0:
+            return after
+
+        # Under vmap the test is an array: the loop goes on while any member does, and the members
+        # that are done keep their values.
+        def kept(new: jax.Array, old: jax.Array) -> jax.Array:
+            members = jnp.reshape(goes_on, goes_on.shape + (1,) * (new.ndim - goes_on.ndim))
+            return jnp.where(members, new, old)
+
+        return jax.tree.map(kept, after, values)
+
+    return jax.lax.while_loop(lambda values: jnp.any(test(values)), turn, start)
 
 
 def _cond(equation: JaxprEqn, inputs: list[Any], interpret: Interpret) -> list[Any]:
