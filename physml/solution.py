@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete, require_installed, require_positive
+from physml._numerics.extremes import max_of
 from physml._types import Numbers
 from physml.results import RESULTS
 from physml.systems.states import Form, Structure
@@ -269,7 +270,7 @@ def _valid_until(
     values, errors = jax.vmap(dense)(times), jax.vmap(error)(times)
     if structure is not None:
         values, errors = structure.sizes(values), structure.sizes(errors)
-    scale = jnp.max(jnp.abs(values), axis=0)
+    scale = max_of(jnp.abs(values), axis=0)
     good = jnp.all(errors <= rtol * jnp.broadcast_to(scale, errors.shape), axis=1)
     num_good = jnp.sum(jnp.cumprod(good))
     return times[jnp.maximum(num_good - 1, 0)], num_good == times.shape[0]

@@ -12,7 +12,9 @@ _GROUP = 64  # rows
 
 @jax.custom_batching.custom_vmap
 def largest_of_batch(x: Array) -> Array:
-    """The largest value over all members of a vmapped batch; without a batch, the value itself.
+    """The largest count, or whether any is true, over all members of a vmapped batch.
+
+    Without a batch it is the value itself.
 
     If the condition of a while loop differs between members, every iteration copies all that the
     loop carries, long buffers too. With a condition on the largest value an iteration writes only
@@ -24,7 +26,8 @@ def largest_of_batch(x: Array) -> Array:
 @largest_of_batch.def_vmap
 def _(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
     del axis_size
-    return largest_of_batch(jnp.max(x, axis=0) if in_batched[0] else x), False
+    of_all = jnp.max(x, axis=0) if in_batched[0] else x  # noqa: TID251  counts are never NaN
+    return largest_of_batch(of_all), False
 
 
 def where_needed(

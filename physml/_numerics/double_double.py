@@ -26,6 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.extremes import max_of
+
 _PI = Fraction("3.14159265358979323846264338327950288419716939937510582")
 _LN2 = Fraction("0.69314718055994530941723212145817656807550013436025525")
 _TERMS = 27  # of a Taylor series in |x| < 0.8: what is left out is below 2^-105
@@ -177,7 +179,7 @@ def _slices(x: DoubleDouble, axis: int, bits: int, num: int) -> Float[Array, "nu
     """Arrays that add up to x, each of whole multiples of a smaller power of two than the last."""
     digits = jnp.finfo(x.hi.dtype).nmant + 1
     at_once = digits // bits
-    largest = jnp.max(jnp.abs(x.hi), axis=axis, keepdims=True)
+    largest = max_of(jnp.abs(x.hi), axis=axis, keepdims=True)
     unit = _chop(largest, digits - 1)  # the power of two below it
     smallest = float(jnp.finfo(x.hi.dtype).tiny) * 2.0 ** (bits * num)  # of which all slices exist
     unit, slices = 2 * jnp.maximum(unit, smallest), []

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from physml._numerics.extremes import max_of
+
 ROUNDINGS = 32.0  # the rounding of f, in units of its change when u changes by one epsilon
 _TRUSTED = 1e-2  # the largest relative error of a component that is looked at after a step
 
@@ -56,7 +58,7 @@ def response(
 ) -> Float[Array, " dim"]:
     """The largest change of f(t, u) when each input changes by a share of its size, up or down."""
     change = jnp.abs(responses(field, times, u, share))
-    return jnp.max(change, axis=tuple(range(1, u.ndim)))
+    return max_of(change, axis=tuple(range(1, u.ndim)))
 
 
 def responses(
@@ -67,7 +69,7 @@ def responses(
 ) -> Float[Array, "dim *batch"]:
     """The change of f(t, u) when each input changes by a share of its size, up or down."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
-    size = jnp.max(jnp.abs(u), axis=tuple(range(1, u.ndim)), keepdims=True)
+    size = max_of(jnp.abs(u), axis=tuple(range(1, u.ndim)), keepdims=True)
     step = share * size * jnp.asarray(signs, u.dtype)
     change = field(times, u + step) - field(times, u)
     return jnp.where(jnp.isfinite(change), change, 0.0)

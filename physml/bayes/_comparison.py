@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_finite, require_not_empty
+from physml._numerics.extremes import max_of, min_of
 from physml.bayes._posterior import Posterior
 
 RELIABLE = 0.7
@@ -55,7 +56,7 @@ def leave_one_out(belief: Posterior) -> LeaveOneOut:
     log = belief.log_likelihood()
     flat = log.reshape(-1, log.shape[-2] * log.shape[-1])
     time = belief.chains.q.shape[0] * belief.chains.q.shape[1]
-    worst = min(float(jnp.min(x)) for x in belief.ess.values())
+    worst = min(float(min_of(x)) for x in belief.ess.values())
     weights, k = pareto_smoothed(-flat, min(worst / time, 1.0))
     pointwise = jax.nn.logsumexp(weights + flat, axis=0)
     shape = log.shape[-2:]
@@ -92,7 +93,7 @@ def pareto_smoothed(
     x = floating_array("log_ratios", log_ratios)
     require_finite("log_ratios", x)
     n = x.shape[0]
-    x = x - jnp.max(x, axis=0, keepdims=True)
+    x = x - max_of(x, axis=0, keepdims=True)
     tail = int(np.ceil(min(n / 5, 3 * np.sqrt(n / efficiency))))
     if tail < 5:
         raise ValueError(f"log_ratios must hold at least 25 draws, got {n}")

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from physml import fit
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_finite, require_key
+from physml._numerics.extremes import max_of, min_of
 from physml._types import FeatureNetwork
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
 from physml.bayes._flat import Flat, LastLayerRows, LinearisedRows
@@ -118,7 +119,7 @@ def _linear(features: Array, targets: Array) -> LinearBelief:
             alpha, beta, _, steps = carry
             m, gamma, error, _ = moments(alpha, beta)
             least = jnp.finfo(size.dtype).eps ** 2 * size  # the data may have no noise, or no sense
-            new = gamma / jnp.maximum(jnp.sum(m**2), least / jnp.max(singular) ** 2)
+            new = gamma / jnp.maximum(jnp.sum(m**2), least / max_of(singular) ** 2)
             noise = jnp.maximum(n - gamma, 1e-6 * n) / jnp.maximum(error, least)
             change = jnp.maximum(jnp.abs(new / alpha - 1), jnp.abs(noise / beta - 1))
             return new, noise, change, steps + 1
@@ -302,7 +303,7 @@ def sample_network(
 def _diagnosed(network: Flat, inputs: Array, weights: Array) -> tuple[Array, Array]:
     """The worst R-hat, and the least effective sample size, of the outputs at the inputs."""
     outputs = jax.vmap(jax.vmap(lambda w: network(w, inputs)))(weights)
-    return jnp.max(split_rhat(outputs)), jnp.min(effective_sample_size(outputs))
+    return max_of(split_rhat(outputs)), min_of(effective_sample_size(outputs))
 
 
 class _WeightDensity(eqx.Module):

@@ -22,6 +22,7 @@ from physml._numerics.checks import (
     require_one_of,
     require_share,
 )
+from physml._numerics.extremes import max_of
 from physml._types import Numbers
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
 from physml.bayes._model import EquationModel, at_times, equation_model, first_point, noise_of
@@ -298,7 +299,7 @@ def _enough_substeps(found: Identified, noise: Noise, priors: Mapping[str, Any])
         if points is None:
             q, half = first_point(model, found)
             points = jnp.concatenate([q[None], q[None] + half.T, q[None] - half.T])
-        if float(jnp.max(_solver_errors(model, finer, points))) < _SOLVED:
+        if float(max_of(_solver_errors(model, finer, points))) < _SOLVED:
             break
         substeps *= 2
     return substeps
@@ -347,7 +348,7 @@ def _result(
     method: Method, mode: Mode, chains: Chains, rhat: dict[str, Array], error: Array
 ) -> RESULTS:
     """How it ended; the chains do not need the mode, Laplace's method does."""
-    worst = jnp.max(jnp.concatenate([jnp.ravel(x) for x in rhat.values()]))
+    worst = max_of(jnp.concatenate([jnp.ravel(x) for x in rhat.values()]))
     unmixed = ~(worst <= _MIXED) | (jnp.mean(chains.diverged) > _DIVERGENT)
     result = RESULTS.where(unmixed, RESULTS.not_mixed, RESULTS.successful)
     if method == "laplace":
@@ -363,7 +364,7 @@ def _in_words(belief: Posterior) -> str:
     if belief.result == RESULTS.unresolved:
         return f"The log density is off by {float(belief.solver_error):.1e}: give more substeps."
     if belief.result == RESULTS.not_mixed:
-        worst = max(belief.rhat, key=lambda name: float(jnp.max(belief.rhat[name])))
-        value, diverged = float(jnp.max(belief.rhat[worst])), int(jnp.sum(belief.chains.diverged))
+        worst = max(belief.rhat, key=lambda name: float(max_of(belief.rhat[name])))
+        value, diverged = float(max_of(belief.rhat[worst])), int(jnp.sum(belief.chains.diverged))
         return f"R-hat of {worst} is {value:.3f}, and {diverged} draws diverged."
     return ""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml import fit
 from physml._numerics.checks import is_concrete
+from physml._numerics.extremes import max_of, min_of
 from physml.results import RESULTS, raise_if_interrupted
 
 LogDensity = Callable[[Float[Array, " q"]], Float[Array, ""]]
@@ -61,7 +62,7 @@ def find_mode(
     def directions(x: Array) -> tuple[Array, Array, Array]:
         curvature, g = jax.jacfwd(slope, has_aux=True)(x)
         falls, vectors = jnp.linalg.eigh(-(curvature + curvature.T) / 2)
-        least = _FLAT * jnp.max(jnp.abs(falls))
+        least = _FLAT * max_of(jnp.abs(falls))
         return g, falls, vectors * jax.lax.rsqrt(jnp.maximum(jnp.abs(falls), least))[None]
 
     def step(carry):
@@ -86,7 +87,7 @@ def find_mode(
     log_volume = jnp.sum(jnp.log(jnp.abs(jnp.linalg.svd(half, compute_uv=False))))
     log_evidence = value + 0.5 * q.size * jnp.log(2 * jnp.pi) + log_volume
     converged = (decrement <= 1e3 * _DECREMENT) & jnp.isfinite(value)
-    curved = jnp.min(falls) > _FLAT * jnp.max(jnp.abs(falls))
+    curved = min_of(falls) > _FLAT * max_of(jnp.abs(falls))
     return Mode(q + units @ x, half, value, log_evidence, converged, curved)
 
 

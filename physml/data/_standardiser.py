@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics import checks
+from physml._numerics.extremes import max_of
 from physml.data._arguments import require_arrays
 
 
@@ -59,7 +60,7 @@ class Standardiser(eqx.Module):
         rows = x.reshape(-1, x.shape[-1])
         low, high = rows.min(axis=0), rows.max(axis=0)
         checks.require_finite("the range of x", high - low)
-        _, exponent = jnp.frexp(jnp.abs(rows).max(axis=0))
+        _, exponent = jnp.frexp(max_of(jnp.abs(rows), axis=0))
         rows = jnp.ldexp(rows, jnp.broadcast_to(-exponent, rows.shape))
         # The sum of many equal numbers is rounded; how far depends on the order of its terms.
         mean = jnp.where(low == high, rows[0], rows.mean(axis=0))

@@ -17,6 +17,7 @@ from physml._numerics.checks import (
     require_inner_share,
     require_positive,
 )
+from physml._numerics.extremes import max_of
 from physml.dynamics._forecast import (
     ValidTime,
     errors_of,
@@ -160,7 +161,7 @@ def _scored(
         squares = ((ys - mean[None, None]) / scale[None, None]) ** 2
         return squares.mean(axis=-1).max(axis=-1)
 
-    diverged = ~(farthest(predicted) <= escape**2 * farthest(truth).max())
+    diverged = ~(farthest(predicted) <= escape**2 * max_of(farthest(truth)))
     return jnp.median(errors, axis=0), valid, diverged
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked, require_fields
 from physml._numerics.checks import require_positive
+from physml._numerics.extremes import max_of
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart, traced
 from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
@@ -157,7 +158,7 @@ class ProjectionStep(eqx.Module):
             (jac_a, jac_b), r = of.all_rows(linearised((0, 1)), a, b)
             damping_a, damping_b = state.opt_state
             project, solve = _eliminate(jac_a, damping_a)
-            unit = jnp.max(jnp.sum(jac_b**2, axis=0))
+            unit = max_of(jnp.sum(jac_b**2, axis=0))
             rest = project(jnp.concatenate([jac_b, r[:, None]], axis=1))
             step_b = _damped(rest[:, :-1], rest[:, -1], damping_b * unit)
             step_a = -solve(r + jac_b @ step_b)

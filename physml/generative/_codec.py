@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import floating_array, require_count, require_finite
+from physml._numerics.extremes import max_of
 from physml.nn import Autoencoder, Variational
 
 Network = Autoencoder | Variational
@@ -130,11 +131,11 @@ def _errors(codec: Codec, x: Array) -> Array:
 @jax.jit
 def normalisation(train: Array) -> tuple[Array, Array]:
     """The mean, and the root-mean-square distance from it, of numbers of any size."""
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(train)))
+    _, exponent = jnp.frexp(max_of(jnp.abs(train)))
     train = jnp.ldexp(train, -exponent)
     mean = train.mean(axis=0)
     scale = jnp.sqrt(jnp.mean((train - mean[None]) ** 2))
-    scale = jnp.where(scale > 8 * jnp.finfo(train.dtype).eps * jnp.abs(mean).max(), scale, 0)
+    scale = jnp.where(scale > 8 * jnp.finfo(train.dtype).eps * max_of(jnp.abs(mean)), scale, 0)
     return jnp.ldexp(mean, exponent), jnp.ldexp(scale, exponent)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.extremes import max_of
 from physml._numerics.units import rounding
 from physml.solution import Solution
 from physml.systems import System
@@ -59,7 +60,7 @@ def _own_sizes(
 ) -> Float[Array, " dim"]:
     """An absolute tolerance for each component: of its typical size, or what rounding leaves."""
     size = jnp.median(jnp.abs(ys), axis=0)
-    size = jnp.where(size > 0, size, jnp.max(jnp.abs(ys), axis=0))
+    size = jnp.where(size > 0, size, max_of(jnp.abs(ys), axis=0))
     step = (times[-1] - times[0]) / len(times)
     floor = step * rounding(lambda t, y: system(t, y, args), times, ys.T)
     tolerance = jnp.maximum(rtol * size, floor)

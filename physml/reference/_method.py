@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.extremes import max_of
 from physml._numerics.units import in_units, rounding, seen_on_the_way
 from physml.systems import System
 
@@ -124,7 +125,7 @@ class Method(eqx.Module):
     def first_step(self, t0: Array, t1: Array, y0: Float[Array, " dim"]) -> Float[Array, ""]:
         """A hundredth of the time in which some component changes by its own size."""
         size, slope = jnp.abs(y0), jnp.abs(self.rates(t0, y0))
-        rate = jnp.max(in_units(slope, size, 0.0))
+        rate = max_of(in_units(slope, size, 0.0))
         rate = jnp.maximum(jnp.where(jnp.isfinite(rate), rate, 0.0), 1 / (t1 - t0))
         return jax.lax.stop_gradient(0.01 / rate)
 
@@ -160,6 +161,6 @@ class Method(eqx.Module):
 
 def _pace(jacobian: Float[Array, "dim dim"]) -> Float[Array, ""]:
     """About the spectral radius of a matrix of absolute values, whatever the components' units."""
-    largest = jnp.max(jacobian)
+    largest = max_of(jacobian)
     largest = jnp.where(largest > 0, largest, 1.0)
     return largest * jnp.trace(jnp.linalg.matrix_power(jacobian / largest, 8)) ** (1 / 8)

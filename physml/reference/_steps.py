@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.devices import AXIS, ROWS, WHOLE
+from physml._numerics.extremes import max_of
 from physml._numerics.units import in_units, rounding, seen_on_the_way
 from physml.systems import System
 
@@ -82,7 +83,7 @@ class Plan(eqx.Module):
         else:
             allowed = atol + rtol * jnp.abs(y)
         allowed = jnp.maximum(allowed, jnp.broadcast_to(noise[:, None], y.shape))
-        ratio = jnp.max(in_units(error, allowed, jnp.inf), axis=0)
+        ratio = max_of(in_units(error, allowed, jnp.inf), axis=0)
         return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
 
     def noise(
@@ -109,7 +110,7 @@ class Plan(eqx.Module):
         order = _ESTIMATE_ORDER[type(self.solver)]
 
         def worst(ratio: Array) -> Array:
-            return jnp.max(jnp.where(alive, ratio, 0.0))
+            return max_of(jnp.where(alive, ratio, 0.0))
 
         def refine(state: tuple) -> tuple:
             y_next, error, ratio, m = state
@@ -145,7 +146,7 @@ class Plan(eqx.Module):
         order, (start, length) = _ESTIMATE_ORDER[type(self.solver)], where
         last = jnp.maximum(jnp.abs(start), jnp.abs(start + length))
         rounding = 4 * jnp.finfo(y.dtype).eps * last / jnp.where(length > 0, length, jnp.inf)
-        shortest = jnp.max(jnp.maximum(rounding, jnp.finfo(y.dtype).eps))
+        shortest = max_of(jnp.maximum(rounding, jnp.finfo(y.dtype).eps))
 
         def step(state: tuple) -> tuple:
             s, share, y, alive, count, noise = state
@@ -155,7 +156,7 @@ class Plan(eqx.Module):
                 term, s, s + share, y, where, first, jnp.asarray(False)
             )
             ratio = self.ratio(y, y_next, jnp.abs(e), noise) / jnp.maximum(share, _LEAST_SHARE)
-            worst = jnp.max(jnp.where(alive, ratio, 0.0))
+            worst = max_of(jnp.where(alive, ratio, 0.0))
             good, count = worst <= 1, count + 1
             noise = jax.lax.cond(
                 good, lambda: noise, lambda: self.noise([where], y, (y_next, jnp.abs(e)))
@@ -164,7 +165,7 @@ class Plan(eqx.Module):
             ends = good & (share >= 1 - s)
             stuck = ((following < shortest) | (count >= self.max_substeps)) & ~ends
             # After a jump of f steps grow again; towards a pole they shrink, and still change y.
-            change, size = (jnp.max(jnp.abs(x), axis=0) for x in (y_next - y, y))
+            change, size = (max_of(jnp.abs(x), axis=0) for x in (y_next - y, y))
             pole = good & (share < _SHORT) & (change > 1e-3 * size)
             alive = alive & ~(stuck & (ratio >= worst / 2)) & ~pole
             y = jnp.where(jnp.broadcast_to(good & alive, y.shape), y_next, y)

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 from physml._numerics import checks
 from physml._numerics import double_double as dd
 from physml._numerics.calls import checked
+from physml._numerics.extremes import max_of, min_of
 from physml.step_maps import StepMap
 from physml.systems import System
 
@@ -151,13 +152,13 @@ class TaylorFlow(StepMap):
         wanted = jnp.clip(wanted, share / 8, 1.0)
         alive = state == FOLLOWED
         good = jnp.all((rest <= _ACCURACY) | ~alive)
-        shortest = jnp.min(jnp.where(alive, wanted, 1.0))
+        shortest = min_of(jnp.where(alive, wanted, 1.0))
         count = now.count + 1
         position = now.position + jnp.where(good, share, 0.0)
         stuck = ((shortest * _FINEST < 1) | (count >= max_substeps)) & (position < 1)
         state = jnp.where(alive & stuck & (wanted <= 2 * shortest), STUCK, state)
         y = dd.where(good, series.total, now.y)
-        share = jnp.min(jnp.where(state == FOLLOWED, wanted, 1.0))
+        share = min_of(jnp.where(state == FOLLOWED, wanted, 1.0))
         return Followed(y, share, state, position, jnp.where(stuck, 0, count))
 
 
@@ -281,7 +282,7 @@ class _Quadratic(eqx.Module):
             largest = jnp.maximum(last, jnp.abs(coefficient.hi))
             scale = jnp.maximum(scale, largest)
             known = jnp.where(k < order // 2, scale > 0, known)
-            rest = jnp.max(jnp.where(known, largest / scale, 0.0), axis=0)
+            rest = max_of(jnp.where(known, largest / scale, 0.0), axis=0)
             total = dd.add(total, coefficient)
             return k + 1, coefficient, total, lefts, rights, scale, known, rest
 

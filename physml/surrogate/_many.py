@@ -14,6 +14,7 @@ from physml import dynamics, nn
 from physml import fit as fitting
 from physml._numerics.calls import checked
 from physml._numerics.checks import check_scale
+from physml._numerics.extremes import max_of
 from physml.data import Trajectories
 from physml.surrogate._rows import cast
 from physml.surrogate._stepper import Stepper
@@ -176,7 +177,7 @@ def _scored(
         return Scores(
             dynamics.one_step_error(step_map, truth.ys, scale=scale, t0=t0s),
             dynamics.valid_prediction_time(ys, truth.ys, step_map.dt, scale=scale).times,
-            jnp.abs(ys - truth.ys).max(axis=1),
+            max_of(jnp.abs(ys - truth.ys), axis=1),
         )
 
     return jax.lax.map(scored, cast(networks, truth.ys.dtype))

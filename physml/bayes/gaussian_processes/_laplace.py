@@ -10,6 +10,8 @@ from jax.nn import log_sigmoid, sigmoid
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Float
 
+from physml._numerics.extremes import max_of
+
 _NEWTON_STEPS = 100  # at most; ten are usual
 _FRACTIONS = 0.5 ** np.arange(8)  # of a Newton step, of which the best is taken
 _NODES = np.linspace(-9.0, 9.0, 361)  # of a standard normal variable
@@ -48,7 +50,7 @@ def laplace(covariance: Float[Array, "rows rows"], y: Float[Array, " rows"]) -> 
         f_tried = f[None] + parts * (f_full - f)[None]
         a_tried = a[None] + parts * (a_full - a)[None]
         best = jnp.argmax(jax.vmap(lambda f, a: _log_joint(f, a, y))(f_tried, a_tried))
-        return step + 1, (f_tried[best], a_tried[best]), jnp.abs(f_full - f).max()
+        return step + 1, (f_tried[best], a_tried[best]), max_of(jnp.abs(f_full - f))
 
     nothing = (jnp.zeros_like(y), jnp.zeros_like(y))
     first = (0, nothing, jnp.asarray(jnp.inf, y.dtype))

@@ -20,6 +20,7 @@ from physml._numerics.checks import (
     require_not_negative,
 )
 from physml._numerics.compiled import compiled
+from physml._numerics.extremes import max_of
 from physml._types import Numbers
 from physml.bayes.gaussian_processes._kernels import RBF, AnyKernel, as_arrays
 from physml.bayes.gaussian_processes._search import Found, maximise, positive_parameters, verdict
@@ -201,7 +202,7 @@ def _fitted(
         kernel=everything["kernel"],
         noise=everything["noise"] * units[2],
         force_noise=everything["force_noise"] * units[3],
-        log_likelihood=jnp.max(found.values),
+        log_likelihood=max_of(found.values),
         result=result,
         rows=rows,
         factor=factor,

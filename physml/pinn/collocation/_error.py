@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import all_nodes
 from physml.pinn.collocation._linearised import VectorField, defect, linearise, nodes_in
 from physml.pinn.collocation._pieces import Polynomials
@@ -75,7 +76,7 @@ def estimate(
         values, maps = jax.vmap(window)(starts)
         _, errors = jax.lax.scan(carry_over, y0 - values[0, 0], maps)
         signed = Polynomials.through(starts, jnp.full_like(starts, span), errors)
-    rounding = 2.0 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(values), axis=1)
+    rounding = 2.0 * jnp.finfo(dtype).eps * max_of(jnp.abs(values), axis=1)
     return Error(signed, rounding)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from physml._numerics.compiled import constant
+from physml._numerics.extremes import max_of
 
 _LEAST_BLOCK = 16  # smaller ones cost as much
 _FEWEST_BLOCKS = 6  # with fewer, dense matrices cost as much
@@ -121,7 +122,7 @@ def largest_real_part(jacobian: Array | Blocks) -> Float[Array, ""]:
         diagonal, sizes = jnp.diagonal(jacobian), jnp.abs(jacobian)
         rows, columns = sizes.sum(1), sizes.sum(0)
     own = diagonal - jnp.abs(diagonal)
-    return jnp.minimum(jnp.max(own + rows), jnp.max(own + columns))
+    return jnp.minimum(max_of(own + rows), max_of(own + columns))
 
 
 def factorise(

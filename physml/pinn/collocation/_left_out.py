@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import gauss
 from physml._numerics.units import in_units
 from physml.pinn.collocation._linearised import Nodes
@@ -25,13 +26,13 @@ def left_out(nodes: Nodes, rates: Float[Array, "dim points"]) -> Float[Array, " 
     transform = (degrees + 0.5) * polynomials * rule.weights[:, None]
     coefficients = jnp.abs(rates @ jnp.asarray(transform, dtype))
     half = num_points // 2
-    middle = jnp.max(coefficients[:, half - _GROUP : half], axis=1)
-    last = jnp.max(coefficients[:, -_GROUP:], axis=1)
+    middle = max_of(coefficients[:, half - _GROUP : half], axis=1)
+    last = max_of(coefficients[:, -_GROUP:], axis=1)
     fall = jnp.minimum(_KINK * in_units(last, middle, 1.0), 1.0)
     return nodes.half * jnp.maximum(last - rounding_of(rates), 0.0) * fall**2
 
 
 def rounding_of(rates: Float[Array, "dim *points"]) -> Float[Array, " dim"]:
     """What may be the rounding of numbers."""
-    size = jnp.max(jnp.abs(rates), axis=tuple(range(1, rates.ndim)))
+    size = max_of(jnp.abs(rates), axis=tuple(range(1, rates.ndim)))
     return 100 * jnp.finfo(rates.dtype).eps * size

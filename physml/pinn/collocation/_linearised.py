@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics import double_double as dd
+from physml._numerics.extremes import max_of
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import Quadrature, gauss
 from physml._numerics.units import powers_of_two
@@ -145,8 +146,8 @@ def linearise(
     u = values[:, 1:-1]
     rates, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
     directions = jnp.broadcast_to(jnp.eye(len(u), dtype=u.dtype)[:, :, None], (len(u), *u.shape))
-    jacobian, size = jax.vmap(tangent, out_axes=1)(directions), jnp.max(jnp.abs(values), axis=1)
-    terms = jnp.max(jnp.abs(jacobian), axis=2) @ size
+    jacobian, size = jax.vmap(tangent, out_axes=1)(directions), max_of(jnp.abs(values), axis=1)
+    terms = max_of(jnp.abs(jacobian), axis=2) @ size
     return Linearised(nodes.half, nodes.integrals, jacobian, rates, size, terms)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from physml._numerics.extremes import max_of
 from physml._numerics.units import powers_of_two
 from physml.pinn.collocation import _stages
 from physml.pinn.collocation._iteration import accelerate
@@ -62,10 +63,10 @@ class MatrixFree(NamedTuple):
         def step(c: Array) -> tuple[Array, Array]:
             missing = c - inside - self.change(c, self.integrals[:-1])
             step = _stages.solve_stages(stages, factors, missing / units[:, None])
-            return c - units[:, None] * step, jnp.max(jnp.abs(step))
+            return c - units[:, None] * step, max_of(jnp.abs(step))
 
         root = jnp.sqrt(jnp.finfo(known.dtype).eps)
-        largest = jnp.max(jnp.abs(known) / units[:, None])
+        largest = max_of(jnp.abs(known) / units[:, None])
         enough = root * largest  # the next pass sees what this leaves
         c, last, _ = accelerate(step, inside, 1 / units, enough=enough, limit=largest / root)
         c = jnp.where(last <= enough, c, jnp.inf)
@@ -77,10 +78,10 @@ def apply_linearised(
     field: VectorField, nodes: Nodes, values: Float[Array, "dim all_nodes"], band: Band | None
 ) -> MatrixFree:
     """The equation linearised about values at the start, the Gauss points and the end."""
-    u, size = values[:, 1:-1], jnp.max(jnp.abs(values), axis=1)
+    u, size = values[:, 1:-1], max_of(jnp.abs(values), axis=1)
     rates, tangent = jax.linearize(lambda u: field(nodes.times, u), u)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], u.shape)
-    terms = jnp.max(jnp.abs(tangent(size[:, None] * jnp.asarray(signs, u.dtype))), axis=1)
+    terms = max_of(jnp.abs(tangent(size[:, None] * jnp.asarray(signs, u.dtype))), axis=1)
 
     def jacobian_at(index: Int[ArrayLike, ""], units: Float[Array, " dim"]) -> Array | Blocks:
         _, tangent = jax.linearize(lambda u: field(nodes.times[index], u), u[:, index])

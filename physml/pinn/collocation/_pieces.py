@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import legendre_polynomials, legendre_transform, piece_at
 from physml._numerics.units import in_units
 from physml.nn import FeatureNetwork
@@ -103,7 +104,7 @@ class Polynomials(Pieces):
         The terms are taken in pairs, because every other term of an even or odd function is zero.
         """
         last, before = (
-            jnp.max(jnp.abs(self.coefficients[:, pair]), axis=1)
+            max_of(jnp.abs(self.coefficients[:, pair]), axis=1)
             for pair in (slice(-2, None), slice(-4, -2))
         )
         return last * jnp.minimum(in_units(last, before, 1.0), 1.0)

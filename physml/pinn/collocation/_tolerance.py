@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from physml._numerics.extremes import max_of
+
 
 class Tolerance(NamedTuple):
     """The relative tolerance, and the absolute one that the user gave, if any.
@@ -36,7 +38,7 @@ class Tolerance(NamedTuple):
             u: the values.
             met: the size that each component has had before.
         """
-        size = jnp.max(jnp.abs(u), axis=tuple(range(1, u.ndim)))
+        size = max_of(jnp.abs(u), axis=tuple(range(1, u.ndim)))
         if self.atol is not None:
             return self.atol + self.rtol * size
         return self.rtol * (size if met is None else jnp.maximum(size, met))

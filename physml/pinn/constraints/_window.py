@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
+from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import interpolation, radau
 from physml._numerics.units import ROUNDINGS, in_units, responses
 from physml.pinn.collocation import Tolerance
@@ -90,7 +91,7 @@ def factorise(
     rows, columns = jnp.ones((2, points * dim), half.dtype)
     for _ in range(_SWEEPS):  # so that no unit of an equation or a component chooses the pivots
         size = jnp.abs(rows[:, None] * matrix * columns[None])
-        largest = jnp.max(size, axis=1), jnp.max(size, axis=0)
+        largest = max_of(size, axis=1), max_of(size, axis=0)
         by_row, by_column = (1 / jnp.sqrt(jnp.where(x > 0, x, 1.0)) for x in largest)
         rows, columns = rows * by_row, columns * by_column
     balanced = rows[:, None] * matrix * columns[None]
@@ -138,11 +139,11 @@ def fit_window(
         known = [-missed, *_spoilt(equation, tolerance, times, whole, z)]
         factors = factorise(by_state, by_rate, half)
         change = factors.solve(jnp.stack(known, axis=2))
-        moved = jnp.max(jnp.abs(half * jnp.einsum("ikc,pk->ipc", change, integrals)), axis=1)
+        moved = max_of(jnp.abs(half * jnp.einsum("ikc,pk->ipc", change, integrals)), axis=1)
         z = z + change[:, :, 0]
         u = y[:, None] + half * (z @ integrals.T)
-        spoilt = jnp.max(moved[:, 1:], axis=1)
-        last = jnp.max(in_units(moved[:, 0], allowed(u, spoilt), jnp.inf))
+        spoilt = max_of(moved[:, 1:], axis=1)
+        last = max_of(in_units(moved[:, 0], allowed(u, spoilt), jnp.inf))
         return u, z, jnp.where(jnp.isnan(last), jnp.inf, last), count + 1, spoilt
 
     def unfinished(carry: tuple) -> Bool[Array, ""]:
@@ -159,8 +160,8 @@ def fit_window(
     u_between = y[:, None] + half * (z_between @ integrals.T)
     missed, by_state, by_rate = equation.linearised(times, u_between, z_between)
     change = factorise(by_state, by_rate, half).solve(-missed)
-    left = jnp.max(jnp.abs(half * (change @ integrals.T)), axis=1)
-    error = jnp.max(in_units(left, allowed(u_between, spoilt), jnp.inf))
+    left = max_of(jnp.abs(half * (change @ integrals.T)), axis=1)
+    error = max_of(in_units(left, allowed(u_between, spoilt), jnp.inf))
     sound = (last <= _STEP_TO_STAY) & jnp.all(jnp.isfinite(z)) & jnp.isfinite(error)
     return Window(u, z, jnp.where(sound, error, jnp.inf), count, spoilt)
 

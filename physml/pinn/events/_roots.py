@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
+from physml._numerics.extremes import max_of
 from physml.pinn.collocation import CorrectedNetworks
 from physml.pinn.events._event import Event, value
 from physml.solution import Solution, as_solved
@@ -115,7 +116,7 @@ def _locate(
 
     times = _points(solution, high)
     found = jax.vmap(values)(times)
-    rounding = 8 * jnp.finfo(found.dtype).eps * jnp.max(jnp.abs(found), axis=0)
+    rounding = 8 * jnp.finfo(found.dtype).eps * max_of(jnp.abs(found), axis=0)
     at_start = jnp.where(jnp.abs(found[0]) <= rounding, found[1], found[0])  # no root there
     positive = (found >= 0).at[0].set(jnp.where(first == 0, at_start, first) >= 0)
     flips = positive[1:] != positive[:-1]

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Shaped
 from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_increasing
 from physml._numerics.devices import ROWS, mesh_of_rows, on_each, on_host, placed
+from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import piece_at
 from physml._numerics.units import rounding
 from physml._types import Numbers
@@ -339,7 +340,7 @@ def sampled_errors(bundle: Bundle, sample: Float[Array, "num inputs"]) -> Float[
     A component that is but rounding has no relative error.
     """
     errors, states = jax.lax.map(lambda z: _errors(bundle, z), sample)
-    scale = jnp.max(jnp.abs(states), axis=(0, 1))
+    scale = max_of(jnp.abs(states), axis=(0, 1))
     held = jnp.broadcast_to(
         sample[:, None, bundle.dim :], (*states.shape[:2], sample.shape[1] - bundle.dim)
     )
@@ -347,5 +348,5 @@ def sampled_errors(bundle: Bundle, sample: Float[Array, "num inputs"]) -> Float[
     starts = jnp.broadcast_to(bundle.layers.start, inputs.shape[1:])
     noise = (bundle.edges[-1] - bundle.edges[0]) * rounding(bundle.equation, starts, inputs)
     size = jnp.where(scale > noise, scale, jnp.inf)
-    largest = jnp.max(jnp.abs(errors), axis=(1, 2)) / size[None]
-    return jnp.nan_to_num(jnp.max(largest, axis=1), nan=jnp.inf)
+    largest = max_of(jnp.abs(errors), axis=(1, 2)) / size[None]
+    return jnp.nan_to_num(max_of(largest, axis=1), nan=jnp.inf)

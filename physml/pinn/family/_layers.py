@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from physml._numerics.extremes import max_of
 from physml._numerics.units import in_units, rounding
 from physml.pinn.collocation import (
     Tables,
@@ -159,7 +160,7 @@ def fit_layer(
         moved = half * jnp.einsum("r,krd->kd", tables.end, step)
         # A component that is still zero takes any size in a step.
         size = in_units(jnp.linalg.norm(moved, axis=0), tolerance.of(u, met), 1 / tolerance.rtol)
-        return coefficients - step, jnp.max(size)
+        return coefficients - step, max_of(size)
 
     dtype = cloud.inputs.dtype
     enough = jnp.maximum(0.01, 16 * jnp.finfo(dtype).eps / tolerance.rtol)
@@ -171,13 +172,13 @@ def fit_layer(
         coefficients, fresh, tables.check_slopes, tables.check_values, tables.check_points
     )
     allowed = jnp.maximum(tolerance.of(u, met), span * rounding(field, *inputs))
-    error = jnp.max(in_units(span * jnp.max(jnp.abs(residual), axis=(1, 2)), allowed, jnp.inf))
+    error = max_of(in_units(span * max_of(jnp.abs(residual), axis=(1, 2)), allowed, jnp.inf))
     solved = (size <= enough) & jnp.isfinite(error)
     readout = jnp.einsum("mk,krd->mrd", cloud.basis, coefficients)
     return Fitted(
         coefficients,
         jnp.where(solved, error, jnp.inf),
-        jnp.max(jnp.abs(u), axis=(1, 2)),
+        max_of(jnp.abs(u), axis=(1, 2)),
         cloud.inputs[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, readout),
         fresh.inputs[:, :dim] + half * jnp.einsum("r,mrd->md", tables.end, fresh_readout),
     )

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import is_concrete, require_inner_share
+from physml._numerics.extremes import max_of
 from physml.pinn.collocation import Parameters
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
@@ -333,7 +334,7 @@ def _experiment(
     residuals = jnp.where(data.seen, values - data.ys, jnp.nan)[own, :columns]
     scale, seen = fitted.scale[own, :columns], jnp.asarray(data.seen)[own, :columns]
     if not data.likelihood.by_rows[number]:  # the same in all rows that have one
-        scale = jnp.max(jnp.where(seen, scale, 0.0), axis=0)
+        scale = max_of(jnp.where(seen, scale, 0.0), axis=0)
     return FittedExperiment(
         y0=point.s[first],
         y0_covariance=covariance[place, place],

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
+from physml._numerics.extremes import max_of, min_of
 from physml._types import Numbers
 from physml.pinn.collocation import OnDemand, WindowNetworks, free_parameters
 from physml.pinn.inverse import _shooting as shooting
@@ -236,7 +237,7 @@ def _identify(
     for number, ((a, b), rows) in enumerate(zip(layout.own, data.rows, strict=True)):
         shown = data.shown[number]
         if shown:
-            lowest = jnp.min(jnp.where(data.seen, least, jnp.inf)[slice(*rows)], axis=0)
+            lowest = min_of(jnp.where(data.seen, least, jnp.inf)[slice(*rows)], axis=0)
             seen = jnp.maximum(first[a:b], lowest[None])[:, : len(shown)]
             states = states.at[a:b, np.asarray(shown)].set(seen)
         if unknowns.given[number]:
@@ -291,7 +292,7 @@ def _sizes(
         return jnp.sum(jnp.where(seen, x, 0.0), axis=0) / count
 
     sizes = jnp.sqrt(mean(ys**2))
-    sizes = jnp.where(sizes > 0, sizes, jnp.max(sizes))
+    sizes = jnp.where(sizes > 0, sizes, max_of(sizes))
     sizes = jnp.where(sizes > 0, sizes, 1.0)
     spreads = jnp.maximum(jnp.sqrt(mean((ys - mean(ys)[None]) ** 2)), _SMOOTHEST * sizes)
     return jnp.broadcast_to(sizes[None], ys.shape), jnp.broadcast_to(spreads[None], ys.shape)
@@ -317,7 +318,7 @@ def _off_zero(
 
     def reach(_, sizes):  # one component further from those that have a size
         weights = jnp.where(sizes > 0, 1 / sizes, 0.0)[:, :, None]
-        effect = jnp.max(effects * weights, axis=1)
+        effect = max_of(effects * weights, axis=1)
         lost = (sizes == 0) & (effect > 0) & jnp.isfinite(effect)
         return jnp.where(lost, 1 / effect, sizes)
 

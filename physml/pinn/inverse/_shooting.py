@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from physml._numerics.extremes import max_of
 from physml.noises import Whitened
 from physml.pinn.collocation import Parameters, defect, nodes_in
 from physml.pinn.inverse._layout import Layout
@@ -183,7 +184,7 @@ def _newton(problem: ShootingProblem, window, s, c, p):
     answer = answer.reshape(rank, dim, -1)
     step, by = answer[:, :, 0], scale[None, :, None] * answer[:, :, 1:]
     by = by / jnp.concatenate([scale, jnp.ones_like(p)])[None, None]
-    change = jnp.max(jnp.abs(half * (tables.values @ step)))
+    change = max_of(jnp.abs(half * (tables.values @ step)))
     return c + scale[None] * step, by.reshape(size, -1), change
 
 
@@ -292,7 +293,7 @@ def last_coupling(problem: ShootingProblem, point: ShootingPoint, scale: Array) 
     """The coupling at which jumps no longer matter."""
     slope = whitened_at_data(problem, point, scale).slope
     precision = jnp.where(problem.data.seen, problem.size * slope, 0.0)
-    return jnp.minimum(_LAST_COUPLING * jnp.max(precision), HARDEST)
+    return jnp.minimum(_LAST_COUPLING * max_of(precision), HARDEST)
 
 
 def used_rows(problem: ShootingProblem) -> Bool[Array, "windows rows"]:
@@ -314,7 +315,7 @@ def estimate_scale(
 
     def estimate(group: Group, values: Array, ys: Array) -> Array:
         counts = np.asarray(group.counts, float)
-        first = jnp.max(jnp.where(group.mask, problem.first_scale, 0.0), axis=0)
+        first = max_of(jnp.where(group.mask, problem.first_scale, 0.0), axis=0)
         first = jnp.where(first > 0, first, 1.0)
         if problem.loss == "squares":
             share = max(count - problem.num_free, 1) / count
@@ -357,7 +358,7 @@ def rescale(problem: ShootingProblem, point: ShootingPoint, first: Bool[Array, "
     by = point.linear.readouts.reshape(*point.c.shape, -1)[..., y.shape[1] :]
     by = halves[:, :, None] * jnp.einsum("r,wrdk->wdk", tables.end, by)
     by = jnp.abs(by) / y[layout.experiment][:, :, None]
-    effect = jnp.max(jnp.stack([jnp.sum(by[a:b], axis=0) for a, b in layout.own]), axis=(0, 1))
+    effect = max_of(jnp.stack([jnp.sum(by[a:b], axis=0) for a, b in layout.own]), axis=(0, 1))
     mean, precision = problem.prior
     lost = first & (mean == 0) & (precision == 0) & ~problem.field.bounded
     return Scales(y, jnp.where(lost & (effect > 0) & jnp.isfinite(effect), 1 / effect, p))
@@ -383,7 +384,7 @@ def window_errors(problem: ShootingProblem, point: ShootingPoint) -> Float[Array
         u = s[:, None] + half * (layout.fine_basis @ c).T
         nodes = nodes_in(start, 2 * half, num_points)
         missing = defect(lambda t, u: problem.field(t, u, point.p, experiment), nodes, u)
-        return jnp.max(jnp.abs(missing) / problem.scales.y[experiment][:, None])
+        return max_of(jnp.abs(missing) / problem.scales.y[experiment][:, None])
 
     windows = layout.starts, layout.halves, point.s, point.c, layout.experiment
     return jax.vmap(largest)(*windows)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from physml._numerics.extremes import max_of, min_of
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
 from physml.pinn.inverse._shooting import ShootingProblem
@@ -139,7 +140,7 @@ def doubts(
     # A residual no larger than the windows' own error does not speak against the equation.
     residual = shooting.values_at_data(problem, point) - problem.ys
     rough = _by_columns(problem, (residual / problem.size) ** 2)
-    own = _MISFIT * jnp.max(shooting.window_errors(problem, point))
+    own = _MISFIT * max_of(shooting.window_errors(problem, point))
     free = jnp.repeat(~jnp.asarray(problem.starts.held), point.s.shape[1])
     free = jnp.concatenate([problem.prior[1] == 0, free])
     sizes = jnp.maximum(problem.scales.p, jnp.abs(point.p))
@@ -150,7 +151,7 @@ def doubts(
         noiseless=not known and freedom <= 0,
         undetermined=vague | (nulls & jnp.all(free[: point.p.size])),
         misfit=misfit & jnp.any(jnp.where(jnp.isfinite(rough), rough, 0.0) > own),
-        contradicted=jnp.max(jnp.stack(list(tests.values()))) > CONTRADICTED,
+        contradicted=max_of(jnp.stack(list(tests.values()))) > CONTRADICTED,
     )
 
 
@@ -187,5 +188,5 @@ def coarseness(
     """
     slope = shooting.whitened_at_data(problem, fitted.point, fitted.scale).slope
     noise = _by_columns(problem, 1 / (slope * problem.size) ** 2)
-    shown = jnp.maximum(jnp.min(noise), least_noise)
-    return jnp.max(shooting.window_errors(problem, fitted.point)) / (_RESOLVED * shown)
+    shown = jnp.maximum(min_of(noise), least_noise)
+    return max_of(shooting.window_errors(problem, fitted.point)) / (_RESOLVED * shown)

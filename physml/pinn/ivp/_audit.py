@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array, Float
 
+from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import all_nodes, gauss, interpolation
 from physml.pinn.collocation import Nodes, Tables, VectorField, rounding_of
 
@@ -59,7 +60,7 @@ class Audit(NamedTuple):
     @property
     def change(self) -> Float[Array, " dim"]:
         """The largest of the changes."""
-        return jnp.max(jnp.abs(self.changes), axis=1)
+        return max_of(jnp.abs(self.changes), axis=1)
 
 
 def audit(
@@ -98,7 +99,7 @@ def audit(
         u[:, :num],
         u,
         span * (residual * jnp.asarray(counts[None], residual.dtype)),
-        span * jnp.max(jnp.abs(moved - rates[:, some]), axis=1),
+        span * max_of(jnp.abs(moved - rates[:, some]), axis=1),
     )
 
 
@@ -134,7 +135,7 @@ def beyond(
     u = values @ jnp.asarray(interpolation(all_nodes(len(points)), near).T, dtype)
     expected = rates @ jnp.asarray(interpolation(points, near).T, dtype)
     times = start + nodes.half * jnp.asarray(near + 1, dtype)
-    differs = jnp.max(jnp.abs(field(times, u) - expected), axis=1)
+    differs = max_of(jnp.abs(field(times, u) - expected), axis=1)
     return (
         nodes.half * gap / 2 * jnp.maximum(differs - rounding_of(rates) - rounding_of(terms), 0.0)
     )

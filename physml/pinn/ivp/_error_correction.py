@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch, map_used, where_needed
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
+from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import (
     all_nodes,
     interpolation,
@@ -129,7 +130,7 @@ def carry_error(
     values = map_used(
         lambda some: jnp.einsum("pn,wnd->wpd", finer, nodal_values(tables, some)), windows, count
     )
-    scale = jnp.max(jnp.abs(values), axis=(0, 1), where=used[:, None, None], initial=0.0)
+    scale = max_of(jnp.where(used[:, None, None], jnp.abs(values), 0.0), axis=(0, 1))
 
     def advance(carried: Carried) -> Carried:
         before = carried.standing
@@ -141,7 +142,7 @@ def carry_error(
         def correction(carry, given):
             (y, small), (truth, counted) = carry, given
             step, rates, repelled, stiff = piece.error(y, truth, lu=lu)
-            spoilt = jnp.max(jnp.abs(rates - linearised.rates), axis=1)
+            spoilt = max_of(jnp.abs(rates - linearised.rates), axis=1)
             spoilt += jnp.finfo(scale.dtype).eps * linearised.terms
             noise = before.noise + 2 * ROUNDINGS * nodes.half.hi * spoilt
             small &= jnp.all(jnp.abs(step) <= tolerance.share(0.1, scale, noise)[:, None])
@@ -158,7 +159,7 @@ def carry_error(
         last_pass = jnp.arange(_PASSES) == _PASSES - 1
         _, steps = jax.lax.scan(correction, start, (before.truths, last_pass))
         truths, (ys, corrections, unresolved), repelled, small, noise, stiff = steps
-        growth = jnp.maximum(before.growth, jnp.max(repelled))
+        growth = jnp.maximum(before.growth, max_of(repelled))
         after, stiff = Standing(k + 1, truths, growth, small[0], noise[0]), jnp.any(stiff)
         if not lu:
             after = jax.tree.map(lambda old, new: jnp.where(stiff, old, new), before, after)
@@ -280,11 +281,11 @@ def judge(tolerance: Tolerance, marched: March, carried: Carried) -> Corrected:
     resolution = polynomials.truncation() + _rounding(windows, carried.values) + carried.unresolved
     resolution = jnp.where(carried.growths[:, None] > num_points, jnp.inf, resolution)
 
-    largest = jnp.max(jnp.abs(carried.corrections), axis=1) + resolution
-    finite = jnp.all(jnp.isfinite(carried.corrections), axis=1)  # a maximum may ignore NaN
+    largest = max_of(jnp.abs(carried.corrections), axis=1) + resolution
+    finite = jnp.all(jnp.isfinite(carried.corrections), axis=1)
     few_digits = tolerance.share(jnp.sqrt(tolerance.rtol), carried.scale, carried.standing.noise)
     trusted = jnp.all(finite & (largest <= few_digits[None]) | ~used[:, None])
-    nonlinear = largest > _LINEAR * jnp.max(jnp.abs(carried.values), axis=1)
+    nonlinear = largest > _LINEAR * max_of(jnp.abs(carried.values), axis=1)
     lasting = jax.lax.cummax(jnp.where(nonlinear & finite, largest, 0.0), axis=0)
     resolution = jnp.maximum(resolution, lasting)
     return Corrected(polynomials, Error(signed, resolution), trusted)
@@ -305,10 +306,10 @@ def _rounding(
     eps = jnp.finfo(values.dtype).eps
     steps = jnp.asarray(np.diff(all_nodes(values.shape[1] - 2)), values.dtype)
     spans = jnp.where(windows.span > 0, windows.span, 1.0)  # of unused windows it is zero
-    slopes = jnp.max(jnp.abs(jnp.diff(values, axis=1)) / steps[None, :, None], axis=1)
+    slopes = max_of(jnp.abs(jnp.diff(values, axis=1)) / steps[None, :, None], axis=1)
     slopes = slopes / (spans[:, None] / 2)
     late = jnp.maximum(jnp.abs(windows.start), jnp.abs(windows.start + windows.span))
-    return 2.0 * eps * jnp.max(jnp.abs(values), axis=1) + 0.5 * eps * late[:, None] * slopes
+    return 2.0 * eps * max_of(jnp.abs(values), axis=1) + 0.5 * eps * late[:, None] * slopes
 
 
 def _carry(
@@ -326,14 +327,14 @@ def _carry(
     num_points = inside.shape[1]
     eps, units = jnp.finfo(known.dtype).eps, linearised.units
     root = jnp.sqrt(eps)
-    limit = jnp.max(jnp.max(jnp.abs(known), axis=1) / units) / root
+    limit = max_of(max_of(jnp.abs(known), axis=1) / units) / root
 
     def step(c: Array) -> tuple[Array, Array]:
         new = inside + linearised.change(c, integrals[:-1])
-        size, moved = (jnp.max(jnp.abs(x), axis=1) for x in (new, new - c))
+        size, moved = (max_of(jnp.abs(x), axis=1) for x in (new, new - c))
         enough = root * (size + eps * units)  # the next pass sees what this leaves
-        diverges = ~(jnp.max(moved / units) < limit)
-        return new, jnp.where(diverges, jnp.inf, jnp.max(in_units(moved, enough, jnp.inf)))
+        diverges = ~(max_of(moved / units) < limit)
+        return new, jnp.where(diverges, jnp.inf, max_of(in_units(moved, enough, jnp.inf)))
 
     c, last, _ = iterate(step, inside, enough=1.0, limit=jnp.inf)
 
@@ -342,7 +343,7 @@ def _carry(
             growth = 2 * jnp.where(still, half, 0.0) * _largest_repulsion(linearised, num_points)
         else:
             some = jnp.where(still, linearised.jacobian[:, :, ::6], 0.0)
-            growth = 2 * half * jnp.max(_repulsion(some.transpose(2, 0, 1)))
+            growth = 2 * half * max_of(_repulsion(some.transpose(2, 0, 1)))
         return jnp.where(growth <= num_points, growth, jnp.inf)
 
     def solve(_: Array, still: Array) -> Array:
@@ -381,14 +382,14 @@ def _largest_repulsion(linearised: MatrixFree, num_points: int) -> Float[Array, 
             bound,
         )
 
-    return jnp.max(jax.lax.map(at, jnp.arange(0, num_points, 6)))
+    return max_of(jax.lax.map(at, jnp.arange(0, num_points, 6)))
 
 
 def _repulsion(matrices: Float[Array, "points dim dim"]) -> Float[Array, " points"]:
     """The largest real part of each matrix's eigenvalues; on a TPU, without `eigvals`, a bound."""
 
     def exactly(matrices: Array) -> Array:
-        return jnp.max(jnp.linalg.eigvals(matrices).real, axis=-1)
+        return max_of(jnp.linalg.eigvals(matrices).real, axis=-1)
 
     def at_most(matrices: Array) -> Array:
         return jnp.linalg.eigvalsh((matrices + matrices.mT) / 2)[..., -1]

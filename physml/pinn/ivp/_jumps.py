@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from physml._numerics.extremes import max_of, min_of
 from physml.pinn.collocation import VectorField
 
 _ROUNDS, _POINTS = 7, 48
@@ -52,9 +53,9 @@ def jump_in(
     It is one only in a window much shorter than the longer one of its neighbours, `beside`. f is
     not asked at the window's ends: a declared jump there belongs to another window.
     """
-    steps = jnp.max(jnp.abs(jnp.diff(rates, axis=1)), axis=1)
-    change = jnp.max(rates, axis=1) - jnp.min(rates, axis=1)
-    enough = 1e-6 * jnp.max(jnp.abs(rates), axis=1)
+    steps = max_of(jnp.abs(jnp.diff(rates, axis=1)), axis=1)
+    change = max_of(rates, axis=1) - min_of(rates, axis=1)
+    enough = 1e-6 * max_of(jnp.abs(rates), axis=1)
     there = jnp.any((steps > 0.3 * change) & (change > enough)) & (end - start < 1e-3 * beside)
     return Jump(there, start, end - start, beside / 4, rates[:, 0], rates[:, -1])
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
+from physml._numerics.extremes import max_of
 from physml.pinn.collocation import Tables, Tolerance
 from physml.pinn.ivp._acceptance import Search, decide, no_search
 from physml.pinn.ivp._audit import Place
@@ -201,6 +202,6 @@ def _first_span(
     """
     size = tolerance.of(problem.y0) / tolerance.rtol
     slope = jnp.abs(problem.rates(course.t0, problem.y0))
-    rate = jnp.max(slope / jnp.where(size > 0, size, jnp.inf))
+    rate = max_of(slope / jnp.where(size > 0, size, jnp.inf))
     span = 0.1 / jnp.maximum(rate, 1 / (course.stops[-1] - course.t0))
     return jnp.maximum(span, 64 * course.shortest(course.t0, span))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import where_needed
+from physml._numerics.extremes import max_of
 from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, response, responses, rounding
 from physml.pinn.collocation import (
     Tables,
@@ -95,11 +96,11 @@ class _Ansatz(NamedTuple):
 
     def largest(self, change: Array, u: Float[Array, "dim points"], noise: Array) -> Array:
         """The largest change of a component, in units of what is allowed."""
-        return jnp.max(in_units(change, self.allowed(u, noise), jnp.inf))
+        return max_of(in_units(change, self.allowed(u, noise), jnp.inf))
 
     def error(self, change: Array, u: Float[Array, "dim points"], noise: Array) -> Array:
         """The same, with leeway for components that have just begun."""
-        begins = jnp.max(jnp.abs(u), axis=1) > _BEGINS * self.seen.size
+        begins = max_of(jnp.abs(u), axis=1) > _BEGINS * self.seen.size
         return self.largest(change / jnp.where(begins, self.seen.leeway, 1.0), u, noise)
 
     def round_off(self, u: Float[Array, "dim points"], noise: Array) -> Float[Array, " dim"]:
@@ -109,7 +110,7 @@ class _Ansatz(NamedTuple):
 
     def moved(self, step: Float[Array, "dim rank"]) -> Float[Array, " dim"]:
         """The change of u that a step makes."""
-        return jnp.max(jnp.abs(self.half * (step @ self.tables.values.T)), axis=1)
+        return max_of(jnp.abs(self.half * (step @ self.tables.values.T)), axis=1)
 
     @property
     def whole(self) -> float:
@@ -136,7 +137,7 @@ class _Ansatz(NamedTuple):
         residual = self.slope[:, None] + coefficients @ tables.slopes.T - rates
         step = residual @ (tables.weights[:, None] * tables.slopes)
         moved, unit = self.moved(step), self.round_off(u, self.seen.noise)
-        return (coefficients - step, moved), jnp.max(in_units(moved, unit, self.whole))
+        return (coefficients - step, moved), max_of(in_units(moved, unit, self.whole))
 
     def gauss_newton(self, coefficients: Float[Array, "dim rank"]) -> tuple[Array, Array, Array]:
         """A step of Gauss-Newton, a dense least-squares problem that is solved by QR.
@@ -165,7 +166,7 @@ class _Ansatz(NamedTuple):
         step = units[:, None] * step.reshape(dim, rank)
         noise = rounding(self.field, times, u)
         moved = in_units(self.moved(step), self.allowed(u, noise), 1 / self.tolerance.rtol)
-        return coefficients - step, jnp.max(moved), noise
+        return coefficients - step, max_of(moved), noise
 
     def simplified_newton(
         self, coefficients: Float[Array, "dim rank"], at: Float[Array, " dim"]
@@ -194,7 +195,7 @@ class _Ansatz(NamedTuple):
             step = units[:, None] * solve_stages(implicit.stages, factors, known)
             unit = self.allowed(u, self.seen.noise)
             moved = in_units(self.moved(step), unit, 1 / self.tolerance.rtol)
-            return coefficients - step, jnp.max(moved)
+            return coefficients - step, max_of(moved)
 
         limit = 1e3 / self.tolerance.rtol
         return accelerate(step, coefficients, 1 / units, enough=_STEP_TO_STAY, limit=limit)
@@ -214,7 +215,7 @@ class _Ansatz(NamedTuple):
         identity = jnp.eye(len(u), dtype=u.dtype)
         directions = jnp.broadcast_to(identity[:, :, None], (len(u), *u.shape))
         jacobian = jax.vmap(tangent)(directions)  # (direction, component, point)
-        terms = size @ jnp.max(jnp.abs(jacobian), axis=2)
+        terms = size @ max_of(jnp.abs(jacobian), axis=2)
         units = powers_of_two(size, 2 * self.half * terms)
         jacobian = units[:, None, None] * jacobian / units[None, :, None]
         return f, units, jnp.linalg.inv(identity[None] - self.half * jacobian.transpose(2, 1, 0))
@@ -234,12 +235,12 @@ class _Ansatz(NamedTuple):
             _, units, filters = self.filters(times, u, size)
             left = jnp.einsum("pij,kjp->kip", filters, known / units[None, :, None])
         else:
-            middle, noise = len(self.tables.points) // 2, jnp.max(jnp.abs(spoilt), axis=1)
+            middle, noise = len(self.tables.points) // 2, max_of(jnp.abs(spoilt), axis=1)
             units = powers_of_two(size, 2 * self.half * noise / (ROUNDINGS * eps))
             _, tangent = jax.linearize(lambda u: self.field(times[middle], u), u[:, middle])
             jacobian = jacobian_of(tangent, units, self.tables.implicit.band)
             left = resolve(jacobian, self.half, known / units[None, :, None])
-        change = units[None] * jnp.max(jnp.abs(left), axis=2)
+        change = units[None] * max_of(jnp.abs(left), axis=2)
         return change[0], change[1], change[2]
 
     def noise(self, u: Float[Array, "dim checks"]) -> Float[Array, " dim"]:
@@ -294,8 +295,9 @@ def fit_window(
     noise = where_needed(
         doubtful, lambda _, now: ansatz.noise(jnp.where(now, audited.u, 0.0)), jnp.zeros_like(y)
     )
-    still = jnp.max(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
-    contracted = (last <= 1) | (still <= 1)
+    still = max_of(in_units(moved, ansatz.round_off(audited.u, noise), jnp.inf))
+    # Iterates that grow may be so large that f overflows beside them: that excuses nothing.
+    contracted = (last <= 1) | ((still <= 1) & jnp.all(jnp.isfinite(noise)))
     spoilt, solved, steps = noise, contracted, jnp.asarray(0)
     if max_steps is not None:
 
@@ -319,7 +321,7 @@ def fit_window(
     spoilt = jnp.maximum(jnp.maximum(spoilt, implied), late)
     worst = ansatz.error(change, audited.u, spoilt)
     worst = jnp.where(solved & jnp.isfinite(worst), worst, jnp.inf)
-    size = jnp.maximum(seen.size, jnp.max(jnp.abs(audited.u), axis=1))
+    size = jnp.maximum(seen.size, max_of(jnp.abs(audited.u), axis=1))
     rounded = ansatz.largest(audited.rounded, audited.u, jnp.maximum(noise, implied))
     window = Window(
         start, span, y, slope, coefficients.T, worst, rounded, contracted, tried + steps

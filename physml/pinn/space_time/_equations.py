@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from physml._numerics.extremes import max_of
 from physml._numerics.units import ROUNDINGS
 from physml.pinn.space_time._elements import AxisTable
 from physml.pinn.space_time._jets import Derivative, PointResidual, stacked, taylor
@@ -83,7 +84,7 @@ def defects(
     def worst(index: Array) -> Array:
         rows = [linearise(e, box, index, coefficients, coefficients, free) for e in equations]
         left = (jnp.abs(r.residual) - ROUNDINGS * r.rounding for r in rows)
-        return jnp.stack([jnp.maximum(jnp.max(x), 0.0) for x in left])
+        return jnp.stack([jnp.maximum(max_of(x), 0.0) for x in left])
 
     with jax.default_matmul_precision("highest"):
         return each_element(worst, box).T

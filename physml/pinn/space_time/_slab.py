@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from physml._numerics.extremes import max_of
 from physml.pinn.space_time._equations import (
     Box,
     SlabEquation,
@@ -64,7 +65,7 @@ def fit_slab(
     def correct(state: tuple) -> tuple:
         coefficients, _, last, _, count = state
         change, carried = _gauss_newton_step(equations, box, coefficients, (doubt, noise), free)
-        size = jnp.max(jnp.abs(change)) / jnp.max(jnp.abs(coefficients)).clip(tiny)
+        size = max_of(jnp.abs(change)) / max_of(jnp.abs(coefficients)).clip(tiny)
         doubted = doubt.at[:, free].add(carried)
         return coefficients.at[:, free].add(change), doubted, size, last, count + 1
 

@@ -13,6 +13,7 @@ from physml._numerics.checks import (
     require_finite,
     require_positive,
 )
+from physml._numerics.extremes import max_of
 from physml._numerics.units import powers_of_two, rounding
 from physml.systems import System
 
@@ -101,7 +102,7 @@ def _probed(
         coarse, middle = euler(t, y, h, size), euler(t, y, h / 2, size)
         new = euler(t + h / 2, middle, h / 2, size)
         error = jnp.abs(new - coarse) / jnp.where(size > 0, size, 1.0)
-        error = jnp.max(jnp.where(size > 0, error, 0.0)) / _ERROR
+        error = max_of(jnp.where(size > 0, error, 0.0)) / _ERROR
         error = jnp.where(jnp.isnan(error), jnp.inf, error)
         accept = error <= 1
         # Integrals over the step, along a straight line between its two ends.

@@ -17,6 +17,7 @@ from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.devices import mesh_of
+from physml._numerics.extremes import max_of
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.collocation import Error, estimate
@@ -218,9 +219,9 @@ def _measure(
     error = estimate(field, model, model.y0, t0, t1, num_windows)
     rms = jnp.sqrt(jnp.mean(problem.raw(model, times) ** 2, axis=0))
     even = t0 + (t1 - t0) * jnp.linspace(0.0, 1.0, 1000, dtype=ts.dtype)
-    size = jnp.max(jnp.abs(jax.vmap(model.evaluate)(even)), axis=0)
+    size = max_of(jnp.abs(jax.vmap(model.evaluate)(even)), axis=0)
     size = jnp.maximum(size, model.scales.state)
-    worst = jnp.max(jnp.max(jax.vmap(error)(even), axis=0) / size)
+    worst = max_of(max_of(jax.vmap(error)(even), axis=0) / size)
     return error, rms, jax.vmap(model.evaluate)(ts), worst
 
 

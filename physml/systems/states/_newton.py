@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from physml._numerics.extremes import max_of, min_of
 from physml._numerics.units import in_units, rounding
 
 _MOST_STEPS, _MOST_HALVINGS = 50, 10
@@ -65,11 +66,11 @@ def _step(function: Callable[[Array], Array], state: _State) -> _State:
     noise = rounding(lambda _, u: jax.vmap(function, 1, 1)(u), times, looked)
     step, unsure = jnp.linalg.solve(jacobian, jnp.stack([-value, noise], axis=1)).T
     unit = jnp.maximum(jnp.abs(a), jnp.abs(step))
-    size = jnp.max(in_units(jnp.abs(step), unit, 0.0))
+    size = max_of(in_units(jnp.abs(step), unit, 0.0))
 
     def is_too_far(share: Array) -> Array:
         left = jnp.linalg.solve(jacobian, function(a + share * step))
-        following = jnp.max(in_units(jnp.abs(left), unit, jnp.inf))
+        following = max_of(in_units(jnp.abs(left), unit, jnp.inf))
         return ~(following <= (1 - share / 4) * size)
 
     def halve(tried: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -91,9 +92,9 @@ def _is_regular(matrix: Float[Array, "dim dim"]) -> Bool[Array, ""]:
     """Whether a matrix is regular beyond rounding, once its rows and columns have one unit."""
 
     def scaled(matrix: Array, axis: int) -> Array:
-        size = jnp.max(jnp.abs(matrix), axis=axis, keepdims=True)
+        size = max_of(jnp.abs(matrix), axis=axis, keepdims=True)
         return matrix / jnp.where(size > 0, size, 1.0)
 
     triangles, _, _ = jax.lax.linalg.lu(scaled(scaled(matrix, 1), 0))
-    least = jnp.min(jnp.abs(jnp.diagonal(triangles)))
+    least = min_of(jnp.abs(jnp.diagonal(triangles)))
     return least > 16 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps

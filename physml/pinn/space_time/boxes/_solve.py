@@ -78,7 +78,8 @@ def solve_box(
     while True:
         fine = _march(lines, rtol, None if coarse is None else coarse.sizes, options)
         resolved = max(fine.tails) <= rtol
-        if resolved or fine.solution.result == RESULTS.max_steps_reached:
+        lost = not np.isfinite(fine.values).all()  # a finer grid would lose it too
+        if resolved or lost or fine.solution.result == RESULTS.max_steps_reached:
             break
         sizes = _grown(fine, rtol)
         if _num_states(problem, sizes) > _MOST_STATES:
@@ -158,7 +159,7 @@ def _march(lines: Lines, rtol: float, sizes: np.ndarray | None, options: dict) -
     if largest.min() > 0:
         shape = len(start), lines.components, len(lines.grid.points)
         every = np.broadcast_to(largest[:, :, None], shape)
-        atol = rtol / 2 * lines.free(np.moveaxis(every, 1, 2))
+        atol = jnp.asarray(rtol / 2 * lines.free(np.moveaxis(every, 1, 2)), problem.dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is said is said of the whole
         solution = solve(

@@ -1,0 +1,26 @@
+"""Largest and smallest numbers against NumPy's, which keep NaN."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from physml._numerics.extremes import max_of, min_of
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 31), (6000,), (200, 30), (70, 3, 31)])
+@pytest.mark.parametrize("lost", ["none", "middle", "last", "all but one"])
+def test_nothing_that_is_lost_is_forgotten(shape, lost):
+    x = np.random.default_rng(0).normal(size=shape)
+    flat = x.reshape(-1)
+    places = {"none": [], "middle": [x.size // 2], "last": [-1], "all but one": range(1, x.size)}
+    flat[list(places[lost])] = np.nan
+    for ours, numpys in ((max_of, np.max), (min_of, np.min)):
+        np.testing.assert_array_equal(jax.jit(ours)(jnp.asarray(x)), numpys(x))
+        for axis in (0, -1, tuple(range(1, x.ndim))):
+            found = jax.jit(ours, static_argnums=1)(jnp.asarray(x), axis)
+            np.testing.assert_array_equal(found, numpys(x, axis=axis))
+        found = jax.vmap(partial(ours, axis=-1, keepdims=True))(jnp.asarray(x)[None])
+        np.testing.assert_array_equal(found[0], numpys(x, axis=-1, keepdims=True))
