@@ -324,6 +324,27 @@ def test_the_first_transient_may_be_shorter_than_the_end_is_rounded():
     assert solution.stats["num_windows"] < 300
 
 
+def test_burgers_by_lines_though_iterates_overflow():
+    """Fixed-point iterations square what they hold: with so many numbers it must not pass."""
+    n, nu = 150, 0.02
+    h = 1 / (n + 1)
+
+    def field(of):
+        def f(t, u):
+            wall = of.zeros(1)
+            wide = of.concatenate([wall, u, wall])
+            second = (wide[2:] - 2 * u + wide[:-2]) / h**2
+            return nu * second - u * (wide[2:] - wide[:-2]) / (2 * h)
+
+        return f
+
+    y0 = np.sin(2 * np.pi * h * np.arange(1, n + 1))
+    solution = pinn.solve(field(jnp), jnp.asarray(y0), t1=0.5, ts=[0.0, 0.5])
+    truth = solve_ivp(field(np), (0, 0.5), y0, method="Radau", rtol=1e-11, atol=1e-13).y[:, -1]
+    assert solution.result == RESULTS.successful
+    np.testing.assert_allclose(solution.ys[-1], truth, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_lorenz96_with_40_components():
     system, y0 = Lorenz96(40), np.full(40, 8.0) + 0.01 * np.eye(40)[0]
