@@ -22,7 +22,7 @@ _FIRST, _FEWER = 12, 4  # points of a coordinate at first, and by how many a che
 _MOST_STATES = 1600  # a window costs some forty factorisations of matrices of this size
 _TIMES = 17  # even ones, beside the edges of windows, at which space is looked at
 _SAMPLE = 25  # points of a coordinate at which two grids are compared
-_SAFETY = 3.0  # of the estimate in space
+_SAFETY = 3.0  # of the estimate in space: the largest error is some three times the mean one
 _ROUNDINGS = 2  # of the largest value of u, for each point of a coordinate
 
 
@@ -235,7 +235,7 @@ def _space_errors(fine: _Marched, coarse: _Marched) -> Float[np.ndarray, "times 
             sample = np.linspace(axis.low, axis.high, _SAMPLE)
             values = np.moveaxis(np.tensordot(axis.at(sample), values, (1, 2 + i)), 0, 2 + i)
         found.append(values)
-    gaps = np.abs(found[0] - found[1]).max(axis=(2, 3))
+    gaps = np.sqrt(np.mean((found[0] - found[1]) ** 2, axis=(2, 3)))
     share = min(1.0, max(fine.tails) / max(*coarse.tails, 1e-300))
     rounding = _ROUNDINGS * max(fine.lines.grid.shape) * float(jnp.finfo(dtype).eps)
     return _SAFETY * share * gaps + rounding * np.abs(fine.values).max(axis=(2, 3))
