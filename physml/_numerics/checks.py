@@ -211,13 +211,6 @@ def require_uniform(name: str, times: np.ndarray) -> None:
         )
 
 
-def is_backwards(t0: SupportsFloat, t1: SupportsFloat) -> bool:
-    """Whether t1 is known to be earlier than t0."""
-    if not (is_concrete(t0) and is_concrete(t1)):
-        return False
-    return bool(np.isfinite(float(t0)) and np.isfinite(float(t1)) and float(t1) < float(t0))
-
-
 def check_interval(t0: SupportsFloat, t1: SupportsFloat) -> tuple[float, float]:
     """Both ends of an interval of time as floats.
 
