@@ -32,8 +32,9 @@ def require_untraced(solver: str, given: PyTree, *calls: tuple[Any, ...]) -> Non
         given: its arguments.
         calls: functions, each with examples of its arguments, that may close over traced values.
     """
-    leaves = [*jax.tree.leaves(given), jnp.negative(1.0)]  # of which jax.jit traces the last, too
-    if all(map(is_concrete, leaves)):  # of other arguments the functions may not even be called
+    # Within jax.jit the result of any operation is traced, whatever the arguments are.
+    leaves = [*jax.tree.leaves(given), jnp.negative(1.0)]
+    if all(map(is_concrete, leaves)):  # with traced arguments a call may fail in another way
         leaves = [x for f, *examples in calls for x in jax.make_jaxpr(f)(*examples).consts]
     if not all(map(is_concrete, leaves)):
         raise ValueError(

@@ -89,7 +89,7 @@ def _called(inner: Any, inputs: Sequence[Any]) -> list[Any]:
 
 
 def _settled(value: Any) -> Any:
-    """A pair with both parts, in which a number may turn out whatever it begins with."""
+    """A pair with both parts: a loop's values keep one form, and a part that is zero may change."""
     return Pair(*value.parts()) if isinstance(value, Pair) else value
 
 

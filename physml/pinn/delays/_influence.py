@@ -208,5 +208,5 @@ def _errors_of(
     earlier: Solution, times: Float[np.ndarray, " times"]
 ) -> Float[np.ndarray, "times dim"]:
     """The errors of the history, at times that may lie beyond its ends by rounding."""
-    ends = sorted((float(earlier.t0), float(earlier.t1)))
-    return np.asarray(earlier.error_estimate(np.clip(times, *ends)), float)
+    low, high = sorted((float(earlier.t0), float(earlier.t1)))
+    return np.asarray(earlier.error_estimate(np.clip(times, low, high)), float)
