@@ -91,6 +91,15 @@ def test_pairs_hide_neither_nan_nor_infinity(name):
     np.testing.assert_allclose(by_pairs(parts)(re, im), parts(re, im), rtol=1e-15)
 
 
+def test_a_complex_operation_without_a_rule_is_that_of_floats():
+    def part(x):
+        return jnp.imag(jnp.arctan(jax.lax.complex(x, x - 0.5)))
+
+    x = jnp.array([0.3, 1.7])
+    found = jax.jit(in_double_double(part))(exact(x))
+    np.testing.assert_allclose(found.hi, part(x), rtol=1e-14)
+
+
 def test_zero_has_no_negative_complex_power():
     def power(x, exponent):
         return jnp.real(jax.lax.complex(x, 0.0) ** exponent)

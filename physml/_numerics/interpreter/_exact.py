@@ -59,12 +59,18 @@ def _interpret(jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list[PyTree]:
             outputs = _called(inner, inputs)
         elif equation.primitive.name in LOOPS:
             outputs = run_loop(equation, inputs, _called, _lift)
-        elif rule is not None and isinstance(inputs[0], DoubleDouble | Complex):
+        elif rule is not None and _suits(equation, inputs[0]):
             outputs = [_or_plain(equation, inputs, rule(*inputs, **equation.params))]
         else:
             outputs = _to_first_order(equation, inputs)
         values.update(zip(equation.outvars, outputs, strict=True))
     return [_lift(x.val) if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
+
+
+def _suits(equation: JaxprEqn, x: PyTree) -> bool:
+    """Whether an operation's rule is one of numbers such as its first."""
+    of_complex = isinstance(x, Complex) and equation.primitive.name in _OF_COMPLEX
+    return of_complex or isinstance(x, DoubleDouble)
 
 
 def _called(inner: Any, inputs: Sequence) -> list[PyTree]:
@@ -218,6 +224,7 @@ def _scatter_add(
 
 
 _NONE_AT_INFINITY = ("sin", "cos", "tan")  # which have no limit there
+_OF_COMPLEX = ("real", "imag", "fft")  # rules for complex numbers; the others take real ones
 _RULES: dict[str, Callable[..., DoubleDouble | Complex]] = {
     "complex": lambda re, im, **_: Complex(re, im),
     "real": lambda x, **_: x.re,
