@@ -28,7 +28,7 @@ import equinox as eqx
 import numpy as np
 from _experiments import CASES, Case
 
-from physml import bayes, experiment, pinn
+from physml import bayes, experiment, noises, pinn
 from physml.experiment import TIMES, Run
 from physml.results import RESULTS, is_failure
 
@@ -107,7 +107,7 @@ def pelts_against_reference(run: Run, num_draws: int) -> None:
         row["mode_err"] = float(np.max(np.abs(np.asarray(found.estimate) / mode - 1)))
         sample = partial(bayes.posterior, priors=pelts.PRIORS, num_draws=num_draws)
         start = pelts.identify(pelts.lotka_volterra(), *data)
-        belief = row.part(sample, start, key=jax.random.key(0), noise=bayes.LogNormalNoise())
+        belief = row.part(sample, start, key=jax.random.key(0), noise=noises.LogNormalNoise())
         draws = pelts.columns(belief.draws)
         errors = np.concatenate(
             [np.ravel(belief.mean_error[x]) for x in (*pelts.NAMES, "y0", "noise")]

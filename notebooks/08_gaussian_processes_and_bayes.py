@@ -50,7 +50,7 @@ import numpy as np
 import numpyro.distributions as dist
 from flax import nnx
 
-from physml import bayes, data, dynamics, experiment, nn, pinn, plots, reference, systems
+from physml import bayes, data, dynamics, experiment, nn, noises, pinn, plots, reference, systems
 
 # %matplotlib inline
 
@@ -206,7 +206,7 @@ found = pinn.identify(
     bounds={name: (0.0, np.inf) for name in names},
     noise=0.1 * observed,
 )
-options = {"noise": bayes.LogNormalNoise(), "priors": {"alpha": dist.LogNormal(0.0, 1.0)}}
+options = {"noise": noises.LogNormalNoise(), "priors": {"alpha": dist.LogNormal(0.0, 1.0)}}
 sizes = {"num_warmup": 200, "num_draws": 200} if QUICK else {}
 belief = bayes.posterior(found, key=jax.random.key(4), **options, **sizes)
 normal = bayes.posterior(found, key=jax.random.key(5), method="laplace", **options)
@@ -269,7 +269,7 @@ plots.function_bands(
 #
 # - `bayes.Matern(1.5)` or `bayes.Periodic` in place of `bayes.RBF`: a kernel says what functions are likely, and
 #   a band is as right as its kernel.
-# - `bayes.StudentNoise()` where some observations are wrong, `bayes.PoissonNoise()` for counts.
+# - `noises.StudentNoise()` where some observations are wrong, `noises.PoissonNoise()` for counts.
 # - `bayes.compare` for two equations, `bayes.ensemble` and `bayes.sample_network` for other networks.
 # - `scripts/gaussian_process.py` and `scripts/bayes.py` are this notebook as experiments, with every number kept
 #   in `results`.

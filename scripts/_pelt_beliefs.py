@@ -6,7 +6,7 @@ import _pelts as pelts
 import jax
 import numpy as np
 
-from physml import bayes, experiment, plots
+from physml import bayes, experiment, noises, plots
 
 
 def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array) -> None:
@@ -16,7 +16,7 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
         print("No pelts: lynx_hare/lynx_hare.csv is not in the folder that PHYSML_DATA names.\n")
         return
     ts, ys = read
-    options: dict[str, Any] = {"noise": bayes.LogNormalNoise(), "priors": pelts.PRIORS}
+    options: dict[str, Any] = {"noise": noises.LogNormalNoise(), "priors": pelts.PRIORS}
     with run.row("pelts") as row:
         found = row.part(pelts.identify, pelts.lotka_volterra(), ts, ys)
         seconds, compiling = row.figures["seconds"], row.figures["compile_seconds"]
@@ -66,7 +66,7 @@ def compare(
     def computed() -> list[bayes.Comparison]:
         """The rows alone, as a part of a run holds no equation of one's own."""
         found = pelts.identify(pelts.with_limit(), ts, ys)
-        options: dict[str, Any] = {"key": key, "noise": bayes.LogNormalNoise()}
+        options: dict[str, Any] = {"key": key, "noise": noises.LogNormalNoise()}
         options |= {"priors": pelts.PRIORS | pelts.PRIOR_OF_LIMIT}
         other = bayes.posterior(found, checkpoint=run.checkpoint("compare"), **options)
         return bayes.compare({"Lotka-Volterra": belief, "with a limit": other})

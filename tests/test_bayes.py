@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from helpers import assert_same_leaves, refusals
 
-from physml import bayes, pinn
+from physml import bayes, noises, pinn
 from physml.results import RESULTS
 from physml.systems import from_function
 
@@ -155,7 +155,7 @@ def test_other_units_give_the_same_posterior(exponential, unit, second):
     options = {"free": ("k",), "bounds": {"k": (0.0, np.inf)}}
     found = identified(decay(1.0 / second), lambda t: np.exp(-1.3 * t), unit, second, **options)
     one, other = (
-        bayes.posterior(x, key=KEY, method="laplace", noise=bayes.StudentNoise(), substeps=4)
+        bayes.posterior(x, key=KEY, method="laplace", noise=noises.StudentNoise(), substeps=4)
         for x in (exponential, found)
     )
     values, others = (x.model.constrain(x.mode.q) for x in (one, other))
@@ -202,7 +202,7 @@ def test_coverage_of_what_is_known():
     ({"priors": {"w": dist.Normal()}}, "priors must name unknowns"),
     ({"priors": {"k": 3.0}}, "priors must hold distributions", TypeError),
     ({"priors": {"k": dist.Uniform(1.0, 2.0)}}, "priors must allow all values"),
-    ({"noise": bayes.PoissonNoise()}, "ys must be counts"),
+    ({"noise": noises.PoissonNoise()}, "ys must be counts"),
     ({"method": "gibbs"}, "method must be one of"),
     ({"num_draws": 2}, "num_draws must be"),
     ({"substeps": 0}, "substeps must be"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from physml._numerics.double_double import DoubleDouble, exact
-from physml._numerics.interpreter import in_double_double
+from physml._numerics.interpreter import by_pairs, in_double_double
 
 pytestmark = pytest.mark.usefixtures("as_compiled_for_users")
 
@@ -61,6 +61,52 @@ def test_powers_have_the_sign_and_the_edges_of_floats():
     angle = jax.jit(in_double_double(lambda y: jnp.arctan2(y, 0.0 * y)))(exact(x))
     np.testing.assert_allclose(angle.hi, jnp.arctan2(x, 0.0 * x))
     assert jax.jit(in_double_double(jnp.log))(exact(jnp.zeros(1))).hi == -jnp.inf
+
+
+OVERFLOWING = {
+    "exp": jnp.exp,
+    "a step by exp": lambda x: 1.0 / (1.0 + jnp.exp(-x)),
+    "logistic": jax.nn.sigmoid,
+    "sinh": jnp.sinh,
+    "a sum": lambda x: jnp.sum(jnp.exp(x)) - 1.0,
+    "tanh": lambda x: jnp.tanh(jnp.exp(x)) / jnp.exp(x),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+def test_what_overflows_is_what_it_is_in_floats(name):
+    function, x = OVERFLOWING[name], jnp.array([-1e3, 0.0, 1e3, -jnp.inf, jnp.inf])
+    found = jax.jit(in_double_double(function))(exact(x))
+    np.testing.assert_allclose(found.hi, function(x), rtol=1e-15)
+    assert np.all(np.asarray(found.lo)[~np.isfinite(found.hi)] == 0)
+
+
+@pytest.mark.parametrize("name", ["abs", "sqrt", "sign", "log"])
+def test_pairs_hide_neither_nan_nor_infinity(name):
+    def parts(re, im):
+        z = getattr(jnp, name)(jax.lax.complex(re, im))
+        return jnp.stack([jnp.real(z), jnp.imag(z)])
+
+    re, im = jnp.array([jnp.nan, 1.0, jnp.inf, 3.0]), jnp.array([0.0, jnp.nan, 1.0, -4.0])
+    np.testing.assert_allclose(by_pairs(parts)(re, im), parts(re, im), rtol=1e-15)
+
+
+def test_a_complex_operation_without_a_rule_is_that_of_floats():
+    def part(x):
+        return jnp.imag(jnp.arctan(jax.lax.complex(x, x - 0.5)))
+
+    x = jnp.array([0.3, 1.7])
+    found = jax.jit(in_double_double(part))(exact(x))
+    np.testing.assert_allclose(found.hi, part(x), rtol=1e-14)
+
+
+def test_zero_has_no_negative_complex_power():
+    def power(x, exponent):
+        return jnp.real(jax.lax.complex(x, 0.0) ** exponent)
+
+    for exponent, value in ((0j, 1.0), (1.5 + 0j, 0.0), (-1.5 + 0j, np.nan), (1j, np.nan)):
+        found = by_pairs(lambda x, n=exponent: power(x, n))(0.0)
+        np.testing.assert_array_equal(found, value)
 
 
 def test_a_scalar_has_many_powers():

@@ -350,6 +350,15 @@ def test_single_precision():
     assert np.all(error <= 10 * np.asarray(solution.error_estimate(solution.ts)))
 
 
+@pytest.mark.parametrize("time", [0, 0.0, np.float64(0.0)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_motion_is_asked_at_times_of_any_dtype(dtype, time):
+    y = jnp.array([1.0, 0.0, 0.0, 2.0, 0.0, 0.0], dtype)
+    missed = swing(time, y, jnp.zeros(6, dtype))
+    assert missed.dtype == dtype
+    np.testing.assert_allclose(missed[4:], 0.0, atol=1e-7)  # on the circle, and along it
+
+
 def test_traced_arguments_are_refused_with_the_remedy():
     def end(k):
         mixed = with_mass(lambda t, y, args: [-k * y[0], y[0] + y[1] - 1], np.diag([1.0, 0.0]))

@@ -32,8 +32,9 @@ def require_untraced(solver: str, given: PyTree, *calls: tuple[Any, ...]) -> Non
         given: its arguments.
         calls: functions, each with examples of its arguments, that may close over traced values.
     """
-    leaves = [*jax.tree.leaves(given), jnp.negative(1.0)]  # of which jax.jit traces the last, too
-    if all(map(is_concrete, leaves)):  # of other arguments the functions may not even be called
+    # Within jax.jit the result of any operation is traced, whatever the arguments are.
+    leaves = [*jax.tree.leaves(given), jnp.negative(1.0)]
+    if all(map(is_concrete, leaves)):  # with traced arguments a call may fail in another way
         leaves = [x for f, *examples in calls for x in jax.make_jaxpr(f)(*examples).consts]
     if not all(map(is_concrete, leaves)):
         raise ValueError(
@@ -209,13 +210,6 @@ def require_uniform(name: str, times: np.ndarray) -> None:
             f"{name} must be uniform, got a step of {steps[i]} from index {i} to {i + 1} "
             f"where the mean step is {mean}"
         )
-
-
-def is_backwards(t0: SupportsFloat, t1: SupportsFloat) -> bool:
-    """Whether t1 is known to be earlier than t0."""
-    if not (is_concrete(t0) and is_concrete(t1)):
-        return False
-    return bool(np.isfinite(float(t0)) and np.isfinite(float(t1)) and float(t1) < float(t0))
 
 
 def check_interval(t0: SupportsFloat, t1: SupportsFloat) -> tuple[float, float]:

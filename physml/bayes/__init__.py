@@ -46,8 +46,3 @@ from physml.bayes.gaussian_processes import fit_linear_equation as fit_linear_eq
 from physml.bayes.gaussian_processes import fit_stepper as fit_stepper
 from physml.bayes.gaussian_processes import forecast_moments as forecast_moments
 from physml.bayes.gaussian_processes import forecast_samples as forecast_samples
-from physml.noises import LogNormalNoise as LogNormalNoise
-from physml.noises import Noise as Noise
-from physml.noises import NormalNoise as NormalNoise
-from physml.noises import PoissonNoise as PoissonNoise
-from physml.noises import StudentNoise as StudentNoise

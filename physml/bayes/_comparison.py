@@ -13,9 +13,6 @@ from physml._numerics.checks import floating_array, is_concrete, require_finite,
 from physml._numerics.extremes import max_of, min_of
 from physml.bayes._posterior import Posterior
 
-RELIABLE = 0.7
-"""Pareto's k above which an observation's share is not to be trusted."""
-
 _SETTLED_DRAWS = 30  # shape parameters that the posterior mean of k is averaged over, at least
 
 

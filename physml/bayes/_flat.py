@@ -37,7 +37,7 @@ class Flat(eqx.Module):
 
     @property
     def weights(self) -> Float[Array, " weights"]:
-        """Those that the network has."""
+        """The network's own weights, in one vector."""
         return ravel_pytree(self.params)[0]
 
     def __call__(self, weights: Array, inputs: Array) -> Float[Array, "rows outputs"]:
@@ -53,7 +53,11 @@ class Flat(eqx.Module):
 
 
 class LinearisedRows(eqx.Module):
-    """Inputs to the derivatives of a network in its weights, and to what these are added to."""
+    """A network linearised about its weights: outputs = features @ weights + offset.
+
+    Of inputs it gives the features, which are the derivatives in the weights, (rows x outputs,
+    weights), and the offset, (rows, outputs).
+    """
 
     network: Flat
 
@@ -65,7 +69,11 @@ class LinearisedRows(eqx.Module):
 
 
 class LastLayerRows(eqx.Module):
-    """Inputs to the features of a network with a one beside them, which are added to zero."""
+    """The last layer of a network: outputs = features @ weights + offset.
+
+    Of inputs it gives the network's features with a one beside them, (rows, features + 1), and the
+    offset, which is zero, (rows, outputs).
+    """
 
     graph: nnx.GraphDef[FeatureNetwork] = eqx.field(static=True)
     state: PyTree

@@ -224,8 +224,9 @@ def posterior(
         key: draws everything.
         method: "nuts" or "laplace".
         noise: how observations differ from the solution: `NormalNoise`, `LogNormalNoise`,
-            `StudentNoise` or `PoissonNoise`. Unless given, it is that of `identify`, with the
-            scale that `identify` was given, or one unknown scale for each column.
+            `StudentNoise` or `PoissonNoise` of `physml.noises`. Unless given, it is that of
+            `identify`, with the scale that `identify` was given, or one unknown scale for each
+            column.
         priors: by the unknown's name ("y0" for the start, "noise" for the scales), a distribution
             of numpyro or anything with `log_prob`. What is not named is flat, a scale in its
             logarithm. Bounds belong to `identify`; a prior must allow all values within them.

@@ -191,6 +191,7 @@ def fit_adversarial(
     require_not_negative(residual_weight=residual_weight)
     if bounds is not None:
         _check_bounds(bounds, train)
+        bounds = (float(bounds[0]), float(bounds[1]))
     dtype = _dtype(network)
     codes = checked_labels(labels, len(train), classes, dtype)
     data = (((train - mean[None]) / scale).astype(dtype), codes)

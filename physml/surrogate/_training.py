@@ -244,7 +244,8 @@ def _without_noise(
     if noise is None:
         noisy = noise_levels(train.ys)
         if np.any(noisy):
-            shares = noisy / np.asarray(train.ys).std(axis=(0, 1))
+            spread = np.asarray(train.ys).std(axis=(0, 1))
+            shares = noisy / np.where(spread > 0, spread, 1.0)
             said = ", ".join(f"{x:.2g}" for x in 100 * shares)
             conclude(None, RESULTS.noisy, name, f"Found: {said} % of the spread.", throw=False)
         return None, train

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 from physml._numerics import double_double as dd
 from physml._numerics.double_double import DoubleDouble, add, div, exact, fast_two_sum, mul, neg
 from physml._numerics.interpreter._fourier import Complex, transform
-from physml._numerics.interpreter._loops import LOOPS, called_by, run_loop
+from physml._numerics.interpreter._loops import LOOPS, bind, called_by, run_loop
 from physml._numerics.interpreter._pairs import by_pairs, has_complex
 
 Axes = tuple[int, ...]
@@ -59,18 +59,38 @@ def _interpret(jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list[PyTree]:
             outputs = _called(inner, inputs)
         elif equation.primitive.name in LOOPS:
             outputs = run_loop(equation, inputs, _called, _lift)
-        elif rule is not None and isinstance(inputs[0], DoubleDouble | Complex):
-            outputs = [rule(*inputs, **equation.params)]
+        elif rule is not None and _suits(equation, inputs[0]):
+            outputs = [_or_plain(equation, inputs, rule(*inputs, **equation.params))]
         else:
             outputs = _to_first_order(equation, inputs)
         values.update(zip(equation.outvars, outputs, strict=True))
     return [_lift(x.val) if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
 
 
+def _suits(equation: JaxprEqn, x: PyTree) -> bool:
+    """Whether an operation's rule is one of numbers such as its first."""
+    of_complex = isinstance(x, Complex) and equation.primitive.name in _OF_COMPLEX
+    return of_complex or isinstance(x, DoubleDouble)
+
+
 def _called(inner: Any, inputs: Sequence) -> list[PyTree]:
     """The outputs of a function that is called, of a jaxpr with or without constants."""
     consts = [_lift(x) for x in getattr(inner, "consts", ())]
     return _interpret(getattr(inner, "jaxpr", inner), consts, inputs)
+
+
+def _or_plain(equation: JaxprEqn, inputs: list[PyTree], result: PyTree) -> PyTree:
+    """What a rule gives, and where that is not finite, what floats give.
+
+    Double-doubles know no infinity: the error of inf + 1 comes out as NaN. Without this function
+    1 / (1 + exp(1000)) would be NaN instead of zero.
+    """
+    has_plain = isinstance(result, DoubleDouble) and not any(isinstance(x, Complex) for x in inputs)
+    if not has_plain or equation.primitive.name in _NONE_AT_INFINITY:
+        return result
+    leading = [x.hi if isinstance(x, DoubleDouble) else x for x in inputs]
+    (plain,) = bind(equation, leading)
+    return dd.where(jnp.isfinite(result.hi), result, exact(plain))
 
 
 def _to_first_order(equation: JaxprEqn, inputs: list[PyTree]) -> list[PyTree]:
@@ -81,9 +101,7 @@ def _to_first_order(equation: JaxprEqn, inputs: list[PyTree]) -> list[PyTree]:
     def apply(floats: list[Array]) -> list[Array]:
         rest = iter(floats)
         arguments = [next(rest) if f else x for x, f in zip(inputs, is_float, strict=True)]
-        params = equation.primitive.get_bind_params(equation.params)
-        out = equation.primitive.bind(*arguments, **params)
-        return list(out) if equation.primitive.multiple_results else [out]
+        return bind(equation, arguments)
 
     pairs = [x for x in inputs if isinstance(x, DoubleDouble)]
     leading, trailing = [x.hi for x in pairs], [x.lo for x in pairs]
@@ -205,6 +223,8 @@ def _scatter_add(
     return x
 
 
+_NONE_AT_INFINITY = ("sin", "cos", "tan")  # which have no limit there
+_OF_COMPLEX = ("real", "imag", "fft")  # rules for complex numbers; the others take real ones
 _RULES: dict[str, Callable[..., DoubleDouble | Complex]] = {
     "complex": lambda re, im, **_: Complex(re, im),
     "real": lambda x, **_: x.re,

@@ -1,4 +1,4 @@
-"""Loops and branches of a jaxpr, of values that stand for its arrays."""
+"""Equations of a jaxpr, its loops and its branches, of values that stand for its arrays."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +19,12 @@ def called_by(equation: JaxprEqn) -> Any:
         return None
     keys = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     return next((equation.params[key] for key in keys if key in equation.params), None)
+
+
+def bind(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    """The outputs of an equation's own operation."""
+    out = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
+    return list(out) if equation.primitive.multiple_results else [out]
 
 
 def run_loop(

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from jaxtyping import Array
 
-from physml._numerics.interpreter._loops import LOOPS, called_by, run_loop
+from physml._numerics.interpreter._loops import LOOPS, bind, called_by, run_loop
 
 
 class Pair(NamedTuple):
@@ -89,7 +89,7 @@ def _called(inner: Any, inputs: Sequence[Any]) -> list[Any]:
 
 
 def _settled(value: Any) -> Any:
-    """A pair with both parts, in which a number may turn out whatever it begins with."""
+    """A pair with both parts: a loop's values keep one form, and a part that is zero may change."""
     return Pair(*value.parts()) if isinstance(value, Pair) else value
 
 
@@ -111,7 +111,7 @@ def _of_equation(equation: JaxprEqn, inputs: list[Any]) -> list[Any]:
     if name == "convert_element_type" and jnp.issubdtype(params["new_dtype"], np.complexfloating):
         return [Pair(jnp.asarray(inputs[0], _real_dtype(params["new_dtype"])), None)]
     inputs = [x.joined() if isinstance(x, Pair) else x for x in inputs]
-    return [_apart(x) for x in _bind(equation, inputs)]
+    return [_apart(x) for x in bind(equation, inputs)]
 
 
 def has_complex(inner: Any) -> bool:
@@ -133,12 +133,6 @@ def _inner(equation: JaxprEqn) -> list[Any]:
     return [*loops, *([] if inner is None else [inner])]
 
 
-def _bind(equation: JaxprEqn, inputs: list[Any], **changes: object) -> list[Any]:
-    params = equation.primitive.get_bind_params(equation.params | changes)
-    out = equation.primitive.bind(*inputs, **params)
-    return list(out) if equation.primitive.multiple_results else [out]
-
-
 def _by_parts(equation: JaxprEqn, inputs: list[Any]) -> list[Pair]:
     """A linear operation that does not multiply, such as a reshape, on both parts."""
     own = [x for x in inputs if isinstance(x, Pair)]
@@ -147,7 +141,7 @@ def _by_parts(equation: JaxprEqn, inputs: list[Any]) -> list[Pair]:
         if all(x[which] is None for x in own):
             return [None] * len(equation.outvars)
         parts = [x.parts()[which] if isinstance(x, Pair) else x for x in inputs]
-        return _bind(equation, parts)
+        return bind(equation, parts)
 
     return [Pair(*parts) for parts in zip(part(0), part(1), strict=True)]
 
@@ -189,7 +183,7 @@ def _scale(a: Pair) -> Any:
     """The larger part's absolute value, so that squares neither overflow nor vanish."""
     re, im = a.parts()
     size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(re), jnp.abs(im)))
-    return jnp.where(size > 0, size, 1.0)
+    return jnp.where((size > 0) & jnp.isfinite(size), size, 1.0)
 
 
 def _div(a: Pair, b: Pair, **_: object) -> Pair:
@@ -208,7 +202,7 @@ def _abs(a: Pair, **_: object) -> Any:
         return jnp.abs(one)
     size = _scale(a)
     square = (a.re / size) ** 2 + (a.im / size) ** 2
-    there = square > 0  # at zero the derivative counts as zero, as JAX's does
+    there = square != 0  # at zero the derivative counts as zero, as JAX's does; NaN remains
     return jnp.where(there, size * jnp.sqrt(jnp.where(there, square, 1.0)), 0.0)
 
 
@@ -248,7 +242,7 @@ def _sqrt(a: Pair, **_: object) -> Pair:
     """The principal root, without cancellation: the larger part first, the other from it."""
     re, im = a.parts()
     square = (_abs(a) + jnp.abs(re)) / 2
-    there = square > 0  # at zero the derivative counts as zero
+    there = square != 0  # at zero the derivative counts as zero; NaN remains
     large = jnp.sqrt(jnp.where(there, square, 1.0))
     small = jnp.where(there, jnp.abs(im) / (2 * large), 0.0)
     large = jnp.where(there, large, 0.0)
@@ -296,13 +290,15 @@ def _pow(a: Pair, b: Any, **_: object) -> Pair:
     there = (re != 0) | (im != 0)
     inside = Pair(jnp.where(there, re, 1.0), jnp.where(there, im, 0.0))
     power = _exp(_mul(exponent, _log(inside))).parts()
-    at_zero = jnp.where(exponent.parts()[0] == 0, 1.0, 0.0).astype(re.dtype)
+    real, imaginary = exponent.parts()
+    at_zero = jnp.where(real > 0, 0.0, jnp.nan)
+    at_zero = jnp.where((real == 0) & (imaginary == 0), 1.0, at_zero).astype(re.dtype)
     return Pair(jnp.where(there, power[0], at_zero), jnp.where(there, power[1], 0.0))
 
 
 def _sign(a: Pair, **_: object) -> Pair:
     size = _abs(a)
-    there = size > 0
+    there = size != 0
     size = jnp.where(there, size, 1.0)
     return Pair(*(jnp.where(there, x / size, 0.0) for x in a.parts()))
 

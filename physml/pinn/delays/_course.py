@@ -94,7 +94,7 @@ class Course:
         short = reached - self.t <= self.slack and reached < t1
         self._end_leg(system, solution, reached)
         self.crossed, self.jumped = None, None
-        order = None if which is None else self._cross(system, which)
+        order = None if which is None else self._cross(which)
         if 1 in (order, self.breaks.reach(self.t, self.slack)):
             self.jumped = system
         if failed and stop is None:
@@ -247,7 +247,7 @@ class Course:
         self.legs.append(Leg(solution, end, carried))
         self.t, self.y = end, solution(end)
 
-    def _cross(self, system: WithPast, which: int) -> int | None:
+    def _cross(self, which: int) -> int | None:
         """A delay has reached the end of its region: what that makes of the solution here."""
         i = self.crossed = self.changing[which // 2]
         edge = self.bounds[i][which % 2]

@@ -73,14 +73,22 @@ class Influence:
         errors: those of the present state.
     """
 
-    def __init__(self, dim: int, memory: float, earlier: Solution | None, continued: bool):
-        """Begin without errors, or, where the history is a solution, with those of it."""
+    def __init__(self, dim: int, memory: float, earlier: Solution | None, joint: float | None):
+        """Begin without errors, or with those of an earlier solution.
+
+        Args:
+            dim: the number of components.
+            memory: the longest delay; infinite where it is not known.
+            earlier: the history, if it is a solution with an estimate.
+            joint: when the solution continues it; None where it begins with another state.
+        """
         self._memory, self._earlier = memory, earlier
         self._behind: list[_Behind] = []
         self.errors = np.zeros((dim, 0))
         if earlier is not None:
-            at_end = np.asarray(earlier.error_estimate(earlier.t1), float)
-            self.errors = np.diag(at_end if continued else 0 * at_end)
+            self.errors = np.zeros((dim, dim))
+            if joint is not None:
+                self.errors = np.diag(_errors_of(earlier, np.asarray([joint]))[0])
 
     def add(self, causes: Float[np.ndarray, "dim causes"]) -> None:
         """Errors of the present state alone, such as those by the rounding of a jump's time."""
@@ -147,8 +155,7 @@ class Influence:
             if not bool(region.from_history):
                 rates += np.einsum("pij,pjc->pic", weights[:, :, i], self._at(looks, errors.shape))
             elif self._earlier is not None:
-                looks = np.maximum(looks, float(self._earlier.t0))
-                before = np.asarray(self._earlier.error_estimate(looks), float)
+                before = _errors_of(self._earlier, looks)
                 dim = len(errors)
                 rates[:, :, :dim] += weights[:, :, i] * before[:, None, :]
         known = errors[None] + np.einsum("np,pic->nic", integrals, rates)
@@ -195,3 +202,11 @@ class Influence:
 
         self.errors = paired(self.errors)
         self._behind = [_Behind(b.start, b.span, paired(b.terms)) for b in self._behind]
+
+
+def _errors_of(
+    earlier: Solution, times: Float[np.ndarray, " times"]
+) -> Float[np.ndarray, "times dim"]:
+    """The errors of the history, at times that may lie beyond its ends by rounding."""
+    low, high = sorted((float(earlier.t0), float(earlier.t1)))
+    return np.asarray(earlier.error_estimate(np.clip(times, low, high)), float)

@@ -20,29 +20,57 @@ from physml.systems.with_delays import Delay
 JETS = 4  # derivatives by which the past is continued where a leg looks for the end of a region
 
 
+_ROUNDINGS = 8  # by which a delay may look beyond a solution's ends
+
+
 class History(eqx.Module):
-    """The states before the start, as a function of the time."""
+    """The states before the start, as a function of the time.
+
+    Attributes:
+        function: of the time; None for a constant state.
+        constant: the state, if it is constant.
+        ends: the first and the last time at which a function is known; None where it is for all.
+    """
 
     function: Callable | None
     constant: Float[Array, " dim"] | None
+    ends: Float[Array, "2"] | None = None
 
     def __call__(self, t: Array, like: tuple[int, ...], dtype: DTypeLike) -> Float[Array, " dim"]:
         return answer("history", "a state", self.at(t), like, dtype)
 
     def at(self, t: Float[Array, ""]) -> Array:
-        """What the history gives at a time, whatever its shape."""
+        """What the history gives at a time, whatever its shape; NaN where it is not known."""
         if self.function is None:
             assert self.constant is not None
             return self.constant
-        return answer("history", "a state", ask("history", "history(t)", self.function, t))
+        inside = t if self.ends is None else jnp.clip(t, *self.ends.astype(t.dtype))
+        found = answer("history", "a state", ask("history", "history(t)", self.function, inside))
+        return found if self.ends is None else jnp.where(self.is_known(t), found, jnp.nan)
+
+    def is_known(self, t: Float[Array, "*times"]) -> Bool[Array, "*times"]:
+        """Whether it is known at times, or but for rounding."""
+        if self.ends is None:
+            return jnp.ones(t.shape, bool)
+        ends = self.ends.astype(t.dtype)
+        rounding = _ROUNDINGS * jnp.finfo(t.dtype).eps * jnp.max(jnp.abs(ends))
+        return jnp.abs(t - jnp.clip(t, *ends)) <= rounding
 
 
 def as_history(history: object) -> History:
-    """The history that a user gives: a function, a constant state, or an earlier solution."""
+    """The history that a user gives: a function, a constant state, or an earlier solution.
+
+    Raises:
+        ValueError: the solution's states are no vectors.
+    """
     if isinstance(history, Solution):
+        if history.structure is not None:
+            raise ValueError(
+                f"history must have states that are vectors, got {history.structure.words}"
+            )
         dense = history.dense  # of networks that were corrected the polynomials say all
         dense = dense.polynomials if isinstance(dense, CorrectedNetworks) else dense
-        return History(dense.evaluate, None)
+        return History(dense.evaluate, None, jnp.sort(jnp.stack([history.t0, history.t1])))
     if callable(history):
         return History(as_pytree(history), None)
     return History(None, floating_array("history", history))

@@ -65,7 +65,8 @@ def solve_delays(
     Args:
         system: the right-hand side and its delays, see `systems.delayed`.
         history: the states before `t0`: a function history(t) that JAX traces, a constant state of
-            shape (dim,), or an earlier `Solution`, which is so continued.
+            shape (dim,), or an earlier `Solution`, which is so continued. A solution must be known
+            from where the delays first look up to `t0`.
         t1, ts, args, rtol, atol, max_window: see `pinn.solve`.
         t0: where the solution begins.
         y0: the state at `t0`, if it is not history(t0).
@@ -79,7 +80,8 @@ def solve_delays(
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision; a delay that
-            is not positive at `t0`; arguments that are traced by JAX.
+            is not positive at `t0`; a history that is not known as far back as constant delays
+            look; arguments that are traced by JAX.
         RuntimeError: the solution stopped early.
 
     Source: A. Bellen, M. Zennaro, Numerical Methods for Delay Differential Equations (Oxford 2003),
@@ -95,23 +97,24 @@ def solve_delays(
     t0, t1 = checks.check_interval(t0, t1)
     args = getattr(system, "args", None) if args is None else args
     checks.require_untraced("pinn.solve_delays", (system, history, y0, args))
-    past, y = _start(history, y0, t0)
+    fixed = [float(delay) for delay in system.delays if not callable(delay)]
+    past, y = _start(history, y0, t0, max(fixed, default=0.0))
     checks.require_untraced("pinn.solve_delays", (past, y))
     ts = checks.check_times(ts, t0, t1, y.dtype)
     checks.require_count(max_legs=max_legs)
     jumps = sorted(float(time) for time in history_jumps)
     if jumps and not (np.isfinite(jumps).all() and jumps[-1] < t0):
         raise ValueError(f"history_jumps must be finite and before t0 = {t0}, got {jumps}")
-    fixed = [float(delay) for delay in system.delays if not callable(delay)]
     system = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, system)
     breaks = Breaks(fixed)
     for time in (*jumps, t0):
         breaks.add(time, 0)
     memory = max(fixed) if len(fixed) == len(system.delays) else np.inf
     earlier = history if isinstance(history, Solution) and history.error is not None else None
+    influence = Influence(y.size, memory, earlier, t0 if y0 is None else None)
     course = Course(
         system, past, args, {"rtol": rtol, "atol": atol, "max_window": max_window}, t0, t0, y,
-        breaks, Influence(y.size, memory, earlier, y0 is None), Pieces((TERMS, y.size), y.dtype),
+        breaks, influence, Pieces((TERMS, y.size), y.dtype),
     )  # fmt: skip
     result = None
     with ctrl_c() as interrupted:
@@ -129,9 +132,15 @@ def solve_delays(
     return conclude(solution, solution.result, "pinn.solve_delays", details, throw=throw)
 
 
-def _start(history: object, y0: Numbers | None, t0: float) -> tuple[History, Array]:
-    """The history as a function, and the state at t0."""
+def _start(history: object, y0: Numbers | None, t0: float, delay: float) -> tuple[History, Array]:
+    """The history as a function, known as far back as a delay, and the state at t0."""
     past = as_history(history)
+    if past.ends is not None and not np.all(past.is_known(jnp.array([t0 - delay, t0]))):
+        low, high = map(float, past.ends)
+        raise ValueError(
+            f"history must be known from t = {t0 - delay} to t0 = {t0}, got a solution from {low} "
+            f"to {high}"
+        )
     like = None if y0 is None else checks.floating_array("y0", y0)
     if past.constant is not None:
         like = past.constant if like is None else like

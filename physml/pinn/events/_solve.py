@@ -19,6 +19,7 @@ from physml.pinn.events._legs import join
 from physml.results import RESULTS, conclude
 from physml.solution import Solution, as_written
 from physml.systems import System, flatten_problem
+from physml.systems.states import is_backwards
 
 
 class EventSolution(eqx.Module):
@@ -111,7 +112,7 @@ def solve_events(
         >>> print(ball.times.round(6))
         [0.451524 1.264266 1.995734 2.654056]
     """
-    backwards = checks.is_backwards(t0, t1)
+    backwards = is_backwards(t0, t1)
     system, y, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, y, args))):

@@ -31,7 +31,7 @@ from physml.pinn.ivp._sensitivity import differentiable
 from physml.results import RESULTS, conclude
 from physml.solution import Solution, as_written
 from physml.systems import System, flatten_problem
-from physml.systems.states import Form
+from physml.systems.states import Form, is_backwards
 
 # For float64 and float32: near the smallest residual that a window can reach.
 _DEFAULT_RTOL = (1e-10, 1e-4)
@@ -150,7 +150,7 @@ def solve(
         >>> bool(jnp.all(solution.error_estimate(1.7) < 1e-12))
         True
     """
-    backwards = checks.is_backwards(t0, t1)
+    backwards = is_backwards(t0, t1)
     system, y0, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     dtype, rtols = y0.dtype, form.tolerances(rtol, atol, y0.size)

@@ -19,12 +19,13 @@ from physml.pinn.ivp._audit import audit_points, depends_on_time, num_looked_at
 from physml.pinn.ivp._march import InitialValueProblem, March
 from physml.pinn.ivp._window import Window
 
-# Times in the whole interval. A state seldom crosses something so narrow, and what depends on the
-# state alone is smooth more often than not: there fewer have to do.
+# Times in the whole interval. An f that depends on the state alone is mostly smooth, and a state
+# seldom crosses something so narrow: there fewer times are enough.
 _TIMES, _TIMES_OF_STATES = 1 << 13, 1 << 11
 _MOST_NUMBERS = 1 << 21  # components times times
-_TOLERANCES = 100.0  # what a residual must change u by
-_MEDIANS = 1000.0  # and how far it must stand out in its window, where rounding may be large
+# A residual counts as a pulse if it changes u by so many tolerances, and by so many times the
+# median of its window, where rounding may be large.
+_TOLERANCES, _MEDIANS = 100.0, 1000.0
 _MOST_EDGES = 64
 
 

@@ -264,7 +264,8 @@ class March:
             self.num_iterations += int(fitted.num_iterations)
             if only_doubt:
                 break
-            # What an unknown that was zero becomes is known when it was found in nearly its unit.
+            # An unknown that was zero gets its unit from the fit, which is repeated until the unit
+            # is right within a factor of two.
             sizes = self._largest(coefficients).max(axis=0)
             if fitted.converged:
                 self.sizes = np.maximum(self.sizes, sizes)
@@ -272,7 +273,7 @@ class March:
             moved = unmet & (np.abs(np.log2(self.units / units)) > 1)
             if not moved.any():
                 break
-        else:  # it has no size but rounding
+        else:  # the unknown is rounding alone: it counts as zero
             self.sizes = np.where(moved, 0.0, self.sizes)
         return fitted
 
@@ -314,7 +315,7 @@ class March:
         """
         noise = np.zeros(shape)
         shown = self.space.problem.components or 1
-        own = np.where(self.sizes > 0, self.units, 0.0)[:shown]  # of zeros there is no error yet
+        own = np.where(self.sizes > 0, self.units, 0.0)[:shown]  # what is zero has no error yet
         own = np.resize(own, shape[-1])
         for i, size in enumerate(_END_SHARE * self.apart * local):
             signs = self.random.standard_normal((2, shape[-1]))

@@ -30,6 +30,7 @@ from physml.pinn.training._weights import Fixed, Weights
 from physml.results import RESULTS, conclude
 from physml.solution import Solution, as_written
 from physml.systems import System, flatten_problem
+from physml.systems.states import is_backwards
 
 _SUSPECT = 0.1  # of the solution's size: a larger error is not small
 _MISSED = 0.01  # of the state's unit: an initial condition missed by more is not met
@@ -139,7 +140,7 @@ def train(
         >>> bool(training.solution.error_estimate(5.0).max() < 1e-9)
         True
     """
-    backwards = checks.is_backwards(t0, t1)
+    backwards = is_backwards(t0, t1)
     system, y0, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     dtype = y0.dtype

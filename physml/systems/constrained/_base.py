@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import answer, ask, checked
@@ -56,7 +57,7 @@ class ImplicitSystem(eqx.Module):
         """
         if y.shape != (self.dim,):
             raise ValueError(f"y must have shape ({self.dim},), got {y.shape}")
-        args = self.args if args is None else args
+        args, t = self.args if args is None else args, jnp.asarray(t, y.dtype)
         missed = ask("F", "F(t, y, dy, args)", self.equations, t, y, dy, args)
         return answer("F", "F(t, y, y')", missed, y.shape, y.dtype)
 

@@ -100,9 +100,7 @@ class _Motion(eqx.Module):
     def __call__(self, t: Array, y: Array, dy: Array, args: PyTree) -> Array:
         n, k = self.num_coordinates, (y.size - 2 * self.num_coordinates) // 2
         q, v = y[:n], y[n : 2 * n]
-        missed, moved = jax.jvp(
-            lambda t, q: self.at(t, q, args), (jnp.asarray(t, y.dtype), q), (jnp.ones_like(t), v)
-        )
+        missed, moved = jax.jvp(lambda t, q: self.at(t, q, args), (t, q), (jnp.ones_like(t), v))
         _, pull = jax.vjp(lambda q: self.at(t, q, args), q)
         (reaction,), (normal,) = pull(dy[2 * n : 2 * n + k]), pull(dy[2 * n + k :])
         force = ask("force", "force(t, q, v, args)", self.force, t, q, v, args)

@@ -1,10 +1,20 @@
-"""A system that runs backwards in time."""
+"""A system that runs backwards in time, and when it does."""
+
+from typing import SupportsFloat
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.checks import is_concrete
 from physml.systems._base import Parameter, System, Time
+
+
+def is_backwards(t0: SupportsFloat, t1: SupportsFloat) -> bool:
+    """Whether t1 is known to be earlier than t0."""
+    if not (is_concrete(t0) and is_concrete(t1)):
+        return False
+    return bool(np.isfinite(float(t0)) and np.isfinite(float(t1)) and float(t1) < float(t0))
 
 
 class Reversed(System):
