@@ -18,6 +18,7 @@ from _pelt_mode import identified_at_mode, mode_by_scipy
 
 import physml
 from physml import bayes, noises, pinn, reference
+from physml.pinn.inverse._selection import SIGNIFICANT, choose
 from physml.results import RESULTS
 from physml.systems import LotkaVolterra, Table, from_function
 
@@ -256,6 +257,45 @@ def test_terms_of_two_equations_are_found_together():
         product = states[:, 0] * states[:, 1]
         np.testing.assert_allclose(terms, np.stack([-0.4 * product, 0.1 * product], 1), rtol=rtol)
     assert str(found).startswith("dx/dt: -0.") and "\ndy/dt: +0." in str(found)
+
+
+@pytest.mark.slow
+def test_terms_that_explain_the_data_as_well_are_said():
+    """30 points of half a cycle: in the predators' equation x y and y are nearly the same."""
+    truth = LotkaVolterra(alpha=1.1, beta=0.4, delta=0.1, gamma=0.4)
+    ts, noise = np.linspace(0.0, 3.0, 30), np.random.default_rng(2).standard_normal((30, 2))
+    ys = np.array(reference.solve(truth, [5.0, 2.0], ts).ys) + 0.1 * noise
+    known = from_function(alone, 2, state_names=("x", "y"))
+    options = dict(component=(0, 1), degree=2, units=12, key=jax.random.key(2))
+    with pytest.warns(UserWarning, match="Other terms explain them about as well: dx/dt: x y, dy/"):
+        found = pinn.discover(known, ts, ys, **options)
+    assert found.names == ("x y", "x y") and found.components == (0, 1)
+    assert found.rivals == ("dx/dt: x y, dy/dt: y",)
+    assert np.all(np.abs(found.coefficients - [-0.4, 0.1]) < 4 * found.sd)
+
+
+def test_coefficients_are_chosen_together_where_they_are_correlated():
+    """Dropping the least significant one, again and again, loses the product of short orbits."""
+    t = np.linspace(0.0, 1.0, 40)
+    x, y = 5 + 3 * t - t**2, 2 - t + 0.5 * t**2 + 0.2 * t**3
+    columns = np.stack([np.ones(40), x, y, x**2, x * y, y**2], axis=1)
+    columns /= np.sqrt(np.mean(columns**2, axis=0))
+    lost = 0
+    for seed in range(20):
+        data = columns[:, 4] + 1e-3 * np.random.default_rng(seed).standard_normal(40)
+        chosen = choose(np.linalg.lstsq(columns, data)[0], 1e3 * np.linalg.qr(columns)[1])
+        sets = [np.flatnonzero(row).tolist() for row in chosen]
+        assert [4] in sets and all(len(kept) == 1 for kept in sets)
+        np.testing.assert_allclose(chosen[sets.index([4])][4], 1.0, atol=1e-3)
+        kept = np.arange(6)
+        while True:
+            fit, covariance = np.linalg.lstsq(columns[:, kept], data)[0], columns[:, kept]
+            sd = 1e-3 * np.sqrt(np.diag(np.linalg.inv(covariance.T @ covariance)))
+            if np.min(np.abs(fit) / sd) > SIGNIFICANT:
+                break
+            kept = np.delete(kept, np.argmin(np.abs(fit) / sd))
+        lost += 4 not in kept
+    assert lost > 0
 
 
 @pytest.mark.slow
