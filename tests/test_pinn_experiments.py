@@ -2,6 +2,7 @@
 
 import os
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -389,3 +390,44 @@ def test_pelts_end_at_the_mode_of_their_published_posterior():
     with pytest.warns(UserWarning, match="Each resembles the one before it"):
         found = identified_at_mode(*data, scales)
     np.testing.assert_allclose(found.estimate, mode, rtol=1e-3)  # their Monte Carlo error
+
+
+NAMED = {"time": "t", "columns": ["x"]}
+
+
+@refusals(
+    ({"x": ["1.0", "<0.1"]}, "row 1, column 'x' must be a number or missing, got '<0.1'"),
+    ({"x": ["1,0", "2,0"]}, "row 0, column 'x' must be a number or missing, got '1,0'"),
+    ({"x": [True, 1.0]}, "row 0, column 'x' must be a number or missing, got True"),
+    ({"t": ["2020-01-01", "2020-01-02"]}, "column 't' must be a number .* times from a start"),
+    ({"t": [0.0, None]}, "t must be finite"),
+    ({"experiment": "run", "run": ["a", NAN]}, "row 1, column 'run' must say to which experiment"),
+    ({"experiment": "run", "run": [None, "a"]}, "row 0, column 'run' must say to which experiment"),
+    ({"columns": ["x", "x"]}, "must name different columns, got"),
+    ({"columns": "x"}, "columns must be a list or tuple of names", TypeError),
+    ({"t": [], "x": []}, "frame must have rows, got none"),
+)
+def test_cells_of_a_data_frame_that_are_lost_are_refused(change):
+    cells = {"t": [0.0, 1.0], "x": [1.0, 2.0], **change}
+    options = NAMED | {key: cells.pop(key) for key in ("columns", "experiment") if key in cells}
+    table = np.array([*cells.values()], object).T
+    frame = types.SimpleNamespace(columns=[*cells], to_numpy=lambda: table)
+    pinn.experiments_from_dataframe(frame, **options)
+
+
+def test_numbers_of_a_data_frame_may_be_text_and_numpys():
+    cells = np.array(
+        [["0", " 1.5 "], [np.float64(1.0), ""], [2, NAN], [np.int32(3), "1e3"]], object
+    )
+    frame = types.SimpleNamespace(columns=["t", "x"], to_numpy=lambda: cells)
+    (only,) = pinn.experiments_from_dataframe(frame, **NAMED)
+    np.testing.assert_array_equal(only.ts, [0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(only.ys[:, 0], [1.5, NAN, NAN, 1000.0])
+
+
+@pytest.mark.parametrize("guess", [1, np.float32(1.0), np.array(1)])
+def test_a_guess_may_be_a_whole_number(guess):
+    ys, model = clean()[0], from_function(rate, 1, args={"k": guess})
+    with jax.numpy_dtype_promotion("standard"):  # float32 times float64, as users have it
+        found = pinn.identify(model, times(), ys, free=("k",), noise=0.01, **OPTIONS)
+    np.testing.assert_allclose(found.values["k"], K, rtol=1e-6)
