@@ -4,6 +4,7 @@ import os
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -390,6 +391,31 @@ def test_pelts_end_at_the_mode_of_their_published_posterior():
     with pytest.warns(UserWarning, match="Each resembles the one before it"):
         found = identified_at_mode(*data, scales)
     np.testing.assert_allclose(found.estimate, mode, rtol=1e-3)  # their Monte Carlo error
+
+
+@pytest.mark.parametrize("call", [pinn.identify, pinn.Experiment])
+@pytest.mark.parametrize(
+    "ts, words",
+    [
+        (np.datetime64("2020-01-01") + np.arange(3), "ts must hold real numbers, got dtype datet"),
+        (np.arange(3) * np.timedelta64(1, "h"), "ts must hold real numbers, got dtype timedelta64"),
+        ([0.0, None, 2.0], r"ts must hold real numbers, got \[0.0, None, 2.0\]"),
+        (np.ma.array([0.0, 1.0, 2.0], mask=[0, 1, 0]), "ts must have no masked values"),
+    ],
+)
+@pytest.mark.usefixtures("as_a_user")
+def test_times_are_numbers(call, ts, words):
+    options = {"free": ("k",)} if call is pinn.identify else {}
+    given = (DECAY,) if call is pinn.identify else ()
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(*given, ts, np.ones((3, 1)), **options)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_experiment_among_experiments_is_named():
+    every: Any = [pinn.Experiment([0.0, 1.0], np.ones((2, 1))), 3.0]
+    with pytest.raises(TypeError, match=r"ts\[1\] must be a pinn.Experiment"):
+        pinn.identify(DECAY, every, free=("k",))
 
 
 NAMED = {"time": "t", "columns": ["x"]}

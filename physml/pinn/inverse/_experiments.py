@@ -72,6 +72,8 @@ class Experiment(eqx.Module):
     ):
         if not (checks.is_concrete(ts) and checks.is_concrete(t0)):
             raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
+        if np.ma.is_masked(ts):
+            raise ValueError("ts must have no masked values, whose numbers mean nothing")
         # On the host wherever that is possible, also while something else is traced.
         self.ts, given = np.asarray(ts, float), ys
         _require_times(self.ts)
