@@ -1,6 +1,5 @@
 """An unknown term of an equation: found as a network, then written as a few monomials."""
 
-import itertools
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from physml.pinn.inverse._experiments import Experiment, as_experiments
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
 from physml.pinn.inverse._layout import smoother
-from physml.pinn.inverse._selection import SIGNIFICANT, choose
+from physml.pinn.inverse._selection import SIGNIFICANT, Scaled, choose, exponents_up_to, sparse
 from physml.results import RESULTS, conclude, is_failure
 from physml.systems import System, from_function
 
@@ -52,7 +51,7 @@ class Discovery(NamedTuple):
     found: Identified
     network: Identified
     candidates: dict[str, Any]
-    rivals: tuple[str, ...]
+    rivals: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         terms = zip(self.names, self.coefficients, self.sd, self.components, strict=True)
@@ -147,7 +146,7 @@ def discover(
     checks.require_inner_share(threshold=threshold)
     task.require_double("pinn.discover")
     experiments = as_experiments(ts, ys)
-    seen = _check_seen(system, experiments, lacking, inputs, observe)
+    seen = task.check_seen(system, experiments, lacking, inputs, observe)
     sizes = [_typical_slope(experiments, i, observe) if size is None else size for i in lacking]
     for value in sizes:
         checks.require_positive(size=value)
@@ -161,7 +160,7 @@ def discover(
         warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
         prior = dict(zip(search.weights, sizes, strict=True))
         smooth = search.fit(hidden, [np.zeros(units)] * len(lacking), prior=prior)
-    exponents = _exponents(degree, len(inputs))
+    exponents = exponents_up_to(degree, len(inputs))
     coefficients, columns, values = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
     candidates = [{names[j]: float(row[j]) for j in np.flatnonzero(row)} for row in coefficients]
@@ -228,42 +227,6 @@ class _Search(NamedTuple):
         return identify(completed, self.experiments, free=free, **{**more, **self.options})
 
 
-def _check_seen(
-    system: System,
-    experiments: Sequence[Experiment],
-    lacking: tuple[int, ...],
-    inputs: tuple[int, ...],
-    observe: tuple[int, ...],
-) -> Float[Array, "n inputs"]:
-    """The observed inputs of the terms, where all of them were seen."""
-    if not lacking or len(set(lacking)) < len(lacking):
-        raise ValueError(f"component must be one index or several different ones, got {lacking}")
-    for component in lacking:
-        if not isinstance(component, int) or not 0 <= component < system.dim:
-            raise ValueError(f"component must be an index below {system.dim}, got {component!r}")
-    if not inputs or not set(inputs) <= set(observe):
-        raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
-    every = []
-    for experiment in experiments:
-        if not checks.is_concrete(experiment.ys):
-            raise ValueError("ys must not be traced: which terms are found depends on them")
-        if experiment.ys.shape[1] != len(observe):
-            raise ValueError(f"ys must have shape (n, {len(observe)}), got {experiment.ys.shape}")
-        if experiment.observe is not None and experiment.observe != observe:
-            raise ValueError(
-                f"observe must be the same in all experiments, {observe}, got {experiment.observe}"
-            )
-        own = np.asarray(experiment.ys)[:, [observe.index(i) for i in inputs]]
-        every.append(own[np.isfinite(own).all(axis=1)])
-    seen = np.concatenate(every)
-    spans = np.ptp(seen, axis=0) if len(seen) else np.zeros(len(inputs))
-    if not (spans > 0).all():
-        raise ValueError(
-            f"ys must vary in every component of inputs, {inputs}, got max - min = {spans}"
-        )
-    return jnp.asarray(seen)
-
-
 def _typical_slope(
     experiments: Sequence[Experiment], component: int, observe: tuple[int, ...]
 ) -> float:
@@ -315,7 +278,7 @@ def _regress(
     states = np.concatenate([np.asarray(x.solution.ys) for x in smooth.experiments])
     columns = _Monomials(exponents).columns(states[:, list(inputs)])
     values = np.asarray(_term(smooth, jnp.asarray(states))).reshape(len(states), -1)
-    coefficients = np.stack([_sparse(columns, term, threshold) for term in values.T])
+    coefficients = np.stack([sparse(columns, term, threshold) for term in values.T])
     rms = [np.sqrt(np.mean(x**2, axis=0)) for x in (columns, values)]
     return _Regressed(coefficients, rms[0], rms[1])
 
@@ -331,7 +294,7 @@ def _choices(
 
     It is `first` alone, which explains the networks, where all of them cannot be fitted.
     """
-    scaled = _Scaled(_Monomials(exponents), tuple(columns.tolist()))
+    scaled = Scaled(_Monomials(exponents), tuple(columns.tolist()))
     prior = dict(zip(search.weights, sizes, strict=True))
     with warnings.catch_warnings():  # what this fit is worth is in its covariance
         warnings.simplefilter("ignore", UserWarning)
@@ -429,36 +392,3 @@ class _Monomials(eqx.Module):
         """Such as "x^3", "x v^2" or "1"."""
         rows = [zip(variables, row, strict=True) for row in self.exponents]
         return [" ".join(x if n == 1 else f"{x}^{n}" for x, n in row if n) or "1" for row in rows]
-
-
-class _Scaled(eqx.Module):
-    """Features in units of their own sizes."""
-
-    features: Callable
-    sizes: tuple[float, ...] = eqx.field(static=True)
-
-    def __call__(self, y: Float[Array, " inputs"]) -> Float[Array, " terms"]:
-        return self.features(y) / jnp.array(self.sizes)
-
-
-def _exponents(degree: int, num_inputs: int) -> Int[np.ndarray, "terms inputs"]:
-    """The exponents of all monomials up to a degree, lowest first."""
-    rows = itertools.product(range(degree + 1), repeat=num_inputs)
-    return np.array(sorted((r for r in rows if sum(r) <= degree), key=lambda r: (sum(r), r[::-1])))
-
-
-def _sparse(
-    library: Float[np.ndarray, "n terms"], values: Float[np.ndarray, " n"], threshold: float
-) -> Float[np.ndarray, " terms"]:
-    """Coefficients by sequentially thresholded least squares, columns scaled to equal size."""
-    sizes = np.sqrt(np.mean(library**2, axis=0))
-    bound = threshold * np.sqrt(np.mean(values**2))
-    kept, coefficients = np.ones(len(sizes), bool), np.zeros(len(sizes))
-    while kept.any():
-        coefficients[:] = 0.0
-        coefficients[kept] = np.linalg.lstsq(library[:, kept] / sizes[kept], values)[0]
-        small = kept & (np.abs(coefficients) < bound)
-        if not small.any():
-            break
-        kept &= ~small
-    return np.where(kept, coefficients / sizes, 0.0)

@@ -1,7 +1,12 @@
-"""The fewest of many coefficients that an estimate needs, and the other choices as good."""
+"""Monomials up to a degree, and the fewest of them that values or an estimate need."""
 
+import itertools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from zero
 _BEAM = 200  # sets of each size that are kept, the nearest to the estimate
@@ -51,3 +56,36 @@ def choose(
         if kept:
             row[list(kept)] = constrained(kept)
     return choices
+
+
+def exponents_up_to(degree: int, num_inputs: int) -> Int[np.ndarray, "terms inputs"]:
+    """The exponents of all monomials up to a degree, lowest first."""
+    rows = itertools.product(range(degree + 1), repeat=num_inputs)
+    return np.array(sorted((r for r in rows if sum(r) <= degree), key=lambda r: (sum(r), r[::-1])))
+
+
+def sparse(
+    library: Float[np.ndarray, "n terms"], values: Float[np.ndarray, " n"], threshold: float
+) -> Float[np.ndarray, " terms"]:
+    """Coefficients by sequentially thresholded least squares, columns scaled to equal size."""
+    sizes = np.sqrt(np.mean(library**2, axis=0))
+    bound = threshold * np.sqrt(np.mean(values**2))
+    kept, coefficients = np.ones(len(sizes), bool), np.zeros(len(sizes))
+    while kept.any():
+        coefficients[:] = 0.0
+        coefficients[kept] = np.linalg.lstsq(library[:, kept] / sizes[kept], values)[0]
+        small = kept & (np.abs(coefficients) < bound)
+        if not small.any():
+            break
+        kept &= ~small
+    return np.where(kept, coefficients / sizes, 0.0)
+
+
+class Scaled(eqx.Module):
+    """Features in units of their own sizes."""
+
+    features: Callable
+    sizes: tuple[float, ...] = eqx.field(static=True)
+
+    def __call__(self, y: Float[Array, " inputs"]) -> Float[Array, " terms"]:
+        return self.features(y) / jnp.array(self.sizes)
