@@ -2,7 +2,9 @@
 
 import os
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from _pelt_mode import identified_at_mode, mode_by_scipy
 
 import physml
 from physml import bayes, noises, pinn, reference
+from physml.pinn.inverse._selection import SIGNIFICANT, choose
 from physml.results import RESULTS
 from physml.systems import LotkaVolterra, Table, from_function
 
@@ -259,6 +262,45 @@ def test_terms_of_two_equations_are_found_together():
 
 
 @pytest.mark.slow
+def test_terms_that_explain_the_data_as_well_are_said():
+    """30 points of half a cycle: in the predators' equation x y and y are nearly the same."""
+    truth = LotkaVolterra(alpha=1.1, beta=0.4, delta=0.1, gamma=0.4)
+    ts, noise = np.linspace(0.0, 3.0, 30), np.random.default_rng(2).standard_normal((30, 2))
+    ys = np.array(reference.solve(truth, [5.0, 2.0], ts).ys) + 0.1 * noise
+    known = from_function(alone, 2, state_names=("x", "y"))
+    options = dict(component=(0, 1), degree=2, units=12, key=jax.random.key(2))
+    with pytest.warns(UserWarning, match="Other terms explain them about as well: dx/dt: x y, dy/"):
+        found = pinn.discover(known, ts, ys, **options)
+    assert found.names == ("x y", "x y") and found.components == (0, 1)
+    assert found.rivals == ("dx/dt: x y, dy/dt: y",)
+    assert np.all(np.abs(found.coefficients - [-0.4, 0.1]) < 4 * found.sd)
+
+
+def test_coefficients_are_chosen_together_where_they_are_correlated():
+    """Dropping the least significant one, again and again, loses the product of short orbits."""
+    t = np.linspace(0.0, 1.0, 40)
+    x, y = 5 + 3 * t - t**2, 2 - t + 0.5 * t**2 + 0.2 * t**3
+    columns = np.stack([np.ones(40), x, y, x**2, x * y, y**2], axis=1)
+    columns /= np.sqrt(np.mean(columns**2, axis=0))
+    lost = 0
+    for seed in range(20):
+        data = columns[:, 4] + 1e-3 * np.random.default_rng(seed).standard_normal(40)
+        chosen = choose(np.linalg.lstsq(columns, data)[0], 1e3 * np.linalg.qr(columns)[1])
+        sets = [np.flatnonzero(row).tolist() for row in chosen]
+        assert [4] in sets and all(len(kept) == 1 for kept in sets)
+        np.testing.assert_allclose(chosen[sets.index([4])][4], 1.0, atol=1e-3)
+        kept = np.arange(6)
+        while True:
+            fit, covariance = np.linalg.lstsq(columns[:, kept], data)[0], columns[:, kept]
+            sd = 1e-3 * np.sqrt(np.diag(np.linalg.inv(covariance.T @ covariance)))
+            if np.min(np.abs(fit) / sd) > SIGNIFICANT:
+                break
+            kept = np.delete(kept, np.argmin(np.abs(fit) / sd))
+        lost += 4 not in kept
+    assert lost > 0
+
+
+@pytest.mark.slow
 def test_counts_that_scatter_too_much_are_said():
     rng, mean = np.random.default_rng(0), clean()[2]
     ys = rng.poisson(mean * rng.gamma(100.0, 0.01, mean.shape))
@@ -349,3 +391,69 @@ def test_pelts_end_at_the_mode_of_their_published_posterior():
     with pytest.warns(UserWarning, match="Each resembles the one before it"):
         found = identified_at_mode(*data, scales)
     np.testing.assert_allclose(found.estimate, mode, rtol=1e-3)  # their Monte Carlo error
+
+
+@pytest.mark.parametrize("call", [pinn.identify, pinn.Experiment])
+@pytest.mark.parametrize(
+    "ts, words",
+    [
+        (np.datetime64("2020-01-01") + np.arange(3), "ts must hold real numbers, got dtype datet"),
+        (np.arange(3) * np.timedelta64(1, "h"), "ts must hold real numbers, got dtype timedelta64"),
+        ([0.0, None, 2.0], r"ts must hold real numbers, got \[0.0, None, 2.0\]"),
+        (np.ma.array([0.0, 1.0, 2.0], mask=[0, 1, 0]), "ts must have no masked values"),
+    ],
+)
+@pytest.mark.usefixtures("as_a_user")
+def test_times_are_numbers(call, ts, words):
+    options = {"free": ("k",)} if call is pinn.identify else {}
+    given = (DECAY,) if call is pinn.identify else ()
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(*given, ts, np.ones((3, 1)), **options)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_experiment_among_experiments_is_named():
+    every: Any = [pinn.Experiment([0.0, 1.0], np.ones((2, 1))), 3.0]
+    with pytest.raises(TypeError, match=r"ts\[1\] must be a pinn.Experiment"):
+        pinn.identify(DECAY, every, free=("k",))
+
+
+NAMED = {"time": "t", "columns": ["x"]}
+
+
+@refusals(
+    ({"x": ["1.0", "<0.1"]}, "row 1, column 'x' must be a number or missing, got '<0.1'"),
+    ({"x": ["1,0", "2,0"]}, "row 0, column 'x' must be a number or missing, got '1,0'"),
+    ({"x": [True, 1.0]}, "row 0, column 'x' must be a number or missing, got True"),
+    ({"t": ["2020-01-01", "2020-01-02"]}, "column 't' must be a number .* times from a start"),
+    ({"t": [0.0, None]}, "t must be finite"),
+    ({"experiment": "run", "run": ["a", NAN]}, "row 1, column 'run' must say to which experiment"),
+    ({"experiment": "run", "run": [None, "a"]}, "row 0, column 'run' must say to which experiment"),
+    ({"columns": ["x", "x"]}, "must name different columns, got"),
+    ({"columns": "x"}, "columns must be a list or tuple of names", TypeError),
+    ({"t": [], "x": []}, "frame must have rows, got none"),
+)
+def test_cells_of_a_data_frame_that_are_lost_are_refused(change):
+    cells = {"t": [0.0, 1.0], "x": [1.0, 2.0], **change}
+    options = NAMED | {key: cells.pop(key) for key in ("columns", "experiment") if key in cells}
+    table = np.array([*cells.values()], object).T
+    frame = types.SimpleNamespace(columns=[*cells], to_numpy=lambda: table)
+    pinn.experiments_from_dataframe(frame, **options)
+
+
+def test_numbers_of_a_data_frame_may_be_text_and_numpys():
+    cells = np.array(
+        [["0", " 1.5 "], [np.float64(1.0), ""], [2, NAN], [np.int32(3), "1e3"]], object
+    )
+    frame = types.SimpleNamespace(columns=["t", "x"], to_numpy=lambda: cells)
+    (only,) = pinn.experiments_from_dataframe(frame, **NAMED)
+    np.testing.assert_array_equal(only.ts, [0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(only.ys[:, 0], [1.5, NAN, NAN, 1000.0])
+
+
+@pytest.mark.parametrize("guess", [1, np.float32(1.0), np.array(1)])
+def test_a_guess_may_be_a_whole_number(guess):
+    ys, model = clean()[0], from_function(rate, 1, args={"k": guess})
+    with jax.numpy_dtype_promotion("standard"):  # float32 times float64, as users have it
+        found = pinn.identify(model, times(), ys, free=("k",), noise=0.01, **OPTIONS)
+    np.testing.assert_allclose(found.values["k"], K, rtol=1e-6)

@@ -118,6 +118,16 @@ def test_growing_noise_and_noise_with_a_memory_are_contradicted():
     assert float(residual_tests(jnp.asarray(values), 0.01 * jnp.asarray(alike[0]))["memory"]) == 0.0
 
 
+def test_a_column_without_noise_contradicts_nothing():
+    """What is always zero leaves the rounding of its fitted values, which are its residuals too."""
+    values = np.stack([np.exp(-np.linspace(0.0, 3.0, 40)), 1e-17 * np.arange(40.0)], axis=1)
+    white = jnp.asarray(draws(1, 1)[0])
+    alone = residual_tests(jnp.asarray(values[:, :1]), white)
+    beside = jnp.concatenate([white, 1e6 * jnp.asarray(values[:, 1:])], axis=1)
+    for name, z in residual_tests(jnp.asarray(values), beside).items():
+        np.testing.assert_allclose(z, alone[name])
+
+
 @pytest.mark.slow
 def test_multiplicative_noise_is_said_and_both_remedies_help():
     """20 yearly counts of prey and hunters, each 15 % off."""

@@ -113,11 +113,15 @@ class Annotation(NamedTuple):
         if any(kind.fits(value) for kind in self.kinds):
             return ValueError(f"{name} must be a number, got {value}")
         named = hasattr(value, "_fields")  # a record, such as an optimiser, is one thing
+        numbers = any(kind.fits_numbers for kind in self.kinds)
         for kind in () if named else self.kinds:
-            for where, part, allowed in kind.parts(value):
+            parts = list(kind.parts(value))
+            # What could be numbers as well is such a collection only if something in it fits.
+            if numbers and not any(allowed.allows(part) for _, part, allowed in parts):
+                continue
+            for where, part, allowed in parts:
                 if not allowed.allows(part):
                     return allowed._refusal(f"{name}{where}", part)
-        numbers = any(kind.fits_numbers for kind in self.kinds)
         if numbers and isinstance(value, _MANY):
             return TypeError(f"{name} must hold real numbers, got {shown(value)}")
         if numbers and isinstance(getattr(value, "ys", None), _ARRAYS):
@@ -180,19 +184,21 @@ def _same(value: object, choice: object) -> bool:
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def _is_number(value: object) -> bool:
     """Whether a value is one real number, concrete or traced."""
     if isinstance(value, int | float | np.integer | np.floating):
-        return not isinstance(value, bool)
+        return not isinstance(value, bool | np.timedelta64)
     if isinstance(value, jax.Array | np.ndarray):
         return value.ndim == 0 and _is_real(value.dtype)
     return False
 
 
 def _is_real(dtype: DTypeLike) -> bool:
+    if np.issubdtype(dtype, np.timedelta64):  # an integer to NumPy, though in an arbitrary unit
+        return False
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 

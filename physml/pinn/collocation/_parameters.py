@@ -206,6 +206,9 @@ def _checked_ties(
 
 
 def _is_numeric(value: object) -> bool:
-    if isinstance(value, float):
-        return True
-    return isinstance(value, np.ndarray | jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
+    """Whether it is real numbers; whole ones too, because a guess is often written as 1."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
+    if not isinstance(value, np.ndarray | np.generic | jax.Array):
+        return False
+    return any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))

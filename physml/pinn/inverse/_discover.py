@@ -1,6 +1,5 @@
 """An unknown term of an equation: found as a network, then written as a few monomials."""
 
-import itertools
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml._numerics import checks
 from physml._numerics.calls import checked
@@ -22,10 +21,11 @@ from physml.pinn.inverse._experiments import Experiment, as_experiments
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._identify import identify
 from physml.pinn.inverse._layout import smoother
-from physml.results import RESULTS
+from physml.pinn.inverse._selection import SIGNIFICANT, Scaled, choose, exponents_up_to, sparse
+from physml.results import RESULTS, conclude, is_failure
 from physml.systems import System, from_function
 
-_SIGNIFICANT = 3.0  # standard deviations that a coefficient must be away from zero
+_SHOWN = 3  # rivals that the warning names
 
 
 class Discovery(NamedTuple):
@@ -40,6 +40,8 @@ class Discovery(NamedTuple):
         network: the fit with the terms as networks.
         candidates: by monomial, the coefficients of the sparse regression on the network; for
             several components a dict for each, by the component's name.
+        rivals: other sums of as many monomials that explain the data about as well, each written
+            like `dx/dt: x v, dv/dt: x^2`; empty where the data single one out.
     """
 
     names: tuple[str, ...]
@@ -49,6 +51,7 @@ class Discovery(NamedTuple):
     found: Identified
     network: Identified
     candidates: dict[str, Any]
+    rivals: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         terms = zip(self.names, self.coefficients, self.sd, self.components, strict=True)
@@ -90,10 +93,10 @@ def discover(
     r"""The term g that an equation lacks, $\dot y_i = f_i(t, y) + g_i(y)$, from observations.
 
     First g is a network with a frozen hidden layer, whose readout `identify` finds together with
-    the solution. Sequentially thresholded least squares then explains the network's values along
-    the solution by few monomials. In the end these are fitted to the data within the equation, and
-    a monomial whose coefficient is not significantly different from zero is left out. Several
-    components may lack terms; each then has a network of its own.
+    the solution. Then g is a sum of all monomials, found in the same way, with a prior about zero.
+    With the covariance of their coefficients the fewest are chosen that the data need, and these
+    are fitted again; one whose coefficient is not significantly different from zero is left out.
+    Several components may lack terms, which are found and chosen together.
 
     Args:
         system: the known part of the right-hand side.
@@ -105,9 +108,10 @@ def discover(
         degree: the highest degree of the monomials; the constant is one of them.
         threshold: the share of g's root mean square below which a monomial is dropped.
         units: tanh units of the network.
-        size: the standard deviation of the prior of the network's readout weights, in the
-            component's units per time; the term may be a few times larger. Unless given, it is ten
-            times the root mean square of the observed component's slope.
+        size: the standard deviation of the prior of the network's readout weights, and of each
+            monomial's typical value while all of them are fitted, in the component's units per
+            time; the term may be a few times larger. Unless given, it is ten times the root mean
+            square of the observed component's slope.
         key: draws the network's hidden layer.
         observe: indices of the observed components; all unless given.
         options: of `identify`: `y0`, `noise`, `loss`, `num_windows`, ...
@@ -115,6 +119,10 @@ def discover(
     Raises:
         TypeError, ValueError, RuntimeError: as `identify` does.
         RuntimeError: no monomial is significant.
+
+    Warns:
+        UserWarning: other sums of as many monomials explain the data about as well, `rivals`, or
+            what `identify` warns of.
 
     Source of the regression: S. L. Brunton, J. L. Proctor, J. N. Kutz, "Discovering governing
     equations from data by sparse identification of nonlinear dynamical systems", PNAS 113 (2016).
@@ -138,7 +146,7 @@ def discover(
     checks.require_inner_share(threshold=threshold)
     task.require_double("pinn.discover")
     experiments = as_experiments(ts, ys)
-    seen = _check_seen(system, experiments, lacking, inputs, observe)
+    seen = task.check_seen(system, experiments, lacking, inputs, observe)
     sizes = [_typical_slope(experiments, i, observe) if size is None else size for i in lacking]
     for value in sizes:
         checks.require_positive(size=value)
@@ -152,15 +160,21 @@ def discover(
         warnings.filterwarnings("ignore", f".*{re.escape(RESULTS[RESULTS.noise_contradicted])}")
         prior = dict(zip(search.weights, sizes, strict=True))
         smooth = search.fit(hidden, [np.zeros(units)] * len(lacking), prior=prior)
-    exponents = _exponents(degree, len(inputs))
-    coefficients = _regress(smooth, exponents, inputs, threshold)
+    exponents = exponents_up_to(degree, len(inputs))
+    coefficients, columns, values = _regress(smooth, exponents, inputs, threshold)
     names = _Monomials(exponents).names([system.state_names[i] for i in inputs])
     candidates = [{names[j]: float(row[j]) for j in np.flatnonzero(row)} for row in coefficients]
     variables = [system.state_names[i] for i in lacking]
     several = dict(zip(variables, candidates, strict=True))
-    equations, kept, found = _fit_significant(search.fit, exponents, coefficients)
+    every = _choices(search, exponents, coefficients, columns, sizes)
+    every = np.where(np.abs(every) * columns < threshold * values[:, None], 0.0, every)
+    equations, kept, found = _fit_significant(search.fit, exponents, every[0])
+    rivals = {_in_words(x, names, variables): None for x in every != 0 if x.sum() <= kept.size}
+    chosen = np.zeros(coefficients.shape, bool)
+    chosen[equations, kept] = True
+    rivals.pop(_in_words(chosen, names, variables), None)
     values, sd = _weights(found)
-    return Discovery(
+    discovery = Discovery(
         names=tuple(names[j] for j in kept),
         components=tuple(lacking[i] for i in equations),
         coefficients=values,
@@ -168,7 +182,11 @@ def discover(
         found=found,
         network=smooth,
         candidates=several if len(lacking) > 1 else candidates[0],
+        rivals=tuple(rivals),
     )
+    result = RESULTS.unidentifiable if rivals else RESULTS.successful
+    details = f"Other terms explain them about as well: {'; '.join([*rivals][:_SHOWN])}."
+    return conclude(discovery, result, "pinn.discover", details, throw=True)
 
 
 class _Search(NamedTuple):
@@ -209,42 +227,6 @@ class _Search(NamedTuple):
         return identify(completed, self.experiments, free=free, **{**more, **self.options})
 
 
-def _check_seen(
-    system: System,
-    experiments: Sequence[Experiment],
-    lacking: tuple[int, ...],
-    inputs: tuple[int, ...],
-    observe: tuple[int, ...],
-) -> Float[Array, "n inputs"]:
-    """The observed inputs of the terms, where all of them were seen."""
-    if not lacking or len(set(lacking)) < len(lacking):
-        raise ValueError(f"component must be one index or several different ones, got {lacking}")
-    for component in lacking:
-        if not isinstance(component, int) or not 0 <= component < system.dim:
-            raise ValueError(f"component must be an index below {system.dim}, got {component!r}")
-    if not inputs or not set(inputs) <= set(observe):
-        raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
-    every = []
-    for experiment in experiments:
-        if not checks.is_concrete(experiment.ys):
-            raise ValueError("ys must not be traced: which terms are found depends on them")
-        if experiment.ys.shape[1] != len(observe):
-            raise ValueError(f"ys must have shape (n, {len(observe)}), got {experiment.ys.shape}")
-        if experiment.observe is not None and experiment.observe != observe:
-            raise ValueError(
-                f"observe must be the same in all experiments, {observe}, got {experiment.observe}"
-            )
-        own = np.asarray(experiment.ys)[:, [observe.index(i) for i in inputs]]
-        every.append(own[np.isfinite(own).all(axis=1)])
-    seen = np.concatenate(every)
-    spans = np.ptp(seen, axis=0) if len(seen) else np.zeros(len(inputs))
-    if not (spans > 0).all():
-        raise ValueError(
-            f"ys must vary in every component of inputs, {inputs}, got max - min = {spans}"
-        )
-    return jnp.asarray(seen)
-
-
 def _typical_slope(
     experiments: Sequence[Experiment], component: int, observe: tuple[int, ...]
 ) -> float:
@@ -278,17 +260,67 @@ def _weights(fitted: Identified) -> tuple[Float[np.ndarray, " all"], Float[np.nd
     return np.concatenate(values), np.concatenate([np.asarray(x) for x in fitted.sd.values()])
 
 
+class _Regressed(NamedTuple):
+    """Networks' terms, as sums of monomials, and the root mean squares of both."""
+
+    coefficients: Float[np.ndarray, "equations terms"]
+    monomials: Float[np.ndarray, " terms"]
+    terms: Float[np.ndarray, " equations"]
+
+
 def _regress(
     smooth: Identified,
     exponents: Int[np.ndarray, "terms inputs"],
     inputs: tuple[int, ...],
     threshold: float,
-) -> Float[np.ndarray, "equations terms"]:
+) -> _Regressed:
     """The monomials' coefficients that explain the networks' terms along their solutions."""
     states = np.concatenate([np.asarray(x.solution.ys) for x in smooth.experiments])
     columns = _Monomials(exponents).columns(states[:, list(inputs)])
     values = np.asarray(_term(smooth, jnp.asarray(states))).reshape(len(states), -1)
-    return np.stack([_sparse(columns, term, threshold) for term in values.T])
+    coefficients = np.stack([sparse(columns, term, threshold) for term in values.T])
+    rms = [np.sqrt(np.mean(x**2, axis=0)) for x in (columns, values)]
+    return _Regressed(coefficients, rms[0], rms[1])
+
+
+def _choices(
+    search: _Search,
+    exponents: Int[np.ndarray, "terms inputs"],
+    first: Float[np.ndarray, "equations terms"],
+    columns: Float[np.ndarray, " terms"],
+    sizes: Sequence[float],
+) -> Float[np.ndarray, "choices equations terms"]:
+    """The monomials that the data need, once all of them are fitted, the best choice first.
+
+    It is `first` alone, which explains the networks, where all of them cannot be fitted.
+    """
+    scaled = Scaled(_Monomials(exponents), tuple(columns.tolist()))
+    prior = dict(zip(search.weights, sizes, strict=True))
+    with warnings.catch_warnings():  # what this fit is worth is in its covariance
+        warnings.simplefilter("ignore", UserWarning)
+        features = (scaled,) * len(first)
+        zero = [np.zeros(columns.size)] * len(first)  # which the prior is about
+        full = search.fit(features, zero, prior=prior, throw=False)
+    weights, unknowns = np.asarray(full.estimate), np.asarray(full.fitted.triangle)
+    if is_failure(full.result) or not np.isfinite(unknowns).all():
+        return first[None]
+    dim = search.system.dim  # the rows of the weights follow those of the first start
+    root = unknowns[dim : dim + weights.size, -weights.size :]
+    covariance = np.asarray(full.covariance)[: weights.size, : weights.size]
+    freedom = full.degrees_of_freedom
+    if np.isfinite(freedom):  # which does not count what has a prior, as far as data determine it
+        by_prior = np.diag(covariance) / np.repeat(sizes, first.shape[1]) ** 2
+        root = root * np.sqrt(max(freedom - np.sum(1 - by_prior), 1.0) / freedom)
+    return choose(weights, root).reshape(-1, *first.shape) / columns
+
+
+def _in_words(
+    chosen: Bool[np.ndarray, "equations terms"], names: Sequence[str], variables: Sequence[str]
+) -> str:
+    """Such as `dx/dt: x v + x^2, dv/dt: 1`."""
+    kept = ([name for name, x in zip(names, row, strict=True) if x] for row in chosen)
+    pairs = zip(variables, kept, strict=True)
+    return ", ".join(f"d{v}/dt: {' + '.join(words) or '0'}" for v, words in pairs)
 
 
 def _fit_significant(
@@ -305,7 +337,7 @@ def _fit_significant(
         found = fit(features, first)
         weights, sd = _weights(found)
         weakest = int(np.argmin(np.abs(weights) / sd))
-        if abs(weights[weakest]) > _SIGNIFICANT * sd[weakest]:
+        if abs(weights[weakest]) > SIGNIFICANT * sd[weakest]:
             return equations, kept, found
         equations, kept = np.delete(equations, weakest), np.delete(kept, weakest)
     raise RuntimeError("pinn.discover: no monomial is significantly different from zero")
@@ -360,26 +392,3 @@ class _Monomials(eqx.Module):
         """Such as "x^3", "x v^2" or "1"."""
         rows = [zip(variables, row, strict=True) for row in self.exponents]
         return [" ".join(x if n == 1 else f"{x}^{n}" for x, n in row if n) or "1" for row in rows]
-
-
-def _exponents(degree: int, num_inputs: int) -> Int[np.ndarray, "terms inputs"]:
-    """The exponents of all monomials up to a degree, lowest first."""
-    rows = itertools.product(range(degree + 1), repeat=num_inputs)
-    return np.array(sorted((r for r in rows if sum(r) <= degree), key=lambda r: (sum(r), r[::-1])))
-
-
-def _sparse(
-    library: Float[np.ndarray, "n terms"], values: Float[np.ndarray, " n"], threshold: float
-) -> Float[np.ndarray, " terms"]:
-    """Coefficients by sequentially thresholded least squares, columns scaled to equal size."""
-    sizes = np.sqrt(np.mean(library**2, axis=0))
-    bound = threshold * np.sqrt(np.mean(values**2))
-    kept, coefficients = np.ones(len(sizes), bool), np.zeros(len(sizes))
-    while kept.any():
-        coefficients[:] = 0.0
-        coefficients[kept] = np.linalg.lstsq(library[:, kept] / sizes[kept], values)[0]
-        small = kept & (np.abs(coefficients) < bound)
-        if not small.any():
-            break
-        kept &= ~small
-    return np.where(kept, coefficients / sizes, 0.0)

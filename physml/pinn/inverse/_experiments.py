@@ -72,6 +72,8 @@ class Experiment(eqx.Module):
     ):
         if not (checks.is_concrete(ts) and checks.is_concrete(t0)):
             raise ValueError("ts and t0 must not be traced: the windows are laid out by them")
+        if np.ma.is_masked(ts):
+            raise ValueError("ts must have no masked values, whose numbers mean nothing")
         # On the host wherever that is possible, also while something else is traced.
         self.ts, given = np.asarray(ts, float), ys
         _require_times(self.ts)
@@ -193,8 +195,8 @@ def experiments_from_dataframe(
 ) -> list[Experiment]:
     """The experiments in a data frame of pandas, polars or another library, one observation a row.
 
-    Rows need not be in the order of time. A cell that is missing, or that is no number, was not
-    seen.
+    Rows need not be in the order of time. A cell that is missing (None, NaN, an empty text) was not
+    seen. Text that is a number counts as one.
 
     Args:
         frame: the table, with `columns`, their names, and `to_numpy()`, an array.
@@ -205,7 +207,9 @@ def experiments_from_dataframe(
         options: of `Experiment`, for all of them.
 
     Raises:
-        TypeError, ValueError: no data frame; a column that is missing; times that are not numbers.
+        TypeError, ValueError: no data frame, or one without rows; a column that is missing or named
+            twice; a cell that is neither a number nor missing, such as a date, True or "<0.1" (the
+            message names its row, counted from 0, and column); a time or a label that is missing.
 
     Example:
         >>> import types
@@ -222,12 +226,24 @@ def experiments_from_dataframe(
             f"frame must be a data frame, with columns and to_numpy(), got {type(frame).__name__}"
         )
     header, cells = [str(name) for name in frame.columns], np.asarray(frame.to_numpy())
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list or tuple of names, got {columns!r}")
     wanted = [time, *columns, *([] if experiment is None else [experiment])]
     if lost := [name for name in wanted if header.count(name) != 1]:
         raise ValueError(f"frame must have each of the columns {lost} once, got {header}")
-    ts, *ys = (_numbers_of(cells[:, header.index(name)]) for name in (time, *columns))
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"time, columns and experiment must name different columns, got {wanted}")
+    if not len(cells):
+        raise ValueError("frame must have rows, got none")
+    ts, *ys = (_numbers_of(name, cells[:, header.index(name)]) for name in (time, *columns))
     checks.require_finite(time, ts)
-    labels = [None] * len(ts) if experiment is None else cells[:, header.index(experiment)].tolist()
+    labels = [""] * len(ts) if experiment is None else cells[:, header.index(experiment)].tolist()
+    for row, label in enumerate(labels):
+        if experiment is not None and _is_missing(label):
+            raise ValueError(
+                f"frame, row {row}, column {experiment!r} must say to which experiment the row "
+                f"belongs, got {label!r}"
+            )
     found = []
     for label in dict.fromkeys(labels):
         rows = np.flatnonzero([other == label for other in labels])
@@ -236,14 +252,28 @@ def experiments_from_dataframe(
     return found
 
 
-def _numbers_of(cells: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Cells as numbers; NaN where there is none."""
+def _numbers_of(name: str, cells: np.ndarray) -> Float[np.ndarray, " n"]:
+    """The cells of a column as numbers; NaN where one is missing."""
     values = np.full(len(cells), np.nan)
     for row, cell in enumerate(cells.tolist()):
-        if isinstance(cell, str | bool):
+        if _is_missing(cell):
             continue
         try:
+            if isinstance(cell, bool | np.bool_):
+                raise TypeError
             values[row] = float(cell)
-        except (TypeError, ValueError):  # None, what pandas marks as missing
-            continue
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"frame, row {row}, column {name!r} must be a number or missing, got {cell!r}: "
+                "write numbers with a point and without their unit, count times from a start in "
+                "one unit, and leave a cell empty where nothing was seen"
+            ) from None
     return values
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing: None, an empty text, NaN and what pandas writes for it."""
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return True
+    unequal = cell != cell  # as NaN and NaT are to themselves; pandas' NA does not say
+    return bool(unequal) if isinstance(unequal, bool | np.bool_) else True

@@ -17,6 +17,7 @@ from physml.pinn.collocation import Parameters
 from physml.pinn.inverse._experiments import Experiment, Observe
 from physml.pinn.inverse._likelihood import Likelihood, likelihood_of
 from physml.pinn.inverse._noise_arguments import AnyNoise
+from physml.systems import System
 
 
 class Observations(eqx.Module):
@@ -161,6 +162,42 @@ def _observation(
             f"dtype {out.dtype}, got {columns} columns"
         )
     return as_pytree(observe), indices
+
+
+def check_seen(
+    system: System,
+    experiments: Sequence[Experiment],
+    lacking: tuple[int, ...],
+    inputs: tuple[int, ...],
+    observe: tuple[int, ...],
+) -> Float[Array, "n inputs"]:
+    """The observed inputs of the terms, where all of them were seen."""
+    if not lacking or len(set(lacking)) < len(lacking):
+        raise ValueError(f"component must be one index or several different ones, got {lacking}")
+    for component in lacking:
+        if not isinstance(component, int) or not 0 <= component < system.dim:
+            raise ValueError(f"component must be an index below {system.dim}, got {component!r}")
+    if not inputs or not set(inputs) <= set(observe):
+        raise ValueError(f"inputs must be observed components out of {observe}, got {inputs}")
+    every = []
+    for experiment in experiments:
+        if not checks.is_concrete(experiment.ys):
+            raise ValueError("ys must not be traced: which terms are found depends on them")
+        if experiment.ys.shape[1] != len(observe):
+            raise ValueError(f"ys must have shape (n, {len(observe)}), got {experiment.ys.shape}")
+        if experiment.observe is not None and experiment.observe != observe:
+            raise ValueError(
+                f"observe must be the same in all experiments, {observe}, got {experiment.observe}"
+            )
+        own = np.asarray(experiment.ys)[:, [observe.index(i) for i in inputs]]
+        every.append(own[np.isfinite(own).all(axis=1)])
+    seen = np.concatenate(every)
+    spans = np.ptp(seen, axis=0) if len(seen) else np.zeros(len(inputs))
+    if not (spans > 0).all():
+        raise ValueError(
+            f"ys must vary in every component of inputs, {inputs}, got max - min = {spans}"
+        )
+    return jnp.asarray(seen)
 
 
 def check_unknowns(

@@ -78,14 +78,13 @@ def _column_tests(values: Array, r: Array, seen: Array) -> tuple[Array, Array, A
 
 
 def _combined(columns: list[tuple[Array, Array, Array, Array]]) -> dict[str, Float[Array, ""]]:
-    """The tests of all columns that have enough residuals, as one."""
+    """The tests of all columns that have enough residuals of a noise, as one."""
     growth, memory, count, squares = map(jnp.concatenate, zip(*columns, strict=True))
-    enough = count >= _FEWEST
-    # Residuals far below the noise, such as those of data without any, contradict nothing.
-    small = jnp.sum(squares) < _SILENT**2 * jnp.sum(count)
+    # Residuals far below the noise, such as those of a column without any, contradict nothing.
+    enough = (count >= _FEWEST) & (squares >= _SILENT**2 * count)
     number = jnp.maximum(jnp.sum(enough), 1).astype(count.dtype)
     joined = (jnp.sum(jnp.where(enough, z, 0.0)) / jnp.sqrt(number) for z in (growth, memory))
-    return {k: jnp.where(small, 0.0, z) for k, z in zip(("growth", "memory"), joined, strict=True)}
+    return dict(zip(("growth", "memory"), joined, strict=True))
 
 
 class Doubts(NamedTuple):
