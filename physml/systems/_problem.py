@@ -59,14 +59,7 @@ def flatten_problem(
         system = from_function(system, like=structure)
         structure = system.structure
     elif isinstance(system, FunctionSystem) and system.structure is not None:
-        found, start = take_apart_state("y0", y0)
-        if found == system.structure:
-            structure = found
-        elif not (found.is_vector and found.dim == system.dim):
-            raise ValueError(
-                f"y0 must have the structure of the system's states, {system.structure.words}, or "
-                f"shape ({system.dim},), got {found.words}"
-            )
+        start, structure = system.structure.ravel_like("y0", y0)
     else:
         start = floating_array("y0", y0)
     solved = Reversed.of(system, float(t0)) if backwards else system

@@ -10,11 +10,12 @@ from jaxtyping import Array, Bool, DTypeLike, Float, PyTree
 
 from physml._numerics.batch import over_batch
 from physml._numerics.calls import answer, ask
-from physml._numerics.checks import floating_array
+from physml._numerics.checks import require_finite
 from physml._numerics.parts import as_pytree
 from physml.pinn.collocation import CorrectedNetworks, Polynomials
 from physml.solution import Solution
 from physml.systems import DelayedSystem, System
+from physml.systems.states import Path, Structure
 from physml.systems.with_delays import Delay
 
 JETS = 4  # derivatives by which the past is continued where a leg looks for the end of a region
@@ -27,25 +28,36 @@ class History(eqx.Module):
     constant: Float[Array, " dim"] | None
 
     def __call__(self, t: Array, like: tuple[int, ...], dtype: DTypeLike) -> Float[Array, " dim"]:
-        return answer("history", "a state", self.at(t), like, dtype)
-
-    def at(self, t: Float[Array, ""]) -> Array:
-        """What the history gives at a time, whatever its shape."""
         if self.function is None:
             assert self.constant is not None
-            return self.constant
-        return answer("history", "a state", ask("history", "history(t)", self.function, t))
+            return answer("history", "a state", self.constant, like, dtype)
+        found = ask("history", "history(t)", self.function, t)
+        return answer("history", "a state", found, like, dtype)
 
 
-def as_history(history: object) -> History:
-    """The history that a user gives: a function, a constant state, or an earlier solution."""
+def as_history(history: PyTree, structure: Structure, dtype: DTypeLike) -> History:
+    """The history that a user gives: a function, a constant state, or an earlier solution.
+
+    Raises:
+        TypeError, ValueError: it has no states of this structure, or a constant is not finite.
+    """
     if isinstance(history, Solution):
+        vector = history.dense.evaluate(history.t0)
+        found = Structure.of(vector) if history.structure is None else history.structure
+        if found != structure:
+            raise ValueError(
+                f"history must have the structure {structure.words}, got {found.words}"
+            )
         dense = history.dense  # of networks that were corrected the polynomials say all
         dense = dense.polynomials if isinstance(dense, CorrectedNetworks) else dense
         return History(dense.evaluate, None)
     if callable(history):
-        return History(as_pytree(history), None)
-    return History(None, floating_array("history", history))
+        function = as_pytree(history)
+        function = function if structure.is_vector else Path("history", function, structure)
+        return History(function, None)
+    constant = structure.ravel_answer("history", "a state", history, dtype)
+    require_finite("history", constant)
+    return History(None, constant)
 
 
 class Region(eqx.Module):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from physml._numerics import checks
-from physml._numerics.calls import checked, require_instance
+from physml._numerics.calls import answer, ask, checked, require_instance
 from physml._numerics.compiled import constant
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
@@ -19,23 +19,25 @@ from physml.pinn.delays._influence import Influence
 from physml.pinn.delays._past import History, Pieces, as_history
 from physml.pinn.events import join
 from physml.results import RESULTS, conclude
-from physml.solution import Solution
+from physml.solution import Solution, as_written, in_vectors
 from physml.systems import DelayedSystem
+from physml.systems.states import Form, take_apart_state
+from physml.systems.with_delays import FunctionDelayedSystem
 
 
 @checked
 def solve_delays(
     system: DelayedSystem,
-    history: object,
+    history: PyTree,
     t1: float,
     *,
     t0: float = 0.0,
-    y0: Numbers | None = None,
+    y0: PyTree = None,
     ts: Numbers | None = None,
     args: PyTree = None,
     history_jumps: Sequence[float] = (),
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float | PyTree | None = None,
+    atol: float | PyTree | None = None,
     max_window: float | None = None,
     max_legs: int = 10_000,
     throw: bool = True,
@@ -64,8 +66,10 @@ def solve_delays(
 
     Args:
         system: the right-hand side and its delays, see `systems.delayed`.
-        history: the states before `t0`: a function history(t) that JAX traces, a constant state of
-            shape (dim,), or an earlier `Solution`, which is so continued.
+        history: the states before `t0`: a function history(t) that JAX traces, a constant state, or
+            an earlier `Solution`, which is so continued. A state has the shape (dim,), or it is a
+            number, a dict, a tuple, a named tuple or an array of any shape, nested in any way, of
+            real or complex numbers; then f sees such states, see `systems.delayed`.
         t1, ts, args, rtol, atol, max_window: see `pinn.solve`.
         t0: where the solution begins.
         y0: the state at `t0`, if it is not history(t0).
@@ -95,8 +99,9 @@ def solve_delays(
     t0, t1 = checks.check_interval(t0, t1)
     args = getattr(system, "args", None) if args is None else args
     checks.require_untraced("pinn.solve_delays", (system, history, y0, args))
-    past, y = _start(history, y0, t0)
+    system, past, y, form = _start(system, history, y0, t0)
     checks.require_untraced("pinn.solve_delays", (past, y))
+    rtol, atol = form.tolerances(rtol, atol, y.size)
     ts = checks.check_times(ts, t0, t1, y.dtype)
     checks.require_count(max_legs=max_legs)
     jumps = sorted(float(time) for time in history_jumps)
@@ -108,7 +113,9 @@ def solve_delays(
     for time in (*jumps, t0):
         breaks.add(time, 0)
     memory = max(fixed) if len(fixed) == len(system.delays) else np.inf
-    earlier = history if isinstance(history, Solution) and history.error is not None else None
+    earlier = None
+    if isinstance(history, Solution) and history.error is not None:
+        earlier = in_vectors(history)
     course = Course(
         system, past, args, {"rtol": rtol, "atol": atol, "max_window": max_window}, t0, t0, y,
         breaks, Influence(y.size, memory, earlier, y0 is None), Pieces((TERMS, y.size), y.dtype),
@@ -125,22 +132,29 @@ def solve_delays(
     solution = join(course.legs, ts, result)
     kept = jnp.asarray(breaks.times, y.dtype)
     solution = eqx.tree_at(lambda s: s.stats, solution, solution.stats | {"breaks": kept})
+    solution = as_written(solution, form)
     details = f"The solution has reached t = {course.t} of t1 = {t1} in {len(course.legs)} legs."
     return conclude(solution, solution.result, "pinn.solve_delays", details, throw=throw)
 
 
-def _start(history: object, y0: Numbers | None, t0: float) -> tuple[History, Array]:
-    """The history as a function, and the state at t0."""
-    past = as_history(history)
-    like = None if y0 is None else checks.floating_array("y0", y0)
-    if past.constant is not None:
-        like = past.constant if like is None else like
-    elif like is None:
-        dtype = history.ys.dtype if isinstance(history, Solution) else jnp.zeros(()).dtype
-        like = past.at(jnp.asarray(t0, dtype))
-    if like.ndim != 1 or like.size == 0:
-        name = "history" if y0 is None else "y0"
-        raise ValueError(f"{name} must be a state of shape (dim,), got shape {like.shape}")
-    checks.require_finite("history" if y0 is None else "y0", like)
-    past(jnp.asarray(t0, like.dtype), like.shape, like.dtype)  # raises what is wrong with it
-    return past, like
+def _start(
+    system: DelayedSystem, history: PyTree, y0: PyTree, t0: float
+) -> tuple[DelayedSystem, History, Array, Form]:
+    """The system and the history of vectors, the state at t0, and how the user writes states."""
+    name, given = ("history", history) if y0 is None else ("y0", y0)
+    if y0 is None and isinstance(history, Solution):
+        given = history(t0)
+    elif y0 is None and callable(history):
+        at = jnp.asarray(t0, jnp.zeros(()).dtype)
+        given = ask("history", "history(t)", history, at)
+        if given is None:
+            answer("history", "a state", given)
+    structure, y = take_apart_state(name, given)
+    form = Form(None if structure.is_vector else structure)
+    if form.structure is not None:
+        if not isinstance(system, FunctionDelayedSystem):
+            raise ValueError(f"{name} must be a state of shape (dim,), got {structure.words}")
+        system = system.of(structure)
+    past = as_history(history, structure, y.dtype)
+    past(jnp.asarray(t0, y.dtype), y.shape, y.dtype)  # raises what is wrong with it
+    return system, past, y, form
