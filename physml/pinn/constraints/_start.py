@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike, Float, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import check_components, checked
 from physml._numerics.checks import floating_array, require_finite
 from physml._numerics.compiled import constant
 from physml._numerics.units import ROUNDINGS
@@ -102,7 +103,9 @@ def check_equation(
     system, args = jax.tree.map(
         lambda x: constant(x) if isinstance(x, float) else x, (system, args)
     )
-    return Equation(system, args), state, rate, Form(structure)
+    equation, at = Equation(system, args), jnp.asarray(t0, state.dtype)
+    check_components("F", equation.single, t=at, y=state, dy=rate)
+    return equation, state, rate, Form(structure)
 
 
 def _vector(

@@ -18,6 +18,7 @@ from physml.systems import DelayedSystem, System
 from physml.systems.states import Path, Structure
 from physml.systems.with_delays import Delay
 
+_BEYOND = 64  # roundings by which a delay may look beyond what is known
 JETS = 4  # derivatives by which the past is continued where a leg looks for the end of a region
 
 
@@ -35,6 +36,24 @@ class History(eqx.Module):
         return answer("history", "a state", found, like, dtype)
 
 
+class _Earlier(eqx.Module):
+    """An earlier solution as a history: NaN where it is not known, which no solution goes through.
+
+    Attributes:
+        state: the solution.
+        low, high: from when to when it is known.
+    """
+
+    state: Callable
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        rounding = _BEYOND * jnp.finfo(t.dtype).eps * jnp.maximum(abs(self.low), abs(self.high))
+        known = (t >= self.low - rounding) & (t <= self.high + rounding)
+        return jnp.where(known, self.state(t), jnp.nan)
+
+
 def as_history(history: PyTree, structure: Structure, dtype: DTypeLike) -> History:
     """The history that a user gives: a function, a constant state, or an earlier solution.
 
@@ -50,7 +69,8 @@ def as_history(history: PyTree, structure: Structure, dtype: DTypeLike) -> Histo
             )
         dense = history.dense  # of networks that were corrected the polynomials say all
         dense = dense.polynomials if isinstance(dense, CorrectedNetworks) else dense
-        return History(dense.evaluate, None)
+        known = jnp.minimum(history.t0, history.t1), jnp.maximum(history.t0, history.t1)
+        return History(_Earlier(dense.evaluate, *known), None)
     if callable(history):
         function = as_pytree(history)
         function = function if structure.is_vector else Path("history", function, structure)

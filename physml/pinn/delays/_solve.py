@@ -1,5 +1,6 @@
 """Equations with delays, solved by steps."""
 
+import functools
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -9,14 +10,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from physml._numerics import checks
-from physml._numerics.calls import answer, ask, checked, require_instance
+from physml._numerics.calls import answer, ask, check_components, checked, require_instance
 from physml._numerics.compiled import constant
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.delays._breaks import Breaks
 from physml.pinn.delays._course import TERMS, Course
 from physml.pinn.delays._influence import Influence
-from physml.pinn.delays._past import History, Pieces, as_history
+from physml.pinn.delays._past import History, Pieces, as_history, delay_of
 from physml.pinn.events import join
 from physml.results import RESULTS, conclude
 from physml.solution import Solution, as_written, in_vectors
@@ -67,7 +68,8 @@ def solve_delays(
     Args:
         system: the right-hand side and its delays, see `systems.delayed`.
         history: the states before `t0`: a function history(t) that JAX traces, a constant state, or
-            an earlier `Solution`, which is so continued. A state has the shape (dim,), or it is a
+            an earlier `Solution`, which is so continued and has to reach back as far as a delay
+            looks. A state has the shape (dim,), or it is a
             number, a dict, a tuple, a named tuple or an array of any shape, nested in any way, of
             real or complex numbers; then f sees such states, see `systems.delayed`.
         t1, ts, args, rtol, atol, max_window: see `pinn.solve`.
@@ -83,7 +85,8 @@ def solve_delays(
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision; a delay that
-            is not positive at `t0`; arguments that are traced by JAX.
+            is not positive at `t0`; an earlier solution that is too short; arguments that are
+            traced by JAX.
         RuntimeError: the solution stopped early.
 
     Source: A. Bellen, M. Zennaro, Numerical Methods for Delay Differential Equations (Oxford 2003),
@@ -109,6 +112,9 @@ def solve_delays(
         raise ValueError(f"history_jumps must be finite and before t0 = {t0}, got {jumps}")
     fixed = [float(delay) for delay in system.delays if not callable(delay)]
     system = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, system)
+    _check_functions(system, jnp.asarray(t0, y.dtype), y, args)
+    if isinstance(history, Solution):
+        _require_known(history, system, t0, y, args)
     breaks = Breaks(fixed)
     for time in (*jumps, t0):
         breaks.add(time, 0)
@@ -137,13 +143,44 @@ def solve_delays(
     return conclude(solution, solution.result, "pinn.solve_delays", details, throw=throw)
 
 
+def _check_functions(system: DelayedSystem, t: Array, y: Array, args: PyTree) -> None:
+    """Raise what is wrong with a user's functions before anything is solved."""
+
+    def rate(t: Array, y: Array, past: Array) -> Array:
+        return system.rate(t, y, past, args)
+
+    for i, delay in enumerate(system.delays):
+        own = functools.partial(delay_of, i, delay, args=args)
+        check_components(f"delays[{i}]", own, t=t, y=y)
+    past = jnp.broadcast_to(y, (len(system.delays), y.size))
+    check_components("f", rate, t=t, y=y, delayed_ys=past)
+
+
+def _require_known(
+    history: Solution, system: DelayedSystem, t0: float, y: Array, args: PyTree
+) -> None:
+    """Raise ValueError where an earlier solution does not have what is seen at the start."""
+    low, high = sorted((float(history.t0), float(history.t1)))
+    at = jnp.asarray(t0, y.dtype)
+    for i, delay in enumerate(system.delays):
+        seen = t0 - float(delay_of(i, delay, at, y, args))
+        if seen < low - float(np.finfo(y.dtype).eps) * (abs(seen) + abs(t0)):
+            raise ValueError(
+                f"history must be known from t = {seen} on, where delays[{i}] looks from t0, got a "
+                f"solution from t = {low} to {high}"
+            )
+
+
 def _start(
     system: DelayedSystem, history: PyTree, y0: PyTree, t0: float
 ) -> tuple[DelayedSystem, History, Array, Form]:
     """The system and the history of vectors, the state at t0, and how the user writes states."""
     name, given = ("history", history) if y0 is None else ("y0", y0)
-    if y0 is None and isinstance(history, Solution):
-        given = history(t0)
+    if isinstance(history, Solution):
+        known = sorted((float(history.t0), float(history.t1)))
+        if not known[0] <= t0 <= known[1]:
+            raise ValueError(f"t0 must lie in {known}, where the history is known, got {t0}")
+        given = history(t0) if y0 is None else y0
     elif y0 is None and callable(history):
         at = jnp.asarray(t0, jnp.zeros(()).dtype)
         given = ask("history", "history(t)", history, at)
