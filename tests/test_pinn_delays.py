@@ -206,7 +206,7 @@ def test_what_cannot_be_solved_is_said():
     with pytest.raises(TypeError, match="args must be given where f uses them"):
         pinn.solve_delays(linear, [1.0], 1.0)
     for f, message in (
-        (lambda t, y, past, args: -past[1], "f must use indices from 0 to 0 of delayed_ys, got 1"),
+        (lambda t, y, past, args: -past[1], "f must use .* of delayed_ys, got 1"),
         (
             lambda t, y, past, args: [-past[0][2]],
             r"components delayed_ys\[0\]\[0\] to .*\[0\]\[2\]",

@@ -55,10 +55,11 @@ def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, s
             if name == "dynamic_slice":
                 _require_inside(what, equation, values[1:], of)
             if of is not None:
-                row = _row(equation, values[1:]) if array not in rows else ""
-                names[equation.outvars[0]] = of + row
-                if row and name != "squeeze":  # whose axis of length 1 is still there
-                    rows.add(equation.outvars[0])
+                row = "" if array in rows else _row(equation, values[1:])
+                if row is not None:
+                    names[equation.outvars[0]] = of + row
+                    if name != "squeeze":  # whose axis of length 1 is still there
+                        rows.add(equation.outvars[0])
         elif (inner := _called(equation)) is not None:
             pairs = list(zip(inner.invars, inputs, strict=False))
             own = {a: names[b] for a, b in pairs if not isinstance(b, Literal) and b in names}
@@ -84,12 +85,12 @@ def _require_inside(what: str, equation: JaxprEqn, starts: list[Any], name: str 
         raise ValueError(f"{what} must use indices from 0 to {length - 1} of {of}, got {index}")
 
 
-def _row(equation: JaxprEqn, starts: list[Any]) -> str:
-    """What is appended to the name of an array of which a single row is taken."""
+def _row(equation: JaxprEqn, starts: list[Any]) -> str | None:
+    """What is appended to the name of an array of which a single row is taken; None of several."""
     shape: Any = equation.outvars[0].aval.shape  # pyright: ignore
     if equation.primitive.name == "squeeze":  # the only row
         return "[0]" if 0 in equation.params["dimensions"] else ""
     if shape[:1] != (1,):
-        return ""
+        return None
     first = starts[0] if starts else equation.params["start_indices"][0]
     return "[...]" if first is None else f"[{int(first)}]"
