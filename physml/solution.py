@@ -293,15 +293,21 @@ def as_written(solution: Kind, form: Form) -> Kind:
 
 def as_solved(solution: Solution) -> tuple[Solution, Form]:
     """What `as_written` was given: the solution as a solver found it, and the user's form."""
-    dense, structure = solution.dense, solution.structure
-    form = Form(structure, isinstance(dense, Mirrored))
-    if structure is not None:
-        ys = jax.vmap(structure.ravel)(solution.ys)
-        solution = dataclasses.replace(solution, ys=ys, structure=None)
+    dense = solution.dense
+    form = Form(solution.structure, isinstance(dense, Mirrored))
+    solution = in_vectors(solution)
     if isinstance(dense, Mirrored):
         error = solution.error
         solution = _mirrored(solution, dense.inner, getattr(error, "inner", error))
     return solution, form
+
+
+def in_vectors(solution: Kind) -> Kind:
+    """The solution with its states as vectors of real numbers, whatever they are written as."""
+    structure = solution.structure
+    if structure is None:
+        return solution
+    return dataclasses.replace(solution, ys=jax.vmap(structure.ravel)(solution.ys), structure=None)
 
 
 def _mirrored(solution: Kind, dense: Dense, error: Callable | None) -> Kind:

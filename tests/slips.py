@@ -743,5 +743,8 @@ PASSED_ON = {
     "array noise of identify", "number noise of Experiment", "array noise of Experiment",
     "nan ys of Experiment", "array y0 of Experiment",
     "array y0 of identify", "number delays of delayed", "array delays of delayed",
+    "complex array history of solve_delays", "complex history of solve_delays",
+    "complex array y0 of solve_delays", "complex y0 of solve_delays",
+    "function history of solve_delays",
 }  # fmt: skip
 """Arrays whose NaN is the answer's NaN, and slips that are none."""

@@ -264,6 +264,9 @@ mixed = with_mass(lambda t, y, args: [-y[0] + y[1], y[0] - 2 * y[1]], np.diag([1
     (lambda: with_mass(lambda t, y, args: y, np.eye(2), 3), r"dim must be one number.*\[3, 2\]"),
     (lambda: pinn.consistent_start(implicit(lambda t, y, dy, args: [dy[0]], 2), [1.0, 0.0]),
      r"F must return F\(t, y, y'\) of shape \(2,\), got shape \(1,\)"),
+    (lambda: pinn.solve_constrained(
+        with_mass(lambda t, y, args: [-y[0] + y[3], y[0] - 2 * y[1]], np.diag([1.0, 0.0])),
+        [1.0, 0.5], 1.0), r"F must use the components y\[0\] to y\[1\], got y\[3\]"),
     (lambda: pinn.consistent_start(implicit(lambda t, y: y, 1), [1.0]), "F must be called as F",
      TypeError),
 )  # fmt: skip

@@ -76,6 +76,21 @@ def test_a_solution_goes_on_from_an_earlier_one():
     check(second, t, np.array([decayed(x) for x in t]), 1e-14)
 
 
+def test_an_earlier_solution_that_is_too_short():
+    """It is known from 0 on: not what a delay of 1 sees at 0.5, nor what one of t - 1.5 sees."""
+    first = pinn.solve_delays(linear, jnp.ones(1), 0.5, args=DECAY)
+    with pytest.raises(ValueError, match=r"history must be known from t = -0.5 on, where delays"):
+        pinn.solve_delays(linear, first, 2.0, t0=0.5, args=DECAY)
+    with pytest.raises(ValueError, match=r"t0 must lie in \[0.0, 0.5\], where the history is"):
+        pinn.solve_delays(linear, first, 2.0, t0=0.75, y0=[1.0], args=DECAY)
+    growing = systems.delayed(
+        lambda t, y, past, args: -past[0], lambda t, y, args: 0.25 + 2 * (t - 0.5)
+    )
+    with pytest.warns(UserWarning, match="could not be solved"):
+        solution = pinn.solve_delays(growing, first, 1.0, t0=0.5, throw=False)
+    assert float(solution.t1) == pytest.approx(0.75, abs=1e-9)
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_history_that_changes_its_sign(declared):
     """From sign(t + 1/2): 1 + t, then 2 - t, and so on; the slope jumps at 1/2."""
@@ -113,6 +128,24 @@ def test_an_error_moves_the_time_at_which_a_delay_sees_a_jump():
     t = np.linspace(0, 1.4, 101)
     check(solution, t, np.where(t <= 1, 1 + t, 2 * np.exp(t - 1)), 4e-14)
     np.testing.assert_allclose(solution.stats["breaks"], [0, 1], atol=1e-14)
+
+
+def test_an_error_that_its_own_past_does_not_cancel():
+    """Infections last 7 days: errors grow 30 times in each of them, from rounding on.
+
+    The truth is the limit of the fourth-order Runge-Kutta method at 1400 and 2800 steps a delay, in
+    long double.
+    """
+
+    def infect(t, y, past, args):
+        new, over = (0.5 * x[0] * x[1] / 7.9e6 for x in (y, past[0]))
+        return [-new, new - over, over]
+
+    epidemic = systems.delayed(infect, 7.0)
+    solution = pinn.solve_delays(epidemic, [7.9e6 - 10, 10.0, 0.0], 50.0)
+    error = abs(float(solution(50.0)[1]) + 488669.44667315)
+    estimate = float(solution.error_estimate(50.0)[1])
+    assert error <= 1e-7 + 10 * estimate and estimate < 1e-3
 
 
 @pytest.mark.slow  # programs of its own
@@ -204,6 +237,18 @@ def test_what_cannot_be_solved_is_said():
         pinn.solve_delays(linear, [1.0], 1.0, history_jumps=[0.5], args=DECAY)
     with pytest.raises(TypeError, match="args must be given where f uses them"):
         pinn.solve_delays(linear, [1.0], 1.0)
+    for f, message in (
+        (lambda t, y, past, args: -past[1], "f must use .* of delayed_ys, got 1"),
+        (
+            lambda t, y, past, args: [-past[0][2]],
+            r"components delayed_ys\[0\]\[0\] to .*\[0\]\[2\]",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pinn.solve_delays(systems.delayed(f, 1.0), [1.0], 2.0)
+    beyond = systems.delayed(lambda t, y, past, args: -past[0], lambda t, y, args: 1.0 + y[2])
+    with pytest.raises(ValueError, match=r"delays\[0\] must use the components .* got y\[2\]"):
+        pinn.solve_delays(beyond, [1.0], 2.0)
     with pytest.raises(RuntimeError, match="in 2 legs"):
         pinn.solve_delays(linear, [1.0], 5.0, args=DECAY, max_legs=2)
 

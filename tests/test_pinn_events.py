@@ -184,12 +184,38 @@ def test_a_direction_is_one_of_three():
         pinn.Event(HEIGHT.root, direction=2)
 
 
+def test_a_root_that_becomes_nan():
+    """The square root ends where y[0] = cos t falls through zero, close to zero or far from it."""
+
+    def shifted(by):
+        return pinn.Event(lambda t, y, args: jnp.sqrt(y[0]) + by)
+
+    found = pinn.solve_events(swing, [1.0, 0.0], 2.0, list(map(shifted, (0.5, 0.0, -0.5))))
+    np.testing.assert_allclose(found.times, [np.arccos(0.25), np.pi / 2], rtol=1e-15)
+    np.testing.assert_array_equal(found.which, [2, 1])
+
+
 @refusals(
     ({"events": []}, "events must"),
     ({"events": [HEIGHT.root]}, r"events\[0\] must", TypeError),
     ({"events": pinn.Event(lambda t, y, args: y)}, "root must return a number"),
     ({"events": pinn.Event(lambda t, y: y[0])}, r"root\(t, y, args\)", TypeError),
     ({"events": pinn.Event(HEIGHT.root, lambda t, y, args: y[0])}, "restart must return"),
+    (
+        {"events": pinn.Event(lambda t, y, args: y[2])},
+        r"root must use the components .* got y\[2\]",
+    ),
+    (
+        {"events": pinn.Event(HEIGHT.root, lambda t, y, args: [y[0], y[-3]])},
+        r"restart must use the components .* got y\[-3\]",
+    ),
+    ({"events": pinn.Event(lambda t, y, args: y[0] > 0.5)}, "write y.0. - 1.0 for", TypeError),
+    ({"events": pinn.Event(lambda t, y, args: jnp.sqrt(-y[0]))}, "root must be a number at t0"),
+    (
+        {"events": pinn.Event(lambda t, y, args: y[0] - 0.5, lambda t, y, args: jnp.log(-y))},
+        r"The last restart has returned \[nan",
+        RuntimeError,
+    ),
     ({"max_events": 0}, "max_events must be at least 1"),
     ({"t1": 0.0}, "t1 must"),
     ({"y0": [1.0]}, "y0 must have shape"),

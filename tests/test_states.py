@@ -1,5 +1,6 @@
 """States as people write them, higher orders and time backwards, against closed forms and SciPy."""
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -305,6 +306,105 @@ def test_events_of_trees():
     assert back.solution.t1 == 0.0
 
 
+def by_steps(t, factor):
+    """y' = factor y(t - 1) from the history 1."""
+    terms = range(math.floor(t) + 2)
+    return sum(factor**k * (t - k + 1) ** k / math.factorial(k) for k in terms)
+
+
+LATE = systems.delayed(
+    lambda t, y, past, args: {"z": 1j * past[0]["z"], "x": -past[1]["x"]}, [1.0, 1.0]
+)
+
+
+def test_delays_of_trees():
+    """Each delay sees a state; and an earlier solution is a history."""
+    begun = pinn.solve_delays(LATE, {"z": 1.0 + 0j, "x": [1.0, 2.0]}, 2.5, atol={"z": 0, "x": 0})
+    went_on = pinn.solve_delays(LATE, begun, 3.25, t0=2.5)
+    for solution, t in ((begun, 0.5), (begun, 1.75), (begun, 2.5), (went_on, 3.25)):
+        found, error = solution(t), solution.error_estimate(t)
+        off = abs(complex(found["z"]) - by_steps(t, 1j))
+        assert off <= 1e-15 + 10 * float(error["z"]) and off < 1e-13
+        wanted = by_steps(t, -1.0) * np.array([1.0, 2.0])
+        np.testing.assert_allclose(found["x"], wanted, atol=1e-14)
+        assert error["x"].shape == (2,) and error["z"].dtype == np.float64
+    assert begun.ys["x"].shape == (1001, 2) and went_on.structure == begun.structure
+
+
+def test_a_delay_of_a_number_that_depends_on_it():
+    """y' = y y(log y) / t, whose solution is exp(t / e) from t = e on."""
+    neves = systems.delayed(
+        lambda t, y, past, args: y * past[0] / t, lambda t, y, args: t - jnp.log(y)
+    )
+    solution = pinn.solve_delays(neves, lambda t: jnp.ones(()), 4.0, t0=1.0)
+    t = np.array([1.5, 2.5, 3.0, 4.0])
+    np.testing.assert_allclose(solution(t), np.where(t < np.e, t, np.exp(t / np.e)), rtol=1e-13)
+
+
+SPIRAL = {"a": 1.0 + 0.5j, "c": 1.25}
+DAMPED = 2j - 0.3
+
+
+def intensity(t, y):
+    """A number that turns and decays, and the square of its size."""
+    return {"a": DAMPED * y["a"], "c": y["c"] - jnp.abs(y["a"]) ** 2}
+
+
+def test_constraints_of_trees():
+    by_mass = systems.with_mass(intensity, {"a": 1.0, "c": 0.0}, like=SPIRAL)
+    by_equations = systems.implicit(
+        lambda t, y, dy, args: (dy["a"] - DAMPED * y["a"], y["c"] - jnp.abs(y["a"]) ** 2),
+        like=SPIRAL,
+    )
+    assert by_mass.state_names == by_equations.state_names == ("a.re", "a.im", "c")
+    start = pinn.consistent_start(by_mass, {"a": SPIRAL["a"], "c": 7.0})
+    np.testing.assert_allclose(start.y["c"], SPIRAL["c"], rtol=1e-15)
+    np.testing.assert_allclose(start.dy["c"], -0.6 * SPIRAL["c"], rtol=1e-14)
+    turned = SPIRAL["a"] * np.exp(3 * DAMPED)
+    for system in (by_mass, by_equations):
+        found = pinn.solve_constrained(system, start.y, 3.0, dy0=start.dy, atol={"a": 0, "c": 0})
+        np.testing.assert_allclose(found(3.0)["a"], turned, rtol=1e-14)
+        np.testing.assert_allclose(found(3.0)["c"], abs(turned) ** 2, rtol=1e-14)
+        np.testing.assert_allclose(found.derivative(3.0)["a"], DAMPED * turned, rtol=1e-12)
+        assert found.error_estimate(3.0)["a"] < 1e-13
+    vector = pinn.solve_constrained(by_mass, [1.0, 0.5, 1.25], 3.0)
+    np.testing.assert_allclose(vector(3.0), [turned.real, turned.imag, abs(turned) ** 2])
+
+
+def test_invariants_of_trees():
+    def energy(t, y, args):
+        return y["v"] @ y["v"] / 2 - args / jnp.sqrt(y["x"] @ y["x"])
+
+    start = {"x": [0.5, 0.0], "v": [0.0, np.sqrt(3.0)]}
+    held = systems.with_invariants(lambda t, y, mu: kepler(t, y, mu), energy, start, args=1.0)
+    solution = pinn.solve_constrained(held, start, 3.0)
+    place, speed = ellipse(3.0, 0.5)
+    np.testing.assert_allclose(solution(3.0)["x"], place, atol=1e-12)
+    np.testing.assert_allclose(solution(3.0)["v"], speed, atol=1e-12)
+    assert solution.stats["multipliers"].shape == (1,)
+
+
+def test_discover_in_what_is_written_as_a_tree():
+    """The cubic damping that an oscillator lacks."""
+    ts = np.linspace(0.0, 6.0, 150)
+    damped = solve_ivp(
+        lambda t, y: [-y[1] - 0.5 * y[0] ** 3, y[0]],
+        *((0.0, 6.0), [1.0, 0.5]),
+        t_eval=ts, rtol=1e-10, atol=1e-12,
+    )  # fmt: skip
+    ys = damped.y.T + 1e-4 * np.random.default_rng(0).standard_normal((150, 2))
+    free = systems.from_function(
+        lambda t, y: {"v": -y["x"], "x": y["v"]}, like={"x": 0.0, "v": 0.0}
+    )
+    found = pinn.discover(
+        *(free, ts, ys), component=0, inputs=[0], units=10, key=jax.random.key(0),
+        y0={"v": 1.0, "x": 0.5},
+    )  # fmt: skip
+    assert found.names == ("v^3",)
+    np.testing.assert_allclose(found.coefficients, [-0.5], atol=5 * found.sd[0])
+    assert found.found.experiments[0].solution(1.0)["x"].shape == ()
+
+
 def test_identify_what_is_written_as_a_tree():
     rng = np.random.default_rng(0)
     ts = np.linspace(0.0, 6.0, 60)
@@ -463,6 +563,32 @@ def solved(f, y0, **options):
         "y0 must have the structure of the system's states",
     ),
     (lambda: systems.from_function(lambda t, y: y), "dim must be given, or like", TypeError),
+    (lambda: systems.implicit(lambda t, y, dy, args: y), "dim must be given, or like", TypeError),
+    (
+        lambda: systems.with_mass(intensity, {"a": 1.0}, like=SPIRAL),
+        r"mass must be a number or have the structure of like, {'a': \(\) complex, 'c': \(\)}",
+    ),
+    (
+        lambda: pinn.consistent_start(
+            systems.with_mass(intensity, {"a": 1.0, "c": 0.0}, like=SPIRAL), {"a": 1.0, "c": 1.0}
+        ),
+        r"y0 must have the structure .*{'a': \(\) complex, 'c': \(\)}, or shape \(3,\), got "
+        r"{'a': \(\), 'c': \(\)}",
+    ),
+    (
+        lambda: pinn.consistent_start(
+            systems.implicit(lambda t, y, dy, args: dy["a"], like=SPIRAL), SPIRAL
+        ),
+        r"F must return F\(t, y, y'\) of shape \(3,\), got shape \(2,\)",
+    ),
+    (
+        lambda: pinn.solve_delays(LATE, {"z": 1j, "x": [1.0, 2.0]}, 1.0, y0={"z": 1j}),
+        "history must return a state of the structure of the state",
+    ),
+    (
+        lambda: pinn.solve_delays(systems.MackeyGlass(), {"x": 1.0}, 1.0),
+        r"history must be a state of shape \(dim,\), got {'x': \(\)}",
+    ),
     (lambda: solved(systems.second_order(lambda t, x, v: -x), 1.0), "y0 must be the state"),
     (
         lambda: solved(systems.from_residual(lambda t, x, v, a: x * a + v), (0.0, 1.0)),

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics.batch import over_batch
 from physml._numerics.calls import answer, ask, checked, takes
 from physml._numerics.checks import require_count, require_positive
-from physml._numerics.interpreter import by_pairs
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.systems._base import (
@@ -60,7 +59,7 @@ class FunctionSystem(System):
             dy = self.rates(t, structure.unravel(y), args)
             return structure.ravel_answer("f", "dy/dt", dy, y.dtype)
 
-        return (by_pairs(single) if any(structure.is_complex) else single)(t, y)
+        return structure.in_real_numbers(single)(t, y)
 
     def vector_field(self, t: Time, y: Float[Array, "dim *batch"], args: PyTree) -> Array:
         args = self.args if args is None else args

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.extend.core import Jaxpr, Literal, Var
 from jaxtyping import Array, Float, PyTree
 
+from physml._numerics.calls import require_components
 from physml._numerics.checks import floating_array, is_concrete, require_finite
 from physml._numerics.compiled import constant
 from physml._types import Numbers
@@ -59,14 +58,7 @@ def flatten_problem(
         system = from_function(system, like=structure)
         structure = system.structure
     elif isinstance(system, FunctionSystem) and system.structure is not None:
-        found, start = take_apart_state("y0", y0)
-        if found == system.structure:
-            structure = found
-        elif not (found.is_vector and found.dim == system.dim):
-            raise ValueError(
-                f"y0 must have the structure of the system's states, {system.structure.words}, or "
-                f"shape ({system.dim},), got {found.words}"
-            )
+        start, structure = system.structure.ravel_like("y0", y0)
     else:
         start = floating_array("y0", y0)
     solved = Reversed.of(system, float(t0)) if backwards else system
@@ -93,19 +85,17 @@ def _require_solvable(
 def _require_leaves(
     system: FunctionSystem, structure: Structure, y0: Float[Array, " dim"], args: PyTree
 ) -> None:
-    """`_require_components` of each array of a state."""
+    """`require_components` of each array of a state."""
     args = system.args if args is None else args
     state = jax.eval_shape(structure.unravel, y0)
     traced = jax.make_jaxpr(lambda t, state: system.rates(t, state, args))(
         jax.ShapeDtypeStruct((), y0.dtype), state
     )
-    arrays = traced.jaxpr.invars[1:]
-    lengths = {x: shape[0] for x, shape in zip(arrays, structure.shapes, strict=True) if shape}
-    paths = jax.tree_util.tree_leaves_with_path(state)
-    names = {
-        x: "y" + jax.tree_util.keystr(path) for x, (path, _) in zip(arrays, paths, strict=True)
-    }
-    _require_components(traced.jaxpr, lengths, {}, names)
+    paths = [
+        "y" + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)
+    ]
+    names = dict(zip(traced.jaxpr.invars[1:], paths, strict=True))
+    require_components("the right-hand side", traced.jaxpr, names)
 
 
 def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Array]:
@@ -140,54 +130,7 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
             f"the right-hand side must answer with the shape and dtype of y, {y0.shape} "
             f"{y0.dtype}, got {out.shape} {out.dtype}"
         )
-    _require_components(traced.jaxpr, {traced.jaxpr.invars[1]: y0.shape[0]}, {})
+    inner = system.system if isinstance(system, Reversed) else system
+    if getattr(inner, "structure", None) is None:  # others are asked by their arrays' names
+        require_components("the right-hand side", traced.jaxpr, {traced.jaxpr.invars[1]: "y"})
     return system, y0
-
-
-_ON_NUMBERS = {
-    "lt": lambda a, b: a < b,
-    "add": lambda a, b: a + b,
-    "select_n": lambda which, *cases: cases[int(which)],
-}
-
-
-def _require_components(
-    jaxpr: Jaxpr, lengths: dict, numbers: dict, names: dict | None = None
-) -> None:
-    """Raise ValueError if a right-hand side takes a component that the state does not have.
-
-    JAX would take the last component for it.
-
-    Args:
-        jaxpr: the right-hand side.
-        lengths: of those variables that are the state, or arrays of it.
-        numbers: the values of variables that are known.
-        names: of the arrays, for the message; y unless given.
-    """
-    names = {} if names is None else names
-
-    def known(variable: Literal | Var) -> Any:
-        return variable.val if isinstance(variable, Literal) else numbers.get(variable)
-
-    for equation in jaxpr.eqns:
-        name, inputs = equation.primitive.name, equation.invars
-        values = [known(x) for x in inputs]
-        if name in _ON_NUMBERS and all(np.ndim(v) == 0 and v is not None for v in values):
-            numbers[equation.outvars[0]] = _ON_NUMBERS[name](*values)
-        elif name == "dynamic_slice" and not isinstance(inputs[0], Literal):
-            count, index = lengths.get(inputs[0]), values[1]
-            if count is not None and index is not None and not 0 <= int(index) < count:
-                name = names.get(inputs[0], "y")
-                raise ValueError(
-                    f"the right-hand side must use the components {name}[0] to "
-                    f"{name}[{count - 1}], got {name}[{index - count * (index < 0)}]"
-                )
-        elif "jaxpr" in equation.params and hasattr(equation.params["jaxpr"], "jaxpr"):
-            inner = equation.params["jaxpr"].jaxpr
-            pairs = list(zip(inner.invars, inputs, strict=False))
-            _require_components(
-                inner,
-                {a: lengths[b] for a, b in pairs if not isinstance(b, Literal) and b in lengths},
-                {a: known(b) for a, b in pairs if known(b) is not None},
-                {a: names[b] for a, b in pairs if not isinstance(b, Literal) and b in names},
-            )

@@ -4,6 +4,8 @@ from physml._numerics.calls._checked import Dataclass as Dataclass
 from physml._numerics.calls._checked import checked as checked
 from physml._numerics.calls._checked import require_fields as require_fields
 from physml._numerics.calls._checked import require_instance as require_instance
+from physml._numerics.calls._components import check_components as check_components
+from physml._numerics.calls._components import require_components as require_components
 from physml._numerics.calls._text import listed as listed
 from physml._numerics.calls._text import numbers_in as numbers_in
 from physml._numerics.calls._text import shown as shown

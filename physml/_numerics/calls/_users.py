@@ -135,8 +135,9 @@ def _explained(
         return _TRACED.format(name=name, what=what, remedy=remedy, where=where)
     if not isinstance(error, TypeError):
         return None
+    missing = f"args must be given where {name} uses them, got None"
     if form.endswith("args)") and args[-1] is None and "NoneType" in message:
-        return f"args must be given where {name} uses them, got None: {message}, {where}"
+        return None if message.startswith(missing) else f"{missing}: {message}, {where}"
     if "item assignment" in message or "does not support item deletion" in message:
         what, remedy = (
             "JAX's arrays do not change",

@@ -1,6 +1,5 @@
 """A boundary value problem with its guess, and the programs that evaluate it."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,9 +17,9 @@ from physml._numerics.interpreter import by_pairs, in_double_double
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.pinn.collocation import Parameters, exact_defect, exact_nodes_in, left_out
-from physml.solution import Solution
+from physml.solution import Solution, in_vectors
 from physml.systems import System, from_function
-from physml.systems.states import Structure, take_apart_state
+from physml.systems.states import Path, Structure, ravel_numbers, take_apart_state
 
 Guess = Callable[[Float[np.ndarray, "*times"]], Float[np.ndarray, "*times dim"]]
 
@@ -114,20 +113,9 @@ class WrittenConditions(eqx.Module):
             given = jax.tree.unflatten(tree, leaves)
             written = [x if isinstance(x, dict) else self.structure.unravel(x) for x in given]
             found = ask("conditions", called(given), self.conditions, *written)
-            what = "numbers, zero where they are met"
-            if found is None:
-                answer("conditions", what, found)
-            numbers = [
-                answer("conditions", what, x, None, _dtype_of(x)) for x in jax.tree.leaves(found)
-            ]
-            return Structure.of(numbers).ravel(numbers)
+            return ravel_numbers("conditions", "numbers, zero where they are met", found)
 
         return by_pairs(of_leaves)(*leaves)
-
-
-def _dtype_of(number: object) -> DTypeLike | None:
-    """That of a complex number, which conditions may return; None of anything else."""
-    return number.dtype if isinstance(number, Array) and jnp.iscomplexobj(number) else None
 
 
 def written(conditions: Callable, structure: Structure | None) -> Callable:
@@ -273,10 +261,9 @@ def take_apart_guess(
         if guess.structure != structure:
             found = "vectors" if guess.structure is None else guess.structure.words
             raise ValueError(f"guess must have the structure {structure.words}, got {found}")
-        ys = jax.vmap(structure.ravel)(guess.ys)
-        guess = dataclasses.replace(guess, ys=ys, structure=None)
+        guess = in_vectors(guess)
     elif callable(guess):
-        guess = _InVectors(guess, structure)
+        guess = Path("guess", as_pytree(guess), structure)
     elif guess is not None:
         guess = structure.ravel_rows("guess", guess)
     return system, guess, structure
@@ -291,18 +278,6 @@ def _structure_of(guess: Any, t0: float) -> Structure:
     elif not isinstance(guess, dict | tuple) and np.ndim(guess) == 2:
         guess = guess[0]
     return take_apart_state("guess", guess)[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class _InVectors:
-    """A user's guess, a function of the time, as one whose states are vectors."""
-
-    guess: Callable
-    structure: Structure
-
-    def __call__(self, t: Array) -> Float[Array, " dim"]:
-        found = ask("guess", "guess(t)", self.guess, t)
-        return self.structure.ravel_answer("guess", "a state", found, t.dtype)
 
 
 def as_guess(

@@ -10,6 +10,7 @@ from jaxtyping import DTypeLike, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
+from physml._numerics.calls import check_components
 from physml._numerics.compiled import constant, once
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
@@ -116,6 +117,7 @@ def state_problem(
     states, p = jnp.zeros((num_states, system.dim), dtype), jnp.asarray(unknown)
     rates = problem.rates, jnp.zeros(1, dtype), states[:1].T, p
     checks.require_untraced("a boundary value problem", (), (problem.misses, states, p), rates)
+    check_components("conditions", problem.misses, states=states, parameters=p)
     return problem, unknown
 
 

@@ -1,5 +1,6 @@
 """An initial value problem with constraints, window after window."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -17,8 +18,9 @@ from physml.pinn.constraints._refined import make_programs
 from physml.pinn.constraints._solution import put_together
 from physml.pinn.constraints._start import check_equation, find_start
 from physml.results import RESULTS, conclude
-from physml.solution import Solution
+from physml.solution import Solution, as_written
 from physml.systems import ImplicitSystem
+from physml.systems.states import Form
 
 _DEFAULT_RTOL = (1e-10, 1e-4)  # in float64 and float32
 _ROUNDINGS = 1e3  # by which a start may miss the equations
@@ -27,15 +29,15 @@ _ROUNDINGS = 1e3  # by which a start may miss the equations
 @checked
 def solve_constrained(
     system: ImplicitSystem,
-    y0: Numbers,
+    y0: PyTree,
     t1: float,
     *,
     t0: float = 0.0,
-    dy0: Numbers | None = None,
+    dy0: PyTree = None,
     ts: Numbers | None = None,
     args: PyTree = None,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float | PyTree | None = None,
+    atol: float | PyTree | None = None,
     num_points: int = 16,
     first_span: float | None = None,
     max_window: float | None = None,
@@ -68,8 +70,9 @@ def solve_constrained(
     Args:
         system: the equations, from `systems.implicit`, `with_mass`, `with_invariants` or
             `constrained_motion`.
-        y0: the state at `t0`, shape (dim,); what the last two append may be left out. Its dtype is
-            the solution's.
+        y0: the state at `t0`, shape (dim,); what the last two append may be left out. Or a state as
+            the system's functions see it, where this is no vector (see `systems.implicit`); then
+            the solution has such states. Its dtype is the solution's.
         t1: the end; later than `t0`.
         t0: the time of `y0`.
         dy0: a guess of the derivative at `t0`. It is needed where F is not linear in y', and
@@ -79,7 +82,8 @@ def solve_constrained(
         args: passed on to the equations; the system's own unless given.
         rtol, atol: relative and absolute tolerance of the windows before they are corrected.
             Default 1e-10 in float64 and 1e-4 in float32; `rtol` refers to the largest value of a
-            component so far.
+            component so far. Both may be trees like the state, or arrays of shape (dim,), as for
+            `pinn.solve`.
         num_points: the number of Radau points in a window, at least 8.
         first_span: the span of the first window; found from the derivative at `t0` unless given.
         max_window: the widest window. A pulse in time that is shorter than about a hundredth of a
@@ -113,14 +117,19 @@ def solve_constrained(
     """
     t0, t1 = checks.check_interval(t0, t1)
     checks.require_untraced("pinn.solve_constrained", (system, y0, dy0, args))
-    equation, given, rate = check_equation(system, y0, dy0, t0, args)
+    equation, given, rate, form = check_equation(system, y0, dy0, t0, args)
     checks.require_untraced(
         "pinn.solve_constrained",
         given,
         (equation.single, jnp.asarray(t0, given.dtype), given, given),
     )
     dtype = given.dtype
-    tolerance = Tolerance(*checks.check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL))
+    rtols = form.tolerances(rtol, atol, system.dim - system.num_hidden)
+    relative, absolute = checks.check_tolerances(*rtols, dtype, _DEFAULT_RTOL)
+    if absolute is not None and absolute.ndim:
+        # A component that a solution leaves out has no size of its own.
+        absolute = jnp.append(absolute, jnp.zeros(system.num_hidden, dtype))
+    tolerance = Tolerance(relative, absolute)
     times = checks.check_times(ts, t0, t1, dtype)
     checks.require_count(8, num_points=num_points)
     checks.require_count(max_steps=max_steps, max_windows=max_windows)
@@ -131,17 +140,23 @@ def solve_constrained(
     settings = Settings(tolerance, num_points, first_span, widest, max_steps, max_windows)
     with single_threaded_blas():
         y, dy, pencil = find_start(equation, t0, given, rate)
-        _require_consistent(equation, t0, given, y, pencil)
+        _require_consistent(equation, t0, given, y, pencil, form)
         task = Task(equation, once(make_programs, equation, tolerance, constant(y), num_points))
         marched = march(task, (t0, t1), y, dy, settings)
         corrected = correct(task, y, marched)
         solution = put_together(marched, corrected, times, tolerance, system.num_hidden)
     details = _details(solution, equation, marched, tolerance, t1)
+    solution = as_written(solution, form)
     return conclude(solution, solution.result, "pinn.solve_constrained", details, throw=throw)
 
 
 def _require_consistent(
-    equation: Equation, t0: float, given: np.ndarray, found: np.ndarray, pencil: Pencil
+    equation: Equation,
+    t0: float,
+    given: np.ndarray,
+    found: np.ndarray,
+    pencil: Pencil,
+    form: Form,
 ) -> None:
     """Raise ValueError if the algebraic components of a start are not those that were found."""
     at = equation.derivatives(t0, found, np.zeros_like(found))
@@ -153,9 +168,13 @@ def _require_consistent(
     enough = eps**0.5 * np.maximum(np.abs(found), np.abs(given)) + _ROUNDINGS * eps * spoilt
     if np.all(np.abs(found - given) <= enough):
         return
+    got, finds = (
+        jax.tree.map(lambda x: np.asarray(x).tolist(), form.state(constant(x)))
+        for x in (given, found)
+    )
     raise ValueError(
-        f"y0 must be consistent, F(t0, y0, y') = 0 for some y', got {given.tolist()}; "
-        f"pinn.consistent_start finds {found.tolist()}, which keeps the differential components"
+        f"y0 must be consistent, F(t0, y0, y') = 0 for some y', got {got}; "
+        f"pinn.consistent_start finds {finds}, which keeps the differential components"
     )
 
 

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import DTypeLike, Float, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import check_components, checked
 from physml._numerics.checks import floating_array, require_finite
 from physml._numerics.compiled import constant
 from physml._numerics.units import ROUNDINGS
-from physml._types import Numbers
 from physml.pinn.constraints._equation import Derivatives, Equation
 from physml.pinn.constraints._pencil import Pencil, is_regular, rank_of, solve, take_apart
 from physml.systems import ImplicitSystem
+from physml.systems.states import Form, Structure
 
 _MOST_STEPS = 50
 _HALVINGS = 20  # of a Newton step that leads nowhere
@@ -34,16 +35,16 @@ class ConsistentStart(NamedTuple):
         num_differential: the number of differential components, those that a start is free in.
     """
 
-    y: Float[Array, " dim"]
-    dy: Float[Array, " dim"]
+    y: PyTree
+    dy: PyTree
     num_differential: int
 
 
 @checked
 def consistent_start(
     system: ImplicitSystem,
-    y0: Numbers,
-    dy0: Numbers | None = None,
+    y0: PyTree,
+    dy0: PyTree = None,
     *,
     t0: float = 0.0,
     fixed: Sequence[str | int] | None = None,
@@ -59,7 +60,8 @@ def consistent_start(
     Args:
         system: the equations.
         y0: the differential components, and a guess of the algebraic ones; shape (dim,). What
-            `systems.with_invariants` and `systems.constrained_motion` append may be left out.
+            `systems.with_invariants` and `systems.constrained_motion` append may be left out. Or
+            states as the system's functions see them, which the answer has, too.
         dy0: a guess of the derivative, zero unless given. It is needed where F is not linear in y'.
         t0: the time.
         fixed: names or numbers of the components to keep instead, as many as there are
@@ -79,35 +81,48 @@ def consistent_start(
         >>> print(pinn.consistent_start(mixed, [1.0, 0.0]).y)
         [1.  0.5]
     """
-    equation, state, rate = check_equation(system, y0, dy0, t0, args)
+    equation, state, rate, form = check_equation(system, y0, dy0, t0, args)
     kept = None if fixed is None else _numbers(fixed, system.state_names)
     y, dy, pencil = find_start(equation, t0, state, rate, kept)
-    return ConsistentStart(constant(y), constant(dy), pencil.rank)
+    return ConsistentStart(form.state(constant(y)), form.state(constant(dy)), pencil.rank)
 
 
 def check_equation(
-    system: ImplicitSystem, y0: Numbers, dy0: Numbers | None, t0: float, args: PyTree
-) -> tuple[Equation, np.ndarray, np.ndarray]:
-    """The problem as users hand it in, checked: the equation, the state and the derivative.
+    system: ImplicitSystem, y0: PyTree, dy0: PyTree, t0: float, args: PyTree
+) -> tuple[Equation, np.ndarray, np.ndarray, Form]:
+    """The problem as users hand it in, checked: the equation, the state, the derivative, the form.
 
     Raises:
         TypeError, ValueError: see `consistent_start`.
     """
-    state = floating_array("y0", y0)
     require_finite("t0", t0)
-    if state.shape == (system.dim - system.num_multipliers,):
-        state = np.append(np.asarray(state), np.zeros(system.num_multipliers, state.dtype))
-    if state.shape != (system.dim,):
-        raise ValueError(f"y0 must have shape ({system.dim},), got {state.shape}")
-    rate = np.zeros_like(state) if dy0 is None else floating_array("dy0", dy0, state.dtype)
-    if rate.shape != state.shape:
-        raise ValueError(f"dy0 must have shape {state.shape}, got {rate.shape}")
-    require_finite("y0", state)
-    require_finite("dy0", rate)
+    state, structure = _vector(system, "y0", y0)
+    rate = np.zeros_like(state)
+    if dy0 is not None:
+        rate = _vector(system, "dy0", dy0, state.dtype)[0]
     system, args = jax.tree.map(
         lambda x: constant(x) if isinstance(x, float) else x, (system, args)
     )
-    return Equation(system, args), np.asarray(state), np.asarray(rate)
+    equation, at = Equation(system, args), jnp.asarray(t0, state.dtype)
+    check_components("F", equation.single, t=at, y=state, dy=rate)
+    return equation, state, rate, Form(structure)
+
+
+def _vector(
+    system: ImplicitSystem, name: str, given: PyTree, dtype: DTypeLike | None = None
+) -> tuple[Float[np.ndarray, " dim"], Structure | None]:
+    """A state or a derivative as a vector of all components, and the structure that it had."""
+    if system.structure is None:
+        vector, structure = floating_array(name, given, dtype), None
+        require_finite(name, vector)
+    else:
+        vector, structure = system.structure.ravel_like(name, given)
+    vector = np.asarray(vector, dtype)
+    if vector.shape == (system.dim - system.num_multipliers,):
+        vector = np.append(vector, np.zeros(system.num_multipliers, vector.dtype))
+    if vector.shape != (system.dim,):
+        raise ValueError(f"{name} must have shape ({system.dim},), got {vector.shape}")
+    return vector, structure
 
 
 def _numbers(fixed: Sequence[str | int], names: tuple[str, ...]) -> np.ndarray:

@@ -66,8 +66,9 @@ class _Behind(NamedTuple):
 class Influence:
     """The errors of a solution on its way, a column for each cause.
 
-    One cause is what one leg leaves in one component: an error of one sign. Causes may cancel as
-    time goes on; what they come to is the sum of their absolute values.
+    One cause is what one leg leaves in one component: an error of one sign that delays see, or one
+    of the state at the leg's end. Causes may cancel as time goes on; what they come to is the sum
+    of their absolute values.
 
     Attributes:
         errors: those of the present state.
@@ -130,7 +131,7 @@ class Influence:
                 )  # fmt: skip
                 values[1:] = self._changed(system, effect, errors)
             carried[k] = np.abs(values).sum(axis=2).max(axis=0)
-            # The leg's own errors as further columns, of one sign each.
+            # The leg's own errors, as delays see them, as further columns of one sign each.
             mine = np.zeros((degree + 1, len(errors), len(errors)))
             mine[:, range(len(errors)), range(len(errors))] = own
             from_nodes = np.linalg.inv(to_nodes)
@@ -138,8 +139,13 @@ class Influence:
             found.append(_Behind(start, span, series))
             s = [min(2 * (end - start) / span - 1, 1.0)]
             last = np.einsum("t,t...->...", np.polynomial.legendre.legvander(s, degree)[0], series)
-            errors = last[:, : errors.shape[1]]
-            self.errors = last
+            count = errors.shape[1]
+            errors = last[:, :count]
+            # Of the present state they are other columns: an error that is larger at the end than
+            # before must not cancel with what delays see of it, as one that is the same would.
+            self.errors = np.concatenate(
+                [errors, np.zeros_like(last[:, count:]), last[:, count:]], 1
+            )
         self._behind += found
         self._forget(end)
         return np.where(np.isfinite(carried), carried, np.inf)

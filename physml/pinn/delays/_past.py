@@ -10,70 +10,74 @@ from jaxtyping import Array, Bool, DTypeLike, Float, PyTree
 
 from physml._numerics.batch import over_batch
 from physml._numerics.calls import answer, ask
-from physml._numerics.checks import floating_array
+from physml._numerics.checks import require_finite
 from physml._numerics.parts import as_pytree
 from physml.pinn.collocation import CorrectedNetworks, Polynomials
 from physml.solution import Solution
 from physml.systems import DelayedSystem, System
+from physml.systems.states import Path, Structure
 from physml.systems.with_delays import Delay
 
+_BEYOND = 64  # roundings by which a delay may look beyond what is known
 JETS = 4  # derivatives by which the past is continued where a leg looks for the end of a region
 
 
-_ROUNDINGS = 8  # by which a delay may look beyond a solution's ends
-
-
 class History(eqx.Module):
-    """The states before the start, as a function of the time.
-
-    Attributes:
-        function: of the time; None for a constant state.
-        constant: the state, if it is constant.
-        ends: the first and the last time at which a function is known; None where it is for all.
-    """
+    """The states before the start, as a function of the time."""
 
     function: Callable | None
     constant: Float[Array, " dim"] | None
-    ends: Float[Array, "2"] | None = None
 
     def __call__(self, t: Array, like: tuple[int, ...], dtype: DTypeLike) -> Float[Array, " dim"]:
-        return answer("history", "a state", self.at(t), like, dtype)
-
-    def at(self, t: Float[Array, ""]) -> Array:
-        """What the history gives at a time, whatever its shape; NaN where it is not known."""
         if self.function is None:
             assert self.constant is not None
-            return self.constant
-        inside = t if self.ends is None else jnp.clip(t, *self.ends.astype(t.dtype))
-        found = answer("history", "a state", ask("history", "history(t)", self.function, inside))
-        return found if self.ends is None else jnp.where(self.is_known(t), found, jnp.nan)
-
-    def is_known(self, t: Float[Array, "*times"]) -> Bool[Array, "*times"]:
-        """Whether it is known at times, or but for rounding."""
-        if self.ends is None:
-            return jnp.ones(t.shape, bool)
-        ends = self.ends.astype(t.dtype)
-        rounding = _ROUNDINGS * jnp.finfo(t.dtype).eps * jnp.max(jnp.abs(ends))
-        return jnp.abs(t - jnp.clip(t, *ends)) <= rounding
+            return answer("history", "a state", self.constant, like, dtype)
+        found = ask("history", "history(t)", self.function, t)
+        return answer("history", "a state", found, like, dtype)
 
 
-def as_history(history: object) -> History:
+class _Earlier(eqx.Module):
+    """An earlier solution as a history: NaN where it is not known.
+
+    Attributes:
+        state: the solution.
+        low, high: from when to when it is known.
+    """
+
+    state: Callable
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " dim"]:
+        rounding = _BEYOND * jnp.finfo(t.dtype).eps * jnp.maximum(abs(self.low), abs(self.high))
+        known = (t >= self.low - rounding) & (t <= self.high + rounding)
+        return jnp.where(known, self.state(t), jnp.nan)
+
+
+def as_history(history: PyTree, structure: Structure, dtype: DTypeLike) -> History:
     """The history that a user gives: a function, a constant state, or an earlier solution.
 
     Raises:
-        ValueError: the solution's states are no vectors.
+        TypeError, ValueError: it has no states of this structure, or a constant is not finite.
     """
     if isinstance(history, Solution):
-        if history.structure is not None:
+        vector = history.dense.evaluate(history.t0)
+        found = Structure.of(vector) if history.structure is None else history.structure
+        if found != structure:
             raise ValueError(
-                f"history must have states that are vectors, got {history.structure.words}"
+                f"history must have the structure {structure.words}, got {found.words}"
             )
         dense = history.dense  # of networks that were corrected the polynomials say all
         dense = dense.polynomials if isinstance(dense, CorrectedNetworks) else dense
-        return History(dense.evaluate, None, jnp.sort(jnp.stack([history.t0, history.t1])))
+        known = jnp.minimum(history.t0, history.t1), jnp.maximum(history.t0, history.t1)
+        return History(_Earlier(dense.evaluate, *known), None)
     if callable(history):
-        return History(as_pytree(history), None)
-    return History(None, floating_array("history", history))
+        function = as_pytree(history)
+        function = function if structure.is_vector else Path("history", function, structure)
+        return History(function, None)
+    constant = structure.ravel_answer("history", "a state", history, dtype)
+    require_finite("history", constant)
+    return History(None, constant)
 
 
 class Region(eqx.Module):

@@ -1,5 +1,6 @@
 """Equations with delays, solved by steps."""
 
+import functools
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -9,33 +10,35 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from physml._numerics import checks
-from physml._numerics.calls import checked, require_instance
+from physml._numerics.calls import answer, ask, check_components, checked, require_instance
 from physml._numerics.compiled import constant
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.delays._breaks import Breaks
 from physml.pinn.delays._course import TERMS, Course
 from physml.pinn.delays._influence import Influence
-from physml.pinn.delays._past import History, Pieces, as_history
+from physml.pinn.delays._past import History, Pieces, as_history, delay_of
 from physml.pinn.events import join
 from physml.results import RESULTS, conclude
-from physml.solution import Solution
+from physml.solution import Solution, as_written, in_vectors
 from physml.systems import DelayedSystem
+from physml.systems.states import Form, take_apart_state
+from physml.systems.with_delays import FunctionDelayedSystem
 
 
 @checked
 def solve_delays(
     system: DelayedSystem,
-    history: object,
+    history: PyTree,
     t1: float,
     *,
     t0: float = 0.0,
-    y0: Numbers | None = None,
+    y0: PyTree = None,
     ts: Numbers | None = None,
     args: PyTree = None,
     history_jumps: Sequence[float] = (),
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float | PyTree | None = None,
+    atol: float | PyTree | None = None,
     max_window: float | None = None,
     max_legs: int = 10_000,
     throw: bool = True,
@@ -64,9 +67,11 @@ def solve_delays(
 
     Args:
         system: the right-hand side and its delays, see `systems.delayed`.
-        history: the states before `t0`: a function history(t) that JAX traces, a constant state of
-            shape (dim,), or an earlier `Solution`, which is so continued. A solution must be known
-            from where the delays first look up to `t0`.
+        history: the states before `t0`: a function history(t) that JAX traces, a constant state, or
+            an earlier `Solution`, which is so continued: it must be known up to `t0`, and as far
+            back as a delay looks. A state has the shape (dim,), or it is a number, a dict, a tuple,
+            a named tuple or an array of any shape, nested in any way, of real or complex numbers;
+            then f sees such states, see `systems.delayed`.
         t1, ts, args, rtol, atol, max_window: see `pinn.solve`.
         t0: where the solution begins.
         y0: the state at `t0`, if it is not history(t0).
@@ -80,8 +85,8 @@ def solve_delays(
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision; a delay that
-            is not positive at `t0`; a history that is not known as far back as constant delays
-            look; arguments that are traced by JAX.
+            is not positive at `t0`; an earlier solution that is too short; arguments that are
+            traced by JAX.
         RuntimeError: the solution stopped early.
 
     Source: A. Bellen, M. Zennaro, Numerical Methods for Delay Differential Equations (Oxford 2003),
@@ -97,20 +102,26 @@ def solve_delays(
     t0, t1 = checks.check_interval(t0, t1)
     args = getattr(system, "args", None) if args is None else args
     checks.require_untraced("pinn.solve_delays", (system, history, y0, args))
-    fixed = [float(delay) for delay in system.delays if not callable(delay)]
-    past, y = _start(history, y0, t0, max(fixed, default=0.0))
+    system, past, y, form = _start(system, history, y0, t0)
     checks.require_untraced("pinn.solve_delays", (past, y))
+    rtol, atol = form.tolerances(rtol, atol, y.size)
     ts = checks.check_times(ts, t0, t1, y.dtype)
     checks.require_count(max_legs=max_legs)
     jumps = sorted(float(time) for time in history_jumps)
     if jumps and not (np.isfinite(jumps).all() and jumps[-1] < t0):
         raise ValueError(f"history_jumps must be finite and before t0 = {t0}, got {jumps}")
+    fixed = [float(delay) for delay in system.delays if not callable(delay)]
     system = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, system)
+    _check_functions(system, jnp.asarray(t0, y.dtype), y, args)
+    if isinstance(history, Solution):
+        _require_known(history, system, t0, y, args)
     breaks = Breaks(fixed)
     for time in (*jumps, t0):
         breaks.add(time, 0)
     memory = max(fixed) if len(fixed) == len(system.delays) else np.inf
-    earlier = history if isinstance(history, Solution) and history.error is not None else None
+    earlier = None
+    if isinstance(history, Solution) and history.error is not None:
+        earlier = in_vectors(history)
     influence = Influence(y.size, memory, earlier, t0 if y0 is None else None)
     course = Course(
         system, past, args, {"rtol": rtol, "atol": atol, "max_window": max_window}, t0, t0, y,
@@ -128,28 +139,60 @@ def solve_delays(
     solution = join(course.legs, ts, result)
     kept = jnp.asarray(breaks.times, y.dtype)
     solution = eqx.tree_at(lambda s: s.stats, solution, solution.stats | {"breaks": kept})
+    solution = as_written(solution, form)
     details = f"The solution has reached t = {course.t} of t1 = {t1} in {len(course.legs)} legs."
     return conclude(solution, solution.result, "pinn.solve_delays", details, throw=throw)
 
 
-def _start(history: object, y0: Numbers | None, t0: float, delay: float) -> tuple[History, Array]:
-    """The history as a function, known as far back as a delay, and the state at t0."""
-    past = as_history(history)
-    if past.ends is not None and not np.all(past.is_known(jnp.array([t0 - delay, t0]))):
-        low, high = map(float, past.ends)
-        raise ValueError(
-            f"history must be known from t = {t0 - delay} to t0 = {t0}, got a solution from {low} "
-            f"to {high}"
-        )
-    like = None if y0 is None else checks.floating_array("y0", y0)
-    if past.constant is not None:
-        like = past.constant if like is None else like
-    elif like is None:
-        dtype = history.ys.dtype if isinstance(history, Solution) else jnp.zeros(()).dtype
-        like = past.at(jnp.asarray(t0, dtype))
-    if like.ndim != 1 or like.size == 0:
-        name = "history" if y0 is None else "y0"
-        raise ValueError(f"{name} must be a state of shape (dim,), got shape {like.shape}")
-    checks.require_finite("history" if y0 is None else "y0", like)
-    past(jnp.asarray(t0, like.dtype), like.shape, like.dtype)  # raises what is wrong with it
-    return past, like
+def _check_functions(system: DelayedSystem, t: Array, y: Array, args: PyTree) -> None:
+    """Raise what is wrong with a user's functions before anything is solved."""
+
+    def rate(t: Array, y: Array, past: Array) -> Array:
+        return system.rate(t, y, past, args)
+
+    for i, delay in enumerate(system.delays):
+        own = functools.partial(delay_of, i, delay, args=args)
+        check_components(f"delays[{i}]", own, t=t, y=y)
+    past = jnp.broadcast_to(y, (len(system.delays), y.size))
+    check_components("f", rate, t=t, y=y, delayed_ys=past)
+
+
+def _require_known(
+    history: Solution, system: DelayedSystem, t0: float, y: Array, args: PyTree
+) -> None:
+    """Raise ValueError where an earlier solution does not have what is seen at the start."""
+    low, high = sorted((float(history.t0), float(history.t1)))
+    at = jnp.asarray(t0, y.dtype)
+    for i, delay in enumerate(system.delays):
+        seen = t0 - float(delay_of(i, delay, at, y, args))
+        if seen < low - float(np.finfo(y.dtype).eps) * (abs(seen) + abs(t0)):
+            raise ValueError(
+                f"history must be known from t = {seen} on, where delays[{i}] looks from t0, got a "
+                f"solution from t = {low} to {high}"
+            )
+
+
+def _start(
+    system: DelayedSystem, history: PyTree, y0: PyTree, t0: float
+) -> tuple[DelayedSystem, History, Array, Form]:
+    """The system and the history of vectors, the state at t0, and how the user writes states."""
+    name, given = ("history", history) if y0 is None else ("y0", y0)
+    if isinstance(history, Solution):
+        known = sorted((float(history.t0), float(history.t1)))
+        if not known[0] <= t0 <= known[1]:
+            raise ValueError(f"t0 must lie in {known}, where the history is known, got {t0}")
+        given = history(t0) if y0 is None else y0
+    elif y0 is None and callable(history):
+        at = jnp.asarray(t0, jnp.zeros(()).dtype)
+        given = ask("history", "history(t)", history, at)
+        if given is None:
+            answer("history", "a state", given)
+    structure, y = take_apart_state(name, given)
+    form = Form(None if structure.is_vector else structure)
+    if form.structure is not None:
+        if not isinstance(system, FunctionDelayedSystem):
+            raise ValueError(f"{name} must be a state of shape (dim,), got {structure.words}")
+        system = system.of(structure)
+    past = as_history(history, structure, y.dtype)
+    past(jnp.asarray(t0, y.dtype), y.shape, y.dtype)  # raises what is wrong with it
+    return system, past, y, form

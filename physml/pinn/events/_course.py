@@ -83,6 +83,8 @@ class Course:
         self._end_leg(solution, stop, [(t, e) for t, e in found if t < stop])
         for _, which in sorted(at_once, key=lambda pair: pair[1]):
             self._cross(which)
+        if not np.isfinite(self.y).all():  # what a restart has made of it
+            return RESULTS.nonfinite
         self.touched = tuple(which for _, which in at_once)
         self.ahead = _AHEAD * (stop - max(self.restarted, self.t0))
         if any(self.events[which].terminal for which in self.touched):

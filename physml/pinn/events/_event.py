@@ -27,7 +27,8 @@ class Event:
 
     Args:
         root: `root(t, y, args)`, a scalar that changes its sign where the event happens; JAX traces
-            it, and it should have a derivative there.
+            it, and it should have a derivative there. Where it becomes NaN no event happens, unless
+            it comes close to zero before.
         restart: `restart(t, y, args)`, the state from which the solution goes on, written as y is.
         terminal: whether the solution ends at the event.
         direction: 1 where only a root that grows through zero counts, -1 where only one that falls
@@ -66,7 +67,13 @@ class Event:
 def value(event: Event, t: Array, y: Array, args: PyTree) -> Float[Array, ""]:
     """The function whose roots are the event."""
     found = ask("root", "root(t, y, args)", event.root, t, y, args)
-    return answer("root", "a number", found, (), y.dtype)
+    number = answer("root", "a number", found, ())
+    if number.dtype == bool:
+        raise TypeError(
+            "root must return a number that passes through zero, got True or False: write "
+            "y[0] - 1.0 for y[0] > 1.0"
+        )
+    return number.astype(y.dtype)
 
 
 def restarted(event: Event, t: Array, y: Array, args: PyTree) -> Float[Array, " dim"]:

@@ -11,13 +11,13 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
-from physml._numerics.extremes import max_of
 from physml.pinn.collocation import CorrectedNetworks
 from physml.pinn.events._event import Event, value
 from physml.solution import Solution, as_solved
 
 _POINTS = 64  # of a window, at which signs are looked at: twice the degree of its polynomial
 _HALVINGS, _NARROWINGS = 64, 90  # until rounding is reached, from the distance of two such points
+_NEAR_ZERO = 1e-4  # the share of a function's size that it may have where it becomes NaN
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -116,7 +116,8 @@ def _locate(
 
     times = _points(solution, high)
     found = jax.vmap(values)(times)
-    rounding = 8 * jnp.finfo(found.dtype).eps * max_of(jnp.abs(found), axis=0)
+    size = jnp.nanmax(jnp.abs(found), axis=0, initial=0.0)
+    rounding = 8 * jnp.finfo(found.dtype).eps * size
     at_start = jnp.where(jnp.abs(found[0]) <= rounding, found[1], found[0])  # no root there
     positive = (found >= 0).at[0].set(jnp.where(first == 0, at_start, first) >= 0)
     flips = positive[1:] != positive[:-1]
@@ -128,10 +129,12 @@ def _locate(
     rising = ~all_of.positive
     directions = jnp.asarray([event.direction for event in events])[all_of.which]
     counted = all_of.there & ((directions == 0) | ((directions > 0) == rising))
-    roots = jnp.where(counted, _bisect(values, all_of), jnp.inf)
+    before, after = _bisect(values, all_of)
+    roots = jnp.where(counted & _known(values, before, after, all_of, size), after, jnp.inf)
     order = jnp.argsort(roots)[:most]
     unseen = jnp.maximum(jnp.sum(flips) - most, 0)
-    return Roots(roots[order], all_of.which[order], rising[order], jnp.sum(counted) + unseen)
+    count = jnp.sum(roots < jnp.inf) + unseen
+    return Roots(roots[order], all_of.which[order], rising[order], count)
 
 
 class _Brackets(NamedTuple):
@@ -159,19 +162,39 @@ def _points(solution: Solution, high: Float[Array, ""]) -> Float[Array, " points
     return jnp.append(jnp.clip(times, solution.t0, high).reshape(-1), high)
 
 
-def _bisect(values: Callable[[Array], Array], brackets: _Brackets) -> Float[Array, " brackets"]:
-    """The root in each interval, to rounding."""
+def _bisect(
+    values: Callable[[Array], Array], brackets: _Brackets
+) -> tuple[Float[Array, " brackets"], Float[Array, " brackets"]]:
+    """The root in each interval, to rounding: the times just before it and just after it."""
 
-    def one(bracket: _Brackets) -> Array:
+    def one(bracket: _Brackets) -> tuple[Array, Array]:
         def halve(_: Array, interval: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = interval
             middle = low + (high - low) / 2
             same = (values(middle)[bracket.which] >= 0) == bracket.positive
             return jnp.where(same, middle, low), jnp.where(same, high, middle)
 
-        return jax.lax.fori_loop(0, _HALVINGS, halve, (bracket.low, bracket.high))[1]
+        return jax.lax.fori_loop(0, _HALVINGS, halve, (bracket.low, bracket.high))
 
     return jax.vmap(one)(brackets)
+
+
+def _known(
+    values: Callable[[Array], Array],
+    before: Float[Array, " brackets"],
+    after: Float[Array, " brackets"],
+    brackets: _Brackets,
+    size: Float[Array, " events"],
+) -> Bool[Array, " brackets"]:
+    """Whether a function changes its sign, and is not NaN beside a root that is none.
+
+    A function such as the square root of what passes zero is close to zero where it becomes NaN.
+    """
+    at = jax.vmap(lambda t, which: values(t)[which])
+    ends = at(before, brackets.which), at(after, brackets.which)
+    lost = jnp.isnan(ends[0]) | jnp.isnan(ends[1])
+    left = jnp.abs(jnp.where(jnp.isnan(ends[0]), ends[1], ends[0]))
+    return ~lost | (left <= _NEAR_ZERO * size[brackets.which])
 
 
 def _hidden(

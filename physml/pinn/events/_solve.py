@@ -1,5 +1,6 @@
 """Solutions that begin anew where something happens."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from physml._numerics import checks
-from physml._numerics.calls import checked, require_instance, summary
+from physml._numerics.calls import check_components, checked, require_instance, summary
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.events._course import Course, Happened
@@ -87,7 +88,8 @@ def solve_events(
 
     Args:
         system, y0, t1, t0, args, rtol, atol, max_window: see `pinn.solve`. Functions of events see
-            states as y0 is written.
+            states as y0 is written. In a window, signs are looked at 64 times: where a function
+            varies faster than the solution does, `max_window` says how fast.
         events: what to look for. Where time runs backwards, events happen in the order of the way,
             and their direction is that along the way.
         ts: times from t0 to t1 at which `solution.ys` is wanted; 1001 evenly spaced ones
@@ -147,13 +149,21 @@ def solve_events(
         f"The solution has reached t = {form.time(course.t)} of t1 = {form.time(t1)} after "
         f"{len(found.times)} events, {course.restarts} of them with a restart."
     )
+    if not np.isfinite(course.y).all():
+        details += f" The last restart has returned {np.asarray(course.y)}."
     return conclude(found, solution.result, "pinn.solve_events", details, throw=throw)
 
 
 def _try(event: Event, t: Array, y: Array, args: PyTree) -> None:
     """Raise what is wrong with a user's functions before anything is solved."""
-    for function in (value, restarted):
-        jax.eval_shape(lambda t, y, function=function: function(event, t, y, args), t, y)
+    for name, function in (("root", value), ("restart", restarted)):
+        check_components(name, functools.partial(_at, function, event, args), t=t, y=y)
+    if np.isnan(value(event, t, y, args)):
+        raise ValueError("root must be a number at t0, got nan")
+
+
+def _at(function: Callable, event: Event, args: PyTree, t: Array, y: Array) -> Array:
+    return function(event, t, y, args)
 
 
 def _columns(happened: list[Happened], like: Array) -> tuple[Array, Array, Array, Array, Array]:

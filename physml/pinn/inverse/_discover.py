@@ -23,7 +23,9 @@ from physml.pinn.inverse._identify import identify
 from physml.pinn.inverse._layout import smoother
 from physml.pinn.inverse._selection import SIGNIFICANT, Scaled, choose, exponents_up_to, sparse
 from physml.results import RESULTS, conclude, is_failure
+from physml.solution import in_vectors
 from physml.systems import System, from_function
+from physml.systems.states import Form
 
 _SHOWN = 3  # rivals that the warning names
 
@@ -99,7 +101,8 @@ def discover(
     Several components may lack terms, which are found and chosen together.
 
     Args:
-        system: the known part of the right-hand side.
+        system: the known part of the right-hand side. States that are no vectors are those of its
+            `structure`; their components are counted, named and observed as in `state_names`.
         ts, ys: the observations, or several `Experiment`s that see the same components, as for
             `identify`.
         component: i, whose equation lacks the term; or several.
@@ -215,9 +218,11 @@ class _Search(NamedTuple):
         start = start if self.t0 is None else min(start, self.t0)
         end = max(float(x.ts[-1]) for x in self.experiments)
         guess = {n: jnp.asarray(x, jnp.float64) for n, x in zip(names, first, strict=True)}
+        structure = getattr(system, "structure", None)
         completed = from_function(
             _Completed(system, self.lacking, names, self.inputs, features, self.known_args),
-            system.dim,
+            None if structure else system.dim,
+            like=structure,
             state_names=system.state_names,
             autonomous=None if system.autonomous else False,
             args=guess,
@@ -275,7 +280,7 @@ def _regress(
     threshold: float,
 ) -> _Regressed:
     """The monomials' coefficients that explain the networks' terms along their solutions."""
-    states = np.concatenate([np.asarray(x.solution.ys) for x in smooth.experiments])
+    states = np.concatenate([np.asarray(in_vectors(x.solution).ys) for x in smooth.experiments])
     columns = _Monomials(exponents).columns(states[:, list(inputs)])
     values = np.asarray(_term(smooth, jnp.asarray(states))).reshape(len(states), -1)
     coefficients = np.stack([sparse(columns, term, threshold) for term in values.T])
@@ -358,9 +363,11 @@ class _Completed(eqx.Module):
         pairs = zip(self.features, self.weights, strict=True)
         return jnp.stack([features(seen) @ args[name] for features, name in pairs])
 
-    def __call__(self, t: ArrayLike, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
+    def __call__(self, t: ArrayLike, y: PyTree, args: PyTree) -> PyTree:
+        form = Form(getattr(self.system, "structure", None))
+        y = y if form.structure is None else form.structure.ravel(y)
         known = self.system(t, y, self.known_args)
-        return known.at[np.asarray(self.components)].add(self.terms(y, args))
+        return form.state(known.at[np.asarray(self.components)].add(self.terms(y, args)))
 
 
 class _Hidden(eqx.Module):

@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import answer, ask, checked
 from physml._numerics.checks import require_count
 from physml._numerics.parts import as_pytree
 from physml.systems._base import Time
+from physml.systems.states import Structure
 
 
 class ImplicitSystem(eqx.Module):
@@ -27,6 +29,8 @@ class ImplicitSystem(eqx.Module):
             start.
         num_hidden: how many of the last components a solution leaves out, because they stay zero
             where the equations agree.
+        structure: of the states as the user writes them, which the other components make up; None
+            for vectors.
     """
 
     equations: Callable
@@ -35,6 +39,7 @@ class ImplicitSystem(eqx.Module):
     state_names: tuple[str, ...] = eqx.field(static=True)
     num_multipliers: int = eqx.field(static=True, default=0)
     num_hidden: int = eqx.field(static=True, default=0)
+    structure: Structure | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         require_count(dim=self.dim)
@@ -63,9 +68,15 @@ class ImplicitSystem(eqx.Module):
 
 
 def implicit_system(
-    equations: Callable, dim: int, state_names: Sequence[str] | None, args: PyTree
+    equations: Callable,
+    dim: int,
+    state_names: Sequence[str] | None,
+    args: PyTree,
+    structure: Structure | None = None,
 ) -> ImplicitSystem:
     """An implicit system whose components have names, made up unless given."""
     require_count(dim=dim)
-    names = tuple(f"y{i}" for i in range(dim)) if state_names is None else tuple(state_names)
-    return ImplicitSystem(as_pytree(equations), args, dim, names)
+    of = Structure.of(np.zeros(dim)) if structure is None else structure
+    names = of.names if state_names is None else tuple(state_names)
+    structure = None if of.is_vector else of
+    return ImplicitSystem(as_pytree(equations), args, dim, names, structure=structure)

@@ -1,6 +1,7 @@
 """Motion that stays where numbers keep their values."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +13,9 @@ from physml._numerics.checks import floating_array, require_count, require_finit
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.systems._base import System
+from physml.systems._problem import flatten_problem
 from physml.systems.constrained._base import ImplicitSystem
+from physml.systems.states import Structure
 
 
 class _Invariant(eqx.Module):
@@ -21,10 +24,15 @@ class _Invariant(eqx.Module):
     system: System
     invariants: Callable
     values: Float[Array, " held"]
+    structure: Structure = eqx.field(static=True)
 
     def at(self, t: Array, y: Array, args: PyTree) -> Array:
-        found = ask("invariants", "invariants(t, y, args)", self.invariants, t, y, args)
-        return jnp.atleast_1d(answer("invariants", "numbers", found, None, y.dtype))
+        def held(t: Array, y: Array) -> Array:
+            form, state = "invariants(t, y, args)", self.structure.unravel(y)
+            found = ask("invariants", form, self.invariants, t, state, args)
+            return jnp.atleast_1d(answer("invariants", "numbers", found, None, y.dtype))
+
+        return self.structure.in_real_numbers(held)(t, y)
 
     def __call__(self, t: Array, y: Array, dy: Array, args: PyTree) -> Array:
         state, rates = y[: self.system.dim], dy[: self.system.dim]
@@ -36,9 +44,9 @@ class _Invariant(eqx.Module):
 
 @checked
 def with_invariants(
-    system: System,
+    system: System | Callable[..., Any],
     invariants: Callable[..., Numbers],
-    y0: Numbers,
+    y0: PyTree,
     *,
     t0: float = 0.0,
     args: PyTree = None,
@@ -53,9 +61,10 @@ def with_invariants(
     equations, their index is 1.
 
     Args:
-        system: an ordinary differential equation.
+        system: an ordinary differential equation, a right-hand side as for `from_function`.
         invariants: `g(t, y, args)`, one number or several that do not depend on each other.
-        y0, t0: the start, whose values of g are held.
+        y0, t0: the start, whose values of g are held. It need not be a vector, see `pinn.solve`;
+            f and g see states like it.
         args: the last argument of both functions where the caller gives none.
 
     Raises:
@@ -71,18 +80,17 @@ def with_invariants(
         >>> held.state_names
         ('y0', 'y1', 'm0')
     """
-    state = floating_array("y0", y0)
-    if state.shape != (system.dim,):
-        raise ValueError(f"y0 must have shape ({system.dim},), got {state.shape}")
-    require_finite("y0", state)
-    nothing = _Invariant(system, as_pytree(invariants), jnp.zeros(0, state.dtype))
+    system, state, form = flatten_problem(system, y0, args, t0=t0)
+    structure = Structure.of(state) if form.structure is None else form.structure
+    nothing = _Invariant(system, as_pytree(invariants), jnp.zeros(0, state.dtype), structure)
     values = nothing.at(jnp.asarray(t0, state.dtype), state, args)
     require_finite("invariants", values)
     if values.ndim != 1:
         raise ValueError(f"invariants must have shape (held,), got {values.shape}")
     names = (*system.state_names, *(f"m{i}" for i in range(len(values))))
-    equations = _Invariant(system, nothing.invariants, values)
-    return ImplicitSystem(equations, args, len(names), names, len(values), len(values))
+    equations = _Invariant(system, nothing.invariants, values, structure)
+    held = len(values)
+    return ImplicitSystem(equations, args, len(names), names, held, held, form.structure)
 
 
 class _Motion(eqx.Module):

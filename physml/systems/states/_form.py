@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -84,6 +85,21 @@ class _Observer:
 
     def __call__(self, y: Any) -> object:
         return ask("observe", "observe(y)", self.function, self.form.state(y))
+
+
+class Path(eqx.Module):
+    """A user's function of the time whose values are states, as one whose values are vectors."""
+
+    name: str = eqx.field(static=True)
+    function: Callable
+    structure: Structure = eqx.field(static=True)
+
+    def __call__(self, t: Array) -> Float[Array, " dim"]:
+        def vector(t: Array) -> Array:
+            found = ask(self.name, f"{self.name}(t)", self.function, t)
+            return self.structure.ravel_answer(self.name, "a state", found, t.dtype)
+
+        return self.structure.in_real_numbers(vector)(t)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import ask, checked, takes
 from physml._numerics.checks import require_count
-from physml._numerics.interpreter import by_pairs
 from physml._numerics.parts import as_pytree
 from physml.systems.states._newton import solve_for
 from physml.systems.states._structure import Structure
@@ -76,7 +75,7 @@ class Solved(eqx.Module):
 
         guess = structure.spread("guess", self.guess, of="x")
         start = jnp.broadcast_to(jnp.asarray(guess, dtype), vectors[0].shape)
-        return structure, by_pairs(residual) if any(structure.is_complex) else residual, start
+        return structure, structure.in_real_numbers(residual), start
 
 
 def _entries(y: Any, order: int) -> tuple:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from physml._numerics.calls import answer, listed, shown
 from physml._numerics.checks import floating_array, is_concrete, require_finite
+from physml._numerics.interpreter import by_pairs
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Structure:
     @property
     def words(self) -> str:
         """The tree with the leaves' shapes, for messages."""
-        return _words(self.tree, [str(shape) for shape in self.shapes])
+        return _words(self.tree, list(map(_leaf_words, self.shapes, self.is_complex)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,6 +76,24 @@ class Structure:
         """The vector of a state of this structure."""
         leaves = self.tree.flatten_up_to(state)
         return jnp.concatenate([_components(leaf) for leaf in leaves])
+
+    def ravel_like(
+        self, name: str, state: PyTree
+    ) -> "tuple[Float[Array, ' components'], Structure | None]":
+        """The vector of a state of this structure, and the structure; or a vector, and None.
+
+        Raises:
+            TypeError, ValueError: as `take_apart_state`; or the structure is another one.
+        """
+        found, vector = take_apart_state(name, state)
+        if found == self:
+            return vector, self
+        if not found.is_vector:
+            raise ValueError(
+                f"{name} must have the structure of the system's states, {self.words}, or shape "
+                f"({self.dim},), got {found.words}"
+            )
+        return vector, None
 
     def ravel_rows(self, name: str, states: PyTree) -> Float[Array, "*num dim"]:
         """The vector of a state as a user has written it, or of several with an axis in front.
@@ -146,6 +165,10 @@ class Structure:
             parts.append(_components(answer(name, leaf_what, leaf, shape, kind)))
         return jnp.concatenate(parts)
 
+    def in_real_numbers(self, function: Callable[..., Array]) -> Callable[..., Array]:
+        """A function of real arrays that computes with states, complex numbers in it by pairs."""
+        return by_pairs(function) if any(self.is_complex) else function
+
     def spread(self, name: str, value: Any, of: str = "y0") -> Any:
         """A number for all components, or a tree of numbers like the state, as one for each.
 
@@ -193,6 +216,21 @@ class Structure:
         for count in counts:
             yield jax.lax.slice_in_dim(vector, at, at + count, axis=-1)
             at += count
+
+
+def ravel_numbers(name: str, what: str, value: object) -> Float[Array, " components"]:
+    """The vector of the numbers in any tree that a user's function has returned.
+
+    Raises:
+        TypeError: the value is None, or holds no numbers.
+    """
+    if value is None:
+        answer(name, what, value)
+    numbers = []
+    for leaf in jax.tree.leaves(value):
+        pair = isinstance(leaf, Array) and jnp.iscomplexobj(leaf)
+        numbers.append(answer(name, what, leaf, None, leaf.dtype if pair else None))
+    return Structure.of(numbers).ravel(numbers)
 
 
 def complex_dtype(dtype: DTypeLike) -> DTypeLike:
@@ -270,12 +308,17 @@ def _words(tree: Any, leaves: list[str]) -> str:
     return str(jax.tree.unflatten(tree, [_Bare(text) for text in leaves]))
 
 
+def _leaf_words(shape: tuple[int, ...], is_complex: bool) -> str:
+    return f"{shape} complex" if is_complex else str(shape)
+
+
 def _words_of(value: object) -> str:
     """What a tree is, by the shapes of its leaves."""
 
-    def of(leaf: object) -> _Bare:
-        numeric = hasattr(leaf, "shape") or np.isscalar(leaf)
-        return _Bare(str(np.shape(leaf)) if numeric else shown(leaf))  # pyright: ignore
+    def of(leaf: Any) -> _Bare:
+        if not (hasattr(leaf, "shape") or np.isscalar(leaf)):
+            return _Bare(shown(leaf))
+        return _Bare(_leaf_words(getattr(leaf, "shape", ()), jnp.iscomplexobj(leaf)))
 
     return str(jax.tree.map(of, value, is_leaf=_is_leaf))
 

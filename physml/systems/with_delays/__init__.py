@@ -2,6 +2,7 @@
 
 from physml.systems.with_delays._base import Delay as Delay
 from physml.systems.with_delays._base import DelayedSystem as DelayedSystem
+from physml.systems.with_delays._function import FunctionDelayedSystem as FunctionDelayedSystem
 from physml.systems.with_delays._function import delayed as delayed
 from physml.systems.with_delays._known import IkedaDelay as IkedaDelay
 from physml.systems.with_delays._known import MackeyGlass as MackeyGlass

@@ -1,8 +1,10 @@
 """A system with delays from a user's own right-hand side."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -11,6 +13,7 @@ from physml._numerics.checks import is_concrete
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.systems._base import Time, as_parameter
+from physml.systems.states import Structure
 from physml.systems.with_delays._base import Delay, DelayedSystem
 
 
@@ -20,6 +23,16 @@ class FunctionDelayedSystem(DelayedSystem):
     function: Callable
     delays: tuple[Delay, ...]
     args: PyTree
+    structure: Structure | None = eqx.field(static=True, default=None)
+    """How the functions see a state. None for a vector."""
+
+    def of(self, structure: Structure) -> "FunctionDelayedSystem":
+        """The same system, whose functions see states of a structure."""
+        delays = tuple(
+            _Delay(f"delays[{i}]", delay, structure) if callable(delay) else delay
+            for i, delay in enumerate(self.delays)
+        )
+        return dataclasses.replace(self, delays=delays, structure=structure)
 
     def rate(
         self,
@@ -29,9 +42,33 @@ class FunctionDelayedSystem(DelayedSystem):
         args: PyTree,
     ) -> Array:
         args = self.args if args is None else args
-        form = "f(t, y, delayed_ys, args)"
-        dy = ask("f", form, self.function, t, y, delayed, args)
-        return answer("f", "dy/dt", dy, y.shape, y.dtype)
+        form, structure = "f(t, y, delayed_ys, args)", self.structure
+        if structure is None:
+            dy = ask("f", form, self.function, t, y, delayed, args)
+            return answer("f", "dy/dt", dy, y.shape, y.dtype)
+
+        def single(t: Array, y: Array, delayed: Array) -> Array:
+            past = tuple(structure.unravel(row) for row in delayed)
+            dy = ask("f", form, self.function, t, structure.unravel(y), past, args)
+            return structure.ravel_answer("f", "dy/dt", dy, y.dtype)
+
+        return structure.in_real_numbers(single)(t, y, delayed)
+
+
+class _Delay(eqx.Module):
+    """A delay that depends on a state that is no vector."""
+
+    name: str = eqx.field(static=True)
+    function: Callable
+    structure: Structure = eqx.field(static=True)
+
+    def __call__(self, t: Time, y: Float[Array, " dim"], args: PyTree) -> Float[Array, ""]:
+        def single(t: Array, y: Array) -> Array:
+            form, state = "delay(t, y, args)", self.structure.unravel(y)
+            found = ask(self.name, form, self.function, t, state, args)
+            return answer(self.name, "a number", found, (), y.dtype)
+
+        return self.structure.in_real_numbers(single)(t, y)
 
 
 @checked
@@ -46,7 +83,9 @@ def delayed(
     Args:
         f: `f(t, y, delayed_ys, args)` returns dy/dt for one state `y` of shape (dim,);
             `delayed_ys` has shape (delays, dim). JAX traces it. It gets no delayed rates of change:
-            neutral equations are not of this kind.
+            neutral equations are not of this kind. Where the history is a state that is no vector
+            (a dict, a tuple, an array of another shape, complex numbers), `y` is such a state,
+            `delayed_ys` is a tuple of one for each delay, and dy/dt has the same structure.
         delays: one or several, each a positive number in units of time, or a function
             `delay(t, y, args)` whose value is positive along the solution.
         args: any pytree, the last argument of `f` and of the delays where the caller gives none.
