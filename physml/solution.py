@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete, require_installed, require_positive
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml._types import Numbers
 from physml.results import RESULTS
 from physml.systems.states import Form, Structure

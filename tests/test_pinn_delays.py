@@ -209,24 +209,10 @@ def test_a_history_that_is_a_solution_backwards_or_beyond_the_start():
         assert np.all(errors <= 10 * estimates + 1e-15)
 
 
-def test_a_history_that_is_too_short_is_refused():
-    system = systems.delayed(lambda t, y, past, args: -past[0], 2.0)
-    for history, t0 in ((_decay(-1.0, 0.0), 0.0), (_decay(-4.0, 0.0), 1.0)):
-        with pytest.raises(ValueError, match="history must be known from t = "):
-            pinn.solve_delays(system, history, t0 + 1.0, t0=t0)
-    tree = pinn.solve(lambda t, y: {"a": -y["a"]}, {"a": 1.0}, 0.0, t0=-3.0)
-    with pytest.raises(ValueError, match="history must have states that are vectors, got"):
-        pinn.solve_delays(system, tree, 1.0)
-    growing = systems.delayed(lambda t, y, past, args: -past[0], lambda t, y, args: 0.5 + 2 * t)
-    with pytest.warns(UserWarning, match="has reached t = 0.[45]"):  # t - delay = -1 at t = 0.5
-        solution = pinn.solve_delays(growing, _decay(-1.0, 0.0), 1.0, throw=False)
-    assert float(solution.t1) <= 0.5 + 1e-9
-
-
 def test_what_cannot_be_solved_is_said():
     with pytest.raises(ValueError, match=r"delays\[0\] must be positive and finite, got -1.0"):
         systems.delayed(lambda t, y, past, args: y, -1.0)
-    with pytest.raises(TypeError, match=r"delays\[0\] must be a number"):
+    with pytest.raises(TypeError, match="delays must hold real numbers"):
         systems.delayed(lambda t, y, past, args: y, ["1"])
     vanishing = systems.delayed(lambda t, y, past, args: -past[0], lambda t, y, args: 0.0 * t)
     with pytest.raises(ValueError, match=r"delays\[0\] must be positive and finite, got 0.0 at t"):

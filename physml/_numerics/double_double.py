@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 
 _PI = Fraction("3.14159265358979323846264338327950288419716939937510582")
 _LN2 = Fraction("0.69314718055994530941723212145817656807550013436025525")

@@ -7,10 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from physml._numerics.extremes import max_of
-
 ROUNDINGS = 32.0  # the rounding of f, in units of its change when u changes by one epsilon
 _TRUSTED = 1e-2  # the largest relative error of a component that is looked at after a step
+
+
+def max_of(
+    x: Float[Array, "..."], axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """The largest numbers along axes, NaN where one of them is.
+
+    On CPUs XLA compiles `jnp.max` of some thousand numbers to instructions that forget a NaN, and
+    with it what was largest before (openxla/xla issue 21461): a solution that is lost would look as
+    one without error.
+    """
+    lost = jnp.any(jnp.isnan(x), axis, keepdims=keepdims)
+    return jnp.where(lost, jnp.nan, jnp.max(x, axis, keepdims=keepdims))  # noqa: TID251
+
+
+def min_of(
+    x: Float[Array, "..."], axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """The smallest numbers along axes, NaN where one of them is; see `max_of`."""
+    return -max_of(-x, axis, keepdims=keepdims)
 
 
 def in_units(

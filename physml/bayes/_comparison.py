@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_finite, require_not_empty
-from physml._numerics.extremes import max_of, min_of
+from physml._numerics.units import max_of, min_of
 from physml.bayes._posterior import Posterior
 
 _SETTLED_DRAWS = 30  # shape parameters that the posterior mean of k is averaged over, at least

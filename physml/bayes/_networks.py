@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from physml import fit
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_finite, require_key
-from physml._numerics.extremes import max_of, min_of
+from physml._numerics.units import max_of, min_of
 from physml._types import FeatureNetwork
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
 from physml.bayes._flat import Flat, LastLayerRows, LinearisedRows

@@ -22,7 +22,7 @@ from physml._numerics.checks import (
     require_one_of,
     require_share,
 )
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml._types import Numbers
 from physml.bayes._diagnostics import effective_sample_size, split_rhat
 from physml.bayes._model import EquationModel, at_times, equation_model, first_point, noise_of

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml import fit
 from physml._numerics.checks import is_concrete
-from physml._numerics.extremes import max_of, min_of
+from physml._numerics.units import max_of, min_of
 from physml.results import RESULTS, raise_if_interrupted
 
 LogDensity = Callable[[Float[Array, " q"]], Float[Array, ""]]

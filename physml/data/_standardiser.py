@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics import checks
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.data._arguments import require_arrays
 
 

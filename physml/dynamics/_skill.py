@@ -17,7 +17,7 @@ from physml._numerics.checks import (
     require_inner_share,
     require_positive,
 )
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.dynamics._forecast import (
     ValidTime,
     errors_of,

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked, require_fields
 from physml._numerics.checks import require_positive
-from physml._numerics.extremes import max_of
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart, traced
+from physml._numerics.units import max_of
 from physml._types import Residual
 from physml.fit._fit import Fit, Model, concluded
 from physml.fit._gradient import FitState

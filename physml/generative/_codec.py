@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import floating_array, require_count, require_finite
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.nn import Autoencoder, Variational
 
 Network = Autoencoder | Variational

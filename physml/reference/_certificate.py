@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.extremes import max_of
-from physml._numerics.units import rounding
+from physml._numerics.units import max_of, rounding
 from physml.solution import Solution
 from physml.systems import System
 

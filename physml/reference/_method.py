@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.extremes import max_of
-from physml._numerics.units import in_units, rounding, seen_on_the_way
+from physml._numerics.units import in_units, max_of, rounding, seen_on_the_way
 from physml.systems import System
 
 _LOOKS = 8  # at the right-hand side, to see what rounding leaves of it

@@ -12,8 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.devices import AXIS, ROWS, WHOLE
-from physml._numerics.extremes import max_of
-from physml._numerics.units import in_units, rounding, seen_on_the_way
+from physml._numerics.units import in_units, max_of, rounding, seen_on_the_way
 from physml.systems import System
 
 # Equal steps in an interval; where more are needed, steps follow what happens inside, as at a kink.

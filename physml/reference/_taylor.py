@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 from physml._numerics import checks
 from physml._numerics import double_double as dd
 from physml._numerics.calls import checked
-from physml._numerics.extremes import max_of, min_of
+from physml._numerics.units import max_of, min_of
 from physml.step_maps import StepMap
 from physml.systems import System
 

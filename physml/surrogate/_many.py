@@ -14,7 +14,7 @@ from physml import dynamics, nn
 from physml import fit as fitting
 from physml._numerics.calls import checked
 from physml._numerics.checks import check_scale
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.data import Trajectories
 from physml.surrogate._rows import cast
 from physml.surrogate._stepper import Stepper

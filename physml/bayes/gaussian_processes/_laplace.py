@@ -10,7 +10,7 @@ from jax.nn import log_sigmoid, sigmoid
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Float
 
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 
 _NEWTON_STEPS = 100  # at most; ten are usual
 _FRACTIONS = 0.5 ** np.arange(8)  # of a Newton step, of which the best is taken

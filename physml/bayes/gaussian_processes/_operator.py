@@ -20,7 +20,7 @@ from physml._numerics.checks import (
     require_not_negative,
 )
 from physml._numerics.compiled import compiled
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml._types import Numbers
 from physml.bayes.gaussian_processes._kernels import RBF, AnyKernel, as_arrays
 from physml.bayes.gaussian_processes._search import Found, maximise, positive_parameters, verdict

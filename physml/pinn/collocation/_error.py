@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import all_nodes
+from physml._numerics.units import max_of
 from physml.pinn.collocation._linearised import VectorField, defect, linearise, nodes_in
 from physml.pinn.collocation._pieces import Polynomials
 from physml.solution import Dense

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from physml._numerics.compiled import constant
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 
 _LEAST_BLOCK = 16  # smaller ones cost as much
 _FEWEST_BLOCKS = 6  # with fewer, dense matrices cost as much

@@ -4,9 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import gauss
-from physml._numerics.units import in_units
+from physml._numerics.units import in_units, max_of
 from physml.pinn.collocation._linearised import Nodes
 
 _GROUP = 4  # Legendre coefficients that are looked at together: single ones may be zero

@@ -23,10 +23,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from physml._numerics import double_double as dd
-from physml._numerics.extremes import max_of
 from physml._numerics.interpreter import in_double_double
 from physml._numerics.quadrature import Quadrature, gauss
-from physml._numerics.units import powers_of_two
+from physml._numerics.units import max_of, powers_of_two
 
 VectorField = Callable[[Array, Float[Array, "dim *batch"]], Float[Array, "dim *batch"]]
 """f(t, y), of one time or a time for each member of a trailing batch."""

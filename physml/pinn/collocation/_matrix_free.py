@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from physml._numerics.extremes import max_of
-from physml._numerics.units import powers_of_two
+from physml._numerics.units import max_of, powers_of_two
 from physml.pinn.collocation import _stages
 from physml.pinn.collocation._iteration import accelerate
 from physml.pinn.collocation._jacobian import Band, Blocks, jacobian_of

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import legendre_polynomials, legendre_transform, piece_at
-from physml._numerics.units import in_units
+from physml._numerics.units import in_units, max_of
 from physml.nn import FeatureNetwork
 from physml.solution import Differentiated
 

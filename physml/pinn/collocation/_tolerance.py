@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 
 
 class Tolerance(NamedTuple):

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
-from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import interpolation, radau
-from physml._numerics.units import ROUNDINGS, in_units, responses
+from physml._numerics.units import ROUNDINGS, in_units, max_of, responses
 from physml.pinn.collocation import Tolerance
 from physml.pinn.constraints._equation import Equation
 

@@ -12,9 +12,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Shaped
 from physml._numerics.calls import checked
 from physml._numerics.checks import is_concrete, require_increasing
 from physml._numerics.devices import ROWS, mesh_of_rows, on_each, on_host, placed
-from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import piece_at
-from physml._numerics.units import rounding
+from physml._numerics.units import max_of, rounding
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import Polynomials, Tables

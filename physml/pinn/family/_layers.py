@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.extremes import max_of
-from physml._numerics.units import in_units, rounding
+from physml._numerics.units import in_units, max_of, rounding
 from physml.pinn.collocation import (
     Tables,
     Tolerance,

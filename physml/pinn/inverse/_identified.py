@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from physml._numerics.calls import checked, summary
 from physml._numerics.checks import is_concrete, require_inner_share
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.pinn.collocation import Parameters
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit

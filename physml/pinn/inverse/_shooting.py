@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.noises import Whitened
 from physml.pinn.collocation import Parameters, defect, nodes_in
 from physml.pinn.inverse._layout import Layout

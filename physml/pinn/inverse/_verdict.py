@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from physml._numerics.extremes import max_of, min_of
+from physml._numerics.units import max_of, min_of
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._levenberg_marquardt import ShootingFit
 from physml.pinn.inverse._shooting import ShootingProblem

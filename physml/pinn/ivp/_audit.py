@@ -8,8 +8,8 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Array, Float
 
-from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import all_nodes, gauss, interpolation
+from physml._numerics.units import max_of
 from physml.pinn.collocation import Nodes, Tables, VectorField, rounding_of
 
 # A fit's residual is larger at a window's ends than between its points, where the spans are

@@ -9,14 +9,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import largest_of_batch, map_used, where_needed
 from physml._numerics.double_double import DoubleDouble, add, exact, neg
-from physml._numerics.extremes import max_of
 from physml._numerics.quadrature import (
     all_nodes,
     interpolation,
     legendre_coefficients,
     legendre_transform,
 )
-from physml._numerics.units import ROUNDINGS, in_units
+from physml._numerics.units import ROUNDINGS, in_units, max_of
 from physml.pinn.collocation import (
     FEW_COMPONENTS,
     Error,

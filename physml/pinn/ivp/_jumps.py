@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from physml._numerics.extremes import max_of, min_of
+from physml._numerics.units import max_of, min_of
 from physml.pinn.collocation import VectorField
 
 _ROUNDS, _POINTS = 7, 48

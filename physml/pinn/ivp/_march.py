@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from physml._numerics.batch import largest_of_batch
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.pinn.collocation import Tables, Tolerance
 from physml.pinn.ivp._acceptance import Search, decide, no_search
 from physml.pinn.ivp._audit import Place

@@ -7,8 +7,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from physml._numerics.batch import where_needed
-from physml._numerics.extremes import max_of
-from physml._numerics.units import ROUNDINGS, in_units, powers_of_two, response, responses, rounding
+from physml._numerics.units import (
+    ROUNDINGS,
+    in_units,
+    max_of,
+    powers_of_two,
+    response,
+    responses,
+    rounding,
+)
 from physml.pinn.collocation import (
     Tables,
     Tolerance,

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from physml._numerics.extremes import max_of
-from physml._numerics.units import ROUNDINGS
+from physml._numerics.units import ROUNDINGS, max_of
 from physml.pinn.space_time._elements import AxisTable
 from physml.pinn.space_time._jets import Derivative, PointResidual, stacked, taylor
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.extremes import max_of
+from physml._numerics.units import max_of
 from physml.pinn.space_time._equations import (
     Box,
     SlabEquation,

@@ -13,8 +13,7 @@ from physml._numerics.checks import (
     require_finite,
     require_positive,
 )
-from physml._numerics.extremes import max_of
-from physml._numerics.units import powers_of_two, rounding
+from physml._numerics.units import max_of, powers_of_two, rounding
 from physml.systems import System
 
 _ERROR = 0.1  # of a step of the probe, relative to what the state has been so far

@@ -17,8 +17,8 @@ from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.devices import mesh_of
-from physml._numerics.extremes import max_of
 from physml._numerics.interrupt import ctrl_c
+from physml._numerics.units import max_of
 from physml._types import Numbers
 from physml.pinn.collocation import Error, estimate
 from physml.pinn.training._adversarial import Adversarial

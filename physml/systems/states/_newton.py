@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from physml._numerics.extremes import max_of, min_of
-from physml._numerics.units import in_units, rounding
+from physml._numerics.units import in_units, max_of, min_of, rounding
 
 _MOST_STEPS, _MOST_HALVINGS = 50, 10
 _LOOKS = 2  # at the function, to see what rounding leaves of it

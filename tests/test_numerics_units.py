@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml._numerics.extremes import max_of, min_of
+from physml._numerics.units import max_of, min_of
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 31), (6000,), (200, 30), (70, 3, 31)])
