@@ -58,12 +58,11 @@ class Discovery(NamedTuple):
     def __str__(self) -> str:
         terms = zip(self.names, self.coefficients, self.sd, self.components, strict=True)
         completed: Any = self.found.system
-        lacking = completed.function.components
-        lines: dict[int, list[str]] = {i: [] for i in lacking}
+        lines: dict[int, list[str]] = {i: [] for i in completed.function.components}
         for name, value, sd, component in terms:
             lines[component].append(f"{value:+.4g} (± {sd:.1g}) {name}")
-        if len(lacking) == 1:
-            return " ".join(lines[lacking[0]])
+        if len(lines) == 1:
+            return " ".join(*lines.values())
         variables = self.found.system.state_names
         return "\n".join(f"d{variables[i]}/dt: {' '.join(words)}" for i, words in lines.items())
 

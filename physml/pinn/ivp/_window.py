@@ -133,10 +133,7 @@ class _Ansatz(NamedTuple):
         return -jnp.outer(self.slope, self.tables.weights @ self.tables.slopes)
 
     def picard(self, carry: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
-        """A fixed-point step: subtract the residual's projection on the derivative features.
-
-        Its size is in units of round-off.
-        """
+        """A fixed-point step by the residual's projection; its size is in units of round-off."""
         coefficients, _ = carry
         tables = self.tables
         u = self.values(coefficients, tables.values, tables.points)
