@@ -332,7 +332,7 @@ def _carry(
         new = inside + linearised.change(c, integrals[:-1])
         size, moved = (max_of(jnp.abs(x), axis=1) for x in (new, new - c))
         enough = root * (size + eps * units)  # the next pass sees what this leaves
-        diverges = ~(max_of(moved / units) < limit)
+        diverges = ~(max_of(moved / units) <= limit)
         return new, jnp.where(diverges, jnp.inf, max_of(in_units(moved, enough, jnp.inf)))
 
     c, last, _ = iterate(step, inside, enough=1.0, limit=jnp.inf)
