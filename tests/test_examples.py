@@ -42,13 +42,16 @@ def docstrings():
 
 
 EXAMPLES = dict(docstrings())
-SLOW = {  # what compiles for more than two seconds
+SLOW = {  # what compiles for long
     "physml.bayes._posterior.posterior",
+    "physml.pinn.delays._solve.solve_delays",
+    "physml.pinn.events._solve.solve_events",
     "physml.pinn.inverse._discover.discover",
     "physml.pinn.inverse._identify.identify",
     "physml.pinn.space_time._pde.pde",
     "physml.pinn.space_time.boxes._on_grid.on_grid",
     "physml.pinn.training._train.train",
+    "physml.systems.states._higher_order.from_residual",
 }
 
 

@@ -286,21 +286,18 @@ def test_time_dependent_and_backwards_by_networks():
 
 def test_events_of_trees():
     """A ball that is thrown up against a ceiling, forwards and back."""
-    fall = systems.second_order(lambda t, x, v: -10.0 + 0 * x)
+    fall = systems.second_order(lambda t, x, v, args: -10.0 + 0 * x)
     ceiling = pinn.Event(
-        lambda t, y, args: y[0] - 1.0, restart=lambda t, y, args: (y[0], -0.5 * y[1])
+        lambda t, y, args: y[0] - 1.0, restart=lambda t, y, args: (y[0], -args * y[1])
     )
-    up = pinn.solve_events(fall, (0.0, 6.0), 0.5, ceiling)
+    up = pinn.solve_events(fall, (0.0, 6.0), 0.5, ceiling, args=0.5)
     first = (6.0 - np.sqrt(16.0)) / 10
     assert up.times.shape == (1,)
     np.testing.assert_allclose(up.times, [first], atol=1e-15)
     np.testing.assert_allclose([up.before[1][0], up.after[1][0]], [4.0, -2.0], rtol=1e-14)
     since = 0.5 - first
     np.testing.assert_allclose(up(0.5)[0], 1.0 - 2 * since - 5 * since**2, atol=1e-14)
-    again = pinn.Event(
-        lambda t, y, args: y[0] - 1.0, restart=lambda t, y, args: (y[0], -2.0 * y[1])
-    )
-    back = pinn.solve_events(fall, up(0.5), 0.0, again, t0=0.5)
+    back = pinn.solve_events(fall, up(0.5), 0.0, ceiling, t0=0.5, args=2.0)
     np.testing.assert_allclose(back.times, [first], atol=1e-14)
     np.testing.assert_allclose([back(0.0)[0], back(0.0)[1]], [0.0, 6.0], atol=1e-13)
     assert back.solution.t1 == 0.0
@@ -317,20 +314,34 @@ LATE = systems.delayed(
 )
 
 
-def test_delays_of_trees():
-    """Each delay sees a state; and an earlier solution is a history."""
-    begun = pinn.solve_delays(LATE, {"z": 1.0 + 0j, "x": [1.0, 2.0]}, 2.5, atol={"z": 0, "x": 0})
-    went_on = pinn.solve_delays(LATE, begun, 3.25, t0=2.5)
-    for solution, t in ((begun, 0.5), (begun, 1.75), (begun, 2.5), (went_on, 3.25)):
-        found, error = solution(t), solution.error_estimate(t)
-        off = abs(complex(found["z"]) - by_steps(t, 1j))
-        assert off <= 1e-15 + 10 * float(error["z"]) and off < 1e-13
-        wanted = by_steps(t, -1.0) * np.array([1.0, 2.0])
-        np.testing.assert_allclose(found["x"], wanted, atol=1e-14)
-        assert error["x"].shape == (2,) and error["z"].dtype == np.float64
-    assert begun.ys["x"].shape == (1001, 2) and went_on.structure == begun.structure
+@pytest.fixture(scope="module")
+def late():
+    return pinn.solve_delays(LATE, {"z": 1.0 + 0j, "x": [1.0, 2.0]}, 2.5, atol={"z": 0, "x": 0})
 
 
+def check_late(solution, t):
+    found, error = solution(t), solution.error_estimate(t)
+    off = abs(complex(found["z"]) - by_steps(t, 1j))
+    assert off <= 1e-15 + 10 * float(error["z"]) and off < 1e-13
+    np.testing.assert_allclose(found["x"], by_steps(t, -1.0) * np.array([1.0, 2.0]), atol=1e-14)
+    assert error["x"].shape == (2,) and error["z"].dtype == np.float64
+
+
+@pytest.mark.parametrize("t", [0.5, 1.75, 2.5])
+def test_delays_of_trees(late, t):
+    """Each delay sees a state."""
+    check_late(late, t)
+    assert late.ys["x"].shape == (1001, 2)
+
+
+@pytest.mark.slow
+def test_an_earlier_solution_of_trees_is_a_history(late):
+    went_on = pinn.solve_delays(LATE, late, 3.25, t0=2.5)
+    check_late(went_on, 3.25)
+    assert went_on.structure == late.structure
+
+
+@pytest.mark.slow
 def test_a_delay_of_a_number_that_depends_on_it():
     """y' = y y(log y) / t, whose solution is exp(t / e) from t = e on."""
     neves = systems.delayed(
@@ -384,6 +395,7 @@ def test_invariants_of_trees():
     assert solution.stats["multipliers"].shape == (1,)
 
 
+@pytest.mark.slow
 def test_discover_in_what_is_written_as_a_tree():
     """The cubic damping that an oscillator lacks."""
     ts = np.linspace(0.0, 6.0, 150)
