@@ -76,12 +76,13 @@ def solve_delays(
         t0: where the solution begins.
         y0: the state at `t0`, if it is not history(t0).
         history_jumps: times before `t0` at which the history or its slope jumps. Others are found,
-            at the cost of narrow windows.
+            at the cost of narrow windows. Those of an earlier solution with delays are known.
         max_legs: the number of legs after which to stop.
         throw: raise if the solution stops before `t1`; otherwise `solution.result` says why.
 
     Returns:
-        A `Solution` from `t0` to `t1`; `stats["breaks"]` are the breaking points that were kept.
+        A `Solution` from `t0` to `t1`; `stats["breaks"]` are the breaking points that were kept,
+        and `stats["break_orders"]` the orders of the derivatives that jump there.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision; a delay that
@@ -118,6 +119,9 @@ def solve_delays(
     breaks = Breaks(fixed)
     for time in (*jumps, t0):
         breaks.add(time, 0)
+    for time, order in _breaks_of(history):
+        if time < t0:
+            breaks.add(time, order)
     memory = max(fixed) if len(fixed) == len(system.delays) else np.inf
     earlier = None
     if isinstance(history, Solution) and history.error is not None:
@@ -137,8 +141,11 @@ def solve_delays(
                 result = RESULTS.max_steps_reached
     result = RESULTS.successful if result is None else result
     solution = join(course.legs, ts, result)
-    kept = jnp.asarray(breaks.times, y.dtype)
-    solution = eqx.tree_at(lambda s: s.stats, solution, solution.stats | {"breaks": kept})
+    kept = {
+        "breaks": jnp.asarray(breaks.times, y.dtype),
+        "break_orders": jnp.asarray(breaks.orders),
+    }
+    solution = eqx.tree_at(lambda s: s.stats, solution, solution.stats | kept)
     solution = as_written(solution, form)
     details = f"The solution has reached t = {course.t} of t1 = {t1} in {len(course.legs)} legs."
     return conclude(solution, solution.result, "pinn.solve_delays", details, throw=throw)
@@ -155,6 +162,15 @@ def _check_functions(system: DelayedSystem, t: Array, y: Array, args: PyTree) ->
         check_components(f"delays[{i}]", own, t=t, y=y)
     past = jnp.broadcast_to(y, (len(system.delays), y.size))
     check_components("f", rate, t=t, y=y, delayed_ys=past)
+
+
+def _breaks_of(history: PyTree) -> list[tuple[float, int]]:
+    """Where an earlier solution with delays is not smooth, and which derivative jumps there."""
+    stats = history.stats if isinstance(history, Solution) else {}
+    if "break_orders" not in stats:
+        return []
+    times, orders = (np.asarray(stats[name]).tolist() for name in ("breaks", "break_orders"))
+    return list(zip(times, orders, strict=True))
 
 
 def _require_known(
