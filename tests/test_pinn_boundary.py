@@ -281,6 +281,7 @@ def test_branches_that_cross():
     ({"conditions": lambda a, b: [a[0], b[0], b[1]]}, r"got shape \(3,\)"),
     ({"conditions": lambda a: a}, r"called as conditions\(y0, y1\)", TypeError),
     ({"conditions": lambda a, b: [a[0], b[2]]}, "conditions must use .*got .*2"),
+    ({"conditions": lambda a, b: (a[0] == 0, b[0] == 1)}, "conditions .* truth values", TypeError),
     ({"free": ("k",)}, "free must name parameters"),
     ({"guess": [1.0, 2.0, 3.0]}, "guess must have shape"),
     ({"guess": lambda t: [t]}, r"guess must return a state of shape \(2,\)"),
@@ -342,6 +343,7 @@ def test_orbits_and_branches_of_states_as_written():
     ({"guess": None}, "guess must be given where the system is a function", TypeError),
     ({"conditions": lambda a, b: (a[0],)}, "conditions must return 2 numbers"),
     ({"conditions": lambda a, b: None}, "conditions must return numbers", TypeError),
+    ({"conditions": lambda a, b: a[0] == b[0]}, "conditions .* truth values", TypeError),
     ({"conditions": lambda a, b: "no"}, "conditions must return numbers", TypeError),
 )
 def test_refusals_of_states_as_written(wrong):

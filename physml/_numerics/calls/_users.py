@@ -94,7 +94,7 @@ def answer(
         dtype: the dtype to which the array is converted; None leaves it as it is.
 
     Raises:
-        TypeError: the value is None, or not real numbers.
+        TypeError: the value is None, or not real numbers; truth values are none.
         ValueError: the value has another shape.
     """
     wanted = what if shape is None else f"{what} of shape {shape}"
@@ -109,6 +109,11 @@ def answer(
         raise TypeError(
             f"{name} must return {wanted}, as an array or a list of numbers, got {got}"
         ) from None
+    if array.dtype == bool:
+        raise TypeError(
+            f"{name} must return {wanted}, got truth values: write a difference in place of a "
+            "comparison, or multiply by 1.0 if 0 and 1 are meant"
+        )
     allowed = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
     if jnp.issubdtype(array.dtype, jnp.complexfloating) and not allowed:
         raise TypeError(

@@ -67,13 +67,7 @@ class Event:
 def value(event: Event, t: Array, y: Array, args: PyTree) -> Float[Array, ""]:
     """The function whose roots are the event."""
     found = ask("root", "root(t, y, args)", event.root, t, y, args)
-    number = answer("root", "a number", found, ())
-    if number.dtype == bool:
-        raise TypeError(
-            "root must return a number that passes through zero, got True or False: write "
-            "y[0] - 1.0 for y[0] > 1.0"
-        )
-    return number.astype(y.dtype)
+    return answer("root", "a number that passes through zero", found, (), y.dtype)
 
 
 def restarted(event: Event, t: Array, y: Array, args: PyTree) -> Float[Array, " dim"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from physml._numerics import checks
-from physml._numerics.calls import answer, ask
+from physml._numerics.calls import answer, ask, check_components
 from physml._numerics.parts import as_pytree
 from physml.pinn.collocation import Parameters
 from physml.pinn.inverse._experiments import Experiment, Observe
@@ -156,6 +156,7 @@ def _observation(
         return answer("observe", "numbers", ask("observe", "observe(y)", observe, y))
 
     out = jax.eval_shape(seen, state)
+    check_components("observe", seen, y=state)
     if out.shape != (columns,) or out.dtype != state.dtype:
         raise ValueError(
             f"ys must have a column for each number that observe gives, of shape {out.shape} and "
