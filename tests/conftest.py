@@ -31,7 +31,8 @@ def pytest_configure(config):
 def compile_quickly():
     """Let XLA optimise little: compiling is most of the time of the tests that are not slow.
 
-    The slow tests, the scripts that tests start, and `as_compiled_for_users` compile as users do.
+    The slow tests and `as_compiled_for_users` compile as users do, and so does what tests start in
+    processes of its own, if they do not use `started_quickly`.
     """
     jax.config.update("jax_disable_most_optimizations", True)
     flags = os.environ.get("XLA_FLAGS", "")
@@ -74,6 +75,12 @@ def as_compiled_for_users():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def started_quickly(monkeypatch):
+    """What a test starts in processes of its own is compiled with few of XLA's optimisations."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ def blocks(page, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("started_quickly")
 @pytest.mark.parametrize("pages", [PAGES[::2], PAGES[1::2]], ids=["one half", "the other"])
 def test_pages(pages, tmp_path):
     """A page's examples run in a row, as a user's do; text blocks are what they print."""

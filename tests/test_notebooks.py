@@ -16,6 +16,7 @@ def cells(path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("started_quickly")
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_runs(source, tmp_path):
     # A percent-format notebook is a script; its magics are comments there.

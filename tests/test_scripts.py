@@ -112,6 +112,7 @@ TWICE = {"digits_grid", "fourier", "inverse", "oscillator", "pinn_lorenz", "pinn
 
 
 @pytest.mark.slow  # half a minute's compiling and more
+@pytest.mark.usefixtures("started_quickly")
 @pytest.mark.parametrize(
     "script", [path for path in SCRIPTS if path.stem != "lorenz"], ids=lambda path: path.stem
 )
