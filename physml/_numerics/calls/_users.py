@@ -94,7 +94,7 @@ def answer(
         dtype: the dtype to which the array is converted; None leaves it as it is.
 
     Raises:
-        TypeError: the value is None, or not real numbers; truth values are none.
+        TypeError: the value is None, or not real numbers, or truth values in place of a `dtype`.
         ValueError: the value has another shape.
     """
     wanted = what if shape is None else f"{what} of shape {shape}"
@@ -109,7 +109,7 @@ def answer(
         raise TypeError(
             f"{name} must return {wanted}, as an array or a list of numbers, got {got}"
         ) from None
-    if array.dtype == bool:
+    if array.dtype == bool and dtype is not None:
         raise TypeError(
             f"{name} must return {wanted}, got truth values: write a difference in place of a "
             "comparison, or multiply by 1.0 if 0 and 1 are meant"
