@@ -229,7 +229,10 @@ def ravel_numbers(name: str, what: str, value: object) -> Float[Array, " compone
     numbers = []
     for leaf in jax.tree.leaves(value):
         pair = isinstance(leaf, Array) and jnp.iscomplexobj(leaf)
-        numbers.append(answer(name, what, leaf, None, leaf.dtype if pair else None))
+        kind = leaf.dtype if pair else None
+        if getattr(leaf, "dtype", None) == bool:
+            kind = jnp.zeros(()).dtype  # as which it is refused
+        numbers.append(answer(name, what, leaf, None, kind))
     return Structure.of(numbers).ravel(numbers)
 
 
