@@ -228,10 +228,7 @@ def ravel_numbers(name: str, what: str, value: object) -> Float[Array, " compone
         answer(name, what, value)
     numbers = []
     for leaf in jax.tree.leaves(value):
-        pair = isinstance(leaf, Array) and jnp.iscomplexobj(leaf)
-        kind = leaf.dtype if pair else None
-        if isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jnp.bool_):
-            kind = jnp.zeros(()).dtype  # as which it is refused
+        kind = leaf.dtype if isinstance(leaf, Array) else None  # complex numbers stay so
         numbers.append(answer(name, what, leaf, None, kind))
     return Structure.of(numbers).ravel(numbers)
 
