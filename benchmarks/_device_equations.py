@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import _boxes
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -170,6 +171,15 @@ def pde(size: Size) -> Figures:
     solution, times = timed(lambda: pinn.pde(*call, **options), 1)
     x, t = np.meshgrid(np.linspace(-1.0, 1.0, 129), np.linspace(0.0, 1.0, 26), indexing="ij")
     return {**times, "error": relative(solution(x, t), equation.truth(x, t))}
+
+
+def box(size: Size) -> Figures:
+    """Heat in a square, by one call; the truth is a product of sines that decays."""
+    problem = _boxes.heat()
+    solution, times = timed(problem.solve, 1)
+    axes = np.linspace(0.0, 1.0, 17), np.linspace(0.0, 1.0, 17), np.linspace(0.0, 0.1, 5)
+    points = np.meshgrid(*axes, indexing="ij")
+    return {**times, "error": relative(solution(*points), problem.truth(*points))}
 
 
 def likelihood(size: Size) -> Figures:

@@ -42,10 +42,11 @@ def rows(size: Size) -> dict[str, Callable[[Size], Figures]]:
         "identify": equations.identify,
         "pde": equations.pde,
         "pinn_stiff": equations.pinn_stiff,
+        "box": equations.box,
     }
 
 
-SLOW = {"pinn_batch", "identify", "pde", "pinn_stiff"}  # to compile; a quick look leaves them out
+SLOW = {"pinn_batch", "identify", "pde", "pinn_stiff", "box"}  # to compile: not in a quick look
 
 
 def about() -> dict[str, Any]:
