@@ -1,7 +1,6 @@
 """Strict JAX settings for every test: float64, no silent broadcasting, no silent promotion."""
 
 import os
-from pathlib import Path
 
 import jax
 import jaxtyping
@@ -57,15 +56,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(autouse=True, scope="module")
 def room_for_programs():
-    """Forgets programs before they take all the maps of memory that Linux grants a process.
-
-    A program takes several, and XLA ends the process where the 65,530 are used up.
-    """
+    """Forgets programs before they take all the maps of memory that Linux grants a process."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
-        compiled.forget()
-        jax.clear_caches()
+    compiled.make_room()
 
 
 @pytest.fixture(scope="module")

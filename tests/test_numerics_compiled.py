@@ -1,5 +1,9 @@
 """Programs compiled ahead of their use answer as the functions that they are made of."""
 
+import ctypes
+import mmap
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +56,31 @@ def test_what_is_made_for_arguments_is_made_once_for_all_that_are_like_them():
     with jax.default_matmul_precision("highest"):  # another program
         once(make, x, 2)
     assert made == [2, 3, 2, 2]
+
+
+@pytest.mark.skipif(not Path("/proc/sys/vm/max_map_count").exists(), reason="Linux alone has it")
+def test_programs_are_let_go_before_they_take_the_last_maps_of_memory():
+    made = []
+
+    def make(x):
+        made.append(x)
+        return compiling(lower(total, {"x": x}, 5))
+
+    traced = []
+    other = jax.jit(lambda x: traced.append(x) or 2 * x)  # of the user
+    x = jnp.arange(3.0)
+    first = once(make, x)
+    assert once(make, x) is first and other(1.0) == other(2.0) / 2 and len(traced) == 1
+    pages = int(Path("/proc/sys/vm/max_map_count").read_text()) // 2
+    with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
+        start = ctypes.addressof(ctypes.c_char.from_buffer(block))
+        for page in range(0, pages, 2):  # neighbours with other rights are maps of their own
+            at = ctypes.c_void_p(start + page * mmap.PAGESIZE)
+            assert not ctypes.CDLL(None).mprotect(at, mmap.PAGESIZE, mmap.PROT_READ)
+        once(make, jnp.arange(4.0))
+    assert len(made) == 2 and once(make, x) is not first and len(made) == 3
+    assert float(first({"x": x}, 5)) == 33.0  # who holds a program keeps it
+    assert other(1.0) == 2.0 and len(traced) == 2
 
 
 def test_constants_keep_their_type_and_are_known_while_tracing():

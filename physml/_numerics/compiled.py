@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -44,7 +45,10 @@ def compiled(function: Callable[..., PyTree], *args: PyTree) -> tuple[Callable[.
     start = time.perf_counter()
     with _ONE_AT_A_TIME:
         program = lower(function, *args).compile()
-    return lambda *args: program(_split(args)[0]), time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    if seconds > _NOTICED:
+        make_room()
+    return lambda *args: program(_split(args)[0]), seconds
 
 
 def lower(function: Callable[..., PyTree], *args: PyTree) -> jax.stages.Lowered:
@@ -67,20 +71,31 @@ def once(make: Callable[..., T], *args: PyTree) -> T:
     traced, static = _split(args)
     kinds = tuple((jax.typeof(x), getattr(x, "sharding", None)) for x in traced)
     key = make, static, kinds, tuple(getattr(jax.config, name) for name in _SETTINGS)
-    if key not in _MADE:
+    made = _MADE.get(key)
+    if made is None:
+        make_room()
         if len(_MADE) >= _MOST_MADE:
             _MADE.pop(next(iter(_MADE)), None)
-        _MADE[key] = make(*args)
-    return _MADE[key]
+        made = _MADE[key] = make(*args)
+    return made
 
 
-def forget() -> None:
-    """Let go of all that `once` has made, and with it of the memory of programs."""
-    _MADE.clear()
+def make_room() -> None:
+    """Let go of all programs, those of `jax.jit` too, before they take a process's last maps.
+
+    Linux grants a process `vm.max_map_count` maps of memory, by default 65,530. A program takes
+    about a hundred, and where none is left XLA ends the process. What is still needed is compiled
+    once more.
+    """
+    maps, most = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    if most.exists() and 2 * maps.read_bytes().count(b"\n") > int(most.read_text()):
+        _MADE.clear()
+        jax.clear_caches()
 
 
 _MADE: dict[Hashable, Any] = {}
 _MOST_MADE = 64
+_NOTICED = 0.05  # seconds, in which nothing was compiled
 _SETTINGS = ("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision")  # of programs
 
 
