@@ -1,6 +1,7 @@
 """A partial equation by the method of lines: the values on a grid, and how they change with t."""
 
 import functools
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import jax
@@ -37,6 +38,20 @@ class Lines:
     problem: PDEProblem
     grid: Grid
     args: PyTree = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lines) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @functools.cached_property
+    def _key(self) -> Hashable:
+        """What the programs of these lines depend on: the same lines compile them once."""
+        if self.args is not None:
+            return id(self)
+        problem = self.problem._replace(intervals=self.problem.intervals.tobytes())
+        return problem, self.grid.shape
 
     def __post_init__(self):
         _ = self._rows, self._constant_faces, self._inverses  # what is wrong is said here
