@@ -7,6 +7,7 @@ import pytest
 from helpers import refusals
 
 from physml import pinn
+from physml._numerics import compiled
 from physml.pinn.space_time._jets import taylor
 from physml.pinn.space_time.boxes._axis import grid_axis
 from physml.pinn.space_time.boxes._jet_field import JetField
@@ -88,9 +89,12 @@ def test_a_table_of_derivatives_is_differentiated_as_the_polynomial_is():
         _ = JetField("xyt", derivatives, jet).z
 
 
+COOLED = {("t", 0.0): given(cooling), **faces(zero)}
+
+
 @pytest.fixture(scope="module")
 def cooled():
-    return pinn.pde(heat, SQUARE, {("t", 0.0): given(cooling), **faces(zero)})
+    return pinn.pde(heat, SQUARE, COOLED)
 
 
 @pytest.mark.slow
@@ -108,6 +112,10 @@ def test_heat_in_a_square(cooled):
         cooled(0.5, 1.5, 0.0)
     assert cooled.to_xarray(x=[0.0, 0.5], y=[0.5], t=[0.0, 0.1]).u.shape == (2, 1, 2)
     assert "BoxSolution" in repr(cooled)
+    made = dict(compiled._MADE)
+    again = pinn.pde(heat, SQUARE, COOLED)
+    assert compiled._MADE == made  # nothing is compiled twice
+    np.testing.assert_array_equal(again(*point), cooled(*point))
 
 
 @pytest.mark.slow
@@ -190,6 +198,10 @@ def test_what_no_grid_resolves_is_said_before_the_march(start, top, words):
     ({"residual": lambda u, *p: u.t(*p) ** 2 - u.xx(*p) - u.yy(*p)}, r"linear in u\.t"),
     ({"residual": lambda u, *p: u.t(*p) + u.xxt(*p) + u.yy(*p)}, "without derivatives in space"),
     ({"residual": lambda u, *p: u.xx(*p) + u.yy(*p)}, "must determine u.t"),
+    (
+        {"residual": lambda u, *p: u.t(*p) * u(*p)[2], "components": 2},
+        "residual must use indices from 0 to 1 .* got 2",
+    ),
     ({"conditions": {("x", 0.0): lambda u, *p: u(*p) ** 2 - 1.0}}, "must be linear in u"),
     ({"conditions": {("x", 0.0): lambda u, *p: p[2] * u.x(*p) + u(*p)}}, "change with t"),
     ({"conditions": {("t", 0.0): lambda u, *p: u(*p) + u.x(*p)}}, "no derivatives in space"),

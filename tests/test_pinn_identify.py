@@ -279,6 +279,8 @@ def test_no_error_is_claimed_across_jumps():
     ({"observe": (0,), "ys": np.ones((5, 1))}, "y0 must be given"),
     ({"observe": (0, 2)}, "observe must hold different indices below 2"),
     ({"observe": lambda y: [y[0], y[2]]}, r"observe must use the components .* got y\[2\]"),
+    ({"observe": lambda y: y[jnp.array([2])]}, r"observe must use the components .* got y\[2\]"),
+    ({"y0": lambda p: jnp.ones(2)[jnp.array([0, 2])]}, "y0 must use indices from 0 to 1"),
     ({"observe": lambda y: y[:1]}, "got 2 columns"),
     ({"y0": [1.0]}, r"y0 must have shape \(2,\)"),
     ({"ts": LINE[:1], "ys": np.ones((1, 2))}, "hold a later time"),

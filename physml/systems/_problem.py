@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.calls import require_components
+from physml._numerics.calls import check_components, require_components
 from physml._numerics.checks import floating_array, is_concrete, require_finite
 from physml._numerics.compiled import constant
 from physml._types import Numbers
@@ -85,17 +85,15 @@ def _require_solvable(
 def _require_leaves(
     system: FunctionSystem, structure: Structure, y0: Float[Array, " dim"], args: PyTree
 ) -> None:
-    """`require_components` of each array of a state."""
+    """Raise ValueError if the right-hand side takes a component that an array does not have."""
     args = system.args if args is None else args
     state = jax.eval_shape(structure.unravel, y0)
-    traced = jax.make_jaxpr(lambda t, state: system.rates(t, state, args))(
-        jax.ShapeDtypeStruct((), y0.dtype), state
+    check_components(
+        "the right-hand side",
+        lambda t, state: system.rates(t, state, args),
+        t=jax.ShapeDtypeStruct((), y0.dtype),
+        y=state,
     )
-    paths = [
-        "y" + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)
-    ]
-    names = dict(zip(traced.jaxpr.invars[1:], paths, strict=True))
-    require_components("the right-hand side", traced.jaxpr, names)
 
 
 def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Array]:
@@ -132,5 +130,5 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
         )
     inner = system.system if isinstance(system, Reversed) else system
     if getattr(inner, "structure", None) is None:  # others are asked by their arrays' names
-        require_components("the right-hand side", traced.jaxpr, {traced.jaxpr.invars[1]: "y"})
+        require_components("the right-hand side", traced, {traced.jaxpr.invars[1]: "y"})
     return system, y0

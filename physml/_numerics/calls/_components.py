@@ -1,88 +1,184 @@
-"""Indices beyond an array in what users write, which JAX takes for its last entry."""
+"""Indices beyond an array in what users write.
 
-from collections.abc import Callable
+JAX reads the last entry in their place, or NaN, and leaves out what should be written there.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+from jaxtyping import PyTree
 
-_ON_NUMBERS = {
-    "lt": lambda a, b: a < b,
-    "add": lambda a, b: a + b,
-    "select_n": lambda which, *cases: cases[int(which)],
-}
+from physml._numerics.interpreter import called_by, scan_counts
 
 
-def check_components(what: str, function: Callable[..., Any], **arrays: Any) -> None:
+def check_components(what: str, function: Callable[..., Any], **arguments: PyTree) -> None:
     """Raise ValueError if a function takes a component that an array does not have.
+
+    Indices are known that do not depend on the arguments. One outside whose handling was asked for
+    (`mode="clip"`, or `mode="fill"` with a number) is accepted.
 
     Args:
         what: the function's name in the message.
-        function: what is called, with these arrays.
-        arrays: their names in the message.
+        function: what is called, with the values of these arguments.
+        arguments: their names in the message.
     """
-    jaxpr = jax.make_jaxpr(function)(*arrays.values()).jaxpr
-    require_components(what, jaxpr, dict(zip(jaxpr.invars, arrays, strict=True)))
+    traced = jax.make_jaxpr(function)(*arguments.values())
+    paths = [
+        name + jax.tree_util.keystr(path)
+        for name, value in arguments.items()
+        for path, _ in jax.tree_util.tree_leaves_with_path(value)
+    ]
+    require_components(what, traced, dict(zip(traced.jaxpr.invars, paths, strict=True)))
 
 
-def require_components(what: str, jaxpr: Jaxpr, names: dict[Var, str]) -> None:
+def require_components(what: str, traced: Any, names: dict[Var, str]) -> None:
     """As `check_components`, of a function that is traced already.
 
     Args:
         what: the function's name in the message.
-        jaxpr: the function.
+        traced: the function, by `jax.make_jaxpr`.
         names: of the variables that have one in the message.
     """
-    _follow(what, jaxpr, {}, dict(names))
+    _follow(what, traced.jaxpr, _constants(traced), dict(names))
 
 
-def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, str]) -> None:
-    """Check one function, of which some variables are known numbers."""
+def _constants(traced: Any) -> dict[Var, Any]:
+    """The whole numbers that a traced function holds; none where JAX has them as arguments."""
+    consts = getattr(traced, "consts", ())
+    pairs = zip(getattr(traced, "jaxpr", traced).constvars, consts, strict=False)
+    return {variable: value for variable, value in pairs if _counts(variable)}
+
+
+def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, str]) -> list[Any]:
+    """Check a function, of which some variables are known numbers; those known of its answer."""
     rows = set()  # variables that are a single row, and have its name
 
     def known(variable: Literal | Var) -> Any:
         return variable.val if isinstance(variable, Literal) else numbers.get(variable)
 
     for equation in jaxpr.eqns:
-        name, inputs = equation.primitive.name, equation.invars
+        name, inputs, outputs = equation.primitive.name, equation.invars, equation.outvars
         values = [known(x) for x in inputs]
-        if name in _ON_NUMBERS and all(np.ndim(v) == 0 and v is not None for v in values):
-            numbers[equation.outvars[0]] = _ON_NUMBERS[name](*values)
-        elif name in ("slice", "dynamic_slice", "squeeze"):
-            array = inputs[0]
-            of = None if isinstance(array, Literal) else names.get(array)
-            if name == "dynamic_slice":
-                _require_inside(what, equation, values[1:], of)
-            if of is not None:
-                row = "" if array in rows else _row(equation, values[1:])
-                if row is not None:
-                    names[equation.outvars[0]] = of + row
-                    if name != "squeeze":  # whose axis of length 1 is still there
-                        rows.add(equation.outvars[0])
-        elif (inner := _called(equation)) is not None:
-            pairs = list(zip(inner.invars, inputs, strict=False))
-            own = {a: names[b] for a, b in pairs if not isinstance(b, Literal) and b in names}
-            _follow(what, inner, {a: known(b) for a, b in pairs if known(b) is not None}, own)
-
-
-def _called(equation: JaxprEqn) -> Jaxpr | None:
-    """The function that an equation calls, if it does."""
-    return getattr(equation.params.get("jaxpr"), "jaxpr", None)
-
-
-def _require_inside(what: str, equation: JaxprEqn, starts: list[Any], name: str | None) -> None:
-    shape: tuple[int, ...] = equation.invars[0].aval.shape  # pyright: ignore
-    for start, size, length in zip(starts, equation.params["slice_sizes"], shape, strict=True):
-        if start is None or 0 <= int(start) <= length - size:
+        if name in _ON_NUMBERS and _counts(outputs[0]) and all(v is not None for v in values):
+            numbers[outputs[0]] = _ON_NUMBERS[name](equation, *map(np.asarray, values))
             continue
-        index = int(start) - length * (int(start) < 0)  # the index that was written
-        of = f"an array of shape {shape}" if name is None else name
-        if len(shape) == 1 and name is not None:
-            raise ValueError(
-                f"{what} must use the components {of}[0] to {of}[{length - 1}], got {of}[{index}]"
-            )
-        raise ValueError(f"{what} must use indices from 0 to {length - 1} of {of}, got {index}")
+        of = names.get(inputs[0]) if inputs and isinstance(inputs[0], Var) else None
+        for axis, starts, size in _taken(equation, values):
+            _require_inside(what, inputs[0].aval.shape, axis, starts, size, of)  # pyright: ignore
+        if name in ("slice", "dynamic_slice", "squeeze") and of is not None:
+            row = "" if inputs[0] in rows else _row(equation, values[1:])
+            if row is not None:
+                names[outputs[0]] = of + row
+                if name != "squeeze":  # whose axis of length 1 is still there
+                    rows.add(outputs[0])
+        for called, given in _called(equation):
+            inner = getattr(called, "jaxpr", called)
+            pairs = list(zip(inner.invars, given, strict=False))
+            own = {a: names[b] for a, b in pairs if not isinstance(b, Literal) and b in names}
+            held = {a: known(b) for a, b in pairs if known(b) is not None} | _constants(called)
+            answer = _follow(what, inner, held, own)
+            if name in ("jit", "pjit"):
+                pairs = zip(outputs, answer, strict=True)
+                numbers.update((x, n) for x, n in pairs if n is not None)
+    return [known(x) for x in jaxpr.outvars]
+
+
+def _counts(variable: Var) -> bool:
+    """Whether it may be an index, or decide on one."""
+    return np.dtype(getattr(variable.aval, "dtype", np.float64)).kind in "iub"
+
+
+def _called(equation: JaxprEqn) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """The functions that an equation calls, and their first arguments, the same in every call."""
+    params, inputs = equation.params, equation.invars
+    match equation.primitive.name:
+        case "cond":
+            yield from ((branch, inputs[1:]) for branch in params["branches"])
+        case "while":
+            first = params["cond_nconsts"]
+            yield params["cond_jaxpr"], inputs[:first]
+            yield params["body_jaxpr"], inputs[first : first + params["body_nconsts"]]
+        case "scan":
+            yield params["jaxpr"], inputs[: scan_counts(equation)[0]]
+        case _ if (called := called_by(equation)) is not None:
+            yield called, inputs
+
+
+def _broadcast(equation: JaxprEqn, x: np.ndarray) -> np.ndarray:
+    shape = equation.params["shape"]
+    kept = dict(zip(equation.params["broadcast_dimensions"], x.shape, strict=True))
+    return np.broadcast_to(x.reshape([kept.get(axis, 1) for axis in range(len(shape))]), shape)
+
+
+def _iota(equation: JaxprEqn) -> np.ndarray:
+    shape, axis = equation.params["shape"], equation.params["dimension"]
+    return np.broadcast_to(
+        np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape
+    )
+
+
+_ON_NUMBERS: dict[str, Callable[..., np.ndarray]] = {
+    "lt": lambda equation, a, b: a < b,
+    "add": lambda equation, a, b: a + b,
+    "sub": lambda equation, a, b: a - b,
+    "mul": lambda equation, a, b: a * b,
+    "select_n": lambda equation, which, *cases: np.choose(which, cases),
+    "convert_element_type": lambda equation, x: x.astype(equation.params["new_dtype"]),
+    "broadcast_in_dim": _broadcast,
+    "reshape": lambda equation, x: x.reshape(equation.params["new_sizes"]),
+    "concatenate": lambda equation, *parts: np.concatenate(parts, equation.params["dimension"]),
+    "iota": _iota,
+}
+
+
+def _taken(equation: JaxprEqn, values: list[Any]) -> Iterator[tuple[int, np.ndarray, int]]:
+    """What an equation reads or writes of its first input: axis, first indices and their number."""
+    name, params = equation.primitive.name, equation.params
+    shapes: list[tuple[int, ...]] = [x.aval.shape for x in equation.invars]  # pyright: ignore
+    if name in ("dynamic_slice", "dynamic_update_slice"):
+        sizes, starts = (
+            params.get("slice_sizes", shapes[1]),
+            values[-len(shapes[0]) or len(values) :],
+        )
+        for axis, start in enumerate(starts):
+            if start is not None:
+                yield axis, np.asarray(start), int(sizes[axis])
+        return
+    if values[1:] and values[1] is not None and (name == "gather" or name.startswith("scatter")):
+        numbers = params["dimension_numbers"]
+        if name == "gather":
+            axes, sizes = numbers.start_index_map, params["slice_sizes"]
+            filled = params["fill_value"]
+            chosen = filled is not None and not math.isnan(filled)
+        else:
+            axes, chosen = numbers.scatter_dims_to_operand_dims, False
+            single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+            window = iter([shapes[2][axis] for axis in numbers.update_window_dims])
+            sizes = [1 if axis in single else next(window) for axis in range(len(shapes[0]))]
+        if params["mode"] is not None and params["mode"].name != "CLIP" and not chosen:
+            for i, axis in enumerate(axes):
+                yield int(axis), np.asarray(values[1])[..., i], int(sizes[axis])
+
+
+def _require_inside(
+    what: str, shape: tuple[int, ...], axis: int, starts: np.ndarray, size: int, name: str | None
+) -> None:
+    length = shape[axis]
+    outside = starts[(starts < 0) | (starts > length - size)]
+    if not outside.size:
+        return
+    start = int(outside.flat[0])
+    index = start - length * (start < 0)  # the index that was written
+    of = f"an array of shape {shape}" if name is None else name
+    if len(shape) == 1 and name is not None:
+        raise ValueError(
+            f"{what} must use the components {of}[0] to {of}[{length - 1}], got {of}[{index}]"
+        )
+    raise ValueError(f"{what} must use indices from 0 to {length - 1} of {of}, got {index}")
 
 
 def _row(equation: JaxprEqn, starts: list[Any]) -> str | None:

@@ -48,18 +48,23 @@ def run_loop(
     )
 
 
-def _scan(equation: JaxprEqn, inputs: list[Any], interpret: Interpret) -> list[Any]:
-    params = equation.params
-    body = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
+def scan_counts(equation: JaxprEqn) -> tuple[int, int]:
+    """How many of a scan's inputs are the same in all turns, and how many are carried."""
+    body = getattr(equation.params["jaxpr"], "jaxpr", equation.params["jaxpr"])
 
     def stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
         # What is sliced or stacked has an axis more outside; JAX's versions name them differently.
         pairs = zip(outside, inside, strict=True)
         return sum(len(a.aval.shape) > len(b.aval.shape) for a, b in pairs)
 
-    num_carried = len(body.outvars) - stacked(equation.outvars, body.outvars)
-    first_slice = len(inputs) - stacked(equation.invars, body.invars)
-    constants, rest = inputs[: first_slice - num_carried], inputs[first_slice - num_carried :]
+    carried = len(body.outvars) - stacked(equation.outvars, body.outvars)
+    return len(body.invars) - stacked(equation.invars, body.invars) - carried, carried
+
+
+def _scan(equation: JaxprEqn, inputs: list[Any], interpret: Interpret) -> list[Any]:
+    params = equation.params
+    num_constants, num_carried = scan_counts(equation)
+    constants, rest = inputs[:num_constants], inputs[num_constants:]
 
     def step(carried: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
         out = interpret(params["jaxpr"], [*constants, *carried, *slices])

@@ -1,5 +1,6 @@
 """The free parameters of a system as one vector without bounds."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
 
-from physml._numerics.calls import answer, ask
+from physml._numerics.calls import answer, ask, check_components
 from physml._numerics.checks import is_concrete, require_finite
 from physml._numerics.parts import as_pytree
 from physml.systems import System, Table
@@ -47,14 +48,11 @@ class Parameters(eqx.Module):
 
     def values(self, p: Float[Array, " p"], experiment: int | Array = 0) -> dict[str, Any]:
         """By name, all that is free, tied, or fixed in an experiment."""
-        values = {**self._fixed(experiment), **self.split(self.constrain(p))}
-        ties = {
-            name: answer("ties", name, ask("ties", f"{name}(parameters)", tie, dict(values)), ())
-            for name, tie in self.ties.items()
-        }
-        return {**values, **ties}
+        values = {**self.fixed_in(experiment), **self.split(self.constrain(p))}
+        return {**values, **{name: _tied(name, tie, values) for name, tie in self.ties.items()}}
 
-    def _fixed(self, experiment: int | Array) -> dict[str, Any]:
+    def fixed_in(self, experiment: int | Array) -> dict[str, Any]:
+        """By name, what is fixed in an experiment."""
         return jax.tree.map(lambda x: jnp.asarray(x)[experiment], self.fixed)
 
     def having(self, values: Mapping[str, Any]) -> tuple[System, PyTree]:
@@ -159,7 +157,16 @@ def free_parameters(
         _stacked(fixed, values, free, dtype),
         _checked_ties(ties or {}, values, free),
     )
-    return parameters, jnp.concatenate(guesses)
+    guess = jnp.concatenate(guesses)
+    given = {**parameters.fixed_in(0), **parameters.split(guess)}
+    for name, tie in parameters.ties.items():
+        check_components(f"ties[{name!r}]", functools.partial(_tied, name, tie), parameters=given)
+    return parameters, guess
+
+
+def _tied(name: str, tie: Callable, values: Mapping[str, Any]) -> Array:
+    """A parameter's value as a function of the others' values."""
+    return answer("ties", name, ask("ties", f"{name}(parameters)", tie, dict(values)), ())
 
 
 def _stacked(

@@ -247,10 +247,16 @@ def floating_start(name: str, start: Any, dim: int) -> Float[Array, " dim"]:
 
 
 @eqx.filter_jit
-def _start_at(parameters: Parameters, number: int, start: Callable, values: Array) -> Array:
-    p = parameters.unconstrain(values)
-    found = ask("y0", "y0(parameters)", start, parameters.values(p, number))
-    return answer("y0", "a state", found, (parameters.system.dim,), jnp.float64)
+def _start_at(parameters: Parameters, number: int, start: Callable, at: Array) -> Array:
+    p = parameters.unconstrain(at)
+    given = parameters.values(p, number)
+
+    def state(values: dict[str, Any]) -> Array:
+        found = ask("y0", "y0(parameters)", start, values)
+        return answer("y0", "a state", found, (parameters.system.dim,), jnp.float64)
+
+    check_components("y0", state, parameters=given)
+    return state(given)
 
 
 def _require_finite_slope(

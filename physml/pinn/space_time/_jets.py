@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from physml._numerics.calls import ask
+from physml._numerics.calls import ask, check_components
 
 _MOST_DERIVATIVES = 4
 
@@ -108,7 +108,9 @@ def derivatives_in(
         return stacked(values)
 
     arguments = jnp.asarray(jets, dtype), jnp.asarray(points, dtype)
-    num_rows = jax.eval_shape(rows, *(a[0] for a in arguments)).size
+    first = [a[0] for a in arguments]
+    num_rows = jax.eval_shape(rows, *first).size
+    check_components(name, rows, u=first[0], point=first[1])
     if num_rows == 0:
         raise ValueError(f"{name} must return at least one number for each point, got none")
     values, slopes = jax.jit(jax.vmap(lambda *a: (rows(*a), jax.jacfwd(rows)(*a))))(*arguments)
