@@ -43,7 +43,8 @@ def compile_quickly():
 
 def pytest_collection_modifyitems(items):
     """The longest tests come first, so that none of them is left to one process at the end."""
-    items.sort(key=lambda item: item.path.stem != "test_scripts")
+    longest = "test_scripts", "test_examples", "test_saving"
+    items.sort(key=lambda item: item.path.stem not in longest)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,6 +75,16 @@ def as_compiled_for_users():
 def started_quickly(monkeypatch):
     """What a test starts in processes of its own is compiled with few of XLA's optimisations."""
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
+@pytest.fixture
+def compiled_quickly(started_quickly):
+    """So is what the test itself compiles, to answer with the same bits as what it starts."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    compiled.forget()  # what other tests have compiled otherwise
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

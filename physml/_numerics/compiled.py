@@ -80,17 +80,22 @@ def once(make: Callable[..., T], *args: PyTree) -> T:
     return made
 
 
-def make_room() -> None:
-    """Let go of all programs, those of `jax.jit` too, before they take a process's last maps.
+def forget() -> None:
+    """Let go of all programs, those of `jax.jit` too."""
+    _MADE.clear()
+    jax.clear_caches()
 
-    Linux grants a process `vm.max_map_count` maps of memory, by default 65,530. A program takes
+
+def make_room() -> None:
+    """`forget` all programs before they take a process's last maps of memory.
+
+    Linux grants a process `vm.max_map_count` of them, by default 65,530. A program takes
     about a hundred, and where none is left XLA ends the process. What is still needed is compiled
     once more.
     """
     maps, most = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
     if most.exists() and 2 * maps.read_bytes().count(b"\n") > int(most.read_text()):
-        _MADE.clear()
-        jax.clear_caches()
+        forget()
 
 
 _MADE: dict[Hashable, Any] = {}

@@ -73,8 +73,8 @@ def pde(
     An initial value with a kink gets small elements; a kink that the equation keeps is never
     resolved.
 
-    In two coordinates of space, equations that are linear in u take up to some minutes. Others on
-    such a grid may take much longer, and more memory than there is.
+    In two coordinates of space, most of the first call is compiling; a second one with the same
+    functions compiles little. Sharp fronts need many points, perhaps more memory than there is.
 
     `pde` runs on the host, with a compiled call for each window: it cannot be used in `jax.jit` or
     `jax.grad`.

@@ -48,10 +48,13 @@ class Lines:
     @functools.cached_property
     def _key(self) -> Hashable:
         """What the programs of these lines depend on: the same lines compile them once."""
-        if self.args is not None:
-            return id(self)
         problem = self.problem._replace(intervals=self.problem.intervals.tobytes())
-        return problem, self.grid.shape
+        key = problem, self.grid.shape
+        try:
+            hash(key)
+        except TypeError:  # a function that holds arrays, say
+            return id(self)
+        return key if self.args is None else id(self)
 
     def __post_init__(self):
         _ = self._rows, self._constant_faces, self._inverses  # what is wrong is said here
