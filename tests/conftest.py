@@ -78,16 +78,6 @@ def started_quickly(monkeypatch):
 
 
 @pytest.fixture
-def compiled_quickly(started_quickly):
-    """So is what the test itself compiles, to answer with the same bits as what it starts."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    compiled.forget()  # what other tests have compiled otherwise
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture
 def as_a_user():
     """The library's own checks, without the run-time type checks of the tests."""
     jaxtyping.config.update("jaxtyping_disable", True)

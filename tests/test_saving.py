@@ -460,7 +460,7 @@ def public_classes():
 
 
 @pytest.mark.slow
-def test_everything_opens_in_a_fresh_process(tmp_path, compiled_quickly, small):
+def test_everything_opens_in_a_fresh_process(tmp_path, small):
     things = dict(small)
     for make in (*saved_things.MORE, saved_things.large, saved_things.heavy):
         things |= make()
