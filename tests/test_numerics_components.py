@@ -9,6 +9,7 @@ from jax import lax
 from physml._numerics.calls import check_components
 
 Y, TABLE, LOCKED = jnp.zeros(3), jnp.arange(4.0), jnp.array([5])
+KEY = jax.random.key(0)
 
 BEYOND = {
     "y[3]": lambda y: y[jnp.array(3)],
@@ -42,6 +43,8 @@ INSIDE = {
     "by a library": lambda y: jnp.convolve(y, y) + jnp.median(y) + jnp.linalg.det(jnp.outer(y, y)),
     "sums of groups": lambda y: jax.ops.segment_sum(y, jnp.array([0, 1, 0]), 2),
     "a slope": lambda y: jax.grad(lambda y: y[jnp.array([0, 2])].sum())(y),
+    "random ones": lambda y: y[jax.random.randint(jax.random.key(1), (), 0, 3)],
+    "by a key from outside": lambda y: y + jax.random.uniform(KEY, (3,)),
     "a triangle": lambda y: jnp.outer(y, y)[jnp.triu_indices(3)],
 }
 
@@ -66,3 +69,13 @@ def test_names_are_those_of_the_leaves():
     ):
         with pytest.raises(ValueError, match=words):
             check_components("f", function, y=state)
+
+
+def test_an_index_that_is_traced_outside_is_not_known():
+    @jax.jit
+    def taken(index):
+        function = lambda y: y[index]  # noqa: E731
+        check_components("f", function, y=Y)
+        return function(jnp.arange(3.0))
+
+    assert taken(jnp.array([1])) == 1.0

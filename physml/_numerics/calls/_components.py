@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import PyTree
@@ -50,7 +51,7 @@ def _constants(traced: Any) -> dict[Var, Any]:
     """The whole numbers that a traced function holds; none where JAX has them as arguments."""
     consts = getattr(traced, "consts", ())
     pairs = zip(getattr(traced, "jaxpr", traced).constvars, consts, strict=False)
-    return {variable: value for variable, value in pairs if _counts(variable)}
+    return {x: n for x, n in pairs if _counts(x) and not isinstance(n, jax.core.Tracer)}
 
 
 def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, str]) -> list[Any]:
@@ -64,7 +65,8 @@ def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, s
         name, inputs, outputs = equation.primitive.name, equation.invars, equation.outvars
         values = [known(x) for x in inputs]
         if name in _ON_NUMBERS and _counts(outputs[0]) and all(v is not None for v in values):
-            numbers[outputs[0]] = _ON_NUMBERS[name](equation, *map(np.asarray, values))
+            with np.errstate(over="ignore"):  # as of random bits
+                numbers[outputs[0]] = _ON_NUMBERS[name](equation, *map(np.asarray, values))
             continue
         of = names.get(inputs[0]) if inputs and isinstance(inputs[0], Var) else None
         for axis, starts, size in _taken(equation, values):
@@ -89,7 +91,8 @@ def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, s
 
 def _counts(variable: Var) -> bool:
     """Whether it may be an index, or decide on one."""
-    return np.dtype(getattr(variable.aval, "dtype", np.float64)).kind in "iub"
+    dtype = getattr(variable.aval, "dtype", None)
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.bool_))
 
 
 def _called(equation: JaxprEqn) -> Iterator[tuple[Any, Sequence[Any]]]:
