@@ -91,7 +91,7 @@ def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, s
 
 def _counts(variable: Var) -> bool:
     """Whether it may be an index, or decide on one."""
-    dtype = getattr(variable.aval, "dtype", None)
+    dtype: Any = getattr(variable.aval, "dtype", None)
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.bool_))
 
 
