@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import PyTree
 
+from physml._numerics.checks import is_concrete
 from physml._numerics.interpreter import called_by, scan_counts
 
 
@@ -51,7 +52,7 @@ def _constants(traced: Any) -> dict[Var, Any]:
     """The whole numbers that a traced function holds; none where JAX has them as arguments."""
     consts = getattr(traced, "consts", ())
     pairs = zip(getattr(traced, "jaxpr", traced).constvars, consts, strict=False)
-    return {x: n for x, n in pairs if _counts(x) and not isinstance(n, jax.core.Tracer)}
+    return {x: n for x, n in pairs if _counts(x) and is_concrete(n)}
 
 
 def _follow(what: str, jaxpr: Jaxpr, numbers: dict[Var, Any], names: dict[Var, str]) -> list[Any]:
