@@ -1,5 +1,6 @@
 """Partial equations in two coordinates of space and time against closed forms."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,11 @@ from helpers import refusals
 from physml import pinn
 from physml._numerics import compiled
 from physml.pinn.space_time._jets import taylor
+from physml.pinn.space_time._problem import make_problem
 from physml.pinn.space_time.boxes._axis import grid_axis
+from physml.pinn.space_time.boxes._grid import make_grid
 from physml.pinn.space_time.boxes._jet_field import JetField
+from physml.pinn.space_time.boxes._lines import Lines
 from physml.results import RESULTS
 
 SQUARE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "t": (0.0, 0.1)}
@@ -90,6 +94,38 @@ def test_a_table_of_derivatives_is_differentiated_as_the_polynomial_is():
 
 
 COOLED = {("t", 0.0): given(cooling), **faces(zero)}
+
+
+@pytest.mark.slow
+def test_lines_are_the_same_while_what_their_functions_read_is():
+    rate, matrix = [1.0], np.ones((2, 2))
+
+    def residual(u, *point):
+        return u.t(*point) - rate[0] * jnp.asarray(matrix)[0, 1] * (u.xx(*point) + u.yy(*point))
+
+    def lines(residual=residual, domain=SQUARE):
+        problem = make_problem(residual, domain, "xy", None, None)
+        return Lines(problem, make_grid(problem, (6, 6)))
+
+    first = lines()
+    assert lines() == first and hash(lines()) == hash(first)
+    assert lines(domain=SQUARE | {"t": (0.0, 0.2)}) != first
+    assert lines(lambda *at: residual(*at)) != first
+    rate[0] = 2.0
+    assert lines() != first
+    rate[0], matrix[0, 1] = 1.0, 3.0
+    assert lines() != first
+    matrix[0, 1] = 1.0
+    assert lines() == first
+
+    class Diffusion(eqx.Module):
+        k: jax.Array
+
+        def __call__(self, u, *point):
+            return u.t(*point) - self.k * u.xx(*point)
+
+    unhashable = Diffusion(jnp.ones(()))
+    assert lines(unhashable) != lines(unhashable)
 
 
 @pytest.fixture(scope="module")

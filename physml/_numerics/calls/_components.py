@@ -3,7 +3,6 @@
 JAX reads the last entry in their place, or NaN, and leaves out what should be written there.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -144,10 +143,8 @@ def _taken(equation: JaxprEqn, values: list[Any]) -> Iterator[tuple[int, np.ndar
     name, params = equation.primitive.name, equation.params
     shapes: list[tuple[int, ...]] = [x.aval.shape for x in equation.invars]  # pyright: ignore
     if name in ("dynamic_slice", "dynamic_update_slice"):
-        sizes, starts = (
-            params.get("slice_sizes", shapes[1]),
-            values[-len(shapes[0]) or len(values) :],
-        )
+        reads = name == "dynamic_slice"
+        sizes, starts = (params["slice_sizes"], values[1:]) if reads else (shapes[1], values[2:])
         for axis, start in enumerate(starts):
             if start is not None:
                 yield axis, np.asarray(start), int(sizes[axis])
@@ -157,7 +154,7 @@ def _taken(equation: JaxprEqn, values: list[Any]) -> Iterator[tuple[int, np.ndar
         if name == "gather":
             axes, sizes = numbers.start_index_map, params["slice_sizes"]
             filled = params["fill_value"]
-            chosen = filled is not None and not math.isnan(filled)
+            chosen = filled is not None and filled == filled  # not NaN
         else:
             axes, chosen = numbers.scatter_dims_to_operand_dims, False
             single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
