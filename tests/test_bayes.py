@@ -150,6 +150,7 @@ def test_an_unknown_noise_is_found_with_its_uncertainty():
         assert abs(np.mean(variance < expected.ppf(level)) - level) < 0.04
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("unit", "second"), [(1e12, 1e-9), (1e-15, 1e6)])
 def test_other_units_give_the_same_posterior(exponential, unit, second):
     options = {"free": ("k",), "bounds": {"k": (0.0, np.inf)}}

@@ -167,6 +167,7 @@ def test_climate_of_lorenz(lorenz):
     assert (high - low < 0.2).all()
 
 
+@pytest.mark.slow
 def test_another_climate_is_farther_away_than_the_floor(lorenz):
     truth, other = lorenz
     floor = dynamics.climate_floor(truth, jax.random.key(2), samples=20)

@@ -156,6 +156,7 @@ def test_noisy_rows_are_said_with_the_remedy(noisy):
         surrogate.fit_readout(network_for(noisy, 5), noisy, noise=0.0)
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_refitted_to_noisy_rows(clean, noisy):
     network = nn.MLP(3, (30,), 3, rngs=nnx.Rngs(0))
     options = {"optimizer": optax.adam(1e-3), "steps": 200, "key": jax.random.key(1)}
@@ -166,6 +167,7 @@ def test_a_trained_network_is_refitted_to_noisy_rows(clean, noisy):
     assert distance(better.states, clean) < distance(noisy.smoothed(), clean)
 
 
+@pytest.mark.slow
 def test_a_known_part_and_a_drive_are_kept(noisy):
     """A driven oscillator of which the spring is known: the map is linear, so it is found."""
     system = systems.DrivenOscillator()

@@ -131,6 +131,7 @@ for pair, capacity in (((0, 1), 1e-6), ((3, 4), 3e-6), ((6, 7), 5e-6)):
 CAPACITIES[2, 2], CAPACITIES[5, 5] = 2e-6, 4e-6
 
 
+@pytest.mark.slow
 def test_the_transistor_amplifier():
     # The digits at t = 0.2 are those of the Bari test set for initial value problems.
     start = [0.0, 3.0, 3.0, 6.0, 3.0, 3.0, 6.0, 0.0]

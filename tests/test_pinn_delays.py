@@ -121,6 +121,7 @@ def _sign(t):
     return jnp.where(t < -0.5, -1.0, 1.0)[None]
 
 
+@pytest.mark.slow
 def test_a_delay_that_depends_on_the_state():
     """t, then exp(t / e) from e on, then (e / (3 - log t))^e from e^2 on (Neves 1975)."""
     solution = pinn.solve_delays(neves, jnp.ones(1), 10.0, t0=1.0)
@@ -129,6 +130,16 @@ def test_a_delay_that_depends_on_the_state():
     truth = np.where(t <= E, t, np.where(t <= E**2, np.exp(t / E), last))
     check(solution, t, truth, 2e-12)
     np.testing.assert_allclose(solution.stats["breaks"], [1, E, E**2], rtol=1e-13)
+
+
+@pytest.mark.slow  # programs of its own
+def test_the_end_may_be_where_a_delay_sees_a_break():
+    """A delay that is a function is located there by rounding only, here just before the end."""
+    same = systems.delayed(lambda t, y, past, args: -past[0], lambda t, y, args: 0.5 + 0.0 * t)
+    constant = systems.delayed(lambda t, y, past, args: -past[0], 0.5)
+    for t1 in (1.0, 2.0):
+        found, truth = (pinn.solve_delays(x, jnp.ones(1), t1) for x in (same, constant))
+        np.testing.assert_allclose(found(t1), truth(t1), rtol=0, atol=1e-15)
 
 
 @pytest.mark.slow  # programs of its own
@@ -141,6 +152,7 @@ def test_an_error_moves_the_time_at_which_a_delay_sees_a_jump():
     np.testing.assert_allclose(solution.stats["breaks"], [0, 1], atol=1e-14)
 
 
+@pytest.mark.slow
 def test_an_error_that_its_own_past_does_not_cancel():
     """Infections last 7 days: errors grow 30 times in each of them, from rounding on.
 
@@ -208,6 +220,7 @@ def _decay(t0, t1):
     return pinn.solve(decay, jnp.exp(-jnp.array([float(t0)])), t1, t0=t0)
 
 
+@pytest.mark.slow
 def test_a_history_that_is_a_solution_backwards_or_beyond_the_start():
     """From exp(-t), with a delay of 1/2: up to 1/2 by one integral, up to 1 by two."""
     halved, e = systems.delayed(_line, 0.5), math.exp(0.5)

@@ -102,6 +102,7 @@ def test_a_terminal_event_ends_the_solution():
     np.testing.assert_array_equal(np.isfinite(thrown.solution.ys).all(axis=1), reached)
 
 
+@pytest.mark.slow
 def test_events_at_once_happen_in_their_order():
     """A ball on the diagonal of a box meets two walls in each corner."""
     free = from_function(lambda t, y, args: jnp.stack([y[2], y[3], 0 * y[0], 0 * y[0]]), 4)

@@ -141,6 +141,7 @@ def test_what_belongs_to_one_experiment_is_asked_of_it(mixed, tmp_path):
         bayes.posterior(mixed, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_gaps_are_as_if_the_rows_had_not_been_and_may_be_traced(mixed):
     """One experiment with gaps, without those rows, and under vmap with `seen`."""
     ts, y = times(), noisy()[0]

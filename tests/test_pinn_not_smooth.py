@@ -235,6 +235,7 @@ def test_pulses_in_time_from_any_start(f, start):
         assert int(solution.stats["num_windows"]) < 500
 
 
+@pytest.mark.slow
 def test_pulses_in_a_solution_at_rest():
     """One window would hold the whole interval; neither pulse touches a point of its audit."""
 

@@ -299,6 +299,7 @@ def e5(t, y, args):
     return [-start - bind, start - pair, start - bind - pair + decay, bind - decay]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [1.0, 1e-15])
 def test_fast_components_need_no_absolute_tolerance(state):
     """Robertson's second component follows the others."""
@@ -324,6 +325,7 @@ def test_the_first_transient_may_be_shorter_than_the_end_is_rounded():
     assert solution.stats["num_windows"] < 300
 
 
+@pytest.mark.slow
 def test_burgers_by_lines_though_iterates_overflow():
     """Fixed-point iterations square what they hold: with so many numbers it must not pass."""
     n, nu = 150, 0.02

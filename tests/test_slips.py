@@ -298,7 +298,7 @@ def test_slips_of_a_right_hand_side_are_said(solve, f, message):
 
 def test_a_right_hand_side_may_return_what_holds_numbers():
     for f in (lambda t, y, args: (y[1], -y[0]), lambda t, y, args: [1, 2], lambda t, y, args: y):
-        found, _ = systems.check_problem(systems.from_function(f, 2), [1.0, 0.5], None)
+        found, _, _ = systems.check_problem(systems.from_function(f, 2), [1.0, 0.5], None)
         assert found.dim == 2
 
 

@@ -198,6 +198,7 @@ def test_a_residual_is_solved_for_the_highest_derivative(unit):
     np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(highest))(2.0), curved, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_residuals_solved_by_networks():
     """2 x'' + 2 sin x = 0 is the pendulum, to the same digits."""
     ours = pinn.solve(
@@ -284,6 +285,7 @@ def test_time_dependent_and_backwards_by_networks():
     assert np.all(np.isneginf(times[3:]))
 
 
+@pytest.mark.slow
 def test_events_of_trees():
     """A ball that is thrown up against a ceiling, forwards and back."""
     fall = systems.second_order(lambda t, x, v, args: -10.0 + 0 * x)
@@ -327,6 +329,7 @@ def check_late(solution, t):
     assert error["x"].shape == (2,) and error["z"].dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [0.5, 1.75, 2.5])
 def test_delays_of_trees(late, t):
     """Each delay sees a state."""
@@ -361,6 +364,7 @@ def intensity(t, y):
     return {"a": DAMPED * y["a"], "c": y["c"] - jnp.abs(y["a"]) ** 2}
 
 
+@pytest.mark.slow
 def test_constraints_of_trees():
     by_mass = systems.with_mass(intensity, {"a": 1.0, "c": 0.0}, like=SPIRAL)
     by_equations = systems.implicit(

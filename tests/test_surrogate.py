@@ -132,6 +132,7 @@ def test_what_rounding_takes_is_given_back():
     np.testing.assert_allclose(spectrum.exponents, 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_known_vector_field_is_stepped_and_the_rest_is_learned(lorenz):
     """With the right field and no network the step is Runge-Kutta's; a network mends it."""
     system, nothing = systems.Lorenz(), constant(3)
@@ -161,6 +162,7 @@ def test_a_known_vector_field_is_stepped_and_the_rest_is_learned(lorenz):
     assert exact < 0.1 * both
 
 
+@pytest.mark.slow
 def test_a_known_drive_is_stepped_at_its_time(driven):
     system, _, train = driven
     hybrid = surrogate.Stepper.create(constant(2), train, known=system)

@@ -32,6 +32,7 @@ def member(nets, i):
     return jax.tree.map(lambda x: x[i], nets)
 
 
+@pytest.mark.slow
 def test_pairs_are_inputs_and_scaled_increments(trajectories, nets):
     stepper = surrogate.Stepper.create(member(nets, 0), trajectories, period=PERIOD)
     other = trajectories[2:4]

@@ -67,7 +67,7 @@ CASES = {
         (conserved, [1.0, 1.0, 0.0], 10.0),
     )
 }
-FAST = ["enzyme", "decay", "cancelling"]  # each case is a program to compile
+FAST = ["decay"]  # each case is a program to compile
 
 
 def slow(*cases):
@@ -160,6 +160,7 @@ def test_single_precision_gives_the_same_answer_in_any_unit():
         assert np.max(relative(np.asarray(solution.ys / state[None]), np.asarray(plain.ys))) < 1e-5
 
 
+@pytest.mark.slow
 def test_an_absolute_tolerance_is_in_the_units_of_the_state():
     """A residual below it is not looked at: there are fewer windows."""
     system, y0, t1 = in_other_units("enzyme")

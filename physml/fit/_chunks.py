@@ -6,9 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
-from physml._numerics.calls import answer, ask
+from physml._numerics.calls import answer, as_traced, ask, trace
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.devices import moved_to, on_host
@@ -80,6 +81,13 @@ class Chunks:
 
     def compile(self, state: PyTree[Array], first: int) -> None:
         """Compile the steps for states like this one."""
+        size, key = self._sizes[0], self._keys[0]
+        batch = jax.tree.map(
+            lambda x: x if size is None else jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype),
+            self._data[1],
+        )
+        traced, _ = trace(Partial(_stepped, self._step), state, batch, key)
+        self._step = as_traced(self._step, traced)
         self._program, seconds = compiled(_advance, *self._arguments(state, first, first))
         self.compile_seconds += seconds
 

@@ -12,9 +12,10 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
+from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
-from physml._numerics.calls import ask, checked
+from physml._numerics.calls import as_traced, ask, checked, trace
 from physml._numerics.checks import require_count, require_multiple
 from physml._numerics.compiled import compiled
 from physml._numerics.devices import ROWS, WHOLE, held, mesh_of, on_first, on_host, placed
@@ -207,6 +208,8 @@ class _Judge:
 
     def compile(self, state: FitState) -> None:
         if self._valid is not None:
+            traced, _ = trace(Partial(validated, self._loss, self._parts), state, self._valid)
+            self._loss = as_traced(self._loss, traced)
             self._validate, self.compile_seconds = compiled(
                 validated, self._loss, self._parts, state, self._valid
             )

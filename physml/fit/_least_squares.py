@@ -10,10 +10,11 @@ import lineax as lx
 import numpy as np
 import optimistix as optx
 from flax import nnx
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.calls import answer, ask, checked
+from physml._numerics.calls import answer, as_traced, ask, checked, trace
 from physml._numerics.checks import require_count, require_finite, require_positive
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import Filter, Parts, as_arrays, take_apart
@@ -89,8 +90,10 @@ def least_squares(
         )
     inner = eqx.tree_at(lambda m: m.search, method, _InDtypeOf(method.search))
     solver = _Recording(inner.rtol, inner.atol, inner.norm, inner, max_steps)
-    arguments = (residual, dict(weights or {}), parts, solver, params, rest)
-    arguments = (*arguments, as_arrays("batch", batch), key)
+    batch = as_arrays("batch", batch)
+    traced, _ = trace(Partial(_blocks, residual, parts), params, rest, batch, key)
+    residual = as_traced(residual, traced)
+    arguments = (residual, dict(weights or {}), parts, solver, params, rest, batch, key)
     program, compile_seconds = compiled(_solve, *arguments)
     begin = time.perf_counter()
     with single_threaded_blas():
@@ -162,6 +165,17 @@ class _InDtypeOf(optx.AbstractSearch):
     def step(self, first_step, y, y_eval, f_info, f_eval_info, state):
         size, *rest = self.search.step(first_step, y, y_eval, f_info, f_eval_info, state)
         return size.astype(jnp.result_type(*jax.tree.leaves(y))), *rest
+
+
+def _blocks(
+    residual: Residual,
+    parts: Parts,
+    params: PyTree,
+    rest: PyTree,
+    batch: PyTree,
+    key: PRNGKeyArray | None,
+) -> PyTree[Array]:
+    return ask_residual(residual, parts.merge(params, rest), batch, key)
 
 
 def _solve(

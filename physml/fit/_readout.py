@@ -1,15 +1,17 @@
 """Linear least squares in the last layer: blocked QR, then an SVD of the triangle."""
 
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.calls import answer, ask, checked
+from physml._numerics.calls import answer, as_traced, ask, checked, trace
 from physml._numerics.checks import require_count, require_finite
 from physml._numerics.compiled import compiled
 from physml._numerics.parts import as_arrays
@@ -81,7 +83,9 @@ def readout(
             f"{type(inputs).__name__}"
         )
     if callable(features):
-        function, inputs = features, as_arrays("inputs", inputs)
+        inputs = as_arrays("inputs", inputs)
+        traced, _ = trace(Partial(_rows, features), jax.tree.map(lambda x: x[:1], inputs))
+        function = as_traced(features, traced)
     else:
         function, inputs = _identity, as_arrays("features", features)
     targets = as_arrays("targets", targets)
@@ -103,6 +107,11 @@ def readout(
     return fitted
 
 
+def _rows(function: Callable[..., object], block: PyTree) -> Array:
+    rows = ask("features", "features(inputs)", function, block)
+    return answer("features", "a matrix", rows)
+
+
 def _readout(
     function: Callable[..., Array],
     inputs: PyTree,
@@ -114,11 +123,7 @@ def _readout(
 ) -> Readout:
     num_rows, num_outputs = targets.shape
 
-    def features(block: PyTree) -> Array:
-        rows = ask("features", "features(inputs)", function, block)
-        return answer("features", "a matrix", rows)
-
-    once = jax.jit(features)  # one trace for the shape and the loop's body
+    once = jax.jit(functools.partial(_rows, function))  # one trace for the shape and the loop
     row = jax.eval_shape(once, jax.tree.map(lambda x: x[:1], inputs))
     floating = jnp.issubdtype(targets.dtype, jnp.floating)
     if row.ndim != 2 or row.dtype != targets.dtype or not floating:

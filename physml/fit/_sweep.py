@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml import saving
-from physml._numerics.calls import checked
+from physml._numerics.calls import as_traced, checked, trace
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.devices import Spread, on_host
@@ -168,8 +169,10 @@ def sweep(
     start = int(begun.step)
     state = Members(spread.divided(begun.members), *spread.copied((begun.step, begun.key)))
     data, valid = (spread.copied(as_arrays(n, x)) for n, x in (("data", data), ("valid", valid)))
-    arguments = (valid_loss or loss, parts, spread.mesh)
     if valid is not None and start < steps:
+        arguments = (valid_loss or loss, parts, spread.mesh)
+        traced, _ = trace(Partial(validate_all, *arguments), state, valid)
+        arguments = (as_traced(arguments[0], traced), *arguments[1:])
         validate, seconds = compiled(validate_all, *arguments, state, valid)
         books.validate = lambda state: validate(*arguments, state, valid)
         compile_seconds += seconds

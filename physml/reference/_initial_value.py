@@ -84,7 +84,8 @@ def solve(
     """
     backwards = _is_backwards(ts, t0)
     first = float(np.asarray(ts)[0] if t0 is None else np.asarray(t0)) if backwards else 0.0
-    system, y0, form = flatten_problem(system, y0, args, t0=first, backwards=backwards)
+    flat = flatten_problem(system, y0, args, t0=first, backwards=backwards)
+    system, y0, form, args = flat
     dtype = y0.dtype
     ts = times_in(dtype, "ts", form.times(ts))
     start = ts[0] if t0 is None else form.time(jnp.asarray(t0, dtype))

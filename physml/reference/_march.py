@@ -52,7 +52,7 @@ def march(
 ) -> Float[Array, "num time dim"]:
     """All rows, or only the last, of every trajectory."""
     num, dtype = len(y0s), y0s.dtype
-    system, _ = check_problem(system, y0s.T, args)
+    system, _, args = check_problem(system, y0s.T, args)
     tolerances = check_tolerances(rtol, atol, dtype, _DEFAULT_RTOL)
     dt = (times[-1] - times[0]) / (len(times) - 1)
     plan = Plan(

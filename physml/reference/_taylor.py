@@ -6,11 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 
 from physml._numerics import checks
 from physml._numerics import double_double as dd
-from physml._numerics.calls import checked
+from physml._numerics.calls import as_traced, checked, trace
 from physml._numerics.units import max_of, min_of
 from physml.step_maps import StepMap
 from physml.systems import System
@@ -80,6 +81,9 @@ class TaylorFlow(StepMap):
         order = _ORDER if order is None else order
         substeps = 1 if substeps is None else substeps
         checks.require_count(order=order, substeps=substeps)
+        t, y = jnp.zeros(()), jnp.zeros(system.dim)
+        traced, _ = trace(Partial(system, args=args), t, y)
+        system = as_traced(system, traced)
         quadratic = _Quadratic.of(system, args)
         return cls(
             system=system,

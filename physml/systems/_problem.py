@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float, PyTree
 
-from physml._numerics.calls import check_components, require_components
+from physml._numerics.calls import (
+    as_traced,
+    check_components,
+    require_components,
+    trace,
+    with_arrays,
+)
 from physml._numerics.checks import floating_array, is_concrete, require_finite
 from physml._numerics.compiled import constant
 from physml._types import Numbers
@@ -22,11 +28,13 @@ class FlatProblem(NamedTuple):
         system: the right-hand side.
         y0: the start.
         form: how the user writes states and time.
+        args: the arguments of the right-hand side.
     """
 
     system: System
     y0: Float[Array, " dim"]
     form: Form
+    args: PyTree
 
 
 def flatten_problem(
@@ -62,7 +70,8 @@ def flatten_problem(
     else:
         start = floating_array("y0", y0)
     solved = Reversed.of(system, float(t0)) if backwards else system
-    problem = FlatProblem(*check_problem(solved, start, args), Form(structure, backwards))
+    solved, start, args = check_problem(solved, start, args)
+    problem = FlatProblem(solved, start, Form(structure, backwards), args)
     if isinstance(system, FunctionSystem):
         if structure is not None:
             _require_leaves(system, structure, problem.y0, args)
@@ -96,8 +105,8 @@ def _require_leaves(
     )
 
 
-def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Array]:
-    """The system, with its numbers as (weakly typed) arrays, and y0 as an array, both checked.
+def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Array, PyTree]:
+    """The system and `args`, with numbers as (weakly typed) arrays, and y0 as an array, checked.
 
     Raises:
         TypeError: `system` is not a System, or y0 not real numbers, or the right-hand side answers
@@ -116,8 +125,9 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
     if y0.shape[:1] != (system.dim,):
         raise ValueError(f"y0 must have shape ({system.dim},), got {y0.shape}")
     require_finite("y0", y0)
-    traced, out = jax.make_jaxpr(lambda t, y: system(t, y, args), return_shape=True)(
-        jax.ShapeDtypeStruct((), y0.dtype), y0
+    t = jax.ShapeDtypeStruct((), y0.dtype)
+    (traced, out), args = with_arrays(
+        lambda args: trace(jax.tree_util.Partial(_rates, system, args), t, y0), args
     )
     if out is None:
         raise TypeError(
@@ -130,5 +140,9 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
         )
     inner = system.system if isinstance(system, Reversed) else system
     if getattr(inner, "structure", None) is None:  # others are asked by their arrays' names
-        require_components("the right-hand side", traced, {traced.jaxpr.invars[1]: "y"})
-    return system, y0
+        require_components("the right-hand side", traced, {traced.arguments[1]: "y"})
+    return as_traced(system, traced), y0, args
+
+
+def _rates(system: System, args: PyTree, t: Array, y: Array) -> object:
+    return system(t, y, args)

@@ -3,7 +3,7 @@
 JAX reads the last entry in their place, or NaN, and leaves out what should be written there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +12,13 @@ import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import PyTree
 
+from physml._numerics.calls._traced import Trace, trace
 from physml._numerics.checks import is_concrete
 from physml._numerics.interpreter import called_by, scan_counts
 
 
-def check_components(what: str, function: Callable[..., Any], **arguments: PyTree) -> None:
-    """Raise ValueError if a function takes a component that an array does not have.
+def check_components(what: str, function: Callable[..., Any], **arguments: PyTree) -> Trace:
+    """The function, traced; ValueError if it takes a component that an array does not have.
 
     Indices are known that do not depend on the arguments. One outside whose handling was asked for
     (`mode="clip"`, or `mode="fill"` with a number) is accepted.
@@ -27,30 +28,36 @@ def check_components(what: str, function: Callable[..., Any], **arguments: PyTre
         function: what is called, with the values of these arguments.
         arguments: their names in the message.
     """
-    traced = jax.make_jaxpr(function)(*arguments.values())
+    traced, _ = trace(function, *arguments.values())
     paths = [
         name + jax.tree_util.keystr(path)
         for name, value in arguments.items()
         for path, _ in jax.tree_util.tree_leaves_with_path(value)
     ]
-    require_components(what, traced, dict(zip(traced.jaxpr.invars, paths, strict=True)))
+    require_components(what, traced, dict(zip(traced.arguments, paths, strict=True)))
+    return traced
 
 
-def require_components(what: str, traced: Any, names: dict[Var, str]) -> None:
+def require_components(what: str, traced: Trace, names: dict[Var, str]) -> None:
     """As `check_components`, of a function that is traced already.
 
     Args:
         what: the function's name in the message.
-        traced: the function, by `jax.make_jaxpr`.
+        traced: the function.
         names: of the variables that have one in the message.
     """
-    _follow(what, traced.jaxpr, _constants(traced), dict(names))
+    closed = traced.closed
+    held = zip(closed.jaxpr.invars, traced.held, strict=False)
+    _follow(what, closed.jaxpr, _constants(closed) | _whole(held), dict(names))
 
 
 def _constants(traced: Any) -> dict[Var, Any]:
     """The whole numbers that a traced function holds; none where JAX has them as arguments."""
     consts = getattr(traced, "consts", ())
-    pairs = zip(getattr(traced, "jaxpr", traced).constvars, consts, strict=False)
+    return _whole(zip(getattr(traced, "jaxpr", traced).constvars, consts, strict=False))
+
+
+def _whole(pairs: Iterable[tuple[Var, Any]]) -> dict[Var, Any]:
     return {x: n for x, n in pairs if _counts(x) and is_concrete(n)}
 
 

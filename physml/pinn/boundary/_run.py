@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike, Float, PyTree
 
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.calls import check_components
+from physml._numerics.calls import as_traced, check_components
 from physml._numerics.compiled import constant, once
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
@@ -95,9 +94,8 @@ def state_problem(
     (system, args, names), (guess, t, dtype) = equation, start
     checks.require_untraced("a boundary value problem", (system, args, conditions))
     args = getattr(system, "args", None) if args is None else args
-    args = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, args)
     first = guess(np.asarray(t)).astype(dtype)
-    system, _, _ = flatten_problem(system, first, args)
+    system, _, _, args = flatten_problem(system, first, args)
     free, unknown = None, np.zeros(0, dtype)
     if len(names):
         free, values = free_parameters(system, args, names, {}, dtype)
@@ -117,8 +115,8 @@ def state_problem(
     states, p = jnp.zeros((num_states, system.dim), dtype), jnp.asarray(unknown)
     rates = problem.rates, jnp.zeros(1, dtype), states[:1].T, p
     checks.require_untraced("a boundary value problem", (), (problem.misses, states, p), rates)
-    check_components("conditions", problem.misses, states=states, parameters=p)
-    return problem, unknown
+    traced = check_components("conditions", problem.misses, states=states, parameters=p)
+    return as_traced(problem, traced), unknown
 
 
 def run(task: Task, ts: Numbers | None, name: str, *, throw: bool) -> BoundarySolution:

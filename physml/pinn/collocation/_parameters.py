@@ -1,6 +1,5 @@
 """The free parameters of a system as one vector without bounds."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,9 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
 
-from physml._numerics.calls import answer, ask, check_components
+from physml._numerics.calls import answer, as_traced, ask, check_components
 from physml._numerics.checks import is_concrete, require_finite
 from physml._numerics.parts import as_pytree
 from physml.systems import System, Table
@@ -159,9 +159,11 @@ def free_parameters(
     )
     guess = jnp.concatenate(guesses)
     given = {**parameters.fixed_in(0), **parameters.split(guess)}
-    for name, tie in parameters.ties.items():
-        check_components(f"ties[{name!r}]", functools.partial(_tied, name, tie), parameters=given)
-    return parameters, guess
+    traced = [
+        check_components(f"ties[{name!r}]", Partial(_tied, name, tie), parameters=given)
+        for name, tie in parameters.ties.items()
+    ]
+    return as_traced(parameters, *traced), guess
 
 
 def _tied(name: str, tie: Callable, values: Mapping[str, Any]) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike, Float, PyTree
 
-from physml._numerics.calls import check_components, checked
+from physml._numerics.calls import as_traced, check_components, checked
 from physml._numerics.checks import floating_array, require_finite
 from physml._numerics.compiled import constant
 from physml._numerics.units import ROUNDINGS
@@ -104,8 +104,8 @@ def check_equation(
         lambda x: constant(x) if isinstance(x, float) else x, (system, args)
     )
     equation, at = Equation(system, args), jnp.asarray(t0, state.dtype)
-    check_components("F", equation.single, t=at, y=state, dy=rate)
-    return equation, state, rate, Form(structure)
+    traced = check_components("F", equation.single, t=at, y=state, dy=rate)
+    return as_traced(equation, traced), state, rate, Form(structure)
 
 
 def _vector(

@@ -88,6 +88,8 @@ class Course:
         solution, stop, which = self._look(system, end)
         failed = bool(is_failure(solution.result)) and not _full(solution)
         reached = float(solution.t1) if stop is None else stop
+        if t1 - reached <= _TOGETHER * self._spacing(t1) and float(solution.t1) >= t1:
+            reached = t1  # between which no window can be
         if reached <= self.t:
             self.legs.append(Leg(solution, self.t, np.zeros((1, self.y.size))))
             return solution.result if failed else RESULTS.delay_vanished

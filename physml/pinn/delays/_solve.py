@@ -1,16 +1,25 @@
 """Equations with delays, solved by steps."""
 
-import functools
 from collections.abc import Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
 from physml._numerics import checks
-from physml._numerics.calls import answer, ask, check_components, checked, require_instance
+from physml._numerics.calls import (
+    answer,
+    as_traced,
+    ask,
+    check_components,
+    checked,
+    require_instance,
+    trace,
+    with_arrays,
+)
 from physml._numerics.compiled import constant
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
@@ -113,7 +122,8 @@ def solve_delays(
         raise ValueError(f"history_jumps must be finite and before t0 = {t0}, got {jumps}")
     fixed = [float(delay) for delay in system.delays if not callable(delay)]
     system = jax.tree.map(lambda x: constant(x) if isinstance(x, float) else x, system)
-    _check_functions(system, jnp.asarray(t0, y.dtype), y, args)
+    t = jnp.asarray(t0, y.dtype)
+    system, args = with_arrays(lambda args: _checked_functions(system, t, y, args), args)
     if isinstance(history, Solution):
         _require_known(history, system, t0, y, args)
     breaks = Breaks(fixed)
@@ -151,17 +161,19 @@ def solve_delays(
     return conclude(solution, solution.result, "pinn.solve_delays", details, throw=throw)
 
 
-def _check_functions(system: DelayedSystem, t: Array, y: Array, args: PyTree) -> None:
-    """Raise what is wrong with a user's functions before anything is solved."""
-
-    def rate(t: Array, y: Array, past: Array) -> Array:
-        return system.rate(t, y, past, args)
-
+def _checked_functions(system: DelayedSystem, t: Array, y: Array, args: PyTree) -> DelayedSystem:
+    """The system; what is wrong with a user's functions is raised before anything is solved."""
+    traced = []
     for i, delay in enumerate(system.delays):
-        own = functools.partial(delay_of, i, delay, args=args)
-        check_components(f"delays[{i}]", own, t=t, y=y)
+        own = Partial(delay_of, i, delay, args=args)
+        traced.append(check_components(f"delays[{i}]", own, t=t, y=y))
     past = jnp.broadcast_to(y, (len(system.delays), y.size))
-    check_components("f", rate, t=t, y=y, delayed_ys=past)
+    traced.append(check_components("f", Partial(_rate, system, args), t=t, y=y, delayed_ys=past))
+    return as_traced(system, *traced)
+
+
+def _rate(system: DelayedSystem, args: PyTree, t: Array, y: Array, past: Array) -> Array:
+    return system.rate(t, y, past, args)
 
 
 def _breaks_of(history: PyTree) -> list[tuple[float, int]]:
@@ -210,5 +222,11 @@ def _start(
             raise ValueError(f"{name} must be a state of shape (dim,), got {structure.words}")
         system = system.of(structure)
     past = as_history(history, structure, y.dtype)
-    past(jnp.asarray(t0, y.dtype), y.shape, y.dtype)  # raises what is wrong with it
-    return system, past, y, form
+    t = jnp.asarray(t0, y.dtype)
+    past(t, y.shape, y.dtype)  # raises what is wrong with it
+    traced, _ = trace(Partial(_seen, past, y), t)
+    return system, as_traced(past, traced), y, form
+
+
+def _seen(past: History, like: Array, t: Array) -> Array:
+    return past(t, like.shape, like.dtype)

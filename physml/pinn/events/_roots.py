@@ -1,15 +1,17 @@
 """The roots of functions of the time and the state along a solution."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from physml._numerics.calls import checked
+from physml._numerics.calls import as_traced, checked, trace
 from physml._numerics.checks import require_count
 from physml.pinn.collocation import CorrectedNetworks
 from physml.pinn.events._event import Event, value
@@ -77,6 +79,8 @@ def find_roots(
     require_count(max_roots=max_roots)
     solution, form = as_solved(solution)
     event = Event(root, direction=direction).seen_by(form)
+    traced, _ = trace(Partial(_at_end, event), solution, args)
+    event = replace(event, root=as_traced(event.root, traced))
     first = jnp.zeros(1, solution.ts.dtype)
     found = locate(solution, (event,), args, solution.t1, first, max_roots)
     return found._replace(times=form.time(found.times))
@@ -97,6 +101,10 @@ def locate(
     # Of `stats` each solution has other shapes, for which all would be compiled again.
     bare = eqx.tree_at(lambda s: s.stats, solution, {})
     return _locate(bare, events, args, high, first, most)
+
+
+def _at_end(event: Event, solution: Solution, args: PyTree) -> Array:
+    return value(event, solution.t1, solution.dense.evaluate(solution.t1), args)
 
 
 @eqx.filter_jit

@@ -1,6 +1,6 @@
 """Solutions that begin anew where something happens."""
 
-import functools
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,10 +8,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from physml._numerics import checks
-from physml._numerics.calls import check_components, checked, require_instance, summary
+from physml._numerics.calls import (
+    as_traced,
+    check_components,
+    checked,
+    require_instance,
+    summary,
+    with_arrays,
+)
 from physml._numerics.interrupt import ctrl_c
 from physml._types import Numbers
 from physml.pinn.events._course import Course, Happened
@@ -115,7 +123,8 @@ def solve_events(
         [0.451524 1.264266 1.995734 2.654056]
     """
     backwards = is_backwards(t0, t1)
-    system, y, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
+    flat = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
+    system, y, form, _ = flat
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, y, args))):
         raise TypeError(
@@ -126,9 +135,10 @@ def solve_events(
     events = (events,) if isinstance(events, Event) else tuple(events)
     checks.require_not_empty(events=events)
     require_instance(Event, **{f"events[{i}]": event for i, event in enumerate(events)})
-    events = tuple(event.seen_by(form) for event in events)
-    for event in events:
-        _try(event, jnp.asarray(t0, y.dtype), y, args)
+    t, seen = jnp.asarray(t0, y.dtype), [event.seen_by(form) for event in events]
+    events, args = with_arrays(
+        lambda args: tuple(_tried(event, t, y, args) for event in seen), args, flat.args
+    )
     rtol, atol = form.tolerances(rtol, atol, y.size)
     options = {"rtol": rtol, "atol": atol, "max_window": max_window}
     course = Course(system, events, args, options, t0, t0, y, t1 - t0, np.zeros((y.size, 0)))
@@ -154,12 +164,16 @@ def solve_events(
     return conclude(found, solution.result, "pinn.solve_events", details, throw=throw)
 
 
-def _try(event: Event, t: Array, y: Array, args: PyTree) -> None:
-    """Raise what is wrong with a user's functions before anything is solved."""
-    for name, function in (("root", value), ("restart", restarted)):
-        check_components(name, functools.partial(_at, function, event, args), t=t, y=y)
+def _tried(event: Event, t: Array, y: Array, args: PyTree) -> Event:
+    """The event; what is wrong with a user's functions is raised before anything is solved."""
+    traced = [
+        check_components(name, Partial(_at, function, event, args), t=t, y=y)
+        for name, function in (("root", value), ("restart", restarted))
+    ]
     if np.isnan(value(event, t, y, args)):
         raise ValueError("root must be a number at t0, got nan")
+    root, restart = as_traced((event.root, event.restart), *traced)
+    return dataclasses.replace(event, root=root, restart=restart)
 
 
 def _at(function: Callable, event: Event, args: PyTree, t: Array, y: Array) -> Array:

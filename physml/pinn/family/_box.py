@@ -60,10 +60,10 @@ def check_box(
 ) -> Box:
     """The box, with every static fact checked."""
     if isinstance(system, System) and getattr(system, "structure", None) is None:
-        system, corners = _vector_corners(system, y0, args)
+        system, corners, args = _vector_corners(system, y0, args)
         structure = None
     else:
-        system, corners, structure = _corners(system, y0, args)
+        system, corners, args, structure = _corners(system, y0, args)
     low, high = (np.asarray(corner) for corner in corners)
     require_finite("y0", corners)
     if not np.all(low <= high):
@@ -82,8 +82,8 @@ def check_box(
 
 def _vector_corners(
     system: System, y0: PyTree, args: PyTree
-) -> tuple[System, Float[Array, "2 dim"]]:
-    """The system and the corners of the starts, of a system whose states are vectors."""
+) -> tuple[System, Float[Array, "2 dim"], PyTree]:
+    """The system, the corners of the starts and `args`, where states are vectors."""
     corners = floating_array("y0", y0)
     if corners.ndim == 1:
         corners = jnp.stack([corners, corners])
@@ -92,12 +92,13 @@ def _vector_corners(
             f"y0 must be one start, ({system.dim},), or corners (low, high), (2, {system.dim}); "
             f"got shape {np.shape(y0)}"
         )
-    return check_problem(system, corners[0], args)[0], corners
+    system, _, args = check_problem(system, corners[0], args)
+    return system, corners, args
 
 
 def _corners(
     system: System | Callable[..., Any], y0: PyTree, args: PyTree
-) -> tuple[System, Float[Array, "2 dim"], Structure | None]:
+) -> tuple[System, Float[Array, "2 dim"], PyTree, Structure | None]:
     """The same where a state may be written in any way, and what its structure is."""
     low, high = y0 if _is_pair(system, y0) else (y0, y0)
     (first, _), (second, end) = (take_apart_state("y0", corner) for corner in (low, high))
@@ -106,7 +107,8 @@ def _corners(
             f"y0 must have corners of one structure, got {first.words} and {second.words}"
         )
     flat = flatten_problem(system, low, args)
-    return flat.system, jnp.stack([flat.y0, end.astype(flat.y0.dtype)]), flat.form.structure
+    corners = jnp.stack([flat.y0, end.astype(flat.y0.dtype)])
+    return flat.system, corners, flat.args, flat.form.structure
 
 
 def _is_pair(system: System | Callable[..., Any], y0: PyTree) -> bool:

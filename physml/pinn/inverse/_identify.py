@@ -154,10 +154,10 @@ def identify(
     args = getattr(system, "args", None) if args is None else args
     form = Form(getattr(system, "structure", None))
     if not (y0 is None or callable(y0)) and not (isinstance(system, System) and form == Form()):
-        system, y0, form = flatten_problem(system, y0, args)
+        system, y0, form, args = flatten_problem(system, y0, args)
     start = np.zeros(getattr(system, "dim", 0)) if y0 is None or callable(y0) else y0
     start = floating_array("y0", start, jnp.float64)
-    system, start = check_problem(system, start, args)  # pyright: ignore[reportArgumentType]
+    system, start, args = check_problem(system, start, args)  # pyright: ignore[reportArgumentType]
     fixed = [x.fixed for x in experiments]
     guess = free_parameters(system, args, free, bounds or {}, fixed=fixed, ties=ties)
     experiments = [

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from physml._numerics import checks
+from physml._numerics.calls import retraced
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.noises import Noise, NormalNoise
@@ -65,7 +66,9 @@ def _deviation(
     model, name = as_pytree(noise), f"{name} at the observations"
     counts = np.maximum(seen.sum(axis=0), 1).astype(float)
     typical = jnp.where(seen, ys, 0.0).sum(axis=0) / counts
-    found = _noise_at(model, jnp.where(seen, ys, typical[None]))
+    given = jnp.where(seen, ys, typical[None])
+    model = retraced(model, given)
+    found = _noise_at(model, given)
     if found.shape != ys.shape:
         raise ValueError(f"{name} must have their shape {ys.shape}, got {found.shape}")
     found = checks.floating_array(name, found, jnp.float64)

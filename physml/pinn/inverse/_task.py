@@ -8,10 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from physml._numerics import checks
-from physml._numerics.calls import answer, ask, check_components
+from physml._numerics.calls import answer, as_traced, ask, check_components
 from physml._numerics.parts import as_pytree
 from physml.pinn.collocation import Parameters
 from physml.pinn.inverse._experiments import Experiment, Observe
@@ -152,17 +153,20 @@ def _observation(
             )
         observe = _Components(indices)
 
-    def seen(y: Array) -> Array:
-        return answer("observe", "numbers", ask("observe", "observe(y)", observe, y))
-
+    observe = as_pytree(observe)
+    seen = Partial(_seen, observe)
     out = jax.eval_shape(seen, state)
-    check_components("observe", seen, y=state)
+    traced = check_components("observe", seen, y=state)
     if out.shape != (columns,) or out.dtype != state.dtype:
         raise ValueError(
             f"ys must have a column for each number that observe gives, of shape {out.shape} and "
             f"dtype {out.dtype}, got {columns} columns"
         )
-    return as_pytree(observe), indices
+    return as_traced(observe, traced), indices
+
+
+def _seen(observe: Callable[[Array], object], y: Array) -> Array:
+    return answer("observe", "numbers", ask("observe", "observe(y)", observe, y))
 
 
 def check_seen(
@@ -218,7 +222,7 @@ def check_unknowns(
         start = experiment.y0
         functions.append(None)
         if callable(start):
-            functions[-1] = as_pytree(start)
+            functions[-1] = _checked_start(parameters, number, as_pytree(start), values)
             start = _start_at(parameters, number, functions[-1], values)
         if not given[-1] and (experiment.known_start or set(data.shown[number]) != set(range(dim))):
             raise ValueError(
@@ -246,17 +250,25 @@ def floating_start(name: str, start: Any, dim: int) -> Float[Array, " dim"]:
     return start
 
 
+def _checked_start(parameters: Parameters, number: int, start: Callable, at: Array) -> Callable:
+    """A user's start, of which all that is wrong is raised."""
+
+    def given(at: Array) -> dict[str, Any]:
+        return parameters.values(parameters.unconstrain(at), number)
+
+    state = Partial(_state, parameters, start)
+    traced = check_components("y0", state, parameters=jax.eval_shape(given, at))
+    return as_traced(start, traced)
+
+
 @eqx.filter_jit
 def _start_at(parameters: Parameters, number: int, start: Callable, at: Array) -> Array:
-    p = parameters.unconstrain(at)
-    given = parameters.values(p, number)
+    return _state(parameters, start, parameters.values(parameters.unconstrain(at), number))
 
-    def state(values: dict[str, Any]) -> Array:
-        found = ask("y0", "y0(parameters)", start, values)
-        return answer("y0", "a state", found, (parameters.system.dim,), jnp.float64)
 
-    check_components("y0", state, parameters=given)
-    return state(given)
+def _state(parameters: Parameters, start: Callable, values: dict[str, Any]) -> Array:
+    found = ask("y0", "y0(parameters)", start, values)
+    return answer("y0", "a state", found, (parameters.system.dim,), jnp.float64)
 
 
 def _require_finite_slope(

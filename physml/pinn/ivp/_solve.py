@@ -151,7 +151,8 @@ def solve(
         True
     """
     backwards = is_backwards(t0, t1)
-    system, y0, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
+    flat = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
+    system, y0, form, args = flat
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     dtype, rtols = y0.dtype, form.tolerances(rtol, atol, y0.size)
     tolerance = Tolerance(*checks.check_tolerances(*rtols, dtype, _DEFAULT_RTOL))

@@ -44,7 +44,7 @@ def _condition(
     points = points_inside(problem.intervals)
     points[:, axis] = position
     label = f"the condition at {name} = {position}"
-    derivatives, rows = derivatives_in(
+    residual, derivatives, rows = derivatives_in(
         label, residual, problem.coordinates, problem.components, points
     )
     most = np.array(problem.orders) - (np.arange(len(problem.orders)) == axis)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from physml._numerics.calls import ask, check_components
+from physml._numerics.calls import as_traced, ask, check_components
 
 _MOST_DERIVATIVES = 4
 
@@ -78,10 +78,11 @@ def stacked(values: PyTree) -> Float[Array, " rows"]:
 
 def derivatives_in(
     name: str, residual: PointResidual, coordinates: str, components: int | None, points: np.ndarray
-) -> tuple[tuple[Derivative, ...], int]:
-    """The derivatives of u that a residual depends on, and the number of its rows.
+) -> tuple[PointResidual, tuple[Derivative, ...], int]:
+    """The residual as traced, the derivatives of u that it depends on, and the number of its rows.
 
-    Found by differentiating the residual in all of them, at the given points and an arbitrary u.
+    They are found by differentiating the residual in all of them, at the given points and an
+    arbitrary u.
 
     Raises:
         TypeError: the residual returns something else than arrays.
@@ -110,7 +111,7 @@ def derivatives_in(
     arguments = jnp.asarray(jets, dtype), jnp.asarray(points, dtype)
     first = [a[0] for a in arguments]
     num_rows = jax.eval_shape(rows, *first).size
-    check_components(name, rows, u=first[0], point=first[1])
+    traced = check_components(name, rows, u=first[0], point=first[1])
     if num_rows == 0:
         raise ValueError(f"{name} must return at least one number for each point, got none")
     values, slopes = jax.jit(jax.vmap(lambda *a: (rows(*a), jax.jacfwd(rows)(*a))))(*arguments)
@@ -123,4 +124,4 @@ def derivatives_in(
         raise ValueError(f"{name} must depend on u, got values that do not")
     if (most := max(map(sum, chosen))) > _MOST_DERIVATIVES:
         raise ValueError(f"{name} must have derivatives of at most order 4, got order {most}")
-    return chosen, num_rows
+    return as_traced(residual, traced), chosen, num_rows

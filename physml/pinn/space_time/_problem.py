@@ -82,7 +82,7 @@ def make_problem(
     for name in periodic:
         if name not in domain or name == "t":
             raise ValueError(f"periodic must name coordinates of space, got {name!r}")
-    derivatives, num_rows = derivatives_in(
+    residual, derivatives, num_rows = derivatives_in(
         "residual", residual, coordinates, components, points_inside(intervals)
     )
     if num_rows != (components or 1):

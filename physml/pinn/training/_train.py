@@ -141,7 +141,8 @@ def train(
         True
     """
     backwards = is_backwards(t0, t1)
-    system, y0, form = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
+    flat = flatten_problem(system, y0, args, t0=t0, backwards=backwards)
+    system, y0, form, args = flat
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     dtype = y0.dtype
     start, end, middle = (jnp.asarray(t, dtype) for t in (t0, t1, (t0 + t1) / 2))

@@ -80,7 +80,7 @@ def with_invariants(
         >>> held.state_names
         ('y0', 'y1', 'm0')
     """
-    system, state, form = flatten_problem(system, y0, args, t0=t0)
+    system, state, form, args = flatten_problem(system, y0, args, t0=t0)
     structure = Structure.of(state) if form.structure is None else form.structure
     nothing = _Invariant(system, as_pytree(invariants), jnp.zeros(0, state.dtype), structure)
     values = nothing.at(jnp.asarray(t0, state.dtype), state, args)

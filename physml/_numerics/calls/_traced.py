@@ -1,0 +1,156 @@
+"""Users' functions as JAX traces them: what they do, and with which numbers from outside."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Var  # pyright: ignore[reportPrivateImportUsage]
+from jax.tree_util import Partial
+from jaxtyping import PyTree
+
+from physml._numerics.checks import is_concrete
+from physml._numerics.compiled import constant
+
+T = TypeVar("T", bound=PyTree)
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PLACE = re.compile(" at 0x[0-9a-f]+")  # of an object, another one at each trace
+
+
+class Trace(NamedTuple):
+    """A traced function.
+
+    Attributes:
+        closed: its operations, on the arrays that it holds as a pytree and then on its arguments.
+        held: those arrays.
+    """
+
+    closed: ClosedJaxpr
+    held: list[Any]
+
+    @property
+    def arguments(self) -> list[Var]:
+        """The variables of the arguments."""
+        return self.closed.jaxpr.invars[len(self.held) :]
+
+    @property
+    def digest(self) -> bytes | None:
+        """Of the operations and of the numbers from outside; None if one of them is traced."""
+        digest = hashlib.sha256(_PLACE.sub("", str(self.closed)).encode())
+        for number in _numbers(self.closed):
+            if not is_concrete(number):
+                return None
+            digest.update(np.asarray(number).tobytes())
+        return digest.digest()
+
+
+def trace(function: Callable[..., Any], *arguments: PyTree) -> tuple[Trace, PyTree]:
+    """A function traced with these arguments, and the shapes and dtypes of what it answers.
+
+    Args:
+        function: a callable pytree, such as a `Partial`, whose arrays may change without another
+            program; what a closure holds is compiled into it.
+        arguments: arrays, or their shapes and dtypes.
+    """
+    arrays, rest = eqx.partition(function, lambda x: isinstance(x, jax.Array | np.ndarray))
+    held, structure = jax.tree.flatten(arrays)
+
+    def call(held: list[Any], *arguments: PyTree) -> PyTree:
+        return eqx.combine(jax.tree.unflatten(structure, held), rest)(*arguments)
+
+    closed, answer = jax.make_jaxpr(call, return_shape=True)(held, *arguments)
+    return Trace(closed, held), answer
+
+
+def as_traced(tree: T, *traces: Trace) -> T:
+    """A pytree whose functions are equal only to those that trace to the same operations.
+
+    A function equals itself also after a number from outside that it reads has changed, and would
+    find the programs that were compiled with the old number. And the function of a cell that a
+    notebook runs again is another one, which does the same and need not be compiled again.
+
+    Args:
+        tree: what holds the functions.
+        traces: of what calls them.
+    """
+    digests = [trace.digest for trace in traces]
+    if not digests or None in digests:
+        return tree
+    digest = hashlib.sha256(b"".join(filter(None, digests))).digest()
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, Partial):
+            return Partial(AsTraced(leaf.func, digest), *leaf.args, **leaf.keywords)
+        # The object of a bound method is opened where programs are compiled.
+        plain = callable(leaf) and not hasattr(leaf, "__self__")
+        return AsTraced(leaf, digest) if plain else leaf
+
+    return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, Partial))
+
+
+def with_arrays(
+    check: Callable[[PyTree], T], args: PyTree, arrays: PyTree = None
+) -> tuple[T, PyTree]:
+    """What a check answers, and `args` with arrays for floats: another value compiles nothing.
+
+    Where the functions that it calls take no arrays, such as `math.sin`, `args` stay as they are.
+
+    Args:
+        check: what calls the functions.
+        args: as they were given.
+        arrays: what another check has made of them.
+    """
+    if arrays is None:
+        arrays = jax.tree.map(lambda x: constant(x) if type(x) is float else x, args)
+    try:
+        return check(arrays), arrays
+    except Exception:  # if something else is wrong, the words are those for what was given
+        return check(args), args
+
+
+def retraced(function: F, *arguments: PyTree) -> F:
+    """A function that is equal only to those that trace to the same with these arguments."""
+    return as_traced(function, trace(function, *arguments)[0])
+
+
+def _numbers(traced: Any) -> Iterator[Any]:
+    """The arrays from outside, which the text of a traced function leaves out."""
+    yield from getattr(traced, "consts", ())
+    for equation in getattr(traced, "jaxpr", traced).eqns:
+        for inner in jax.tree.leaves(equation.params, is_leaf=_is_traced):
+            if _is_traced(inner):
+                yield from _numbers(inner)
+
+
+def _is_traced(thing: object) -> bool:
+    return hasattr(thing, "eqns") or hasattr(thing, "jaxpr")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AsTraced:
+    """A function that equals another of the same code that traces to the same."""
+
+    function: Callable[..., Any]
+    digest: bytes
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self.function
+
+    @property
+    def _key(self) -> Hashable:
+        return getattr(self.function, "__code__", self.function), self.digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsTraced) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
