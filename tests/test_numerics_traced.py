@@ -50,8 +50,8 @@ def outside(monkeypatch):
 
 
 @pytest.mark.parametrize("function, name, other", [
-    (number, "K", 1.0 + 2**-50), (number, "K", jnp.array(1.0)), (entry, "TABLE", np.array([1.0, 3.0])),
-    (nested, "TABLE", np.array([1.0, 3.0])),
+    (number, "K", 1.0 + 2**-50), (number, "K", jnp.array(1.0)),
+    (entry, "TABLE", np.array([1.0, 3.0])), (nested, "TABLE", np.array([1.0, 3.0])),
 ])  # fmt: skip
 def test_a_function_differs_from_itself_where_it_reads_another_number(
     outside, function, name, other
