@@ -76,6 +76,46 @@ def test_a_function_that_is_defined_again_is_the_same_if_it_does_the_same():
     assert marked(lambda t, y: -1.0 * y) != marked(make(1.0))  # other code
 
 
+def calling_numpy(k):
+    def rate(t, y):
+        like = jax.ShapeDtypeStruct(y.shape, y.dtype)
+        return jax.pure_callback(lambda y: -k * y, like, y, vmap_method="sequential")
+
+    return rate
+
+
+def with_derivative(k):
+    rate = jax.custom_jvp(lambda t, y: -y)
+    rate.defjvp(lambda at, along: (-at[1], -k * along[1]))
+    return lambda t, y: rate(t, y)
+
+
+def with_gradient(k):
+    rate = jax.custom_vjp(lambda t, y: -y)
+    rate.defvjp(lambda t, y: (-y, None), lambda _, along: (0.0, -k * along))
+    return lambda t, y: rate(t, y)
+
+
+@pytest.mark.parametrize("make", [calling_numpy, with_derivative, with_gradient])
+def test_functions_whose_text_hides_a_number_are_not_taken_for_each_other(make):
+    assert marked(make(1.0)) != marked(make(2.0))
+
+
+def test_derivatives_of_ones_own_are_read_as_well():
+    assert marked(with_derivative(1.0)) == marked(with_derivative(1.0))
+    number = jnp.array(1)  # JAX's own too, with an integer beside it
+    assert trace(lambda n, y: jax.nn.relu(y)[n], number, jnp.ones(2))[0].digest is not None
+    wrong = jax.custom_jvp(lambda t, y: -y)
+    wrong.defjvp(lambda at, along: 1 / 0)
+    assert trace(wrong, 0.0, jnp.ones(2))[0].digest is None
+
+
+@pytest.mark.parametrize("k", [1.0, 2.0])
+def test_a_function_that_calls_numpy_is_solved_with_its_own_number(k):
+    y = reference.solve(calling_numpy(k), jnp.ones(1), ts=jnp.array([0.0, 1.0])).ys[-1, 0]
+    np.testing.assert_allclose(y, np.exp(-k), rtol=1e-12)
+
+
 def test_arrays_that_a_pytree_holds_are_not_part_of_what_it_does():
     def form(k):
         return jax.tree_util.Partial(lambda k, y: -k * y, k)

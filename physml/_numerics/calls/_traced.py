@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Var  # pyright: ignore[reportPrivateImportUsage]
+from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
@@ -40,9 +41,19 @@ class Trace(NamedTuple):
 
     @property
     def digest(self) -> bytes | None:
-        """Of the operations and of the numbers from outside; None if one of them is traced."""
-        digest = hashlib.sha256(_PLACE.sub("", str(self.closed)).encode())
-        for number in _numbers(self.closed):
+        """Of the operations, their derivatives where these are users' own, and the numbers from
+        outside; None where one of these is traced or the operations are not all of JAX."""
+        closed, text = self.closed, str(self.closed)
+        if "callback" in text or "custom_vjp_call" in text:
+            return None  # what Python does there is not in the text
+        if "custom_jvp_call" in text:
+            try:
+                closed = _with_derivative(closed)
+            except Exception:  # of a rule that does not fit, which only a derivative would call
+                return None
+            text = str(closed)
+        digest = hashlib.sha256(_PLACE.sub("", text).encode())
+        for number in _numbers(closed):
             if not is_concrete(number):
                 return None
             digest.update(np.asarray(number).tobytes())
@@ -116,6 +127,19 @@ def with_arrays(
 def retraced(function: F, *arguments: PyTree) -> F:
     """A function that is equal only to those that trace to the same with these arguments."""
     return as_traced(function, trace(function, *arguments)[0])
+
+
+def _with_derivative(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Traced operations, and after them the derivative along the arguments themselves."""
+
+    def call(*arguments: Any) -> Any:
+        tangents = [
+            x if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, jax.dtypes.float0)
+            for x in arguments
+        ]
+        return jax.jvp(jaxpr_as_fun(closed), arguments, tuple(tangents))
+
+    return jax.make_jaxpr(call)(*closed.in_avals)
 
 
 def _numbers(traced: Any) -> Iterator[Any]:
