@@ -44,14 +44,23 @@ def docstrings():
 EXAMPLES = dict(docstrings())
 SLOW = {  # what compiles for long
     "physml.bayes._posterior.posterior",
+    "physml.bayes.gaussian_processes._classification.fit_gaussian_classifier",
+    "physml.nn._autoencoder.ImageDecoder",
+    "physml.pinn.boundary._branch.follow_branch",
+    "physml.pinn.boundary._periodic.periodic_orbit",
+    "physml.pinn.constraints._solve.solve_constrained",
     "physml.pinn.delays._solve.solve_delays",
+    "physml.pinn.events._roots.find_roots",
     "physml.pinn.events._solve.solve_events",
+    "physml.pinn.family._train.bundle",
     "physml.pinn.inverse._discover.discover",
     "physml.pinn.inverse._identify.identify",
     "physml.pinn.space_time._pde.pde",
     "physml.pinn.space_time.boxes._on_grid.on_grid",
     "physml.pinn.training._train.train",
     "physml.systems.states._higher_order.from_residual",
+    "physml.systems.states._higher_order.higher_order",
+    "physml.systems.states._higher_order.second_order",
 }
 
 

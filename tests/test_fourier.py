@@ -176,6 +176,7 @@ def test_each_term_and_their_sum_against_diffrax():
     np.testing.assert_allclose(total, fourier.response(SERIES, OSCILLATOR)(ts), atol=1e-14)
 
 
+@pytest.mark.slow
 def test_an_anharmonic_term_breaks_superposition():
     # x^3 of a sum has the cross terms 3 x1^2 x2 + 3 x1 x2^2, which the lecture prints as a square.
     one = systems.FourierSeries(0.0, [0.4], [0.0], 5.0)

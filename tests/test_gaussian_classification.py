@@ -56,6 +56,7 @@ def test_the_fit_is_as_good_as_scikit_learns():
     np.testing.assert_allclose(fitted.model(NEW), peer.predict_proba(at), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_three_classes_are_each_against_the_rest():
     options = {"fixed": ("scale",), "standardise": False, "restarts": 0}
     fitted = bayes.fit_gaussian_classifier(1.0 * bayes.RBF(1.5), X, THREE, KEY, **options)

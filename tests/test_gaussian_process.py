@@ -156,6 +156,7 @@ def test_quasiseparable_is_exact(order):
     np.testing.assert_allclose(np.var(drawn, axis=0), exact.variance(at), rtol=0.06)
 
 
+@pytest.mark.slow
 def test_inducing_points_are_exact_where_all_rows_are_kept():
     kernel = 1.5 * bayes.Matern(1.5, [0.9, 1.7])
     exact = conditioned(kernel, X, Y)

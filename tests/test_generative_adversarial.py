@@ -126,6 +126,7 @@ def test_a_generator_keeps_within_bounds():
     assert "from 0 to 3" in repr(made)
 
 
+@pytest.mark.slow
 def test_a_generator_that_pays_a_residual_obeys_the_equation():
     rows = np.stack([PLANE[:, 0], 2 * PLANE[:, 0] + 0.1 * PLANE[:, 1]], axis=1)
 
@@ -143,6 +144,7 @@ def test_a_generator_that_pays_a_residual_obeys_the_equation():
     assert history[-1] < 0.1 * history[0]
 
 
+@pytest.mark.slow
 def test_the_unit_of_the_data_changes_nothing_and_the_networks_decide_the_precision():
     single = nn.MLP(2, (4,), 2, dtype=jnp.float32, rngs=nnx.Rngs(0))
     critic = nn.MLP(2, (4,), 1, dtype=jnp.float32, rngs=nnx.Rngs(1))

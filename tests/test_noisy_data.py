@@ -196,6 +196,7 @@ def test_a_recurrent_network_is_fitted_to_smoothed_rows(noisy):
     np.testing.assert_array_equal(found.states.ys, noisy.smoothed().ys)
 
 
+@pytest.mark.slow
 def test_rows_before_the_warm_up_are_only_smoothed(noisy):
     found = surrogate.fit_readout(
         network_for(noisy, 10), noisy, warmup=200, noise="auto", rcond=1e-4

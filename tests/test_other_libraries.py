@@ -40,7 +40,9 @@ for name in ("one", "many"):
 
 
 @pytest.mark.usefixtures("as_a_user")  # whose shapes may hold a batch without a number
-@pytest.mark.parametrize("memory", [False, True], ids=["mlp", "rnn"])
+@pytest.mark.parametrize(
+    "memory", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["mlp", "rnn"]
+)
 def test_a_step_map_runs_without_this_package(memory, tmp_path):
     pytest.importorskip("flatbuffers")  # by which JAX writes the file
     ts = 0.01 * np.arange(201)

@@ -61,6 +61,7 @@ def test_a_row_that_takes_too_long_says_so(tmp_path, monkeypatch):
     assert found == {"setting": "ran past its limit of 1 seconds"}
 
 
+@pytest.mark.slow
 def test_what_pip_does_not_find_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setattr(environments, "requirements", lambda: {"peer": ["no-such-package==1.0"]})
@@ -70,7 +71,12 @@ def test_what_pip_does_not_find_is_said(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "largest"), [("scipy", 1e-11), ("diffrax", 1e-10), ("physml", 1e-13)]
+    ("name", "largest"),
+    [
+        ("scipy", 1e-11),
+        ("diffrax", 1e-10),
+        pytest.param("physml", 1e-13, marks=pytest.mark.slow),
+    ],
 )
 def test_rows_solve_the_oscillator(name, largest, tmp_path):
     """These packages are there without an environment of their own."""

@@ -34,6 +34,7 @@ def train(stages, y0=1.0, **options):
     return pinn.train(network(), DECAY, [y0], 1.0, stages=stages, **options)
 
 
+@pytest.mark.slow
 def test_a_critic_leads_to_the_solution_in_any_unit():
     training = train([stage(600)])
     ts = np.linspace(0.0, 1.0, 50)

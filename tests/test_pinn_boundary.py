@@ -258,6 +258,7 @@ def test_a_branch_goes_round_its_fold():
     assert np.all(np.diff(middle) > 0) and not branch.branch_points and "3.51383" in repr(branch)
 
 
+@pytest.mark.slow
 def test_branches_that_cross():
     # A rod under load stays straight; bent shapes leave that branch at the squares of k pi.
     rod = systems.from_function(

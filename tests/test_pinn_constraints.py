@@ -81,6 +81,7 @@ def robertson_mass(t, y, args):
     return jnp.diag(jnp.array([1.0, 1.0, 0.0])) * args[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("units", "seconds"), [([1.0, 1.0, 1.0], 1.0), ([1e9, 1.0, 1e-7], 1e-6)])
 def test_robertsons_reaction_as_a_dae(units, seconds):
     # The digits at t = 1e11 are those of the Bari test set for initial value problems. They add up
@@ -217,6 +218,7 @@ def test_energy_and_momentum_are_held():
     np.testing.assert_allclose(solution.ys, exact(solution.ts), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_motion_that_is_forced_onto_a_circle():
     # A constant wind along x, with the norm held, turns to the wind: tan(phi / 2) = exp(-t).
     wind = from_function(lambda t, y, args: [1.0 + 0 * y[0], 0 * y[1]], 2)
@@ -302,6 +304,7 @@ def test_the_index_does_not_depend_on_units(scale):
     assert take_apart(rates, np.zeros((5, 5))).index == -1
 
 
+@pytest.mark.slow
 def test_the_march_stops_where_the_index_changes():
     # 0 = (1 - t) z - x: z grows without bound towards t = 1.
     system = with_mass(lambda t, y, args: [0 * t, (1 - t) * y[1] - y[0]], np.diag([1.0, 0.0]))

@@ -72,6 +72,7 @@ def test_a_start_beside_its_history():
     check(solution, t, np.where(t <= 1, -t, -1 + np.maximum(t - 1, 0) ** 2 / 2), 1e-14)
 
 
+@pytest.mark.slow
 def test_a_solution_goes_on_from_an_earlier_one():
     first = pinn.solve_delays(linear, jnp.ones(1), 3.0, args=DECAY)
     second = pinn.solve_delays(linear, first, 6.0, t0=2.5, args=DECAY)
@@ -102,6 +103,7 @@ def test_a_growing_delay_that_looks_before_what_is_known():
     assert float(solution.t1) == pytest.approx(0.75, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_history_that_changes_its_sign(declared):
     """From sign(t + 1/2): 1 + t, then 2 - t, and so on; the slope jumps at 1/2."""

@@ -60,6 +60,7 @@ def test_errors_of_many_bounces_are_estimated():
     assert np.asarray(ball.time_errors)[-1] < 1e-6
 
 
+@pytest.mark.slow
 def test_bounces_that_come_to_rest_are_said():
     with pytest.raises(RuntimeError, match="ever faster"):
         pinn.solve_events(fall, [1.0, 0.0], 3.0, floor(0.3))
@@ -120,7 +121,7 @@ def test_events_at_once_happen_in_their_order():
     np.testing.assert_allclose(box.solution.ys[-1], [0.0, 0.0, 1.0, 1.0], atol=1e-13)
 
 
-@pytest.mark.parametrize("solve", ["pinn", "reference"])
+@pytest.mark.parametrize("solve", ["pinn", pytest.param("reference", marks=pytest.mark.slow)])
 def test_roots_of_a_swing(solve):
     ts = np.linspace(0.0, 20.0, 41)
     if solve == "pinn":

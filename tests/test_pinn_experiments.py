@@ -160,6 +160,7 @@ def test_gaps_are_as_if_the_rows_had_not_been_and_may_be_traced(mixed):
     np.testing.assert_allclose(both.estimate, np.tile(gaps.estimate, (2, 1)), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_starts_that_depend_on_parameters_ties_and_inputs_of_their_own():
     """y' = feed - k y from y(0) = m / k with m = 2 k: all of it is in the one free number k."""
     kink, ts = 1.0, np.linspace(0.0, 4.0, 41)

@@ -86,6 +86,7 @@ def test_driven_oscillator_in_its_damping_and_in_time():
     np.testing.assert_allclose(found, jax.jacfwd(exact)(gamma), atol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_start_alone_of_a_system_without_numbers():
     fall = from_function(lambda t, y, args: jnp.stack([y[1], -9.81 + 0 * y[0]]), 2)
     solved = jax.jacfwd(lambda start: pinn.solve(fall, start, 3.0, ts=TIMES, max_windows=8).ys)

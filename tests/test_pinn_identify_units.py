@@ -81,6 +81,7 @@ def first_half_over_second(y):
     return ((y[0] + y[1]) / (y[2] + y[3]))[None]
 
 
+@pytest.mark.slow
 def test_a_ratio_is_the_same_for_every_unit(amounts):
     """The third rate moves nothing between the halves, so that it cannot be found."""
     ratio = np.apply_along_axis(first_half_over_second, 1, amounts)

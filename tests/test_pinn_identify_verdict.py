@@ -52,6 +52,7 @@ def test_chaos_without_noise(noise):
     assert found.stats["coarseness"] < 10
 
 
+@pytest.mark.slow
 def test_a_single_observation_from_a_known_start():
     """k = 1.3 as the closed form has it, but nothing to tell the noise from."""
     options = {"free": ("k",), "t0": 0.0, "y0": [2.0], "known_start": True}

@@ -164,6 +164,7 @@ def test_clipped_controller_is_right_or_suspect():
     assert kinks > 5 and np.sum(np.abs(inner - 1) < 1e-5) >= kinks
 
 
+@pytest.mark.slow
 def test_a_step_in_time_that_was_not_declared():
     step = 3.137
     f = lambda t, y, at: -y + jnp.where(t > at, 1.0, 0.0)  # noqa: E731

@@ -281,7 +281,7 @@ PUBLISHED = {
 }
 
 
-SLOW = {"robertson", "hires"}  # each of the three is a program of its own to compile
+SLOW = {"oregonator", "robertson", "hires"}  # each of these is a program of its own to compile
 
 
 @pytest.mark.parametrize(

@@ -481,6 +481,7 @@ def pictures_of(animation, path):
         return [np.asarray(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(saved)]
 
 
+@pytest.mark.slow
 def test_parting_forecasts_move_and_their_errors_grow(tmp_path):
     off = PATH + np.exp(TS)[:, None] * 1e-6 * np.std(PATH, axis=0)
     options = {"names": "xyz", "tail": 2.0, "frames": 5, "lambda1": 1.0}

@@ -69,7 +69,11 @@ def test_plain_dopri8_is_as_good_as_it_is_asked_to_be():
     assert largest(tight) < 1e-8 and largest(tight[-1]) < 1e-10  # where it interpolates, and ends
 
 
-@pytest.mark.parametrize("system", [systems.DrivenOscillator(), PULSED], ids=["cosine", "pulses"])
+@pytest.mark.parametrize(
+    "system",
+    [PULSED, pytest.param(systems.DrivenOscillator(), marks=pytest.mark.slow)],
+    ids=["pulses", "cosine"],
+)
 def test_driven_oscillator_against_its_exact_solution(system):
     # Every jump of the pulses is, up to rounding, a time of the grid.
     y0, ts = jnp.array([1.0, 0.0]), jnp.linspace(0, 20, 401)

@@ -175,6 +175,7 @@ def test_what_blows_up_is_said_and_the_others_go_on():
     np.testing.assert_allclose(found, exact, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_kink_that_only_the_trajectory_meets_is_refused():
     # The box of random starts is [-1, 1].
     clipped = systems.from_function(lambda t, y, args: jnp.clip(y, -100.0, 100.0), 1)

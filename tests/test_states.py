@@ -63,6 +63,7 @@ def exact_levels(t):
     return np.exp(-1j * np.outer(t, values)) * parts @ vectors.T
 
 
+@pytest.mark.slow
 def test_complex_amplitudes_keep_their_norm(levels):
     exact = exact_levels(levels.ts)
     off = np.abs(levels.ys - exact)
@@ -92,7 +93,7 @@ def test_what_is_not_holomorphic():
     np.testing.assert_allclose(ours.ys, theirs.y[0] + 1j * theirs.y[1], rtol=1e-12)
 
 
-@pytest.mark.parametrize("solver", ["pinn", "reference"])
+@pytest.mark.parametrize("solver", ["reference", pytest.param("pinn", marks=pytest.mark.slow)])
 def test_a_body_on_its_ellipse(solver):
     start = {"x": [0.7, 0.0], "v": np.array([0.0, np.sqrt(1.3 / 0.7)])}
     atol = {"x": 1e-13, "v": [1e-13, 1e-13]}
@@ -224,7 +225,7 @@ def lorenz(t, y):
     return np.array([10 * (y[1] - y[0]), y[0] * (28 - y[2]) - y[1], y[0] * y[1] - 8 / 3 * y[2]])
 
 
-@pytest.mark.parametrize("solver", ["pinn", "reference"])
+@pytest.mark.parametrize("solver", ["reference", pytest.param("pinn", marks=pytest.mark.slow)])
 def test_back_along_an_arc(solver):
     ts = np.linspace(1.0, 0.6, 21)
     # A start on the attractor: backwards, others leave it within a fraction of a time unit.
@@ -274,6 +275,7 @@ def test_back_over_jumps():
         np.testing.assert_allclose(back.ys[:, 0], exact, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_time_dependent_and_backwards_by_networks():
     """y' = 3 t^2 y is exp(t^3)."""
     back = pinn.solve(lambda t, y: 3 * t**2 * y, [np.e], -0.4, t0=1.0)
@@ -666,7 +668,9 @@ def carried(t, u):
     ("f", "y0", "truth"),
     [
         (shifted, 1.0 + 0.5j, lambda t: (1.0 + 0.5j) * np.exp(1j * t)),
-        (carried, np.sin(RING), lambda t: np.sin(RING - t[:, None])),
+        pytest.param(
+            carried, np.sin(RING), lambda t: np.sin(RING - t[:, None]), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_rounds_in_the_right_hand_side_is_corrected(f, y0, truth):

@@ -182,6 +182,7 @@ def test_jacobians_of_a_field_are_worth_more_rows(lorenz):
     assert errors[1] < 0.4 * errors[0]
 
 
+@pytest.mark.slow
 def test_jacobians_fit_a_linear_map_from_one_pair():
     """One pair does not tell a matrix; its Jacobian does: exp(A dt) of the free oscillator."""
     matrix = jnp.array([[0.0, 1.0], [-4.0, -0.3]])

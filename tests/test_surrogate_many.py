@@ -119,6 +119,7 @@ def test_many_fits_are_those_of_each_alone(trajectories):
         np.testing.assert_allclose(kernel, alone.model.readout.kernel[...], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_noise_is_on_the_inputs_and_dropout_ends_with_the_training(trajectories):
     net = nn.MLP(2, (4,), 2, dropout=0.5, rngs=nnx.Rngs(0))
     net.eval()
