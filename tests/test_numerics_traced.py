@@ -2,6 +2,7 @@
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,6 +142,31 @@ def test_a_solution_of_a_function_that_is_defined_again_compiles_nothing():
 
     first, programs = solution(1.5), len(compiled._MADE)
     assert np.array_equal(solution(1.5).ys, first.ys) and len(compiled._MADE) == programs
+
+
+class Damping(eqx.Module):
+    """A callable pytree that reads a number from outside as well."""
+
+    rate: jax.Array
+
+    def __call__(self, t, y):
+        return -K * self.rate * y
+
+
+def test_a_module_reads_it_too_and_keeps_its_arrays(outside):
+    module = Damping(jnp.array(0.5))
+    for k in (1.0, 2.0):
+        outside(K=k)
+        y = reference.solve(module, jnp.ones(1), ts=jnp.array([0.0, 1.0])).ys[-1, 0]
+        np.testing.assert_allclose(y, np.exp(-0.5 * k), rtol=1e-12)
+    programs = len(compiled._MADE)
+    y = reference.solve(Damping(jnp.array(1.0)), jnp.ones(1), ts=jnp.array([0.0, 1.0])).ys[-1, 0]
+    np.testing.assert_allclose(y, np.exp(-2.0), rtol=1e-12)
+    assert len(compiled._MADE) == programs
+    before = as_traced(module, trace(module, 0.0, jnp.ones(1))[0])  # where it stands alone
+    outside(K=3.0)
+    after = as_traced(module, trace(module, 0.0, jnp.ones(1))[0])
+    assert jax.tree.structure(before) != jax.tree.structure(after)
 
 
 def decay(t, y):

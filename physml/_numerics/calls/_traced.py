@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 
 from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
+from physml._numerics.parts import opened
 
 T = TypeVar("T", bound=PyTree)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,7 +102,7 @@ def as_traced(tree: T, *traces: Trace) -> T:
         plain = callable(leaf) and not hasattr(leaf, "__self__")
         return AsTraced(leaf, digest) if plain else leaf
 
-    return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, Partial))
+    return jax.tree.map(convert, opened(tree), is_leaf=lambda x: isinstance(x, Partial))
 
 
 def with_arrays(

@@ -172,7 +172,7 @@ def _tried(event: Event, t: Array, y: Array, args: PyTree) -> Event:
     ]
     if np.isnan(value(event, t, y, args)):
         raise ValueError("root must be a number at t0, got nan")
-    root, restart = as_traced((event.root, event.restart), *traced)
+    root, restart = (as_traced(function, *traced) for function in (event.root, event.restart))
     return dataclasses.replace(event, root=root, restart=restart)
 
 
