@@ -48,7 +48,8 @@ def test_a_ball_that_loses_speed():
     np.testing.assert_allclose(ball(ball.times), ball.after, rtol=1e-14, atol=1e-14)
 
 
-@pytest.mark.slow  # a thousand short solutions
+@pytest.mark.slow  # a thousand short solutions, of which checks of types would be most of the time
+@pytest.mark.usefixtures("as_a_user")
 def test_errors_of_many_bounces_are_estimated():
     count = 1000
     first = np.sqrt(2 / np.longdouble(G))
