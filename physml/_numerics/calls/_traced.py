@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +11,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
+from jax.extend.core import (  # pyright: ignore[reportPrivateImportUsage]
+    ClosedJaxpr,
+    Jaxpr,
+    JaxprEqn,
+    Var,
+    jaxpr_as_fun,
+)
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
@@ -44,17 +51,15 @@ class Trace(NamedTuple):
     def digest(self) -> bytes | None:
         """Of the operations, their derivatives where these are users' own, and the numbers from
         outside; None where one of these is traced or the operations are not all of JAX."""
-        closed, text = self.closed, str(self.closed)
+        text = str(self.closed)
         if "callback" in text or "custom_vjp_call" in text:
             return None  # what Python does there is not in the text
-        if "custom_jvp_call" in text:
-            try:
-                closed = _with_derivative(closed)
-            except Exception:  # of a rule that does not fit, which only a derivative would call
-                return None
-            text = str(closed)
-        digest = hashlib.sha256(_PLACE.sub("", text).encode())
-        for number in _numbers(closed):
+        try:
+            rules = [_rule(*found) for found in _calls_with_rules(self.closed)]
+        except Exception:  # of a rule that does not fit, which only a derivative would call
+            return None
+        digest = hashlib.sha256(_PLACE.sub("", "".join((text, *map(str, rules)))).encode())
+        for number in itertools.chain(*map(_numbers, (self.closed, *rules))):
             if not is_concrete(number):
                 return None
             digest.update(np.asarray(number).tobytes())
@@ -130,26 +135,43 @@ def retraced(function: F, *arguments: PyTree) -> F:
     return as_traced(function, trace(function, *arguments)[0])
 
 
-def _with_derivative(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Traced operations, and after them the derivative along the arguments themselves."""
+def _rule(within: Jaxpr, call: JaxprEqn) -> ClosedJaxpr:
+    """The rule for the derivative of such a call, traced along its arguments themselves."""
+    variables = [x for x in call.invars if isinstance(x, Var)]
+    arrays = {"constvars": [], "invars": variables, "outvars": call.outvars}
+    alone = ClosedJaxpr(within.replace(eqns=[call], **arrays), ())
 
-    def call(*arguments: Any) -> Any:
+    def derivative(*arguments: Any) -> Any:
         tangents = [
             x if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, jax.dtypes.float0)
             for x in arguments
         ]
-        return jax.jvp(jaxpr_as_fun(closed), arguments, tuple(tangents))
+        return jax.jvp(jaxpr_as_fun(alone), arguments, tuple(tangents))
 
-    return jax.make_jaxpr(call)(*closed.in_avals)
+    return jax.make_jaxpr(derivative)(*alone.in_avals)
+
+
+def _calls_with_rules(traced: Any) -> Iterator[tuple[Jaxpr, JaxprEqn]]:
+    """The calls of functions that have a rule of their own for the derivative, and where."""
+    for jaxpr in _jaxprs(traced):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "custom_jvp_call":
+                yield getattr(jaxpr, "jaxpr", jaxpr), equation
 
 
 def _numbers(traced: Any) -> Iterator[Any]:
     """The arrays from outside, which the text of a traced function leaves out."""
-    yield from getattr(traced, "consts", ())
-    for equation in getattr(traced, "jaxpr", traced).eqns:
+    for jaxpr in _jaxprs(traced):
+        yield from getattr(jaxpr, "consts", ())
+
+
+def _jaxprs(traced: Any) -> Iterator[Any]:
+    """A traced function and all those inside it."""
+    yield traced
+    for equation in traced.eqns:
         for inner in jax.tree.leaves(equation.params, is_leaf=_is_traced):
             if _is_traced(inner):
-                yield from _numbers(inner)
+                yield from _jaxprs(inner)
 
 
 def _is_traced(thing: object) -> bool:
