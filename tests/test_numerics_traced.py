@@ -169,6 +169,18 @@ def test_a_module_reads_it_too_and_keeps_its_arrays(outside):
     assert jax.tree.structure(before) != jax.tree.structure(after)
 
 
+class OwnRate(systems.Lorenz):
+    """A record of this library's kind, whose attributes a solver reads."""
+
+    def vector_field(self, t, y, args):
+        return -y
+
+
+def test_a_system_of_a_users_class_stays_one():
+    system = OwnRate()
+    assert isinstance(as_traced(system, trace(system, 0.0, jnp.ones(3))[0]), OwnRate)
+
+
 def decay(t, y):
     return -y
 

@@ -89,23 +89,10 @@ def traced(settings: PyTree) -> PyTree:
 def as_pytree(function: Callable) -> Callable:
     """A function as a pytree: a plain function becomes static, a callable pytree keeps its leaves.
 
-    A user's callable pytree becomes a `Partial`, whose function can be marked with what it does.
-
     Raises:
         TypeError: `function` cannot be called.
     """
     if not callable(function):
         raise TypeError(f"function must be callable, got {function!r}")
-    return Partial(function) if jax.tree_util.all_leaves([function]) else opened(function)
-
-
-def opened(thing: PyTree) -> PyTree:
-    """A user's callable pytree as a `Partial`, and anything else as it is."""
-    ours = type(thing).__module__.split(".")[0] == __name__.split(".")[0]
-    if ours or not callable(thing) or jax.tree_util.all_leaves([thing]):
-        return thing
-    return thing if isinstance(thing, Partial) else Partial(_call, thing)
-
-
-def _call(function: Callable, *args: PyTree, **kwargs: PyTree) -> PyTree:
-    return function(*args, **kwargs)
+    plain = jax.tree_util.all_leaves([function])
+    return Partial(function) if plain else function

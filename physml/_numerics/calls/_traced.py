@@ -11,8 +11,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import (  # pyright: ignore[reportPrivateImportUsage]
-    ClosedJaxpr,
+from flax import nnx
+from jax.extend.core import (
+    ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]
     Jaxpr,
     JaxprEqn,
     Var,
@@ -23,7 +24,6 @@ from jaxtyping import PyTree
 
 from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
-from physml._numerics.parts import opened
 
 T = TypeVar("T", bound=PyTree)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,13 +101,32 @@ def as_traced(tree: T, *traces: Trace) -> T:
     digest = hashlib.sha256(b"".join(filter(None, digests))).digest()
 
     def convert(leaf: Any) -> Any:
+        if _is_users(leaf):
+            return Partial(AsTraced(_call, digest), leaf)
         if isinstance(leaf, Partial):
             return Partial(AsTraced(leaf.func, digest), *leaf.args, **leaf.keywords)
         # The object of a bound method is opened where programs are compiled.
-        plain = callable(leaf) and not hasattr(leaf, "__self__")
+        plain = callable(leaf) and not (hasattr(leaf, "__self__") or isinstance(leaf, nnx.Module))
         return AsTraced(leaf, digest) if plain else leaf
 
-    return jax.tree.map(convert, opened(tree), is_leaf=lambda x: isinstance(x, Partial))
+    def whole(thing: Any) -> bool:
+        return isinstance(thing, Partial | nnx.Module) or _is_users(thing)
+
+    return jax.tree.map(convert, tree, is_leaf=whole)
+
+
+def _is_users(thing: Any) -> bool:
+    """Whether it is a callable pytree, and not one of this library's records."""
+    if not callable(thing) or isinstance(thing, Partial) or jax.tree_util.all_leaves([thing]):
+        return False
+    return all(kind.__module__.split(".")[0] != _LIBRARY for kind in type(thing).__mro__)
+
+
+_LIBRARY = __name__.split(".")[0]
+
+
+def _call(function: Callable[..., PyTree], *args: PyTree, **kwargs: PyTree) -> PyTree:
+    return function(*args, **kwargs)
 
 
 def with_arrays(
