@@ -24,6 +24,7 @@ from jaxtyping import PyTree
 
 from physml._numerics.checks import is_concrete
 from physml._numerics.compiled import constant
+from physml._numerics.parts import Parts
 
 T = TypeVar("T", bound=PyTree)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -109,8 +110,8 @@ def as_traced(tree: T, *traces: Trace) -> T:
         plain = callable(leaf) and not (hasattr(leaf, "__self__") or isinstance(leaf, nnx.Module))
         return AsTraced(leaf, digest) if plain else leaf
 
-    def whole(thing: Any) -> bool:
-        return isinstance(thing, Partial | nnx.Module) or _is_users(thing)
+    def whole(thing: Any) -> bool:  # what is not a function stays as the arrays beside it expect
+        return isinstance(thing, Partial | Parts | nnx.Module) or _is_users(thing)
 
     return jax.tree.map(convert, tree, is_leaf=whole)
 
