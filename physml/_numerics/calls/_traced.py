@@ -117,13 +117,13 @@ def as_traced(tree: T, *traces: Trace) -> T:
 
 
 def _is_users(thing: Any) -> bool:
-    """Whether it is a callable pytree, and not one of this library's records."""
+    """Whether it is a callable pytree, and no record of this library nor a variable of Flax."""
     if not callable(thing) or isinstance(thing, Partial) or jax.tree_util.all_leaves([thing]):
         return False
-    return all(kind.__module__.split(".")[0] != _LIBRARY for kind in type(thing).__mro__)
+    return _KNOWN.isdisjoint(kind.__module__.split(".")[0] for kind in type(thing).__mro__)
 
 
-_LIBRARY = __name__.split(".")[0]
+_KNOWN = {__name__.split(".")[0], "flax"}  # whose attributes are read by more than a call
 
 
 def _call(function: Callable[..., PyTree], *args: PyTree, **kwargs: PyTree) -> PyTree:
