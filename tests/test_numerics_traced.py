@@ -10,6 +10,7 @@ import optax
 import pytest
 from helpers import Counted
 
+import physml
 from physml import fit, pinn, reference, systems
 from physml._numerics import compiled
 from physml._numerics.calls import as_traced, retraced, trace
@@ -167,6 +168,15 @@ def test_a_module_reads_it_too_and_keeps_its_arrays(outside):
     outside(K=3.0)
     after = as_traced(module, trace(module, 0.0, jnp.ones(1))[0])
     assert jax.tree.structure(before) != jax.tree.structure(after)
+
+
+def test_a_module_is_saved_as_it_was_given(tmp_path):
+    system = systems.from_function(Damping(jnp.array(0.5)), 1)
+    marked = as_traced(system, trace(system, 0.0, jnp.ones(1))[0])
+    assert not isinstance(marked.function, Damping)
+    assert physml.save(tmp_path / "saved", marked) == ("Damping",)
+    back = physml.load(tmp_path / "saved", functions={"Damping": Damping})
+    assert isinstance(back.function, Damping) and back.function.rate == 0.5
 
 
 class OwnRate(systems.Lorenz):

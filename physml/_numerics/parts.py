@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, PyTree
 
 from physml._numerics.checks import floating_array
@@ -95,4 +94,4 @@ def as_pytree(function: Callable) -> Callable:
     if not callable(function):
         raise TypeError(f"function must be callable, got {function!r}")
     plain = jax.tree_util.all_leaves([function])
-    return Partial(function) if plain else function
+    return jax.tree_util.Partial(function) if plain else function

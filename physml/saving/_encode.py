@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from flax.nnx.pytreelib import PytreeState
 
-from physml._numerics.calls import AsTraced
+from physml._numerics.calls import as_given
 from physml._numerics.checks import is_concrete
 from physml.saving._names import name_of
 
@@ -106,8 +106,8 @@ class _Encoder:
             return {"kind": kind.__name__, "items": self._items(thing, path)}
         if kind is dict:
             return {"kind": "dict", "items": self._pairs(thing, path)}
-        if isinstance(thing, AsTraced):  # what it traces to is found again
-            return self.node(thing.function, path)
+        if (given := as_given(thing)) is not thing:  # what it traces to is found again
+            return self.node(given, path)
         if callable(thing) and (name := name_of(thing)):
             return {"kind": "name", "name": name}
         return self._composed(thing, path)

@@ -10,7 +10,7 @@ from physml._numerics.calls._text import listed as listed
 from physml._numerics.calls._text import numbers_in as numbers_in
 from physml._numerics.calls._text import shown as shown
 from physml._numerics.calls._text import summary as summary
-from physml._numerics.calls._traced import AsTraced as AsTraced
+from physml._numerics.calls._traced import as_given as as_given
 from physml._numerics.calls._traced import as_traced as as_traced
 from physml._numerics.calls._traced import retraced as retraced
 from physml._numerics.calls._traced import trace as trace

@@ -116,6 +116,14 @@ def as_traced(tree: T, *traces: Trace) -> T:
     return jax.tree.map(convert, tree, is_leaf=whole)
 
 
+def as_given(thing: Any) -> Any:
+    """What a user gave, of what `as_traced` has marked; anything else as it is."""
+    if isinstance(thing, AsTraced):
+        return thing.function
+    marked = isinstance(thing, Partial) and isinstance(thing.func, AsTraced)
+    return thing.args[0] if marked and thing.func.function is _call else thing
+
+
 def _is_users(thing: Any) -> bool:
     """Whether it is a callable pytree, and no record of this library nor a variable of Flax."""
     if not callable(thing) or isinstance(thing, Partial) or jax.tree_util.all_leaves([thing]):
