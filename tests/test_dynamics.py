@@ -112,6 +112,7 @@ def test_rollout_follows_the_dtype_of_the_data():
     assert dynamics.rollout(step_map, jnp.ones((1, 3), jnp.float32), 3).dtype == jnp.float32
 
 
+@pytest.mark.usefixtures("programs_stay")
 def test_rollout_of_a_network_compiles_once():
     traces = []
 

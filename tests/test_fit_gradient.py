@@ -299,6 +299,7 @@ def test_divergence_returns_finite_loss():
     assert np.isfinite(value)
 
 
+@pytest.mark.usefixtures("programs_stay")
 def test_a_second_fit_compiles_nothing():
     counted = Counted(net_residual)
     options = dict(optimizer=ADAM, batch_size=8)

@@ -201,6 +201,7 @@ def test_diverging_gauss_newton_returns_its_best():
     assert out.history["loss"][3] > out.history["loss"][0]
 
 
+@pytest.mark.usefixtures("programs_stay")
 def test_a_second_fit_compiles_nothing():
     counted = Counted(decay)
     first = fit.least_squares(counted, start(), (T, DECAY))

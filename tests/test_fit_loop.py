@@ -299,6 +299,7 @@ def test_progress_may_be_a_callback():
     assert [report.step for report in reports] == [5, 10]
 
 
+@pytest.mark.usefixtures("programs_stay")
 def test_compiles_once():
     shapes = []
 

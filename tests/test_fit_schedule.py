@@ -30,6 +30,7 @@ def test_schedules_are_those_of_optax(ours, theirs, atol, rtol):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.usefixtures("programs_stay")
 def test_scheduled_adam_is_adam_and_another_rate_compiles_nothing(dtype):
     counted = Counted(loss)
     for fits, (rate, steps) in enumerate([(0.1, 10), (0.3, 20)]):

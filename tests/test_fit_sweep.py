@@ -289,6 +289,7 @@ def test_a_killed_process_loses_little(tmp_path, monkeypatch):
     np.testing.assert_array_equal(tail.history["loss"], whole.history["loss"])
 
 
+@pytest.mark.usefixtures("programs_stay")
 def test_a_second_sweep_compiles_nothing():
     counted = Counted(residual)
     for sweeps in (0, 1):

@@ -31,6 +31,7 @@ def test_a_program_is_lowered_for_what_another_will_answer(quickly):
     np.testing.assert_allclose(answer, sum(np.sum((2 * np.sin(x)) ** 3) for x in tree.values()))
 
 
+@pytest.mark.usefixtures("programs_stay")
 def test_a_program_that_was_compiled_is_found_again():
     x, other = np.arange(4.0), np.arange(4.0) + 1
     program, _ = compiled(total, {"x": x}, 2)

@@ -137,6 +137,7 @@ def test_a_function_that_holds_a_traced_number_stays_itself():
         np.testing.assert_allclose(jax.jit(at)(k), np.exp(-k), rtol=1e-12)
 
 
+@pytest.mark.usefixtures("programs_stay")
 def test_a_solution_of_a_function_that_is_defined_again_compiles_nothing():
     def solution(k):
         return pinn.solve(lambda t, y: -k * y, jnp.ones(1), 1.0)
@@ -335,6 +336,7 @@ def test_an_answer_follows_the_number(outside, name):
 
 
 @pytest.mark.parametrize("product", ["solve", "reference"])
+@pytest.mark.usefixtures("programs_stay")
 def test_another_float_in_args_compiles_nothing(product):
     counted = Counted(lambda t, y, args: -args["k"] * y ** args["power"])
 

@@ -133,6 +133,7 @@ def programs():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("programs_stay")
 def test_other_numbers_compile_nothing(programs):
     system = from_function(lambda t, y, rate: -rate * y, 1)
     net = network()
