@@ -123,6 +123,15 @@ def test_what_is_shared_stays_shared(tmp_path):
     assert len(jax.tree.leaves(nnx.state(found))) == 3
 
 
+@pytest.mark.parametrize("kind", [dist.HalfNormal, dist.Uniform, dist.TruncatedNormal])
+def test_half_of_a_prior_comes_back(tmp_path, kind):
+    prior = kind(jnp.asarray(0.5))
+    for half in eqx.partition(prior, eqx.is_array):
+        physml.save(tmp_path, [half])
+        (found,) = physml.load(tmp_path)
+        same(found, half)
+
+
 # Functions and classes of the user's own
 
 

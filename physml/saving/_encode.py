@@ -47,7 +47,8 @@ def text_of(key: Node) -> str:
 def _is_cache(thing: object, name: str, value: object) -> bool:
     """Whether an attribute of numpyro's is what it has computed, or what was never set."""
     computed = hasattr(inspect.getattr_static(type(thing), name, None), "__get__")
-    return computed or value is None or isinstance(value, weakref.ref)
+    unset = value is None and name.startswith("_")  # others are None in one half of a partition
+    return computed or unset or isinstance(value, weakref.ref)
 
 
 class Content(NamedTuple):
