@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from types import EllipsisType
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -11,6 +12,9 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, PyTree
 
 from physml._numerics.checks import floating_array
+from physml._numerics.compiled import constant
+
+T = TypeVar("T", bound=PyTree)
 
 Filter = type | str | bool | EllipsisType | None | tuple | list | Callable[..., bool]
 """A Flax filter, which says what variables of a model are meant."""
@@ -83,6 +87,20 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
 def traced(settings: PyTree) -> PyTree:
     """Settings with their Python numbers as arrays, so that another value compiles nothing."""
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float | int) else x, settings)
+
+
+def fixed(tree: T) -> T:
+    """A tree without derivatives in its numbers.
+
+    Where nothing but a derivative is traced, JAX answers with Python's floats, which are arrays
+    again here, because they would be compiled into each program.
+    """
+
+    def stop(x: Any) -> Any:
+        found = jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x
+        return constant(found) if found is not x and isinstance(found, float) else found
+
+    return jax.tree.map(stop, tree)
 
 
 def as_pytree(function: Callable) -> Callable:

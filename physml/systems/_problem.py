@@ -1,6 +1,7 @@
 """The check of an initial value problem, as users hand it in."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from physml._numerics.calls import (
     as_traced,
     check_components,
+    reads_traced,
     require_components,
     trace,
     with_arrays,
@@ -129,6 +131,11 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
     (traced, out), args = with_arrays(
         lambda args: trace(jax.tree_util.Partial(_rates, system, args), t, y0), args
     )
+    inner = system.system if isinstance(system, Reversed) else system
+    if reads_traced(traced) and isinstance(inner, FunctionSystem):
+        held = inner.holding_traced(t, y0, args)
+        system = replace(system, system=held) if isinstance(system, Reversed) else held
+        return check_problem(system, y0, args)
     if out is None:
         raise TypeError(
             f"the right-hand side must answer with an array of shape {y0.shape}, got None"
@@ -138,7 +145,6 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
             f"the right-hand side must answer with the shape and dtype of y, {y0.shape} "
             f"{y0.dtype}, got {out.shape} {out.dtype}"
         )
-    inner = system.system if isinstance(system, Reversed) else system
     if getattr(inner, "structure", None) is None:  # others are asked by their arrays' names
         require_components("the right-hand side", traced, {traced.arguments[1]: "y"})
     return as_traced(system, traced), y0, args

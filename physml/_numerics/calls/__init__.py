@@ -12,6 +12,8 @@ from physml._numerics.calls._text import shown as shown
 from physml._numerics.calls._text import summary as summary
 from physml._numerics.calls._traced import as_given as as_given
 from physml._numerics.calls._traced import as_traced as as_traced
+from physml._numerics.calls._traced import holding as holding
+from physml._numerics.calls._traced import reads_traced as reads_traced
 from physml._numerics.calls._traced import retraced as retraced
 from physml._numerics.calls._traced import trace as trace
 from physml._numerics.calls._traced import with_arrays as with_arrays

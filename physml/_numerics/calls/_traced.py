@@ -116,6 +116,30 @@ def as_traced(tree: T, *traces: Trace) -> T:
     return jax.tree.map(convert, tree, is_leaf=whole)
 
 
+def reads_traced(traced: Trace) -> bool:
+    """Whether a function reads a number from outside that JAX traces, as `jax.grad` does."""
+    return not all(map(is_concrete, traced.closed.consts))
+
+
+def holding(function: Callable[..., PyTree], *arguments: PyTree) -> Partial:
+    """A function that holds, as a pytree does, the numbers from outside that it reads.
+
+    So derivatives and batches reach them where programs are compiled, and where a rule gives the
+    derivative in all that is held. It takes arguments of the shapes and dtypes of these.
+    """
+    traced, answer = trace(function, *arguments)
+    jaxpr, structure = traced.closed.jaxpr, jax.tree.structure(answer)
+    shaped: list[Any] = traced.closed.in_avals[len(traced.held) :]
+    dtypes = [x.dtype for x in shaped]
+
+    def call(consts: list[Any], held: list[Any], *arguments: PyTree) -> PyTree:
+        given = map(jnp.asarray, jax.tree.leaves(arguments), dtypes)
+        answer = jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*held, *given)
+        return jax.tree.unflatten(structure, answer)
+
+    return Partial(call, traced.closed.consts, traced.held)
+
+
 def as_given(thing: Any) -> Any:
     """What a user gave, of what `as_traced` has marked; anything else as it is."""
     if isinstance(thing, AsTraced):

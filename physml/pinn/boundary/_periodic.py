@@ -120,7 +120,9 @@ def _recurrence(
     to where it began. Else it is the second period.
     """
     times = t0 + period * np.linspace(0.0, _PERIODS, int(_STATES * _PERIODS) + 1)
-    states = np.asarray(reference.solve(system, y0, times, t0=t0, args=args).ys)
+    found = reference.solve(system, y0, times, t0=t0, args=args).ys
+    checks.require_untraced("pinn.periodic_orbit", found)
+    states = np.asarray(found)
     if not system.autonomous:
         return states[_STATES : 2 * _STATES + 1], period
     scaled = states / np.maximum(np.max(np.abs(states), axis=0), np.finfo(states.dtype).tiny)

@@ -169,6 +169,7 @@ def _checked_functions(system: DelayedSystem, t: Array, y: Array, args: PyTree) 
         traced.append(check_components(f"delays[{i}]", own, t=t, y=y))
     past = jnp.broadcast_to(y, (len(system.delays), y.size))
     traced.append(check_components("f", Partial(_rate, system, args), t=t, y=y, delayed_ys=past))
+    checks.require_untraced("pinn.solve_delays", [each.closed.consts for each in traced])
     return as_traced(system, *traced)
 
 

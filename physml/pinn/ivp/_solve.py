@@ -14,6 +14,7 @@ from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.compiled import constant
 from physml._numerics.devices import placed_as
+from physml._numerics.parts import fixed
 from physml._types import Numbers
 from physml.nn import FeatureNetwork
 from physml.pinn.collocation import (
@@ -167,9 +168,7 @@ def solve(
     tables = tabulate(network, num_points, dtype, audit_points(128))
     course = _course(system, t0, t1, first_span, max_window, dtype)
     problem = InitialValueProblem(system, y0, args)
-    held = jax.tree.map(
-        lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, problem
-    )
+    held = fixed(problem)
     task = Task(held, tables, tolerance, course, Limits(max_steps, max_windows))
     if _all_concrete(held):
         marched, ended = in_programs(task, ts, correct)
