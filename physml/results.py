@@ -105,6 +105,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "A delay became zero or negative, or the legs between breaking points became too short: "
         "the solution is good up to the time reached."
     )
+    roots_missed = (
+        "A function whose roots are looked for varies faster than could be followed, or is noise: "
+        "some may be missing."
+    )
 
 
 # Diffrax's has no message, and Equinox would warn of another one in the class.

@@ -169,6 +169,86 @@ def test_roots_under_vmap():
     np.testing.assert_allclose(found.times[:2, 0], np.arcsin(levels[:2]), rtol=1e-13)
 
 
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def fading():
+    return pinn.solve(lambda t, y: -0.1 * y, jnp.ones(1), 10.0)
+
+
+def clock(t, y, args):
+    return jnp.sin(args[0] * t + 0.1) + args[1]
+
+
+@pytest.mark.parametrize("rate", [1000.0, *(pytest.param(x, marks=SLOW) for x in (50.0, 3e4))])
+def test_a_clock_that_is_faster_than_the_solution(fading, rate):
+    expected = (np.pi * np.arange(1, 1 + int((10 * rate + 0.1) // np.pi)) - 0.1) / rate
+    for direction, those in ((0, slice(None)), (-1, slice(0, None, 2)), (1, slice(1, None, 2))):
+        found = pinn.find_roots(fading, clock, args=(rate, 0.0), direction=direction)
+        assert int(found.count) == len(expected[those]) and found.result == RESULTS.successful
+        np.testing.assert_allclose(found.times, expected[those][:64], rtol=1e-14)
+        assert direction == 0 or (found.rising == (direction == 1)).all()
+
+
+@pytest.mark.parametrize("rate", [500.0, pytest.param(50.0, marks=SLOW)])
+def test_all_pairs_of_a_clock_that_nearly_touches_zero(fading, rate):
+    found = pinn.find_roots(fading, clock, args=(rate, 0.999))
+    lowest = (2 * np.pi * np.arange(32) + 1.5 * np.pi - 0.1) / rate
+    half = np.arccos(0.999) / rate
+    np.testing.assert_allclose(found.times[::2], lowest - half, rtol=1e-13)
+    np.testing.assert_allclose(found.times[1::2], lowest + half, rtol=1e-13)
+    assert int(found.count) == 2 * int((10 * rate + 0.1 + 0.5 * np.pi) // (2 * np.pi))
+
+
+@pytest.mark.slow
+def test_what_no_halving_resolves_is_said(fading):
+    with pytest.warns(UserWarning, match="pinn.find_roots: .* varies faster than could be foll"):
+        found = pinn.find_roots(fading, clock, args=(1e9, 0.0))
+    assert found.result == RESULTS.roots_missed
+    fast = pinn.Event(lambda t, y, args: jnp.sin(1e13 * t))
+    with pytest.raises(RuntimeError, match=r"solve_events: .* varies faster than could be"):
+        pinn.solve_events(lambda t, y: -0.1 * y, jnp.ones(1), 10.0, fast)
+
+
+def test_jumps_are_found_where_they_are(fading):
+    found = pinn.find_roots(fading, lambda t, y, args: jnp.sign(clock(t, y, (40.0, 0.0))))
+    assert int(found.count) == 127 and found.result == RESULTS.successful
+    np.testing.assert_allclose(found.times, (np.pi * np.arange(1, 65) - 0.1) / 40.0, rtol=1e-14)
+
+
+def test_what_is_only_approached_or_kept_is_no_root():
+    rest = pinn.solve(lambda t, y: 1 - y, jnp.zeros(1), 60.0)
+    assert int(pinn.find_roots(rest, lambda t, y, args: y[0] - 1).count) == 0
+    orbit = pinn.solve(swing, [0.0, 1.0], 400.0)
+    assert int(pinn.find_roots(orbit, lambda t, y, args: y[0] ** 2 + y[1] ** 2 - 1).count) == 0
+    assert int(pinn.find_roots(orbit, lambda t, y, args: jnp.sin(1e20 * y[0])).count) == 0
+    reached = pinn.Event(lambda t, y, args: y[0] - 1, terminal=True)
+    never = pinn.solve_events(lambda t, y: 1 - y, jnp.zeros(1), 60.0, reached)
+    assert not len(never.times) and never.solution.t1 == 60.0
+
+
+@pytest.mark.slow
+def test_times_of_roots_have_derivatives():
+    def crossings(rate, level):
+        turns = pinn.solve(lambda t, y: rate * swing(t, y, None), jnp.array([0.0, 1.0]), 4.0)
+        return pinn.find_roots(turns, lambda t, y, args: y[0] - args, args=level).times[:2]
+
+    at, level = 1.5, 0.5
+    expected = np.array([np.pi / 6, 5 * np.pi / 6]) / at
+    slopes = np.array([1.0, -1.0]) / (at * np.cos(np.pi / 6))
+    for jacobian in (jax.jacrev, jax.jacfwd):
+        by_rate, by_level = jacobian(crossings, argnums=(0, 1))(at, level)
+        np.testing.assert_allclose(by_rate, -expected / at, rtol=1e-12)
+        np.testing.assert_allclose(by_level, slopes, rtol=1e-12)
+
+    def from_outside(level):
+        solution = pinn.solve(swing, jnp.array([0.0, 1.0]), 4.0)
+        return pinn.find_roots(solution, lambda t, y, args: y[0] - level).times[0]
+
+    np.testing.assert_allclose(jax.grad(from_outside)(level), at * slopes[0], rtol=1e-12)
+
+
 def test_it_is_saved(tmp_path):
     top = pinn.Event(lambda t, y, args: y[1])
     thrown = pinn.solve_events(fall, [0.0, 3.0], 0.5, top)

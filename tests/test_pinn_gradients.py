@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from physml import pinn
+from physml import pinn, systems
+from physml._numerics import compiled
 from physml.systems import DrivenOscillator, Lorenz, from_function
 
 TIMES = jnp.array([1.7, 3.0])
@@ -30,6 +31,81 @@ def diffraxs(start, sigma, rho):
         stepsize_controller=diffrax.ClipStepSizeController(controller, step_ts=TIMES),
     )
     return solved.ys
+
+
+def decayed(rate):
+    """e^-rate by a function that reads the rate from outside."""
+    return pinn.solve(lambda t, y: -rate * y, jnp.ones(1), 1.0).ys[-1, 0]
+
+
+@pytest.mark.usefixtures("programs_stay")
+def test_numbers_from_outside_have_derivatives():
+    value, expected = 1.5, np.exp(-1.5)
+    np.testing.assert_allclose(jax.grad(decayed)(value), -expected, rtol=1e-12)
+    made = set(compiled._MADE)
+    np.testing.assert_allclose(jax.grad(decayed)(2.0), -np.exp(-2.0), rtol=1e-12)
+    assert set(compiled._MADE) == made  # another number compiles nothing
+    _, slope = jax.jvp(decayed, (value,), (1.0,))
+    np.testing.assert_allclose(slope, -expected, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_numbers_from_outside_under_other_transformations():
+    values = jnp.array([1.5, 2.0])
+    batch = jax.vmap(decayed)(values)
+    np.testing.assert_allclose(batch, np.exp(-np.asarray(values)), rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.grad(decayed))(1.5), -np.exp(-1.5), rtol=1e-12)
+    np.testing.assert_allclose(jax.jacfwd(jax.grad(decayed))(1.5), np.exp(-1.5), rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_numbers_from_outside_in_other_states_and_times():
+    def turned(rate):
+        turn = pinn.solve(lambda t, z: {"z": -rate * (1 + 1j) * z["z"]}, {"z": 1.0 + 1.0j}, 1.0)
+        return jnp.real(turn(1.0)["z"])
+
+    np.testing.assert_allclose(turned(1.5), np.real((1 + 1j) * np.exp(-1.5 - 1.5j)), rtol=1e-12)
+    slope = np.real(-((1 + 1j) ** 2) * np.exp(-1.5 - 1.5j))
+    np.testing.assert_allclose(jax.grad(turned)(1.5), slope, rtol=1e-12)
+
+    def before(rate):
+        return pinn.solve(lambda t, y: -rate * y, jnp.ones(1), -1.0).ys[-1, 0]
+
+    np.testing.assert_allclose(jax.grad(before)(1.5), np.exp(1.5), rtol=1e-12)
+
+    def swung(stiffness):
+        spring = systems.second_order(lambda t, x, v: -stiffness * x)
+        return pinn.solve(spring, (1.0, 0.0), 1.0)(1.0)[0]
+
+    slope = -np.sin(np.sqrt(2.0)) / (2 * np.sqrt(2.0))
+    np.testing.assert_allclose(jax.grad(swung)(2.0), slope, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    ["events", "event", *(pytest.param(x, marks=pytest.mark.slow) for x in ("delays", "orbit"))],
+)
+def test_solvers_on_the_host_say_that_they_have_no_derivative(solver):
+    def solved(rate):
+        def f(t, y):
+            return -rate * y
+
+        half = pinn.Event(lambda t, y, args: y[0] - 0.5)
+        if solver == "events":
+            pinn.solve_events(f, jnp.ones(1), 1.0, half)
+        elif solver == "event":
+            half = pinn.Event(lambda t, y, args: y[0] - 0.5 * rate)
+            pinn.solve_events(lambda t, y: -y, jnp.ones(1), 1.0, half)
+        elif solver == "delays":
+            late = systems.delayed(lambda t, y, past, args: -rate * past[0], 1.0)
+            pinn.solve_delays(late, jnp.ones(1), 1.0)
+        else:
+            turn = from_function(lambda t, y: rate * jnp.stack([y[1], -y[0]]), 2)
+            pinn.periodic_orbit(turn, [1.0, 0.0], 6.0)
+        return rate
+
+    with pytest.raises((TypeError, ValueError), match=r"must not (be|read) traced"):
+        jax.grad(solved)(1.0)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -19,6 +20,8 @@ from physml.systems import System
 _FAR = 4.0  # how much farther than an event a leg may look without harm
 _AT_A_TIME = 32  # roots that are located together
 _AHEAD = 3.0  # the next event is looked for as many times as far as the last one was
+_CLOSER = 100.0  # how much shorter the next leg is where events may have been missed
+_SHORTEST = 1e-6  # of the whole way, below which that is given up
 _TOGETHER = 16  # roundings of the time within which events happen at once
 
 
@@ -30,6 +33,22 @@ class Happened(NamedTuple):
     before: Float[np.ndarray, " dim"]
     after: Float[np.ndarray, " dim"]
     time_error: float
+
+
+class _Looked(NamedTuple):
+    """A leg.
+
+    Attributes:
+        solution: the leg itself.
+        found: the events on it, by their times.
+        cut: whether there are more of them.
+        missed: whether some may be missing among them.
+    """
+
+    solution: Solution
+    found: list[tuple[float, int]]
+    cut: bool
+    missed: bool
 
 
 @dataclass
@@ -67,12 +86,18 @@ class Course:
         """One leg farther; returns how the course ends, if it does."""
         if self.t + self.ahead <= self._late(self.t):
             return RESULTS.accumulated
-        solution, found, cut = self._look(min(t1, self.t + self.ahead))
+        solution, found, cut, missed = self._look(min(t1, self.t + self.ahead))
         stop = self._first_stop(found)
         if stop is not None and float(solution.t1) - self.t > _FAR * (stop - self.t):
             # What comes far behind the event may be large, and its digits are those of the window.
-            solution, found, cut = self._look(min(t1, self.t + 2 * (stop - self.t)))
+            solution, found, cut, missed = self._look(min(t1, self.t + 2 * (stop - self.t)))
             stop = self._first_stop(found)
+        if missed and self.ahead > _SHORTEST * (t1 - self.t0):
+            self.ahead = float(solution.t1 - self.t) / _CLOSER
+            return None
+        if missed:
+            self._end_leg(solution, float(solution.t1), [])
+            return RESULTS.roots_missed
         if stop is None:
             self._end_leg(solution, found[-1][0] if cut else float(solution.t1), found)
             self.touched = (found[-1][1],) if cut else ()
@@ -93,13 +118,13 @@ class Course:
         self.restarted = stop
         return RESULTS.accumulated if short else None
 
-    def _look(self, end: float) -> tuple[Solution, list[tuple[float, int]], bool]:
-        """A leg, the events on it by their times, and whether there are more of them."""
+    def _look(self, end: float) -> "_Looked":
         solution = self._solved(end)
         roots = locate(solution, self.events, self.args, solution.t1, self._signs(), _AT_A_TIME)
+        missed = bool(jax.tree.map(np.asarray, roots.result) == RESULTS.roots_missed)
         times = np.asarray(roots.times, float)
         found = [(float(t), int(e)) for t, e in zip(times, roots.which, strict=True) if t < np.inf]
-        return solution, found, int(roots.count) > len(found)
+        return _Looked(solution, found, int(roots.count) > len(found), missed)
 
     def _late(self, t: float) -> float:
         """Until when something happens at once with what happens at t."""

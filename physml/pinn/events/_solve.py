@@ -16,6 +16,7 @@ from physml._numerics.calls import (
     as_traced,
     check_components,
     checked,
+    reads_traced,
     require_instance,
     summary,
     with_arrays,
@@ -29,6 +30,8 @@ from physml.results import RESULTS, conclude
 from physml.solution import Solution, as_written
 from physml.systems import System, flatten_problem
 from physml.systems.states import is_backwards
+
+_TRACED = "{}: pinn.solve and pinn.find_roots may be, and give derivatives"
 
 
 class EventSolution(eqx.Module):
@@ -84,8 +87,8 @@ def solve_events(
 
     From each event that has a restart the solution goes on from another state: a ball that bounces,
     a neuron that fires, a body that sticks. Events are located to rounding on the solution in
-    continuous time, two between neighbouring points too; events that happen at once happen in their
-    order in `events`. An event at `t0` itself does not count.
+    continuous time, as by `pinn.find_roots`; events that happen at once happen in their order in
+    `events`. An event at `t0` itself does not count, nor does zero that is only approached.
 
     The error is carried through the events: one of the state before moves the time of the event,
     and both change the state after. `solution.error_estimate` and `time_errors` say so. Close to an
@@ -96,8 +99,7 @@ def solve_events(
 
     Args:
         system, y0, t1, t0, args, rtol, atol, max_window: see `pinn.solve`. Functions of events see
-            states as y0 is written. In a window, signs are looked at 64 times: where a function
-            varies faster than the solution does, `max_window` says how fast.
+            states as y0 is written.
         events: what to look for. Where time runs backwards, events happen in the order of the way,
             and their direction is that along the way.
         ts: times from t0 to t1 at which `solution.ys` is wanted; 1001 evenly spaced ones
@@ -113,7 +115,8 @@ def solve_events(
         TypeError, ValueError: arguments of the wrong kind, shape, order or precision; y0 and args
             must not be traced by JAX.
         RuntimeError: the solution stopped early. Where events follow each other ever faster, as the
-            bounces of a ball that comes to rest, the message says so.
+            bounces of a ball that comes to rest, the message says so; and where the function of an
+            event is noise, or varies too fast to be followed.
 
     Example:
         >>> fall = systems.from_function(lambda t, y, args: jnp.array([y[1], -9.81]), dim=2)
@@ -127,9 +130,7 @@ def solve_events(
     system, y, form, _ = flat
     t0, t1 = checks.check_interval(form.time(t0), form.time(t1))
     if not all(checks.is_concrete(x) for x in jax.tree.leaves((system, y, args))):
-        raise TypeError(
-            "y0, args and system must not be traced: pinn.find_roots can be, on any solution"
-        )
+        raise TypeError(_TRACED.format("y0, args and system must not be traced"))
     ts = checks.check_times(form.times(ts), t0, t1, y.dtype)
     checks.require_count(max_events=max_events)
     events = (events,) if isinstance(events, Event) else tuple(events)
@@ -170,6 +171,8 @@ def _tried(event: Event, t: Array, y: Array, args: PyTree) -> Event:
         check_components(name, Partial(_at, function, event, args), t=t, y=y)
         for name, function in (("root", value), ("restart", restarted))
     ]
+    if any(map(reads_traced, traced)):
+        raise TypeError(_TRACED.format("root and restart must not read traced numbers"))
     if np.isnan(value(event, t, y, args)):
         raise ValueError("root must be a number at t0, got nan")
     root, restart = (as_traced(function, *traced) for function in (event.root, event.restart))
