@@ -232,6 +232,7 @@ def trajectories_and_column(draw):
     return ts, np.asarray(ys).reshape(num, time, dim), t0s, names[1:], names[0]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(case=trajectories_and_column())
 def test_a_table_is_the_trajectories_to_the_last_bit(case, tmp_path_factory):

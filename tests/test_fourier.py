@@ -135,6 +135,7 @@ def test_orthogonality_and_parseval():
     np.testing.assert_allclose(rest, 4 / np.pi**2 / 1001, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_gibbs_overshoot_against_the_sine_integral():
     assert fourier.GIBBS == pytest.approx(scipy.special.sici(np.pi)[0] / np.pi - 0.5, abs=1e-15)
     # With m odd harmonics the first maximum is at omega t = pi / 2m, where the sum is known.

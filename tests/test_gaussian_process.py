@@ -218,6 +218,7 @@ def test_what_is_fixed_stays():
     assert fitted.model.kernel.first.scale.tolist() != [1.0]
 
 
+@pytest.mark.slow
 def test_float32_stays():
     x, y = X.astype(np.float32), Y.astype(np.float32)
     model = bayes.fit_gaussian_process(bayes.RBF(), x, y, KEY, noise=0.1, restarts=0).model

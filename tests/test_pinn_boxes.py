@@ -205,15 +205,11 @@ def test_a_membrane_of_second_order_in_time():
     check(solution, truth, 1e-11, high=50.0)  # both are near rounding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "top", "words"),
     [
-        pytest.param(
-            lambda x, y: jnp.sin(jnp.pi * x) * jnp.abs(y - 0.3),
-            zero,
-            "kink",
-            marks=pytest.mark.slow,
-        ),
+        (lambda x, y: jnp.sin(jnp.pi * x) * jnp.abs(y - 0.3), zero, "kink"),
         (lambda x, y: 0.0 * x, lambda u, *point: u(*point) - 1.0, "miss the conditions"),
     ],
     ids=["kink", "corner"],

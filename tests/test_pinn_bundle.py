@@ -238,6 +238,7 @@ def test_a_small_residual_on_a_repelling_solution_gets_a_verdict():
     assert float(trained.stats["error_max"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_states_as_written():
     """A spring in a dictionary, and a complex amplitude with a free frequency."""
     options = dict(key=KEY, units=60, num_checks=20)

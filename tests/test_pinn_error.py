@@ -160,13 +160,14 @@ class Wrong(Dense):
         return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("added", "at"),
     [
         # The initial condition is missed as well, and the two errors must add with their signs.
         (lambda t: 0.5 + 0.1 * jnp.sin(3 * t), 3.3),
         # A step between the points of a window: no pointwise residual shows it.
-        pytest.param(lambda t: jnp.where(t > 10.0, 0.3, 0.0), 16.0, marks=pytest.mark.slow),
+        (lambda t: jnp.where(t > 10.0, 0.3, 0.0), 16.0),
     ],
 )
 def test_estimate_for_any_trajectory(added, at):

@@ -82,6 +82,7 @@ def mixed():
     return pinn.identify(DECAY, experiments, free=("k",), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_three_kinds_of_noise_give_the_likeliest_rate_and_starts(mixed):
     """SciPy's maximum of the likelihood for the same scales, and its Fisher information."""
     assert mixed.result == RESULTS.successful

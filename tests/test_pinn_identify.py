@@ -323,6 +323,7 @@ def test_bad_input_to_discover(change):
     pinn.discover(Duffing(), key=jax.random.key(0), **arguments)
 
 
+@pytest.mark.slow
 def test_two_threads_may_identify_at_once():
     clean = np.asarray(reference.solve(Lorenz(), jnp.ones(3), TS).ys)
     noise = np.random.default_rng(0).normal(size=(4, *clean.shape))

@@ -280,12 +280,10 @@ def test_no_window_is_wider_than_max_window():
     np.testing.assert_allclose(solution.ys[:, 0], np.exp(-solution.ts), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "f",
-    [
-        lambda t, y, _: jnp.sqrt(y),
-        pytest.param(lambda t, y, _: jnp.sqrt(jnp.abs(y)) * jnp.sign(y), marks=pytest.mark.slow),
-    ],
+    [lambda t, y, _: jnp.sqrt(y), lambda t, y, _: jnp.sqrt(jnp.abs(y)) * jnp.sign(y)],
 )
 def test_a_start_of_several_solutions_is_suspect(f):
     with pytest.warns(UserWarning, match="no finite derivative in y: it is not Lipschitz"):
@@ -304,6 +302,7 @@ def test_a_jump_of_the_state_shifts_with_the_error_before_it():
     assert np.all((error < 1e-12) | (solution.error_estimate(times) > error / 10))
 
 
+@pytest.mark.slow
 def test_declared_jumps_need_no_search():
     system = DrivenOscillator(forcing=SquareWave(0.0, 2.0, 0.2, 0.1))
     solution = pinn.solve(system, [1.0, 0.0], 1.0)

@@ -228,6 +228,7 @@ def test_a_system_and_the_order_of_coordinates():
     check_estimate(solution, truth, t, x)
 
 
+@pytest.mark.slow
 def test_a_reaction_without_a_derivative_in_space():
     """u_t = u - u^3 at each x by itself: no condition on the ends, and a closed form."""
 
@@ -408,6 +409,7 @@ def test_initial_conditions_that_nothing_fulfils_are_said():
     assert np.isnan(solution(0.5, 0.0))
 
 
+@pytest.mark.slow
 def test_a_march_goes_on_where_another_one_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("physml.saving.Keeper.due", True)
     problem = heat, UNIT, ENDS | {("t", 0.0): sine}

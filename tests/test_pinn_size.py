@@ -125,7 +125,8 @@ def heat(n: int):
     return from_function(field, dim=n), y0, truth
 
 
-@pytest.mark.parametrize("n", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [20, 100])
 def test_heat_by_lines(n):
     system, y0, truth = heat(n)
     solution = pinn.solve(system, y0, 0.1, ts=[0.1])

@@ -222,6 +222,7 @@ def test_bad_input(change):
     pinn.train(**(arguments | change))
 
 
+@pytest.mark.slow
 def test_states_as_written_and_back_in_time():
     """z' = i z of a complex number, from 0 back to -2."""
     options = dict(ts=[0.0, -1.0, -2.0], points=pinn.Even(40))

@@ -79,6 +79,7 @@ def test_thirty_digits_of_another_method(steps, options):
             assert max(abs(a - b) for a, b in zip(found, end, strict=True)) < Decimal("1e-28")
 
 
+@pytest.mark.slow
 def test_the_attractor_is_followed_where_float64_is_lost():
     # To t = 40, where one rounding of float64 has grown to the attractor's size.
     steps, dt = 1280, 2.0**-5

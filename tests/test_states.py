@@ -210,6 +210,7 @@ def test_residuals_solved_by_networks():
     assert np.all(np.asarray(ours.error_estimate(4.0)) < 1e-14)
 
 
+@pytest.mark.slow
 def test_where_the_residual_becomes_singular_the_solution_ends():
     ramp = systems.from_residual(lambda t, x, v, a: (t - 0.5) * a + v + 1)
     with pytest.warns(UserWarning, match=r"reference\.solve: .* stopped at t = 0\.4"):
@@ -388,6 +389,7 @@ def test_constraints_of_trees():
     np.testing.assert_allclose(vector(3.0), [turned.real, turned.imag, abs(turned) ** 2])
 
 
+@pytest.mark.slow
 def test_invariants_of_trees():
     def energy(t, y, args):
         return y["v"] @ y["v"] / 2 - args / jnp.sqrt(y["x"] @ y["x"])
@@ -423,6 +425,7 @@ def test_discover_in_what_is_written_as_a_tree():
     assert found.found.experiments[0].solution(1.0)["x"].shape == ()
 
 
+@pytest.mark.slow
 def test_identify_what_is_written_as_a_tree():
     rng = np.random.default_rng(0)
     ts = np.linspace(0.0, 6.0, 60)
@@ -495,6 +498,7 @@ def in_complex_numbers(x):
     return jnp.concatenate([w.real, w.imag])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_compute_what_complex_numbers_do(seed):
     x = jax.random.normal(jax.random.key(seed), (6,))
@@ -664,13 +668,12 @@ def carried(t, u):
     return -jnp.fft.ifft(1j * K * jnp.fft.fft(u + 1e3)).real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("f", "y0", "truth"),
     [
         (shifted, 1.0 + 0.5j, lambda t: (1.0 + 0.5j) * np.exp(1j * t)),
-        pytest.param(
-            carried, np.sin(RING), lambda t: np.sin(RING - t[:, None]), marks=pytest.mark.slow
-        ),
+        (carried, np.sin(RING), lambda t: np.sin(RING - t[:, None])),
     ],
 )
 def test_what_rounds_in_the_right_hand_side_is_corrected(f, y0, truth):

@@ -172,6 +172,7 @@ def test_a_known_drive_is_stepped_at_its_time(driven):
     np.testing.assert_allclose(path, exact, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_jacobians_of_a_field_are_worth_more_rows(lorenz):
     """36 pairs for 60 units: with the flow's derivative they are enough."""
     few = from_arrays(lorenz.ts[:4], lorenz.ys[:12, 20:24])
