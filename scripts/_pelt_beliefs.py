@@ -17,10 +17,11 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
         return
     ts, ys = read
     options: dict[str, Any] = {"noise": noises.LogNormalNoise(), "priors": pelts.PRIORS}
+    few: dict[str, Any] = {"num_draws": 400, "num_warmup": 150} if config.quick else {}
     with run.row("pelts") as row:
         found = row.part(pelts.identify, pelts.lotka_volterra(), ts, ys)
         seconds, compiling = row.figures["seconds"], row.figures["compile_seconds"]
-        chains: Any = {"key": key, "checkpoint": row.checkpoint}
+        chains: Any = {"key": key, "checkpoint": row.checkpoint, **few}
         belief = row.part(bayes.posterior, found, **chains, **options)
         seconds += row.figures["seconds"]
         compiling += row.figures["compile_seconds"]
@@ -55,18 +56,22 @@ def pelt_beliefs(run: experiment.Run, config: experiment.Config, key: jax.Array)
     bands = dict(zip(names, np.moveaxis(np.asarray(seen), -1, 0), strict=True))
     figure = plots.predictive(ts + 1900, data, times + 1900, bands, time_unit="year")
     run.figure("pelts_prediction", figure)
-    compare(run, ts, ys, belief, key)
+    compare(run, ts, ys, belief, {"key": key, **few})
 
 
 def compare(
-    run: experiment.Run, ts: np.ndarray, ys: np.ndarray, belief: bayes.Posterior, key: jax.Array
+    run: experiment.Run,
+    ts: np.ndarray,
+    ys: np.ndarray,
+    belief: bayes.Posterior,
+    settings: dict[str, Any],
 ) -> None:
     """Does it help if hares alone would grow to a limit?"""
 
     def computed() -> list[bayes.Comparison]:
         """The rows alone, as a part of a run holds no equation of one's own."""
         found = pelts.identify(pelts.with_limit(), ts, ys)
-        options: dict[str, Any] = {"key": key, "noise": noises.LogNormalNoise()}
+        options: dict[str, Any] = {"noise": noises.LogNormalNoise(), **settings}
         options |= {"priors": pelts.PRIORS | pelts.PRIOR_OF_LIMIT}
         other = bayes.posterior(found, checkpoint=run.checkpoint("compare"), **options)
         return bayes.compare({"Lotka-Volterra": belief, "with a limit": other})
