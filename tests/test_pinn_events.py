@@ -145,6 +145,31 @@ def test_a_zero_at_the_start_is_no_root():
     np.testing.assert_allclose(found.times[: int(found.count)], [np.pi], rtol=1e-14)
 
 
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def fading():
+    return pinn.solve(lambda t, y: -0.1 * y, jnp.ones(1), 10.0)
+
+
+def clock(t, y, args):
+    rate, level, phase = (*args, 0.1)[:3]
+    return jnp.sin(rate * t + phase) + level
+
+
+@pytest.mark.parametrize("rate", [np.pi, 100 * np.pi])
+def test_a_zero_at_the_end_is_a_root(fading, rate):
+    for direction, count in ((0, 10), (-1, 5), (1, 5)):
+        found = pinn.find_roots(
+            fading, clock, args=(rate, 0.0, 0.0), direction=direction, max_roots=1024
+        )
+        assert int(found.count) == count * round(rate / np.pi)
+        last = np.max(found.times[: int(found.count)])
+        expected = 10.0 if direction >= 0 else 10.0 - np.pi / rate
+        np.testing.assert_allclose(last, expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize("depth", [1e-3, 1e-6, 1e-10])
 def test_two_roots_close_to_each_other(depth):
     solution = pinn.solve(swing, [0.0, 1.0], 10.0)
@@ -167,18 +192,6 @@ def test_roots_under_vmap():
     )(levels)
     np.testing.assert_array_equal(found.count, [4, 4, 0])
     np.testing.assert_allclose(found.times[:2, 0], np.arcsin(levels[:2]), rtol=1e-13)
-
-
-SLOW = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def fading():
-    return pinn.solve(lambda t, y: -0.1 * y, jnp.ones(1), 10.0)
-
-
-def clock(t, y, args):
-    return jnp.sin(args[0] * t + 0.1) + args[1]
 
 
 @pytest.mark.parametrize("rate", [1000.0, *(pytest.param(x, marks=SLOW) for x in (50.0, 3e4))])

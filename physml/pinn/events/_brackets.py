@@ -30,6 +30,7 @@ _DEPTH = 16  # how often a window is halved where a function varies faster than 
 _JUMPS = 6  # how often around what no halving resolves, such as a jump
 _AT_A_JUMP = 3  # points close to it, of those at which a cubic through four others is tried
 _MOST_LOOKS = 200_000  # at parts of windows, which take seconds
+_AFAR = 8  # roundings from zero from which it is reached at once, and not only approached
 _TRIED, _AT_ONCE = 16, 16  # pairs that are tried for each root that is listed, and together
 _NARROWINGS = 90  # until rounding is reached, from the distance of two points
 _GOLDEN = (5**0.5 - 1) / 2
@@ -103,9 +104,13 @@ def look_along(
     # A window that the march has not come to is taken as it was seen at first.
     begun = march.windows + (march.part > 0).astype(int)
     slow = jnp.repeat(~fast | (jnp.cumsum(fast) > begun), POINTS)[:, None]
-    flips = changing(signs, directions) & slow
+    flips, low = changing(signs, directions) & slow, signs.since[:-1]
+    # A function that comes to zero at the end passes it there.
+    ends_at_zero = ~clear[-1] & _comes_from_afar(seen) & counts_in(directions, ~signs.positive[-1])
+    flips = flips.at[-1].set(flips[-1] | ends_at_zero)
+    low = low.at[-1].set(jnp.where(ends_at_zero, high, low[-1]))
     crossings = _List.empty(most, times.dtype).append(
-        0, flips, signs.since[:-1], seen.times[1:], signs.positive[:-1]
+        0, flips, low, seen.times[1:], signs.positive[:-1]
     )
     near = near_zero(seen, signs.positive) & slow[1:]
     low = jnp.broadcast_to(seen.times[:-2, None], near.shape)
@@ -120,6 +125,12 @@ def look_along(
         size,
         march.resolved & all_tried,
     )
+
+
+def _comes_from_afar(seen: Samples) -> Bool[Array, " events"]:
+    """Whether a function was far from its rounding just before the last time."""
+    before = jnp.sum(seen.times < seen.times[-1]) - 1
+    return jnp.abs(seen.values[before]) > _AFAR * seen.noise[before]
 
 
 class _List(NamedTuple):

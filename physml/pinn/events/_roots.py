@@ -54,7 +54,8 @@ def find_roots(
     """The times at which a function of the time and the state is zero along a solution.
 
     A root is where the function changes its sign, by more than the rounding of the state does; it
-    is located to rounding. One at `t0` does not count, nor does zero that is only approached.
+    is located to rounding. One at `t1` counts, one at `t0` does not, nor does zero that is only
+    approached.
 
     The function is looked at 64 times in each window of `pinn.solve`, and between neighbours of
     `ts` in other solutions. Where it varies too fast for that, as a clock may, the windows are

@@ -88,7 +88,7 @@ def solve_events(
     From each event that has a restart the solution goes on from another state: a ball that bounces,
     a neuron that fires, a body that sticks. Events are located to rounding on the solution in
     continuous time, as by `pinn.find_roots`; events that happen at once happen in their order in
-    `events`. An event at `t0` itself does not count, nor does zero that is only approached.
+    `events`. An event at `t1` counts, one at `t0` does not, nor does zero that is only approached.
 
     The error is carried through the events: one of the state before moves the time of the event,
     and both change the state after. `solution.error_estimate` and `time_errors` say so. Close to an
