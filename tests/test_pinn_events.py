@@ -230,6 +230,25 @@ def test_jumps_are_found_where_they_are(fading):
     np.testing.assert_allclose(found.times, (np.pi * np.arange(1, 65) - 0.1) / 40.0, rtol=1e-14)
 
 
+@jax.custom_vjp
+def less(y):
+    return y - 0.5
+
+
+less.defvjp(lambda y: (y - 0.5, None), lambda kept, slope: (slope,))
+
+
+def by_numpy(y):
+    number = jax.ShapeDtypeStruct((), y.dtype)
+    return jax.pure_callback(lambda y: np.asarray(y - 0.5), number, y, vmap_method="expand_dims")
+
+
+@pytest.mark.parametrize("root", [less, pytest.param(by_numpy, marks=SLOW)])
+def test_roots_of_functions_without_a_derivative_along_the_way(fading, root):
+    found = pinn.find_roots(fading, lambda t, y, args: root(y[0]))
+    np.testing.assert_allclose(found.times[:2], [10 * np.log(2), np.inf], rtol=1e-13)
+
+
 def test_what_is_only_approached_or_kept_is_no_root():
     rest = pinn.solve(lambda t, y: 1 - y, jnp.zeros(1), 60.0)
     assert int(pinn.find_roots(rest, lambda t, y, args: y[0] - 1).count) == 0

@@ -80,6 +80,13 @@ def test_numbers_from_outside_in_other_states_and_times():
     slope = -np.sin(np.sqrt(2.0)) / (2 * np.sqrt(2.0))
     np.testing.assert_allclose(jax.grad(swung)(2.0), slope, rtol=1e-12)
 
+    def driven(strength):  # by a force that reads it; the solution is linear in the force
+        force = systems.FunctionForcing(lambda t: strength * jnp.cos(t), 2 * np.pi)
+        driven = systems.DrivenOscillator(forcing=force)
+        return pinn.solve(driven, jnp.zeros(2), 1.0).ys[-1, 0]
+
+    np.testing.assert_allclose(jax.grad(driven)(1.5), driven(1.0), rtol=1e-12)
+
 
 @pytest.mark.parametrize(
     "solver",

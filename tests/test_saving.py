@@ -123,7 +123,11 @@ def test_what_is_shared_stays_shared(tmp_path):
     assert len(jax.tree.leaves(nnx.state(found))) == 3
 
 
-@pytest.mark.parametrize("kind", [dist.HalfNormal, dist.Uniform, dist.TruncatedNormal])
+def vector(low):
+    return dist.Uniform(low).expand([3]).to_event(1)
+
+
+@pytest.mark.parametrize("kind", [dist.HalfNormal, dist.Uniform, dist.TruncatedNormal, vector])
 def test_half_of_a_prior_comes_back(tmp_path, kind):
     prior = kind(jnp.asarray(0.5))
     for half in eqx.partition(prior, eqx.is_array):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -85,6 +86,9 @@ class _Decoder:
             self.thing(key, path): self.thing(value, f"{path}[{text_of(key)}]")
             for key, value in node["items"]
         }
+
+    def make_ordered_dict(self, node: Described, path: str) -> OrderedDict:
+        return OrderedDict(self.make_dict(node, path))
 
     def make_array(self, node: Described, path: str) -> object:
         array = self._arrays[node["number"]]

@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import weakref
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -107,6 +108,8 @@ class _Encoder:
             return {"kind": kind.__name__, "items": self._items(thing, path)}
         if kind is dict:
             return {"kind": "dict", "items": self._pairs(thing, path)}
+        if kind is OrderedDict:
+            return {"kind": "ordered dict", "items": self._pairs(thing, path)}
         if (given := as_given(thing)) is not thing:  # what it traces to is found again
             return self.node(given, path)
         if callable(thing) and (name := name_of(thing)):

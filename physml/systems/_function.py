@@ -1,7 +1,6 @@
 """A system from a user's own right-hand side."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.batch import over_batch
-from physml._numerics.calls import answer, ask, checked, holding, takes
+from physml._numerics.calls import answer, ask, checked, takes
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
@@ -50,15 +49,6 @@ class FunctionSystem(System):
         if args is not None:
             raise ValueError("args must be None where f is called as f(t, y), got a value")
         return ask("f", "f(t, y)", self.function, t, state)
-
-    def holding_traced(
-        self, t: Array | jax.ShapeDtypeStruct, y: Float[Array, " dim"], args: PyTree
-    ) -> "FunctionSystem":
-        """The system with what its function reads from outside as leaves, for derivatives in it."""
-        args = self.args if args is None else args
-        state = y if self.structure is None else jax.eval_shape(self.structure.unravel, y)
-        arguments = (t, state, args) if self.takes_args else (t, state)
-        return replace(self, function=holding(self.function, *arguments))
 
     def _single(self, t: Time, y: Float[Array, " dim"], args: PyTree) -> Float[Array, " dim"]:
         structure = self.structure

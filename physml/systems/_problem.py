@@ -1,7 +1,6 @@
 """The check of an initial value problem, as users hand it in."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from physml._numerics.compiled import constant
 from physml._types import Numbers
 from physml.systems._base import System
 from physml.systems._function import FunctionSystem, from_function
-from physml.systems.states import Form, HigherOrder, Reversed, Structure, take_apart_state
+from physml.systems.states import Form, Held, HigherOrder, Reversed, Structure, take_apart_state
 
 
 class FlatProblem(NamedTuple):
@@ -131,11 +130,6 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
     (traced, out), args = with_arrays(
         lambda args: trace(jax.tree_util.Partial(_rates, system, args), t, y0), args
     )
-    inner = system.system if isinstance(system, Reversed) else system
-    if reads_traced(traced) and isinstance(inner, FunctionSystem):
-        held = inner.holding_traced(t, y0, args)
-        system = replace(system, system=held) if isinstance(system, Reversed) else held
-        return check_problem(system, y0, args)
     if out is None:
         raise TypeError(
             f"the right-hand side must answer with an array of shape {y0.shape}, got None"
@@ -145,8 +139,12 @@ def check_problem(system: System, y0: Numbers, args: PyTree) -> tuple[System, Ar
             f"the right-hand side must answer with the shape and dtype of y, {y0.shape} "
             f"{y0.dtype}, got {out.shape} {out.dtype}"
         )
+    inner = system.system if isinstance(system, Reversed) else system
     if getattr(inner, "structure", None) is None:  # others are asked by their arrays' names
         require_components("the right-hand side", traced, {traced.arguments[1]: "y"})
+    if reads_traced(traced):
+        system = Held.of(system, t, y0, args)
+        traced, _ = trace(jax.tree_util.Partial(_rates, system, args), t, y0)
     return as_traced(system, traced), y0, args
 
 

@@ -46,10 +46,13 @@ def looking(solution: Solution, events: Sequence[Event], args: PyTree) -> Look:
         def slope(signs: Array) -> Float[Array, " events"]:
             return jax.jvp(values, (t, y), (jnp.abs(t), signs * jnp.abs(y)))[1]
 
-        signs = np.stack([np.ones(y.size), (-1.0) ** np.arange(y.size)])
-        slopes = jnp.abs(jax.vmap(slope)(jnp.asarray(signs, y.dtype)))
+        found, signs = values(t, y), np.stack([np.ones(y.size), (-1.0) ** np.arange(y.size)])
+        try:
+            slopes = jnp.abs(jax.vmap(slope)(jnp.asarray(signs, y.dtype)))
+        except (TypeError, ValueError):  # of JAX, where the function has no such derivative
+            return Samples(t, found, jnp.zeros_like(found))
         noise = _ROUNDINGS * jnp.finfo(y.dtype).eps * jnp.maximum(slopes[0], slopes[1])
-        return Samples(t, values(t, y), jnp.where(jnp.isfinite(noise), noise, 0))
+        return Samples(t, found, jnp.where(jnp.isfinite(noise), noise, 0))
 
     return look
 

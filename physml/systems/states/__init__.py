@@ -2,6 +2,7 @@
 
 from physml.systems.states._form import Form as Form
 from physml.systems.states._form import Path as Path
+from physml.systems.states._held import Held as Held
 from physml.systems.states._higher_order import HigherOrder as HigherOrder
 from physml.systems.states._higher_order import from_residual as from_residual
 from physml.systems.states._higher_order import higher_order as higher_order

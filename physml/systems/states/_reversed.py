@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.checks import is_concrete
-from physml.systems._base import Parameter, System, Time
+from physml.systems._base import System, Time
+from physml.systems.states._wrapped import Wrapped
 
 
 def is_backwards(t0: SupportsFloat, t1: SupportsFloat) -> bool:
@@ -17,47 +18,20 @@ def is_backwards(t0: SupportsFloat, t1: SupportsFloat) -> bool:
     return bool(np.isfinite(float(t0)) and np.isfinite(float(t1)) and float(t1) < float(t0))
 
 
-class Reversed(System):
+class Reversed(Wrapped):
     r"""The system of $v(\tau) = y(-\tau)$, $dv/d\tau = -f(-\tau, v)$, whose time grows.
 
     At a jump of f the value of f belongs to what follows it, which lies on the other side here: at
     the start, f is asked a rounding earlier.
     """
 
-    system: System
     start: Float[Array, ""] | None  # where f jumps at the start
-
-    lyapunov_exponents = None
 
     @classmethod
     def of(cls, system: System, t0: float) -> "Reversed":
         """The system backwards from the time t0."""
         jumps = not system.autonomous and len(system.jump_times(t0, t0))
         return cls(system, jnp.asarray(t0, float) if jumps else None)
-
-    @property
-    def dim(self) -> int:
-        return self.system.dim
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return self.system.state_names
-
-    @property
-    def autonomous(self) -> bool:
-        return self.system.autonomous
-
-    @property
-    def period(self) -> Parameter | None:
-        return self.system.period
-
-    @property
-    def box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return self.system.box
-
-    @property
-    def symmetry(self) -> tuple[tuple[float, ...], ...] | None:
-        return self.system.symmetry
 
     def _time(self, t: Time) -> Time:
         t = -jnp.asarray(t)
@@ -75,9 +49,6 @@ class Reversed(System):
     ) -> Float[Array, "*batch"]:
         """That of the system, with the other sign."""
         return -self.system.divergence(self._time(t), y, args)
-
-    def fixed_points(self) -> Float[Array, "num dim"]:
-        return self.system.fixed_points()
 
     def jump_times(self, t0: float | int, t1: float | int) -> np.ndarray:
         return -self.system.jump_times(-t1, -t0)[::-1]
