@@ -84,15 +84,6 @@ def started_quickly(monkeypatch):
 
 
 @pytest.fixture
-def compiled_quickly(started_quickly):
-    """A slow test, and what it starts, is compiled with few of XLA's optimisations."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture
 def as_a_user():
     """The library's own checks, without the run-time type checks of the tests."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -473,7 +473,6 @@ def public_classes():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_everything_opens_in_a_fresh_process(tmp_path, small):
     things = dict(small)
     for make in (*saved_things.MORE, saved_things.large, saved_things.heavy):
