@@ -33,14 +33,16 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
     ts, box = DT * np.arange(STEPS + WARMUP), ((-2.0, -2.0), (2.0, 2.0))
     draw = partial(reference.driven_trajectories, key=keys[0], num=250, ts=ts, box=box)
     parts = {name: data.split(draw(x), (0.8, 0.2), keys[1]) for name, x in problems.items()}
-    rngs = nnx.Rngs(keys[2])
-    gru: dict[str, Any] = {"scale": 0.005, "spectral_radius": 0.3, "rngs": rngs}
-    fits = {
-        "linear": ("driven", lambda x: nn.MLP(4, (), 2, rngs=rngs)),
-        "mlp": ("driven", lambda x: nn.MLP.frozen(x, 200, 2, scale=0.01, rngs=rngs)),
-        "gru": ("driven", lambda x: nn.RNN.frozen("gru", x, 60, 2, **gru)),
-        "duffing_linear": ("duffing", lambda x: nn.MLP(4, (), 2, rngs=rngs)),
-        "duffing_mlp": ("duffing", lambda x: nn.MLP.frozen(x, units, 2, scale=0.03, rngs=rngs)),
+    gru: dict[str, Any] = {"scale": 0.005, "spectral_radius": 0.3}
+    fits: dict[str, tuple[str, Callable]] = {
+        "linear": ("driven", lambda x, rngs: nn.MLP(4, (), 2, rngs=rngs)),
+        "mlp": ("driven", lambda x, rngs: nn.MLP.frozen(x, 200, 2, scale=0.01, rngs=rngs)),
+        "gru": ("driven", lambda x, rngs: nn.RNN.frozen("gru", x, 60, 2, **gru, rngs=rngs)),
+        "duffing_linear": ("duffing", lambda x, rngs: nn.MLP(4, (), 2, rngs=rngs)),
+        "duffing_mlp": (
+            "duffing",
+            lambda x, rngs: nn.MLP.frozen(x, units, 2, scale=0.03, rngs=rngs),
+        ),
     }
 
     models, portraits, true_path = {}, {}, None
@@ -50,7 +52,7 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
         warmup = WARMUP - 1 if name == "gru" else 0
         start, truth = test.t0s + (WARMUP - 1) * DT, test.ys[:, WARMUP - 1 :]
         with run.row(name, WORDS[name]) as row:
-            models[name] = row.part(learn, make, train, period=period, warmup=warmup)
+            models[name] = row.part(learn, make, train, keys[2], period=period, warmup=warmup)
             ys = dynamics.rollout(models[name], test.ys[:, :WARMUP], STEPS, t0=start)
             worst = jnp.abs(ys - truth)[..., 0].max(axis=1)
             row["max_err"], row["median_err"] = worst.max(), jnp.median(worst)
@@ -66,6 +68,9 @@ def compare_maps(run: Run, seed: int, quick: bool) -> None:
     run.figure("duffing", plots.phase_portrait(portraits, truth=true_path))
 
 
-def learn(make: Callable, train: data.Trajectories, **options: Any) -> surrogate.Stepper:
-    network = make(surrogate.network_inputs(train, period=options["period"]))
+def learn(
+    make: Callable, train: data.Trajectories, key: jax.Array, **options: Any
+) -> surrogate.Stepper:
+    # Numbers that maps drew from one stream would depend on which of them a resumed run loads.
+    network = make(surrogate.network_inputs(train, period=options["period"]), nnx.Rngs(key))
     return surrogate.fit_readout(network, train, **options).step_map
