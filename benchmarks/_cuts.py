@@ -155,8 +155,10 @@ class Interrupted:
 
     def _look(self, folder: Path, code: int, words: str) -> None:
         """Note what is wrong with a process that has ended, and what it has left."""
-        # While Python imports it dies of the signal itself, and numpy says that its import failed.
-        importing = code == 1 and "\nKeyboardInterrupt\nImportError: " in words
+        # While Python imports it dies of the signal itself; numpy says then that its import failed,
+        # and jaxlib aborts.
+        importing = "\nKeyboardInterrupt" in words and code in (1, -signal.SIGABRT)
+        importing &= "<frozen importlib._bootstrap>" in words or "\nImportError: " in words
         if code not in (130, -signal.SIGINT) and not importing:
             self.faults.append(f"{self._name}.py ended with {code}: {words[-2000:]}")
         state = (experiment.record_of(folder) or {}).get("state", "interrupted")
