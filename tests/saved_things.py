@@ -12,6 +12,8 @@ from flax import nnx
 
 if __name__ == "__main__":  # before the first array
     jax.config.update("jax_enable_x64", True)
+    # What the tests have compiled, for two devices, is not compiled again for one.
+    jax.config.update("jax_num_cpu_devices", 2)
 
 import saved_kinds
 from saved_kinds import ROWS, decay, lorenz_trajectories, rngs
