@@ -145,8 +145,8 @@ def test_mismatch(tmp_path, like, message):
         checkpoint.load(tmp_path, like)
 
 
-def mlp(**options):
-    return nn.MLP(3, (4,), 3, rngs=nnx.Rngs(0), **options)
+def mlp(seed=0, **options):
+    return nn.MLP(3, (4,), 3, rngs=nnx.Rngs(seed), **options)
 
 
 def stepper(dt=0.1, **options):
@@ -327,6 +327,44 @@ def test_another_network_is_not_gone_on_with(tmp_path):
     fit.gradient(square, mlp(), **more)
     with pytest.raises(ValueError, match=r"this very fit, .*jax.numpy:tanh at .*, got .*:sin"):
         fit.gradient(square, mlp(activation="sin"), **more)
+
+
+def weighed(weight):
+    """A loss of this name that differs in a number it reads from outside."""
+
+    def misfit(model, batch, key):
+        return weight * model(batch)[:, 0]
+
+    return fit.mean_square(misfit)
+
+
+def test_a_fit_that_computes_something_else_is_not_gone_on_with(tmp_path):
+    valid = dict(valid=np.ones((2, 3)), valid_loss=weighed(1.0), valid_every=1)
+    given = dict(data=np.ones((4, 3)), optimizer=optax.adam(1e-2), steps=2, **valid)
+    given |= dict(batch_size=2, key=jax.random.key(0), augment=lambda data, key: 2 * data)
+    first = fit.gradient(weighed(1.0), mlp(), **given, checkpoint=tmp_path)
+    again = fit.gradient(weighed(1.0), mlp(), **given, checkpoint=tmp_path)
+    same(first.state, again.state)
+    for loss, model, change, message in [
+        (weighed(3.0), mlp(), {}, "computes something else"),
+        (weighed(1.0), mlp(), {"optimizer": optax.adam(1e-1)}, "computes something else"),
+        (weighed(1.0), mlp(), {"augment": lambda data, key: 3 * data}, "computes something else"),
+        (weighed(1.0), mlp(seed=1), {}, "began from another state"),
+        (weighed(1.0), mlp(), {"valid": np.zeros((2, 3))}, r"float64\[2, 3\]"),
+        (weighed(1.0), mlp(), {"valid_loss": weighed(2.0)}, "computes something else"),
+    ]:
+        with pytest.raises(ValueError, match=f"checkpoint must be of this very fit, .*{message}"):
+            fit.gradient(loss, model, **given | change, checkpoint=tmp_path)
+
+
+def test_where_a_fit_begins_may_differ_by_rounding(tmp_path):
+    given = dict(data=np.ones((4, 3)), optimizer=optax.adam(1e-2), steps=2, checkpoint=tmp_path)
+    fit.gradient(weighed(1.0), mlp(), **given)
+    nearly = jax.tree.map(lambda x: x * (1 + 4e-16), mlp())
+    fit.gradient(weighed(1.0), nearly, **given)
+    other = jax.tree.map(lambda x: x * (1 + 1e-9), mlp())
+    with pytest.raises(ValueError, match="began from another state"):
+        fit.gradient(weighed(1.0), other, **given)
 
 
 def test_a_full_disk_does_not_end_a_fit(tmp_path, always_due, monkeypatch):

@@ -212,9 +212,14 @@ def test_interrupted_goes_on_where_it_was(tmp_path):
         (dict(settings=settings_of(1e-2, 1e9, 2e-1)), "with these settings"),
         (dict(key=jax.random.key(4)), "and this key"),
         (dict(steps=40), r"float64\[30, 3\] at \.loss"),
+        (dict(data=(X, Y + 1)), r"this very fit, .*\.numbers"),
+        (dict(valid=(X, Y + 1)), r"this very fit, .*\.numbers"),
+        (dict(loss=fit.mean_square(lambda *args: 2 * residual(*args))), "computes something else"),
+        (dict(optimizer=lambda s: optax.sgd(s["rate"], momentum=0.5)), "computes something else"),
+        (dict(build_model=lambda s: Net(jax.random.fold_in(s["key"], 1))), "another state"),
     ]:
         with pytest.raises(ValueError, match=words):
-            fit.sweep(LOSS, net, (X, Y), **(options | changed))
+            fit.sweep(**dict(loss=LOSS, build_model=net, data=(X, Y)) | options | changed)
 
 
 @pytest.mark.slow

@@ -409,6 +409,10 @@ def test_initial_conditions_that_nothing_fulfils_are_said():
     assert np.isnan(solution(0.5, 0.0))
 
 
+def start_of(height):
+    return lambda u, x, t: u(x, t) - height * jnp.sin(jnp.pi * x)
+
+
 @pytest.mark.slow
 def test_a_march_goes_on_where_another_one_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("physml.saving.Keeper.due", True)
@@ -428,6 +432,10 @@ def test_a_march_goes_on_where_another_one_stopped(tmp_path, monkeypatch):
             pinn.pde(*problem, checkpoint=kept, **options | change)
     with pytest.raises(ValueError, match="checkpoint must be of this march"):
         pinn.pde(slower, *problem[1:], checkpoint=kept, **options)
+    higher = UNIT, ENDS | {("t", 0.0): start_of(2.0)}
+    pinn.pde(heat, UNIT, ENDS | {("t", 0.0): start_of(1.0)}, checkpoint=tmp_path / "b", **options)
+    with pytest.raises(ValueError, match=r"this march, .*\['computed'\]"):
+        pinn.pde(heat, *higher, checkpoint=tmp_path / "b", **options)
 
 
 def test_an_equation_without_time_has_no_checkpoint(tmp_path):

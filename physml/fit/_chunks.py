@@ -9,7 +9,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
-from physml._numerics.calls import answer, as_traced, ask, trace
+from physml._numerics.calls import Trace, answer, as_traced, ask, trace
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.devices import moved_to, on_host
@@ -64,11 +64,14 @@ class Chunks:
         self._smaller = lambda size: Chunks(step, data, key, size, augment, capacity)
         self._data: tuple[int, PyTree] = (-1, data)  # of the last epoch that was asked for
         self._program: Callable[..., tuple[PyTree[Array], dict[str, Array]]]
+        self._traced: Trace | None = None
+        self._augmented: tuple[Trace, ...] = ()
         self.beat: int | None = None
         self.compile_seconds = 0.0
         if augment is None or batch_size is None:
             return
-        made = jax.eval_shape(lambda *given: _new(augment, *given), data, augment_key)
+        traced, made = trace(Partial(_new, augment), data, augment_key)
+        self._augmented = (traced,)
         if jax.tree.structure(made) != jax.tree.structure(data) or _kinds(made) != _kinds(data):
             raise ValueError(
                 "augment must keep the structure, shapes and dtypes of the data, which are "
@@ -79,15 +82,22 @@ class Chunks:
         program, self.compile_seconds = compiled(_augmented, *arguments, _int32(0))
         self._augment = lambda epoch: program(*arguments, _int32(epoch))
 
+    def traces(self, state: PyTree[Array]) -> tuple[Trace, ...]:
+        """A step for states like this one, and what augments the data, traced once."""
+        if self._traced is None:
+            size, key = self._sizes[0], self._keys[0]
+            batch = jax.tree.map(
+                lambda x: (
+                    x if size is None else jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+                ),
+                self._data[1],
+            )
+            self._traced, _ = trace(Partial(_stepped, self._step), state, batch, key)
+        return self._traced, *self._augmented
+
     def compile(self, state: PyTree[Array], first: int) -> None:
         """Compile the steps for states like this one."""
-        size, key = self._sizes[0], self._keys[0]
-        batch = jax.tree.map(
-            lambda x: x if size is None else jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype),
-            self._data[1],
-        )
-        traced, _ = trace(Partial(_stepped, self._step), state, batch, key)
-        self._step = as_traced(self._step, traced)
+        self._step = as_traced(self._step, self.traces(state)[0])
         self._program, seconds = compiled(_advance, *self._arguments(state, first, first))
         self.compile_seconds += seconds
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Scalar
 
-from physml._numerics.calls import as_traced, ask, checked, trace
+from physml._numerics.calls import Trace, as_traced, ask, checked, trace
 from physml._numerics.checks import require_count, require_multiple
 from physml._numerics.compiled import compiled
 from physml._numerics.devices import ROWS, WHOLE, held, mesh_of, on_first, on_host, placed
@@ -188,6 +188,7 @@ def gradient(
         review=judge,
         review_every=valid_every,
         checkpoint=checkpoint,
+        beside=None if checkpoint is None else judge.identity(begin),
         progress=progress,
         callback=callback,
     )
@@ -206,10 +207,16 @@ class _Judge:
         self._loss, self._parts, self._valid, self._patience = loss, parts, valid, patience
         self._validate: Callable[..., tuple[Best, Scalar]] | None = None
 
+    def identity(self, state: FitState) -> PyTree:
+        """What tells this review from another."""
+        return None if self._valid is None else (self._valid, self._traced(state).fingerprint)
+
+    def _traced(self, state: FitState) -> Trace:
+        return trace(Partial(validated, self._loss, self._parts), state, self._valid)[0]
+
     def compile(self, state: FitState) -> None:
         if self._valid is not None:
-            traced, _ = trace(Partial(validated, self._loss, self._parts), state, self._valid)
-            self._loss = as_traced(self._loss, traced)
+            self._loss = as_traced(self._loss, self._traced(state))
             self._validate, self.compile_seconds = compiled(
                 validated, self._loss, self._parts, state, self._valid
             )

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from typing import TypedDict
 
@@ -20,6 +19,7 @@ from physml._numerics.interrupt import ctrl_c
 from physml._numerics.progress import bar as progress_bar
 from physml.fit._chunks import Augment, Chunks, Step
 from physml.fit._fit import Fit
+from physml.fit._identity import Identity, identity
 from physml.results import RESULTS
 
 CAPACITY = 10_000  # the most steps of a chunk whose length the clock decides
@@ -59,6 +59,7 @@ def loop(
     review: Review | None = None,
     review_every: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    beside: PyTree = None,
     progress: bool | Callback = False,
     callback: Callback | None = None,
 ) -> Fit:
@@ -102,6 +103,8 @@ def loop(
             ends, and the same call goes on from what it finds there: its end, and its whole
             history, are those of a loop that was never cut, bit for bit. One of several processes
             keeps none.
+        beside: what a checkpoint must have in common with this loop beside the step, the data, the
+            key and the first state: arrays, such as a review's validation data, and texts.
         progress: True for a progress bar with the loss, the rate and the time left, shown at a
             terminal and in a notebook; or a callback of your own.
         callback: called after each chunk with a `Report`.
@@ -114,8 +117,8 @@ def loop(
         ValueError: before compiling, if a count is out of range, `data` has arrays of different
             lengths, fewer rows than `batch_size` or float64 while x64 is off, batches are asked for
             without a key, or `augment` comes without batches or changes what the data are like; or
-            the checkpoint is of another step, key, state or other data, or is damaged, or this is
-            one of several processes.
+            the checkpoint is of a step that computes something else, another key, another state or
+            other data, or is damaged, or this is one of several processes.
     """
     counts = {"batch_size": batch_size, "chunk": chunk, "review_every": review_every}
     require_count(**{name: count for name, count in counts.items() if count is not None})
@@ -130,8 +133,11 @@ def loop(
         raise ValueError(f"start must be from 0 to num_steps = {num_steps}, got {start}")
     chunks = Chunks(step, data, key, batch_size, augment, chunk or CAPACITY)
     run = _Run(chunks, jax.tree.map(_strong, state), start)
-    kept = _Checkpoint(checkpoint, step, (data, key), (batch_size, augment))
-    kept.resume(run, num_steps)
+    kept = _Checkpoint(checkpoint)
+    if checkpoint is not None:
+        facts = {"step": step, "other": [repr(batch_size), augment]}
+        own = identity(facts, (data, key, beside), chunks.traces(run.state), run.state)
+        kept.resume(run, num_steps, own)
     length = chunk or 1  # without `chunk`, the first one measures how long a step is
     beats = [beat for beat in (chunk, review_every, chunks.beat) if beat]
     listening = _listening(progress, callback, run.first, num_steps)
@@ -257,14 +263,10 @@ class _Run:
 class _Checkpoint:
     """Keeps on the disk where a loop stands, together with what says that it is this loop."""
 
-    def __init__(
-        self, path: str | os.PathLike[str] | None, step: Step, arrays: PyTree, other: tuple
-    ):
+    def __init__(self, path: str | os.PathLike[str] | None):
         self._keeper = None if path is None else saving.Keeper(path)
         self._kept = -1  # steps behind the last version
-        if path is not None:
-            numbers = jax.tree.map(_digest, (eqx.filter(step, eqx.is_array), arrays))
-            self._facts = {"step": step, "numbers": numbers, "other": [repr(other[0]), other[1]]}
+        self._identity: Identity | None = None
 
     def __enter__(self) -> None:
         pass
@@ -273,18 +275,18 @@ class _Checkpoint:
         if self._keeper is not None:
             self._keeper.wait()
 
-    def resume(self, run: _Run, num_steps: int) -> None:
-        """Have a loop go on from the last version, if there is one."""
-        if self._keeper is None:
-            return
-        path = self._keeper.path
-        like = {"loop": self._facts, "anchors": [(0, run.state)] * 2, "said": ...}
+    def resume(self, run: _Run, num_steps: int, own: Identity) -> None:
+        """Have a loop of this identity go on from the last version, if there is one."""
+        assert self._keeper is not None
+        path, self._identity = self._keeper.path, own
+        like = {"loop": own.like(), "anchors": [(0, run.state)] * 2, "said": ...}
         try:
             found = saving.load(path, like=like)
         except FileNotFoundError:
             return
         except ValueError as error:
             raise ValueError(f"checkpoint must be of this very fit, got {path}: {error}") from error
+        own.require(found["loop"], path)
         run.go_on_from(found["anchors"], found["said"])
         self._kept = run.first
         if run.first > num_steps:
@@ -297,18 +299,9 @@ class _Checkpoint:
         """Write a version if it is time for one, or the loop ends."""
         new = run.first > self._kept and run.nonfinite_step is None and len(run.anchors) == 2
         if self._keeper is not None and new and (last or self._keeper.due):
-            version = {"loop": self._facts, "anchors": list(run.anchors), "said": run.said()}
+            version = {"loop": self._identity, "anchors": list(run.anchors), "said": run.said()}
             self._keeper.keep(version)
             self._kept = run.first
-
-
-def _digest(array: ArrayLike) -> str:
-    """A text that is another one for other numbers."""
-    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    found = np.asarray(array)
-    bits = np.ascontiguousarray(found).reshape(-1).view(np.uint8)
-    return f"{found.dtype}{list(found.shape)} {zlib.crc32(bits.data):08x}"
 
 
 def _stacked(parts: list[dict[str, np.ndarray]], length: int | None) -> dict[str, np.ndarray]:

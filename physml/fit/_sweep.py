@@ -1,6 +1,7 @@
 """Many fits of one shape at once: seeds and hyper-parameters along an axis of one program."""
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +23,10 @@ from physml._numerics.devices import Spread, on_host
 from physml._numerics.parts import Filter, Parts, as_arrays
 from physml._types import Loss
 from physml.fit import checkpoint as checkpoints
-from physml.fit._chunks import Augment
+from physml.fit._chunks import Augment, Chunks
 from physml.fit._fit import AbstractFit, Fit, concluded
 from physml.fit._gradient import Best
+from physml.fit._identity import Identity, identity
 from physml.fit._loop import Callback, Report, loop
 from physml.fit._members import Members, MembersStep, begin, chosen, validate_all
 from physml.results import RESULTS
@@ -164,7 +166,13 @@ def sweep(
     compile_seconds = time.perf_counter() - tick
     num_valid = 0 if valid is None else -(-steps // valid_every)
     blanks = (np.full((rows, num), np.nan) for rows in (steps, num_valid))
-    books = _Books(_Record(fresh, settings, *blanks), spread, checkpoint, valid_every, callback)
+    own = None
+    if checkpoint is not None:
+        step = MembersStep(loss, optimizer, parts, settings, None)
+        chunks = Chunks(step, data, key, batch_size, augment, 1)
+        own = _identity(chunks, step, fresh, (data, valid), valid_loss or loss)
+    record = _Record(fresh, settings, own, *blanks)
+    books = _Books(record, spread, checkpoint, valid_every, callback)
     begun = books.record.state
     start = int(begun.step)
     state = Members(spread.divided(begun.members), *spread.copied((begun.step, begun.key)))
@@ -206,11 +214,23 @@ def _checked(settings: PyTree) -> tuple[PyTree[Array], int]:
     return settings, lengths[0]
 
 
+def _identity(
+    chunks: Chunks, step: MembersStep, fresh: Members, data: tuple[PyTree, PyTree], loss: Loss
+) -> Identity:
+    """The identity of a sweep of these steps on one device, whatever those are that share it."""
+    traces = chunks.traces(fresh)
+    if data[1] is not None:
+        judge = Partial(validate_all, loss, step.parts, None)
+        traces = (*traces, trace(judge, fresh, as_arrays("valid", data[1]))[0])
+    return identity((), data, traces, fresh)
+
+
 class _Record(eqx.Module):
     """What a checkpoint holds."""
 
     state: Members
     settings: PyTree
+    identity: Identity | None
     loss: Float[np.ndarray, "steps models"]  # NaN where no step has been made
     valid_loss: Float[np.ndarray, "validations models"]
 
@@ -265,7 +285,7 @@ class _Books:
         members, spread = self._spread.gathered(state.members), self._spread
         gathered = Members(members, *spread.on_first((state.step, state.key)))
         losses = (self.record.loss.copy(), self.record.valid_loss.copy())  # they change meanwhile
-        keeper.keep(_Record(gathered, self.record.settings, *losses))
+        keeper.keep(_Record(gathered, self.record.settings, self.record.identity, *losses))
 
     def closed(self, fitted: Fit, parts: Parts, compile_seconds: float) -> Sweep:
         """The sweep that a loop has left."""
@@ -297,7 +317,11 @@ class _Books:
 
 def _resumed(path: str | os.PathLike[str], like: _Record) -> _Record:
     """What a checkpoint holds, if it belongs to this sweep."""
-    saved = checkpoints.load(path, like)
+    assert like.identity is not None
+    try:
+        saved = checkpoints.load(path, dataclasses.replace(like, identity=like.identity.like()))
+    except ValueError as error:
+        raise ValueError(f"checkpoint must be of this very fit, got {path}: {error}") from error
     given, expected = (
         [_bits(x) for x in jax.tree.leaves((one.settings, one.state.key))] for one in (saved, like)
     )
@@ -305,6 +329,7 @@ def _resumed(path: str | os.PathLike[str], like: _Record) -> _Record:
         raise ValueError(
             f"checkpoint must be of a sweep with these settings and this key, got {path}"
         )
+    like.identity.require(saved.identity, path)
     return saved
 
 

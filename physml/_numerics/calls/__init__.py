@@ -10,8 +10,10 @@ from physml._numerics.calls._text import listed as listed
 from physml._numerics.calls._text import numbers_in as numbers_in
 from physml._numerics.calls._text import shown as shown
 from physml._numerics.calls._text import summary as summary
+from physml._numerics.calls._traced import Trace as Trace
 from physml._numerics.calls._traced import as_given as as_given
 from physml._numerics.calls._traced import as_traced as as_traced
+from physml._numerics.calls._traced import digest_of as digest_of
 from physml._numerics.calls._traced import holding as holding
 from physml._numerics.calls._traced import reads_traced as reads_traced
 from physml._numerics.calls._traced import retraced as retraced

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -59,12 +59,21 @@ class Trace(NamedTuple):
             rules = [_rule(*found) for found in _calls_with_rules(self.closed)]
         except Exception:  # of a rule that does not fit, which only a derivative would call
             return None
-        digest = hashlib.sha256(_PLACE.sub("", "".join((text, *map(str, rules)))).encode())
-        for number in itertools.chain(*map(_numbers, (self.closed, *rules))):
-            if not is_concrete(number):
-                return None
-            digest.update(np.asarray(number).tobytes())
-        return digest.digest()
+        numbers = list(itertools.chain(*map(_numbers, (self.closed, *rules))))
+        return _hash((text, *map(str, rules)), numbers) if all(map(is_concrete, numbers)) else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the operations and the numbers from outside, but for what Python does in callbacks;
+        another process that traces the function has the same."""
+        return _hash((str(self.closed),), _numbers(self.closed)).hex()
+
+
+def _hash(texts: Iterable[str], numbers: Iterable[Any]) -> bytes:
+    digest = hashlib.sha256(_PLACE.sub("", "".join(texts)).encode())
+    for number in numbers:
+        digest.update(np.asarray(number).tobytes())
+    return digest.digest()
 
 
 def trace(function: Callable[..., Any], *arguments: PyTree) -> tuple[Trace, PyTree]:
@@ -114,6 +123,12 @@ def as_traced(tree: T, *traces: Trace) -> T:
         return isinstance(thing, Partial | Parts | nnx.Module) or _is_users(thing)
 
     return jax.tree.map(convert, tree, is_leaf=whole)
+
+
+def digest_of(marked: Any) -> str:
+    """The checksum of the operations by which `as_traced` has marked a function; else nothing."""
+    function = marked.func if isinstance(marked, Partial) else marked
+    return function.digest.hex() if isinstance(function, AsTraced) else ""
 
 
 def reads_traced(traced: Trace) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from physml._numerics.blas import single_threaded_blas
-from physml._numerics.calls import checked
+from physml._numerics.calls import checked, digest_of
 from physml._numerics.checks import require_count, require_positive
 from physml._numerics.interrupt import ctrl_c
 from physml.pinn.space_time._checkpoint import Checkpoint
@@ -173,6 +173,7 @@ def pde(
             facts = {
                 "equations": (residual, *conditions.values()),
                 "numbers": repr((ends, list(conditions), *options, *limits)),
+                "computed": [digest_of(x.residual) for x in (problem, *problem.conditions)],
             }
             with Checkpoint(checkpoint, facts) as kept, ctrl_c() as interrupted:
                 course = first_span, max_windows, interrupted, kept.resume(march), kept.note
