@@ -29,12 +29,18 @@ class Checkpoint:
         if self._keeper is None:
             return None
         path = self._keeper.path
+        like = {"facts": self._facts | {"computed": ...}, "stand": ..., "march": ...}
         try:
-            found = saving.load(path, like={"facts": self._facts, "stand": ..., "march": ...})
+            found = saving.load(path, like=like)
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise ValueError(f"checkpoint must be of this march, got {path}: {error}") from error
+        if list(found["facts"]["computed"]) != self._facts["computed"]:
+            raise ValueError(
+                f"checkpoint must be of this march, got {path}: its residual or a condition "
+                "computes something else, such as with another coefficient"
+            )
         said = found["march"]
         march.slabs = [Slab(**slab) for slab in said["slabs"]]
         march.defects, march.sizes = list(said["defects"]), np.asarray(said["sizes"])
