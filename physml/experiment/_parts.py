@@ -58,8 +58,8 @@ class Parts:
             old, self.spent_before = dict(record["run"]), dict(record["spent"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
-                f"resume must go on with a run that is known, but {self._folder} holds parts of one "
-                f"that is not ({error}): without resume the run begins anew"
+                f"resume must go on with a run that is known, but {self._folder} holds parts of "
+                f"one that is not ({error}): without resume the run begins anew"
             ) from error
         new = self._identity
         differing = [
