@@ -1,8 +1,9 @@
 """Show the runs that lie in a folder: their state and their first figures. Compare two of them.
 
 Without options all runs below results/ are listed, the newest first. A run is complete, running,
-interrupted, failed (with its error), or killed, where its process ended without a word. With
-`--compare results/lorenz results/lorenz_wide` the figures that differ stand side by side.
+interrupted, failed (with its error), or killed, where its process ended without a word; it is
+unreadable where one of its files is damaged, which is named. With `--compare results/lorenz
+results/lorenz_wide` the figures that differ stand side by side.
 """
 
 import json
@@ -26,37 +27,66 @@ class Options:
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
-    """The figures of a run; those so far where it is not complete."""
+    """The figures of a run; those so far where it is not complete.
+
+    Raises:
+        ValueError: the file that holds them is damaged, or no run has written it.
+    """
     for name in ("metrics.json", "metrics.json.unfinished"):
-        if (folder / name).exists():
-            return json.loads((folder / name).read_text(encoding="utf-8"))
+        path = folder / name
+        if path.exists():
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
+            if not isinstance(found, dict) or any(map(is_nested, found.values())):
+                raise ValueError(f"{path} must hold figures by name")
+            return found
     return {}
 
 
 def listed(below: Path, figures: int) -> list[dict[str, Any]]:
-    """One row for each run below a folder, newest first."""
+    """One row for each run below a folder, newest first, those that nobody can read at the end.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not below.is_dir():
+        raise ValueError(f"below must be a folder that is there, got {below}")
     rows = []
     for path in below.rglob("run.json"):
-        folder, record = path.parent, experiment.record_of(path.parent) or {}
-        metrics = metrics_of(folder)
-        found = {key: x for key, x in metrics.items() if is_figure(key, x)}
-        claims = {key: x for key, x in found.items() if not key.endswith("seconds")}
-        shown = [f"{key} {x:.3g}" for key, x in list(claims.items())[:figures]]
-        rows.append(
-            {
-                "folder": str(folder.relative_to(below)),
-                "state": record.get("state", ""),
-                "started": record.get("started", ""),
-                "wall_s": metrics.get("wall_s"),
-                "figures": ", ".join(shown) or record.get("error", ""),
-            }
-        )
+        try:
+            row = row_of(path.parent, figures)
+        except (ValueError, OSError) as error:  # one bad file hides no other run
+            row = {"state": "unreadable", "started": "", "figures": str(error)}
+        rows.append({"folder": str(path.parent.relative_to(below)), **row})
     return sorted(rows, key=lambda row: row["started"], reverse=True)
 
 
+def row_of(folder: Path, figures: int) -> dict[str, Any]:
+    """How a run ended, when it began, its time and first figures."""
+    record, metrics = experiment.record_of(folder) or {}, metrics_of(folder)
+    found = {key: x for key, x in metrics.items() if is_figure(key, x)}
+    claims = {key: x for key, x in found.items() if not key.endswith("seconds")}
+    shown = [f"{key} {x:.3g}" for key, x in list(claims.items())[:figures]]
+    return {
+        "state": str(record.get("state", "")),
+        "started": str(record.get("started", "")),
+        "wall_s": metrics.get("wall_s"),
+        "figures": ", ".join(shown) or str(record.get("error", "")),
+    }
+
+
 def compared(first: Path, second: Path) -> list[dict[str, Any]]:
-    """One row for each figure of two runs that differs between them."""
+    """One row for each figure of two runs that differs between them.
+
+    Raises:
+        ValueError: one of the folders holds no figures.
+    """
     one, two = metrics_of(first), metrics_of(second)
+    for folder, metrics in ((first, one), (second, two)):
+        if not metrics:
+            raise ValueError(f"compare must name two runs that have figures, got {folder}")
     rows = []
     for key in one | two:
         a, b = one.get(key), two.get(key)
@@ -64,6 +94,11 @@ def compared(first: Path, second: Path) -> list[dict[str, Any]]:
             ratio = b / a if a and is_figure(key, a) and is_figure(key, b) else None
             rows.append({"figure": key, "first": a, "second": b, "ratio": ratio})
     return rows
+
+
+def is_nested(value: Any) -> bool:
+    """Whether a value is none that a run writes among its figures."""
+    return isinstance(value, list | dict)
 
 
 def is_figure(key: str, value: Any) -> bool:

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -462,6 +463,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
     def compute(path, name, fails=False):
         calls.append(name)
         path.mkdir()
+        (path / "begun").touch()
         if fails:
             raise KeyboardInterrupt
         return {"x": jnp.arange(3), "calls": len(calls)}
@@ -480,14 +482,14 @@ def test_an_interrupted_run_goes_on(tmp_path):
         f"{tmp_path / 'parts'} keeps 1 finished part and a checkpoint of second: "
         "the same command with --resume goes on from there."
     ]
-    kept = {"begun.json", "first/version_1.zip"}
-    assert files(tmp_path / "parts") == kept and (tmp_path / "parts/second.checkpoint").is_dir()
+    kept = {"begun.json", "first/version_1.zip", "second.checkpoint/begun"}
+    assert files(tmp_path / "parts") == kept
     before = json.loads((tmp_path / "parts/begun.json").read_text())["spent"]
 
     with pytest.raises(ValueError, match=r"which .*parts holds parts, got .* seed = 8, not 7$"):
         run(Resumable(resume=True, seed=8), fails=False)
     assert files(tmp_path / "parts") == kept
-    (tmp_path / "parts/second.checkpoint").rmdir()
+    shutil.rmtree(tmp_path / "parts/second.checkpoint")
     first, second, time = run(Resumable(resume=True, out=tmp_path), fails=False)
     assert calls == ["first", "second", "second"]
     np.testing.assert_array_equal(first["x"], np.arange(3))
@@ -519,10 +521,168 @@ def test_no_two_parts_have_one_name(run):
         run.part("one", lambda: 2)
 
 
-def test_a_part_opens_by_itself(tmp_path, run):
-    with pytest.raises(TypeError, match=r"by itself, got for 'own' one that .*, <lambda>"):
-        run.part("own", lambda: {"function": lambda x: x})
-    assert files(tmp_path / "parts") == {"begun.json"}
+def test_an_answer_that_cannot_be_kept_is_not_lost(tmp_path):
+    def own():
+        calls.append("own")
+        return {"function": lambda x: 2 * x, "number": len(calls)}
+
+    calls, words = [], r"computes this part again: .* by itself, got for 'own' one .*, <lambda>"
+    with pytest.raises(KeyboardInterrupt) as caught, experiment.Run(tmp_path, Config()) as run:
+        with pytest.warns(UserWarning, match=words):
+            assert run.part("own", own)["function"](3) == 6
+        with pytest.warns(UserWarning, match="objects"):
+            assert run.part("text", lambda: np.array(["a", None]))[0] == "a"
+        raise KeyboardInterrupt
+    assert files(tmp_path / "parts") == {"begun.json"} and not hasattr(caught.value, "__notes__")
+    with experiment.Run(tmp_path, Resumable(resume=True)) as run:
+        with pytest.warns(UserWarning, match=words):
+            assert run.part("own", own)["number"] == 2
+
+
+def cut(folder, config=Config()):
+    """Interrupt a run that has two parts, a figure, a history and a model."""
+    with pytest.raises(KeyboardInterrupt), experiment.Run(folder, config) as run:
+        run.part("first", lambda: np.arange(5))
+        run.part("second", lambda: 2)
+        run.figure("plot", Figure())
+        run.history("fit", {"loss": np.ones(2)})
+        run.save_model("map", 1)
+        raise KeyboardInterrupt
+
+
+def test_a_damaged_part_is_computed_again(tmp_path):
+    cut(tmp_path)
+    path = tmp_path / "parts/first/version_1.zip"
+    content = bytearray(path.read_bytes())
+    content[50] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        with experiment.Run(tmp_path, Resumable(resume=True)) as run:
+            with pytest.warns(
+                UserWarning, match="'first' is computed again: .*not those that were"
+            ):
+                assert run.part("first", lambda: "again") == "again"
+            assert run.part("second", lambda: "again") == 2
+            raise KeyboardInterrupt
+    assert "keeps 2 finished parts: " in caught.value.__notes__[0]
+    with experiment.Run(tmp_path, Resumable(resume=True)) as run:
+        assert run.part("first", lambda: "anew") == "again"
+
+
+def test_a_part_of_another_mode_is_refused_and_kept(tmp_path):
+    cut(tmp_path)
+    with jax.enable_x64(True), pytest.raises(KeyboardInterrupt):
+        with experiment.Run(tmp_path, Resumable(resume=True)) as run:
+            run.part("jax", lambda: jnp.ones(3, jnp.float64))
+            raise KeyboardInterrupt
+    with jax.enable_x64(False), pytest.raises(ValueError, match="x64") as caught:
+        with experiment.Run(tmp_path, Resumable(resume=True)) as run:
+            run.part("jax", lambda: 1)
+    assert f"To compute the part 'jax' again, remove {tmp_path / 'parts/jax'}." in str(
+        caught.value.__notes__
+    )
+    assert (tmp_path / "parts/jax/version_1.zip").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"run": 1, "spent": {}}'])
+def test_parts_of_a_run_that_nobody_knows_are_refused(tmp_path, content):
+    cut(tmp_path)
+    (tmp_path / "parts/begun.json").write_text(content)
+    with pytest.raises(ValueError, match=r"parts holds parts of one that .*: without resume"):
+        experiment.Run(tmp_path, Resumable(resume=True)).__enter__()
+    assert experiment.record_of(tmp_path)["state"] == "interrupted"
+    with experiment.Run(tmp_path, Config()):
+        pass
+
+
+def test_a_resume_that_is_refused_changes_nothing(tmp_path):
+    cut(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"resume must go on with the run .* seed = 8"):
+        experiment.Run(tmp_path, Resumable(resume=True, seed=8)).__enter__()
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with experiment.Run(tmp_path, Resumable(resume=True)) as run:
+        assert run.part("second", lambda: 3) == 2
+
+
+def test_a_new_run_removes_what_earlier_ones_wrote_and_nothing_else(tmp_path):
+    outside = tmp_path / "outside.png"
+    own = ["out/figures/own.png", "out/models/map/notes.txt", "out/history.txt", "outside.png"]
+    folder = tmp_path / "out"
+    cut(folder)
+    for name in own:
+        (tmp_path / name).touch()
+    record = strict_json(folder / "run.json")
+    wrote = ["figures/plot.png", "figures/plot.pdf", "history/fit.npz", "models/map"]
+    assert record["files"] == wrote
+    foreign = ["../outside.png", "figures/../../outside.png", str(outside), "config.json", 3]
+    (folder / "run.json").write_text(json.dumps(record | {"files": wrote + foreign}))
+    with experiment.Run(folder, Config(seed=8)) as run:
+        assert run.figure("other", Figure()).exists()
+    left = {"config.json", "figures/other.png", "figures/other.pdf"}
+    assert files(folder) == left | {name.removeprefix("out/") for name in own[:3]}
+    assert outside.exists() and not (folder / "history").exists()
+    for damaged in ("{", json.dumps({"files": "plot"}), "[]"):
+        (folder / "run.json").write_text(damaged)
+        with experiment.Run(folder, Config()):
+            pass
+    assert experiment.record_of(folder)["state"] == "complete"
+
+
+def test_a_change_of_the_working_folder_moves_no_run(tmp_path, monkeypatch):
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = Options(out=Path("run"), record=Path("docs/here.json"))
+    with experiment.Run("run", config) as run:
+        monkeypatch.chdir(tmp_path / "else")
+        run.metrics({"a": 1})
+        run.part("p", lambda: 1)
+        run.figure("plot", Figure())
+    assert strict_json(tmp_path / "run/metrics.json")["a"] == 1
+    assert strict_json(tmp_path / "docs/here.json")["a"] == 1
+    assert run.out_dir == tmp_path / "run" and not list((tmp_path / "else").iterdir())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt) as caught, experiment.Run("run", config) as run:
+        run.part("p", lambda: 1)
+        raise KeyboardInterrupt
+    assert caught.value.__notes__[0].startswith(f"{Path('run/parts')} keeps 1 finished part: ")
+
+
+def test_a_complete_run_that_is_resumed_is_not_made_again(tmp_path, monkeypatch, capsys):
+    def main(config):
+        made.append(config)
+        with experiment.Run(config.out, config) as run:
+            run.figure("plot", Figure())
+            run.metrics({"a": len(made)})
+
+    def made_by(*words):
+        made.clear()
+        monkeypatch.setattr(sys, "argv", ["script", "--no-cache", *words])
+        experiment.cli(main, Options)
+        return bool(made)
+
+    made, out = [], tmp_path / "run"
+    resume = ("--out", str(out), "--resume")
+    assert made_by(*resume)
+    assert not made_by(*resume)
+    assert capsys.readouterr().out.endswith(
+        f"{out} is complete already: without --resume the run begins anew.\n"
+    )
+    assert made_by(*resume, "--draws", "4") and not made_by(*resume, "--draws", "4")
+    assert not made_by(*resume, "--draws", "4", "--record", str(tmp_path / "here.json"))
+    assert strict_json(tmp_path / "here.json")["a"] == 1
+    assert made_by("--out", str(out), "--draws", "4"), "without --resume it runs anew"
+    for name in ("figures/plot.png", "metrics.json"):
+        (out / name).unlink()
+        assert made_by(*resume, "--draws", "4"), "something of it is gone"
+    (out / "run.json").write_text("{")
+    assert made_by(*resume, "--draws", "4")
+    monkeypatch.setattr(experiment._parts, "versions", lambda: {"versions.jax": "0.0.1"})
+    assert made_by(*resume, "--draws", "4")
+    cut(out, Options(draws=4))
+    with pytest.raises(ValueError, match="draws = 5"):
+        made_by(*resume, "--draws", "5")
+    assert made_by(*resume, "--draws", "4"), "what was interrupted goes on"
 
 
 # In processes of their own: JAX decides once in a process whether it keeps what it compiles.

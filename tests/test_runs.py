@@ -1,6 +1,7 @@
 """One run has a folder, its end is recorded, and `scripts/runs.py` shows it."""
 
 import dataclasses
+import errno
 import importlib
 import signal
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import physml
 from physml import experiment
+from physml.experiment import _files
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 HOLD = """
@@ -109,3 +112,107 @@ def test_runs_are_listed_and_compared(tmp_path, runs, capsys):
         line.split()[0]: line.split() for line in capsys.readouterr().out.strip().splitlines()[2:]
     }
     assert lines["mlp.error"] == ["mlp.error", "0.25", "0.5", "2"] and "starts" not in lines
+
+
+def full_disk(monkeypatch, name, state=None):
+    """Let no file of a name be written: everywhere, or where it says a state of a run."""
+    before = _files.write_json
+
+    def write_json(path, content):
+        if path.name == name and state in (None, content["state"]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        before(path, content)
+
+    monkeypatch.setattr(_files, "write_json", write_json)
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [(KeyboardInterrupt, "interrupted"), (ValueError, "failed"), (None, "complete")],
+)
+def test_a_full_disk_hides_no_error_and_keeps_no_folder(tmp_path, monkeypatch, error, ends):
+    with monkeypatch.context() as patch:
+        full_disk(patch, "run.json", ends)
+        with pytest.raises(error or OSError) as caught, experiment.Run(tmp_path, Config()):
+            if error is not None:
+                raise error
+    if error is not None:
+        assert "does not say how the run ended: [Errno 28] No space" in caught.value.__notes__[-1]
+    assert state(tmp_path) == "killed"
+    with experiment.Run(tmp_path, Config()):  # in the same process
+        pass
+    assert state(tmp_path) == "complete"
+
+
+def test_a_full_disk_on_entry_is_said_and_keeps_no_folder(tmp_path, monkeypatch):
+    with experiment.Run(tmp_path, Config()):
+        pass
+    with monkeypatch.context() as patch:
+        full_disk(patch, "run.json")
+        with pytest.raises(OSError, match=r"out_dir must be .* No space left on device"):
+            experiment.Run(tmp_path, Config()).__enter__()
+    assert state(tmp_path) == "complete"
+    with experiment.Run(tmp_path, Config()):
+        pass
+
+
+def test_ctrl_c_on_a_full_disk_ends_with_130(tmp_path, monkeypatch, capsys):
+    def main(config):
+        with experiment.Run(config.out, config) as run:
+            run.part("one", lambda: 1)
+            raise KeyboardInterrupt
+
+    @dataclasses.dataclass(frozen=True)
+    class Options(experiment.Config):
+        out: Path = tmp_path
+
+    monkeypatch.setattr(sys, "argv", ["script", "--no-cache"])
+    full_disk(monkeypatch, "run.json", "interrupted")
+    with pytest.raises(SystemExit) as stop:
+        experiment.cli(main, Options)
+    words = capsys.readouterr().err
+    assert stop.value.code == 130 and "keeps 1 finished part: " in words and "No space" in words
+
+
+def test_an_empty_folder_is_no_finished_part(tmp_path, monkeypatch):
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as caught:
+        with experiment.Run(tmp_path, Config()) as run:
+            run.part("small", lambda: 1)
+            run.checkpoint("large").mkdir()
+            monkeypatch.setattr(physml.saving._file, "write", full)
+            run.part("large", lambda: 2)
+    assert (tmp_path / "parts/large").is_dir()
+    assert "keeps 1 finished part: the same" in caught.value.__notes__[0]
+
+
+def test_one_bad_file_hides_no_other_run(tmp_path, runs, capsys):
+    for name in "abcdefg":
+        with experiment.Run(tmp_path / name, Config()) as run:
+            run.metrics({"error": 0.5})
+    (tmp_path / "b/run.json").write_text('{"state": "comp')
+    (tmp_path / "c/metrics.json").write_text('{"error": 0.')
+    (tmp_path / "d/run.json").write_text('{"name": "of another program"}')
+    (tmp_path / "e/run.json").write_bytes(b"\xff\xfe")
+    (tmp_path / "f/metrics.json").write_text('{"wall_s": [1]}')
+    (tmp_path / "g/run.json").write_text('{"state": 1, "started": 2, "error": [3]}')
+    runs.main(runs.Options(below=tmp_path))
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.strip().splitlines()[2:]}
+    assert sorted(lines) == list("abcdefg") and "complete" in lines["a"]
+    for name in "bcdef":
+        file = tmp_path / name / ("metrics.json" if name in "cf" else "run.json")
+        assert "unreadable" in lines[name] and str(file) in lines[name]
+    with pytest.raises(ValueError, match=r"c/metrics\.json is damaged"):
+        runs.main(runs.Options(compare=(tmp_path / "a", tmp_path / "c")))
+
+
+def test_folders_that_are_not_there_are_refused(tmp_path, runs):
+    with experiment.Run(tmp_path / "a", Config()) as run:
+        run.metrics({"error": 0.5})
+    for pair in [(tmp_path / "a", tmp_path / "no"), (tmp_path / "no", tmp_path / "a")]:
+        with pytest.raises(ValueError, match=r"compare must name two runs that have .*no$"):
+            runs.main(runs.Options(compare=pair))
+    with pytest.raises(ValueError, match=r"below must be a folder that is there, got .*no$"):
+        runs.main(runs.Options(below=tmp_path / "no"))

@@ -14,6 +14,7 @@ import tyro
 
 from physml.experiment._cache import use_compilation_cache
 from physml.experiment._command import program
+from physml.experiment._complete import copy_metrics, is_complete
 from physml.experiment._places import places
 
 
@@ -44,7 +45,7 @@ class Config:
     processes: str | None = None
     """Run as one of several processes: HOST:PORT,COUNT,NUMBER, or "launcher" under Slurm or MPI."""
     resume: bool = False
-    """Go on with what an interrupted run of the same options has left in the folder."""
+    """Go on with what an interrupted run of the same options has left; end if it is complete."""
     debug: bool = False
     """Find an error sooner: nothing is compiled, and a NaN raises where it arises. Far slower."""
     record: Path | None = None
@@ -80,10 +81,15 @@ def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
     `--help` shows the docstring of the module of `main`. The first line of the output says where
     the script runs and what its numbers are, the last one where its results are. After Ctrl-C the
     last one says what is kept and how to go on, and the process exits with 130, the code that
-    shells give to it.
+    shells give to it. With `--resume` a run that is complete is not made again.
     """
     options = read_options(config, sys.modules[main.__module__].__doc__)
     try:
+        if options.resume and options.processes is None and is_complete(options):
+            if options.record is not None:
+                copy_metrics(options.out, options.record)
+            print(f"{options.out} is complete already: without --resume the run begins anew.")
+            return
         options = dataclasses.replace(options, **places(options))
         if options.cache:
             use_compilation_cache()

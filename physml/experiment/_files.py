@@ -1,9 +1,10 @@
 """Files that appear whole or not at all, and their names."""
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from physml._types import Numbers
 from physml.saving import replacing
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+KINDS = ("figures", "history", "models")
+"""The folders in a run's folder that its methods write in."""
 
 Json = None | bool | int | float | str | list | dict
 """What JSON can hold."""
@@ -51,8 +55,20 @@ def jsonable(value: object) -> Json:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object that a JSON file holds; None if there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """The object that a JSON file holds; None if there is no file.
+
+    Raises:
+        ValueError: it holds something else, as when it was cut.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} must hold a JSON object, but it is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {found!r:.50}")
+    return found
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -80,3 +96,24 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
     """Let `writer` write a file beside `path`, and put it there once it is whole."""
     with replacing(path) as temporary:
         writer(temporary)
+
+
+def remove(folder: Path, names: Iterable[object]) -> None:
+    """Remove figures, histories and models that a run has written, and folders left empty.
+
+    The names, such as "figures/errors.png", come from a file that anybody may have changed. One
+    that is of no such file is passed over, so that nothing else is removed.
+    """
+    for name in map(str, names):
+        kind, _, own = name.partition("/")
+        if kind not in KINDS or not _NAME.fullmatch(own):
+            continue
+        path = folder / name
+        if path.is_dir():  # a model: a folder of versions, in which a user may keep files too
+            for version in path.glob("version_*.zip"):
+                version.unlink()
+        else:
+            path.unlink(missing_ok=True)
+        for left in (path, path.parent):
+            with contextlib.suppress(OSError):  # it is not there, or somebody's files are in it
+                left.rmdir()

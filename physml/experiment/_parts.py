@@ -1,14 +1,18 @@
 """What an unfinished run has made so far, kept in its folder so that another process can go on."""
 
+import dataclasses
 import importlib.metadata
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import PyTree
 
 from physml import saving
 from physml.experiment import _files as files
+from physml.experiment._command import PLACES
 
 PACKAGES = ("physml", "jax", "jaxlib", "flax", "optax", "diffrax", "equinox", "numpy")
 _RECORD, _CHECKPOINT = "begun.json", ".checkpoint"
@@ -19,6 +23,16 @@ def versions() -> dict[str, str]:
     return {f"versions.{name}": importlib.metadata.version(name) for name in PACKAGES}
 
 
+def identity(config: Any) -> dict[str, files.Json]:
+    """What runs have in common that have the same figures: their configuration and versions.
+
+    Where results and compiled programs go does not change the results.
+    """
+    fields = dataclasses.asdict(config).items()
+    own = {name: value for name, value in fields if name not in PLACES}
+    return {name: files.jsonable(fact) for name, fact in {**own, **versions()}.items()}
+
+
 class Parts:
     """The finished parts of a run by name, and the checkpoints of those that are not finished.
 
@@ -27,23 +41,27 @@ class Parts:
             "compile_seconds".
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, object]):
+    def __init__(self, folder: Path, run: Mapping[str, object]):
         self.spent_before: dict[str, float] = {}
-        self._folder = folder
-        facts = {**config, **versions()}
-        self._identity = {name: files.jsonable(fact) for name, fact in facts.items()}
+        self._folder, self._identity = folder, run
 
-    def begin(self, resume: bool) -> None:
-        """Look whether another process has left something to go on from.
+    def found(self) -> bool:
+        """Whether another process has left something to go on from.
 
         Raises:
-            ValueError: what is to be resumed is another run.
+            ValueError: what is to be resumed is another run, or nobody knows which run it is.
         """
-        record = files.read_json(self._folder / _RECORD)
-        if record is None or not resume:
-            self.clear()
-            return
-        old, new = record["run"], self._identity
+        try:
+            record = files.read_json(self._folder / _RECORD)
+            if record is None:
+                return False
+            old, self.spent_before = dict(record["run"]), dict(record["spent"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"resume must go on with a run that is known, but {self._folder} holds parts of "
+                f"one that is not ({error}): without resume the run begins anew"
+            ) from error
+        new = self._identity
         differing = [
             f"{key} = {new.get(key)}, not {old.get(key)}"
             for key in {**old, **new}
@@ -54,7 +72,7 @@ class Parts:
                 f"resume must go on with the run of which {self._folder} holds parts, got one with "
                 + ", ".join(differing)
             )
-        self.spent_before = record["spent"]
+        return True
 
     def clear(self) -> None:
         """Remove all parts."""
@@ -71,17 +89,29 @@ class Parts:
         """A part that was kept.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: its file is damaged.
+            FileNotFoundError: there is none, or it was damaged; then it is removed.
+            ValueError: it cannot be opened here, such as float64 while JAX's x64 mode is off.
+
+        Warns:
+            UserWarning: it was damaged.
         """
-        return saving.load(self._folder / files.checked_name(name))
+        path = self._folder / files.checked_name(name)
+        try:
+            return saving.load(path)
+        except ValueError as error:
+            if not any(saving.why_damaged(version) for version in _versions(path)):
+                error.add_note(f"To compute the part {name!r} again, remove {path}.")
+                raise
+            warnings.warn(f"the part {name!r} is computed again: {error}", stacklevel=3)
+            shutil.rmtree(path)
+            raise FileNotFoundError(f"no part {name!r} is kept any more") from error
 
     def keep(self, name: str, answer: object, spent: Mapping[str, float]) -> None:
         """Keep a part that is finished, and remove its checkpoint.
 
         Raises:
             TypeError: the part holds functions or classes that `physml.load` would have to be
-                handed.
+                handed, or what `physml.save` cannot keep.
         """
         self._record(spent)
         path = self._folder / files.checked_name(name)
@@ -95,19 +125,26 @@ class Parts:
             shutil.rmtree(checkpoint)
 
     def in_words(self) -> str:
-        """What is kept, and how to go on from it; empty if nothing is."""
-        found = sorted(path.name for path in self._folder.glob("*/"))
-        begun = [name for name in found if name.endswith(_CHECKPOINT)]
-        done = len(found) - len(begun)
-        if not found:
-            return ""
+        """What is kept; empty if nothing is.
+
+        A folder without a file, as a full disk leaves it, keeps nothing.
+        """
+        found = sorted(path for path in self._folder.glob("*/"))
+        begun = [path for path in found if path.name.endswith(_CHECKPOINT)]
+        done = sum(bool(_versions(path)) for path in found if path not in begun)
         what = [f"{done} finished part{'s' * (done != 1)}"] if done else []
-        what += [f"a checkpoint of {name.removesuffix(_CHECKPOINT)}" for name in begun]
-        return (
-            f"{self._folder} keeps {' and '.join(what)}: "
-            "the same command with --resume goes on from there."
-        )
+        what += [
+            f"a checkpoint of {path.name.removesuffix(_CHECKPOINT)}"
+            for path in begun
+            if any(file.is_file() for file in path.rglob("*"))
+        ]
+        return " and ".join(what)
 
     def _record(self, spent: Mapping[str, float]) -> None:
         self._folder.mkdir(exist_ok=True)
         files.write_json(self._folder / _RECORD, {"run": self._identity, "spent": dict(spent)})
+
+
+def _versions(part: Path) -> list[Path]:
+    """The files in which a part is kept."""
+    return list(part.glob("version_*.zip"))

@@ -5,6 +5,7 @@ import dataclasses
 import numbers
 import os
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -21,8 +22,9 @@ from physml._types import Numbers
 from physml.experiment import _files as files
 from physml.experiment._cache import compilation_cache_is_on
 from physml.experiment._claim import Claim, now
-from physml.experiment._command import PLACES, command
-from physml.experiment._parts import Parts, versions
+from physml.experiment._command import command
+from physml.experiment._complete import copy_metrics
+from physml.experiment._parts import Parts, identity, versions
 from physml.experiment._table import Columns, Rows, format_table, print_table
 from physml.experiment._timing import Timing, timed
 
@@ -99,15 +101,17 @@ class Run:
             swept = run.part("widths", sweep, data)  # kept if the run is interrupted
             metrics = run.metrics({"starts": 200})
 
-    Every file appears whole or not at all. Entering writes `config.json` and removes the metrics
-    and table of an earlier run. `metrics.json` and `table.txt` appear when the run is left without
-    an exception; until then they are `metrics.json.unfinished` and `table.txt.unfinished`. So a
-    folder that holds metrics holds all those of its configuration. Where the configuration names a
-    file to `record` in, that file gets the finished metrics too, sorted by their names.
+    Every file appears whole or not at all. Entering writes `config.json` and removes the metrics,
+    tables, figures, histories and models that an earlier run has written; other files stay.
+    `metrics.json` and `table.txt` appear when the run is left without an exception; until then they
+    are `metrics.json.unfinished` and `table.txt.unfinished`. So a folder that holds metrics holds
+    all those of its configuration. Where the configuration names a file to `record` in, that file
+    gets the finished metrics too, sorted by their names.
 
     Ctrl-C ends a run: what is under way ends at its next chunk, and KeyboardInterrupt is raised.
     What has been kept as a part stays in the folder. A run of the same configuration, seed and
-    versions goes on from there if its configuration has `resume` set; without it, it begins anew.
+    versions goes on from there if its configuration has `resume` set; without it, it begins anew,
+    and so does one whose folder keeps no parts, such as that of a complete run.
 
     One run at a time has a folder. `run.json` says whose it is, since when, and how it ended:
     complete, interrupted or failed. `python -m physml runs` shows all that there are.
@@ -117,9 +121,13 @@ class Run:
         config: a dataclass instance; its `seed`, and its `dtype` if it has one, go with the
             metrics.
 
+    Attributes:
+        out_dir: the folder, absolute, so that a change of the working folder does not move it.
+
     Raises:
         TypeError: if `config` is not a dataclass instance.
         ValueError: if `out_dir` is a file, or a name is not a plain file name.
+        ValueError: on entering, if what is to be resumed is another run; the folder stays as it is.
         RuntimeError: on entering, if another run has the folder.
         OSError: on entering, if the folder cannot be written.
     """
@@ -129,7 +137,7 @@ class Run:
     def __init__(self, out_dir: str | os.PathLike[str], config: object):
         if not dataclasses.is_dataclass(config) or isinstance(config, type):
             raise TypeError(f"config must be a dataclass instance, got {config!r}")
-        self.out_dir = Path(out_dir)
+        self._given, self.out_dir = Path(out_dir), Path(out_dir).absolute()
         if self.out_dir.exists() and not self.out_dir.is_dir():
             raise ValueError(f"out_dir must be a folder, got the file {self.out_dir}")
         self.config = config
@@ -140,23 +148,32 @@ class Run:
 
     def __enter__(self) -> "Run":
         config = dataclasses.asdict(self.config)
-        # Where results and compiled programs go does not change the results.
-        own = {key: value for key, value in config.items() if key not in PLACES}
-        self._parts = Parts(self.out_dir / "parts", own)
-        claim = Claim(self.out_dir, command(self.config))
-        try:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            claim.take()
-        except OSError as error:
-            raise OSError(f"out_dir must be a folder to write in, got {self.out_dir}") from error
+        resume, record = (getattr(self.config, name, None) for name in ("resume", "record"))
+        self._record = None if record is None else record.absolute()
+        run = identity(self.config)
+        self._parts = Parts(self.out_dir / "parts", run)
+        self._claim = Claim(self.out_dir, {"command": command(self.config), "run": run})
         with contextlib.ExitStack() as stack:
-            stack.push(lambda kind, error, trace: claim.give_back(error))
+            try:
+                self.out_dir.mkdir(parents=True, exist_ok=True)
+                self._claim.take()
+                stack.callback(self._claim.release)
+                # A run that is refused changes nothing: neither what is kept nor what is said.
+                resumed = bool(resume) and self._parts.found()
+                self._claim.begin()
+            except OSError as error:
+                raise OSError(
+                    f"out_dir must be a folder to write in, got {self._given}: {error}"
+                ) from error
+            stack.push(lambda kind, error, trace: self._claim.end(error))
             self._interrupted = stack.enter_context(script())
-            self._parts.begin(resume=getattr(self.config, "resume", False))
+            if not resumed:
+                self._parts.clear()
             stack.push(self._leave)
             for name in _COMPLETED:  # what an earlier run has left
                 (self.out_dir / name).unlink(missing_ok=True)
                 self._unfinished(name).unlink(missing_ok=True)
+            self._claim.clear()
             files.write_json(self.out_dir / "config.json", config)
             self._date = now()
             self._timing: Timing = stack.enter_context(timed())
@@ -173,7 +190,10 @@ class Run:
             with ctrl_c():  # too late: all is done
                 self._finish()
         elif words := self._parts.in_words():
-            error.add_note(words)
+            error.add_note(
+                f"{self._given / 'parts'} keeps {words}: "
+                "the same command with --resume goes on from there."
+            )
 
     def _end_if_interrupted(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C came and Python dropped the exception."""
@@ -185,11 +205,9 @@ class Run:
         for name in _COMPLETED:
             if self._unfinished(name).exists():
                 os.replace(self._unfinished(name), self.out_dir / name)
+        if self._record is not None:
+            copy_metrics(self.out_dir, self._record)
         self._parts.clear()
-        if record := getattr(self.config, "record", None):
-            record.parent.mkdir(parents=True, exist_ok=True)
-            metrics = files.read_json(self.out_dir / "metrics.json") or {}
-            files.write_json(record, dict(sorted(metrics.items())))
 
     def metrics(self, values: Mapping[str, object], *, prefix: str = "") -> dict[str, Any]:
         """Add figures to `metrics.json` and return all that it holds.
@@ -253,10 +271,9 @@ class Run:
 
     def figure(self, name: str, fig: Figure, *, dpi: float = 160) -> Path:
         """Write a figure to `figures/NAME.png` and, for print, `NAME.pdf`; return the first."""
-        path = self._path("figures", name, ".png")
+        path, vector = (self._path("figures", name, suffix) for suffix in (".png", ".pdf"))
         files.write(path, lambda temporary: fig.savefig(temporary, format="png", dpi=dpi))
         undated: dict[str, Any] = {"format": "pdf", "metadata": {"CreationDate": None}}
-        vector = path.with_suffix(".pdf")
         files.write(vector, lambda temporary: fig.savefig(temporary, dpi=dpi, **undated))
         return path
 
@@ -275,16 +292,19 @@ class Run:
     def part(self, name: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `compute(*args, **kwargs)` answers: a part of the run, kept when it is done.
 
-        A run that is resumed loads the part instead of computing it. Parts are kept in `parts/NAME`
-        until the run is left without an error.
+        A run that is resumed loads the part instead of computing it; one that is damaged is
+        computed again. Parts are kept in `parts/NAME` until the run is left without an error.
 
         Args:
             name: its name, which no other part of this run has.
             compute: answers what `physml.save` can keep and `physml.load` can open by itself.
 
         Raises:
-            TypeError: the answer holds functions or classes of your own.
-            ValueError: another part has this name.
+            ValueError: another part has this name, or the part that is kept cannot be opened.
+
+        Warns:
+            UserWarning: the answer holds what cannot be kept, such as functions or classes of your
+                own, or what was kept is damaged. A run that is resumed computes it again.
         """
         self._end_if_interrupted()
         if name in self._asked:
@@ -294,7 +314,10 @@ class Run:
             return self._parts.load(name)
         answer = jax.block_until_ready(compute(*args, **kwargs))
         self._end_if_interrupted()  # the answer may be that of an interrupted fit
-        self._parts.keep(name, answer, self._spent())
+        try:
+            self._parts.keep(name, answer, self._spent())
+        except TypeError as error:  # what took long to compute is not lost for that
+            warnings.warn(f"a resumed run computes this part again: {error}", stacklevel=2)
         return answer
 
     def checkpoint(self, name: str) -> Path | None:
@@ -310,6 +333,7 @@ class Run:
 
     def _path(self, folder: str, name: str, suffix: str = "") -> Path:
         path = self.out_dir / folder / f"{files.checked_name(name)}{suffix}"
+        self._claim.note(path.relative_to(self.out_dir).as_posix())
         path.parent.mkdir(exist_ok=True)
         return path
 
