@@ -121,7 +121,14 @@ def encode(thing: object) -> Content:
         ValueError: it is inside of itself, or nested too deep.
     """
     encoder = _Encoder()
-    return Content(encoder.node(thing, ""), encoder.arrays, encoder.own)
+    try:
+        node = encoder.node(thing, "")
+    except RecursionError:  # many functions were at work already
+        raise ValueError(
+            f"thing must be nested at most {_DEEPEST} deep, and less where Python's stack "
+            "(sys.getrecursionlimit) is nearly full"
+        ) from None
+    return Content(node, encoder.arrays, encoder.own)
 
 
 class _Encoder:
