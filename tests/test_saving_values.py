@@ -277,8 +277,8 @@ def test_values_of_old_versions_load_for_ever():
 def test_a_kind_of_a_later_version_is_named(tmp_path):
     physml.save(tmp_path, {"a": [b"abc"]})
     forge(tmp_path / "version_1.zip", lambda text: text.replace('"bytes"', '"quaternion"'))
-    for like in ({}, {"like": {"a": ...}}):
+    for given in (None, {"a": ...}):
         with pytest.raises(ValueError, match=r"\['a'\]\[0\] .* knows, got 'quaternion': a newer"):
-            physml.load(tmp_path, **like)
+            physml.load(tmp_path, like=given)
     with pytest.raises(ValueError, match=r"quaternion at \['a'\]\[0\], got bytes"):
         physml.load(tmp_path, like={"a": [b"abc"]})
