@@ -1,8 +1,9 @@
 """Put a thing together again from its nodes and arrays, without calling any constructor."""
 
 import dataclasses
+import enum
 import functools
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.core import FrozenDict
 from flax.nnx.pytreelib import PytreeState
 
 from physml.saving._encode import Described, Node, is_plain, text_of
 from physml.saving._names import find
+from physml.saving._values import VALUES
 
 Own = Callable[[str, str], object]
 """What the user hands in for a name, at a path."""
@@ -52,9 +55,15 @@ class _Decoder:
         """The thing that a node describes."""
         if not isinstance(node, dict):
             return node
-        make = getattr(self, "make_" + node["kind"].replace(" ", "_"), None)
+        kind = node["kind"]
+        if kind in VALUES:
+            return VALUES[kind].make(*self._items(node["items"], path))
+        make = getattr(self, "make_" + kind.replace(" ", "_"), None)
         if make is None:
-            raise ValueError(f"thing{path} must be of a known kind, got {node['kind']!r}")
+            raise ValueError(
+                f"thing{path} must be of a kind that this version of physml knows, got {kind!r}: a "
+                "newer version has saved it"
+            )
         return make(node, path)
 
     def make_float(self, node: Described, path: str) -> float:
@@ -89,6 +98,23 @@ class _Decoder:
 
     def make_ordered_dict(self, node: Described, path: str) -> OrderedDict:
         return OrderedDict(self.make_dict(node, path))
+
+    def make_frozen_dict(self, node: Described, path: str) -> FrozenDict:
+        return FrozenDict(self.make_dict(node, path))
+
+    def make_default_dict(self, node: Described, path: str) -> defaultdict:
+        factory = self.thing(node["factory"], f"{path}.default_factory")
+        return defaultdict(factory, self.make_dict(node, path))
+
+    def make_flag(self, node: Described, path: str) -> enum.Flag:
+        return self._class(node, path, enum.Flag)(node["value"])
+
+    def make_choice(self, node: Described, path: str) -> enum.Enum:
+        kind = self._class(node, path, enum.Enum)
+        if node["name"] not in kind.__members__:
+            names = sorted(kind.__members__)
+            raise ValueError(f"{node['of']} must have the member {node['name']!r}, got {names}")
+        return kind[node["name"]]
 
     def make_array(self, node: Described, path: str) -> object:
         array = self._arrays[node["number"]]

@@ -1,13 +1,15 @@
 """Take a thing apart into nodes of JSON and a list of arrays."""
 
+import contextlib
 import dataclasses
+import enum
 import functools
 import inspect
 import json
 import math
 import weakref
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,6 +22,7 @@ from flax.nnx.pytreelib import PytreeState
 from physml._numerics.calls import as_given
 from physml._numerics.checks import is_concrete
 from physml.saving._names import name_of
+from physml.saving._values import DICTS, VALUES, kind_of
 
 Described = dict[str, Any]
 """A JSON object whose "kind" says what it describes, and so what else it holds."""
@@ -31,6 +34,9 @@ Stored = jax.Array | np.ndarray | np.generic
 """What becomes an array in the file."""
 
 _PLAIN = ("flax.nnx:State", "flax.typing:HashableMapping")
+_DEEPEST = (
+    100  # Python lets functions call each other 1000 deep, and `load` takes up to five a level
+)
 _DISTRIBUTIONS = "numpyro.distributions"
 
 
@@ -52,6 +58,47 @@ def _is_cache(thing: object, name: str, value: object) -> bool:
     return computed or unset or isinstance(value, weakref.ref)
 
 
+def _has_name(dtype: np.dtype) -> bool:
+    """Whether a dtype is found again by its name."""
+    try:
+        return jnp.dtype(str(dtype)) == dtype
+    except (TypeError, ValueError, SyntaxError):  # NumPy reads some names as Python
+        return False
+
+
+def _is_kept(dtype: np.dtype) -> bool:
+    """Whether a file gives back a dtype."""
+    if dtype.isbuiltin == 2:  # a dtype that another package has registered
+        return _has_name(dtype)
+    if dtype.hasobject or dtype.kind not in "?biufcmMSUV":
+        return False
+    found = np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype))
+    return found == dtype and dtype.type is not np.record
+
+
+def _check_kept(array: Stored, path: str) -> None:
+    """Refuse an array that would come back as another one."""
+    if isinstance(array, jax.Array):  # whose dtypes are all known
+        return
+    if array.dtype == object:
+        raise TypeError(f"thing{path} must hold numbers, got an array of Python objects")
+    kind = type(array)
+    plain = kind in (np.ndarray, np.memmap) or kind is array.dtype.type
+    if not (plain and _is_kept(array.dtype)):
+        raise TypeError(
+            f"thing{path} must be a plain array of numbers, texts, times or a structure of them, "
+            f"got a {kind.__module__}.{kind.__qualname__} of dtype {array.dtype}: save what it is "
+            "made of (data, mask, fields) as plain arrays"
+        )
+
+
+def _implementation(keys: jax.Array, path: str) -> str:
+    name = jax.random.key_impl(keys)
+    if not isinstance(name, str):
+        raise TypeError(f"thing{path} must be keys of an implementation of JAX's, got {name}")
+    return name
+
+
 class Content(NamedTuple):
     """A thing taken apart.
 
@@ -70,10 +117,18 @@ def encode(thing: object) -> Content:
     """Take a thing apart.
 
     Raises:
-        TypeError: it holds a traced array, or an array of Python objects.
+        TypeError: it holds a traced array, or an array or a dtype that a file cannot hold.
+        ValueError: it is inside of itself, or nested too deep.
     """
     encoder = _Encoder()
-    return Content(encoder.node(thing, ""), encoder.arrays, encoder.own)
+    try:
+        node = encoder.node(thing, "")
+    except RecursionError:  # many functions were at work already
+        raise ValueError(
+            f"thing must be nested at most {_DEEPEST} deep, and less where Python's stack "
+            "(sys.getrecursionlimit) is nearly full"
+        ) from None
+    return Content(node, encoder.arrays, encoder.own)
 
 
 class _Encoder:
@@ -84,6 +139,7 @@ class _Encoder:
         self._shared: dict[int, Described] = {}  # nodes of what is changed in place
         self._count = 0  # of those that occur again
         self._kept: list[object] = []  # so that no id is used twice
+        self._around: set[int] = set()  # ids of what is being taken apart
 
     def node(self, thing: Any, path: str) -> Node:
         kind = type(thing)
@@ -98,18 +154,51 @@ class _Encoder:
         if thing is Ellipsis:
             return {"kind": "ellipsis"}
         if isinstance(thing, np.dtype):
-            return {"kind": "dtype", "name": str(thing)}
+            return self._dtype(thing, path)
         if id(thing) in self._shared:
             node = self._shared[id(thing)]
             if "id" not in node:
                 node["id"], self._count = self._count, self._count + 1
             return {"kind": "again", "id": node["id"]}
-        if kind in (list, tuple, set, frozenset):
+        with self._inside(thing, path):
+            return self._collection(thing, path)
+
+    @contextlib.contextmanager
+    def _inside(self, thing: object, path: str) -> Iterator[None]:
+        """Refuse what never ends, and what `load` could not put together again."""
+        if id(thing) in self._around:
+            raise ValueError(
+                f"thing{path} must not be what it is inside of: a thing that holds itself"
+            )
+        if len(self._around) == _DEEPEST:
+            raise ValueError(
+                f"thing must be nested at most {_DEEPEST} deep, got more at thing{path[:40]}..."
+            )
+        self._around.add(id(thing))
+        try:
+            yield
+        finally:
+            self._around.remove(id(thing))
+
+    def _collection(self, thing: Any, path: str) -> Node:
+        """The node of what is neither a number nor an array."""
+        kind = type(thing)
+        if kind in (list, tuple):
             return {"kind": kind.__name__, "items": self._items(thing, path)}
-        if kind is dict:
-            return {"kind": "dict", "items": self._pairs(thing, path)}
-        if kind is OrderedDict:
-            return {"kind": "ordered dict", "items": self._pairs(thing, path)}
+        if kind in (set, frozenset):  # in an order that is the same in each process
+            return {"kind": kind.__name__, "items": self._items(sorted(thing, key=repr), path)}
+        if kind in DICTS:
+            node = {"kind": DICTS[kind], "items": self._pairs(thing, path)}
+            if kind is defaultdict:
+                node["factory"] = self.node(thing.default_factory, f"{path}.default_factory")
+            return node
+        if value := kind_of(thing):
+            return {"kind": value, "items": self._items(VALUES[value].told(thing), path)}
+        if isinstance(thing, enum.Flag):
+            node = {"kind": "flag", "of": self._class(thing), "static": ["value"]}
+            return node | {"value": thing.value}
+        if isinstance(thing, enum.Enum):
+            return {"kind": "choice", "of": self._class(thing), "name": thing.name}
         if (given := as_given(thing)) is not thing:  # what it traces to is found again
             return self.node(given, path)
         if callable(thing) and (name := name_of(thing)):
@@ -180,17 +269,21 @@ class _Encoder:
             [self.node(key, path), self.node(x, f"{path}[{key!r}]")] for key, x in things.items()
         ]
 
+    def _dtype(self, dtype: np.dtype, path: str) -> Described:
+        if not _has_name(dtype):
+            raise TypeError(f"thing{path} must be a dtype that its name tells, got {dtype}")
+        return {"kind": "dtype", "name": str(dtype)}
+
     def _array(self, array: Stored, path: str) -> Described:
         if not is_concrete(array):
             raise TypeError(f"thing{path} must not be traced: save outside of jit, vmap and grad")
-        if array.dtype == object:
-            raise TypeError(f"thing{path} must hold numbers, got an array of Python objects")
+        _check_kept(array, path)
         node: Described = {"kind": "array"}
         stored = array
         if not isinstance(array, jax.Array):
             node["kind"] = "numpy" if isinstance(array, np.ndarray) else "scalar"
         elif jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-            node = {"kind": "key", "implementation": str(jax.random.key_impl(array))}
+            node = {"kind": "key", "implementation": _implementation(array, path)}
             stored = jax.random.key_data(array)
         elif array.weak_type:
             node["weak"] = True

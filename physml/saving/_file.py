@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import mmap
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,39 +12,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from physml.saving._encode import Stored
-from physml.saving._replacing import replacing
 
 _FORMAT = "physml.saving/1"
 _CONTENTS = "contents.json"
 _BEFORE = b"sha256:"
 _TAIL = len(_BEFORE) + 2 * hashlib.sha256().digest_size
+_BLOCK = 1 << 20  # bytes that are read at a time
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that the same thing gives the same bytes
 
 
 def write(path: Path, contents: Mapping[str, object], arrays: Sequence[Stored]) -> None:
-    """Write a file that holds JSON and arrays; it appears whole or not at all.
+    """Write a file that holds JSON and arrays.
 
     `zipfile` and `numpy.load` read it without physml: `contents.json` and `0.npy`, `1.npy`, ...
     Numbers that NumPy does not know, such as bfloat16, are there as unsigned integers.
     """
-    with replacing(path) as temporary:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            archive.comment = b"?" * _TAIL
-            facts = {"format": _FORMAT, "dtypes": [str(x.dtype) for x in arrays], **contents}
-            text = json.dumps(facts, indent=1, allow_nan=False)
-            archive.writestr(zipfile.ZipInfo(_CONTENTS, _LONG_AGO), text)
-            for number, array in enumerate(arrays):
-                stored = _storable(_on_host(array))
-                member = zipfile.ZipInfo(f"{number}.npy", _LONG_AGO)
-                # A batch of solutions has room for far more windows than it used: zeros.
-                if 2 * np.count_nonzero(stored) < stored.size:
-                    member.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(member, "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, stored, allow_pickle=False)
-        checksum = _BEFORE + _checksum(temporary)
-        with temporary.open("rb+") as file:
-            file.seek(-_TAIL, 2)
-            file.write(checksum)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = b"?" * _TAIL
+        facts = {"format": _FORMAT, "dtypes": [str(x.dtype) for x in arrays], **contents}
+        text = json.dumps(facts, indent=1, allow_nan=False)
+        archive.writestr(zipfile.ZipInfo(_CONTENTS, _LONG_AGO), text)
+        for number, array in enumerate(arrays):
+            stored = _storable(_on_host(array))
+            member = zipfile.ZipInfo(f"{number}.npy", _LONG_AGO)
+            # A batch of solutions has room for far more windows than it used: zeros.
+            if 2 * np.count_nonzero(stored) < stored.size:
+                member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, stored, allow_pickle=False)
+    checksum = _BEFORE + _checksum(path)
+    with path.open("rb+") as file:
+        file.seek(-_TAIL, 2)
+        file.write(checksum)
 
 
 def why_damaged(path: Path) -> str:
@@ -81,7 +79,8 @@ def read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
         for number, dtype in enumerate(contents["dtypes"]):
             with archive.open(f"{number}.npy") as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
-            arrays.append(array if str(array.dtype) == dtype else array.view(jnp.dtype(dtype)))
+            as_bits = array.dtype.kind == "u" and str(array.dtype) != dtype
+            arrays.append(array.view(jnp.dtype(dtype)) if as_bits else array)
     return contents, arrays
 
 
@@ -100,6 +99,11 @@ def _storable(array: np.ndarray) -> np.ndarray:
 
 
 def _checksum(path: Path) -> bytes:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        with memoryview(content) as view, view[:-_TAIL] as before:
-            return hashlib.sha256(before).hexdigest().encode()
+    """Of all but the tail. The file is read, not mapped: a mapped file that another process cuts
+    ends this one."""
+    checksum, left = hashlib.sha256(), path.stat().st_size - _TAIL
+    with path.open("rb") as file:
+        while block := file.read(min(_BLOCK, left)):
+            checksum.update(block)
+            left -= len(block)
+    return checksum.hexdigest().encode()

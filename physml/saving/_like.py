@@ -9,6 +9,7 @@ import numpy as np
 
 from physml.saving._decode import decode
 from physml.saving._encode import Described, Node, Stored, encode, text_of
+from physml.saving._values import DICTS
 
 _SHOWN = 5  # differences in a message
 
@@ -110,18 +111,24 @@ def _facts(thing: Node, arrays: Sequence[Stored]) -> Iterator[_Fact]:
 def _parts(node: Described) -> Iterator[tuple[str, Node]]:
     """The nodes inside a node, each with what follows the node's path."""
     match node["kind"]:
-        case "list" | "tuple" | "set" | "frozenset":
-            yield from ((f"[{index}]", part) for index, part in enumerate(node["items"]))
-        case "dict":
+        case kind if kind in DICTS.values():
             yield from ((f"[{text_of(key)}]", part) for key, part in node["items"])
+            if "factory" in node:
+                yield ".default_factory", node["factory"]
+        case _ if "items" in node:
+            yield from ((f"[{index}]", part) for index, part in enumerate(node["items"]))
+        case "flag":
+            yield ".value", node["value"]
+        case "choice":
+            yield ".name", node["name"]
         case "partial":
             yield from ((f"[{index}]", part) for index, part in enumerate(node["call"]))
         case "method":
             yield ".owner", node["owner"]
         case "variable":
             yield ".value", node["value"]
-        case _:
-            yield from ((f".{name}", part) for name, part in node["fields"].items())
+        case _:  # a kind that only a newer version knows has no fields, perhaps
+            yield from ((f".{name}", part) for name, part in node.get("fields", {}).items())
 
 
 def _array_text(node: Described, arrays: Sequence[Stored], static: bool) -> str:

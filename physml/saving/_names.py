@@ -22,7 +22,10 @@ _PACKAGES = (
     "tinygp",
     "numpyro",
 )
-_PYTHON = (bool, int, float, complex, str, functools.partial)
+_PYTHON = (
+    *(bool, int, float, complex, str, bytes),
+    *(list, tuple, dict, set, frozenset, functools.partial),
+)
 _OF_PYTHON = {f"{kind.__module__}:{kind.__name__}": kind for kind in _PYTHON}
 _SPREAD = {  # public places of what is defined in private modules elsewhere
     "jax": ("jax.numpy", "jax.nn", "jax.lax", "jax.scipy.special", "jax.nn.initializers"),

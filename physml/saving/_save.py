@@ -1,11 +1,15 @@
 """Save whatever a user keeps, and load it again, in a folder that keeps the last versions."""
 
+import contextlib
 import importlib.metadata
+import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count
@@ -14,8 +18,10 @@ from physml.saving._decode import decode
 from physml.saving._encode import encode
 from physml.saving._like import decode_like
 from physml.saving._own import check_own, describe
+from physml.saving._replacing import add
 
 _PACKAGES = ("physml", "jax", "flax", "optax", "equinox", "diffrax", "numpy")
+_ABANDONED = 3600.0  # seconds without a byte after which nobody writes to a file any more
 
 
 @checked
@@ -24,11 +30,13 @@ def save(path: str | os.PathLike[str], thing: object, *, keep: int = 2) -> tuple
 
     Solutions, step maps, fits, networks, systems, trajectories, images, and any list, tuple or
     dict of them: what is saved is the class, its static facts and its arrays, with a checksum of
-    all. No code is saved. Functions and classes of JAX, Flax, physml and the packages they stand
-    on are saved by their names.
+    all. Small values of Python's own classes are kept too: sets, bytes, ranges, paths, dates,
+    members of enumerations and the like. No code is saved. Functions and classes of JAX, Flax,
+    physml and the packages they stand on are saved by their names.
 
     The new version is complete on the disk before the oldest one goes: whenever the process dies,
-    the disk is full or Ctrl-C comes, the earlier versions are there.
+    the disk is full or Ctrl-C comes, the earlier versions are there. Several threads and processes
+    may write into one folder: each version gets a number of its own, in the order of their ends.
 
     Args:
         path: a folder, made if need be; the file `version_<n>.zip` is put into it. Other files in
@@ -42,7 +50,9 @@ def save(path: str | os.PathLike[str], thing: object, *, keep: int = 2) -> tuple
 
     Raises:
         FileExistsError: `path` is a file.
-        TypeError: the thing is traced, or holds an array of Python objects.
+        TypeError: the thing is traced, or holds an array or a dtype that a file cannot hold: of
+            Python objects, or of a class of its own such as `np.matrix` or a masked array.
+        ValueError: the thing is inside of itself, or nested more than 100 deep.
         OSError: the folder cannot be written.
 
     Example:
@@ -61,15 +71,9 @@ def save(path: str | os.PathLike[str], thing: object, *, keep: int = 2) -> tuple
         "thing": content.thing,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    old = _versions(folder)
-    newest = max(old, default=0)
-    _file.write(folder / f"version_{newest + 1}.zip", contents, content.arrays)
-    for number, file in old.items():
-        if number <= newest + 1 - keep:
-            file.unlink(missing_ok=True)
-    for part in folder.glob(".version_*.part"):  # of processes that died
-        if int(re.findall(r"\d+", part.name)[0]) <= newest:
-            part.unlink(missing_ok=True)
+    part = folder / "version"
+    written = add(_free(folder), part, lambda path: _file.write(path, contents, content.arrays))
+    _clear(folder, written, keep)
     return tuple(content.own)
 
 
@@ -102,10 +106,7 @@ def load(
             x64 mode is off; or `like` differs, and the message says where.
         TypeError: `functions` holds something of another kind.
     """
-    file = _find(Path(path).absolute(), version)
-    if problem := _file.why_damaged(file):
-        raise ValueError(f"{file} is no saved thing: {problem}{_offer(file)}")
-    contents, arrays = _file.read(file)
+    file, contents, arrays = _read(Path(path).absolute(), version)
     if like is not None:
         return decode_like(contents["thing"], arrays, like)
     own = functions or {}
@@ -114,6 +115,26 @@ def load(
         return decode(contents["thing"], arrays, lambda name, _: own[name])
     except ValueError as error:
         raise ValueError(f"{file}, saved by physml {contents['physml']}: {error}") from error
+
+
+def _free(folder: Path) -> Iterator[Path]:
+    """Where the next version is written; more than one where others write into the folder too."""
+    newest = max(_versions(folder), default=0)
+    yield from (folder / f"version_{number}.zip" for number in itertools.count(newest + 1))
+
+
+def _clear(folder: Path, written: Path, keep: int) -> None:
+    """Delete old versions, and what processes that died were writing."""
+    versions = _versions(folder)
+    newest = max(versions, default=0)
+    for number, file in versions.items():
+        if number <= newest - keep:
+            file.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # another writer has deleted it
+        abandoned = written.stat().st_mtime - _ABANDONED
+        for part in folder.glob(".version*.part"):
+            if part.stat().st_mtime < abandoned:
+                part.unlink(missing_ok=True)
 
 
 def _versions(folder: Path) -> dict[int, Path]:
@@ -130,6 +151,16 @@ def _find(path: Path, version: int | None) -> Path:
     if version is not None and version not in versions:
         raise FileNotFoundError(f"version must be one of {sorted(versions)}, got {version}")
     return versions[max(versions) if version is None else version]
+
+
+def _read(path: Path, version: int | None) -> tuple[Path, dict[str, Any], list[np.ndarray]]:
+    """The file to load, and what it holds."""
+    while True:
+        file = _find(path, version)
+        with contextlib.suppress(FileNotFoundError):  # a writer deleted it, having a newer one
+            if problem := _file.why_damaged(file):
+                raise ValueError(f"{file} is no saved thing: {problem}{_offer(file)}")
+            return file, *_file.read(file)
 
 
 def _offer(damaged: Path) -> str:
