@@ -1,10 +1,12 @@
 """Compile pure functions once for their shapes, and measure how long that takes."""
 
+import contextlib
+import contextvars
 import functools
 import inspect
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -87,9 +89,8 @@ def lower(function: Callable[..., PyTree], *args: PyTree) -> Lowered:
 def watched(function: Function) -> Function:
     """A jitted function that says which operation made a NaN, where JAX looks for NaN.
 
-    JAX itself names the outermost loop that a NaN came out of, and takes a fill for a NaN that
-    something went wrong with. With `jax_debug_nans` unset, or within another function that is
-    traced, the function is called as it is.
+    JAX itself names the outermost loop that a NaN came out of, and takes a fill for a mistake. With
+    `jax_debug_nans` unset, or where its arguments are traced, the function is called as it is.
 
     Raises:
         FloatingPointError: an operation made a NaN that came out, see `made_nan`.
@@ -113,6 +114,20 @@ def watched(function: Function) -> Function:
     return cast(Function, call)
 
 
+@contextlib.contextmanager
+def in_programs_alone() -> Iterator[None]:
+    """Look for NaN in what programs give, and not after each small operation between them.
+
+    There NaN is a fill or data that nobody has seen, which JAX takes for a mistake.
+    """
+    token = _WATCHING.set(_looks_for_nan())
+    try:
+        with jax.debug_nans(False):
+            yield
+    finally:
+        _WATCHING.reset(token)
+
+
 def once(make: Callable[..., T], *args: PyTree) -> T:
     """`make(*args)`, made once for all arguments that ask for the same programs.
 
@@ -122,7 +137,8 @@ def once(make: Callable[..., T], *args: PyTree) -> T:
     """
     traced, static = _split(args)
     kinds = tuple((jax.typeof(x), getattr(x, "sharding", None)) for x in traced)
-    key = make, static, kinds, tuple(getattr(jax.config, name) for name in _SETTINGS)
+    settings = tuple(getattr(jax.config, name) for name in _SETTINGS)
+    key = make, static, kinds, settings, _looks_for_nan()
     made = _MADE.get(key)
     if made is None:
         make_room()
@@ -153,12 +169,8 @@ def make_room() -> None:
 _MADE: dict[Hashable, Any] = {}
 _MOST_MADE = 64
 _NOTICED = 0.05  # seconds, in which nothing was compiled
-_SETTINGS = (  # of programs
-    "jax_enable_x64",
-    "jax_default_device",
-    "jax_default_matmul_precision",
-    "jax_debug_nans",
-)
+_SETTINGS = ("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision")  # of programs
+_WATCHING: contextvars.ContextVar[bool] = contextvars.ContextVar("watching", default=False)
 
 
 def compiling(lowered: Lowered, *, quickly: bool = False) -> Callable[..., PyTree]:
@@ -223,8 +235,7 @@ def _run(program: jax.stages.Compiled, closed: ClosedJaxpr | None, args: PyTree)
 
 
 def _looks_for_nan() -> bool:
-    # Several processes would have to ask together, and only some may have met a NaN.
-    return jax.config.jax_debug_nans and jax.process_count() == 1
+    return _WATCHING.get() or jax.config.jax_debug_nans
 
 
 def _explained(

@@ -89,7 +89,6 @@ def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
             use_compilation_cache()
         if options.debug:
             jax.config.update("jax_debug_nans", True)
-            jax.config.update("jax_disable_jit", True)
         main(options)
         print(f"The results are in {options.out}.")
     except KeyboardInterrupt as error:

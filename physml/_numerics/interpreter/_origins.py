@@ -85,7 +85,7 @@ class _Origins:
 
         def read(variable: Any) -> _Value:
             if isinstance(variable, Literal):
-                return _as_given(variable.val)
+                return _as_given(np.asarray(variable.val, variable.aval.dtype))
             return values[variable]
 
         for equation in jaxpr.eqns:
@@ -153,7 +153,7 @@ class _Origins:
             values, seen = carry
             out, later = self.evaluate(params["body_jaxpr"], [*bodies, *values], seen)
             # Under vmap the test is an array, and members that are done keep their values.
-            running = jnp.asarray(goes_on(values, seen))
+            running = goes_on(values, seen)
             kept = []
             for new, old in zip(out, values, strict=True):
                 shape = running.shape + (1,) * (new.array.ndim - running.ndim)
