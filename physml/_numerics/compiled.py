@@ -245,7 +245,11 @@ def _explained(
     with jax.debug_nans(False):
         out = run()
         arrays = [x for x in jax.tree.leaves(out) if isinstance(x, jax.Array)]
-        if any(isinstance(x, Tracer) for x in arrays) or not any(map(_has_nan, arrays)):
+        if any(isinstance(x, Tracer) for x in arrays):
+            return out
+        suspects = list(filter(_has_nan, arrays))
+        given = [x for x in traced if suspects and _has_nan(x)]  # such as data with gaps
+        if all(any(_same(x, y) for y in given) for x in suspects):
             return out
         made = made_nan(closed(), traced)
     if made is not None:
@@ -253,8 +257,12 @@ def _explained(
     return out
 
 
-def _has_nan(array: Array) -> bool:
-    return jax.numpy.issubdtype(array.dtype, np.inexact) and bool(np.isnan(array).any())
+def _has_nan(array: ArrayLike) -> bool:
+    return jax.numpy.issubdtype(jax.typeof(array).dtype, np.inexact) and bool(np.isnan(array).any())
+
+
+def _same(a: ArrayLike, b: ArrayLike) -> bool:
+    return np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
 
 
 def _merged(static: Static, traced: list[ArrayLike]) -> PyTree:

@@ -46,7 +46,7 @@ class Config:
     resume: bool = False
     """Go on with what an interrupted run of the same options has left in the folder."""
     debug: bool = False
-    """Find an error sooner: nothing is compiled, and a NaN raises where it arises. Far slower."""
+    """Stop at the first NaN that a program gives, and name the operation and line that made it."""
     record: Path | None = None
     """File that gets the numbers too, such as those that the documentation quotes."""
 
