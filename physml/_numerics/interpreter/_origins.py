@@ -1,8 +1,9 @@
 """The operation that made a NaN: a jaxpr evaluated with the origin of each value's NaN."""
 
+import functools
 import sysconfig
 import traceback
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,11 @@ CLEAN, GIVEN = 0, 1
 
 _OPAQUE = ("shard_map", "pallas_call")  # whose bodies run on parts of their arguments
 _LIBRARY = Path(__file__).parents[2]
+_JAX = str(Path(jax.__file__).parent)
 _PYTHON = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+Frames = tuple[traceback.FrameSummary, ...]
 
 
 class Made(NamedTuple):
@@ -34,7 +39,7 @@ class Made(NamedTuple):
     """
 
     operation: str
-    frames: tuple[traceback.FrameSummary, ...]
+    frames: Frames
 
     @property
     def by_user(self) -> bool:
@@ -66,20 +71,45 @@ class _Origins:
     """The operations of a jaxpr and of all jaxprs within it, numbered as they are met."""
 
     def __init__(self) -> None:
-        self.equations: list[JaxprEqn] = []
-        self._numbers: dict[int, int] = {}
+        self._made: list[Made] = []
+        self._numbers: dict[Hashable, int] = {}
+        self._frames: Frames | None = None  # of the call of a function of JAX's own, while in it
 
     def number(self, equation: JaxprEqn) -> int:
-        """The origin that stands for an operation."""
-        if id(equation) not in self._numbers:  # JAX may trace the body of a loop twice
-            self.equations.append(equation)
-            self._numbers[id(equation)] = GIVEN + len(self.equations)
-        return self._numbers[id(equation)]
+        """The origin that stands for an operation: even in code that is not this library's."""
+        key = id(equation), id(self._frames)  # both are kept
+        if key not in self._numbers:  # JAX may trace the body of a loop twice
+            frames = _frames(equation) if self._frames is None else self._frames
+            self._made.append(Made(equation.primitive.name, frames))
+            self._numbers[key] = GIVEN + 2 * len(self._made) - self._made[-1].by_user
+        return self._numbers[key]
+
+    def made(self, origin: int) -> Made | None:
+        """The operation that an origin stands for; None for NaN that was given, or for none."""
+        return self._made[(origin - GIVEN - 1) // 2] if origin > GIVEN else None
+
+    def called(
+        self, equation: JaxprEqn, inputs: list[_Value], seen: Int32[Array, ""]
+    ) -> tuple[list[_Value], Int32[Array, ""]]:
+        """The outputs of a function that an equation calls.
+
+        JAX keeps what it has traced of its own functions, such as `jnp.where`, with the place of
+        the first call. There the place of this call counts.
+        """
+        outside, body = self._frames, called_by(equation)
+        first, name = getattr(body, "jaxpr", body).eqns[:1], equation.params.get("name")
+        stack = _stack(first[0].source_info.traceback) if first else ()
+        own = any(x.name == name and x.filename.startswith(_JAX) for x in stack)
+        if outside is None and own:
+            self._frames = _frames(equation)
+        out = self.evaluate(body, inputs, seen)
+        self._frames = outside
+        return out
 
     def evaluate(
         self, closed: Any, given: Sequence[_Value], seen: Int32[Array, ""]
     ) -> tuple[list[_Value], Int32[Array, ""]]:
-        """The outputs, and the first operation of a user that made a NaN (0 for none)."""
+        """The outputs, and a user's operation whose NaN reached this library (0 for none)."""
         jaxpr: Jaxpr = getattr(closed, "jaxpr", closed)
         values = dict(zip(jaxpr.invars, given, strict=True))
         consts = getattr(closed, "consts", ())
@@ -102,9 +132,8 @@ class _Origins:
         loops = {"scan": self._scan, "while": self._while, "cond": self._cond}
         if name in loops:
             return loops[name](equation, inputs, seen)
-        called = None if name in _OPAQUE else called_by(equation)
-        if called is not None:
-            return self.evaluate(called, inputs, seen)
+        if name not in _OPAQUE and called_by(equation) is not None:
+            return self.called(equation, inputs, seen)
         out = bind(equation, [x.array for x in inputs])
         if not any(_is_inexact(x) for x in out):
             return [_Value(x, jnp.int32(CLEAN)) for x in out], seen
@@ -112,9 +141,9 @@ class _Origins:
         before = _latest([x.origin for x in inputs])
         origin = jnp.where(before == CLEAN, number, before)
         values = [_Value(x, jnp.where(_has_nan(x), origin, CLEAN)) for x in out]
-        if _made_by(equation).by_user:
-            made = jnp.any(jnp.stack([x.origin == number for x in values]))
-            seen = jnp.where((seen == CLEAN) & made, number, seen)
+        if number % 2 == 1:  # an operation of this library
+            made = (before > GIVEN) & (before % 2 == 0)
+            seen = jnp.where((seen == CLEAN) & made, before, seen)
         return values, seen
 
     def _scan(
@@ -184,8 +213,9 @@ def made_nan(closed: ClosedJaxpr, arguments: Sequence[Any]) -> Made | None:
     Every operation is evaluated with the origin of its NaN, in one compiled program. NaN that an
     operation makes and a later one drops, as `jnp.where` does, is not counted, and NaN among the
     arguments or the constants is intended: a fill, or data that nobody has seen. Where the outputs
-    have such NaN only, the answer is the first operation in code outside of this library that
-    made one, as a right-hand side does whose steps an integrator refuses until it gives up.
+    have such NaN only, the answer is the first operation in code outside of this library whose NaN
+    has reached it, as that of a right-hand side does whose steps an integrator refuses until it
+    gives up.
 
     Args:
         closed: the function.
@@ -198,8 +228,7 @@ def made_nan(closed: ClosedJaxpr, arguments: Sequence[Any]) -> Made | None:
         return _latest([x.origin for x in out]), seen
 
     outputs, seen = map(int, jax.jit(run, compiler_options=_RUN_ONCE)(list(arguments)))
-    number = outputs if outputs > GIVEN else seen
-    return _made_by(origins.equations[number - GIVEN - 1]) if number > GIVEN else None
+    return origins.made(outputs) or origins.made(seen)
 
 
 def _as_given(array: Any) -> _Value:
@@ -221,11 +250,14 @@ def _has_nan(array: Any) -> Bool[Array, ""] | np.bool:
     return jnp.any(jnp.isnan(array)) if _is_inexact(array) else np.bool(False)
 
 
-def _made_by(equation: JaxprEqn) -> Made:
-    place = equation.source_info.traceback
-    stack = traceback.extract_tb(place.as_python_traceback()) if place else []
-    inside = [x for x in stack if not x.filename.startswith((*_PYTHON, "<frozen"))]
-    return Made(equation.primitive.name, tuple(inside))
+@functools.lru_cache(maxsize=4096)
+def _stack(place: Any) -> Frames:
+    return tuple(traceback.extract_tb(place.as_python_traceback())) if place else ()
+
+
+def _frames(equation: JaxprEqn) -> Frames:
+    stack = _stack(equation.source_info.traceback)
+    return tuple(x for x in stack if not x.filename.startswith((*_PYTHON, "<frozen")))
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:
