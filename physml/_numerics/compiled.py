@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
 from jaxtyping import Array, ArrayLike, DTypeLike, PyTree
 
 from physml._numerics.devices import num_cores
@@ -239,7 +239,7 @@ def _looks_for_nan() -> bool:
 
 
 def _explained(
-    run: Callable[[], PyTree], closed: Callable[[], ClosedJaxpr], traced: list[ArrayLike]
+    run: Callable[[], PyTree], closed: Callable[[], ClosedJaxpr], traced: list[Any]
 ) -> PyTree:
     """What a program gives; if an operation made a NaN in it, that is raised."""
     with jax.debug_nans(False):

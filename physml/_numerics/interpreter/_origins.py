@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal  # pyright: ignore[reportPrivateImportUsage]
 from jaxtyping import Array, Bool, Int32
 
 from physml._numerics.interpreter._loops import bind, called_by, scan_counts
@@ -117,7 +117,8 @@ class _Origins:
 
         def read(variable: Any) -> _Value:
             if isinstance(variable, Literal):
-                return _as_given(np.asarray(variable.val, variable.aval.dtype))
+                kind: Any = variable.aval
+                return _as_given(np.asarray(variable.val, kind.dtype))
             return values[variable]
 
         for equation in jaxpr.eqns:
