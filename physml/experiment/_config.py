@@ -54,6 +54,8 @@ class Config:
         for option in ("quick", "debug"):
             if self.record is not None and getattr(self, option):
                 raise ValueError(f"record must be of a full run, got {self.record} with {option}")
+        if self.debug and self.processes is not None:  # of which only some may meet a NaN
+            raise ValueError(f"processes must be None with debug, got {self.processes!r}")
 
 
 Options = TypeVar("Options")
