@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete, require_installed, require_positive
+from physml._numerics.compiled import watched
 from physml._numerics.units import max_of
 from physml._types import Numbers
 from physml.results import RESULTS
@@ -248,11 +249,13 @@ class Solution(eqx.Module):
         return _evaluate(function, at)
 
 
+@watched
 @eqx.filter_jit
 def _evaluate(function: Callable, t: Array) -> Array:
     return function(t) if t.ndim == 0 else jax.vmap(function)(t)
 
 
+@watched
 @eqx.filter_jit
 def _valid_until(
     dense: Callable,

@@ -204,6 +204,9 @@ def test_divided_fits_refuse(changes):
 @refusals(
     ({"points": pinn.Even(9)}, "points.num must be a multiple of devices = 2, got 9"),
     ({"devices": ["cpu"]}, "devices must be devices of", TypeError),
+    ({"devices": set(DEVICES)}, "devices", TypeError),
+    ({"devices": DEVICES[0]}, "devices must be a sequence", TypeError),
+    ({"devices": [DEVICES[0]] * 2}, "devices must name each device once, got .* more than once"),
 )
 def test_divided_training_refuses(changes):
     network = nn.MLP(1, (2,), 3, dtype=jnp.float64, rngs=nnx.Rngs(0))

@@ -19,13 +19,22 @@ def mesh_of(devices: Sequence[object] | None, most: int | None = None) -> Mesh |
     """The devices as a mesh of one axis, at most so many of them; None for JAX's own choice.
 
     Raises:
-        TypeError, ValueError: `devices` names none, or something else.
+        TypeError, ValueError: `devices` is no sequence, names none, names one twice, or names
+            something else.
     """
-    if devices is not None and len(devices) == 0:
+    if devices is None:
+        return None
+    if not isinstance(devices, Sequence | np.ndarray):  # a set has no order for the members
+        raise TypeError(f"devices must be a list of devices of jax.devices(), got {devices!r}")
+    named = list(devices)
+    if not named:
         raise ValueError("devices must name one or more, or be None, got none")
-    if not all(isinstance(device, jax.Device) for device in devices or ()):
+    if not all(isinstance(device, jax.Device) for device in named):
         raise TypeError(f"devices must be devices of jax.devices(), got {devices!r}")
-    return None if devices is None else Mesh(np.asarray(devices[:most]), (AXIS,))
+    twice = [device for device in named if named.count(device) > 1]
+    if twice:
+        raise ValueError(f"devices must name each device once, got {twice[0]} more than once")
+    return Mesh(np.asarray(named[:most]), (AXIS,))
 
 
 class Spread:

@@ -19,6 +19,7 @@ from physml._numerics.checks import (
     require_not_negative,
     require_positive,
 )
+from physml._numerics.compiled import watched
 from physml._numerics.devices import for_each_chunk, num_cores, on_one_cpu
 from physml.dynamics._batch import flatten, per_item, time_series
 from physml.step_maps import StepMap
@@ -93,6 +94,7 @@ def _rollout_in_chunks(step_map: StepMap, histories: Array, t0s: Array, num_step
     return jnp.asarray(np.concatenate([found[first] for first in sorted(found)]))
 
 
+@watched
 @eqx.filter_jit
 def _rollout(
     step_map: StepMap, histories: Array | np.ndarray, t0s: Array | np.ndarray, num_steps: int
@@ -141,6 +143,7 @@ def one_step_error(
     return _one_step_error(step_map, trajectories, t0s, scale, history)
 
 
+@watched
 @eqx.filter_jit
 def _one_step_error(
     step_map: StepMap, trajectories: Array, t0s: Array, scale: Array, history: int

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import require_count, require_finite, require_multiple
+from physml._numerics.compiled import watched
 from physml.dynamics._batch import flatten
 from physml.step_maps import MapState, StepMap
 
@@ -145,6 +146,7 @@ def lyapunov_spectrum(
     return LyapunovSpectrum.of(rates.reshape(*batch, *rates.shape[1:]), dimension)
 
 
+@watched
 @eqx.filter_jit
 def _rates(
     step_map: StepMap,
@@ -193,6 +195,7 @@ class Tangents(eqx.Module):
     q: Float[Array, "*batch coordinates num"]
 
 
+@watched
 @eqx.filter_jit
 def tangents(step_map: StepMap, histories: Array, t0s: Array, num: int) -> Tangents:
     """States at the ends of histories (batch, time, dim), each with `num` directions."""
@@ -208,6 +211,7 @@ def tangents(step_map: StepMap, histories: Array, t0s: Array, num: int) -> Tange
     return jax.vmap(start)(histories, t0s)
 
 
+@watched
 @eqx.filter_jit
 def advance(
     step_map: StepMap, start: Tangents, stretches: int, every: int

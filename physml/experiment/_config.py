@@ -47,7 +47,7 @@ class Config:
     resume: bool = False
     """Go on with what an interrupted run of the same options has left; end if it is complete."""
     debug: bool = False
-    """Find an error sooner: nothing is compiled, and a NaN raises where it arises. Far slower."""
+    """Stop at the first NaN that a program gives, and name the operation and line that made it."""
     record: Path | None = None
     """File that gets the numbers too, such as those that the documentation quotes."""
 
@@ -55,6 +55,8 @@ class Config:
         for option in ("quick", "debug"):
             if self.record is not None and getattr(self, option):
                 raise ValueError(f"record must be of a full run, got {self.record} with {option}")
+        if self.debug and self.processes is not None:  # of which only some may meet a NaN
+            raise ValueError(f"processes must be None with debug, got {self.processes!r}")
 
 
 Options = TypeVar("Options")
@@ -95,7 +97,6 @@ def cli(main: Callable[[ConfigType], object], config: type[ConfigType]) -> None:
             use_compilation_cache()
         if options.debug:
             jax.config.update("jax_debug_nans", True)
-            jax.config.update("jax_disable_jit", True)
         main(options)
         print(f"The results are in {options.out}.")
     except KeyboardInterrupt as error:

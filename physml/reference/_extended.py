@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from physml._numerics import checks
 from physml._numerics import double_double as dd
 from physml._numerics.calls import checked
+from physml._numerics.compiled import watched
 from physml._numerics.devices import few_shapes, for_each_chunk, num_cores
 from physml._types import Numbers
 from physml.data import Trajectories
@@ -166,6 +167,7 @@ def _march_all(
     return out, states
 
 
+@watched
 @eqx.filter_jit
 def _march(
     flow: TaylorFlow, y0: Float[Array, "dim chunk"], steps: int, max_substeps: Int[Array, ""]

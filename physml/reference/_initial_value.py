@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from physml._numerics.calls import checked
 from physml._numerics.checks import check_tolerances, is_concrete, require_count, times_in
+from physml._numerics.compiled import watched
 from physml._numerics.quadrature import piece_at
 from physml._types import Numbers
 from physml.reference._certificate import certificate
@@ -162,6 +163,7 @@ def _jumps(system: System, t0: Array, ts: Array, concrete: bool) -> Array | None
     return jnp.asarray(jumps, ts.dtype) if len(jumps) else None
 
 
+@watched
 @eqx.filter_jit
 def _integrate(method: Method, y0: Array, t0: Array, ts: Array, max_steps: int) -> Solution:
     system, args, jumps = method.system, method.args, method.jumps

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
+from physml._numerics.compiled import watched
 from physml._numerics.devices import AXIS, ROWS, WHOLE
 from physml._numerics.units import in_units, max_of, rounding, seen_on_the_way
 from physml.systems import System
@@ -221,6 +222,7 @@ def _stretch(grid: np.ndarray, first: int, dtype: np.dtype) -> tuple[Array, Arra
     return jnp.asarray(where, dtype), jnp.asarray(rows < len(grid))
 
 
+@watched
 @eqx.filter_jit
 def _advance(
     plan: Plan,

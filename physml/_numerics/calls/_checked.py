@@ -7,7 +7,10 @@ import typing
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+import jax
+
 from physml._numerics.calls._annotations import Annotation
+from physml._numerics.compiled import in_programs_alone
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -57,6 +60,9 @@ def checked(function: Function) -> Function:
                 given[name] = tuple(checked)
             elif value is not signature.parameters[name].default:
                 given[name] = annotation.check(name, value, sizes)
+        if jax.config.jax_debug_nans:
+            with in_programs_alone():
+                return function(*bound.args, **bound.kwargs)
         return function(*bound.args, **bound.kwargs)
 
     return typing.cast(Function, call)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, PyTree
 
 from physml._numerics.calls import numbers_in, summary
+from physml._numerics.compiled import watched
 from physml._numerics.quadrature import all_nodes, legendre_coefficients
 from physml.pinn.boundary._correction import Corrected
 from physml.pinn.boundary._mesh import Found, transform
@@ -173,6 +174,7 @@ def _buffers(
     return tuple(jnp.asarray(x, values.dtype) for x in (starts, spans, *padded))
 
 
+@watched
 @eqx.filter_jit
 def _finish(
     buffers: tuple[Array, ...], ts: Float[Array, " n"]

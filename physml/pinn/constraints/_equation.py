@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from physml._numerics.compiled import constant
+from physml._numerics.compiled import constant, watched
 from physml.systems import ImplicitSystem
 
 
@@ -58,6 +58,7 @@ class Equation(eqx.Module):
         return Derivatives(*map(np.asarray, _derivatives(self, *given)))
 
 
+@watched
 @eqx.filter_jit
 def _derivatives(equation: Equation, t: Array, y: Array, dy: Array) -> tuple[Array, ...]:
     missed, by_state, by_rate = equation.linearised(t[None], y[:, None], dy[:, None])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from physml._numerics.compiled import constant
+from physml._numerics.compiled import constant, watched
 from physml._numerics.quadrature import radau, to_legendre
 from physml.pinn.collocation import Error, Polynomials, Tolerance
 from physml.pinn.constraints._march import Corrected, Marched
@@ -124,6 +124,7 @@ def _pieces(
     )
 
 
+@watched
 @eqx.filter_jit
 def _values_at(dense: Dense, ts: Float[Array, " n"], t1: Array) -> Float[Array, "n dim"]:
     found = jax.vmap(dense.evaluate)(jnp.minimum(ts, t1))

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
 from physml._numerics.checks import floating_array, is_concrete, require_count, require_one_of
+from physml._numerics.compiled import watched
 from physml._numerics.units import max_of, min_of
 from physml._types import Numbers
 from physml.pinn.collocation import OnDemand, WindowNetworks, free_parameters
@@ -220,6 +221,7 @@ def _is_better(found: Identified, other: Identified) -> bool:
     return bool(2 * found.stats["coarseness"] < other.stats["coarseness"])
 
 
+@watched
 @eqx.filter_jit
 def _identify(
     data: Observations,

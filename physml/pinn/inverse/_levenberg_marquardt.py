@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from physml._numerics.compiled import watched
 from physml.pinn.inverse import _shooting as shooting
 from physml.pinn.inverse._shooting import Scales, ShootingPoint, ShootingProblem
 
@@ -176,6 +177,7 @@ class _Iteration(NamedTuple):
     ended: Bool[Array, ""]
 
 
+@watched
 @eqx.filter_jit
 def fit_windows(problem: ShootingProblem, p: Array, s: Array, max_steps: int) -> ShootingFit:
     """Levenberg-Marquardt from p and s; the coupling grows whenever a minimum is near.

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from physml._numerics import checks
 from physml._numerics.calls import retraced
+from physml._numerics.compiled import watched
 from physml._numerics.parts import as_pytree
 from physml._types import Numbers
 from physml.noises import Noise, NormalNoise
@@ -105,6 +106,7 @@ class _AtLeast(eqx.Module):
         return jnp.maximum(self.model(values), self.least[None])
 
 
+@watched
 @eqx.filter_jit
 def _noise_at(model: Callable, ys: Array) -> Array:
     return model(ys)

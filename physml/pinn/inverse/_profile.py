@@ -17,6 +17,7 @@ from physml._numerics.checks import (
     require_inner_share,
     require_positive,
 )
+from physml._numerics.compiled import watched
 from physml.pinn.inverse._identified import Identified
 from physml.pinn.inverse._levenberg_marquardt import fit_windows
 
@@ -91,6 +92,7 @@ def profile(found: Identified, name: str, num: int = 15, span: float = 3.0) -> P
     return Profile(name, np.asarray(values), np.maximum(deviance, 0.0))
 
 
+@watched
 @eqx.filter_jit
 def _fit_at(
     found: Identified, index: Int[Array, ""], offsets: Float[Array, " num"]

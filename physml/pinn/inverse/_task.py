@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from physml._numerics import checks
 from physml._numerics.calls import answer, as_traced, ask, check_components
+from physml._numerics.compiled import watched
 from physml._numerics.parts import as_pytree
 from physml.pinn.collocation import Parameters
 from physml.pinn.inverse._experiments import Experiment, Observe
@@ -261,6 +262,7 @@ def _checked_start(parameters: Parameters, number: int, start: Callable, at: Arr
     return as_traced(start, traced)
 
 
+@watched
 @eqx.filter_jit
 def _start_at(parameters: Parameters, number: int, start: Callable, at: Array) -> Array:
     return _state(parameters, start, parameters.values(parameters.unconstrain(at), number))
@@ -291,6 +293,7 @@ def _require_finite_slope(
     checks.require_finite(f"the right-hand side at {where}", slope)
 
 
+@watched
 @eqx.filter_jit
 def _slope(parameters: Parameters, fixed: dict[str, Any], t: ArrayLike, y: Any) -> Array:
     system, args = parameters.having(fixed)

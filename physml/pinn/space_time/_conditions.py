@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from physml._numerics.compiled import watched
 from physml.pinn.space_time._jets import Field, PointResidual, derivatives_in, stacked, taylor
 from physml.pinn.space_time._pointwise import Pointwise
 from physml.pinn.space_time._problem import PDECondition, PDEProblem, points_inside
@@ -102,6 +103,7 @@ def condition_defects(
         for c in problem.conditions
     ]
 
+    @watched
     @eqx.filter_jit
     def missed(solution: Pointwise, points: list, units: list) -> list:
         ask = partial(_ask_condition, solution.field, problem)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
+from physml._numerics.compiled import watched
 from physml._numerics.quadrature import gauss, legendre_polynomials
 from physml.nn import MLP
 from physml.pinn.collocation import hidden_layer
@@ -189,6 +190,7 @@ def _combined(functions: AxisFunctions, change: np.ndarray) -> AxisFunctions:
     return functions._replace(series=functions.series @ change)
 
 
+@watched
 @eqx.filter_jit
 def _derivative(
     hidden: MLP, order: int, s: Float[Array, " points"]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from physml._numerics.compiled import watched
 from physml._numerics.units import ROUNDINGS, max_of
 from physml.pinn.space_time._elements import AxisTable
 from physml.pinn.space_time._jets import Derivative, PointResidual, stacked, taylor
@@ -66,6 +67,7 @@ class Rows(NamedTuple):
     doubt: Float[Array, " rows"]  # how much a possible error of u changes the residual
 
 
+@watched
 @eqx.filter_jit
 def defects(
     equations: tuple[SlabEquation, ...],

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from physml._numerics.calls import checked, numbers_in, summary
 from physml._numerics.checks import is_concrete, require_installed
+from physml._numerics.compiled import watched
 from physml._types import Numbers
 from physml.pinn.space_time._jets import Field, PointResidual, stacked
 from physml.results import RESULTS
@@ -148,6 +149,7 @@ def _residual(solution: Pointwise, point: Float[Array, " dim"]) -> Array:
     return stacked(solution.equation(solution.field, *point))
 
 
+@watched
 @eqx.filter_jit
 def _evaluate_all(
     solution: Pointwise, function: Partial, points: Float[Array, "points dim"]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from physml._numerics.compiled import watched
 from physml._numerics.units import max_of
 from physml.pinn.space_time._equations import (
     Box,
@@ -28,6 +29,7 @@ class FittedSlab(NamedTuple):
     num_iterations: Int[Array, ""]
 
 
+@watched
 @eqx.filter_jit
 def fit_slab(
     equations: SlabEquations,

@@ -13,6 +13,7 @@ from physml._numerics.checks import (
     require_finite,
     require_positive,
 )
+from physml._numerics.compiled import watched
 from physml._numerics.units import max_of, powers_of_two, rounding
 from physml.systems import System
 
@@ -76,6 +77,7 @@ def find_scales(
     return _probed(system, y0, t0, t1, args)
 
 
+@watched
 @eqx.filter_jit
 def _probed(
     system: System,

@@ -16,6 +16,7 @@ from physml import fit
 from physml._numerics import checks
 from physml._numerics.blas import single_threaded_blas
 from physml._numerics.calls import checked
+from physml._numerics.compiled import watched
 from physml._numerics.devices import mesh_of
 from physml._numerics.interrupt import ctrl_c
 from physml._numerics.units import max_of
@@ -203,6 +204,7 @@ def _judged(
     )
 
 
+@watched
 @eqx.filter_jit
 def _measure(
     problem: TrainingResidual,

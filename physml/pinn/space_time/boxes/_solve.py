@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from physml._numerics.compiled import watched
 from physml.pinn.ivp import solve
 from physml.pinn.space_time._problem import PDEProblem
 from physml.pinn.space_time.boxes._axis import GridAxis
@@ -180,6 +181,7 @@ def _march(lines: Lines, rtol: float, sizes: np.ndarray | None, options: dict) -
     return _Marched(lines, solution, times, values, found, tuple(tails), tuple(needed))
 
 
+@watched
 @eqx.filter_jit
 def _values_at(lines: Lines, solution: Solution, times: Array) -> Array:
     """u at all points of the grid, (times, components, *points of each coordinate)."""
