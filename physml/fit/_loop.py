@@ -13,13 +13,12 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from physml import saving
-from physml._numerics.calls import checked
+from physml._numerics.calls import Identity, checked, identity
 from physml._numerics.checks import require_count
 from physml._numerics.interrupt import ctrl_c
 from physml._numerics.progress import bar as progress_bar
 from physml.fit._chunks import Augment, Chunks, Step
 from physml.fit._fit import Fit
-from physml.fit._identity import Identity, identity
 from physml.results import RESULTS
 
 CAPACITY = 10_000  # the most steps of a chunk whose length the clock decides

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from physml import saving
-from physml._numerics.calls import as_traced, checked, trace
+from physml._numerics.calls import Identity, as_traced, checked, identity, trace
 from physml._numerics.checks import require_count
 from physml._numerics.compiled import compiled
 from physml._numerics.devices import Spread, on_host
@@ -26,7 +26,6 @@ from physml.fit import checkpoint as checkpoints
 from physml.fit._chunks import Augment, Chunks
 from physml.fit._fit import AbstractFit, Fit, concluded
 from physml.fit._gradient import Best
-from physml.fit._identity import Identity, identity
 from physml.fit._loop import Callback, Report, loop
 from physml.fit._members import Members, MembersStep, begin, chosen, validate_all
 from physml.results import RESULTS

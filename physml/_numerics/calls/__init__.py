@@ -6,6 +6,8 @@ from physml._numerics.calls._checked import require_fields as require_fields
 from physml._numerics.calls._checked import require_instance as require_instance
 from physml._numerics.calls._components import check_components as check_components
 from physml._numerics.calls._components import require_components as require_components
+from physml._numerics.calls._identity import Identity as Identity
+from physml._numerics.calls._identity import identity as identity
 from physml._numerics.calls._text import listed as listed
 from physml._numerics.calls._text import numbers_in as numbers_in
 from physml._numerics.calls._text import shown as shown

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
-from physml._numerics.calls import Trace
+from physml._numerics.calls._traced import Trace
 from physml._numerics.devices import on_host
 
 _ROUNDINGS = 1e3  # of an array's size, by which machines may differ in where a fit begins
